@@ -1,0 +1,1 @@
+"""What it means: results of a study as pandas frames, figures and one report."""

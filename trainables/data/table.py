@@ -1,0 +1,122 @@
+"""What every data set becomes: a table of uint8 images, and the five splits of a study."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from trainables.errors import DataError
+
+UNLABELLED = -1
+VOID = 255  # mask value that no metric counts, as in Pascal VOC
+
+
+@dataclass(frozen=True, eq=False)
+class ImageTable:
+    """Images in memory, as plain numpy arrays, which Ray's object store shares without a copy.
+
+    images: uint8 [N, 3, S, S], contiguous.
+    labels: int64 [N] with -1 where unlabelled, or None where the set has no labels at all.
+    masks: uint8 [N, S, S] of class ids with 255 void, or None.
+    class_names: names of the classes 0 .. K-1 of `labels`; empty where there are none.
+    mask_names: names of the classes of `masks`; empty where there are none.
+    """
+
+    name: str
+    images: np.ndarray
+    labels: np.ndarray | None = None
+    masks: np.ndarray | None = None
+    class_names: tuple[str, ...] = ()
+    mask_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        images = self.images
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != 3 or images.shape[2] != images.shape[3]:
+            raise DataError(f"{self.name}: images must be uint8 [N, 3, S, S], not {images.dtype} {images.shape}")
+        if self.labels is not None and self.labels.shape != (len(images),):
+            raise DataError(f"{self.name}: {len(images)} images but labels of shape {self.labels.shape}")
+        if self.masks is not None and self.masks.shape != (len(images), *images.shape[2:]):
+            raise DataError(f"{self.name}: images {images.shape} but masks of shape {self.masks.shape}")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square images, in pixels."""
+        return self.images.shape[-1]
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes of `labels`; 0 without labels."""
+        return len(self.class_names)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Sixteen hex digits of SHA-256 over shapes, bytes and class names: equal data, equal fingerprint."""
+        digest = hashlib.sha256()
+        for array in (self.images, self.labels, self.masks):
+            if array is not None:
+                digest.update(f"{array.dtype}{array.shape}".encode())
+                digest.update(np.ascontiguousarray(array).data)
+        digest.update("\0".join((*self.class_names, "", *self.mask_names)).encode())
+        return digest.hexdigest()[:16]
+
+    def take(self, indices: np.ndarray) -> ImageTable:
+        """Return the rows at `indices` (int64 [M]), in that order, as a new table."""
+        return dataclasses.replace(
+            self,
+            images=np.ascontiguousarray(self.images[indices]),
+            labels=None if self.labels is None else self.labels[indices],
+            masks=None if self.masks is None else np.ascontiguousarray(self.masks[indices]),
+        )
+
+    def subset(self, n_images: int | None, seed: int) -> ImageTable:
+        """Return `n_images` rows drawn without replacement; None returns the table itself.
+
+        Subsets of one seed are nested: the 200 images of a seed are the first 200 of its 1,000.
+        Raises DataError where the table holds fewer rows.
+        """
+        if n_images is None or n_images == len(self):
+            return self
+        if n_images > len(self):
+            raise DataError(f"{self.name}: n_images = {n_images}, but only {len(self)} images are there to train on")
+        order = np.random.default_rng(np.random.SeedSequence([seed, 0x5E7])).permutation(len(self))
+        return self.take(order[:n_images])
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """The five splits of one data set, made once and the same for every trial.
+
+    pretext_train may hold images without labels. probe_train and probe_validation hold labelled images only, and
+    are None where the set has no labels. pretext_validation and probe_validation never share an image with the
+    training splits; test shares none with any other split and is read by the final evaluation alone.
+    """
+
+    pretext_train: ImageTable
+    pretext_validation: ImageTable
+    probe_train: ImageTable | None
+    probe_validation: ImageTable | None
+    test: ImageTable
+
+    @property
+    def name(self) -> str:
+        """Name of the data set."""
+        return self.pretext_train.name
+
+    @property
+    def labelled(self) -> bool:
+        """Whether a classification probe can be fitted."""
+        return self.probe_train is not None and self.probe_validation is not None and self.test.labels is not None
+
+    @property
+    def fingerprint(self) -> str:
+        """One fingerprint for all five splits."""
+        tables = (self.pretext_train, self.pretext_validation, self.probe_train, self.probe_validation, self.test)
+        joined = "/".join("-" if table is None else table.fingerprint for table in tables)
+        return hashlib.sha256(joined.encode()).hexdigest()[:16]

@@ -1,0 +1,53 @@
+"""Frozen dataclasses whose fields carry the values they allow.
+
+Tasks run where neither Ray nor pydantic is installed, so ranges are checked here, in plain Python, with the
+message that the command line shows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from trainables.errors import ConfigError
+
+
+def in_range(default: Any, low: float, high: float, *, exclusive_low: bool = False) -> Any:
+    """Return a dataclass field that must lie in [low, high], or in (low, high] with `exclusive_low`."""
+    return dataclasses.field(default=default, metadata={"low": low, "high": high, "exclusive_low": exclusive_low})
+
+
+def one_of(default: Any, *choices: Any) -> Any:
+    """Return a dataclass field that must be one of `choices`."""
+    return dataclasses.field(default=default, metadata={"choices": choices})
+
+
+def check_fields(instance: Any, what: str) -> None:
+    """Raise ConfigError for the first field of a dataclass that holds a value it does not allow.
+
+    `what` names the owner in the message, for example `task_options.rotation`.
+    """
+    for field in dataclasses.fields(instance):
+        problem = _problem(getattr(instance, field.name), field)
+        if problem:
+            raise ConfigError(f"{what}.{field.name} = {getattr(instance, field.name)!r}: {problem}")
+
+
+def _problem(value: Any, field: dataclasses.Field[Any]) -> str | None:
+    limits = field.metadata
+    if "choices" in limits:
+        if value not in limits["choices"]:
+            return "must be one of " + ", ".join(map(repr, limits["choices"]))
+        return None
+    if "low" not in limits or value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return "must be a finite number"
+    if field.type in ("int", "int | None") and not isinstance(value, int):
+        return "must be a whole number"
+    low, high = limits["low"], limits["high"]
+    if not low <= value <= high or (limits["exclusive_low"] and value == low):
+        left = "(" if limits["exclusive_low"] else "["
+        return f"must lie in {left}{low}, {high}]"
+    return None

@@ -1,0 +1,108 @@
+"""TrialConfig: what one trial is. Its fields are the columns of `runs` and the params of an MLflow run."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from trainables.errors import ConfigError
+from trainables.options import check_fields, in_range, one_of
+
+RANDOM_INIT = "random_init"
+RAW_PIXELS = "raw_pixels"
+BASELINES = (RANDOM_INIT, RAW_PIXELS)
+
+Pairs = tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class TrialConfig:
+    """One trial, in full. Frozen, hashable, JSON round trip; `trial_id` is the hash of its content.
+
+    task: a pretext task, or one of BASELINES, which train nothing and are only probed.
+    n_images: images the pretext task trains on, None for all; drawn by `data_seed`, nested.
+    batch_size: images per optimiser step; a task may make several samples of one image.
+    augmentation: magnitude in [0, 1] of each op; `augmentation_strength` scales all of them.
+    options: the task's own options where they differ from its defaults.
+    budget_steps: optimiser steps; reports come every `report_every` of them.
+    init_from: trial id whose encoder is probed without further training, empty for a trial that trains itself.
+    probe_datasets: data sets the frozen features are probed on at the end.
+    probe_split: `validation` while choices are still made, `test` for the final evaluation only.
+
+    Raises ConfigError for a value out of range.
+    """
+
+    phase: str
+    task: str
+    cell: str = ""
+    seed: int = in_range(0, 0, 2**31 - 1)
+    dataset: str = "shapes"
+    n_images: int | None = in_range(None, 1, 10**9)
+    data_seed: int = in_range(0, 0, 2**31 - 1)
+    encoder: str = one_of("conv4", "conv4", "resnet18", "resnet50")
+    width: int = in_range(24, 1, 1024)
+    optimizer: str = one_of("adamw", "adamw", "sgd", "lars")
+    lr: float = in_range(1e-3, 0.0, 100.0, exclusive_low=True)
+    weight_decay: float = in_range(1e-4, 0.0, 1.0)
+    warmup_fraction: float = in_range(0.1, 0.0, 1.0)
+    batch_size: int = in_range(128, 1, 65536)
+    augmentation: Pairs = ()
+    augmentation_strength: float = in_range(1.0, 0.0, 1.0)
+    options: Pairs = ()
+    budget_steps: int = in_range(500, 0, 10**9)
+    report_every: int = in_range(25, 1, 10**9)
+    workers: int = in_range(1, 1, 1024)
+    init_from: str = ""
+    probe_datasets: tuple[str, ...] = ()
+    probe_split: str = one_of("validation", "validation", "test")
+
+    def __post_init__(self) -> None:
+        for name in ("augmentation", "options"):
+            value = getattr(self, name)
+            pairs = value.items() if isinstance(value, Mapping) else value
+            object.__setattr__(self, name, tuple(sorted((str(key), item) for key, item in pairs)))
+        object.__setattr__(self, "probe_datasets", tuple(self.probe_datasets))
+        check_fields(self, "trial")
+
+    @functools.cached_property
+    def trial_id(self) -> str:
+        """Twelve hex digits of SHA-256 over the canonical JSON: the trial's key in journal, frames and MLflow."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
+
+    def replace(self, **changes: Any) -> TrialConfig:
+        """Return a copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types; `from_dict` is the inverse."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        values["augmentation"] = dict(self.augmentation)
+        values["options"] = dict(self.options)
+        values["probe_datasets"] = list(self.probe_datasets)
+        return values
+
+    def to_json(self) -> str:
+        """Return canonical JSON: sorted keys, no white space, no NaN."""
+        return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrialConfig:
+        """Build a TrialConfig from `to_dict`'s form. Raises ConfigError for unknown fields."""
+        unknown = set(values) - {field.name for field in dataclasses.fields(cls)}
+        if unknown:
+            raise ConfigError(f"unknown field of a trial: {', '.join(sorted(unknown))}")
+        return cls(**values)
+
+    def to_columns(self) -> dict[str, Any]:
+        """Return one flat row: `option/NAME` for task options, `augmentation/OP` for the policy."""
+        columns = self.to_dict()
+        options, policy = columns.pop("options"), columns.pop("augmentation")
+        columns["probe_datasets"] = ",".join(self.probe_datasets)
+        columns.update({f"option/{name}": value for name, value in options.items()})
+        columns.update({f"augmentation/{name}": value for name, value in policy.items()})
+        return columns
