@@ -1,0 +1,185 @@
+"""Figures: each is a function `(frame, ..., ax=None) -> Axes`, so that a notebook can draw any of them anywhere.
+
+Colours are seaborn's colour-blind palette; what a colour tells, a marker or a line style tells too, for print in grey.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import cycle
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+
+from analysis.tables import LAST, configurations, is_accuracy, probe_results, probe_summary
+from study.journal import FAILED, FINISHED, KILLED, STOPPED
+from trainables.errors import UserError
+from trainables.trial import BASELINES, RANDOM_INIT, RAW_PIXELS
+
+COLOURS = sns.color_palette("colorblind").as_hex()
+MARKERS = "os^DvPX*"
+CHANCE_STYLE = {"color": "0.25", "linestyle": "--", "linewidth": 1.3}
+BASELINE_STYLES = {RANDOM_INIT: "-.", RAW_PIXELS: ":"}
+BASELINE_NAMES = {RANDOM_INIT: "random init", RAW_PIXELS: "raw pixels"}
+PROBE_NAMES = {"linear": "linear probe", "knn": "kNN probe"}
+STATUS_MARKERS = {FINISHED: "o", STOPPED: "X", FAILED: "v", KILLED: "s", "RUNNING": "^"}
+UNITS = {"images_per_s": "images/s", "wall_s": "s", "batch_size": "images", "n_images": "images", "steps": "steps"}
+LOG_AXES = ("lr", "weight_decay", "batch_size", "n_images", "budget_steps")
+SMALL = 8  # points: legends and tick labels
+
+
+def learning_curves(curves: pd.DataFrame, runs: pd.DataFrame, metric: str, ax: Axes | None = None) -> Axes:
+    """Draw `metric` against optimiser steps for the trials of `runs`, with its chance level dashed.
+
+    Trials that differ in their seed alone share a colour: each seed is a thin line, their mean, as far as every seed
+    got, a thick one. Up to eight configurations are told apart; more are drawn alike. Raises UserError where no trial
+    of `runs` reported `metric`.
+    """
+    points = curves.loc[(curves["metric"] == metric) & curves["trial_id"].isin(runs["trial_id"])]
+    if points.empty:
+        raise UserError(f"no curve of {metric!r} in these runs; there are: {_listed(curves['metric'].unique())}")
+    runs = runs.loc[runs["trial_id"].isin(points["trial_id"])]
+    ax = _axes(ax)
+    groups = runs["trial_id"].groupby(configurations(runs), sort=False)
+    told_apart = len(groups) <= len(MARKERS)
+    for (name, trials), colour, marker in zip(groups, cycle(COLOURS), cycle(MARKERS)):
+        wide = points[points["trial_id"].isin(trials)].pivot(index="step", columns="trial_id", values="value")
+        if not told_apart:
+            ax.plot(wide.index, wide, color=COLOURS[0], linewidth=0.9, alpha=0.6)
+            continue
+        label = ": ".join(filter(None, [name, f"mean of {len(trials)} seeds" if len(trials) > 1 else ""]))
+        if len(trials) > 1:
+            ax.plot(wide.index, wide, color=colour, linewidth=0.8, alpha=0.55)
+        mean = wide.mean(axis=1, skipna=False)
+        ax.plot(wide.index, mean, color=colour, linewidth=2.0, marker=marker, markersize=4, label=label or "one trial")
+    if not told_apart:
+        ax.lines[0].set_label(f"{len(runs)} trials")
+    _chance_lines(ax, runs, metric)
+    if is_accuracy(metric):
+        ax.set_ylim(0, 1)
+    ax.set_xlim(left=0)
+    return _finish(ax, "optimiser steps", metric, f"{_tasks(runs)}{metric}")
+
+
+def accuracy_by_task(runs: pd.DataFrame, dataset: str, ax: Axes | None = None) -> Axes:
+    """Draw the final probes on `dataset`: for each pretext task the linear and kNN accuracy, from 0 to 1.
+
+    Small open markers are seeds, large ones their means. Chance and the means of the untrained baselines are
+    horizontal lines. Pass the runs of one probe split, and of one configuration a task. Raises UserError where they
+    mix splits or hold no probe on `dataset`.
+    """
+    every = probe_results(runs)
+    results = every.loc[(every["dataset"] == dataset) & every["probe"].isin(list(PROBE_NAMES))]
+    if results.empty:
+        raise UserError(f"no probe on {dataset!r} in these runs; there are: {_listed(every['dataset'].unique())}")
+    splits = results["probe_split"].unique()
+    if len(splits) > 1:
+        raise UserError(f"these runs mix probe splits ({_listed(splits)}); keep one: runs[runs.probe_split == 'test']")
+    ax = _axes(ax)
+    summary = probe_summary(results)
+    pretext = summary.loc[~summary["task"].isin(BASELINES)]
+    tasks = list(pretext["task"].unique())
+    for probe, colour, marker, shift in zip(PROBE_NAMES, COLOURS, MARKERS, (-0.12, 0.12), strict=False):
+        seeds = results.loc[(results["probe"] == probe) & results["task"].isin(tasks)]
+        means = pretext.loc[pretext["probe"] == probe]
+        positions = [tasks.index(task) + shift for task in seeds["task"]]
+        ax.scatter(positions, seeds["value"], marker=marker, s=18, facecolors="none", edgecolors=colour, linewidths=0.8)
+        positions = [tasks.index(task) + shift for task in means["task"]]
+        ax.scatter(positions, means["mean"], marker=marker, s=60, color=colour, label=PROBE_NAMES[probe])
+        for row in summary.loc[summary["task"].isin(BASELINES) & (summary["probe"] == probe)].itertuples():
+            label = f"{BASELINE_NAMES[row.task]}, {PROBE_NAMES[probe]} {row.mean:.3f}"
+            ax.axhline(row.mean, color=colour, linestyle=BASELINE_STYLES[row.task], linewidth=1.3, label=label)
+    for level in results["chance"].dropna().unique():
+        ax.axhline(level, **CHANCE_STYLE, label=f"chance {level:.3f}")
+    ax.set_xticks(range(len(tasks)), [task.replace("_", "\n") for task in tasks])
+    ax.set_xlim(-0.5, max(len(tasks), 1) - 0.5)
+    ax.set_ylim(0, 1)
+    return _finish(ax, "pretext task", "accuracy (fraction)", f"{dataset}, {splits[0]} split")
+
+
+def search_scatter(
+    runs: pd.DataFrame,
+    x: str = "lr",
+    ax: Axes | None = None,
+    *,
+    metric: str = LAST + "probe/knn",
+    hue: str | None = None,
+) -> Axes:
+    """Draw a metric of each trial against one searched setting, on a log axis where that setting spans decades.
+
+    metric: a column of `runs`, by default the last kNN accuracy that `analysis.tables.last_values` adds.
+    hue: the setting that colours the points, by default batch size, or augmentation strength where batch size is
+    the same for all. The marker is the trial's status: a stopped trial had fewer steps than a finished one.
+    Raises UserError where no trial has a value of `metric`.
+    """
+    drawn = runs.loc[runs[metric].notna()] if metric in runs else runs.iloc[:0]
+    if drawn.empty:
+        numbers = [name for name in runs if name.startswith((LAST, "probe/"))]
+        raise UserError(f"no value of {metric!r} in these runs; columns to draw: {_listed(numbers)}")
+    if hue is None:
+        hue = "batch_size" if runs["batch_size"].nunique() > 1 else "augmentation_strength"
+    ax = _axes(ax)
+    few = drawn[hue].nunique() <= 6
+    sns.scatterplot(
+        drawn,
+        x=x,
+        y=metric,
+        hue=hue,
+        style="status",
+        markers=STATUS_MARKERS,
+        palette="viridis_r",
+        s=60,
+        edgecolor="0.2",
+        legend="full" if few else "brief",
+        ax=ax,
+    )
+    if x in LOG_AXES and (drawn[x] > 0).all():
+        ax.set_xscale("log")
+    name = metric.removeprefix(LAST)
+    _chance_lines(ax, drawn, name)
+    if is_accuracy(name):
+        ax.set_ylim(0, 1)
+    missing = len(runs) - len(drawn)
+    note = f" ({missing} of {len(runs)} trials have no value)" if missing else ""
+    return _finish(ax, _label(x), name, f"{_tasks(runs)}{name} at the last report{note}")
+
+
+def _axes(ax: Axes | None) -> Axes:
+    return plt.subplots(figsize=(5.5, 4.0), layout="constrained")[1] if ax is None else ax
+
+
+def _chance_lines(ax: Axes, runs: pd.DataFrame, metric: str) -> None:
+    """Draw the chance level of `metric`; several where it depends on the trial, as ln(2N - 1) does on the batch size."""
+    column = f"chance/{metric}"
+    levels = sorted(runs[column].dropna().unique()) if column in runs else []
+    for index, level in enumerate(levels):
+        label = "chance " + ", ".join(f"{value:.3g}" for value in levels) if index == 0 else None
+        ax.axhline(level, **CHANCE_STYLE, label=label)
+
+
+def _finish(ax: Axes, xlabel: str, metric: str, title: str) -> Axes:
+    ax.set_xlabel(xlabel)
+    ax.set_ylabel(_label(metric))
+    ax.set_title(title, fontsize=10, loc="left")
+    ax.tick_params(labelsize=SMALL)
+    ax.grid(axis="y", color="0.9", linewidth=0.6)
+    ax.set_axisbelow(True)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, fontsize=SMALL, frameon=False)
+    sns.despine(ax=ax)
+    return ax
+
+
+def _label(metric: str) -> str:
+    unit = "fraction" if is_accuracy(metric) else UNITS.get(metric)
+    return f"{metric} ({unit})" if unit else metric
+
+
+def _tasks(runs: pd.DataFrame) -> str:
+    tasks = runs["task"].unique()
+    return f"{tasks[0]}: " if len(tasks) == 1 else ""
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names) or "none"

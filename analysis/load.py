@@ -1,0 +1,120 @@
+"""`load`: a study as two tidy frames, from its folder or from an MLflow tracking server."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from analysis.frames import CURVES_FILE, JOURNAL_BYTES, RUNS_FILE, frames
+from study import journal
+from trainables.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+REPORT_PREFIX = '{"event":"report"'  # how the journal's writer begins the lines that `headlines` need not decode
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """A study's results. Everything else in `analysis` is a function of these frames.
+
+    runs: one row a trial; curves: one row a point; columns in `analysis.frames.frames`.
+    config: the study's configuration; empty where the source does not hold it.
+    folder: where it was read from; None for a tracking server.
+    datasets: {name: {fingerprint, image_size, n_classes, class_names, counts {split: images}}}.
+    outcomes: {phase: what the phase decided}, for example the configurations that `confirm` chose.
+    """
+
+    name: str
+    runs: pd.DataFrame
+    curves: pd.DataFrame
+    config: dict[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
+    datasets: dict[str, dict[str, Any]] = field(default_factory=dict)
+    outcomes: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def load(source: str | Path, study: str | None = None) -> Study:
+    """Return the study in a folder, or the study named `study` on a tracking server.
+
+    source: a study folder, or an MLflow tracking URI such as `sqlite:///mlflow.db` or `http://127.0.0.1:5000`.
+    A folder's parquet files are read where they are up to date with its journal, the journal itself otherwise;
+    a folder that holds only parquet files (a copied result) loads too. Nothing is written.
+
+    Raises UserError where `source` holds no study, or the server no study of that name.
+    """
+    if "://" in str(source) and not Path(source).exists():
+        from analysis.mlflow_source import load_runs  # MLflow takes seconds to import
+
+        return load_runs(str(source), study)
+    folder = Path(source).expanduser()
+    if study is not None:
+        raise UserError(f"study = {study!r} goes with a tracking URI, but {folder} is a folder; leave it out")
+    try:
+        runs, curves = _folder_frames(folder)
+        events = list(headlines(folder))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        path = folder / journal.FILE_NAME
+        raise UserError(f"{path}: broken line ({error}); remove it, or restore the file from a copy") from error
+    started = next((event for event in reversed(events) if event["event"] == "study_started"), {})
+    outcomes = {event["phase"]: event.get("outcome") or {} for event in events if event["event"] == "phase_ended"}
+    name = started.get("study") or (runs["study"].iloc[0] if len(runs) else folder.resolve().name)
+    return Study(name, runs, curves, started.get("config") or {}, folder, started.get("datasets") or {}, outcomes)
+
+
+def headlines(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield the events of the journal in `folder` but its reports, nearly all of it, which are not decoded."""
+    path = folder / journal.FILE_NAME
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            if line.endswith("\n") and not line.startswith(REPORT_PREFIX):
+                event = journal.decode(line)
+                if event["event"] != "report":
+                    yield event
+
+
+def _folder_frames(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    journal_path = folder / journal.FILE_NAME
+    parquet_paths = [folder / RUNS_FILE, folder / CURVES_FILE]
+    has_journal, has_parquet = journal_path.is_file(), all(path.is_file() for path in parquet_paths)
+    if not has_journal and not has_parquet:
+        raise UserError(_no_study(folder))
+    if has_parquet:
+        try:
+            if not has_journal or all(_journal_bytes(path) == journal_path.stat().st_size for path in parquet_paths):
+                runs, curves = (pd.read_parquet(path) for path in parquet_paths)
+                return runs, curves
+        except (pa.ArrowException, OSError) as error:
+            if not has_journal:
+                raise UserError(
+                    f"{folder}: its parquet files cannot be read ({error}), and there is no {journal.FILE_NAME} "
+                    "to rebuild them from; copy the study's folder again"
+                ) from error
+            logger.warning("%s: rebuilt from the journal, its parquet files cannot be read (%s)", folder, error)
+    return frames(journal.read(folder))
+
+
+def _journal_bytes(path: Path) -> int | None:
+    """Return the length of the journal that a parquet file was made from; None where another program wrote it."""
+    stamp = (pq.read_schema(path).metadata or {}).get(JOURNAL_BYTES)
+    return None if stamp is None else int(stamp)
+
+
+def _no_study(folder: Path) -> str:
+    if not folder.is_dir():
+        return f"{folder}: no such folder; name the folder that a study wrote, OUTPUT/NAME, or a tracking URI"
+    inside = sorted(path.parent.name for path in folder.glob(f"*/{journal.FILE_NAME}"))
+    hint = (
+        f"it holds studies: {', '.join(inside)}; name one of them" if inside else "name the folder that a study wrote"
+    )
+    return f"{folder} is no study: it has neither {journal.FILE_NAME} nor {RUNS_FILE} and {CURVES_FILE}; {hint}"

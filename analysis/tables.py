@@ -1,0 +1,155 @@
+"""Tables: frame in, frame out. The numbers that the report prints and the figures draw."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+from scipy.stats import beta
+
+from trainables.trial import BASELINES, TrialConfig
+
+CONFIDENCE = 0.95
+LAST = "last/"
+ACCURACIES = ("accuracy", "linear", "knn")  # last words of the metrics that are shares of right answers
+_PROBE = re.compile(r"probe/(?P<dataset>.+)/(?P<probe>linear|knn|miou)")
+_NOT_SEARCHED = ("phase", "task", "seed", "init_from", "probe_datasets", "probe_split", "report_every")
+
+
+def last_values(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
+    """Return `runs` with a column `last/METRIC` for every metric of `curves`: its value at the trial's last report.
+
+    The last value, not the best: the best of many noisy reports looks better than the encoder that is kept.
+    """
+    wide = _last_points(curves).pivot(index="trial_id", columns="metric", values="value").add_prefix(LAST)
+    return runs.merge(wide, how="left", left_on="trial_id", right_index=True)
+
+
+def is_accuracy(metric: str) -> bool:
+    """Whether a metric is a share of right answers, so that it lies in [0, 1] and binomial bounds apply."""
+    return metric.rsplit("/", 1)[-1] in ACCURACIES
+
+
+def accuracy_lower_bound(accuracy: np.ndarray, n_images: np.ndarray) -> np.ndarray:
+    """Return the exact one-sided 95 % lower bound (Clopper and Pearson 1934) of accuracies over independent images.
+
+    accuracy: float64 [M] in [0, 1]; n_images: [M], positive. NaN where either is missing or out of range.
+    """
+    accuracy, n_images = np.asarray(accuracy, np.float64), np.asarray(n_images, np.float64)
+    right = np.round(accuracy * n_images)
+    bound = beta.ppf(1 - CONFIDENCE, right, n_images - right + 1)  # NaN for none right, where the bound is 0
+    return np.where(right == 0, 0.0, bound)
+
+
+def against_chance(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
+    """Compare each trial's primary validation metric, at its last report, with its chance level.
+
+    Returns trial_id, phase, task, cell, seed, metric, value, chance, n_validation, lower_bound, ratio, beats_chance,
+    one row for each trial with a primary metric and a report. ratio is value / chance. For an accuracy, lower_bound
+    is `accuracy_lower_bound` and beats_chance whether that bound lies above chance. For other metrics, whose spread
+    over images is not recorded, lower_bound is NaN and beats_chance only says on which side of chance the value
+    lies: weaker evidence. beats_chance is missing where chance is unknown.
+    """
+    primary = runs.loc[runs["primary_metric"] != ""]
+    found = primary.merge(
+        _last_points(curves), left_on=["trial_id", "primary_metric"], right_on=["trial_id", "metric"], validate="1:1"
+    )
+    bound = accuracy_lower_bound(found["value"].to_numpy(), found["n_validation"].to_numpy(np.float64, na_value=np.nan))
+    accuracy = found["metric"].map(is_accuracy).astype(bool)
+    found["lower_bound"] = np.where(accuracy, bound, np.nan)
+    found["ratio"] = found["value"] / found["chance"]
+    better = np.where(
+        found["primary_mode"] == "min", found["value"] < found["chance"], found["value"] > found["chance"]
+    )
+    beats = np.where(accuracy, found["lower_bound"] > found["chance"], better)
+    found["beats_chance"] = pd.array(beats.astype(bool), dtype="boolean")
+    found.loc[found["chance"].isna(), "beats_chance"] = pd.NA
+    names = ["trial_id", "phase", "task", "cell", "seed", "metric", "value", "chance", "n_validation"]
+    return found[[*names, "lower_bound", "ratio", "beats_chance"]]
+
+
+def probe_results(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the final probes in long form: trial_id, phase, task, seed, probe_split, dataset, probe, value, chance.
+
+    probe is `linear`, `knn` or `miou`; chance is NaN where the number of classes is unknown, and for mIoU.
+    """
+    parts = []
+    for column in runs.columns:
+        match = _PROBE.fullmatch(column)
+        if match is None:
+            continue
+        part = runs.loc[runs[column].notna(), ["trial_id", "phase", "task", "seed", "probe_split"]].copy()
+        level = f"probe/{match['dataset']}/chance"
+        known = level in runs and is_accuracy(column)
+        part = part.assign(**match.groupdict(), value=runs[column], chance=runs[level] if known else np.nan)
+        parts.append(part)
+    if not parts:
+        names = ["trial_id", "phase", "task", "seed", "probe_split", "dataset", "probe", "value", "chance"]
+        return pd.DataFrame({name: [] for name in names})
+    return pd.concat(parts, ignore_index=True)
+
+
+def probe_summary(results: pd.DataFrame) -> pd.DataFrame:
+    """Average `probe_results` over seeds: task, dataset, probe, n_seeds, mean, sd (ddof 1, NaN for one seed), chance.
+
+    The baselines come last. Pass rows of one split and one configuration a task; others would be mixed.
+    """
+    groups = results.groupby(["task", "dataset", "probe"], sort=False)
+    found = groups.agg(
+        n_seeds=("value", "size"), mean=("value", "mean"), sd=("value", "std"), chance=("chance", "first")
+    ).reset_index()
+    return found.sort_values("task", key=lambda tasks: tasks.isin(BASELINES), kind="stable", ignore_index=True)
+
+
+def configurations(runs: pd.DataFrame) -> pd.Series:
+    """Return a short name for each run's configuration, of the settings that differ within `runs`; seeds share one.
+
+    Example: `rotation, lr=0.01, batch_size=64`. str [N], indexed like `runs`.
+    """
+    fields = [name for name in TrialConfig.__dataclass_fields__ if name in runs and name not in _NOT_SEARCHED]
+    fields += [name for name in runs if name.startswith(("option/", "augmentation/"))]
+    shown = [name for name in ("task", *fields) if runs[name].nunique(dropna=False) > 1]
+    names = [
+        ", ".join(_setting(*pair) for pair in zip(shown, row, strict=True))
+        for row in runs[shown].itertuples(index=False)
+    ]
+    return pd.Series(names, runs.index, dtype="str")
+
+
+def search_summary(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return, for each phase and task of `runs`, the number of trials and how many ended with each status."""
+    counts = pd.crosstab([runs["phase"], runs["task"]], runs["status"]).reset_index()
+    counts.insert(2, "trials", counts.drop(columns=["phase", "task"]).sum(axis=1))
+    return counts.rename_axis(columns=None)
+
+
+def cost(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return what each phase cost: phase, trials, wall_s (summed over trials), steps, samples_seen, images_per_s.
+
+    images_per_s is the mean over the trials that trained. Phases are in the order in which they started.
+    """
+    return (
+        runs.groupby("phase", sort=False)
+        .agg(
+            trials=("trial_id", "size"),
+            wall_s=("wall_s", "sum"),
+            steps=("steps", "sum"),
+            samples_seen=("samples_seen", "sum"),
+            images_per_s=("images_per_s", "mean"),
+        )
+        .reset_index()
+    )
+
+
+def _last_points(curves: pd.DataFrame) -> pd.DataFrame:
+    last = curves.sort_values("step", kind="stable").drop_duplicates(["trial_id", "metric"], keep="last")
+    return last[["trial_id", "metric", "value"]]
+
+
+def _setting(name: str, value: object) -> str:
+    if name == "task":
+        return str(value)
+    return (
+        f"{name.rsplit('/', 1)[-1]}={value:.3g}" if isinstance(value, float) else f"{name.rsplit('/', 1)[-1]}={value}"
+    )

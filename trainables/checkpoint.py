@@ -1,0 +1,53 @@
+"""Checkpoints: everything a trial needs to go on, in a form that loads without running any code."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainables.errors import CheckpointError
+
+
+def to_bytes(state: dict[str, Any]) -> bytes:
+    """Return `state` (tensors, numbers, strings, and dicts and lists of them) as the bytes of a checkpoint."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def from_bytes(content: bytes, *, where: str, trial_id: str | None = None) -> dict[str, Any]:
+    """Return the state in a checkpoint's bytes, loaded on the CPU with `weights_only=True`.
+
+    Raises CheckpointError, naming `where`, for broken bytes or, where `trial_id` is given, another trial's state.
+    """
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, zipfile.BadZipFile, ValueError) as error:
+        raise CheckpointError(f"{where}: not a readable checkpoint ({error}); delete it to start the trial anew") from error
+    if not isinstance(state, dict) or "trial_id" not in state:
+        raise CheckpointError(f"{where}: not a checkpoint of a trial; delete it to start the trial anew")
+    if trial_id is not None and state["trial_id"] != trial_id:
+        raise CheckpointError(f"{where}: belongs to trial {state['trial_id']}, not to {trial_id}")
+    return state
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write `content` to `path` so that a reader finds all of it or the file as it was before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

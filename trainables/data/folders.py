@@ -1,0 +1,183 @@
+"""Class folders and flat folders of images, in a fixed order, with a test part in any case."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from trainables.data.images import read_all, read_image
+from trainables.data.request import Request, Tables
+from trainables.data.table import ImageTable
+from trainables.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+IMAGE_SUFFIXES = frozenset(".jpg .jpeg .png .ppm .pgm .bmp .tif .tiff .webp .gif".split())
+TEST_FRACTION = 0.2  # held out of each class where there is no test folder
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Image files of one part of a data set, sorted by class and path. labels: int64 [N], or None without classes."""
+
+    paths: tuple[Path, ...]
+    labels: np.ndarray | None = None
+    class_names: tuple[str, ...] = ()
+
+    def take(self, indices: Sequence[int] | np.ndarray) -> Listing:
+        """Return the files at `indices`, in that order."""
+        labels = None if self.labels is None else self.labels[np.asarray(indices, np.int64)]
+        return Listing(tuple(self.paths[i] for i in indices), labels, self.class_names)
+
+
+def load_folder(request: Request, folder: Path) -> Tables:
+    """Read `folder`, which holds {train,test}/CLASS/*, CLASS/*, {train,test}/* or images alone (then without labels).
+
+    Without a test folder a fifth of each class, chosen by a hash of the path, is the test part.
+    Raises DataError for a folder that is missing, empty, ambiguous, has a single class or a link that leads out of it.
+    """
+    root = folder.expanduser().resolve()
+    if not root.is_dir():
+        raise DataError(f"{request.name}: {root} is not a folder")
+    try:
+        train, test = list_parts(root, request.name)
+    except OSError as error:
+        raise DataError(f"{request.name}: cannot list {error.filename}: {error.strerror}") from error
+    train = train.take(request.choose(len(train.paths)))
+    images, kept = read_all(
+        train.paths + test.paths,
+        functools.partial(read_image, image_size=request.image_size),
+        name=request.name,
+        root=root,
+        on_bad_image=request.on_bad_image,
+    )
+    border = int(np.searchsorted(kept, len(train.paths)))
+    if border in (0, len(kept)):
+        raise DataError(f"{request.name}: no usable image is left in the {'test' if border else 'training'} part of {root}")
+    return Tables(
+        _table(request.name, train.take(kept[:border]), images[:border]),
+        _table(request.name, test.take(kept[border:] - len(train.paths)), images[border:]),
+    )
+
+
+def list_parts(root: Path, name: str) -> tuple[Listing, Listing]:
+    """Return the training and test files of the (resolved) folder `root`. Raises DataError as `load_folder` does."""
+    parts = [part for part in ("train", "test") if (root / part).is_dir()]
+    if not parts:
+        return hold_out(_list_part(root, root, name), root)
+    others = [entry.name for entry in _entries(root, root, name) if entry.name not in parts]
+    if others:
+        raise DataError(f"{name}: {root} has {_few(others)} beside {parts[0]}/, which nothing would read; move it away")
+    if parts == ["test"]:
+        raise DataError(f"{name}: {root} has a test folder but no train folder")
+    train = _list_part(root / "train", root, name)
+    if parts == ["train"]:
+        return hold_out(train, root)
+    test = _list_part(root / "test", root, name, known=train.class_names)
+    return train, test
+
+
+def hold_out(listing: Listing, root: Path) -> tuple[Listing, Listing]:
+    """Return training and test part: of each class TEST_FRACTION, at least one of two, lowest hash of the path first.
+
+    The hash is of the path relative to `root`, so that neither place, order nor time of the files matters.
+    """
+    hashes = [hashlib.sha256(path.relative_to(root).as_posix().encode()).digest() for path in listing.paths]
+    labels = np.zeros(len(hashes), np.int64) if listing.labels is None else listing.labels
+    in_test = np.zeros(len(hashes), bool)
+    for label in np.unique(labels):
+        members = sorted(np.flatnonzero(labels == label), key=hashes.__getitem__)
+        in_test[members[: max(round(TEST_FRACTION * len(members)), min(1, len(members) - 1))]] = True
+    return listing.take(np.flatnonzero(~in_test)), listing.take(np.flatnonzero(in_test))
+
+
+def list_images(folder: Path, root: Path, name: str) -> list[Path]:
+    """Return all image files below `folder`, sorted by path. Raises DataError for a link that leads out of `root`."""
+    found: list[Path] = []
+    n_others = 0
+    for entry in _entries(folder, root, name):
+        path = folder / entry.name
+        if entry.is_dir():
+            found += list_images(path, root, name)
+        elif path.suffix.lower() in IMAGE_SUFFIXES:
+            found.append(path)
+        else:
+            n_others += 1
+    if n_others:
+        logger.info("%s: %d files in %s are no images and are left out", name, n_others, folder)
+    return found
+
+
+def _list_part(folder: Path, root: Path, name: str, known: tuple[str, ...] | None = None) -> Listing:
+    """List one part; `known` are the classes of the training part, which a test part must share."""
+    entries = list(_entries(folder, root, name))
+    classes = [entry.name for entry in entries if entry.is_dir()]
+    loose = [folder / entry.name for entry in entries if entry.is_file()]
+    loose = [path for path in loose if path.suffix.lower() in IMAGE_SUFFIXES]
+    if loose and classes:
+        raise DataError(
+            f"{name}: {folder} holds images ({_few([path.name for path in loose])}) beside folders ({_few(classes)}): "
+            "put all images in class folders, or none"
+        )
+    if not loose and not classes:
+        raise DataError(f"{name}: there is no image in {folder}")
+    if known is not None and bool(known) != bool(classes):
+        raise DataError(f"{name}: of train and test in {root}, one has class folders and the other has none")
+    if loose:
+        return Listing(tuple(loose))
+    return _list_classes(folder, classes, root, name, known)
+
+
+def _list_classes(
+    folder: Path, classes: list[str], root: Path, name: str, known: tuple[str, ...] | None
+) -> Listing:
+    files = {label: list_images(folder / label, root, name) for label in classes}
+    if known is None:
+        if len(classes) == 1:
+            raise DataError(
+                f"{name}: {folder} has the single class folder {classes[0]!r}, and a probe needs two; "
+                f"for images without labels use folder:{folder / classes[0]}"
+            )
+        empty = [label for label in classes if not files[label]]
+        if empty:
+            raise DataError(f"{name}: there is no image in class folder {_few(empty)} of {folder}; fill or remove it")
+        known = tuple(classes)
+    unknown = [label for label in classes if label not in known]
+    if unknown:
+        raise DataError(f"{name}: class folder {_few(unknown)} of {folder} is not among the training classes")
+    paths = tuple(path for label in classes for path in files[label])
+    if not paths:
+        raise DataError(f"{name}: there is no image in {folder}")
+    labels = [known.index(label) for label in classes for _ in files[label]]
+    return Listing(paths, np.array(labels, np.int64), known)
+
+
+def _entries(folder: Path, root: Path, name: str) -> Iterator[os.DirEntry[str]]:
+    """Yield what lies in `folder`, sorted, without hidden files; links must stay within `root`."""
+    with os.scandir(folder) as scan:
+        entries = sorted(scan, key=lambda entry: entry.name)
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_symlink():
+            target = Path(entry.path).resolve()
+            if not target.is_relative_to(root):
+                raise DataError(f"{name}: the link {entry.path} leads out of {root}; copy what it points to")
+            if target.is_dir():
+                raise DataError(f"{name}: {entry.path} is a link to a folder, whose images would count twice; remove it")
+        yield entry
+
+
+def _table(name: str, listing: Listing, images: np.ndarray) -> ImageTable:
+    return ImageTable(name, images, listing.labels, class_names=listing.class_names)
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,232 @@
+"""`shapes`: the built-in data set, generated. Ten shapes in small scenes that have an up and a down.
+
+The class is the shape and nothing else: place, size, tilt, colours, texture and scenery are drawn independently of it.
+Up is told by the light on the object, by its shadow and, in three scenes of four, by a ground that recedes to a horizon;
+which half of an image is brighter is chance, so that no global brightness gives it away.
+
+Bytes are equal on every machine: raw PCG64 words, whose stream numpy guarantees, and whole-number arithmetic only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from trainables.data.table import ImageTable
+from trainables.errors import ConfigError
+
+N_TRAIN = 4000  # default sizes of the two splits that are generated
+N_TEST = 1000
+
+Plane = np.ndarray  # int32, broadcastable to [n, side, side]
+
+_SCENE = 1024  # side of a scene in scene units, whatever the image size; also "one" of a shape's own coordinates
+_OVERSAMPLING = 2  # samples per pixel and axis on the outline of a shape
+_WORDS = 64  # random words set aside for each image: room to grow without moving the next image
+_CHUNK = 128  # images drawn at once; keeps the planes in the processor's cache
+_STREAMS = {"train": 0, "test": 1}
+
+
+def _star(u: Plane, v: Plane) -> np.ndarray:
+    # A pentagram is where at least four of its five lines, at distance cos 72 degrees, have the point inside.
+    lines = ((0, -1024), (974, -316), (602, 828), (-602, 828), (-974, -316))
+    return np.sum([a * u + b * v <= 316 * 1024 for a, b in lines], axis=0, dtype=np.int8) >= 4
+
+
+def _disc(u: Plane, v: Plane, radius: int) -> np.ndarray:
+    return u * u + v * v <= radius * radius
+
+
+def _box(u: Plane, v: Plane, half_width: int, half_height: int) -> np.ndarray:
+    return (np.abs(u) <= half_width) & (np.abs(v) <= half_height)
+
+
+# Whether a point lies in the shape. u runs right, v down, 1024 is the shape's radius.
+SHAPES: dict[str, Callable[[Plane, Plane], np.ndarray]] = {
+    "circle": lambda u, v: _disc(u, v, 880),
+    "ring": lambda u, v: _disc(u, v, 960) & ~_disc(u, v, 520),
+    "crescent": lambda u, v: _disc(u, v, 960) & ~_disc(u - 480, v + 120, 760),
+    "dome": lambda u, v: _disc(u, v - 480, 1000) & (v <= 480),
+    "square": lambda u, v: _box(u, v, 800, 800),
+    "frame": lambda u, v: _box(u, v, 860, 860) & ~_box(u, v, 440, 440),
+    "triangle": lambda u, v: (v <= 720) & (16 * np.abs(u) <= 10 * (v + 920)),
+    "star": _star,
+    "cross": lambda u, v: _box(u, v, 300, 940) | _box(u, v, 940, 300),
+    "hourglass": lambda u, v: (np.abs(v) <= 880) & (8 * np.abs(u) <= 7 * np.abs(v) + 900),
+}
+CLASS_NAMES = tuple(SHAPES)
+MASK_NAMES = ("background", *CLASS_NAMES)
+
+
+def generate(n_images: int, *, split: str, image_size: int = 32, seed: int = 0) -> ImageTable:
+    """Return `n_images` labelled scenes with masks: images uint8 [N, 3, S, S], labels int64 [N], masks uint8 [N, S, S].
+
+    Masks hold 0 for background and label + 1 on the shape. Image i depends on `split` (train or test), `seed` and i
+    alone: not on `n_images`, and its scene not on `image_size`.
+    Raises ConfigError for another split, a size below 8 or a count below 1.
+    """
+    if split not in _STREAMS:
+        raise ConfigError(f"shapes: split = {split!r}; it must be one of {', '.join(_STREAMS)}")
+    if n_images < 1 or image_size < 8 or seed < 0:
+        raise ConfigError(
+            f"shapes: n_images = {n_images}, image_size = {image_size}, seed = {seed}; "
+            "at least one image of 8 pixels and a seed of 0 or more are needed"
+        )
+    scenes, grain = (np.random.PCG64(np.random.SeedSequence([seed, _STREAMS[split], key])) for key in (0, 1))
+    images = np.empty((n_images, 3, image_size, image_size), np.uint8)
+    masks = np.empty((n_images, image_size, image_size), np.uint8)
+    labels = np.empty(n_images, np.int64)
+    for rows in _chunks(n_images):
+        draws = _Draws(scenes.random_raw((rows.stop - rows.start, _WORDS)))
+        noise = _bytes(grain, rows.stop - rows.start, image_size)
+        images[rows], labels[rows], masks[rows] = _render(draws, noise, image_size)
+    return ImageTable("shapes", images, labels, masks, CLASS_NAMES, MASK_NAMES)
+
+
+def _chunks(n_images: int) -> Iterator[slice]:
+    for start in range(0, n_images, _CHUNK):
+        yield slice(start, min(start + _CHUNK, n_images))
+
+
+class _Draws:
+    """Whole numbers drawn for every image of a chunk, word after word of each image's own row."""
+
+    def __init__(self, words: np.ndarray) -> None:
+        self._words = words
+        self._next = 0
+
+    def integers(self, low: int, high: int) -> Plane:
+        """Return int32 [n, 1, 1], uniform in [low, high]."""
+        word = self._words[:, self._next] >> np.uint64(32)
+        self._next += 1
+        scaled = word * np.uint64(high - low + 1) >> np.uint64(32)
+        return (scaled.astype(np.int32) + np.int32(low))[:, None, None]
+
+    def colour(self) -> np.ndarray:
+        """Return a colour per image, int32 [n, 3, 1, 1] in 16..239."""
+        return np.stack([self.integers(16, 239) for _ in range(3)], axis=1)
+
+
+def _bytes(stream: np.random.PCG64, n: int, image_size: int) -> np.ndarray:
+    """Return one random byte a pixel, int32 [n, S, S], from a whole number of words an image."""
+    n_words = -(-image_size * image_size // 8)
+    flat = stream.random_raw((n, n_words)).astype("<u8").view(np.uint8)[:, : image_size * image_size]
+    return flat.reshape(n, image_size, image_size).astype(np.int32)
+
+
+def _render(draws: _Draws, noise: np.ndarray, image_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return images, labels and masks of one chunk, painted from back to front."""
+    x, y = _grid(image_size)
+    labels = draws.integers(0, len(SHAPES) - 1)[:, 0, 0].astype(np.int64)
+    radius = draws.integers(215, 355)
+    centre_x, centre_y = draws.integers(330, 694), draws.integers(330, 680)
+    tilt = draws.integers(-9, 9)
+
+    canvas = _scenery(draws, x, y)
+    _cast_shadow(canvas, draws, x - centre_x, y - centre_y, radius)
+    coverage = _coverage(labels, centre_x, centre_y, radius, tilt, image_size)
+    u, v = _own_coordinates(x - centre_x, y - centre_y, radius, tilt)
+    surface = _surface(draws, canvas, coverage, u, v)
+    full = _OVERSAMPLING**2
+    canvas += (surface - canvas) * coverage[:, None] // full
+
+    light = draws.integers(0, 40)
+    canvas += (light * (_SCENE // 2 - y) // _SCENE)[:, None]
+    grain = draws.integers(4, 40)
+    canvas += ((noise - 128) * grain // 256)[:, None]
+    masks = np.where(2 * coverage > full, labels[:, None, None] + 1, 0)
+    return canvas.clip(0, 255).astype(np.uint8), labels, masks.astype(np.uint8)
+
+
+def _grid(n: int) -> tuple[Plane, Plane]:
+    """Return the centres of n x n cells in scene units: x [1, 1, n], y [1, n, 1]."""
+    centres = ((2 * np.arange(n, dtype=np.int32) + 1) * (_SCENE // 2) // n).astype(np.int32)
+    return centres[None, None, :], centres[None, :, None]
+
+
+def _own_coordinates(dx: Plane, dy: Plane, radius: Plane, tilt: Plane) -> tuple[Plane, Plane]:
+    """Return scene offsets in the tilted shape's own units; the angle is 2 atan(tilt / 64), up to 16 degrees."""
+    scale = 4096 + tilt * tilt
+    cosine, sine = _SCENE * (4096 - tilt * tilt) // scale, _SCENE * 128 * tilt // scale
+    return (dx * cosine + dy * sine) // radius, (dy * cosine - dx * sine) // radius
+
+
+def _coverage(
+    labels: np.ndarray, centre_x: Plane, centre_y: Plane, radius: Plane, tilt: Plane, image_size: int
+) -> np.ndarray:
+    """Return how many of a pixel's samples lie in the shape, int32 [n, S, S]."""
+    x, y = _grid(image_size * _OVERSAMPLING)
+    u, v = _own_coordinates(x - centre_x, y - centre_y, radius, tilt)
+    inside = np.empty(u.shape, bool)
+    for label, contains in enumerate(SHAPES.values()):
+        chosen = labels == label
+        inside[chosen] = contains(u[chosen], v[chosen])
+    samples = inside.reshape(len(labels), image_size, _OVERSAMPLING, image_size, _OVERSAMPLING)
+    return samples.sum(axis=(2, 4), dtype=np.int32)
+
+
+def _scenery(draws: _Draws, x: Plane, y: Plane) -> np.ndarray:
+    """Return the background, int32 [n, 3, S, S]: sky, hills and a receding ground, or a patterned wall."""
+    is_wall = draws.integers(0, 3) == 0
+    top, bottom, hill, ground = (draws.colour() for _ in range(4))
+    canvas = top + (bottom - top) * y[:, None] // _SCENE
+
+    slope, shift, period = draws.integers(-2, 2), draws.integers(0, 1023), draws.integers(1, 4)
+    pattern = (x * period + y * slope + shift) & 511 < 256
+    canvas = canvas + np.where(is_wall & pattern, draws.integers(-48, 48), 0)[:, None]
+
+    horizon = np.where(is_wall, 2 * _SCENE, draws.integers(380, 700))
+    rise = np.zeros((1, 1, 1), np.int32)
+    for steepness in (1, 3):
+        wave = np.abs(((x * steepness + draws.integers(0, 2047)) & 2047) - 1024)
+        rise = rise + wave * draws.integers(0, 200) // _SCENE
+    canvas = np.where((y >= horizon - rise)[:, None], hill, canvas)
+
+    # Bands of equal depth get denser towards the horizon, as on a real floor.
+    below = y - horizon
+    depth = draws.integers(60_000, 160_000) // (np.maximum(below, 0) + 60)
+    bands = np.where((depth >> 8) & 1, draws.integers(-40, 40), 0)
+    canvas = np.where((below >= 0)[:, None], ground + bands[:, None], canvas)
+
+    for _ in range(3):
+        left, upper = draws.integers(-60, 1000), draws.integers(-60, 1000)
+        width, height = draws.integers(50, 150), draws.integers(50, 150)
+        block = (x >= left) & (x < left + width) & (y >= upper) & (y < upper + height)
+        canvas = np.where(block[:, None], draws.colour(), canvas)
+    return canvas.astype(np.int32)
+
+
+def _cast_shadow(canvas: np.ndarray, draws: _Draws, dx: Plane, dy: Plane, radius: Plane) -> None:
+    """Darken, in place, a flat ellipse under the shape, a little to one side."""
+    side = draws.integers(-160, 160)
+    u = (dx * _SCENE // radius) - side
+    v = (dy * _SCENE // radius) - 900
+    ellipse = (u >> 2) ** 2 + (v * 3 >> 2) ** 2 <= 256 * 256
+    strength = draws.integers(90, 170)
+    canvas -= canvas * np.where(ellipse, strength, 0)[:, None] // 256
+
+
+def _surface(draws: _Draws, canvas: np.ndarray, coverage: np.ndarray, u: Plane, v: Plane) -> np.ndarray:
+    """Return the shape's colour at every pixel: plain, striped or checked, lit from above, apart from its ground."""
+    colour = draws.colour()
+    behind = (_luminance(canvas) * coverage).sum(axis=(1, 2), keepdims=True) // np.maximum(
+        coverage.sum(axis=(1, 2), keepdims=True), 1
+    )
+    own = _luminance(colour)
+    target = np.where(behind > 128, behind - 90, behind + 90)
+    colour = colour + np.where(np.abs(own - behind) < 75, target - own, 0)[:, None]
+
+    kind, shift = draws.integers(0, 4), draws.integers(0, 1023)
+    period = draws.integers(350, 800)
+    along, across = (u + shift + 8192) // period & 1, (v + shift + 8192) // period & 1
+    diagonal = (u + v + shift + 8192) // period & 1
+    texture = np.select([kind == 1, kind == 2, kind == 3, kind == 4], [along, across, diagonal, along ^ across], 0)
+    tone = draws.integers(20, 55) * np.where(draws.integers(0, 1) == 0, 1, -1)
+    shading = -v * draws.integers(35, 70) // _SCENE
+    return (colour + (texture * tone + shading)[:, None]).clip(0, 255).astype(np.int32)
+
+
+def _luminance(colour: np.ndarray) -> Plane:
+    """Return Rec. 601 luma, int32 [n, ...], of int32 [n, 3, ...]."""
+    return (77 * colour[:, 0] + 150 * colour[:, 1] + 29 * colour[:, 2]) >> 8

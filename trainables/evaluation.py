@@ -1,0 +1,73 @@
+"""The final evaluation of one encoder: probes on frozen features, refitted on every data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from trainables.data.table import ImageTable, Splits
+from trainables.encoders import Encoder, build_encoder, recalibrated
+from trainables.errors import ConfigError
+from trainables.monitor import calibration_images
+from trainables.probes import extract_features, knn_probe, linear_probe, raw_pixels
+from trainables.trial import RANDOM_INIT, RAW_PIXELS, TrialConfig
+
+
+def evaluate(
+    trial: TrialConfig, encoder: Encoder | None, datasets: Mapping[str, Splits], device: torch.device
+) -> dict[str, float]:
+    """Return the results of all probes that the trial asks for, named `probe/DATASET/WHAT`.
+
+    `linear` and `knn` are top-1 accuracies on `trial.probe_split`, `_top5` the same for top-5, `linear_train` that on
+    the probe's own training images; `weight_decay` is what the linear probe chose on probe validation.
+    encoder: None for the raw-pixel baseline.
+    Raises ConfigError for a data set without labels.
+    """
+    results: dict[str, float] = {}
+    for name in trial.probe_datasets:
+        results |= {f"probe/{name}/{what}": value for what, value in _probe(trial, encoder, datasets[name], device)}
+    return results
+
+
+def baseline_encoder(trial: TrialConfig, image_size: int) -> Encoder | None:
+    """Return what a baseline trial probes: an untrained encoder, or None for raw pixels."""
+    if trial.task == RAW_PIXELS:
+        return None
+    assert trial.task == RANDOM_INIT
+    return build_encoder(trial.encoder, width=trial.width, image_size=image_size, seed=trial.seed)
+
+
+def _probe(
+    trial: TrialConfig, encoder: Encoder | None, splits: Splits, device: torch.device
+) -> list[tuple[str, float]]:
+    if splits.probe_train is None or splits.probe_validation is None or splits.test.labels is None:
+        raise ConfigError(f"evaluate.datasets: {splits.name} has no labels to probe with")
+    if encoder is not None:
+        encoder = recalibrated(encoder.to(device), calibration_images(splits, device))
+
+    def features(table: ImageTable) -> tuple[torch.Tensor, torch.Tensor]:
+        images = torch.from_numpy(table.images)
+        assert table.labels is not None
+        labels = torch.from_numpy(table.labels).to(device)
+        if encoder is None:
+            return raw_pixels(images).to(device), labels
+        return extract_features(encoder, images, device=device), labels
+
+    train, validation = features(splits.probe_train), features(splits.probe_validation)
+    test = features(splits.test) if trial.probe_split == "test" else None
+    queries = validation if test is None else test
+    n_classes = splits.probe_train.n_classes
+    linear = linear_probe(*train, *validation, *(test or ()), n_classes=n_classes)
+    knn = knn_probe(*train, *queries, n_classes=n_classes)
+    judged = linear.validation if test is None else linear.test
+    assert judged is not None
+    return [
+        ("linear", judged.top1),
+        ("linear_top5", judged.top5),
+        ("linear_train", linear.train.top1),
+        ("linear_train_top5", linear.train.top5),
+        ("weight_decay", linear.weight_decay),
+        ("knn", knn.top1),
+        ("knn_top5", knn.top5),
+    ]

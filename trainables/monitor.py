@@ -1,0 +1,119 @@
+"""What is looked at between training steps: validation metrics, health of the features, an online kNN probe."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import torch
+from torch import Tensor
+
+from trainables.augmentation import Augmentation
+from trainables.data.table import ImageTable, Splits
+from trainables.encoders import Encoder, recalibrated
+from trainables.health import health
+from trainables.probes import extract_features, knn_probe
+from trainables.streams import generator
+from trainables.tasks import PretextTask
+from trainables.tasks.simclr import SimCLR
+from trainables.trial import TrialConfig
+
+VALIDATION_IMAGES = 512  # at most; every report looks at the same ones, in the same batches
+VALIDATION_BATCH = 128
+HEALTH_IMAGES = 256
+KNN_BANK, KNN_QUERIES = 2000, 1000  # at most
+CALIBRATION_IMAGES = 512  # for the BatchNorm statistics of a probed encoder
+
+
+class Monitor:
+    """Measures one task on fixed images with fixed draws: from report to report only the network changes.
+
+    facts: what holds for the whole trial: `primary_metric`, `primary_mode`, `chance` of each metric, `n_train` images,
+        `n_validation` predictions behind `val/*`, `parameters`.
+    """
+
+    def __init__(
+        self, trial: TrialConfig, task: PretextTask, table: ImageTable, splits: Splits, device: torch.device
+    ) -> None:
+        self.task = task
+        validation = splits.pretext_validation
+        self.batch_size = min(VALIDATION_BATCH, len(validation))
+        count = min(VALIDATION_IMAGES, len(validation)) // self.batch_size * self.batch_size
+        self.images = torch.from_numpy(validation.images[:count]).to(device)
+        self.augmentation = Augmentation(task.validation_policy)
+        self.views = Augmentation(SimCLR.validation_policy)
+        self.knn = OnlineKNN(splits, device) if splits.labelled else None
+        self.calibration = calibration_images(splits, device)
+        self.facts = {
+            "primary_metric": task.primary_metric,
+            "primary_mode": task.primary_mode,
+            "chance": self._chance(trial),
+            "n_train": len(table),
+            "n_validation": count * task.samples_per_image(),
+            "parameters": sum(weight.numel() for weight in task.parameters()),
+        }
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Return `val/*`, `health/*` and, where labels exist, `probe/knn`.
+
+        The standard error of the primary metric's mean comes with it, as NAME_se. The task is left in training mode.
+        """
+        task = self.task.eval()
+        values: dict[str, list[Tensor]] = defaultdict(list)
+        for i, images in enumerate(self.images.split(self.batch_size)):
+            batch = task.draw(images, self.augmentation, generator(images.device, 0, "validation", i))
+            for name, samples in task(batch).metrics.items():
+                values[f"val/{name}"].append(samples)
+        samples = {name: torch.cat(parts).double() for name, parts in values.items()}
+        metrics = {name: float(of_all.mean()) for name, of_all in samples.items()}
+        primary = samples[task.primary_metric]
+        metrics[f"{task.primary_metric}_se"] = float(primary.std() / len(primary) ** 0.5)
+        metrics |= self._features()
+        task.train()
+        return metrics
+
+    def _features(self) -> dict[str, float]:
+        encoder = recalibrated(self.task.encoder, self.calibration)
+        images = self.images[:HEALTH_IMAGES]
+        draw = generator(images.device, 0, "alignment")
+        first, second = (encoder(self.views(images, draw)) for _ in range(2))
+        metrics = health(extract_features(encoder, images), first, second)
+        if self.knn is not None:
+            metrics["probe/knn"] = self.knn.accuracy(encoder)
+        return metrics
+
+    def _chance(self, trial: TrialConfig) -> dict[str, float]:
+        train = self.task.chance(trial.batch_size, training=True)
+        validation = self.task.chance(self.batch_size, training=False)
+        levels = {f"train/{name}": level for name, level in train.items()}
+        return levels | {f"val/{name}": level for name, level in validation.items()}
+
+
+class OnlineKNN:
+    """A kNN probe small enough to run at every report, on probe train and probe validation."""
+
+    def __init__(self, splits: Splits, device: torch.device) -> None:
+        assert splits.probe_train is not None and splits.probe_validation is not None
+        self.n_classes = splits.probe_train.n_classes
+        self.bank = _head(splits.probe_train, KNN_BANK, device)
+        self.queries = _head(splits.probe_validation, KNN_QUERIES, device)
+
+    def accuracy(self, encoder: Encoder) -> float:
+        """Return top-1 accuracy on the queries."""
+        (bank, bank_labels), (queries, query_labels) = self.bank, self.queries
+        result = knn_probe(
+            extract_features(encoder, bank), bank_labels, extract_features(encoder, queries), query_labels,
+            n_classes=self.n_classes,
+        )  # fmt: skip
+        return result.top1
+
+
+def calibration_images(splits: Splits, device: torch.device) -> Tensor:
+    """Return the images (uint8) whose BatchNorm statistics a probed encoder gets: training images, unlabelled use."""
+    table = splits.pretext_train if splits.probe_train is None else splits.probe_train
+    return torch.from_numpy(table.images[:CALIBRATION_IMAGES]).to(device)
+
+
+def _head(table: ImageTable, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    assert table.labels is not None
+    return torch.from_numpy(table.images[:count]).to(device), torch.from_numpy(table.labels[:count]).to(device)

@@ -1,0 +1,197 @@
+"""Context encoder: paint what was cut out of the image.
+
+Pathak, Krahenbuhl, Donahue, Darrell, Efros: Context Encoders: Feature Learning by Inpainting, CVPR 2016
+(arXiv:1604.07379).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainables.augmentation import Augmentation
+from trainables.encoders import MEAN, to_float
+from trainables.options import in_range, one_of
+from trainables.tasks.base import Batch, Output, PretextTask, zero_init
+
+OVERLAP_WEIGHT = 10.0  # Pathak 2016, section 3.3: the band is counted ten times
+DECODER_WIDTHS = (64, 48, 24)
+
+
+@dataclass(frozen=True)
+class ContextEncoderOptions:
+    """Options of the context encoder.
+
+    mask: one square in the centre, or random blocks (a new mask for every image and step).
+    mask_ratio: share of the image's area to be painted.
+    block_size: side of a random block, in px.
+    overlap: width in px of the border of the painted region that stays visible and is counted ten times.
+    loss: squared (l2) or absolute (l1) error.
+    adversarial_weight: weight of the adversarial term; 0 leaves it out, 0.001 is the paper's.
+    """
+
+    mask: str = one_of("random_blocks", "center", "random_blocks")
+    mask_ratio: float = in_range(0.25, 0.05, 0.9)
+    block_size: int = in_range(8, 1, 256)
+    overlap: int = in_range(0, 0, 16)
+    loss: str = one_of("l2", "l2", "l1")
+    adversarial_weight: float = in_range(0.0, 0.0, 1.0)
+
+
+class ContextEncoder(PretextTask):
+    """Inpainting with the shared encoder and a light decoder.
+
+    The yardstick is the mean image: `loss_fraction` is the error inside the hole over that of painting the
+    training set's per-pixel mean, so 1 means that nothing was learned. The decoder paints the logit of a change to
+    that mean, beginning with none, so training starts at 1; its output lies in (0, 1), as the targets do. Features
+    are taken from whole images.
+    """
+
+    name = "context_encoder"
+    Options = ContextEncoderOptions
+    primary_metric = "val/loss_fraction"
+    primary_mode = "min"
+    mean_image: Tensor
+    mean_error: Tensor
+
+    def build_head(self) -> None:
+        """Make the decoder, the mean image and, where it is wanted, the discriminator."""
+        size = self.image_size
+        map_size = _map_size(self.encoder, size)
+        self.decoder = _decoder(self.encoder.feature_dim, map_size, size)
+        if self.options.adversarial_weight > 0:
+            self.discriminator = _discriminator()
+        self.register_buffer("mean_image", torch.full((3, size, size), MEAN))
+        self.register_buffer("mean_error", torch.tensor(1.0))
+
+    def fit_to(self, images: Tensor) -> None:
+        """Take the per-pixel mean of the training images and its mean error."""
+        chunks = images.split(1024)
+        total = sum(to_float(chunk).double().sum(dim=0) for chunk in chunks)
+        self.mean_image.copy_(total / len(images))
+        errors = sum(_error(self.mean_image, to_float(chunk), self.options.loss).sum() for chunk in chunks)
+        self.mean_error.copy_(errors / images.numel())
+
+    def draw(self, images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Batch:
+        """Return inputs with the hole filled by the mean colour, whole images as targets, and the region's mask.
+
+        The mask [N, 1, S, S] holds 1 in the hole, 10 in the visible border of the painted region, 0 elsewhere.
+        """
+        whole = augmentation(images, generator)
+        region = self._region(images, generator)
+        hole = _erode(region, self.options.overlap)
+        colour = self.mean_image.mean(dim=(1, 2)).view(1, 3, 1, 1)
+        return Batch(torch.where(hole > 0, colour, whole), whole, hole + OVERLAP_WEIGHT * (region - hole))
+
+    def forward(self, batch: Batch) -> Output:
+        """Return the weighted error of the region, and as metrics [N] the hole's error and its fraction of chance."""
+        assert batch.mask is not None
+        change = self.decoder(self.encoder.stages(batch.inputs)[-1]).float()
+        painted = torch.sigmoid(change + self.mean_image.logit(eps=1e-3))
+        error = _error(painted, batch.targets, self.options.loss)
+        objective = _masked_mean(error, batch.mask).mean()
+        if self.options.adversarial_weight > 0 and self.training:
+            objective = objective + self._adversarial(painted, batch.targets, batch.mask > 0)
+        hole = (batch.mask == 1).float()
+        loss = _masked_mean(error.detach(), hole)
+        by_mean = _masked_mean(_error(self.mean_image, batch.targets, self.options.loss), hole)
+        return Output(objective, {"loss": loss, "loss_fraction": loss / by_mean.mean()})
+
+    def chance(self, batch_size: int, *, training: bool) -> dict[str, float]:
+        """Return the error of the mean image on the training set, and 1 as the fraction."""
+        return {"loss": float(self.mean_error), "loss_fraction": 1.0}
+
+    def _region(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the region to paint, float [N, 1, S, S] of 0 and 1."""
+        n, size = len(images), self.image_size
+        if self.options.mask == "center":
+            side = round(size * math.sqrt(self.options.mask_ratio))
+            region = torch.zeros(1, 1, size, size, device=images.device)
+            start = (size - side) // 2
+            region[:, :, start : start + side, start : start + side] = 1
+            return region.expand(n, -1, -1, -1)
+        cells = math.ceil(size / min(self.options.block_size, size))
+        count = max(1, round(self.options.mask_ratio * cells**2))
+        order = torch.rand(n, cells**2, generator=generator, device=images.device).argsort(dim=1)
+        region = (order < count).float().view(n, 1, cells, cells)
+        block = self.options.block_size
+        return region.repeat_interleave(block, 2).repeat_interleave(block, 3)[:, :, :size, :size]
+
+    def _adversarial(self, painted: Tensor, whole: Tensor, region: Tensor) -> Tensor:
+        """Return the minimax term of Pathak 2016, equation 2, for one simultaneous step of both players.
+
+        The discriminator learns to tell real regions from painted ones at full weight; the gradient reaches the
+        decoder reversed and scaled by `adversarial_weight` (gradient reversal, arXiv:1409.7495).
+        """
+        fake = _ReverseGradient.apply(painted, self.options.adversarial_weight)
+        composed = torch.where(region, fake, whole)
+        logits_real, logits_fake = self.discriminator(whole), self.discriminator(composed)
+        return F.softplus(-logits_real).mean() + F.softplus(logits_fake).mean()
+
+
+def _error(painted: Tensor, target: Tensor, kind: str) -> Tensor:
+    difference = painted - target
+    return difference.square() if kind == "l2" else difference.abs()
+
+
+def _masked_mean(error: Tensor, weight: Tensor) -> Tensor:
+    """Return the weighted mean [N] of an error [N, 3, S, S] under a weight [N, 1, S, S]."""
+    return (error * weight).sum(dim=(1, 2, 3)) / (error.shape[1] * weight.sum(dim=(1, 2, 3)))
+
+
+def _erode(region: Tensor, pixels: int) -> Tensor:
+    """Shrink a region of ones by `pixels` on every side that borders on something visible."""
+    if not pixels:
+        return region
+    hole = 1 - F.max_pool2d(1 - region, kernel_size=2 * pixels + 1, stride=1, padding=pixels)
+    # A region too small to lose its border keeps it: nothing hidden would be nothing to learn.
+    kept = hole.sum(dim=(1, 2, 3), keepdim=True) > 0
+    return torch.where(kept, hole, region)
+
+
+@torch.no_grad()
+def _map_size(encoder: Any, size: int) -> int:
+    training = encoder.training
+    map_size = encoder.eval().stages(torch.zeros(1, 3, size, size))[-1].shape[-1]
+    encoder.train(training)
+    return map_size
+
+
+def _decoder(feature_dim: int, map_size: int, image_size: int) -> nn.Sequential:
+    """Return convolutions [N, D, m, m] -> [N, 3, S, S], doubling the side until it reaches the image's."""
+    layers: list[nn.Module] = [nn.Conv2d(feature_dim, DECODER_WIDTHS[0], kernel_size=1)]
+    channels, side, depth = DECODER_WIDTHS[0], map_size, 0
+    while side < image_size:
+        side, depth = min(2 * side, image_size), depth + 1
+        width = DECODER_WIDTHS[min(depth, len(DECODER_WIDTHS) - 1)]
+        layers += [nn.Upsample(size=(side, side)), nn.Conv2d(channels, width, kernel_size=3, padding=1, bias=False)]
+        layers += [nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+        channels = width
+    return nn.Sequential(*layers, zero_init(nn.Conv2d(channels, 3, kernel_size=3, padding=1)))
+
+
+def _discriminator() -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for previous, channels in ((3, 32), (32, 64), (64, 128)):
+        layers += [nn.Conv2d(previous, channels, kernel_size=4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 1))
+
+
+class _ReverseGradient(torch.autograd.Function):
+    """Identity forwards; the gradient comes back negated and scaled."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, scale: float) -> Tensor:
+        """Return `values`."""
+        ctx.scale = scale
+        return values.view_as(values)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        """Return the reversed gradient."""
+        return -ctx.scale * gradients[0], None

@@ -1,0 +1,204 @@
+"""Context prediction: where does one patch lie, seen from another?
+
+Doersch, Gupta, Efros: Unsupervised Visual Representation Learning by Context Prediction, ICCV 2015
+(arXiv:1505.05192), in the form of Kolesnikov, Zhai, Beyer: Revisiting Self-Supervised Visual Representation
+Learning, CVPR 2019 (arXiv:1901.09005): a 3x3 grid of patches, each standardised and often grey.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainables.augmentation import Augmentation
+from trainables.encoders import MEAN, STD
+from trainables.errors import ConfigError
+from trainables.options import in_range, one_of
+from trainables.tasks.base import Batch, Output, PretextTask, zero_init
+
+DIRECTIONS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))  # (row, column), label 0 .. 7
+CENTRE = 4  # the middle cell of the grid, counted row by row
+CENTRE_PAIRS = 8  # the centre with each of its neighbours; every validation asks these
+SMALLEST_PATCH = 4  # px
+CHANNEL_NOISE = 0.01  # standard deviation of the noise in dropped channels, over the kept one's (Doersch 2015)
+
+
+@dataclass(frozen=True)
+class ContextPredictionOptions:
+    """Options of context prediction.
+
+    pairs_per_image: 1 (centre and a random neighbour), 8 (centre and each neighbour) or 40 (all neighbouring
+        pairs of the grid, both ways).
+    gap: smallest distance between two patches, over the patch's side.
+    jitter: range of each patch's random place in its cell, over the patch's side; 0 for a fixed grid.
+    grey: probability of a patch's being turned grey.
+    color_drop: probability of a patch's losing two of its channels to noise.
+    standardize: whether each patch is brought to zero mean and unit variance.
+    head_hidden: units of the fusion head's hidden layer.
+    head_norm: BatchNorm without scale and shift, with them, or none. With them the network can silence units early
+        on, which keeps it at chance.
+    neighbor_only: hide the centre patch. A control: what is still solved is absolute position or colour.
+    """
+
+    pairs_per_image: int = one_of(8, 1, 8, 40)
+    gap: float = in_range(0.0, 0.0, 0.5)
+    jitter: float = in_range(0.25, 0.0, 0.5)
+    grey: float = in_range(0.66, 0.0, 1.0)
+    color_drop: float = in_range(0.0, 0.0, 1.0)
+    standardize: bool = one_of(True, True, False)
+    head_hidden: int = in_range(512, 1, 8192)
+    head_norm: str = one_of("batch_no_affine", "batch_no_affine", "batch", "none")
+    neighbor_only: bool = one_of(False, True, False)
+
+
+class ContextPrediction(PretextTask):
+    """Eight-way classification of the neighbour's direction; chance is 1/8 and ln 8 for pairs around the centre.
+
+    An image is augmented, and perhaps mirrored, as a whole and before its patches are cut, so labels stay right.
+    Every patch is encoded once, however many pairs it is part of.
+    """
+
+    name = "context_prediction"
+    Options = ContextPredictionOptions
+
+    def build_head(self) -> None:
+        """Make the fusion head."""
+        options = self.options
+        self.patch, self.spacing, self.freedom = grid_geometry(self.image_size, options.gap, options.jitter)
+        hidden = options.head_hidden
+        norm: nn.Module = {
+            "batch_no_affine": nn.BatchNorm1d(hidden, affine=False),
+            "batch": nn.BatchNorm1d(hidden),
+            "none": nn.Identity(),
+        }[options.head_norm]
+        self.fusion_head = nn.Sequential(
+            nn.Linear(2 * self.encoder.feature_dim, hidden),
+            norm,
+            nn.ReLU(),
+            zero_init(nn.Linear(hidden, len(DIRECTIONS))),
+        )
+
+    def draw(self, images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Batch:
+        """Return patches [N, G, 3, p, p] and, for each of P pairs, its direction int64 [N, P].
+
+        G = P = 2 and 1 for a single pair, else the nine cells of the grid. `mask` holds the cells [P, 2] of each
+        pair, as (first, second).
+        """
+        whole = augmentation(images, generator)
+        n, device = len(images), images.device
+        pairs, labels = _pairs(self.options.pairs_per_image if self.training else CENTRE_PAIRS, device)
+        cells = torch.arange(9, device=device).expand(n, 9)
+        if len(pairs) == 1:
+            labels = torch.randint(len(DIRECTIONS), (n, 1), generator=generator, device=device)
+            neighbours = labels + (labels >= CENTRE).long()
+            cells = torch.cat([torch.full_like(neighbours, CENTRE), neighbours], dim=1)
+        top, left = self._places(cells, generator)
+        patches = cut(whole, top, left, self.patch)
+        return Batch(self._guard(patches, generator), labels.expand(n, -1), pairs)
+
+    def forward(self, batch: Batch) -> Output:
+        """Return cross-entropy in nats and accuracy, each [N P]."""
+        patches, labels, pairs = batch.inputs, batch.targets, batch.mask
+        assert pairs is not None
+        n, cells = patches.shape[:2]
+        flat = patches.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        features = self.encoder(flat).view(n, cells, -1)
+        first, second = features[:, pairs[:, 0]], features[:, pairs[:, 1]]
+        if self.options.neighbor_only:
+            first = torch.zeros_like(first)
+        logits = self.fusion_head(torch.cat([first, second], dim=2).flatten(0, 1)).float()
+        targets = labels.flatten()
+        loss = F.cross_entropy(logits, targets, reduction="none")
+        correct = (logits.argmax(dim=1) == targets).float()
+        return Output(loss.mean(), {"loss": loss.detach(), "accuracy": correct})
+
+    def chance(self, batch_size: int, *, training: bool) -> dict[str, float]:
+        """Return 1/8 and ln 8, or the share of the commonest direction and the entropy where they are unequal."""
+        _, labels = _pairs(self.options.pairs_per_image if training else CENTRE_PAIRS, torch.device("cpu"))
+        if labels.numel() == 1:
+            return {"loss": math.log(len(DIRECTIONS)), "accuracy": 1 / len(DIRECTIONS)}
+        shares = torch.bincount(labels.flatten(), minlength=len(DIRECTIONS)).double() / labels.numel()
+        return {"loss": float(-(shares * shares.log()).sum()), "accuracy": float(shares.max())}
+
+    def samples_per_image(self) -> int:
+        """Return eight: the centre with each neighbour."""
+        return CENTRE_PAIRS
+
+    def _places(self, cells: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return top and left [N, G] of each cell's patch: the grid shifted as a whole, and each patch in its cell."""
+        pitch = self.patch + self.spacing + self.freedom
+        slack = self.image_size - 3 * pitch + self.spacing
+        shape, device = cells.shape, cells.device
+        shift = torch.rand(2, shape[0], 1, generator=generator, device=device)
+        jitter = torch.rand(2, *shape, generator=generator, device=device)
+        if not self.options.jitter:
+            shift = torch.full_like(shift, 0.5)
+        origin = (shift * (slack + 1)).long().clamp_(max=slack)
+        offset = (jitter * (self.freedom + 1)).long().clamp_(max=self.freedom)
+        top, left = origin + offset + pitch * torch.stack([cells // 3, cells % 3])
+        return top, left
+
+    def _guard(self, patches: Tensor, generator: torch.Generator) -> Tensor:
+        """Take from each patch the colours that would give its place away (chromatic aberration, lighting)."""
+        n, cells, channels = patches.shape[:3]
+        chosen = torch.rand(3, n, cells, 1, 1, 1, generator=generator, device=patches.device)
+        if self.options.grey:
+            weights = torch.tensor([0.299, 0.587, 0.114], device=patches.device).view(3, 1, 1)
+            grey = (patches * weights).sum(dim=2, keepdim=True)
+            patches = torch.where(chosen[0] < self.options.grey, grey, patches)
+        if self.options.color_drop:
+            kept = (chosen[1] * channels).long() == torch.arange(channels, device=patches.device).view(3, 1, 1)
+            noise = torch.randn(patches.shape, generator=generator, device=patches.device)
+            spread = (patches.std(dim=(3, 4), keepdim=True) * kept).sum(dim=2, keepdim=True)
+            dropped = torch.where(kept, patches, MEAN + CHANNEL_NOISE * spread * noise)
+            patches = torch.where(chosen[2] < self.options.color_drop, dropped, patches)
+        if self.options.standardize:
+            spread, mean = torch.std_mean(patches, dim=(2, 3, 4), keepdim=True)
+            patches = MEAN + STD * (patches - mean) / (spread + 1e-3)
+        return patches
+
+
+def grid_geometry(image_size: int, gap: float, jitter: float) -> tuple[int, int, int]:
+    """Return patch side, gap and range of jitter, in px, of the largest 3x3 grid that fits the image.
+
+    32 px without gap and with jitter 0.25 give patches of 8 px in cells of 10. Raises ConfigError where the patch
+    would be smaller than 4 px.
+    """
+    for patch in range(image_size // 3, 0, -1):
+        spacing, freedom = round(gap * patch), round(jitter * patch)
+        if 3 * (patch + freedom) + 2 * spacing <= image_size:
+            break
+    if patch < SMALLEST_PATCH:
+        enough = 3 * (SMALLEST_PATCH + round(jitter * SMALLEST_PATCH)) + 2 * round(gap * SMALLEST_PATCH)
+        raise ConfigError(
+            f"context_prediction: images of {image_size} px leave patches of {patch} px, and {SMALLEST_PATCH} is the "
+            f"least; use images of {enough} px or more, or less gap ({gap}) and jitter ({jitter})"
+        )
+    return patch, spacing, freedom
+
+
+def cut(images: Tensor, top: Tensor, left: Tensor, side: int) -> Tensor:
+    """Return patches [N, G, C, side, side] of images [N, C, S, S] whose corners are at top, left (int64 [N, G])."""
+    reach = torch.arange(side, device=images.device)
+    rows = (top.unsqueeze(2) + reach)[:, :, :, None]
+    columns = (left.unsqueeze(2) + reach)[:, :, None, :]
+    n = torch.arange(len(images), device=images.device).view(-1, 1, 1, 1)
+    return images.permute(0, 2, 3, 1)[n, rows, columns].permute(0, 1, 4, 2, 3)
+
+
+def _pairs(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the cells [P, 2] of each pair and their directions [1, P]; one pair stands for a random neighbour."""
+    if count == 1:
+        return torch.tensor([[0, 1]], device=device), torch.zeros(1, 1, dtype=torch.long, device=device)
+    pairs, labels = [], []
+    for cell in [CENTRE] if count == CENTRE_PAIRS else range(9):
+        for label, (down, right) in enumerate(DIRECTIONS):
+            row, column = cell // 3 + down, cell % 3 + right
+            if 0 <= row < 3 and 0 <= column < 3:
+                pairs.append((cell, 3 * row + column))
+                labels.append(label)
+    return torch.tensor(pairs, device=device), torch.tensor([labels], device=device)

@@ -1,0 +1,98 @@
+"""SimCLR: find the other view of the same image among all views of the batch.
+
+Chen, Kornblith, Norouzi, Hinton: A Simple Framework for Contrastive Learning of Visual Representations, ICML 2020
+(arXiv:2002.05709).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.distributed
+import torch.distributed.nn
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainables.augmentation import Augmentation
+from trainables.options import in_range
+from trainables.tasks.base import Batch, Output, PretextTask
+
+
+@dataclass(frozen=True)
+class SimCLROptions:
+    """Options of SimCLR.
+
+    temperature: tau of NT-Xent.
+    projection_dim, projection_hidden: units of the projection head's output and hidden layer.
+    """
+
+    temperature: float = in_range(0.5, 0.01, 10.0)
+    projection_dim: int = in_range(128, 2, 8192)
+    projection_hidden: int = in_range(256, 2, 8192)
+
+
+class SimCLR(PretextTask):
+    """Two augmented views an image, a projection head and NT-Xent; chance is ln(2N - 1) and 1 / (2N - 1).
+
+    The representation is taken before the projection head. Similarities are computed in float32.
+    """
+
+    name = "simclr"
+    Options = SimCLROptions
+    # The paper's CIFAR-10 views at jitter strength 0.5, without blur (appendix B.9), as augmentation magnitudes.
+    validation_policy = {"crop_resize": 1.0, "flip": 1.0, "color_jitter": 0.5, "grey": 0.2}  # noqa: RUF012
+
+    def build_head(self) -> None:
+        """Make the projection head."""
+        width, hidden = self.encoder.feature_dim, self.options.projection_hidden
+        self.projection_head = nn.Sequential(
+            nn.Linear(width, hidden, bias=False),
+            nn.BatchNorm1d(hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, self.options.projection_dim),
+        )
+
+    def draw(self, images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Batch:
+        """Return one view of every image as inputs and another as targets, each [N, 3, S, S]."""
+        return Batch(augmentation(images, generator), augmentation(images, generator))
+
+    def forward(self, batch: Batch) -> Output:
+        """Return NT-Xent in nats and top-1 retrieval accuracy, each [2 N]."""
+        projections = self.projection_head(self.encoder(torch.cat([batch.inputs, batch.targets])))
+        first, second = projections.float().chunk(2)
+        logits, positives = nt_xent_logits(first, second, self.options.temperature, gather=self.training)
+        loss = F.cross_entropy(logits, positives, reduction="none")
+        correct = (logits.argmax(dim=1) == positives).float()
+        return Output(loss.mean(), {"loss": loss.detach(), "accuracy": correct})
+
+    def chance(self, batch_size: int, *, training: bool) -> dict[str, float]:
+        """Return ln(2N - 1) and 1 / (2N - 1)."""
+        others = 2 * batch_size - 1
+        return {"loss": math.log(others), "accuracy": 1 / others}
+
+    def samples_per_image(self) -> int:
+        """Return two: either view looks for the other."""
+        return 2
+
+
+def nt_xent_logits(first: Tensor, second: Tensor, temperature: float, *, gather: bool) -> tuple[Tensor, Tensor]:
+    """Return logits [2 n, 2 N] and the positives' columns int64 [2 n] of NT-Xent (Chen 2020, equation 1).
+
+    first, second: float32 [n, D], projections of the two views of this worker's images; N counts all workers'
+    where `gather` fetches their views, with gradients, as negatives. Similarity with itself is excluded.
+    """
+    first, second = F.normalize(first, dim=1), F.normalize(second, dim=1)
+    n, rank = len(first), 0
+    all_first, all_second = first, second
+    if gather and torch.distributed.is_available() and torch.distributed.is_initialized():
+        rank = torch.distributed.get_rank()
+        all_first = torch.cat(torch.distributed.nn.all_gather(first))
+        all_second = torch.cat(torch.distributed.nn.all_gather(second))
+    total = len(all_first)
+    logits = torch.cat([first, second]) @ torch.cat([all_first, all_second]).T / temperature
+    places = torch.arange(n, device=first.device) + rank * n
+    itself = torch.cat([places, places + total])
+    logits = logits.scatter(1, itself.unsqueeze(1), float("-inf"))
+    return logits, torch.cat([places + total, places])
