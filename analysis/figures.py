@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import cycle
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
 
 from analysis.tables import LAST, configurations, is_accuracy, probe_results, probe_summary
 from study.journal import FAILED, FINISHED, KILLED, STOPPED
@@ -20,7 +22,7 @@ from trainables.trial import BASELINES, RANDOM_INIT, RAW_PIXELS
 
 COLOURS = sns.color_palette("colorblind").as_hex()
 MARKERS = "os^DvPX*"
-CHANCE_STYLE = {"color": "0.25", "linestyle": "--", "linewidth": 1.3}
+CHANCE_STYLE: dict[str, Any] = {"color": "0.25", "linestyle": "--", "linewidth": 1.3}
 BASELINE_STYLES = {RANDOM_INIT: "-.", RAW_PIXELS: ":"}
 BASELINE_NAMES = {RANDOM_INIT: "random init", RAW_PIXELS: "raw pixels"}
 PROBE_NAMES = {"linear": "linear probe", "knn": "kNN probe"}
@@ -60,7 +62,7 @@ def learning_curves(curves: pd.DataFrame, runs: pd.DataFrame, metric: str, ax: A
     if is_accuracy(metric):
         ax.set_ylim(0, 1)
     ax.set_xlim(left=0)
-    return _finish(ax, "optimiser steps", metric, f"{_tasks(runs)}{metric}")
+    return _finish(ax, "optimiser steps", metric, f"{_whose(runs)}{metric}")
 
 
 def accuracy_by_task(runs: pd.DataFrame, dataset: str, ax: Axes | None = None) -> Axes:
@@ -81,13 +83,26 @@ def accuracy_by_task(runs: pd.DataFrame, dataset: str, ax: Axes | None = None) -
     summary = probe_summary(results)
     pretext = summary.loc[~summary["task"].isin(BASELINES)]
     tasks = list(pretext["task"].unique())
-    for probe, colour, marker, shift in zip(PROBE_NAMES, COLOURS, MARKERS, (-0.12, 0.12), strict=False):
+    for probe, colour, marker, shift in zip(PROBE_NAMES, COLOURS, MARKERS, (-0.2, 0.2), strict=False):
         seeds = results.loc[(results["probe"] == probe) & results["task"].isin(tasks)]
+        order = seeds.groupby("task").cumcount()  # side by side, so that equal seeds do not hide one another
+        places = (
+            seeds["task"].map(tasks.index) + shift + 0.05 * (order - order.groupby(seeds["task"]).transform("mean"))
+        )
+        ax.scatter(
+            places,
+            seeds["value"],
+            marker=marker,
+            s=22,
+            facecolors="none",
+            edgecolors=colour,
+            label=f"{PROBE_NAMES[probe]}, each seed",
+        )
         means = pretext.loc[pretext["probe"] == probe]
-        positions = [tasks.index(task) + shift for task in seeds["task"]]
-        ax.scatter(positions, seeds["value"], marker=marker, s=18, facecolors="none", edgecolors=colour, linewidths=0.8)
-        positions = [tasks.index(task) + shift for task in means["task"]]
-        ax.scatter(positions, means["mean"], marker=marker, s=60, color=colour, label=PROBE_NAMES[probe])
+        places = means["task"].map(tasks.index) + shift
+        ax.scatter(
+            places, means["mean"], marker="_", s=420, color=colour, linewidths=2.5, label=f"{PROBE_NAMES[probe]}, mean"
+        )
         for row in summary.loc[summary["task"].isin(BASELINES) & (summary["probe"] == probe)].itertuples():
             label = f"{BASELINE_NAMES[row.task]}, {PROBE_NAMES[probe]} {row.mean:.3f}"
             ax.axhline(row.mean, color=colour, linestyle=BASELINE_STYLES[row.task], linewidth=1.3, label=label)
@@ -121,20 +136,18 @@ def search_scatter(
     if hue is None:
         hue = "batch_size" if runs["batch_size"].nunique() > 1 else "augmentation_strength"
     ax = _axes(ax)
-    few = drawn[hue].nunique() <= 6
-    sns.scatterplot(
-        drawn,
-        x=x,
-        y=metric,
-        hue=hue,
-        style="status",
-        markers=STATUS_MARKERS,
-        palette="viridis_r",
-        s=60,
-        edgecolor="0.2",
-        legend="full" if few else "brief",
-        ax=ax,
-    )
+    low, high = drawn[hue].min(), drawn[hue].max()
+    norm = LogNorm(low, high) if hue in LOG_AXES and 0 < low < high else Normalize(low, high)
+    shades = sns.color_palette("crest", as_cmap=True)
+    style: dict[str, Any] = {"cmap": shades, "norm": norm, "s": 55, "edgecolor": "0.2", "linewidth": 0.6}
+    for status, part in drawn.groupby("status"):
+        marker = STATUS_MARKERS[str(status)]
+        points = ax.scatter(part[x], part[metric], c=part[hue], marker=marker, label=str(status), **style)
+    bar = ax.figure.colorbar(points, ax=ax, label=_label(hue))
+    if drawn[hue].nunique() <= 6:
+        bar.set_ticks(sorted(drawn[hue].unique()), labels=[f"{value:g}" for value in sorted(drawn[hue].unique())])
+        bar.minorticks_off()
+    bar.ax.tick_params(labelsize=SMALL)
     if x in LOG_AXES and (drawn[x] > 0).all():
         ax.set_xscale("log")
     name = metric.removeprefix(LAST)
@@ -142,8 +155,8 @@ def search_scatter(
     if is_accuracy(name):
         ax.set_ylim(0, 1)
     missing = len(runs) - len(drawn)
-    note = f" ({missing} of {len(runs)} trials have no value)" if missing else ""
-    return _finish(ax, _label(x), name, f"{_tasks(runs)}{name} at the last report{note}")
+    note = f" ({missing} of {len(runs)} trials without)" if missing else ""
+    return _finish(ax, _label(x), name, f"{_whose(runs)}{name} at the last report{note}")
 
 
 def _axes(ax: Axes | None) -> Axes:
@@ -151,7 +164,7 @@ def _axes(ax: Axes | None) -> Axes:
 
 
 def _chance_lines(ax: Axes, runs: pd.DataFrame, metric: str) -> None:
-    """Draw the chance level of `metric`; several where it depends on the trial, as ln(2N - 1) does on the batch size."""
+    """Draw the chance level of `metric`; several where trials differ, as ln(2N - 1) does with batch size N."""
     column = f"chance/{metric}"
     levels = sorted(runs[column].dropna().unique()) if column in runs else []
     for index, level in enumerate(levels):
@@ -176,9 +189,10 @@ def _label(metric: str) -> str:
     return f"{metric} ({unit})" if unit else metric
 
 
-def _tasks(runs: pd.DataFrame) -> str:
-    tasks = runs["task"].unique()
-    return f"{tasks[0]}: " if len(tasks) == 1 else ""
+def _whose(runs: pd.DataFrame) -> str:
+    """Return the task and the phase of `runs`, as far as all share them, as the beginning of a title."""
+    shared = [str(runs[name].iloc[0]) for name in ("task", "phase") if runs[name].nunique() == 1]
+    return f"{', '.join(shared)}: " if shared else ""
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -119,34 +119,40 @@ def frames(events: Iterable[dict[str, Any]]) -> tuple[pd.DataFrame, pd.DataFrame
     """
     builder = FrameBuilder()
     study = ""
-    classes: dict[str, int] = {}
+    datasets: dict[str, dict[str, Any]] = {}
     for event in events:
         kind = event["event"]
         if kind == "report":
             builder.report(event["trial_id"], event["step"], event["metrics"])
         elif kind == "trial_started":
             config = TrialConfig.from_dict(event["config"]).to_columns()
-            builder.trial(event["trial_id"], study=study, status=RUNNING, reason="", **config)
+            levels = chance_of_probes(config["dataset"], {}, datasets)
+            builder.trial(event["trial_id"], study=study, status=RUNNING, reason="", **config, **levels)
         elif kind == "facts":
-            builder.trial(event["trial_id"], **_fact_columns(event))
+            builder.trial(event["trial_id"], **_facts(event))
         elif kind == "trial_ended":
-            results = event.get("results") or {}
-            columns = {name: value for name, value in event.items() if name in ("status", "reason", "steps", "wall_s")}
-            columns["checkpoint"] = event.get("checkpoint")
-            builder.trial(event["trial_id"], **columns, **probe_chances(results, classes), **_free(results))
+            levels = chance_of_probes(None, event.get("results") or {}, datasets)
+            builder.trial(event["trial_id"], **_ending(event), **levels)
         elif kind == "study_started":
-            study = event["study"]
-            classes = {name: info.get("n_classes") or 0 for name, info in (event.get("datasets") or {}).items()}
+            study, datasets = event["study"], event.get("datasets") or {}
     return builder.build()
 
 
-def probe_chances(results: dict[str, Any], classes: dict[str, int]) -> dict[str, float]:
-    """Return `probe/DATASET/chance` for each data set with a probe in `results` and a known number of classes."""
-    return {
-        f"probe/{name}/chance": 1.0 / n_classes
-        for name, n_classes in classes.items()
-        if n_classes and any(key.startswith(f"probe/{name}/") for key in results)
-    }
+def chance_of_probes(
+    trained_on: str | None, results: dict[str, Any], datasets: dict[str, dict[str, Any]]
+) -> dict[str, float]:
+    """Return the chance level, 1 / number of classes, of each probe of a trial, where `datasets` tells the classes.
+
+    `chance/probe/knn` is that of the online probe, on the set `trained_on`; `probe/DATASET/chance` that of results.
+    """
+    levels = {}
+    for name, info in datasets.items():
+        n_classes = info.get("n_classes") or len(info.get("class_names") or ())
+        if n_classes and name == trained_on:
+            levels["chance/probe/knn"] = 1 / n_classes
+        if n_classes and any(key.startswith(f"probe/{name}/") for key in results):
+            levels[f"probe/{name}/chance"] = 1 / n_classes
+    return levels
 
 
 def export(folder: Path) -> None:
@@ -175,21 +181,22 @@ def _write(frame: pd.DataFrame, path: Path, journal_bytes: int) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _fact_columns(event: dict[str, Any]) -> dict[str, Any]:
+def _facts(event: dict[str, Any]) -> dict[str, Any]:
     chance = event.get("chance") or {}
-    metric = event.get("primary_metric", "")
+    metric = event["primary_metric"]
     return {
         "primary_metric": metric,
-        "primary_mode": event.get("primary_mode", ""),
+        "primary_mode": event["primary_mode"],
         "chance": chance.get(metric),
         "n_validation": event.get("n_validation"),
         **{f"chance/{name}": value for name, value in chance.items()},
     }
 
 
-def _free(results: dict[str, Any]) -> dict[str, Any]:
-    """Leave out results that would overwrite what the trial itself is."""
-    return {name: value for name, value in results.items() if name not in RUN_DTYPES}
+def _ending(event: dict[str, Any]) -> dict[str, Any]:
+    results = {name: value for name, value in (event.get("results") or {}).items() if name not in RUN_DTYPES}
+    own = ("status", "reason", "steps", "wall_s", "checkpoint")
+    return results | {name: event.get(name) for name in own}
 
 
 def _runs(rows: list[dict[str, Any]], curves: pd.DataFrame) -> pd.DataFrame:

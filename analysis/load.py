@@ -64,7 +64,7 @@ def load(source: str | Path, study: str | None = None) -> Study:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         path = folder / journal.FILE_NAME
         raise UserError(f"{path}: broken line ({error}); remove it, or restore the file from a copy") from error
-    started = next((event for event in reversed(events) if event["event"] == "study_started"), {})
+    started: dict[str, Any] = next((event for event in reversed(events) if event["event"] == "study_started"), {})
     outcomes = {event["phase"]: event.get("outcome") or {} for event in events if event["event"] == "phase_ended"}
     name = started.get("study") or (runs["study"].iloc[0] if len(runs) else folder.resolve().name)
     return Study(name, runs, curves, started.get("config") or {}, folder, started.get("datasets") or {}, outcomes)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Hashable
 
 import numpy as np
 import pandas as pd
-from scipy.stats import beta
+from scipy.stats import beta, norm
 
 from trainables.trial import BASELINES, TrialConfig
 
@@ -45,28 +46,30 @@ def accuracy_lower_bound(accuracy: np.ndarray, n_images: np.ndarray) -> np.ndarr
 def against_chance(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     """Compare each trial's primary validation metric, at its last report, with its chance level.
 
-    Returns trial_id, phase, task, cell, seed, metric, value, chance, n_validation, lower_bound, ratio, beats_chance,
-    one row for each trial with a primary metric and a report. ratio is value / chance. For an accuracy, lower_bound
-    is `accuracy_lower_bound` and beats_chance whether that bound lies above chance. For other metrics, whose spread
-    over images is not recorded, lower_bound is NaN and beats_chance only says on which side of chance the value
-    lies: weaker evidence. beats_chance is missing where chance is unknown.
+    Returns trial_id, phase, task, cell, seed, metric, mode, value, chance, n_validation, bound, ratio, beats_chance,
+    one row for each trial with a primary metric and a report. ratio is value / chance.
+    bound: the end of the value's one-sided 95 % interval on the side of chance: `accuracy_lower_bound` for an
+    accuracy, value -+ 1.645 standard errors for other metrics where `METRIC_se` was reported, NaN otherwise.
+    beats_chance: whether that bound, or for want of one the value itself, lies on the good side of chance; missing
+    where chance is unknown. Both bounds take the n_validation predictions as independent.
     """
-    primary = runs.loc[runs["primary_metric"] != ""]
-    found = primary.merge(
-        _last_points(curves), left_on=["trial_id", "primary_metric"], right_on=["trial_id", "metric"], validate="1:1"
+    last = _last_points(curves)
+    errors = last.loc[last["metric"].str.endswith("_se")].rename(columns={"value": "standard_error"})
+    errors["metric"] = errors["metric"].str.removesuffix("_se")
+    found = runs.rename(columns={"primary_metric": "metric", "primary_mode": "mode"}).merge(
+        last, on=["trial_id", "metric"]
     )
-    bound = accuracy_lower_bound(found["value"].to_numpy(), found["n_validation"].to_numpy(np.float64, na_value=np.nan))
-    accuracy = found["metric"].map(is_accuracy).astype(bool)
-    found["lower_bound"] = np.where(accuracy, bound, np.nan)
+    found = found.merge(errors, how="left", on=["trial_id", "metric"])
+    sign = np.where(found["mode"] == "min", 1, -1)
+    exact = accuracy_lower_bound(found["value"].to_numpy(), found["n_validation"].to_numpy(np.float64, na_value=np.nan))
+    normal = found["value"] + sign * norm.ppf(CONFIDENCE) * found["standard_error"]
+    found["bound"] = np.where(found["metric"].map(is_accuracy).astype(bool), exact, normal)
     found["ratio"] = found["value"] / found["chance"]
-    better = np.where(
-        found["primary_mode"] == "min", found["value"] < found["chance"], found["value"] > found["chance"]
-    )
-    beats = np.where(accuracy, found["lower_bound"] > found["chance"], better)
-    found["beats_chance"] = pd.array(beats.astype(bool), dtype="boolean")
-    found.loc[found["chance"].isna(), "beats_chance"] = pd.NA
-    names = ["trial_id", "phase", "task", "cell", "seed", "metric", "value", "chance", "n_validation"]
-    return found[[*names, "lower_bound", "ratio", "beats_chance"]]
+    judged = found["bound"].fillna(found["value"])
+    beats = pd.Series(sign * (found["chance"] - judged) > 0, dtype="boolean")
+    found["beats_chance"] = beats.mask(found["chance"].isna())
+    names = ["trial_id", "phase", "task", "cell", "seed", "metric", "mode", "value", "chance", "n_validation"]
+    return found[[*names, "bound", "ratio", "beats_chance"]]
 
 
 def probe_results(runs: pd.DataFrame) -> pd.DataFrame:
@@ -102,26 +105,50 @@ def probe_summary(results: pd.DataFrame) -> pd.DataFrame:
     return found.sort_values("task", key=lambda tasks: tasks.isin(BASELINES), kind="stable", ignore_index=True)
 
 
+def not_above_baselines(summary: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a `probe_summary` whose mean is no higher than an untrained baseline's under the same probe.
+
+    Columns task, dataset, probe, mean, baseline, baseline_mean: pre-training that has shown no use there.
+    """
+    baselines = summary.loc[summary["task"].isin(BASELINES), ["task", "dataset", "probe", "mean"]]
+    baselines = baselines.rename(columns={"task": "baseline", "mean": "baseline_mean"})
+    pairs = summary.loc[~summary["task"].isin(BASELINES)].merge(baselines, on=["dataset", "probe"])
+    names = ["task", "dataset", "probe", "mean", "baseline", "baseline_mean"]
+    return pairs.loc[pairs["mean"] <= pairs["baseline_mean"], names].reset_index(drop=True)
+
+
 def configurations(runs: pd.DataFrame) -> pd.Series:
     """Return a short name for each run's configuration, of the settings that differ within `runs`; seeds share one.
 
-    Example: `rotation, lr=0.01, batch_size=64`. str [N], indexed like `runs`.
+    Example: `rotation, lr=0.01, batch_size=64`. Returns str [N], indexed like `runs`; empty names where all are alike.
     """
     fields = [name for name in TrialConfig.__dataclass_fields__ if name in runs and name not in _NOT_SEARCHED]
     fields += [name for name in runs if name.startswith(("option/", "augmentation/"))]
     shown = [name for name in ("task", *fields) if runs[name].nunique(dropna=False) > 1]
-    names = [
-        ", ".join(_setting(*pair) for pair in zip(shown, row, strict=True))
-        for row in runs[shown].itertuples(index=False)
+    settings = [
+        [_setting(*pair) for pair in zip(shown, row, strict=True)] for row in runs[shown].to_numpy(dtype=object)
     ]
-    return pd.Series(names, runs.index, dtype="str")
+    return pd.Series([", ".join(filter(None, row)) for row in settings], runs.index, dtype="str")
 
 
-def search_summary(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return, for each phase and task of `runs`, the number of trials and how many ended with each status."""
-    counts = pd.crosstab([runs["phase"], runs["task"]], runs["status"]).reset_index()
-    counts.insert(2, "trials", counts.drop(columns=["phase", "task"]).sum(axis=1))
-    return counts.rename_axis(columns=None)
+def best(runs: pd.DataFrame, column: str) -> Hashable | None:
+    """Return the index label of the run with the best value in `column`; None where no run has a value.
+
+    Best is lowest for the primary metric of a task that minimises it, and highest for everything else.
+    """
+    values = runs[column].dropna() if column in runs else pd.Series(dtype=float)
+    if values.empty:
+        return None
+    is_primary = runs["primary_metric"] == column.removeprefix(LAST)
+    lowest = (is_primary & (runs["primary_mode"] == "min")).any()
+    return values.idxmin() if lowest else values.idxmax()
+
+
+def statuses(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the number of trials of each task, and how many are in each status: task, trials, one column a status."""
+    counts = pd.crosstab(runs["task"], runs["status"])
+    counts.insert(0, "trials", counts.sum(axis=1))
+    return counts.reset_index().rename_axis(columns=None)
 
 
 def cost(runs: pd.DataFrame) -> pd.DataFrame:
@@ -150,6 +177,8 @@ def _last_points(curves: pd.DataFrame) -> pd.DataFrame:
 def _setting(name: str, value: object) -> str:
     if name == "task":
         return str(value)
+    if pd.isna(value):  # another task's option
+        return ""
     return (
         f"{name.rsplit('/', 1)[-1]}={value:.3g}" if isinstance(value, float) else f"{name.rsplit('/', 1)[-1]}={value}"
     )

@@ -18,7 +18,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,12 @@ class Journal:
     """Appends events to a study's journal, each one flushed to the file before `append` returns.
 
     A report of a step that the trial has already reported is dropped, so that a trial resumed from an earlier
-    checkpoint writes every curve point once.
+    checkpoint writes every curve point once. `listeners` are called with every event that was written.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE_NAME
+        self.listeners: list[Callable[[dict[str, Any]], None]] = []
         self._last_step: dict[str, int] = {}
         for event in read(folder):
             self._remember(event)
@@ -48,6 +49,8 @@ class Journal:
         self._file.write(json.dumps(encode(record), separators=(",", ":")) + "\n")
         self._file.flush()
         self._remember(record)
+        for listener in self.listeners:
+            listener(record)
         return True
 
     def close(self) -> None:
@@ -76,7 +79,7 @@ def read(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def encode(value: Any) -> Any:
-    """Return `value` in strict JSON types; NaN and infinities become strings that `decode` turns back."""
+    """Return `value` in strict JSON types; NaN and infinities become objects that `decode` turns back."""
     if isinstance(value, dict):
         return {key: encode(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torch
 
-from trainables.data.table import ImageTable, Splits
+from trainables.data.table import ImageTable, Splits, as_tensor
 from trainables.encoders import Encoder, build_encoder, recalibrated
 from trainables.errors import ConfigError
 from trainables.monitor import calibration_images
@@ -47,9 +47,9 @@ def _probe(
         encoder = recalibrated(encoder.to(device), calibration_images(splits, device))
 
     def features(table: ImageTable) -> tuple[torch.Tensor, torch.Tensor]:
-        images = torch.from_numpy(table.images)
+        images = as_tensor(table.images)
         assert table.labels is not None
-        labels = torch.from_numpy(table.labels).to(device)
+        labels = as_tensor(table.labels).to(device)
         if encoder is None:
             return raw_pixels(images).to(device), labels
         return extract_features(encoder, images, device=device), labels

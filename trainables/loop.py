@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.augmentation import Augmentation
-from trainables.data.table import ImageTable, Splits
+from trainables.data.table import ImageTable, Splits, as_tensor
 from trainables.encoders import Encoder, build_encoder
 from trainables.errors import ConfigError
 from trainables.monitor import Monitor
@@ -70,7 +70,7 @@ def fit(
     device = worker.device
     table = splits.pretext_train.subset(trial.n_images, trial.data_seed)
     _check_batches(trial, table, worker)
-    images = torch.from_numpy(table.images).to(device)
+    images = as_tensor(table.images).to(device)
 
     task = build_task(trial, table.image_size)
     task.fit_to(images.cpu())
@@ -95,9 +95,7 @@ def fit(
     running, started = _RunningMeans(), time.perf_counter()
     for rows in _batches(trial, len(table), first=step):
         mine = torch.from_numpy(rows[worker.rank :: worker.world_size]).to(device)
-        batch = task.draw(
-            images[mine], augmentation, generator(device, trial.seed, "augmentation", step, worker.rank)
-        )
+        batch = task.draw(images[mine], augmentation, generator(device, trial.seed, "augmentation", step, worker.rank))
         for group in optimizer.param_groups:
             group["lr"] = lr_at(trial, step)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from trainables.augmentation import Augmentation
-from trainables.data.table import ImageTable, Splits
+from trainables.data.table import ImageTable, Splits, as_tensor
 from trainables.encoders import Encoder, recalibrated
 from trainables.health import health
 from trainables.probes import extract_features, knn_probe
@@ -38,7 +38,7 @@ class Monitor:
         validation = splits.pretext_validation
         self.batch_size = min(VALIDATION_BATCH, len(validation))
         count = min(VALIDATION_IMAGES, len(validation)) // self.batch_size * self.batch_size
-        self.images = torch.from_numpy(validation.images[:count]).to(device)
+        self.images = as_tensor(validation.images[:count]).to(device)
         self.augmentation = Augmentation(task.validation_policy)
         self.views = Augmentation(SimCLR.validation_policy)
         self.knn = OnlineKNN(splits, device) if splits.labelled else None
@@ -77,7 +77,7 @@ class Monitor:
         images = self.images[:HEALTH_IMAGES]
         draw = generator(images.device, 0, "alignment")
         first, second = (encoder(self.views(images, draw)) for _ in range(2))
-        metrics = health(extract_features(encoder, images), first, second)
+        metrics = health(extract_features(encoder, images, device=images.device), first, second)
         if self.knn is not None:
             metrics["probe/knn"] = self.knn.accuracy(encoder)
         return metrics
@@ -101,19 +101,17 @@ class OnlineKNN:
     def accuracy(self, encoder: Encoder) -> float:
         """Return top-1 accuracy on the queries."""
         (bank, bank_labels), (queries, query_labels) = self.bank, self.queries
-        result = knn_probe(
-            extract_features(encoder, bank), bank_labels, extract_features(encoder, queries), query_labels,
-            n_classes=self.n_classes,
-        )  # fmt: skip
-        return result.top1
+        bank_features = extract_features(encoder, bank, device=bank.device)
+        query_features = extract_features(encoder, queries, device=queries.device)
+        return knn_probe(bank_features, bank_labels, query_features, query_labels, n_classes=self.n_classes).top1
 
 
 def calibration_images(splits: Splits, device: torch.device) -> Tensor:
     """Return the images (uint8) whose BatchNorm statistics a probed encoder gets: training images, unlabelled use."""
     table = splits.pretext_train if splits.probe_train is None else splits.probe_train
-    return torch.from_numpy(table.images[:CALIBRATION_IMAGES]).to(device)
+    return as_tensor(table.images[:CALIBRATION_IMAGES]).to(device)
 
 
 def _head(table: ImageTable, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
     assert table.labels is not None
-    return torch.from_numpy(table.images[:count]).to(device), torch.from_numpy(table.labels[:count]).to(device)
+    return as_tensor(table.images[:count]).to(device), as_tensor(table.labels[:count]).to(device)

@@ -141,6 +141,7 @@ class _Writer:
             parameters=23_000,
         )
         truth = TRUTH[config.task]
+        gain *= 1 + float(self.generator.normal(0, 0.02))
         last_step = STEPS if stop_at is None else stop_at
         knn = 0.0
         for step in range(0, last_step + 1, EVERY):

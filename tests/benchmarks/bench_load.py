@@ -1,6 +1,6 @@
 """How long a study of 1,000 trials x 50 reports x 20 metrics takes to load. Budget (DESIGN section 12): 2 s.
 
-    python tests/benchmarks/bench_load.py [--trials 1000] [--reports 50] [--metrics 20]
+python tests/benchmarks/bench_load.py [--trials 1000] [--reports 50] [--metrics 20]
 """
 
 from __future__ import annotations

@@ -150,7 +150,7 @@ def crop_window(magnitude: float, u: Tensor, height: int, width: int) -> tuple[T
     The aspect ratio is drawn among those that let a window of the area fit, where torchvision draws again.
     """
     area = 1 - 0.92 * magnitude * u[0]
-    h, w = _box(area, magnitude * math.log(4 / 3), u[1], height, width)
+    h, w = (length.clamp(min=1) for length in _box(area, magnitude * math.log(4 / 3), u[1], height, width))
     return _place(u[2], height - h), _place(u[3], width - w), h, w
 
 
@@ -169,7 +169,7 @@ def jitter_factors(magnitude: float, u: Tensor) -> tuple[Tensor, Tensor, Tensor,
 def erased_box(magnitude: float, u: Tensor, height: int, width: int) -> tuple[Tensor, ...]:
     """Return top, left, height and width of the box, float [N] in whole pixels, from five uniform numbers.
 
-    Height is 0 for the images that are left alone.
+    Height or width is 0 for the images that are left alone.
     """
     h, w = _box(magnitude * (0.02 + 0.31 * u[1]), math.log(3.3), u[2], height, width)
     applied = (u[0] < ERASE_PROBABILITY).float()
@@ -207,8 +207,8 @@ def _box(area: Tensor, max_log_ratio: float, u: Tensor, height: int, width: int)
     """Return height and width in whole pixels of a box of `area` (share of the image) with a drawn aspect ratio."""
     limit = (-area.log()).clamp(max=max_log_ratio)  # sqrt(area * ratio) <= 1 and sqrt(area / ratio) <= 1
     root_ratio = torch.exp(0.5 * (2 * u - 1) * limit)
-    h = (area.sqrt() / root_ratio * height).round().clamp(1, height)
-    return h, (area.sqrt() * root_ratio * width).round().clamp(1, width)
+    h = (area.sqrt() / root_ratio * height).round().clamp(max=height)
+    return h, (area.sqrt() * root_ratio * width).round().clamp(max=width)
 
 
 def _place(u: Tensor, room: Tensor) -> Tensor:

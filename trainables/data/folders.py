@@ -19,7 +19,7 @@ from trainables.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = frozenset(".jpg .jpeg .png .ppm .pgm .bmp .tif .tiff .webp .gif".split())
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
 TEST_FRACTION = 0.2  # held out of each class where there is no test folder
 
 
@@ -60,7 +60,9 @@ def load_folder(request: Request, folder: Path) -> Tables:
     )
     border = int(np.searchsorted(kept, len(train.paths)))
     if border in (0, len(kept)):
-        raise DataError(f"{request.name}: no usable image is left in the {'test' if border else 'training'} part of {root}")
+        raise DataError(
+            f"{request.name}: no usable image is left in the {'test' if border else 'training'} part of {root}"
+        )
     return Tables(
         _table(request.name, train.take(kept[:border]), images[:border]),
         _table(request.name, test.take(kept[border:] - len(train.paths)), images[border:]),
@@ -72,7 +74,7 @@ def list_parts(root: Path, name: str) -> tuple[Listing, Listing]:
     parts = [part for part in ("train", "test") if (root / part).is_dir()]
     if not parts:
         return hold_out(_list_part(root, root, name), root)
-    others = [entry.name for entry in _entries(root, root, name) if entry.name not in parts]
+    others = [entry.name for entry in entries(root, root, name) if entry.name not in parts and _may_hold_images(entry)]
     if others:
         raise DataError(f"{name}: {root} has {_few(others)} beside {parts[0]}/, which nothing would read; move it away")
     if parts == ["test"]:
@@ -89,7 +91,7 @@ def hold_out(listing: Listing, root: Path) -> tuple[Listing, Listing]:
 
     The hash is of the path relative to `root`, so that neither place, order nor time of the files matters.
     """
-    hashes = [hashlib.sha256(path.relative_to(root).as_posix().encode()).digest() for path in listing.paths]
+    hashes = [hashlib.sha256(os.fsencode(path.relative_to(root).as_posix())).digest() for path in listing.paths]
     labels = np.zeros(len(hashes), np.int64) if listing.labels is None else listing.labels
     in_test = np.zeros(len(hashes), bool)
     for label in np.unique(labels):
@@ -102,11 +104,11 @@ def list_images(folder: Path, root: Path, name: str) -> list[Path]:
     """Return all image files below `folder`, sorted by path. Raises DataError for a link that leads out of `root`."""
     found: list[Path] = []
     n_others = 0
-    for entry in _entries(folder, root, name):
+    for entry in entries(folder, root, name):
         path = folder / entry.name
         if entry.is_dir():
             found += list_images(path, root, name)
-        elif path.suffix.lower() in IMAGE_SUFFIXES:
+        elif _may_hold_images(entry):
             found.append(path)
         else:
             n_others += 1
@@ -117,10 +119,9 @@ def list_images(folder: Path, root: Path, name: str) -> list[Path]:
 
 def _list_part(folder: Path, root: Path, name: str, known: tuple[str, ...] | None = None) -> Listing:
     """List one part; `known` are the classes of the training part, which a test part must share."""
-    entries = list(_entries(folder, root, name))
-    classes = [entry.name for entry in entries if entry.is_dir()]
-    loose = [folder / entry.name for entry in entries if entry.is_file()]
-    loose = [path for path in loose if path.suffix.lower() in IMAGE_SUFFIXES]
+    found = list(entries(folder, root, name))
+    classes = [entry.name for entry in found if entry.is_dir()]
+    loose = [folder / entry.name for entry in found if not entry.is_dir() and _may_hold_images(entry)]
     if loose and classes:
         raise DataError(
             f"{name}: {folder} holds images ({_few([path.name for path in loose])}) beside folders ({_few(classes)}): "
@@ -135,9 +136,7 @@ def _list_part(folder: Path, root: Path, name: str, known: tuple[str, ...] | Non
     return _list_classes(folder, classes, root, name, known)
 
 
-def _list_classes(
-    folder: Path, classes: list[str], root: Path, name: str, known: tuple[str, ...] | None
-) -> Listing:
+def _list_classes(folder: Path, classes: list[str], root: Path, name: str, known: tuple[str, ...] | None) -> Listing:
     files = {label: list_images(folder / label, root, name) for label in classes}
     if known is None:
         if len(classes) == 1:
@@ -159,20 +158,26 @@ def _list_classes(
     return Listing(paths, np.array(labels, np.int64), known)
 
 
-def _entries(folder: Path, root: Path, name: str) -> Iterator[os.DirEntry[str]]:
-    """Yield what lies in `folder`, sorted, without hidden files; links must stay within `root`."""
+def entries(folder: Path, root: Path, name: str) -> Iterator[os.DirEntry[str]]:
+    """Yield what lies in `folder`, sorted, hidden files left out. Raises DataError for a link out of `root`."""
     with os.scandir(folder) as scan:
-        entries = sorted(scan, key=lambda entry: entry.name)
-    for entry in entries:
+        found = sorted(scan, key=lambda entry: entry.name)
+    for entry in found:
         if entry.name.startswith("."):
             continue
         if entry.is_symlink():
-            target = Path(entry.path).resolve()
+            target = Path(os.path.realpath(entry.path))  # unlike Path.resolve, no error for a link to itself
             if not target.is_relative_to(root):
                 raise DataError(f"{name}: the link {entry.path} leads out of {root}; copy what it points to")
             if target.is_dir():
-                raise DataError(f"{name}: {entry.path} is a link to a folder, whose images would count twice; remove it")
+                raise DataError(
+                    f"{name}: {entry.path} is a link to a folder, whose images would count twice; remove it"
+                )
         yield entry
+
+
+def _may_hold_images(entry: os.DirEntry[str]) -> bool:
+    return entry.is_dir() or Path(entry.name).suffix.lower() in IMAGE_SUFFIXES
 
 
 def _table(name: str, listing: Listing, images: np.ndarray) -> ImageTable:

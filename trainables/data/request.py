@@ -52,7 +52,9 @@ class Request:
             raise DataError(f"{self.name} is read from a data root, and none was given: add --data-root DIR")
         root = self.root.expanduser().resolve()
         if not root.is_dir() and not self.download:
-            raise DataError(f"{self.name}: the data root {root} is not a folder; give an existing one with --data-root DIR")
+            raise DataError(
+                f"{self.name}: the data root {root} is not a folder; give an existing one with --data-root DIR"
+            )
         return root
 
     def missing(self, *looked_for: str, downloadable: bool = False) -> DataError:

@@ -1,8 +1,8 @@
 """`shapes`: the built-in data set, generated. Ten shapes in small scenes that have an up and a down.
 
 The class is the shape and nothing else: place, size, tilt, colours, texture and scenery are drawn independently of it.
-Up is told by the light on the object, by its shadow and, in three scenes of four, by a ground that recedes to a horizon;
-which half of an image is brighter is chance, so that no global brightness gives it away.
+Up is told by the light on the object, by its shadow and, in three scenes of four, by a ground that recedes to a
+horizon; the colours of sky and ground are chance, so that which half is brighter tells little.
 
 Bytes are equal on every machine: raw PCG64 words, whose stream numpy guarantees, and whole-number arithmetic only.
 """
@@ -31,7 +31,7 @@ _STREAMS = {"train": 0, "test": 1}
 def _star(u: Plane, v: Plane) -> np.ndarray:
     # A pentagram is where at least four of its five lines, at distance cos 72 degrees, have the point inside.
     lines = ((0, -1024), (974, -316), (602, 828), (-602, 828), (-974, -316))
-    return np.sum([a * u + b * v <= 316 * 1024 for a, b in lines], axis=0, dtype=np.int8) >= 4
+    return np.stack([a * u + b * v <= 316 * 1024 for a, b in lines]).sum(axis=0) >= 4
 
 
 def _disc(u: Plane, v: Plane, radius: int) -> np.ndarray:

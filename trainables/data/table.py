@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from trainables.errors import DataError
 
@@ -120,3 +122,10 @@ class Splits:
         tables = (self.pretext_train, self.pretext_validation, self.probe_train, self.probe_validation, self.test)
         joined = "/".join("-" if table is None else table.fingerprint for table in tables)
         return hashlib.sha256(joined.encode()).hexdigest()[:16]
+
+
+def as_tensor(array: np.ndarray) -> torch.Tensor:
+    """Return the array's memory as a tensor, without a copy. It must not be written to: Ray shares it read-only."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*not writable.*", category=UserWarning)
+        return torch.from_numpy(array)

@@ -1,0 +1,27 @@
+"""Context prediction: defaults and search space."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from search_spaces.space import Choice, LogUniform, Space, Uniform
+
+DEFAULT: dict[str, Any] = {
+    "optimizer": "adamw",
+    "lr": 2e-3,
+    "weight_decay": 1e-4,  # Kolesnikov 2019
+    "batch_size": 128,  # images; with 8 pairs each, 1,024 pairs a step
+    "augmentation": {"crop_resize": 0.5, "flip": 1.0, "color_jitter": 0.5},
+    "augmentation_strength": 0.5,
+}
+
+SPACE: Space = {
+    "lr": LogUniform("AdamW; Kolesnikov's SGD has 0.1 a batch of 256", low=3e-4, high=1e-2),
+    "augmentation_strength": Uniform("none to the full policy; scale variety is the crop's", low=0.0, high=1.0),
+    "batch_size": Choice("32 to 128 images, 256 to 1,024 pairs; Doersch has some 2,000 pairs", values=(32, 64, 128)),
+    "option/pairs_per_image": Choice("1 of the original report, 8 (Kolesnikov), all 40 (Doersch)", values=(1, 8, 40)),
+    "option/jitter": Uniform(
+        "a fixed grid to Doersch's 7 of 96 px and Kolesnikov's third of a patch", low=0.0, high=0.35
+    ),
+    "option/grey": Uniform("never to Kolesnikov's two thirds and beyond", low=0.0, high=1.0),
+}

@@ -1,0 +1,146 @@
+"""Domains: the values a hyperparameter may take, how Tune samples them, and how YAML spells them."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ray import tune
+
+from trainables.errors import ConfigError
+
+Space = dict[str, "Domain"]
+
+
+@dataclass(frozen=True)
+class Domain(ABC):
+    """Values of one hyperparameter; `source` says why these."""
+
+    source: str = ""
+
+    @abstractmethod
+    def sampled(self) -> Any:
+        """Return Tune's domain to sample from."""
+
+    @abstractmethod
+    def draw(self, rng: np.random.Generator) -> Any:
+        """Return one random value."""
+
+    @abstractmethod
+    def __contains__(self, value: object) -> bool:
+        """Return whether the value may be taken."""
+
+    @abstractmethod
+    def grid(self, points: int) -> list[Any]:
+        """Return up to `points` values that span the domain."""
+
+
+@dataclass(frozen=True)
+class Uniform(Domain):
+    """Floats in [low, high]."""
+
+    low: float = 0.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise ConfigError(f"[{self.low}, {self.high}]: the first must be below the second")
+
+    def sampled(self) -> Any:
+        """Return Tune's uniform domain."""
+        return tune.uniform(self.low, self.high)
+
+    def draw(self, rng: np.random.Generator) -> float:
+        """Return a uniform float."""
+        return float(rng.uniform(self.low, self.high))
+
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, int | float) and self.low <= value <= self.high
+
+    def grid(self, points: int) -> list[float]:
+        """Return evenly spaced values."""
+        return [float(value) for value in np.linspace(self.low, self.high, points)]
+
+
+@dataclass(frozen=True)
+class LogUniform(Domain):
+    """Positive floats in [low, high], evenly spread in their logarithm."""
+
+    low: float = 1e-4
+    high: float = 1e-1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low < self.high:
+            raise ConfigError(f"[{self.low}, {self.high}]: both must be above 0, the first below the second")
+
+    def sampled(self) -> Any:
+        """Return Tune's log-uniform domain."""
+        return tune.loguniform(self.low, self.high)
+
+    def draw(self, rng: np.random.Generator) -> float:
+        """Return a log-uniform float."""
+        return float(math.exp(rng.uniform(math.log(self.low), math.log(self.high))))
+
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, int | float) and self.low <= value <= self.high
+
+    def grid(self, points: int) -> list[float]:
+        """Return values that differ by a constant factor, rounded to four digits."""
+        exponents = np.linspace(math.log10(self.low), math.log10(self.high), points)
+        return [float(f"{10**exponent:.4g}") for exponent in exponents]
+
+
+@dataclass(frozen=True)
+class Choice(Domain):
+    """One of some values."""
+
+    values: tuple[Any, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.values:
+            raise ConfigError("choice needs at least one value")
+
+    def sampled(self) -> Any:
+        """Return Tune's choice."""
+        return tune.choice(list(self.values))
+
+    def draw(self, rng: np.random.Generator) -> Any:
+        """Return one of the values, each as likely."""
+        return self.values[rng.integers(len(self.values))]
+
+    def __contains__(self, value: object) -> bool:
+        return value in self.values
+
+    def grid(self, points: int) -> list[Any]:
+        """Return all values, however many points are asked for."""
+        return list(self.values)
+
+
+def parse_domain(name: str, value: Any) -> Domain:
+    """Return the domain that YAML spells as `{uniform: [a, b]}`, `{loguniform: [a, b]}`, `{choice: [...]}` or `[...]`.
+
+    A single plain value is a choice of one. Raises ConfigError, naming the hyperparameter, for anything else.
+    """
+    if isinstance(value, list):
+        value = {"choice": value}
+    elif not isinstance(value, Mapping):
+        value = {"choice": [value]}
+    if len(value) != 1 or next(iter(value)) not in ("uniform", "loguniform", "choice"):
+        raise ConfigError(
+            f"search.space.{name} = {dict(value)!r}: must be {{uniform: [low, high]}}, {{loguniform: [low, high]}} "
+            "or {choice: [...]}"
+        )
+    kind, bounds = next(iter(value.items()))
+    try:
+        if kind == "choice":
+            return Choice(values=tuple(bounds))
+        low, high = (float(bound) for bound in bounds)
+        return (Uniform if kind == "uniform" else LogUniform)(low=low, high=high)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"search.space.{name}: {kind} needs two numbers [low, high], not {bounds!r}") from error
+    except ConfigError as error:
+        raise ConfigError(f"search.space.{name}: {kind} {error}") from error

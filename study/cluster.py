@@ -1,0 +1,46 @@
+"""The one way into Ray: the cluster that is there, or a local one that nobody else can reach."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import ray
+from ray._private import ray_constants
+
+logger = logging.getLogger(__name__)
+
+
+def connect(cpus: int | None = None) -> None:
+    """Connect to the running cluster (under `ray submit`, or where RAY_ADDRESS is set), else start a local one.
+
+    The local one listens on 127.0.0.1 alone, with the token authentication that Ray switches on for local clusters.
+    Does nothing where Ray is already connected.
+
+    cpus: CPUs of a local cluster; None for all of this machine's.
+    """
+    if ray.is_initialized():
+        return
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "1")
+    options = {"log_to_driver": False, "logging_level": logging.WARNING, "configure_logging": True}
+    try:
+        ray.init(address="auto", **options)
+    except ConnectionError:
+        _listen_on_loopback()
+        ray.init(address="local", num_cpus=cpus, include_dashboard=False, **options)
+        logger.info("started a local Ray cluster on 127.0.0.1")
+
+
+def is_multi_node() -> bool:
+    """Return whether more than one node is alive."""
+    return sum(node["Alive"] for node in ray.nodes()) > 1
+
+
+def _listen_on_loopback() -> None:
+    """Make Ray choose 127.0.0.1 as this node's address.
+
+    `ray.init(_node_ip_address="127.0.0.1")` is turned into the outward address. What Ray does on systems where it
+    supports no clusters is just what a local one needs everywhere; it reads the variable when it is imported.
+    """
+    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
+    ray_constants.ENABLE_RAY_CLUSTER = False

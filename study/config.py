@@ -1,0 +1,286 @@
+"""StudyConfig: what a study is. Loaded from a preset or a YAML file, changed by `--set`, checked, and frozen."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib.resources
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from search_spaces import DEFAULTS, SPACES, Space, parse_domain
+from trainables.augmentation import validate_policy
+from trainables.errors import ConfigError
+from trainables.tasks import TASKS, build_options
+from trainables.trial import TrialConfig
+
+TaskName = Literal["rotation", "context_encoder", "simclr", "context_prediction"]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+Positive = Annotated[int, Field(ge=1)]
+
+# Fields of a trial that a user may set for all trials of a task, or search over.
+TUNABLE = ("optimizer", "lr", "weight_decay", "warmup_fraction", "batch_size", "augmentation_strength")
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class EncoderConfig(_Frozen):
+    """The encoder that all tasks share; `width` is conv4's alone."""
+
+    name: Literal["conv4", "resnet18", "resnet50"] = "conv4"
+    width: Annotated[int, Field(ge=1, le=1024)] = 24
+
+
+class SearchConfig(_Frozen):
+    """Search, per task.
+
+    num_samples: trials per task; for `grid`, points of each continuous hyperparameter.
+    metric: what is searched for, taken at a trial's last report; `auto` is `probe/knn` (probe validation) where the
+        data set has labels, the task's primary validation metric otherwise.
+    grace_period: steps before a scheduler may stop a trial; null for a quarter of the budget.
+    chance_patience: steps after which a trial that is still at chance is stopped; null for half the budget, 0 never.
+    space: hyperparameters to search in place of a task's own; `{TASK: {...}}` for one task alone.
+    """
+
+    num_samples: Positive = 8
+    algorithm: Literal["optuna", "random", "grid"] = "optuna"
+    scheduler: Literal["asha", "none", "pbt"] = "asha"
+    metric: str = "auto"
+    mode: Literal["max", "min"] | None = None
+    grace_period: Positive | None = None
+    reduction_factor: Annotated[int, Field(ge=2)] = 2
+    chance_patience: Annotated[int, Field(ge=0)] | None = None
+    space: dict[str, Any] = {}
+
+
+class ConfirmConfig(_Frozen):
+    """The best `top_k` configurations of each task again, each with `seeds` fresh seeds."""
+
+    top_k: Positive = 2
+    seeds: Positive = 3
+
+
+class EvaluateConfig(_Frozen):
+    """Data sets on which the confirmed encoders are probed; null for the one trained on, if it has labels."""
+
+    datasets: list[str] | None = None
+
+
+class ResourcesConfig(_Frozen):
+    """CPUs and GPUs of one worker of a trial; a fraction of a GPU is shared by several trials."""
+
+    cpu: Annotated[int, Field(ge=1)] = 1
+    gpu: Annotated[float, Field(ge=0)] = 0
+
+
+class StudyConfig(_Frozen):
+    """A whole study. Field names are those of YAML, of `--set` and of the code."""
+
+    name: Name
+    tasks: Annotated[list[TaskName], Field(min_length=1)] = list(TASKS)  # type: ignore[assignment]
+    dataset: str = "shapes"
+    data_root: str | None = None
+    image_size: Annotated[int, Field(ge=8, le=1024)] | None = None
+    max_train: Annotated[int, Field(ge=2)] | None = None
+    n_images: Positive | None = None
+    on_bad_image: Literal["stop", "skip"] = "stop"
+    seed: Annotated[int, Field(ge=0, lt=2**20)] = 0
+    encoder: EncoderConfig = EncoderConfig()
+    budget_steps: Positive = 500
+    report_every: Positive = 25
+    defaults: dict[TaskName, dict[str, Any]] = {}
+    task_options: dict[TaskName, dict[str, Any]] = {}
+    search: SearchConfig = SearchConfig()
+    confirm: ConfirmConfig = ConfirmConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    resources: ResourcesConfig = ResourcesConfig()
+    workers: Positive = 1
+    max_failures: Annotated[int, Field(ge=0)] = 2
+    storage: str | None = None
+    tracking_uri: str | None = None
+
+    def base_trial(self, task: TaskName, phase: str) -> TrialConfig:
+        """Return the task's configuration before any search. Raises ConfigError for a value it does not allow."""
+        fields = {**DEFAULTS[task], **self.defaults.get(task, {})}
+        return TrialConfig(
+            phase=phase,
+            task=task,
+            seed=self.seed,
+            dataset=self.dataset,
+            n_images=self.n_images,
+            data_seed=self.seed,
+            encoder=self.encoder.name,
+            width=self.encoder.width,
+            budget_steps=self.budget_steps,
+            report_every=min(self.report_every, self.budget_steps),
+            options=self.task_options.get(task, {}),
+            workers=self.workers,
+            **fields,
+        )
+
+    def space(self, task: TaskName) -> Space:
+        """Return the task's search space, from the configuration where it names one, else its own."""
+        own = {key: value for key, value in self.search.space.items() if key not in TASKS}
+        own |= self.search.space.get(task, {})
+        if not own:
+            return SPACES[task]
+        return {name: parse_domain(name, value) for name, value in own.items()}
+
+    @property
+    def grace_period(self) -> int:
+        """Steps before a scheduler may stop a trial."""
+        return min(self.search.grace_period or max(1, self.budget_steps // 4), self.budget_steps)
+
+    @property
+    def chance_patience(self) -> int:
+        """Steps after which a trial at chance is stopped; 0 never."""
+        patience = self.search.chance_patience
+        return self.budget_steps // 2 if patience is None else patience
+
+    @property
+    def config_hash(self) -> str:
+        """Twelve hex digits over what determines results; where files lie and run does not count."""
+        content = self.model_dump(mode="json", exclude={"data_root", "storage", "tracking_uri", "resources"})
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+    def to_yaml(self) -> str:
+        """Return the whole configuration as YAML, in the order of the fields."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def preset_names() -> list[str]:
+    """Return the names of the built-in presets."""
+    folder = importlib.resources.files("study") / "presets"
+    return sorted(path.name.removesuffix(".yaml") for path in folder.iterdir() if path.name.endswith(".yaml"))
+
+
+def load_config(
+    source: str, overrides: list[str] | None = None, changes: Mapping[str, Any] | None = None
+) -> StudyConfig:
+    """Return the StudyConfig of a preset or YAML file, with `KEY=VALUE` overrides and then `changes` applied.
+
+    Raises ConfigError, in one line that names the key, the value and what is allowed.
+    """
+    content = _read(source)
+    for override in overrides or []:
+        _override(content, override)
+    content.update({key: value for key, value in (changes or {}).items() if value is not None})
+    return check_config(content)
+
+
+def check_config(content: Mapping[str, Any]) -> StudyConfig:
+    """Return the StudyConfig of plain data. Raises ConfigError for the first thing that is wrong with it."""
+    try:
+        config = StudyConfig.model_validate(content)
+    except pydantic.ValidationError as error:
+        raise ConfigError(_explain(error)) from error
+    for task in config.tasks:
+        _check_task(config, task)
+    named = set(config.defaults) | set(config.task_options) | (set(config.search.space) & set(TASKS))
+    for task in sorted(named - set(config.tasks)):
+        raise ConfigError(f"settings for task {task!r}, which is not among tasks = {', '.join(config.tasks)}")
+    return config
+
+
+def _check_task(config: StudyConfig, task: TaskName) -> None:
+    """Check a task's defaults, options and search space as its trials will, before anything runs."""
+    defaults = config.defaults.get(task, {})
+    for name in defaults:
+        if name not in (*TUNABLE, "augmentation"):
+            raise ConfigError(f"defaults.{task}.{name}: no such setting; {_suggest(name, [*TUNABLE, 'augmentation'])}")
+    base = config.base_trial(task, "search")
+    validate_policy(dict(base.augmentation))
+    build_options(TASKS[task], dict(base.options))
+    for name, domain in config.space(task).items():
+        for value in domain.grid(2):
+            _check_value(task, base, name, value)
+
+
+def _check_value(task: TaskName, base: TrialConfig, name: str, value: Any) -> None:
+    try:
+        if name.startswith("option/"):
+            build_options(TASKS[task], {**dict(base.options), name.removeprefix("option/"): value})
+        elif name.startswith("augmentation/"):
+            validate_policy({name.removeprefix("augmentation/"): value})
+        elif name in TUNABLE:
+            base.replace(**{name: value})
+        else:
+            allowed = [*TUNABLE, "option/NAME", "augmentation/OP"]
+            raise ConfigError(f"no such hyperparameter; {_suggest(name, allowed)}")
+    except ConfigError as error:
+        raise ConfigError(f"search.space.{name}: {error}") from error
+
+
+def _read(source: str) -> dict[str, Any]:
+    path = Path(source)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise ConfigError(f"{source}: no such file")
+        text = path.read_text(encoding="utf-8")
+    elif source in preset_names():
+        text = (importlib.resources.files("study") / "presets" / f"{source}.yaml").read_text(encoding="utf-8")
+    else:
+        raise ConfigError(f"{source!r} is neither a YAML file nor a preset; {_suggest(source, preset_names())}")
+    return _parse_yaml(text, source)
+
+
+def _parse_yaml(text: str, source: str) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{source}: must hold `key: value` lines, not {type(content).__name__}")
+    return content
+
+
+def _override(content: dict[str, Any], override: str) -> None:
+    """Apply `a.b.c=VALUE`, the value read as YAML."""
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {override}: must be KEY=VALUE, for example search.num_samples=8")
+    *parents, last = key.split(".")
+    place = content
+    for parent in parents:
+        inner = place.get(parent)
+        if inner is None:
+            inner = place[parent] = {}
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {override}: {parent} holds the value {inner!r}, which has no keys below it")
+        place = inner
+    try:
+        place[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}: the value is not valid YAML") from error
+
+
+def _explain(error: pydantic.ValidationError) -> str:
+    """Return the first problem in one line: key, value, and what is allowed or the closest known key."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"] if part != "[key]") or "the configuration"
+    if first["type"] == "extra_forbidden":
+        return f"{key}: unknown key; {_suggest(str(first['loc'][-1]), _keys_beside(first['loc']))}"
+    if first["type"] == "missing":
+        return f"{key}: is missing"
+    return f"{key} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+
+
+def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
+    model: Any = StudyConfig
+    for part in location[:-1]:
+        model = model.model_fields[part].annotation if part in model.model_fields else model
+    return list(model.model_fields)
+
+
+def _suggest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}known: {', '.join(known)}"

@@ -1,0 +1,207 @@
+"""The plan of a study: which trials each phase runs, and what it hands to the next.
+
+baselines -> search -> confirm -> evaluate -> report. The ablate phase takes its place between confirm and evaluate:
+around the confirmed configurations, with the designs of `search_spaces`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from study.config import StudyConfig, TaskName
+from study.history import History, TrialRecord, finished
+from study.journal import STOPPED
+from trainables.data import Splits
+from trainables.errors import ConfigError
+from trainables.tasks import TASKS
+from trainables.trial import RANDOM_INIT, RAW_PIXELS, TrialConfig
+
+BASELINE, SEARCH, CONFIRM, EVALUATE = "baselines", "search", "confirm", "evaluate"
+PHASES = (BASELINE, SEARCH, CONFIRM, EVALUATE)
+FRESH_SEEDS = 2**20  # confirmation seeds begin above all that a study's own seed may be
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study's configuration together with the data sets it runs on."""
+
+    config: StudyConfig
+    datasets: Mapping[str, Splits]
+
+    @property
+    def probed(self) -> tuple[str, ...]:
+        """Names of the data sets that the final evaluation probes."""
+        return probed_datasets(self.config, self.datasets)
+
+    def metric(self, task: TaskName) -> tuple[str, str]:
+        """Return the metric that configurations of a task are chosen by, and `max` or `min`."""
+        search = self.config.search
+        if search.metric == "auto":
+            if self.datasets[self.config.dataset].labelled:
+                return "probe/knn", "max"
+            return TASKS[task].primary_metric, TASKS[task].primary_mode
+        if search.mode is not None:
+            return search.metric, search.mode
+        lower_is_better = any(part in search.metric for part in ("loss", "alignment", "uniformity"))
+        return search.metric, "min" if lower_is_better else "max"
+
+    def fresh_seeds(self) -> list[int]:
+        """Return the seeds of the confirm phase, which no search has seen."""
+        first = FRESH_SEEDS + 1000 * self.config.seed
+        return [first + i for i in range(self.config.confirm.seeds)]
+
+    def baselines(self, phase: str = BASELINE, split: str = "validation") -> list[TrialConfig]:
+        """Return the untrained encoders, one a fresh seed, and raw pixels, under every probe."""
+        if not self.probed:
+            return []
+        config = self.config
+        common = TrialConfig(
+            phase=phase,
+            task=RANDOM_INIT,
+            dataset=config.dataset,
+            data_seed=config.seed,
+            encoder=config.encoder.name,
+            width=config.encoder.width,
+            budget_steps=0,
+            probe_datasets=self.probed,
+            probe_split=split,
+        )
+        untrained = [common.replace(seed=seed) for seed in self.fresh_seeds()]
+        return [*untrained, common.replace(task=RAW_PIXELS)]
+
+    def search_base(self, task: TaskName) -> TrialConfig:
+        """Return the trial whose fields a search varies."""
+        return self.config.base_trial(task, SEARCH)
+
+    def enumerated(self, task: TaskName) -> list[TrialConfig]:
+        """Return the trials of a random or grid search, which are known before it starts."""
+        space, search, base = self.config.space(task), self.config.search, self.search_base(task)
+        if search.algorithm == "grid":
+            points = itertools.product(*(domain.grid(search.num_samples) for domain in space.values()))
+            return [with_values(base, dict(zip(space, point, strict=True))) for point in points]
+        rng = np.random.default_rng([self.config.seed, list(TASKS).index(task)])
+        draws = ({name: domain.draw(rng) for name, domain in space.items()} for _ in range(search.num_samples))
+        return [with_values(base, values) for values in draws]
+
+    def best_searched(self, history: History, task: TaskName) -> list[TrialRecord]:
+        """Return the `top_k` records of a task's search, best first.
+
+        A trial counts with its last report. Trials that were stopped early take part only where too few finished:
+        they were stopped because they were worse, and they had fewer steps.
+        """
+        metric, mode = self.metric(task)
+        records = history.of(SEARCH, task)
+        stopped = [record for record in records if record.status == STOPPED]
+        ranked = _ranked(finished(records), metric, mode) + _ranked(stopped, metric, mode)
+        return ranked[: self.config.confirm.top_k]
+
+    def confirm(self, history: History) -> list[TrialConfig]:
+        """Return the best configurations of each task with fresh seeds, a cell each."""
+        probe = (self.config.dataset,) if self.datasets[self.config.dataset].labelled else ()
+        return [
+            record.trial.replace(phase=CONFIRM, cell=f"candidate-{rank}", seed=seed, probe_datasets=probe)
+            for task in self.config.tasks
+            for rank, record in enumerate(self.best_searched(history, task), start=1)
+            for seed in self.fresh_seeds()
+        ]
+
+    def chosen(self, history: History) -> dict[str, dict[str, Any]]:
+        """Return, for each task that has one, the candidate with the best mean over fresh seeds."""
+        return {task: choice for task in self.config.tasks if (choice := self._chosen(history, task)) is not None}
+
+    def _chosen(self, history: History, task: TaskName) -> dict[str, Any] | None:
+        metric, mode = self.metric(task)
+        cells: dict[str, list[TrialRecord]] = defaultdict(list)
+        for record in finished(history.of(CONFIRM, task)):
+            if math.isfinite(record.value(metric)):
+                cells[record.trial.cell].append(record)
+        if not cells:
+            return None
+
+        def mean(records: list[TrialRecord]) -> float:
+            return float(np.mean([record.value(metric) for record in records]))
+
+        records = (max if mode == "max" else min)(cells.values(), key=mean)
+        return {
+            "config": records[0].trial.to_dict(),
+            "metric": metric,
+            "mode": mode,
+            "mean": mean(records),
+            "values": [record.value(metric) for record in records],
+            "seeds": [record.trial.seed for record in records],
+            "trial_ids": [record.trial.trial_id for record in records],
+        }
+
+    def evaluate(self, history: History) -> list[TrialConfig]:
+        """Return the confirmed encoders of each task, and the baselines, on the test split."""
+        if not self.probed:
+            return []
+        trained = [
+            history.trials[trial_id].trial.replace(
+                phase=EVALUATE, cell="", init_from=trial_id, probe_datasets=self.probed, probe_split="test"
+            )
+            for choice in self.chosen(history).values()
+            for trial_id in choice["trial_ids"]
+        ]
+        return [*trained, *self.baselines(EVALUATE, "test")]
+
+    def check(self) -> None:
+        """Raise ConfigError where configuration and data do not fit together, before anything runs."""
+        config, splits = self.config, self.datasets[self.config.dataset]
+        available = len(splits.pretext_train)
+        n_images = config.n_images or available
+        if n_images > available:
+            raise ConfigError(f"n_images = {n_images}, but {config.dataset} gives {available} training images")
+        for task in config.tasks:
+            base, space = self.search_base(task), config.space(task)
+            sizes = space["batch_size"].grid(2) if "batch_size" in space else [base.batch_size]
+            if max(sizes) > n_images:
+                raise ConfigError(
+                    f"{task}: batch_size {max(sizes)} is more than the {n_images} training images; choose smaller ones, "
+                    f"for example --set 'search.space.batch_size=[{max(1, n_images // 4)}]'"
+                )
+            _check_fits(task, base, splits)
+        for name in self.probed:
+            if not self.datasets[name].labelled:
+                raise ConfigError(f"evaluate.datasets: {name} has no labels to probe with")
+
+
+def with_values(base: TrialConfig, values: Mapping[str, Any]) -> TrialConfig:
+    """Return `base` with hyperparameters by name; `option/NAME` and `augmentation/OP` reach inside."""
+    fields, options, policy = {}, dict(base.options), dict(base.augmentation)
+    for name, value in values.items():
+        kind, _, inner = name.partition("/")
+        if kind == "option":
+            options[inner] = value
+        elif kind == "augmentation":
+            policy[inner] = value
+        else:
+            fields[name] = value
+    return base.replace(**fields, options=options, augmentation=policy)
+
+
+def probed_datasets(config: StudyConfig, datasets: Mapping[str, Splits]) -> tuple[str, ...]:
+    """Return the data sets that are probed: those named, else the one trained on where it has labels."""
+    if config.evaluate.datasets is not None:
+        return tuple(config.evaluate.datasets)
+    own = datasets.get(config.dataset)
+    return (config.dataset,) if own is not None and own.labelled else ()
+
+
+def _ranked(records: list[TrialRecord], metric: str, mode: str) -> list[TrialRecord]:
+    usable = [record for record in records if math.isfinite(record.value(metric))]
+    return sorted(usable, key=lambda record: record.value(metric), reverse=mode == "max")
+
+
+def _check_fits(task: TaskName, base: TrialConfig, splits: Splits) -> None:
+    """Build the task once, which raises where the images do not suit it."""
+    from trainables.loop import build_task
+
+    build_task(base, splits.pretext_train.image_size)

@@ -1,0 +1,380 @@
+"""Each op against torchvision's functional one, and what a policy promises about its random numbers."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torchvision.transforms.v2.functional as tv
+from torch import Tensor
+
+from trainables.augmentation import OPS, Augmentation, geometry, identity, pixels, policy, validate_policy
+from trainables.errors import ConfigError
+
+N, SIDE = 6, 32
+EVERYTHING = dict.fromkeys(OPS, 1.0)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def smooth_images(n: int = N, side: int = SIDE) -> Tensor:
+    """Return uint8 [n, 3, side, side] with structure at a scale of some pixels, unlike white noise."""
+    coarse = torch.rand(n, 3, 8, 8, generator=seeded(7))
+    images = torch.nn.functional.interpolate(coarse, size=side, mode="bicubic").clamp(0, 1)
+    return (images * 255).round().to(torch.uint8)
+
+
+def values(*numbers: float) -> Tensor:
+    return torch.tensor(numbers, dtype=torch.float32)
+
+
+def one_by_one(images: Tensor, function, *parameters: Tensor) -> Tensor:
+    """Apply a torchvision function to each image with its own parameters."""
+    rows = zip(images, *(parameter.tolist() for parameter in parameters), strict=True)
+    return torch.stack([function(image, *arguments) for image, *arguments in rows])
+
+
+# --- each op against torchvision ---------------------------------------------------------------------------------
+
+
+def test_crop_resize_is_torchvisions_resized_crop() -> None:
+    images = pixels.to_float(smooth_images())
+    top, left = values(0, 3, 10, 31, 0, 7), values(0, 5, 2, 0, 31, 1)
+    height, width = values(32, 20, 22, 1, 32, 9), values(32, 12, 30, 32, 1, 2)
+    plain = geometry.identity_positions(N, SIDE)
+    ours = geometry.resample(images, geometry.crop(plain, top, height, SIDE), geometry.crop(plain, left, width, SIDE))
+
+    def theirs(antialias: bool) -> Tensor:
+        def crop(image: Tensor, *box: float) -> Tensor:
+            return tv.resized_crop(image, *map(int, box), [SIDE, SIDE], antialias=antialias)
+
+        return one_by_one(images, crop, top, left, height, width)
+
+    torch.testing.assert_close(ours, theirs(antialias=False), atol=1e-5, rtol=0)
+    torch.testing.assert_close(ours, theirs(antialias=True), atol=1e-5, rtol=0)
+
+
+def test_flip_is_torchvisions_to_the_bit_and_only_where_asked() -> None:
+    images = pixels.to_float(smooth_images())
+    plain = geometry.identity_positions(N, SIDE)
+    flipped = torch.tensor([True, False, True, False, False, True])
+    ours = geometry.resample(images, plain, geometry.flip(plain, flipped, SIDE))
+    assert torch.equal(ours[flipped], tv.horizontal_flip(images[flipped]))
+    assert torch.equal(ours[~flipped], images[~flipped])
+
+
+def test_translate_is_torchvisions_affine_with_reflected_borders() -> None:
+    images = pixels.to_float(smooth_images())
+    down, right = values(0, 8, -8, 3, -1, 5), values(0, -8, 8, -2, 7, 5)
+    plain = geometry.identity_positions(N, SIDE)
+    ours = geometry.resample(images, geometry.translate(plain, down, SIDE), geometry.translate(plain, right, SIDE))
+
+    def shift(image: Tensor, dy: float, dx: float) -> Tensor:
+        padded = tv.pad(image, [8, 8, 8, 8], padding_mode="reflect")
+        moved = tv.affine(padded, angle=0, translate=[int(dx), int(dy)], scale=1, shear=[0, 0])
+        return tv.center_crop(moved, [SIDE, SIDE])
+
+    reference = one_by_one(images, shift, down, right)
+    inner = slice(8, -8)
+    assert torch.equal(ours[:, :, inner, inner], reference[:, :, inner, inner])
+    for image, view, dy, dx in zip(images, ours, down.int().tolist(), right.int().tolist(), strict=True):
+        padded = tv.pad(image, [8, 8, 8, 8], padding_mode="reflect")
+        assert torch.equal(view, tv.crop(padded, 8 - dy, 8 - dx, SIDE, SIDE))
+
+
+def test_geometry_composes_in_the_order_crop_flip_translate() -> None:
+    images = pixels.to_float(smooth_images(1))
+    plain = geometry.identity_positions(1, SIDE)
+    columns = geometry.translate(plain, values(4), SIDE)
+    columns = geometry.flip(columns, torch.tensor([True]), SIDE)
+    columns = geometry.crop(columns, values(6), values(16), SIDE)
+    ours = geometry.resample(images, plain, columns)
+    step_by_step = tv.horizontal_flip(tv.resized_crop(images, 0, 6, SIDE, 16, [SIDE, SIDE], antialias=False))
+    step_by_step = tv.crop(tv.pad(step_by_step, [4, 0, 4, 0], padding_mode="reflect"), 0, 0, SIDE, SIDE)
+    torch.testing.assert_close(ours, step_by_step, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (pixels.adjust_brightness, tv.adjust_brightness),
+        (pixels.adjust_contrast, tv.adjust_contrast),
+        (pixels.adjust_saturation, tv.adjust_saturation),
+    ],
+    ids=["brightness", "contrast", "saturation"],
+)
+def test_colour_factors_are_torchvisions(ours, theirs) -> None:
+    images = pixels.to_float(smooth_images())
+    factor = values(0, 0.2, 0.7, 1, 1.4, 1.8)
+    torch.testing.assert_close(ours(images, factor), one_by_one(images, theirs, factor), atol=1e-6, rtol=0)
+
+
+def test_hue_is_torchvisions() -> None:
+    images = pixels.to_float(smooth_images())
+    images[0, :, :8] = 0.5  # grey, black and pure colours have a hue of their own
+    images[0, :, 8:16] = 0
+    images[1, 1:, :8] = 0
+    images[1, :2, 8:16] = 1
+    shift = values(0.25, -0.5, 0.5, 0, -0.1, 0.2)
+    torch.testing.assert_close(
+        pixels.adjust_hue(images, shift), one_by_one(images, tv.adjust_hue, shift), atol=1e-5, rtol=0
+    )
+
+
+def test_grey_is_torchvisions_and_only_where_asked() -> None:
+    images = pixels.to_float(smooth_images())
+    greyed = torch.tensor([True, False, True, False, False, True])
+    ours = pixels.to_grey(images, greyed)
+    torch.testing.assert_close(ours[greyed], tv.rgb_to_grayscale(images[greyed], 3), atol=1e-6, rtol=0)
+    assert torch.equal(ours[~greyed], images[~greyed])
+
+
+@pytest.mark.parametrize("side", [16, 32])
+def test_blur_is_torchvisions_with_reflected_borders(side: int) -> None:
+    images = pixels.to_float(smooth_images(side=side))
+    sigma = values(0.1, 0.3, 0.8, 1.5, 2, 4)
+    radius = 15  # the largest that the smaller image allows
+
+    def blur(image: Tensor, s: float) -> Tensor:
+        return tv.gaussian_blur(image, kernel_size=[2 * radius + 1] * 2, sigma=[s, s])
+
+    torch.testing.assert_close(
+        pixels.gaussian_blur(images, sigma, radius), one_by_one(images, blur, sigma), atol=1e-5, rtol=0
+    )
+    assert torch.equal(pixels.gaussian_blur(images, torch.zeros(N), radius), images)
+
+
+def test_erase_is_torchvisions_and_a_box_of_no_height_erases_nothing() -> None:
+    images = pixels.to_float(smooth_images())
+    top, left = values(0, 3, 10, 31, 0, 7), values(0, 5, 2, 0, 31, 1)
+    height, width = values(32, 20, 22, 1, 32, 0), values(32, 12, 30, 32, 1, 2)
+    colour = torch.rand(N, 3, generator=seeded())
+    ours = pixels.erase(images, top, left, height, width, colour)
+
+    def erase(image: Tensor, y: float, x: float, h: float, w: float, rgb: list[float]) -> Tensor:
+        return tv.erase(image, int(y), int(x), int(h), int(w), torch.tensor(rgb)[:, None, None])
+
+    assert torch.equal(ours, one_by_one(images, erase, top, left, height, width, colour))
+
+
+def test_noise_has_the_given_deviation_and_stays_within_range() -> None:
+    images = torch.full((2, 3, 64, 64), 0.5)
+    field = torch.randn(images.shape, generator=seeded())
+    noisy = pixels.add_noise(images, field, values(0, 0.1))
+    assert torch.equal(noisy[0], images[0])
+    assert noisy[1].std().item() == pytest.approx(0.1, rel=0.03)
+    assert pixels.add_noise(images, 100 * field, values(1, 1)).aminmax() == (0, 1)
+
+
+# --- what a policy promises --------------------------------------------------------------------------------------
+
+
+def test_the_output_is_float_in_the_unit_range_and_the_input_is_left_alone() -> None:
+    images = smooth_images(64)
+    before = images.clone()
+    views = Augmentation(EVERYTHING)(images, seeded())
+    assert views.dtype == torch.float32
+    assert views.shape == images.shape
+    assert 0 <= views.min() <= views.max() <= 1
+    assert torch.equal(images, before)
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_every_op_changes_images_when_it_is_on(op: str) -> None:
+    images = smooth_images(16, side=64)
+    assert not torch.equal(Augmentation({op: 1.0})(images, seeded()), images / 255)
+
+
+@pytest.mark.parametrize(
+    "augmentation",
+    [identity, Augmentation(EVERYTHING, strength=0), Augmentation(dict.fromkeys(OPS, 0.0))],
+    ids=["empty policy", "strength 0", "magnitudes 0"],
+)
+def test_no_strength_is_the_identity_to_the_bit(augmentation: Augmentation) -> None:
+    images = smooth_images()
+    assert torch.equal(augmentation(images, seeded()), images / 255)
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_a_vanishing_magnitude_changes_next_to_nothing(op: str) -> None:
+    images = smooth_images(64)
+    changed = (Augmentation({op: 1e-4})(images, seeded()) - images / 255).abs().amax(dim=(1, 2, 3)) > 1e-3
+    assert changed.sum() <= 1  # flip and grey are rare at a low magnitude, the others are small
+
+
+def test_the_same_generator_gives_the_same_views_and_another_gives_others() -> None:
+    images, augmentation = smooth_images(), Augmentation(EVERYTHING)
+    assert torch.equal(augmentation(images, seeded(1)), augmentation(images, seeded(1)))
+    assert not torch.equal(augmentation(images, seeded(1)), augmentation(images, seeded(2)))
+
+
+def test_images_of_a_batch_get_parameters_of_their_own() -> None:
+    same = smooth_images(1).expand(32, -1, -1, -1)
+    views = Augmentation({"crop_resize": 1.0, "color_jitter": 1.0})(same, seeded())
+    assert len(torch.unique(views.flatten(1), dim=0)) == 32
+
+
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("strength", [0, 0.5])
+def test_the_stream_moves_on_alike_whatever_is_on(op: str, strength: float) -> None:
+    images, full, other = smooth_images(), seeded(), seeded()
+    Augmentation(EVERYTHING)(images, full)
+    Augmentation({op: 1.0}, strength)(images, other)
+    assert torch.equal(full.get_state(), other.get_state())
+
+
+def test_leaving_one_op_out_leaves_the_draws_of_all_others_as_they_were() -> None:
+    """Erase on top of anything else covers the same boxes with the same colours: paired cells share their draws."""
+    images = smooth_images(64)
+    rest = {op: 1.0 for op in OPS if op not in ("erase", "noise")}
+    alone, together = Augmentation({"erase": 1.0}), Augmentation({**rest, "erase": 1.0})
+    erased = alone(images, seeded()) != images / 255
+    box = erased.any(dim=1, keepdim=True).expand_as(images)
+    assert box.any()
+    assert torch.equal(together(images, seeded())[box], alone(images, seeded())[box])
+    assert torch.equal(together(images, seeded())[~box], Augmentation(rest)(images, seeded())[~box])
+
+
+def test_noise_is_the_same_whatever_comes_before_it() -> None:
+    images = torch.full((8, 3, SIDE, SIDE), 128, dtype=torch.uint8)  # far from the limits, so that nothing is cut
+    alone = Augmentation({"noise": 1.0})(images, seeded())
+    with_flip = Augmentation({"noise": 1.0, "flip": 1.0, "crop_resize": 1.0})(images, seeded())
+    torch.testing.assert_close(alone, with_flip, atol=1e-6, rtol=0)
+    noise = (alone - images / 255).flatten()
+    assert abs(torch.corrcoef(torch.stack([noise[:-1], noise[1:]]))[0, 1]) < 0.03
+
+
+def test_twice_the_strength_goes_twice_as_far_the_same_way() -> None:
+    draws = policy.draw(500, seeded())
+    weak, strong = (torch.stack(policy.jitter_factors(m, draws["color_jitter"])) for m in (0.5, 1.0))
+    neutral = values(1, 1, 1, 0)[:, None]
+    torch.testing.assert_close(strong - neutral, 2 * (weak - neutral), atol=1e-6, rtol=0)
+    weak, strong = (torch.stack(policy.translation(m, draws["translate"], 800, 800)) for m in (0.5, 1.0))
+    assert (strong - 2 * weak).abs().max() <= 1.5  # whole pixels
+
+
+def test_strength_scales_magnitudes_and_their_product_stops_at_one() -> None:
+    assert Augmentation({"flip": 0.8, "grey": 0.2}, strength=0.5).magnitudes == {"flip": 0.4, "grey": 0.1}
+    assert Augmentation({"flip": 0.8}, strength=2).magnitudes == {"flip": 1.0}
+
+
+# --- what a magnitude means --------------------------------------------------------------------------------------
+
+MANY = 20_000
+
+
+@pytest.mark.parametrize(("magnitude", "share"), [(1.0, 0.5), (0.5, 0.25)])
+def test_flip_mirrors_half_the_images_at_full_magnitude(magnitude: float, share: float) -> None:
+    ramp = torch.arange(4, dtype=torch.uint8).expand(MANY, 3, 4, 4)
+    views = Augmentation({"flip": magnitude})(ramp, seeded())
+    flipped = (views[:, 0, 0, 0] == 3 / 255).float().mean().item()
+    assert flipped == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / MANY))
+
+
+def test_grey_takes_the_share_of_images_that_its_magnitude_says() -> None:
+    coloured = torch.tensor([200, 50, 10], dtype=torch.uint8)[:, None, None].expand(MANY, 3, 2, 2)
+    views = Augmentation({"grey": 0.2})(coloured, seeded())
+    assert (views[:, 0] == views[:, 1]).all(dim=(1, 2)).float().mean().item() == pytest.approx(0.2, abs=0.012)
+
+
+@pytest.mark.parametrize("magnitude", [0.3, 1.0])
+def test_crops_have_the_area_and_ratio_of_their_magnitude_and_lie_inside(magnitude: float) -> None:
+    side = 1000  # so that whole pixels do not matter
+    top, left, height, width = policy.crop_window(magnitude, policy.draw(MANY, seeded())["crop_resize"], side, side)
+    area, log_ratio = height * width / side**2, (width / height).log()
+    smallest = 1 - 0.92 * magnitude
+    assert area.min() == pytest.approx(smallest, abs=0.005)
+    assert area.mean() == pytest.approx((smallest + 1) / 2, abs=0.01)
+    assert log_ratio.abs().max() <= magnitude * math.log(4 / 3) + 0.01
+    assert log_ratio.mean() == pytest.approx(0, abs=0.01)
+    for start, length in ((top, height), (left, width)):
+        assert start.min() == 0
+        assert (start + length).max() == side
+        assert torch.equal(start, start.round())
+        assert torch.equal(length, length.round())
+
+
+def test_jitter_leaves_a_fifth_alone_and_spans_simclrs_ranges() -> None:
+    *factors, hue = policy.jitter_factors(1.0, policy.draw(MANY, seeded())["color_jitter"])
+    for factor in factors:
+        assert factor.min() == pytest.approx(0.2, abs=0.01)
+        assert factor.max() == pytest.approx(1.8, abs=0.01)
+        assert factor.mean() == pytest.approx(1, abs=0.02)
+    assert hue.abs().max() == pytest.approx(0.2, abs=0.001)
+    untouched = (hue == 0) & (factors[0] == 1) & (factors[1] == 1) & (factors[2] == 1)
+    assert untouched.float().mean() == pytest.approx(0.2, abs=0.012)
+    assert abs(torch.corrcoef(torch.stack([*factors, hue])) - torch.eye(4)).max() < 0.05
+
+
+def test_translations_reach_a_quarter_of_the_side_both_ways() -> None:
+    down, right = policy.translation(1.0, policy.draw(MANY, seeded())["translate"], 32, 32)
+    for shift in (down, right):
+        assert shift.unique().tolist() == list(range(-8, 9))
+
+
+def test_erase_leaves_half_the_images_alone_and_its_boxes_stay_inside() -> None:
+    side = 1000
+    top, left, height, width = policy.erased_box(1.0, policy.draw(MANY, seeded())["erase"], side, side)
+    erased = height > 0
+    assert erased.float().mean() == pytest.approx(0.5, abs=0.015)
+    area = (height * width)[erased] / side**2
+    assert area.min() == pytest.approx(0.02, abs=0.002)
+    assert area.max() == pytest.approx(0.33, abs=0.01)
+    assert (width / height)[erased].log().abs().max() <= math.log(3.3) + 0.02
+    assert (top + height).max() <= side
+    assert (left + width).max() <= side
+
+
+def test_blur_is_measured_at_224_px_and_shrinks_with_the_side() -> None:
+    step = torch.zeros(64, 3, 224, 224, dtype=torch.uint8)
+    step[..., 112:] = 255
+    views = Augmentation({"blur": 1.0})(step, seeded())
+    edge = views[:, 0, 100].diff(dim=1)  # a blurred step has the kernel as its derivative
+    position = torch.arange(223.0)
+    mean = (edge * position).sum(1)
+    sd = ((edge * (position - mean[:, None]) ** 2).sum(1)).sqrt()
+    assert (sd < 0.02).float().mean() == pytest.approx(0.5, abs=0.2)
+    assert 1.7 < sd.max() <= 2.05
+
+
+# --- mistakes ----------------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_op_is_refused_with_the_closest_name() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'color_jitter'"):
+        Augmentation({"colour_jitter": 0.5})
+
+
+@pytest.mark.parametrize("magnitude", [-0.1, 1.1, math.nan, True, "0.5", None])
+def test_a_magnitude_out_of_range_is_refused(magnitude: object) -> None:
+    with pytest.raises(ConfigError, match=r"augmentation\.flip = .*\[0, 1\]"):
+        validate_policy({"flip": magnitude})  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize("strength", [-1.0, math.inf, math.nan])
+def test_a_strength_out_of_range_is_refused(strength: float) -> None:
+    with pytest.raises(ConfigError, match="augmentation_strength"):
+        Augmentation({}, strength)
+
+
+def test_images_that_are_already_float_are_refused() -> None:
+    with pytest.raises(TypeError, match="uint8"):
+        identity(torch.rand(1, 3, 8, 8), seeded())
+
+
+def test_autocast_does_not_lower_the_precision() -> None:
+    images, augmentation = smooth_images(), Augmentation(EVERYTHING)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        views = augmentation(images, seeded())
+    assert torch.equal(views, augmentation(images, seeded()))
+
+
+def test_a_batch_in_several_chunks_is_the_same_as_one_in_a_single_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, augmentation = smooth_images(40), Augmentation({op: 1.0 for op in OPS if op != "noise"})
+    monkeypatch.setattr(policy, "_CHUNK_VALUES", 10**9)
+    whole = augmentation(images, seeded())
+    monkeypatch.setattr(policy, "_CHUNK_VALUES", 0)
+    torch.testing.assert_close(augmentation(images, seeded()), whole, atol=1e-6, rtol=0)

@@ -1,0 +1,104 @@
+"""A data set by name: `shapes`, `cifar10`, `fashion_mnist`, `voc2007`, `voc2012`, ROOT/NAME or `folder:PATH`."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from trainables.data import shapes
+from trainables.data.folders import load_folder
+from trainables.data.request import ON_BAD_IMAGE, Request, Tables
+from trainables.data.splits import make_splits
+from trainables.data.table import Splits
+from trainables.data.torchvision_sets import load_cifar10, load_fashion_mnist, load_voc, within
+from trainables.errors import ConfigError, DataError
+
+FOLDER_PREFIX = "folder:"
+PHOTO_SIZE = 96  # side of photographs where none is asked for
+
+
+class _Source(NamedTuple):
+    native_size: int
+    load: Callable[[Request], Tables]
+
+
+def load_splits(
+    name: str,
+    *,
+    root: Path | None,
+    image_size: int | None = None,
+    max_train: int | None = None,
+    seed: int = 0,
+    download: bool = False,
+    on_bad_image: str = "stop",
+) -> Splits:
+    """Load the data set `name` and return its five splits; equal arguments and files give equal fingerprints.
+
+    root: the data root, unused by `shapes` and `folder:PATH`.
+    image_size: side in pixels; None for 32 (shapes, cifar10, fashion_mnist) or 96 (voc and folders).
+    max_train: at most so many training images before validation is held out, nested; for `shapes`, exactly so many.
+    seed: of the validation draw, the `max_train` draw and the generated images. It never moves an official test split.
+    download: fetch a missing set into `root` by torchvision; nothing is ever fetched otherwise.
+    on_bad_image: `stop` raises for broken images, `skip` leaves them out with a warning.
+
+    Raises ConfigError for a value out of range, DataError for a set that is unknown, missing, broken or too small.
+    """
+    if on_bad_image not in ON_BAD_IMAGE:
+        raise ConfigError(f"on_bad_image = {on_bad_image!r}: must be one of {', '.join(ON_BAD_IMAGE)}")
+    for key, value, least in (("image_size", image_size, 8), ("max_train", max_train, 2), ("seed", seed, 0)):
+        if value is not None and value < least:
+            raise ConfigError(f"{key} = {value}: must be {least} or more")
+    source = _find(name)
+    size = source.native_size if image_size is None else image_size
+    train, test, unannotated = source.load(Request(name, root, size, max_train, seed, download, on_bad_image))
+    return make_splits(train, test, seed=seed, extra_pretext=unannotated)
+
+
+def dataset_names() -> tuple[str, ...]:
+    """Return the names of the data sets that are known by name; class folders come on top."""
+    return tuple(_SOURCES)
+
+
+def _find(name: str) -> _Source:
+    if name.startswith(FOLDER_PREFIX) and len(name) > len(FOLDER_PREFIX):
+        return _Source(PHOTO_SIZE, _load_own_folder)
+    # One plain folder name: no separator, no "..", no drive, nothing hidden.
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise ConfigError(f"dataset = {name!r}: must be a plain name or folder:PATH; known are {', '.join(_SOURCES)}")
+    return _SOURCES.get(name, _Source(PHOTO_SIZE, _load_named_folder))
+
+
+def _load_shapes(request: Request) -> Tables:
+    n_train = shapes.N_TRAIN if request.max_train is None else request.max_train
+    generate = functools.partial(shapes.generate, image_size=request.image_size, seed=request.seed)
+    return Tables(generate(n_train, split="train"), generate(shapes.N_TEST, split="test"))
+
+
+def _load_own_folder(request: Request) -> Tables:
+    return load_folder(request, Path(request.name.removeprefix(FOLDER_PREFIX)))
+
+
+def _load_named_folder(request: Request) -> Tables:
+    close = difflib.get_close_matches(request.name.lower(), _SOURCES, n=1)
+    hint = f" Did you mean {close[0]}?" if close else ""
+    known = f"known by name are {', '.join(_SOURCES)}; other names are folders of the data root, NAME/train/CLASS/"
+    if request.root is None:
+        raise DataError(f"unknown data set {request.name!r}.{hint} {known[0].upper()}{known[1:]} with --data-root DIR")
+    root = request.data_root()
+    folder = within(root, request.name)
+    if not folder.is_dir():
+        raise DataError(f"unknown data set {request.name!r}: there is no folder of that name in {root}.{hint} {known}")
+    return load_folder(request, folder)
+
+
+_SOURCES = {
+    "shapes": _Source(32, _load_shapes),
+    "cifar10": _Source(32, load_cifar10),
+    "fashion_mnist": _Source(32, load_fashion_mnist),
+    "voc2007": _Source(PHOTO_SIZE, functools.partial(load_voc, year="2007")),
+    "voc2012": _Source(PHOTO_SIZE, functools.partial(load_voc, year="2012")),
+}

@@ -1,0 +1,86 @@
+"""From the official training and test parts of a data set to the five splits of a study."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+
+import numpy as np
+
+from trainables.data.table import UNLABELLED, ImageTable, Splits
+from trainables.errors import ConfigError, DataError
+
+logger = logging.getLogger(__name__)
+
+
+def make_splits(
+    train: ImageTable,
+    test: ImageTable,
+    *,
+    seed: int = 0,
+    validation_fraction: float = 0.2,
+    extra_pretext: ImageTable | None = None,
+) -> Splits:
+    """Draw the validation splits from `train`, stratified by label; `extra_pretext` joins pretext training alone.
+
+    The probe splits are the annotated images (a label or, in a set without labels, a mask) of the pretext splits:
+    the same table object where all are annotated and nothing was added, None where none is. Training and validation
+    never share an image, and test shares none with either: a training image with the same pixels as a held-out one
+    is left out, with a warning that counts them. Deterministic in `seed`.
+    Raises DataError where too few images are left, ConfigError for a fraction outside (0, 1).
+    """
+    if not 0 < validation_fraction < 1:
+        raise ConfigError(f"validation_fraction = {validation_fraction}: must lie between 0 and 1")
+    pool = _without(train, [test])
+    held_out = _stratified(pool, validation_fraction, np.random.default_rng(np.random.SeedSequence([seed, 0x5711])))
+    validation = pool.take(np.flatnonzero(held_out))
+    fit = _without(pool.take(np.flatnonzero(~held_out)), [validation])
+    if not len(fit) or not len(validation):
+        raise DataError(f"{train.name}: {len(pool)} training images are too few to hold out a validation split")
+    pretext = fit if extra_pretext is None else _joined(fit, _without(extra_pretext, [validation, test]))
+    return Splits(pretext, validation, _annotated(fit), _annotated(validation), test)
+
+
+def content_keys(table: ImageTable) -> list[bytes]:
+    """Return a hash of each image's pixels: equal pixels, equal key."""
+    return [hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest() for image in table.images]
+
+
+def _without(table: ImageTable, held_out: list[ImageTable]) -> ImageTable:
+    """Return `table` without the images that a held-out table holds too."""
+    taken = {key for other in held_out for key in content_keys(other)}
+    fresh = np.array([key not in taken for key in content_keys(table)], bool)
+    if fresh.all():
+        return table
+    logger.warning("%s: %d training images are also held out; they are not trained on", table.name, (~fresh).sum())
+    return table.take(np.flatnonzero(fresh))
+
+
+def _stratified(table: ImageTable, fraction: float, rng: np.random.Generator) -> np.ndarray:
+    """Return which rows are held out, bool [N]: the fraction of each class, at least one of two and never all."""
+    labels = np.zeros(len(table), np.int64) if table.labels is None else table.labels
+    held_out = np.zeros(len(table), bool)
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        n_held_out = min(max(round(fraction * len(members)), 1), len(members) - 1)
+        held_out[members[:n_held_out]] = True
+    return held_out
+
+
+def _annotated(table: ImageTable) -> ImageTable | None:
+    if table.labels is None:
+        return table if table.masks is not None else None
+    labelled = table.labels != UNLABELLED
+    if labelled.all():
+        return table
+    return table.take(np.flatnonzero(labelled)) if labelled.any() else None
+
+
+def _joined(table: ImageTable, extra: ImageTable) -> ImageTable:
+    """Return both tables' images as one table for pretext training: extra images unlabelled, no masks."""
+    labels = None
+    if table.labels is not None:
+        labels = np.concatenate([table.labels, np.full(len(extra), UNLABELLED, np.int64)])
+    images = np.concatenate([table.images, extra.images])
+    return dataclasses.replace(table, images=images, labels=labels, masks=None, mask_names=())

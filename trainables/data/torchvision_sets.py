@@ -1,0 +1,208 @@
+"""CIFAR-10, Fashion-MNIST and Pascal VOC, through torchvision's own classes and layouts."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainables.data.folders import entries, list_images, load_folder
+from trainables.data.images import read_all, read_image, read_image_and_mask, resize_arrays
+from trainables.data.request import Request, Tables
+from trainables.data.table import ImageTable
+from trainables.errors import DataError
+
+# torchvision is imported where it is used: it takes seconds, and `shapes` and class folders do without.
+
+logger = logging.getLogger(__name__)
+
+VOC_CLASSES = (
+    "background",
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+)
+
+
+def load_cifar10(request: Request) -> Tables:
+    """Read ROOT/cifar-10-batches-py where it is whole, else the class folders ROOT/cifar10/{train,test}/CLASS/*.
+
+    torchvision reads the batches (pickles) only where their MD5 sums are those of the official files.
+    """
+    from torchvision.datasets import CIFAR10
+
+    root = request.data_root()
+    batches, folder = within(root, CIFAR10.base_folder), within(root, request.name)
+    if batches.is_dir() or (request.download and not folder.is_dir()):
+        try:
+            parts = [_open(CIFAR10, request, root, train=train) for train in (True, False)]
+        except DataError as error:
+            if not folder.is_dir():
+                raise
+            logger.warning("%s. The class folders in %s are read instead", error, folder)
+        else:
+            return _array_tables(
+                request, [part.data for part in parts], [part.targets for part in parts], parts[0].classes
+            )
+    if folder.is_dir():
+        return load_folder(request, folder)
+    raise request.missing(f"{CIFAR10.base_folder}/", "cifar10/train/CLASS/", downloadable=True)
+
+
+def load_fashion_mnist(request: Request) -> Tables:
+    """Read ROOT/FashionMNIST/raw/*-ubyte; 28 x 28 grey becomes 32 x 32 RGB by a border of zeros."""
+    from torchvision.datasets import FashionMNIST
+
+    root = request.data_root()
+    folder = within(root, "FashionMNIST/raw")
+    if folder.is_dir():
+        list(entries(folder, root, request.name))  # refuses links that lead out
+    elif not request.download:
+        raise request.missing("FashionMNIST/raw/", downloadable=True)
+    parts = [_open(FashionMNIST, request, root, train=train) for train in (True, False)]
+    images = [np.pad(part.data.numpy(), ((0, 0), (2, 2), (2, 2))) for part in parts]
+    rgb = [np.broadcast_to(grey[..., None], (*grey.shape, 3)) for grey in images]
+    return _array_tables(request, rgb, [part.targets.numpy() for part in parts], FashionMNIST.classes)
+
+
+def load_voc(request: Request, year: str) -> Tables:
+    """Read ROOT/VOCdevkit/VOCyear: segmentation train (and val) with masks, every other JPEG without.
+
+    Training part `train`, test part `val`, since VOC 2012 publishes no test masks; for 2007, where the test set is
+    there, `trainval` and `test`. `max_train` counts images with masks first, then the others.
+    """
+    root = request.data_root()
+    base = within(root, f"VOCdevkit/VOC{year}")
+    if not base.is_dir() and not request.download:
+        raise request.missing(f"VOCdevkit/VOC{year}/", downloadable=True)
+    if not base.is_dir():
+        for image_set in ("trainval", "test") if year == "2007" else ("trainval",):
+            _open_voc(request, root, year, image_set, download=True)
+    has_test = year == "2007" and (base / "ImageSets" / "Segmentation" / "test.txt").is_file()
+    train, test = (
+        _open_voc(request, root, year, image_set)
+        for image_set in (("trainval", "test") if has_test else ("train", "val"))
+    )
+    used = {path.stem for path in (*train, *test)}
+    others = [path for path in list_images(base / "JPEGImages", root, request.name) if path.stem not in used]
+
+    chosen = {path: train[path] for path in _take(list(train), request.choose(len(train)))}
+    if request.max_train is not None:
+        left = dataclasses.replace(request, max_train=request.max_train - len(chosen))
+        others = _take(others, left.choose(len(others)))
+    blocks, paths = _read_masked(request, root, {**chosen, **test})
+    border = sum(path in chosen for path in paths)
+    if border in (0, len(paths)):
+        raise DataError(
+            f"{request.name}: no usable image is left in the {'test' if border else 'training'} part of {base}"
+        )
+    return Tables(
+        _masked_table(request.name, blocks[:border]),
+        _masked_table(request.name, blocks[border:]),
+        _read_unannotated(request, root, others),
+    )
+
+
+def within(root: Path, relative: str) -> Path:
+    """Return ROOT/relative with links resolved. Raises DataError where a link leads it out of the data root."""
+    path = (root / relative).resolve()
+    if not path.is_relative_to(root):
+        raise DataError(
+            f"{root / relative} leads out of the data root, to {path}; use folder:{path}, or another --data-root"
+        )
+    return path
+
+
+def _open(dataset: Callable[..., Any], request: Request, root: Path, **options: Any) -> Any:
+    """Call one of torchvision's data set classes; what it raises becomes a DataError."""
+    try:
+        return dataset(root, download=request.download, **options)
+    except (OSError, RuntimeError, ValueError, TypeError, AssertionError) as error:
+        verb = "download or read" if request.download else "read"
+        hint = "mend or remove the files" + ("" if request.download else ", or fetch them again with --download")
+        raise DataError(f"{request.name}: cannot {verb} it in {root}: {_first_line(error)}; {hint}") from error
+
+
+def _array_tables(
+    request: Request, images: Sequence[np.ndarray], targets: Sequence[Any], class_names: Sequence[str]
+) -> Tables:
+    """Return the tables of two parts that torchvision holds as arrays: images uint8 [N, H, H, 3], targets [N]."""
+    tables = []
+    for is_train, part, labels in zip((True, False), images, map(np.asarray, targets), strict=True):
+        if len(labels) != len(part):
+            raise DataError(
+                f"{request.name}: {len(part)} images, but {len(labels)} labels; fetch it again with --download"
+            )
+        if not len(part) or labels.min() < 0 or labels.max() >= len(class_names):
+            raise DataError(
+                f"{request.name}: labels must be 0 to {len(class_names) - 1}; fetch it again with --download"
+            )
+        rows = request.choose(len(part)) if is_train else np.arange(len(part))
+        resized = resize_arrays(part[rows], request.image_size, request.name)
+        tables.append(ImageTable(request.name, resized, labels[rows].astype(np.int64), class_names=tuple(class_names)))
+    return Tables(tables[0], tables[1])
+
+
+def _open_voc(request: Request, root: Path, year: str, image_set: str, *, download: bool = False) -> dict[Path, Path]:
+    """Return the mask file of each image file of one official part, sorted by path."""
+    from torchvision.datasets import VOCSegmentation
+
+    quiet = dataclasses.replace(request, download=download)  # torchvision would unpack the archive at every call
+    part = _open(VOCSegmentation, quiet, root, year=year, image_set=image_set)
+    for path in (*part.images, *part.masks):
+        within(root, str(Path(path).relative_to(root)))
+    return dict(sorted(zip(map(Path, part.images), map(Path, part.masks), strict=True)))
+
+
+def _read_masked(request: Request, root: Path, masks: dict[Path, Path]) -> tuple[np.ndarray, list[Path]]:
+    """Return blocks uint8 [M, 4, S, S], the mask last, and the files they came from."""
+
+    def read(path: Path) -> np.ndarray:
+        return read_image_and_mask(path, masks[path], request.image_size, len(VOC_CLASSES))
+
+    paths = list(masks)
+    blocks, kept = read_all(paths, read, name=request.name, root=root, on_bad_image=request.on_bad_image)
+    return blocks, _take(paths, kept)
+
+
+def _masked_table(name: str, blocks: np.ndarray) -> ImageTable:
+    images, masks = (np.ascontiguousarray(part) for part in (blocks[:, :3], blocks[:, 3]))
+    return ImageTable(name, images, masks=masks, mask_names=VOC_CLASSES)
+
+
+def _read_unannotated(request: Request, root: Path, paths: list[Path]) -> ImageTable | None:
+    if not paths:
+        return None
+    read = functools.partial(read_image, image_size=request.image_size, upscale=True)
+    images, _ = read_all(paths, read, name=request.name, root=root, on_bad_image=request.on_bad_image)
+    return ImageTable(request.name, images)
+
+
+def _take(paths: list[Path], indices: np.ndarray) -> list[Path]:
+    return [paths[i] for i in indices]
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,265 @@
+"""What frozen features are worth: linear and nearest-neighbour probes, and the levels they stand beside.
+
+All of it is deterministic: the same features and labels give the same result, with no seed to choose.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainables.augmentation.pixels import to_float
+
+WEIGHT_DECAYS = tuple(10.0**exponent for exponent in range(2, -7, -1))
+MAX_ITERATIONS = 300  # of L-BFGS; a safeguard, reached by separable data at weak decay alone
+PATIENCE = 2  # the weak decays that only overfit are the ones that take most iterations
+RAW_PIXELS_SIDE = 32
+_CHUNK_VALUES = 2**24  # similarities held at a time by the kNN probe: 64 MB of float32
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Shares of samples whose class is the best guess, or among the five best (all, with five classes or fewer)."""
+
+    top1: float
+    top5: float
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """Accuracy of a linear probe on each split, and the weight decay chosen on the validation split."""
+
+    weight_decay: float
+    train: Accuracy
+    validation: Accuracy
+    test: Accuracy | None = None
+
+
+@dataclass(frozen=True)
+class KnnResult:
+    """Accuracy of a nearest-neighbour probe, and the number of neighbours that it used."""
+
+    k: int
+    top1: float
+    top5: float
+
+
+@dataclass(frozen=True)
+class Chance:
+    """Top-1 accuracy of guessing evenly, 1 / K, and of always naming the most frequent class."""
+
+    uniform: float
+    majority: float
+
+
+def linear_probe(
+    train_x: Tensor,
+    train_y: Tensor,
+    validation_x: Tensor,
+    validation_y: Tensor,
+    test_x: Tensor | None = None,
+    test_y: Tensor | None = None,
+    *,
+    n_classes: int,
+) -> ProbeResult:
+    """Fit multinomial logistic regression on frozen features and report its accuracy.
+
+    *_x: float [N, D]; *_y: int64 [N] in 0 .. n_classes - 1; all on one device. Features are standardised by the
+    training split; the objective is mean cross entropy + weight_decay / 2 * |W|^2 with a free bias, convex, solved by
+    L-BFGS from zeros. Weight decay runs down WEIGHT_DECAYS, each solution the start of the next, until the top-1 on the
+    validation split has been below its best PATIENCE times in a row; the best is kept, the strongest of equals. The
+    test split is read once, after that choice.
+
+    Features that are not finite, as of a diverged encoder, give NaN accuracies. Raises ValueError for splits without
+    samples or a test split without labels.
+    """
+    if (test_x is None) != (test_y is None):
+        raise ValueError("the test split needs features and labels, or neither")
+    if not len(train_x) or not len(validation_x):
+        raise ValueError(f"a probe needs samples: {len(train_x)} to train and {len(validation_x)} to validate on")
+    if not (torch.isfinite(train_x).all() and torch.isfinite(validation_x).all()):
+        lost = Accuracy(math.nan, math.nan)
+        return ProbeResult(math.nan, lost, lost, None if test_x is None else lost)
+    scale = _Standardiser(train_x)
+    train_z, validation_z = scale(train_x), scale(validation_x)
+    weight, bias = train_z.new_zeros(n_classes, train_z.shape[1]), train_z.new_zeros(n_classes)
+    covariance = train_z.t() @ train_z / len(train_z)
+
+    chosen, best, n_worse = (0.0, weight, bias), -1.0, 0
+    for weight_decay in WEIGHT_DECAYS:
+        weight, bias = logistic_regression(train_z, train_y, weight_decay, (weight, bias), covariance)
+        top1 = _accuracy(F.linear(validation_z, weight, bias), validation_y).top1
+        n_worse = n_worse + 1 if top1 < best else 0
+        if top1 > best:
+            chosen, best = (weight_decay, weight, bias), top1
+        if n_worse == PATIENCE:
+            break
+
+    weight_decay, weight, bias = chosen
+    test = None
+    if test_x is not None and test_y is not None:
+        test = _accuracy(F.linear(scale(test_x), weight, bias), test_y)
+    return ProbeResult(
+        weight_decay=weight_decay,
+        train=_accuracy(F.linear(train_z, weight, bias), train_y),
+        validation=_accuracy(F.linear(validation_z, weight, bias), validation_y),
+        test=test,
+    )
+
+
+def logistic_regression(
+    x: Tensor, y: Tensor, weight_decay: float, start: tuple[Tensor, Tensor], covariance: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return weight [K, D] and bias [K] that minimise mean cross entropy + weight_decay / 2 * |weight|^2.
+
+    x: float [N, D], centred, with covariance [D, D] = x^T x / N; y: int64 [N]; start: where to begin.
+
+    L-BFGS in the coordinates A = L^T weight^T, where L L^T = covariance / K + weight_decay I is the Hessian of the
+    objective at zero: the minimum is the same, and correlated features, such as pixels, cost no more iterations than
+    others. In these coordinates half the squared gradient estimates the distance of the objective from its minimum.
+    """
+    n_classes, dim = start[0].shape
+    curvature = covariance / n_classes
+    ridge = weight_decay + 1e-6 * curvature.trace()  # keeps float32 positive definite; moves no minimum
+    factor = torch.linalg.cholesky(curvature + ridge * torch.eye(dim, device=x.device))
+    weight_coordinates = (factor.mT @ start[0].mT).requires_grad_()
+    bias_coordinates = (start[1] / math.sqrt(n_classes)).requires_grad_()
+    optimizer = torch.optim.LBFGS(
+        [weight_coordinates, bias_coordinates],
+        max_iter=MAX_ITERATIONS,
+        tolerance_grad=1e-5,
+        tolerance_change=1e-9,
+        line_search_fn="strong_wolfe",
+    )
+
+    def parameters() -> tuple[Tensor, Tensor]:
+        weight = torch.linalg.solve_triangular(factor.mT, weight_coordinates, upper=True).mT
+        return weight, bias_coordinates * math.sqrt(n_classes)
+
+    def objective() -> Tensor:
+        optimizer.zero_grad()
+        weight, bias = parameters()
+        loss = F.cross_entropy(F.linear(x, weight, bias), y) + 0.5 * weight_decay * weight.square().sum()
+        loss.backward()
+        return loss
+
+    with torch.enable_grad():
+        optimizer.step(objective)
+    with torch.no_grad():
+        return parameters()
+
+
+@torch.no_grad()
+def knn_probe(
+    bank_x: Tensor,
+    bank_y: Tensor,
+    query_x: Tensor,
+    query_y: Tensor,
+    n_classes: int,
+    *,
+    k: int = 200,
+    temperature: float = 0.1,
+) -> KnnResult:
+    """Classify queries by their k nearest bank features, weighted exp(cosine / temperature) (Wu 2018, 1805.01978).
+
+    *_x: float [N, D]; *_y: int64 [N]. k = 200 is meant for some 50,000 features; in a small bank it reaches past
+    the query's own class, so k is cut to the square root of the bank's size.
+    Features that are not finite give NaN.
+    """
+    if not len(bank_x) or not len(query_x):
+        raise ValueError(f"a kNN probe needs samples: {len(bank_x)} in the bank and {len(query_x)} queries")
+    k = min(k, math.isqrt(len(bank_x)))
+    if not (torch.isfinite(bank_x).all() and torch.isfinite(query_x).all()):
+        return KnnResult(k, math.nan, math.nan)
+    bank = F.normalize(bank_x.float(), dim=1).t()
+    queries = F.normalize(query_x.float(), dim=1)
+    scores = queries.new_zeros(len(queries), n_classes)
+    chunk = max(1, _CHUNK_VALUES // len(bank_x))
+    for query, score in zip(queries.split(chunk), scores.split(chunk), strict=True):
+        similarity, neighbour = (query @ bank).topk(k, dim=1)
+        score.scatter_add_(1, bank_y[neighbour], torch.exp((similarity - 1) / temperature))
+    accuracy = _accuracy(scores, query_y)
+    return KnnResult(k, accuracy.top1, accuracy.top5)
+
+
+@torch.no_grad()
+def extract_features(
+    encoder: nn.Module, images: Tensor | np.ndarray, *, batch_size: int = 512, device: torch.device | str
+) -> Tensor:
+    """Return the encoder's features of uint8 images [N, 3, S, S] in order, float32 [N, D] on `device`.
+
+    The encoder runs in evaluation mode without gradients on images in [0, 1], which it normalises itself; every
+    module's own mode is put back afterwards.
+    """
+    with _evaluation_mode(encoder):
+        features = [
+            encoder(_to_float(images[i : i + batch_size], device)).float() for i in range(0, len(images), batch_size)
+        ]
+    return torch.cat(features)
+
+
+@torch.no_grad()
+def raw_pixels(images: Tensor | np.ndarray, *, batch_size: int = 512, device: torch.device | str = "cpu") -> Tensor:
+    """Return the pixels of uint8 images [N, 3, S, S] as features: float32 in [0, 1], [N, 3 * T * T], T = min(S, 32).
+
+    Larger images are averaged over areas down to 32 px, so that a probe of photographs stays feasible.
+    """
+    batches = [_to_float(images[i : i + batch_size], device) for i in range(0, len(images), batch_size)]
+    return torch.cat([_shrink(batch).flatten(1) for batch in batches])
+
+
+def chance(labels: Tensor | np.ndarray, n_classes: int) -> Chance:
+    """Return what guessing scores on `labels` (int64 [N] in 0 .. n_classes - 1)."""
+    counts = torch.bincount(torch.as_tensor(labels), minlength=n_classes)
+    return Chance(uniform=1 / n_classes, majority=float(counts.max()) / len(labels))
+
+
+class _Standardiser:
+    """Centre and scale features by the statistics of a training split; constant features become zero."""
+
+    def __init__(self, x: Tensor) -> None:
+        x = x.float()
+        self.mean = x.mean(dim=0)
+        std = (x - self.mean).square().mean(dim=0).sqrt()
+        varies = std > 1e-6 * x.abs().amax(dim=0)  # below, it is the rounding of float32 that varies
+        self.inverse = torch.where(varies, 1 / std, torch.zeros_like(std))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return (x.float() - self.mean) * self.inverse
+
+
+def _accuracy(scores: Tensor, labels: Tensor) -> Accuracy:
+    """Return top-1 and top-5 of scores [N, K]; NaN where a score is NaN."""
+    if not torch.isfinite(scores).all():
+        return Accuracy(math.nan, math.nan)
+    best = scores.topk(min(5, scores.shape[1]), dim=1).indices
+    hits = best == labels[:, None]
+    return Accuracy(top1=hits[:, 0].float().mean().item(), top5=hits.any(dim=1).float().mean().item())
+
+
+def _to_float(images: Tensor | np.ndarray, device: torch.device | str) -> Tensor:
+    if isinstance(images, np.ndarray):
+        images = torch.tensor(images)  # a copy: arrays from Ray's object store are read-only
+    return to_float(images.to(device))
+
+
+def _shrink(images: Tensor) -> Tensor:
+    return F.adaptive_avg_pool2d(images, RAW_PIXELS_SIDE) if images.shape[-1] > RAW_PIXELS_SIDE else images
+
+
+@contextlib.contextmanager
+def _evaluation_mode(encoder: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in encoder.modules()]
+    encoder.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -1,0 +1,65 @@
+"""Where checkpoints lie: a folder or any URI that pyarrow opens, one sub-folder a trial."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pyarrow.fs
+
+from trainables import checkpoint
+from trainables.errors import CheckpointError
+
+KEPT = 2  # a trial's newest checkpoints; the second is there for the case that the newest is broken
+
+logger = logging.getLogger(__name__)
+
+
+class CheckpointStore:
+    """Checkpoints of many trials under one root.
+
+    root: an absolute path or a URI such as `s3://bucket/study`; every node that runs trials must reach it.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self._files, self._base = pyarrow.fs.FileSystem.from_uri(root if "://" in root else Path(root).as_uri())
+
+    def save(self, trial_id: str, state: dict[str, Any]) -> str:
+        """Write the state of `state["step"]`, drop older ones, and return the new file's path."""
+        folder, content = self._folder(trial_id), checkpoint.to_bytes(state)
+        path = f"{folder}/step-{state['step']:09d}.pt"
+        if isinstance(self._files, pyarrow.fs.LocalFileSystem):
+            checkpoint.write(Path(path), content)
+        else:  # object stores show an object only when it is complete
+            with self._files.open_output_stream(path) as stream:
+                stream.write(content)
+        for old in self._paths(trial_id)[:-KEPT]:
+            self._files.delete_file(old)
+        return path
+
+    def load(self, trial_id: str, *, any_trial: bool = False) -> dict[str, Any] | None:
+        """Return the newest readable state of the trial, or None where it has none.
+
+        any_trial: accept a state that another trial wrote, as population-based training hands them on.
+        """
+        for path in reversed(self._paths(trial_id)):
+            try:
+                return self.read(path, None if any_trial else trial_id)
+            except CheckpointError as error:
+                logger.warning("%s; going on with the one before", error)
+        return None
+
+    def read(self, path: str, trial_id: str | None) -> dict[str, Any]:
+        """Return the state in one file. Raises CheckpointError where it is broken or of another trial."""
+        with self._files.open_input_stream(path) as stream:
+            return checkpoint.from_bytes(stream.read(), where=path, trial_id=trial_id)
+
+    def _folder(self, trial_id: str) -> str:
+        return f"{self._base}/{trial_id}"
+
+    def _paths(self, trial_id: str) -> list[str]:
+        selector = pyarrow.fs.FileSelector(self._folder(trial_id), allow_not_found=True)
+        found = [info.path for info in self._files.get_file_info(selector) if info.base_name.startswith("step-")]
+        return sorted(found)

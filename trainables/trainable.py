@@ -1,0 +1,219 @@
+"""The Tune trainable: one trial in a Tune actor, its loop hosted by Ray Train. The only file here that knows Ray.
+
+With one worker, Ray Train's local mode runs the loop in the Tune actor itself, which Tune reuses from trial to
+trial: starting a worker group would take longer than a small trial trains. With several, the Tune function drives a
+Ray Train worker group, and `TuneReportCallback` carries the reports of its first worker.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+import torch
+from ray import tune
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+from ray.tune.integration.ray_train import TuneReportCallback
+
+from trainables import checkpoint
+from trainables.data.table import Splits
+from trainables.encoders import Encoder
+from trainables.errors import CheckpointError
+from trainables.evaluation import baseline_encoder, evaluate
+from trainables.loop import Report, Worker, build_task, fit
+from trainables.storage import CheckpointStore
+from trainables.trial import BASELINES, TrialConfig
+
+OBJECTIVE = "objective"  # what searcher and scheduler see; always finite
+STATE_FILE = "state.pt"
+WORST = 1e9  # stands for a metric that is not finite; samplers and schedulers only rank
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all trials of a phase share.
+
+    datasets: object references of each data set's Splits, put once; a trial gets them without a copy.
+    checkpoints: root of the checkpoint store.
+    metric, mode: what the search maximises or minimises; None for the task's primary metric.
+    base: TrialConfig of a search, whose fields the sampled configuration replaces; None where trials are listed.
+    cpus, gpus: resources of one worker.
+    population_based: whether trials hand their state to one another (PBT), which then travels as Tune checkpoints.
+    train_storage: path or URI where Ray Train keeps the runs of worker groups.
+    max_failures: how often a worker group is started again after one of its workers died.
+    """
+
+    datasets: Mapping[str, Any]
+    checkpoints: str
+    metric: str | None = None
+    mode: str | None = None
+    base: TrialConfig | None = None
+    cpus: float = 1
+    gpus: float = 0
+    population_based: bool = False
+    train_storage: str = ""
+    max_failures: int = 0
+
+
+def trial_of(config: Mapping[str, Any], base: TrialConfig | None) -> TrialConfig:
+    """Return the TrialConfig that a Tune configuration stands for.
+
+    It either holds a whole one under `trial`, or replaces fields of `base`; `option` and `augmentation` are nested
+    and are merged.
+    """
+    if base is None:
+        return TrialConfig.from_dict(config["trial"])
+    changes = dict(config)
+    options = {**dict(base.options), **changes.pop("option", {})}
+    policy = {**dict(base.augmentation), **changes.pop("augmentation", {})}
+    return base.replace(**changes, options=options, augmentation=policy)
+
+
+def run_trial(config: dict[str, Any], *, shared: Shared) -> None:
+    """Run one trial as a Tune function."""
+    trial = trial_of(config, shared.base)
+    if trial.task in BASELINES or trial.init_from or trial.workers == 1:
+        TorchTrainer(
+            lambda: _run_here(trial, shared),
+            scaling_config=ScalingConfig(num_workers=0),
+        ).fit()
+    else:
+        _run_workers(trial, shared)
+
+
+def _run_here(trial: TrialConfig, shared: Shared) -> None:
+    """Run a whole trial in this process."""
+    device = torch.device("cuda" if shared.gpus and torch.cuda.is_available() else "cpu")
+    torch.set_num_threads(max(1, math.floor(shared.cpus)))
+    store = CheckpointStore(shared.checkpoints)
+    sender = _Sender(trial, shared, store, send=_send_to_tune)
+    datasets = {name: ray.get(shared.datasets[name]) for name in {trial.dataset, *trial.probe_datasets}}
+    if trial.task in BASELINES:
+        encoder = baseline_encoder(trial, datasets[trial.dataset].pretext_train.image_size)
+    elif trial.init_from:
+        encoder = trained_encoder(trial, store, datasets[trial.dataset])
+    else:
+        resume = _inherited_state() or store.load(trial.trial_id)
+        encoder = fit(trial, datasets[trial.dataset], sender.report, worker=Worker(device), resume=resume)
+    sender.finish(evaluate(trial, encoder, datasets, device))
+
+
+def _run_workers(trial: TrialConfig, shared: Shared) -> None:
+    """Drive a worker group, which trains, and probe its encoder on the first worker."""
+    TorchTrainer(
+        _worker_loop,
+        train_loop_config={"trial": trial.to_dict(), "shared": shared},
+        scaling_config=ScalingConfig(
+            num_workers=trial.workers,
+            use_gpu=shared.gpus > 0,
+            resources_per_worker={"CPU": shared.cpus} | ({"GPU": shared.gpus} if shared.gpus else {}),
+        ),
+        run_config=RunConfig(
+            name=trial.trial_id,
+            storage_path=shared.train_storage,
+            callbacks=[TuneReportCallback()],
+            failure_config=FailureConfig(max_failures=shared.max_failures),
+        ),
+    ).fit()
+
+
+def _worker_loop(config: dict[str, Any]) -> None:
+    """Run one worker of a group: its share of every batch under DistributedDataParallel."""
+    trial, shared = TrialConfig.from_dict(config["trial"]), config["shared"]
+    torch.set_num_threads(max(1, math.floor(shared.cpus)))
+    context = ray.train.get_context()
+    device = ray.train.torch.get_device()
+    worker = Worker(device, context.get_world_rank(), context.get_world_size(), _distributed)
+    store = CheckpointStore(shared.checkpoints)
+    sender = _Sender(trial, shared, store, send=_send_to_train, saves=worker.rank == 0)
+    datasets = {name: ray.get(shared.datasets[name]) for name in {trial.dataset, *trial.probe_datasets}}
+    encoder = fit(trial, datasets[trial.dataset], sender.report, worker=worker, resume=store.load(trial.trial_id))
+    sender.finish(evaluate(trial, encoder, datasets, device) if worker.rank == 0 else {})
+
+
+def trained_encoder(trial: TrialConfig, store: CheckpointStore, splits: Splits) -> Encoder:
+    """Return the encoder that trial `init_from` has trained. Raises CheckpointError where its checkpoint is missing."""
+    state = store.load(trial.init_from)
+    if state is None:
+        raise CheckpointError(
+            f"no checkpoint of trial {trial.init_from} under {store.root}; it is needed to evaluate its encoder. "
+            "Run the study with --fresh to train it again"
+        )
+    task = build_task(trial, splits.pretext_train.image_size)
+    task.load_state_dict(state["task"])
+    return task.encoder
+
+
+class _Sender:
+    """Turns the loop's reports into results: a checkpoint on storage first, then its metrics to Tune."""
+
+    def __init__(
+        self,
+        trial: TrialConfig,
+        shared: Shared,
+        store: CheckpointStore,
+        *,
+        send: Callable[[dict[str, Any], bytes | None], None],
+        saves: bool = True,
+    ) -> None:
+        self.trial, self.shared, self.store, self.send, self.saves = trial, shared, store, send, saves
+        self.last: dict[str, Any] = {"step": 0, OBJECTIVE: WORST if shared.mode == "min" else -WORST}
+
+    def report(self, report: Report) -> None:
+        """Save the checkpoint and send the metrics of one report."""
+        self.last = {"step": report.step, OBJECTIVE: self._objective(report), "pid": os.getpid()}
+        result = {**self.last, "metrics": report.metrics, "facts": report.facts}
+        state = report.state()
+        if self.saves:
+            result["saved_to"] = self.store.save(self.trial.trial_id, state)
+        self.send(result, checkpoint.to_bytes(state) if self.shared.population_based else None)
+
+    def finish(self, results: dict[str, float]) -> None:
+        """Send the results of the final probes; only a trial that does this has finished."""
+        self.send({**self.last, "results": results, "finished": True}, None)
+
+    def _objective(self, report: Report) -> float:
+        metric = self.shared.metric or report.facts["primary_metric"]
+        mode = self.shared.mode or report.facts["primary_mode"]
+        value = report.metrics.get(metric, math.nan)
+        if math.isfinite(value):
+            return value
+        return WORST if mode == "min" else -WORST
+
+
+def _send_to_tune(result: dict[str, Any], state: bytes | None) -> None:
+    if state is None:
+        tune.report(result)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, STATE_FILE).write_bytes(state)
+        tune.report(result, checkpoint=tune.Checkpoint.from_directory(folder))
+
+
+def _send_to_train(result: dict[str, Any], state: bytes | None) -> None:
+    ray.train.report(result)
+
+
+def _inherited_state() -> dict[str, Any] | None:
+    """Return the state that population-based training hands on from a better trial, if it does."""
+    inherited = tune.get_checkpoint()
+    if inherited is None:
+        return None
+    with inherited.as_directory() as folder:
+        path = Path(folder, STATE_FILE)
+        return checkpoint.from_bytes(path.read_bytes(), where=str(path))
+
+
+def _distributed(task: torch.nn.Module) -> torch.nn.Module:
+    if next(task.parameters()).is_cuda:  # PyTorch has no SyncBatchNorm on the CPU
+        task = torch.nn.SyncBatchNorm.convert_sync_batchnorm(task)
+    return ray.train.torch.prepare_model(task, move_to_device=False)
