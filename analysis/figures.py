@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.colors import LogNorm, Normalize
 
 from analysis.tables import LAST, configurations, is_accuracy, probe_results, probe_summary
@@ -58,11 +59,16 @@ def learning_curves(curves: pd.DataFrame, runs: pd.DataFrame, metric: str, ax: A
         ax.plot(wide.index, mean, color=colour, linewidth=2.0, marker=marker, markersize=4, label=label or "one trial")
     if not told_apart:
         ax.lines[0].set_label(f"{len(runs)} trials")
-    _chance_lines(ax, runs, metric)
+    levels = _chance_lines(ax, runs, metric)
+    title = f"{_whose(runs)}{metric}"
+    top = 2 * max([*levels, *points.loc[points["step"] == points["step"].min(), "value"]])
     if is_accuracy(metric):
         ax.set_ylim(0, 1)
+    elif levels and points["value"].max() > top:  # one diverged trial would flatten all others
+        ax.set_ylim(top=top)
+        title += f" (values above {top:.3g} cut off)"
     ax.set_xlim(left=0)
-    return _finish(ax, "optimiser steps", metric, f"{_whose(runs)}{metric}")
+    return _finish(ax, "optimiser steps", metric, title)
 
 
 def accuracy_by_task(runs: pd.DataFrame, dataset: str, ax: Axes | None = None) -> Axes:
@@ -156,20 +162,26 @@ def search_scatter(
         ax.set_ylim(0, 1)
     missing = len(runs) - len(drawn)
     note = f" ({missing} of {len(runs)} trials without)" if missing else ""
-    return _finish(ax, _label(x), name, f"{_whose(runs)}{name} at the last report{note}")
+    _finish(ax, _label(x), name, f"{_whose(runs)}{name} at the last report{note}")
+    for handle in ax.legend_.legend_handles:
+        if isinstance(handle, PathCollection):  # the marker tells the status, the colour something else
+            handle.set_array(None)
+            handle.set_facecolor("0.75")
+    return ax
 
 
 def _axes(ax: Axes | None) -> Axes:
     return plt.subplots(figsize=(5.5, 4.0), layout="constrained")[1] if ax is None else ax
 
 
-def _chance_lines(ax: Axes, runs: pd.DataFrame, metric: str) -> None:
-    """Draw the chance level of `metric`; several where trials differ, as ln(2N - 1) does with batch size N."""
+def _chance_lines(ax: Axes, runs: pd.DataFrame, metric: str) -> list[float]:
+    """Draw and return the chance level of `metric`; several where trials differ, as ln(2N - 1) does with batch size N."""
     column = f"chance/{metric}"
     levels = sorted(runs[column].dropna().unique()) if column in runs else []
     for index, level in enumerate(levels):
         label = "chance " + ", ".join(f"{value:.3g}" for value in levels) if index == 0 else None
         ax.axhline(level, **CHANCE_STYLE, label=label)
+    return levels
 
 
 def _finish(ax: Axes, xlabel: str, metric: str, title: str) -> Axes:

@@ -21,7 +21,6 @@ def connect(cpus: int | None = None) -> None:
     """
     if ray.is_initialized():
         return
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "1")
     options = {"log_to_driver": False, "logging_level": logging.WARNING, "configure_logging": True}
     try:
         ray.init(address="auto", **options)

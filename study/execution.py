@@ -17,13 +17,13 @@ from ray.tune.search.optuna import OptunaSearch
 
 from search_spaces import Space
 from study.config import StudyConfig, TaskName
-from study.history import History, finished
+from study.history import History
 from study.journal import FAILED, FINISHED, STOPPED, Journal
 from study.phases import SEARCH, Plan
 from trainables.chance import clears_chance
 from trainables.errors import ConfigError
 from trainables.tasks import TASKS, build_options
-from trainables.trainable import OBJECTIVE, WORST, Shared, run_trial, trial_of
+from trainables.trainable import OBJECTIVE, Shared, run_trial, trial_of
 from trainables.trial import TrialConfig
 
 CHECKPOINTS, TUNE_FOLDER, TRAIN_FOLDER = "checkpoints", "tune", "train"
@@ -228,6 +228,10 @@ class _Recorder(tune.Callback):
         self._started: dict[str, float] = {}
         self._last: dict[str, dict[str, Any]] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return nothing: Tune pickles its callbacks to restore an experiment, which only the journal does here."""
+        return {}
+
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Record a trial's start, or its new start after a failure."""
         config = trial_of(trial.config, self.base)
@@ -300,11 +304,9 @@ def _default_values(task: TaskName, base: TrialConfig, space: Space) -> dict[str
 
 def _quiet_tune() -> None:
     """Keep Tune from writing its own logs, tables and signal handlers: the journal is the record."""
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the new output prints a banner whatever `verbose` says
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     os.environ["TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S"] = "0"
     os.environ["RAY_TRAIN_V2_ENABLED"] = "1"
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-
-__all__ = ["WORST", "ChanceStopper", "Executor"]

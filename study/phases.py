@@ -20,6 +20,7 @@ from study.history import History, TrialRecord, finished
 from study.journal import STOPPED
 from trainables.data import Splits
 from trainables.errors import ConfigError
+from trainables.loop import build_task
 from trainables.tasks import TASKS
 from trainables.trial import RANDOM_INIT, RAW_PIXELS, TrialConfig
 
@@ -164,8 +165,8 @@ class Plan:
             sizes = space["batch_size"].grid(2) if "batch_size" in space else [base.batch_size]
             if max(sizes) > n_images:
                 raise ConfigError(
-                    f"{task}: batch_size {max(sizes)} is more than the {n_images} training images; choose smaller ones, "
-                    f"for example --set 'search.space.batch_size=[{max(1, n_images // 4)}]'"
+                    f"{task}: batch_size {max(sizes)} is more than the {n_images} training images; "
+                    f"choose smaller ones, for example --set 'search.space.batch_size=[{max(1, n_images // 4)}]'"
                 )
             _check_fits(task, base, splits)
         for name in self.probed:
@@ -202,6 +203,4 @@ def _ranked(records: list[TrialRecord], metric: str, mode: str) -> list[TrialRec
 
 def _check_fits(task: TaskName, base: TrialConfig, splits: Splits) -> None:
     """Build the task once, which raises where the images do not suit it."""
-    from trainables.loop import build_task
-
     build_task(base, splits.pretext_train.image_size)

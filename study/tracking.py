@@ -7,7 +7,6 @@ nothing: what could not be delivered is delivered later, from the last byte of t
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import os
 import re
@@ -37,7 +36,7 @@ logger = logging.getLogger(__name__)
 POLL_S = 1.0  # between two looks at the journal
 LONGEST_PAUSE_S = 60.0  # between two attempts on a store that is away
 LOCK_PATIENCE_S = 120.0
-CHUNK_BYTES = 1 << 20  # of the journal, delivered and then remembered as delivered
+CHUNK_BYTES = 1 << 18  # of the journal, delivered and then remembered as delivered
 # MLflow's own retries hold a call for minutes; here the journal is the queue and one attempt is enough.
 ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
@@ -232,8 +231,8 @@ class _Delivery:
     @contextlib.contextmanager
     def _step(self) -> Iterator[None]:
         """Mark the state as unsettled while events are on their way, and save it once they have arrived."""
-        before = dataclasses.replace(self._state)
-        dataclasses.replace(before, clean=False).save(self._folder)
+        self._state.clean = False
+        self._state.save(self._folder)
         yield
         self._state.clean = True
         self._state.save(self._folder)

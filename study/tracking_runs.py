@@ -72,7 +72,9 @@ class RunWriter:
             "phase_ended": self._phase_ended,
             "study_ended": self._study_ended,
         }
-        if not state.clean:
+        if state.clean:
+            client.get_run(state.runs[STUDY])  # raises where the store was emptied since
+        else:
             state.experiment_id = _experiment(client, study["study"])
             state.runs |= _find_runs(client, state)
 

@@ -41,7 +41,7 @@ def baseline_encoder(trial: TrialConfig, image_size: int) -> Encoder | None:
 def _probe(
     trial: TrialConfig, encoder: Encoder | None, splits: Splits, device: torch.device
 ) -> list[tuple[str, float]]:
-    if splits.probe_train is None or splits.probe_validation is None or splits.test.labels is None:
+    if not splits.labelled or splits.probe_train is None or splits.probe_validation is None:
         raise ConfigError(f"evaluate.datasets: {splits.name} has no labels to probe with")
     if encoder is not None:
         encoder = recalibrated(encoder.to(device), calibration_images(splits, device))
@@ -51,7 +51,7 @@ def _probe(
         assert table.labels is not None
         labels = as_tensor(table.labels).to(device)
         if encoder is None:
-            return raw_pixels(images).to(device), labels
+            return raw_pixels(images, device=device), labels
         return extract_features(encoder, images, device=device), labels
 
     train, validation = features(splits.probe_train), features(splits.probe_validation)

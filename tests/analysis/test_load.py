@@ -6,6 +6,8 @@ import logging
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from journals import DATASET, INFO, write_study
 from pandas.testing import assert_frame_equal
@@ -20,12 +22,9 @@ from trainables.errors import UserError
 def marked(folder: Path) -> None:
     """Change the parquet files' content but not what they say they were made from, so that reading them shows."""
     path = folder / "runs.parquet"
-    schema = pd.read_parquet(path).assign(study="from parquet")
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+    runs = pd.read_parquet(path).assign(study="from parquet")
     metadata = pq.read_schema(path).metadata
-    pq.write_table(pa.Table.from_pandas(schema, preserve_index=False).replace_schema_metadata(metadata), path)
+    pq.write_table(pa.Table.from_pandas(runs, preserve_index=False).replace_schema_metadata(metadata), path)
 
 
 def test_a_study_folder_gives_frames_configuration_datasets_and_outcomes(tmp_path: Path):
@@ -108,7 +107,7 @@ def test_a_broken_line_of_the_journal_is_named(tmp_path: Path):
 
 @pytest.fixture(scope="module")
 def tracked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    folder = write_study(tmp_path_factory.mktemp("study") / "quick", until="search")
+    folder = write_study(tmp_path_factory.mktemp("study") / "quick", until="search", tasks=("simclr",))
     uri = f"sqlite:///{folder.parent / 'mlflow.db'}"
     tracking.sync(folder, uri)
     return folder, uri
@@ -120,7 +119,6 @@ def test_mlflow_gives_the_frames_of_the_journal(tracked: tuple[Path, str]):
     by_trial = expected.runs.set_index("trial_id")
     runs = found.runs.set_index("trial_id").loc[by_trial.index]
     assert set(runs) == set(by_trial)
-    # MLflow keeps only the choice of checkpoint as a model, and final results without NaN.
     assert_frame_equal(runs[list(by_trial)].drop(columns="checkpoint"), by_trial.drop(columns="checkpoint"))
     key = ["trial_id", "step", "metric"]
     curves = [frame.sort_values(key, ignore_index=True) for frame in (found.curves, expected.curves)]
@@ -133,7 +131,7 @@ def test_an_unknown_study_names_those_that_are_there(tracked: tuple[Path, str]):
     _, uri = tracked
     with pytest.raises(UserError, match="has no study 'other'; it has: quick"):
         analysis.load(uri, study="other")
-    with pytest.raises(UserError, match='say which: load.*study="NAME"'):
+    with pytest.raises(UserError, match=r'say which: load.*study="NAME"'):
         analysis.load(uri)
 
 
@@ -144,5 +142,5 @@ def test_a_database_that_is_not_there_is_an_error_and_is_not_made(tmp_path: Path
 
 
 def test_a_server_that_is_away_says_so_in_seconds():
-    with pytest.raises(UserError, match="cannot be read .* is the tracking server running there"):
+    with pytest.raises(UserError, match=r"cannot be read .* is the tracking server running there"):
         analysis.load("http://127.0.0.1:9", study="quick")

@@ -13,8 +13,10 @@ import matplotlib.pyplot as plt
 import pytest
 import yaml
 from journals import TRUTH, write_study
+from typer.testing import CliRunner
 
 import analysis
+from analysis.__main__ import app
 from analysis.report import write_report
 from study.journal import Journal
 from trainables.errors import UserError
@@ -121,7 +123,7 @@ def test_the_script_of_the_page_draws_as_many_figures_as_it_shows(page: Page):
 
 @pytest.mark.parametrize("until", ["baselines", "search", "confirm"])
 def test_an_unfinished_study_gets_a_report_that_says_what_is_missing(tmp_path: Path, until: str):
-    page = Page(write_report(write_study(tmp_path, until=until)))
+    page = Page(write_report(write_study(tmp_path, until=until, tasks=("rotation",))))
     assert page.sections == ORDER
     assert "Nothing has been evaluated on the test split yet" in page.text
     assert ("No configuration is chosen yet" in page.text) == (until != "confirm")
@@ -138,20 +140,21 @@ def test_a_study_that_has_only_begun_and_one_with_a_running_trial_get_one_too(tm
     assert "1 of these trials have not ended" in Page(write_report(tmp_path)).text
 
 
-def test_the_command_line_reports_exports_and_explains(tmp_path: Path):
+def test_the_command_line_reports_and_exports(tmp_path: Path):
     folder = write_study(tmp_path / "quick", until="baselines")
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "analysis", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
-    assert run("report", str(folder)).stdout.strip() == str(folder / "report.html")
-    assert run("export", str(folder), "--format", "csv").returncode == 0
+    cli = CliRunner()
+    assert cli.invoke(app, ["report", str(folder)]).stdout.strip() == str(folder / "report.html")
+    assert cli.invoke(app, ["export", str(folder), "--format", "csv"]).exit_code == 0
     assert (folder / "runs.csv").read_text().startswith("trial_id,study,phase")
-    assert run("export", str(folder)).returncode == 0
-    assert (folder / "curves.parquet").exists()
-    wrong = run("report", str(tmp_path / "none"))
-    assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
+    assert cli.invoke(app, ["export", str(folder)]).stdout.split() == [
+        str(folder / f"{name}.parquet") for name in ("runs", "curves")
+    ]
+
+
+def test_what_the_user_can_mend_is_one_line_on_stderr_and_exit_code_2(tmp_path: Path):
+    command = [sys.executable, "-m", "analysis", "report", str(tmp_path / "none")]
+    wrong = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (wrong.returncode, wrong.stdout, wrong.stderr.count("\n")) == (2, "", 1)
     assert "no such folder" in wrong.stderr
 
 

@@ -8,31 +8,34 @@ import logging
 import math
 import os
 import signal
-import socket
 import sqlite3
-import subprocess
-import sys
-import threading
 import time
-import urllib.error
-import urllib.request
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-
-import numpy as np
-import pytest
-import torch
-from journals import METRICS, REPORTS, START, TRACEBACK, study_events, study_started, trial, trial_events, write
-from torch import nn
-
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import mlflow.pyfunc
 import mlflow.pytorch
+import numpy as np
+import pytest
+import torch
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow_stores import (
+    Server,
+    all_runs,
+    answers,
+    children,
+    eventually,
+    forwarded,
+    free_port,
+    parent,
+    runs_by_key,
+    runs_by_name,
+    started_server,
+    stored_points,
+)
+from torch import nn
+from tracked_journals import METRICS, REPORTS, START, TRACEBACK, study_events, study_started, trial, trial_events, write
 
 from study.models import log_model
 from study.tracking import MlflowTracker, SyncResult, TrackingError, default_tracking_uri, sync
@@ -80,37 +83,11 @@ def synced(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> s
     return uri
 
 
-@dataclass(frozen=True)
-class Server:
-    """A running `mlflow server`; `pid` leads a process group of its own."""
-
-    pid: int
-    port: int
-    database: Path
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[Server]:
     """A real `mlflow server` on 127.0.0.1."""
-    root = tmp_path_factory.mktemp("server")
-    database = root / "server.db"
-    database.write_bytes(sqlite_template.read_bytes())
-    port = free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{database}", "--artifacts-destination", str(root / "artifacts")]
-    with (root / "log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=root, stdout=log, stderr=log, start_new_session=True)
-    running = Server(process.pid, port, database)
-    try:
-        eventually(lambda: answers(f"{running.url}/health"), timeout_s=90)
+    with started_server(tmp_path_factory.mktemp("server"), sqlite_template) as running:
         yield running
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)  # the group that start_new_session made: server and worker
-        process.wait(20)
 
 
 def test_runs_are_nested_under_their_phase_and_study(synced: str) -> None:
@@ -198,14 +175,21 @@ def test_a_crash_between_creating_a_run_and_remembering_it_makes_no_second_run(f
 
 
 def test_an_emptied_store_is_filled_again(folder: Path, store: str, tmp_path: Path) -> None:
-    write(folder, study_events()[:-1])
+    write(folder, study_events())
     sync(folder, store)
     with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
         for table in ("tags", "metrics", "latest_metrics", "params", "inputs", "datasets", "runs", "experiment_tags"):
             connection.execute(f"DELETE FROM {table}")
         connection.execute("DELETE FROM experiments WHERE experiment_id > 0")
-    write(folder, study_events()[-1:], start=START + len(study_events()) - 1)
     assert sync(folder, store).events == len(study_events())
+    assert len(all_runs(store)) == 7
+
+
+def test_two_deliveries_at_the_same_time_do_not_get_in_each_others_way(folder: Path, store: str) -> None:
+    write(folder, study_events())
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(lambda _: sync(folder, store), range(2)))
+    assert sorted(result.events for result in results) == [0, len(study_events())]
     assert len(all_runs(store)) == 7
 
 
@@ -261,7 +245,8 @@ def test_small_chunks_and_a_line_half_written_lose_nothing(folder: Path, store: 
 def test_a_resumed_trial_continues_its_run(folder: Path, store: str) -> None:
     first = list(trial_events(trial(0)))
     write(folder, [study_started(), ("phase_started", {"phase": "search"}), *first[:6]])
-    sync(folder, store)
+    sync(folder, store, close_abandoned=True)
+    assert {run.info.status for run in all_runs(store)} == {"KILLED"}
     resumed = [study_started(), ("phase_started", {"phase": "search"}), first[0]]
     write(folder, resumed, start=START + 100)
     sync(folder, store)
@@ -499,96 +484,3 @@ def not_finite_numbers_are_kept(folder: Path, uri: str, study: str = "small-data
     assert run.data.metrics["probe/shapes/linear"] == 0.61
     assert "probe/shapes/miou" not in run.data.metrics
     assert run.data.metrics["odd _name_"] == 1.0
-
-
-def all_runs(uri: str, study: str = "small-data") -> list[Run]:
-    client = MlflowClient(tracking_uri=uri)
-    experiment = client.get_experiment_by_name(study)
-    assert experiment is not None
-    return list(client.search_runs([experiment.experiment_id]))
-
-
-def runs_by_name(uri: str, study: str = "small-data") -> dict[str, Run]:
-    return {run.info.run_name: run for run in all_runs(uri, study)}
-
-
-def runs_by_key(uri: str, study: str = "small-data") -> dict[str, Run]:
-    """Return runs by trial id, by phase, and `study`."""
-    found = {}
-    for run in all_runs(uri, study):
-        tags = run.data.tags
-        found[tags.get("pretext.trial_id") or tags.get("pretext.phase") or "study"] = run
-    return found
-
-
-def parent(run: Run) -> str:
-    return run.data.tags["mlflow.parentRunId"]
-
-
-def children(uri: str, run: Run) -> set[str]:
-    found = [child for child in all_runs(uri) if child.data.tags.get("mlflow.parentRunId") == run.info.run_id]
-    return {child.data.tags["pretext.trial_id"] for child in found}
-
-
-def stored_points(database: str | Path, study: str = "small-data") -> Counter[tuple[object, ...]]:
-    """Count the rows of each (run, metric, step) in a store's database, which is the whole truth and quick to ask."""
-    query = """
-        SELECT metrics.run_uuid, metrics.key, metrics.step FROM metrics JOIN runs USING (run_uuid)
-        JOIN experiments USING (experiment_id) WHERE experiments.name = ?
-    """
-    with contextlib.closing(sqlite3.connect(str(database).removeprefix("sqlite:///"))) as connection:
-        return Counter(connection.execute(query, (study,)))
-
-
-def eventually(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.02)
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=2) as response:
-            return response.status == 200
-    except (urllib.error.URLError, OSError):
-        return False
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-class forwarded:  # noqa: N801 - reads as a verb where it is used
-    """Forward connections to 127.0.0.1:`port` to `server_port` for as long as the block runs."""
-
-    def __init__(self, port: int, server_port: int) -> None:
-        self._target = ("127.0.0.1", server_port)
-        self._listener = socket.create_server(("127.0.0.1", port))
-
-    def __enter__(self) -> None:
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def __exit__(self, *_: object) -> None:
-        self._listener.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                near, _ = self._listener.accept()
-            except OSError:
-                return
-            far = socket.create_connection(self._target)
-            for source, sink in ((near, far), (far, near)):
-                threading.Thread(target=self._copy, args=(source, sink), daemon=True).start()
-
-    @staticmethod
-    def _copy(source: socket.socket, sink: socket.socket) -> None:
-        try:
-            while data := source.recv(65536):
-                sink.sendall(data)
-            sink.shutdown(socket.SHUT_WR)
-        except OSError:
-            return

@@ -297,6 +297,16 @@ def test_crops_have_the_area_and_ratio_of_their_magnitude_and_lie_inside(magnitu
         assert torch.equal(length, length.round())
 
 
+def test_every_place_that_a_crop_fits_in_is_as_likely() -> None:
+    top, _, height, _ = policy.crop_window(1.0, policy.draw(MANY, seeded())["crop_resize"], 8, 8)
+    for length in (5, 7, 8):
+        starts = top[height == length]
+        places = 8 - length + 1
+        counts = torch.bincount(starts.long(), minlength=places)
+        assert len(counts) == places
+        assert counts / len(starts) == pytest.approx(1 / places, abs=0.04)
+
+
 def test_jitter_leaves_a_fifth_alone_and_spans_simclrs_ranges() -> None:
     *factors, hue = policy.jitter_factors(1.0, policy.draw(MANY, seeded())["color_jitter"])
     for factor in factors:
@@ -378,3 +388,17 @@ def test_a_batch_in_several_chunks_is_the_same_as_one_in_a_single_chunk(monkeypa
     whole = augmentation(images, seeded())
     monkeypatch.setattr(policy, "_CHUNK_VALUES", 0)
     torch.testing.assert_close(augmentation(images, seeded()), whole, atol=1e-6, rtol=0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_nothing_waits_for_the_device() -> None:
+    images, generator = smooth_images().cuda(), torch.Generator("cuda").manual_seed(0)
+    augmentation = Augmentation(EVERYTHING)
+    augmentation(images, generator)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        views = augmentation(images, generator)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert views.device == images.device
+    assert views.shape == images.shape

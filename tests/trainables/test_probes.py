@@ -90,12 +90,15 @@ def test_the_linear_probe_reaches_the_bayes_rate_on_gaussian_classes() -> None:
 
 
 def test_the_linear_probe_ignores_shift_and_scale_of_the_features() -> None:
-    (x, y), (vx, vy) = clusters(400), clusters(200, seed=1)
+    splits = clusters(400), clusters(400, seed=1), clusters(400, seed=2)
     scale, shift = torch.logspace(-3, 3, 8), torch.linspace(-50, 50, 8)
-    plain = linear_probe(x, y, vx, vy, n_classes=CLASSES)
-    moved = linear_probe(x * scale + shift, y, vx * scale + shift, vy, n_classes=CLASSES)
+    plain = linear_probe(*(part for split in splits for part in split), n_classes=CLASSES)
+    moved = linear_probe(*(part for x, y in splits for part in (x * scale + shift, y)), n_classes=CLASSES)
     assert moved.weight_decay == plain.weight_decay
     assert moved.validation.top1 == pytest.approx(plain.validation.top1, abs=0.011)
+    assert moved.test is not None
+    assert plain.test is not None
+    assert moved.test.top1 == pytest.approx(plain.test.top1, abs=0.011)
 
 
 def test_weight_decay_is_strong_for_few_noisy_features_and_weak_for_many_clear_ones() -> None:

@@ -32,9 +32,9 @@ def adjust_brightness(images: Tensor, factor: Tensor) -> Tensor:
 
 def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
     """Scale the distance of all pixels from the image's mean brightness by `factor` (float [N])."""
-    weights = images.new_tensor(LUMA)
-    mean = images.mean(dim=(2, 3)) @ weights
-    return (images * _per_sample(factor)).add_(_per_sample((1 - factor) * mean)).clamp_(0, 1)
+    weight = _per_sample(factor)
+    mean = luma(images.mean(dim=(2, 3), keepdim=True))
+    return (images * weight).add_(mean * (1 - weight)).clamp_(0, 1)
 
 
 def adjust_saturation(images: Tensor, factor: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
     value = torch.maximum(torch.maximum(red, green), blue)
     chroma = value - torch.minimum(torch.minimum(red, green), blue)
     sextant = _sextant(red, green, blue, value, chroma).add_(6 * shift[:, None, None])
-    k = sextant[:, None] + images.new_tensor((5.0, 3.0, 1.0))[:, None, None]
+    k = sextant[:, None] + torch.arange(5, 0, -2, device=images.device)[:, None, None]
     k.sub_((k / 6).floor_(), alpha=6)  # k mod 6; far cheaper than torch.remainder
     ramp = torch.minimum(k, 4 - k).clamp_(0, 1)
     return torch.addcmul(value[:, None], chroma[:, None], ramp, value=-1)

@@ -85,9 +85,9 @@ def _load_own_folder(request: Request) -> Tables:
 def _load_named_folder(request: Request) -> Tables:
     close = difflib.get_close_matches(request.name.lower(), _SOURCES, n=1)
     hint = f" Did you mean {close[0]}?" if close else ""
-    known = f"known by name are {', '.join(_SOURCES)}; other names are folders of the data root, NAME/train/CLASS/"
+    known = f"Known by name are {', '.join(_SOURCES)}; other names are folders of the data root, NAME/train/CLASS/"
     if request.root is None:
-        raise DataError(f"unknown data set {request.name!r}.{hint} {known[0].upper()}{known[1:]} with --data-root DIR")
+        raise DataError(f"unknown data set {request.name!r}.{hint} {known} with --data-root DIR")
     root = request.data_root()
     folder = within(root, request.name)
     if not folder.is_dir():

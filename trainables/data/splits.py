@@ -33,9 +33,11 @@ def make_splits(
     if not 0 < validation_fraction < 1:
         raise ConfigError(f"validation_fraction = {validation_fraction}: must lie between 0 and 1")
     pool = _without(train, [test])
-    held_out = _stratified(pool, validation_fraction, np.random.default_rng(np.random.SeedSequence([seed, 0x5711])))
-    validation = pool.take(np.flatnonzero(held_out))
-    fit = _without(pool.take(np.flatnonzero(~held_out)), [validation])
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 0x5711]))
+    held_out = _stratified(pool, validation_fraction, rng)
+    # In random order, so that the first rows of any split are a fair sample of it.
+    validation = pool.take(rng.permutation(np.flatnonzero(held_out)))
+    fit = _without(pool.take(rng.permutation(np.flatnonzero(~held_out))), [validation])
     if not len(fit) or not len(validation):
         raise DataError(f"{train.name}: {len(pool)} training images are too few to hold out a validation split")
     pretext = fit if extra_pretext is None else _joined(fit, _without(extra_pretext, [validation, test]))

@@ -95,9 +95,10 @@ class ImageTable:
 class Splits:
     """The five splits of one data set, made once and the same for every trial.
 
-    pretext_train may hold images without labels. probe_train and probe_validation hold labelled images only, and
-    are None where the set has no labels. pretext_validation and probe_validation never share an image with the
-    training splits; test shares none with any other split and is read by the final evaluation alone.
+    pretext_train may hold images without labels. probe_train and probe_validation hold annotated images only (a
+    label, or in a set without labels a mask), and are None where there are none. Rows are in random order.
+    pretext_validation and probe_validation never share an image with the training splits; test shares none with any
+    other split and is read by the final evaluation alone.
     """
 
     pretext_train: ImageTable
@@ -114,7 +115,8 @@ class Splits:
     @property
     def labelled(self) -> bool:
         """Whether a classification probe can be fitted."""
-        return self.probe_train is not None and self.probe_validation is not None and self.test.labels is not None
+        probed = (self.probe_train, self.probe_validation, self.test)
+        return all(table is not None and table.labels is not None for table in probed)
 
     @property
     def fingerprint(self) -> str:

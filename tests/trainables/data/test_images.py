@@ -36,7 +36,7 @@ def test_making_smaller_is_antialiased(tmp_path: Path) -> None:
 
 
 def _sixteen_bit() -> Image.Image:
-    return Image.fromarray(np.full((20, 20), 51_400, np.uint16))  # 200 * 257
+    return Image.fromarray(np.full((20, 20), 0xC812, np.uint16))  # 200 in the upper byte
 
 
 def _transparent_red() -> Image.Image:
@@ -62,7 +62,7 @@ def _palette_with_transparency() -> Image.Image:
         ("png", _palette_with_transparency(), (10, 200, 30)),
         ("tif", Image.new("CMYK", (20, 20), (0, 255, 255, 0)), (255, 0, 0)),
         ("jpg", Image.new("CMYK", (20, 20), (0, 255, 255, 0)), (255, 0, 0)),
-        ("tif", Image.fromarray(np.full((20, 20), 51_400, np.int32)), (200, 200, 200)),
+        ("tif", Image.fromarray(np.full((20, 20), 0xC812, np.int32)), (200, 200, 200)),
     ],
 )
 def test_every_mode_becomes_the_rgb_that_a_viewer_shows(

@@ -1,0 +1,240 @@
+"""Runs a study from beginning to end, or goes on where an earlier driver stopped."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.metadata
+import logging
+import platform
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from analysis.frames import export
+from analysis.report import write_report
+from study import cluster
+from study.config import StudyConfig, check_config
+from study.execution import Executor
+from study.history import History
+from study.journal import Journal
+from study.models import log_model
+from study.phases import BASELINE, CONFIRM, EVALUATE, SEARCH, Plan
+from study.tracking import MlflowTracker, TrackingError
+from trainables.data import Splits, load_splits
+from trainables.encoders import recalibrated
+from trainables.errors import ConfigError
+from trainables.monitor import calibration_images
+from trainables.storage import CheckpointStore
+from trainables.trainable import trained_encoder
+
+CONFIG_FILE = "study.yaml"
+PACKAGES = ("pretext-study", "torch", "torchvision", "ray", "mlflow", "optuna", "numpy", "pandas")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Outcome:
+    """How a study ended: its folder, the report, what was chosen for each task, and the trials that failed."""
+
+    folder: Path
+    report: Path
+    chosen: dict[str, Any]
+    failed: list[str] = field(default_factory=list)
+    tracked: bool = True
+
+
+def run_study(
+    config: StudyConfig,
+    output: Path,
+    *,
+    download: bool = False,
+    fresh: bool = False,
+    listeners: list[Callable[[dict[str, Any]], None]] | None = None,
+) -> Outcome:
+    """Run the study into `output/NAME`; what its journal says is done is not done again.
+
+    fresh: move an earlier study of that name aside first.
+    listeners: are called with every event of the journal, on the driver.
+    Raises ConfigError where the folder holds a study of another configuration, DataError for data that cannot be used.
+    """
+    folder = open_folder(config, output, fresh=fresh)
+    datasets = load_datasets(config, download=download)
+    plan = Plan(config, datasets)
+    plan.check()
+    cluster.connect()
+    if config.storage is None and cluster.is_multi_node():
+        raise ConfigError(
+            f"storage: the cluster has several nodes, which cannot all reach {folder}; "
+            "name a shared folder or a URI, for example --set storage=s3://BUCKET/studies"
+        )
+    history, journal = History.read(folder), Journal(folder)
+    journal.listeners += [history.observe, *(listeners or [])]
+    tracker = MlflowTracker(folder, config.tracking_uri)
+    tracker.start()
+    try:
+        _start(journal, plan)
+        executor = Executor(plan, folder, journal, history)
+        for name, run in _phases(plan, executor, history):
+            if name not in history.outcomes:
+                journal.append("phase_started", phase=name)
+                journal.append("phase_ended", phase=name, outcome=run())
+        journal.append("study_ended", status="FINISHED")
+        export(folder)
+        report = write_report(folder)
+    finally:
+        journal.close()
+        tracked = tracker.close()
+    if tracked:
+        tracked = _log_encoders(plan, history, executor, folder)
+    chosen = history.outcomes[CONFIRM]["chosen"]
+    return Outcome(folder, report, chosen, [record.trial.trial_id for record in history.failed()], tracked)
+
+
+def _phases(plan: Plan, executor: Executor, history: History) -> list[tuple[str, Callable[[], dict[str, Any]]]]:
+    """Return the phases in order: each runs its trials and returns its outcome."""
+
+    def baselines() -> dict[str, Any]:
+        executor.run(plan.baselines(), BASELINE)
+        return {}
+
+    def search() -> dict[str, Any]:
+        for task in plan.config.tasks:
+            executor.search(task)
+        ranking = {task: plan.best_searched(history, task) for task in plan.config.tasks}
+        return {"best": {task: [record.trial.trial_id for record in records] for task, records in ranking.items()}}
+
+    def confirm() -> dict[str, Any]:
+        executor.run(plan.confirm(history), CONFIRM)
+        return {"chosen": plan.chosen(history)}
+
+    def evaluate() -> dict[str, Any]:
+        executor.run(plan.evaluate(history), EVALUATE)
+        return {}
+
+    return [(BASELINE, baselines), (SEARCH, search), (CONFIRM, confirm), (EVALUATE, evaluate)]
+
+
+def _log_encoders(plan: Plan, history: History, executor: Executor, folder: Path) -> bool:
+    """Log each task's best confirmed encoder as a model, registered as STUDY-TASK; return whether MLflow took them.
+
+    The model is the encoder that the probes saw: its BatchNorm statistics are those of whole images.
+    """
+    splits = plan.datasets[plan.config.dataset]
+    calibration = calibration_images(splits, torch.device("cpu"))
+    for task, choice in history.outcomes[CONFIRM]["chosen"].items():
+        best = (max if choice["mode"] == "max" else min)(zip(choice["values"], choice["trial_ids"], strict=True))[1]
+        trial = history.trials[best].trial.replace(init_from=best)
+        encoder = trained_encoder(trial, CheckpointStore(executor.shared.checkpoints), splits)
+        try:
+            log_model(
+                folder,
+                plan.config.tracking_uri,
+                trial_id=best,
+                encoder=recalibrated(encoder, calibration),
+                example=splits.pretext_validation.images[:4],
+                name=f"{plan.config.name}-{task}",
+                step=trial.budget_steps,
+            )
+        except TrackingError as error:
+            logger.warning("%s", error)
+            return False
+    return True
+
+
+def open_folder(config: StudyConfig, output: Path, *, fresh: bool = False) -> Path:
+    """Return the study's folder, with its configuration in it. Raises ConfigError where another study lies there."""
+    folder = output / config.name
+    file = folder / CONFIG_FILE
+    if fresh and folder.exists():
+        aside = folder.with_name(f"{folder.name}.{datetime.now():%Y%m%d-%H%M%S}")
+        folder.rename(aside)
+        logger.info("moved the earlier study to %s", aside)
+    if file.exists():
+        earlier = check_config(yaml.safe_load(file.read_text(encoding="utf-8")))
+        if earlier.config_hash != config.config_hash:
+            raise ConfigError(
+                f"{folder} holds a study of another configuration:\n{_difference(earlier, config)}\n"
+                "Give this one another name (--set name=...), or --fresh to move the earlier one aside"
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    file.write_text(config.to_yaml(), encoding="utf-8")
+    return folder
+
+
+def load_datasets(config: StudyConfig, *, download: bool = False) -> dict[str, Splits]:
+    """Return the splits of every data set that the study trains on or probes."""
+    root = Path(config.data_root).expanduser() if config.data_root else None
+    names = dict.fromkeys([config.dataset, *(config.evaluate.datasets or [])])
+    return {
+        name: load_splits(
+            name,
+            root=root,
+            image_size=config.image_size if name == config.dataset else None,
+            max_train=config.max_train,
+            seed=config.seed,
+            download=download,
+            on_bad_image=config.on_bad_image,
+        )
+        for name in names
+    }
+
+
+def _start(journal: Journal, plan: Plan) -> None:
+    config = plan.config
+    journal.append(
+        "study_started",
+        study=config.name,
+        config=config.model_dump(mode="json"),
+        config_hash=config.config_hash,
+        git_commit=_git_commit(),
+        versions={package: _version(package) for package in PACKAGES} | {"python": platform.python_version()},
+        datasets={name: describe(splits) for name, splits in plan.datasets.items()},
+    )
+
+
+def describe(splits: Splits) -> dict[str, Any]:
+    """Return what the journal keeps of a data set: fingerprint, sizes and class names."""
+    tables = {
+        "pretext_train": splits.pretext_train,
+        "pretext_validation": splits.pretext_validation,
+        "probe_train": splits.probe_train,
+        "probe_validation": splits.probe_validation,
+        "test": splits.test,
+    }
+    return {
+        "fingerprint": splits.fingerprint,
+        "image_size": splits.pretext_train.image_size,
+        "n_classes": splits.pretext_train.n_classes,
+        "class_names": list(splits.pretext_train.class_names),
+        "counts": {name: 0 if table is None else len(table) for name, table in tables.items()},
+    }
+
+
+def _difference(earlier: StudyConfig, now: StudyConfig) -> str:
+    lines = difflib.unified_diff(earlier.to_yaml().splitlines(), now.to_yaml().splitlines(), "there", "now", n=0)
+    return "\n".join(line for line in lines if not line.startswith("@@"))
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _git_commit() -> str | None:
+    """Return the commit of the checkout that this code runs from, None for an installed copy."""
+    folder = Path(__file__).resolve().parent
+    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None

@@ -1,0 +1,146 @@
+"""Real MLflow stores for tests: a server of one's own, and questions to what is stored."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running `mlflow server`; `pid` leads a process group of its own."""
+
+    pid: int
+    port: int
+    database: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+@contextlib.contextmanager
+def started_server(root: Path, empty_database: Path) -> Iterator[Server]:
+    """Run `mlflow server` on 127.0.0.1 for as long as the block runs, with everything it stores under `root`."""
+    database, port = root / "server.db", free_port()
+    database.write_bytes(empty_database.read_bytes())
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{database}", "--artifacts-destination", str(root / "artifacts")]
+    with (root / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=root, stdout=log, stderr=log, start_new_session=True)
+    running = Server(process.pid, port, database)
+    try:
+        eventually(lambda: answers(f"{running.url}/health"), timeout_s=120)
+        yield running
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)  # the group that start_new_session made: server and worker
+        process.wait(20)
+
+
+def all_runs(uri: str, study: str = "small-data") -> list[Run]:
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name(study)
+    assert experiment is not None
+    return list(client.search_runs([experiment.experiment_id]))
+
+
+def runs_by_name(uri: str, study: str = "small-data") -> dict[str, Run]:
+    return {run.info.run_name: run for run in all_runs(uri, study)}
+
+
+def runs_by_key(uri: str, study: str = "small-data") -> dict[str, Run]:
+    """Return runs by trial id, by phase, and `study`."""
+    found = {}
+    for run in all_runs(uri, study):
+        tags = run.data.tags
+        found[tags.get("pretext.trial_id") or tags.get("pretext.phase") or "study"] = run
+    return found
+
+
+def parent(run: Run) -> str:
+    return run.data.tags["mlflow.parentRunId"]
+
+
+def children(uri: str, run: Run) -> set[str]:
+    found = [child for child in all_runs(uri) if child.data.tags.get("mlflow.parentRunId") == run.info.run_id]
+    return {child.data.tags["pretext.trial_id"] for child in found}
+
+
+def stored_points(database: str | Path, study: str = "small-data") -> Counter[tuple[object, ...]]:
+    """Count the rows of each (run, metric, step) in a store's database, which is the whole truth and quick to ask."""
+    query = """
+        SELECT metrics.run_uuid, metrics.key, metrics.step FROM metrics JOIN runs USING (run_uuid)
+        JOIN experiments USING (experiment_id) WHERE experiments.name = ?
+    """
+    with contextlib.closing(sqlite3.connect(str(database).removeprefix("sqlite:///"))) as connection:
+        return Counter(connection.execute(query, (study,)))
+
+
+def eventually(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.02)
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:
+            return response.status == 200
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class forwarded:  # noqa: N801 - reads as a verb where it is used
+    """Forward connections to 127.0.0.1:`port` to `server_port` for as long as the block runs."""
+
+    def __init__(self, port: int, server_port: int) -> None:
+        self._target = ("127.0.0.1", server_port)
+        self._listener = socket.create_server(("127.0.0.1", port))
+
+    def __enter__(self) -> None:
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            far = socket.create_connection(self._target)
+            for source, sink in ((near, far), (far, near)):
+                threading.Thread(target=self._copy, args=(source, sink), daemon=True).start()
+
+    @staticmethod
+    def _copy(source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            return
