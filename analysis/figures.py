@@ -5,6 +5,7 @@ Colours are seaborn's colour-blind palette; what a colour tells, a marker or a l
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 from itertools import cycle
 from typing import Any
@@ -31,6 +32,7 @@ STATUS_MARKERS = {FINISHED: "o", STOPPED: "X", FAILED: "v", KILLED: "s", "RUNNIN
 UNITS = {"images_per_s": "images/s", "wall_s": "s", "batch_size": "images", "n_images": "images", "steps": "steps"}
 LOG_AXES = ("lr", "weight_decay", "batch_size", "n_images", "budget_steps")
 SMALL = 8  # points: legends and tick labels
+LONGEST_NAME = 55  # characters of a configuration in a legend
 
 
 def learning_curves(curves: pd.DataFrame, runs: pd.DataFrame, metric: str, ax: Axes | None = None) -> Axes:
@@ -52,6 +54,7 @@ def learning_curves(curves: pd.DataFrame, runs: pd.DataFrame, metric: str, ax: A
         if not told_apart:
             ax.plot(wide.index, wide, color=COLOURS[0], linewidth=0.9, alpha=0.6)
             continue
+        name = textwrap.shorten(str(name), LONGEST_NAME, placeholder=" …")
         label = ": ".join(filter(None, [name, f"mean of {len(trials)} seeds" if len(trials) > 1 else ""]))
         if len(trials) > 1:
             ax.plot(wide.index, wide, color=colour, linewidth=0.8, alpha=0.55)
@@ -62,9 +65,9 @@ def learning_curves(curves: pd.DataFrame, runs: pd.DataFrame, metric: str, ax: A
     levels = _chance_lines(ax, runs, metric)
     title = f"{_whose(runs)}{metric}"
     top = 2 * max([*levels, *points.loc[points["step"] == points["step"].min(), "value"]])
-    if is_accuracy(metric):
-        ax.set_ylim(0, 1)
-    elif levels and points["value"].max() > top:  # one diverged trial would flatten all others
+    if (
+        not is_accuracy(metric) and levels and points["value"].max() > top
+    ):  # one diverged trial would flatten all others
         ax.set_ylim(top=top)
         title += f" (values above {top:.3g} cut off)"
     ax.set_xlim(left=0)
@@ -72,7 +75,7 @@ def learning_curves(curves: pd.DataFrame, runs: pd.DataFrame, metric: str, ax: A
 
 
 def accuracy_by_task(runs: pd.DataFrame, dataset: str, ax: Axes | None = None) -> Axes:
-    """Draw the final probes on `dataset`: for each pretext task the linear and kNN accuracy, from 0 to 1.
+    """Draw the final probes on `dataset`: for each pretext task the linear and kNN accuracy.
 
     Small open markers are seeds, large ones their means. Chance and the means of the untrained baselines are
     horizontal lines. Pass the runs of one probe split, and of one configuration a task. Raises UserError where they
@@ -116,8 +119,7 @@ def accuracy_by_task(runs: pd.DataFrame, dataset: str, ax: Axes | None = None) -
         ax.axhline(level, **CHANCE_STYLE, label=f"chance {level:.3f}")
     ax.set_xticks(range(len(tasks)), [task.replace("_", "\n") for task in tasks])
     ax.set_xlim(-0.5, max(len(tasks), 1) - 0.5)
-    ax.set_ylim(0, 1)
-    return _finish(ax, "pretext task", "accuracy (fraction)", f"{dataset}, {splits[0]} split")
+    return _finish(ax, "pretext task", "accuracy", f"{dataset}, {splits[0]} split")
 
 
 def search_scatter(
@@ -158,12 +160,11 @@ def search_scatter(
         ax.set_xscale("log")
     name = metric.removeprefix(LAST)
     _chance_lines(ax, drawn, name)
-    if is_accuracy(name):
-        ax.set_ylim(0, 1)
     missing = len(runs) - len(drawn)
     note = f" ({missing} of {len(runs)} trials without)" if missing else ""
     _finish(ax, _label(x), name, f"{_whose(runs)}{name} at the last report{note}")
-    for handle in ax.legend_.legend_handles:
+    legend = ax.get_legend()
+    for handle in legend.legend_handles if legend else []:
         if isinstance(handle, PathCollection):  # the marker tells the status, the colour something else
             handle.set_array(None)
             handle.set_facecolor("0.75")
@@ -175,7 +176,7 @@ def _axes(ax: Axes | None) -> Axes:
 
 
 def _chance_lines(ax: Axes, runs: pd.DataFrame, metric: str) -> list[float]:
-    """Draw and return the chance level of `metric`; several where trials differ, as ln(2N - 1) does with batch size N."""
+    """Draw and return the chance level of `metric`, or several: ln(2N - 1), for one, depends on the batch size N."""
     column = f"chance/{metric}"
     levels = sorted(runs[column].dropna().unique()) if column in runs else []
     for index, level in enumerate(levels):
@@ -191,7 +192,11 @@ def _finish(ax: Axes, xlabel: str, metric: str, title: str) -> Axes:
     ax.tick_params(labelsize=SMALL)
     ax.grid(axis="y", color="0.9", linewidth=0.6)
     ax.set_axisbelow(True)
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, fontsize=SMALL, frameon=False)
+    if is_accuracy(metric):  # from 0, so that a small gain over chance looks small
+        ax.set_ylim(0, min(1.0, ax.get_ylim()[1]))
+    longest = max(len(label) for label in ax.get_legend_handles_labels()[1])
+    columns = 2 if longest <= 36 else 1
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=columns, fontsize=SMALL, frameon=False)
     sns.despine(ax=ax)
     return ax
 

@@ -144,7 +144,7 @@ def _learned(study: Study) -> dict[str, Any]:
         beats = group["beats_chance"].dropna()
         rows.append(
             [
-                *(str(task), str(configuration), str(metric)),
+                *(str(task), str(configuration) or NONE, str(metric)),
                 ", ".join(map(_number, group["value"])),
                 _number(group["chance"].iloc[0]),
                 ", ".join(map(_number, group["bound"])),

@@ -85,9 +85,9 @@ def run_study(
             if name not in history.outcomes:
                 journal.append("phase_started", phase=name)
                 journal.append("phase_ended", phase=name, outcome=run())
-        journal.append("study_ended", status="FINISHED")
         export(folder)
         report = write_report(folder)
+        journal.append("study_ended", status="FINISHED")
     finally:
         journal.close()
         tracked = tracker.close()
