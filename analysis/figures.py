@@ -16,6 +16,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.colors import LogNorm, Normalize
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from analysis.tables import LAST, configurations, is_accuracy, probe_results, probe_summary
 from study.journal import FAILED, FINISHED, KILLED, STOPPED
@@ -32,7 +33,7 @@ STATUS_MARKERS = {FINISHED: "o", STOPPED: "X", FAILED: "v", KILLED: "s", "RUNNIN
 UNITS = {"images_per_s": "images/s", "wall_s": "s", "batch_size": "images", "n_images": "images", "steps": "steps"}
 LOG_AXES = ("lr", "weight_decay", "batch_size", "n_images", "budget_steps")
 SMALL = 8  # points: legends and tick labels
-LONGEST_NAME = 55  # characters of a configuration in a legend
+LONGEST_NAME = 68  # characters of a configuration in a legend
 
 
 def learning_curves(curves: pd.DataFrame, runs: pd.DataFrame, metric: str, ax: Axes | None = None) -> Axes:
@@ -158,6 +159,9 @@ def search_scatter(
     bar.ax.tick_params(labelsize=SMALL)
     if x in LOG_AXES and (drawn[x] > 0).all():
         ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_formatter(NullFormatter())
     name = metric.removeprefix(LAST)
     _chance_lines(ax, drawn, name)
     missing = len(runs) - len(drawn)
@@ -193,7 +197,7 @@ def _finish(ax: Axes, xlabel: str, metric: str, title: str) -> Axes:
     ax.grid(axis="y", color="0.9", linewidth=0.6)
     ax.set_axisbelow(True)
     if is_accuracy(metric):  # from 0, so that a small gain over chance looks small
-        ax.set_ylim(0, min(1.0, ax.get_ylim()[1]))
+        ax.set_ylim(0, min(1.0, 1.05 * ax.get_ylim()[1]))
     longest = max(len(label) for label in ax.get_legend_handles_labels()[1])
     columns = 2 if longest <= 36 else 1
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=columns, fontsize=SMALL, frameon=False)

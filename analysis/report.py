@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 import pandas as pd
 import yaml
 
@@ -146,6 +147,7 @@ def _learned(study: Study) -> dict[str, Any]:
             [
                 *(str(task), str(configuration) or NONE, str(metric)),
                 ", ".join(map(_number, group["value"])),
+                _number(group["untrained"].mean()),
                 _number(group["chance"].iloc[0]),
                 ", ".join(map(_number, group["bound"])),
                 _number(group["ratio"].mean(), 2),
@@ -157,14 +159,20 @@ def _learned(study: Study) -> dict[str, Any]:
         "configuration",
         "metric",
         "each seed",
+        "untrained",
         "chance",
         "95 % bound of each",
         "mean / chance",
         "beat chance",
     ]
     at_chance = [row[0] for row in rows if row[-1].startswith("0 of")]
+    early = tables.accuracy_lower_bound(
+        judged["untrained"].to_numpy(), judged["n_validation"].to_numpy(float, na_value=np.nan)
+    )
+    early_tasks = judged.loc[judged["metric"].map(tables.is_accuracy).astype(bool) & (early > judged["chance"]), "task"]
     return {
         "phase": phase,
+        "beyond_untrained": list(early_tasks.unique()),
         "table": Table(head, rows, 3),
         "at_chance": list(dict.fromkeys(at_chance)),
         "no_bound": bool(judged["bound"].isna().any()),

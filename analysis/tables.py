@@ -46,8 +46,10 @@ def accuracy_lower_bound(accuracy: np.ndarray, n_images: np.ndarray) -> np.ndarr
 def against_chance(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     """Compare each trial's primary validation metric, at its last report, with its chance level.
 
-    Returns trial_id, phase, task, cell, seed, metric, mode, value, chance, n_validation, bound, ratio, beats_chance,
-    one row for each trial with a primary metric and a report. ratio is value / chance.
+    Returns trial_id, phase, task, cell, seed, metric, mode, value, untrained, chance, n_validation, bound, ratio,
+    beats_chance, one row for each trial with a primary metric and a report. ratio is value / chance.
+    untrained: the value at step 0, NaN where that was not reported; a network that has learned nothing may stand
+    beyond chance already, as one does that tells views of two images apart by their colours.
     bound: the end of the value's one-sided 95 % interval on the side of chance: `accuracy_lower_bound` for an
     accuracy, value -+ 1.645 standard errors for other metrics where `METRIC_se` was reported, NaN otherwise.
     beats_chance: whether that bound, or for want of one the value itself, lies on the good side of chance; missing
@@ -60,6 +62,8 @@ def against_chance(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
         last, on=["trial_id", "metric"]
     )
     found = found.merge(errors, how="left", on=["trial_id", "metric"])
+    first = curves.loc[curves["step"] == 0, ["trial_id", "metric", "value"]].rename(columns={"value": "untrained"})
+    found = found.merge(first, how="left", on=["trial_id", "metric"])
     sign = np.where(found["mode"] == "min", 1, -1)
     exact = accuracy_lower_bound(found["value"].to_numpy(), found["n_validation"].to_numpy(np.float64, na_value=np.nan))
     normal = found["value"] + sign * norm.ppf(CONFIDENCE) * found["standard_error"]
@@ -68,8 +72,8 @@ def against_chance(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     judged = found["bound"].fillna(found["value"])
     beats = pd.Series(sign * (found["chance"] - judged) > 0, dtype="boolean")
     found["beats_chance"] = beats.mask(found["chance"].isna())
-    names = ["trial_id", "phase", "task", "cell", "seed", "metric", "mode", "value", "chance", "n_validation"]
-    return found[[*names, "bound", "ratio", "beats_chance"]]
+    names = ["trial_id", "phase", "task", "cell", "seed", "metric", "mode", "value", "untrained", "chance"]
+    return found[[*names, "n_validation", "bound", "ratio", "beats_chance"]]
 
 
 def probe_results(runs: pd.DataFrame) -> pd.DataFrame:

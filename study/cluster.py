@@ -9,6 +9,7 @@ import ray
 from ray._private import ray_constants
 
 logger = logging.getLogger(__name__)
+logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # its warning: authentication is on
 
 
 def connect(cpus: int | None = None) -> None:

@@ -133,16 +133,18 @@ class Executor:
         return searcher, settings.num_samples - len(known)
 
     def _scheduler(self, mode: str) -> TrialScheduler | None:
-        if self.config.search.scheduler != "asha":
+        # The last rung lies below the budget: a trial that has used its budget up has nothing to be stopped from.
+        last = self.config.budget_steps - 1
+        if self.config.search.scheduler != "asha" or last < 1:
             return None
         return AsyncHyperBandScheduler(
             time_attr="step",
             metric=OBJECTIVE,
             mode=mode,
-            max_t=self.config.budget_steps,
-            grace_period=self.config.grace_period,
+            max_t=last,
+            grace_period=min(self.config.grace_period, last),
             reduction_factor=self.config.search.reduction_factor,
-            stop_last_trials=False,  # a trial at the end of its budget still has its final probes to run
+            stop_last_trials=False,
         )
 
     def _population(self, mode: str, space: Space) -> TrialScheduler:

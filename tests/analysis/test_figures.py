@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from journals import DATASET, SEEDS, write_study
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import analysis
 from analysis.figures import accuracy_by_task, learning_curves, search_scatter
 from analysis.tables import last_values
+from tests.analysis.journals import DATASET, SEEDS, write_study
 from trainables.errors import UserError
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from journals import BASELINE_TRUTH, DATASET, EVERY, SEEDS, STEPS, TRUTH, write_study
 from pandas.testing import assert_frame_equal
 
 from analysis.frames import CURVE_DTYPES, RUN_DTYPES, RUNS_FILE, export, frames
 from study import journal
+from tests.analysis.journals import BASELINE_TRUTH, DATASET, EVERY, SEEDS, STEPS, TRUTH, write_study
 from trainables.errors import UserError
 from trainables.trial import TrialConfig
 

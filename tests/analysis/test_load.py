@@ -9,13 +9,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from journals import DATASET, INFO, write_study
 from pandas.testing import assert_frame_equal
 
 import analysis
 from analysis.frames import export
 from study import tracking
 from study.journal import Journal
+from tests.analysis.journals import DATASET, INFO, write_study
 from trainables.errors import UserError
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pytest
 import yaml
-from journals import TRUTH, write_study
 from typer.testing import CliRunner
 
 import analysis
 from analysis.__main__ import app
 from analysis.report import write_report
 from study.journal import Journal
+from tests.analysis.journals import TRUTH, write_study
 from trainables.errors import UserError
 from trainables.trial import TrialConfig
 
@@ -103,6 +103,18 @@ def test_test_accuracies_stand_beside_their_spread_chance_and_baselines(folder: 
 def test_a_task_at_chance_is_called_by_name(page: Page):
     assert "context_prediction has a configuration of which no seed beat chance" in page.text
     assert "rotation has a configuration" not in page.text
+
+
+def test_a_task_that_beats_chance_untrained_is_called_by_name(tmp_path: Path):
+    folder = write_study(tmp_path, until="baselines")
+    trial = TrialConfig("confirm", "simclr")
+    facts = {"primary_metric": "val/accuracy", "primary_mode": "max", "chance": {"val/accuracy": 0.004}}
+    journal = Journal(folder)
+    journal.append("trial_started", trial_id=trial.trial_id, phase="confirm", config=trial.to_dict())
+    journal.append("facts", trial_id=trial.trial_id, n_validation=500, **facts)
+    journal.append("report", trial_id=trial.trial_id, step=0, metrics={"val/accuracy": 0.04})
+    journal.close()
+    assert "simclr beats chance before its first step" in Page(write_report(folder)).text
 
 
 def test_failures_show_their_reason_as_text_and_data_its_fingerprint(folder: Path, page: Page):

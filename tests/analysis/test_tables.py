@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from journals import DATASET, N_VALIDATION, SEEDS, write_study
 from scipy.stats import binomtest
 
 import analysis
 from analysis import tables
+from tests.analysis.journals import DATASET, N_VALIDATION, SEEDS, write_study
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +75,12 @@ def test_against_chance_finds_the_task_that_learned_nothing(study: analysis.Stud
     assert by_task.to_dict() == {"rotation": 1.0, "simclr": 1.0, "context_prediction": 0.0}
     assert (found["n_validation"] == N_VALIDATION).all()
     assert not set(found["task"]) & {"random_init", "raw_pixels"}
+
+
+def test_the_untrained_value_stands_beside_the_last_one(study: analysis.Study):
+    found = tables.against_chance(study.runs, study.curves).iloc[0]
+    curve = study.curves.query("trial_id == @found.trial_id and metric == @found.metric")["value"]
+    assert (found["untrained"], found["value"]) == (curve.iloc[0], curve.iloc[-1])
 
 
 def test_a_probe_summary_is_mean_and_sample_deviation_over_seeds_with_baselines_last(study: analysis.Study):

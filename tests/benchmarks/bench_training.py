@@ -1,0 +1,101 @@
+"""Training speed of each task over that of the same step on ready tensors, in one run, as ratios.
+
+The bound is forward, backward and optimiser step on one batch drawn beforehand: no data order, no augmentation, no
+reports. The product's figure is `fit` as it is, with reports and checkpoints. Rounds alternate, medians are quoted.
+
+    python tests/benchmarks/bench_training.py [--device cuda] [--steps 100] [--rounds 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from search_spaces import DEFAULTS
+from trainables import checkpoint
+from trainables.augmentation import Augmentation
+from trainables.data import Splits, load_splits
+from trainables.loop import Report, Worker, build_task, fit
+from trainables.optimizers import build_optimizer
+from trainables.streams import generator
+from trainables.tasks import TASKS
+from trainables.trial import TrialConfig
+
+
+def bound(trial: TrialConfig, splits: Splits, device: torch.device) -> float:
+    """Return images/s of the training step alone."""
+    images = torch.from_numpy(splits.pretext_train.images[: trial.batch_size].copy()).to(device)
+    task = build_task(trial, images.shape[-1]).to(device, memory_format=torch.channels_last)
+    task.fit_to(images)
+    optimizer = build_optimizer(task, trial)
+    augmentation = Augmentation(dict(trial.augmentation), trial.augmentation_strength)
+    batch = task.draw(images, augmentation, generator(device, 0, "bench"))
+
+    def step() -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            output = task(batch)
+        optimizer.zero_grad(set_to_none=True)
+        output.objective.backward()
+        optimizer.step()
+
+    for _ in range(3):
+        step()
+    began = _now(device)
+    for _ in range(trial.budget_steps):
+        step()
+    return trial.budget_steps * trial.batch_size / (_now(device) - began)
+
+
+def whole(trial: TrialConfig, splits: Splits, device: torch.device, folder: Path) -> tuple[float, float]:
+    """Return images/s of `fit` from its first report to its last, and that between reports alone."""
+    times, rates = [], []
+
+    def report(found: Report) -> None:
+        checkpoint.write(folder / "state.pt", checkpoint.to_bytes(found.state()))
+        times.append(_now(device))
+        rates.append(found.metrics.get("images_per_s"))
+
+    fit(trial, splits, report, worker=Worker(device))
+    between = statistics.median(rate for rate in rates[1:] if rate)
+    return trial.budget_steps * trial.batch_size / (times[-1] - times[0]), between
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def main() -> None:
+    """Print one row a task."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--encoder", default="conv4")
+    parser.add_argument("--tasks", default=",".join(TASKS))
+    arguments = parser.parse_args()
+    device = torch.device(arguments.device)
+    torch.set_num_threads(1)
+    splits = load_splits("shapes", root=None)
+    print(f"{'task':<20}{'bound images/s':>16}{'steps':>10}{'ratio':>8}{'with reports':>14}{'ratio':>8}")
+    for name in arguments.tasks.split(","):
+        trial = TrialConfig(
+            phase="bench", task=name, encoder=arguments.encoder, budget_steps=arguments.steps, report_every=50,
+            **DEFAULTS[name],
+        )  # fmt: skip
+        rows = []
+        with tempfile.TemporaryDirectory() as folder:
+            for _ in range(arguments.rounds):
+                rows.append((bound(trial, splits, device), *whole(trial, splits, device, Path(folder))))
+        top, with_reports, steps = (statistics.median(column) for column in zip(*rows, strict=True))
+        print(f"{name:<20}{top:>16.0f}{steps:>10.0f}{steps / top:>8.2f}{with_reports:>14.0f}{with_reports / top:>8.2f}")
+
+
+if __name__ == "__main__":
+    main()
