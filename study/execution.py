@@ -97,7 +97,7 @@ class Executor:
             param_space=space,
             tune_config=tuning,
             run_config=tune.RunConfig(
-                name=self._attempt(name),
+                name=f"{name}.{self.history.drivers}",  # Tune gets a new folder from every driver
                 storage_path=f"{self.storage}/{TUNE_FOLDER}",
                 callbacks=[recorder],
                 stop=stopper,
@@ -176,12 +176,6 @@ class Executor:
     def _ended(self, trial: TrialConfig) -> bool:
         record = self.history.trials.get(trial.trial_id)
         return record is not None and record.ended
-
-    def _attempt(self, name: str) -> str:
-        """Return a name for Tune's folder that no earlier driver of this study has used."""
-        folder = self.folder / TUNE_FOLDER
-        taken = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-        return f"{name}.{sum(other.rpartition('.')[0] == name for other in taken) + 1}"
 
 
 class ChanceStopper(tune.Stopper):

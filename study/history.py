@@ -41,6 +41,7 @@ class History:
     trials: dict[str, TrialRecord] = field(default_factory=dict)
     outcomes: dict[str, dict[str, Any]] = field(default_factory=dict)
     config_hash: str | None = None
+    drivers: int = 0  # how many times the study was started, this time included
 
     @classmethod
     def read(cls, folder: Path) -> History:
@@ -55,6 +56,7 @@ class History:
         kind = event["event"]
         if kind == "study_started":
             self.config_hash = event["config_hash"]
+            self.drivers += 1
         elif kind == "phase_ended":
             self.outcomes[event["phase"]] = event["outcome"]
         elif kind == "trial_started":
