@@ -4,31 +4,42 @@ from __future__ import annotations
 
 import logging
 import os
+from typing import Any
 
 import ray
-from ray._private import ray_constants
+from ray._private import ray_constants, services
+
+from trainables.errors import ConfigError
 
 logger = logging.getLogger(__name__)
-logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # its warning: authentication is on
 
 
 def connect(cpus: int | None = None) -> None:
-    """Connect to the running cluster (under `ray submit`, or where RAY_ADDRESS is set), else start a local one.
+    """Connect to the cluster that RAY_ADDRESS or `ray start` names (`ray submit` runs there), else start a local one.
 
     The local one listens on 127.0.0.1 alone, with the token authentication that Ray switches on for local clusters.
     Does nothing where Ray is already connected.
 
     cpus: CPUs of a local cluster; None for all of this machine's.
+    Raises ConfigError where the named cluster does not answer.
     """
     if ray.is_initialized():
         return
-    options = {"log_to_driver": False, "logging_level": logging.WARNING, "configure_logging": True}
-    try:
-        ray.init(address="auto", **options)
-    except ConnectionError:
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING, "configure_logging": True}
+    # `ray.init("auto")` would also join the private cluster of any other program on this machine, and end with it.
+    address = services.get_ray_address_from_environment(None, None)  # type: ignore[arg-type] - it says None itself
+    if address in (None, "local"):
         _listen_on_loopback()
         ray.init(address="local", num_cpus=cpus, include_dashboard=False, **options)
         logger.info("started a local Ray cluster on 127.0.0.1")
+        return
+    try:
+        ray.init(address=address, **options)
+    except ConnectionError as error:
+        raise ConfigError(
+            f"no Ray cluster answers at {address}; start it, or unset RAY_ADDRESS and type `ray stop` to run on this "
+            "machine alone"
+        ) from error
 
 
 def is_multi_node() -> bool:

@@ -8,7 +8,7 @@ import importlib.resources
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import pydantic
 import yaml
@@ -21,6 +21,7 @@ from trainables.tasks import TASKS, build_options
 from trainables.trial import TrialConfig
 
 TaskName = Literal["rotation", "context_encoder", "simclr", "context_prediction"]
+TASK_NAMES: tuple[TaskName, ...] = get_args(TaskName)
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Positive = Annotated[int, Field(ge=1)]
 
@@ -85,7 +86,7 @@ class StudyConfig(_Frozen):
     """A whole study. Field names are those of YAML, of `--set` and of the code."""
 
     name: Name
-    tasks: Annotated[list[TaskName], Field(min_length=1)] = list(TASKS)  # type: ignore[assignment]
+    tasks: Annotated[list[TaskName], Field(min_length=1)] = [*TASK_NAMES]
     dataset: str = "shapes"
     data_root: str | None = None
     image_size: Annotated[int, Field(ge=8, le=1024)] | None = None
@@ -185,8 +186,8 @@ def check_config(content: Mapping[str, Any]) -> StudyConfig:
     for task in config.tasks:
         _check_task(config, task)
     named = set(config.defaults) | set(config.task_options) | (set(config.search.space) & set(TASKS))
-    for task in sorted(named - set(config.tasks)):
-        raise ConfigError(f"settings for task {task!r}, which is not among tasks = {', '.join(config.tasks)}")
+    for other in sorted(named - set(config.tasks)):
+        raise ConfigError(f"settings for task {other!r}, which is not among tasks = {', '.join(config.tasks)}")
     return config
 
 

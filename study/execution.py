@@ -36,9 +36,9 @@ class Executor:
     """Runs the trials of a study's phases; what the journal says has ended is never run again."""
 
     def __init__(self, plan: Plan, folder: Path, journal: Journal, history: History) -> None:
-        self.plan, self.folder, self.journal, self.history = plan, folder, journal, history
+        self.plan, self.journal, self.history = plan, journal, history
         self.config: StudyConfig = plan.config
-        self.storage = self.config.storage or str(folder.resolve())
+        self.storage = f"{self.config.storage}/{self.config.name}" if self.config.storage else str(folder.resolve())
         self.shared = Shared(
             datasets={name: ray.put(splits) for name, splits in plan.datasets.items()},
             checkpoints=f"{self.storage}/{CHECKPOINTS}",
@@ -190,7 +190,7 @@ class ChanceStopper(tune.Stopper):
     def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
         """Return whether to stop the trial after this result."""
         facts, metrics = result.get("facts"), result.get("metrics")
-        if not self.patience or not facts or trial_id in self._cleared or not result["step"]:
+        if not self.patience or not facts or not metrics or trial_id in self._cleared or not result["step"]:
             return False
         name = facts["primary_metric"]
         look = self._looks[trial_id] = self._looks.get(trial_id, 0) + 1

@@ -72,8 +72,9 @@ def _conv4(width: int) -> Encoder:
 def _resnet(name: str, *, small_image: bool) -> Encoder:
     net = getattr(torchvision.models, name)(weights=None)
     if small_image:
-        stem: list[nn.Module] = [nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False), net.bn1, net.relu]
-        nn.init.kaiming_normal_(stem[0].weight, mode="fan_out", nonlinearity="relu")
+        convolution = nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False)
+        nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+        stem: list[nn.Module] = [convolution, net.bn1, net.relu]
     else:
         stem = [net.conv1, net.bn1, net.relu, net.maxpool]
     blocks = [nn.Sequential(*stem, net.layer1), net.layer2, net.layer3, net.layer4]

@@ -74,7 +74,7 @@ def fit(
 
     task = build_task(trial, table.image_size)
     task.fit_to(images.cpu())
-    task = task.to(device, memory_format=torch.channels_last)
+    task = task.to(device).to(memory_format=torch.channels_last)
     optimizer = build_optimizer(task, trial)
     step = _restore(task, optimizer, resume) if resume else 0
     model = worker.wrap(task)

@@ -93,7 +93,8 @@ class OnlineKNN:
     """A kNN probe small enough to run at every report, on probe train and probe validation."""
 
     def __init__(self, splits: Splits, device: torch.device) -> None:
-        assert splits.probe_train is not None and splits.probe_validation is not None
+        assert splits.probe_train is not None
+        assert splits.probe_validation is not None
         self.n_classes = splits.probe_train.n_classes
         self.bank = _head(splits.probe_train, KNN_BANK, device)
         self.queries = _head(splits.probe_validation, KNN_QUERIES, device)

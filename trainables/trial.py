@@ -17,7 +17,7 @@ RANDOM_INIT = "random_init"
 RAW_PIXELS = "raw_pixels"
 BASELINES = (RANDOM_INIT, RAW_PIXELS)
 
-Pairs = tuple[tuple[str, Any], ...]
+Pairs = tuple[tuple[str, Any], ...] | Mapping[str, Any]  # given as either, kept as sorted pairs
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ class PretextTask(nn.Module, ABC):
     def build_head(self) -> None:
         """Make the modules that the task adds to `self.encoder`."""
 
-    def fit_to(self, images: Tensor) -> None:  # noqa: B027 - most tasks have nothing to learn here
+    def fit_to(self, images: Tensor) -> None:
         """Take what the task must know of its training images (uint8 [N, 3, S, S]) before the first step."""
 
     @abstractmethod

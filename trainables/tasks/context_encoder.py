@@ -72,10 +72,10 @@ class ContextEncoder(PretextTask):
     def fit_to(self, images: Tensor) -> None:
         """Take the per-pixel mean of the training images and its mean error."""
         chunks = images.split(1024)
-        total = sum(to_float(chunk).double().sum(dim=0) for chunk in chunks)
-        self.mean_image.copy_(total / len(images))
-        errors = sum(_error(self.mean_image, to_float(chunk), self.options.loss).sum() for chunk in chunks)
-        self.mean_error.copy_(errors / images.numel())
+        sums = torch.stack([to_float(chunk).double().sum(dim=0) for chunk in chunks])
+        self.mean_image.copy_(sums.sum(dim=0) / len(images))
+        errors = [_error(self.mean_image, to_float(chunk), self.options.loss).sum() for chunk in chunks]
+        self.mean_error.copy_(torch.stack(errors).sum() / images.numel())
 
     def draw(self, images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Batch:
         """Return inputs with the hole filled by the mean colour, whole images as targets, and the region's mask.
