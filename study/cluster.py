@@ -27,7 +27,7 @@ def connect(cpus: int | None = None) -> None:
         return
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING, "configure_logging": True}
     # `ray.init("auto")` would also join the private cluster of any other program on this machine, and end with it.
-    address = services.get_ray_address_from_environment(None, None)  # type: ignore[arg-type] - it says None itself
+    address = services.get_ray_address_from_environment(None, None)  # type: ignore[arg-type]  # None is what it documents
     if address in (None, "local"):
         _listen_on_loopback()
         ray.init(address="local", num_cpus=cpus, include_dashboard=False, **options)

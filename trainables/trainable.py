@@ -120,7 +120,7 @@ def _run_workers(trial: TrialConfig, shared: Shared) -> None:
         run_config=RunConfig(
             name=trial.trial_id,
             storage_path=shared.train_storage,
-            callbacks=[TuneReportCallback()],  # type: ignore[list-item] - Ray names two classes Callback
+            callbacks=[TuneReportCallback()],  # type: ignore[list-item]  # Ray has two of that name
             failure_config=FailureConfig(max_failures=shared.max_failures),
         ),
     ).fit()
