@@ -12,6 +12,7 @@ from ray._private import ray_constants, services
 from trainables.errors import ConfigError
 
 logger = logging.getLogger(__name__)
+logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # its warning: authentication is on
 
 
 def connect(cpus: int | None = None) -> None:

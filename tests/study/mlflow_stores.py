@@ -92,11 +92,21 @@ def stored_points(database: str | Path, study: str = "small-data") -> Counter[tu
         return Counter(connection.execute(query, (study,)))
 
 
-def eventually(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
+def eventually(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "it never came true"
         time.sleep(0.02)
+
+
+def settled(value: Callable[[], object], for_s: float = 2.0) -> None:
+    """Wait until `value` has been the same for a while: a server works off what it accepted before it hung."""
+    last, since = value(), time.monotonic()
+    while time.monotonic() - since < for_s:
+        time.sleep(0.1)
+        now = value()
+        if now != last:
+            last, since = now, time.monotonic()
 
 
 def answers(url: str) -> bool:
