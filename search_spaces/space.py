@@ -47,8 +47,8 @@ class Uniform(Domain):
     high: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.low < self.high:
-            raise ConfigError(f"[{self.low}, {self.high}]: the first must be below the second")
+        if not -math.inf < self.low < self.high < math.inf:
+            raise ConfigError(f"[{self.low}, {self.high}]: both must be finite, the first must be below the second")
 
     def sampled(self) -> Any:
         """Return Tune's uniform domain."""
@@ -74,8 +74,8 @@ class LogUniform(Domain):
     high: float = 1e-1
 
     def __post_init__(self) -> None:
-        if not 0 < self.low < self.high:
-            raise ConfigError(f"[{self.low}, {self.high}]: both must be above 0, the first below the second")
+        if not 0 < self.low < self.high < math.inf:
+            raise ConfigError(f"[{self.low}, {self.high}]: both must be finite and above 0, the first below the second")
 
     def sampled(self) -> Any:
         """Return Tune's log-uniform domain."""
@@ -83,7 +83,7 @@ class LogUniform(Domain):
 
     def draw(self, rng: np.random.Generator) -> float:
         """Return a log-uniform float."""
-        return float(math.exp(rng.uniform(math.log(self.low), math.log(self.high))))
+        return self._inside(math.exp(rng.uniform(math.log(self.low), math.log(self.high))))
 
     def __contains__(self, value: object) -> bool:
         return isinstance(value, int | float) and self.low <= value <= self.high
@@ -91,7 +91,11 @@ class LogUniform(Domain):
     def grid(self, points: int) -> list[float]:
         """Return values that differ by a constant factor, rounded to four digits."""
         exponents = np.linspace(math.log10(self.low), math.log10(self.high), points)
-        return [float(f"{10**exponent:.4g}") for exponent in exponents]
+        return [self._inside(float(f"{10**exponent:.4g}")) for exponent in exponents]
+
+    def _inside(self, value: float) -> float:
+        """Return the value, or the bound that rounding has carried it over."""
+        return min(max(value, self.low), self.high)
 
 
 @dataclass(frozen=True)
@@ -134,13 +138,16 @@ def parse_domain(name: str, value: Any) -> Domain:
             f"search.space.{name} = {dict(value)!r}: must be {{uniform: [low, high]}}, {{loguniform: [low, high]}} "
             "or {choice: [...]}"
         )
-    kind, bounds = next(iter(value.items()))
+    kind, values = next(iter(value.items()))
+    needed = "a list of values" if kind == "choice" else "two numbers [low, high]"
     try:
+        if not isinstance(values, list):
+            raise TypeError
         if kind == "choice":
-            return Choice(values=tuple(bounds))
-        low, high = (float(bound) for bound in bounds)
+            return Choice(values=tuple(values))
+        low, high = (float(bound) for bound in values)
         return (Uniform if kind == "uniform" else LogUniform)(low=low, high=high)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"search.space.{name}: {kind} needs two numbers [low, high], not {bounds!r}") from error
+        raise ConfigError(f"search.space.{name}: {kind} needs {needed}, not {values!r}") from error
     except ConfigError as error:
         raise ConfigError(f"search.space.{name}: {kind} {error}") from error

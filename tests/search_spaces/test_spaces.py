@@ -127,8 +127,8 @@ def test_yaml_spells_a_domain(text: str, domain: Domain):
         ("{loguniform: [1, 0.1]}", "first below the second"),
         ("[]", "at least one value"),
         ("{choice: []}", "at least one value"),
-        ("{choice: 5}", "a list"),
-        ("{choice: sgd}", "a list"),
+        ("{choice: 5}", "a list of values"),
+        ("{choice: sgd}", "a list of values"),
     ],
 )
 def test_a_wrong_domain_is_refused_in_one_line_that_names_the_hyperparameter(text: str, complaint: str):
