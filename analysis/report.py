@@ -29,7 +29,7 @@ from analysis.pictures import (
 from study.journal import FAILED, KILLED
 from trainables.trial import BASELINES
 
-FILE_NAME, FIGURES = "report.html", "figures"
+FILE_NAME, FIGURES, RECOMMENDED = "report.html", "figures", "recommended.yaml"
 FEW_SEEDS = 5  # below, every seed is shown and nothing is tested (DESIGN section 10)
 NONE = "–"
 
@@ -64,6 +64,7 @@ def write_report(folder: Path) -> Path:
             folder=folder.as_posix(),
             run=_what_was_run(study, folder),
             chosen=_chosen(study),
+            recommended=_text(folder / RECOMMENDED),
             learned=_learned(study),
             curve_figures=saved(curve_pictures(study)),
             searched=_searched(study),
@@ -78,6 +79,10 @@ def write_report(folder: Path) -> Path:
     temporary = path.with_suffix(".tmp")
     temporary.write_text(page, encoding="utf-8")
     return temporary.replace(path)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 def _environment() -> jinja2.Environment:

@@ -140,14 +140,15 @@ def parse_domain(name: str, value: Any) -> Domain:
         )
     kind, values = next(iter(value.items()))
     needed = "a list of values" if kind == "choice" else "two numbers [low, high]"
+    wrong = ConfigError(f"search.space.{name}: {kind} needs {needed}, not {values!r}")
+    if not isinstance(values, list):
+        raise wrong
     try:
-        if not isinstance(values, list):
-            raise TypeError
         if kind == "choice":
             return Choice(values=tuple(values))
         low, high = (float(bound) for bound in values)
         return (Uniform if kind == "uniform" else LogUniform)(low=low, high=high)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"search.space.{name}: {kind} needs {needed}, not {values!r}") from error
+        raise wrong from error
     except ConfigError as error:
         raise ConfigError(f"search.space.{name}: {kind} {error}") from error

@@ -6,15 +6,16 @@ import difflib
 import hashlib
 import importlib.resources
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import pydantic
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from search_spaces import DEFAULTS, SPACES, Space, parse_domain
+from study import plain_yaml
 from trainables.augmentation import validate_policy
 from trainables.errors import ConfigError
 from trainables.tasks import TASKS, build_options
@@ -130,10 +131,13 @@ class StudyConfig(_Frozen):
     def space(self, task: TaskName) -> Space:
         """Return the task's search space, from the configuration where it names one, else its own."""
         own = {key: value for key, value in self.search.space.items() if key not in TASKS}
-        own |= self.search.space.get(task, {})
+        for_task = self.search.space.get(task, {})
+        if not isinstance(for_task, Mapping):
+            raise ConfigError(f"search.space.{task} = {for_task!r}: must be a mapping {{HYPERPARAMETER: DOMAIN}}")
+        own |= for_task
         if not own:
             return SPACES[task]
-        return {name: parse_domain(name, value) for name, value in own.items()}
+        return {str(name): parse_domain(str(name), value) for name, value in own.items()}
 
     @property
     def grace_period(self) -> int:
@@ -154,7 +158,7 @@ class StudyConfig(_Frozen):
 
     def to_yaml(self) -> str:
         """Return the whole configuration as YAML, in the order of the fields."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+        return plain_yaml.dump(self.model_dump(mode="json"))
 
 
 def preset_names() -> list[str]:
@@ -170,20 +174,32 @@ def load_config(
 
     Raises ConfigError, in one line that names the key, the value and what is allowed.
     """
-    content = _read(source)
-    for override in overrides or []:
-        _override(content, override)
+    try:
+        content = _read(source)
+        for override in overrides or []:
+            _override(content, override)
+    except ConfigError as error:
+        raise _one_line(error) from error
     content.update({key: value for key, value in (changes or {}).items() if value is not None})
     return check_config(content)
 
 
 def check_config(content: Mapping[str, Any]) -> StudyConfig:
-    """Return the StudyConfig of plain data. Raises ConfigError for the first thing that is wrong with it."""
+    """Return the StudyConfig of plain data. Raises ConfigError, in one line, for the first thing wrong with it."""
+    try:
+        return _checked(content)
+    except ConfigError as error:
+        raise _one_line(error) from error
+
+
+def _checked(content: Mapping[str, Any]) -> StudyConfig:
     try:
         config = StudyConfig.model_validate(content)
     except pydantic.ValidationError as error:
         raise ConfigError(_explain(error)) from error
     for task in config.tasks:
+        if config.tasks.count(task) > 1:
+            raise ConfigError(f"tasks = {config.tasks}: {task!r} is named twice")
         _check_task(config, task)
     named = set(config.defaults) | set(config.task_options) | (set(config.search.space) & set(TASKS))
     for other in sorted(named - set(config.tasks)):
@@ -197,8 +213,16 @@ def _check_task(config: StudyConfig, task: TaskName) -> None:
     for name in defaults:
         if name not in (*TUNABLE, "augmentation"):
             raise ConfigError(f"defaults.{task}.{name}: no such setting; {_suggest(name, [*TUNABLE, 'augmentation'])}")
-    base = config.base_trial(task, "search")
-    validate_policy(dict(base.augmentation))
+    policy = defaults.get("augmentation", {})
+    if not isinstance(policy, Mapping) or not all(isinstance(op, str) for op in policy):
+        raise ConfigError(f"defaults.{task}.augmentation = {policy!r}: must be a mapping {{OP: MAGNITUDE}}")
+    try:
+        base = config.base_trial(task, "search")
+        validate_policy(dict(base.augmentation))
+    except ConfigError as error:
+        message = str(error).removeprefix("trial.")
+        is_default = re.split(r"[ .]", message, maxsplit=1)[0] in defaults
+        raise ConfigError(f"defaults.{task}.{message}" if is_default else message) from error
     build_options(TASKS[task], dict(base.options))
     for name, domain in config.space(task).items():
         for value in domain.grid(2):
@@ -223,23 +247,22 @@ def _check_value(task: TaskName, base: TrialConfig, name: str, value: Any) -> No
 def _read(source: str) -> dict[str, Any]:
     path = Path(source)
     if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            raise ConfigError(f"{source}: no such file")
-        text = path.read_text(encoding="utf-8")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError as error:
+            raise ConfigError(f"{source}: no such file") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{source}: not a text file in UTF-8 that can be read ({error})") from error
     elif source in preset_names():
         text = (importlib.resources.files("study") / "presets" / f"{source}.yaml").read_text(encoding="utf-8")
     else:
         raise ConfigError(f"{source!r} is neither a YAML file nor a preset; {_suggest(source, preset_names())}")
-    return _parse_yaml(text, source)
-
-
-def _parse_yaml(text: str, source: str) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from error
+        content = plain_yaml.load(text)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from error
     if not isinstance(content, dict):
-        raise ConfigError(f"{source}: must hold `key: value` lines, not {type(content).__name__}")
+        raise ConfigError(f"{source}: must hold `key: value` lines, not {content!r}")
     return content
 
 
@@ -258,9 +281,9 @@ def _override(content: dict[str, Any], override: str) -> None:
             raise ConfigError(f"--set {override}: {parent} holds the value {inner!r}, which has no keys below it")
         place = inner
     try:
-        place[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override}: the value is not valid YAML") from error
+        place[last] = plain_yaml.load(value)
+    except ConfigError as error:
+        raise ConfigError(f"--set {key}: {error}") from error
 
 
 def _explain(error: pydantic.ValidationError) -> str:
@@ -279,6 +302,11 @@ def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
     for part in location[:-1]:
         model = model.model_fields[part].annotation if part in model.model_fields else model
     return list(model.model_fields)
+
+
+def _one_line(error: ConfigError) -> ConfigError:
+    """Return the error in one line; it may quote a key with a line break in it."""
+    return ConfigError(" ".join(str(error).split()))
 
 
 def _suggest(name: str, known: list[str]) -> str:

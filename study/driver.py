@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from analysis.frames import export
 from analysis.report import write_report
-from study import cluster
+from study import cluster, plain_yaml
 from study.config import StudyConfig, check_config
 from study.execution import Executor
 from study.history import History
 from study.journal import Journal
 from study.models import log_model
 from study.phases import BASELINE, CONFIRM, EVALUATE, SEARCH, Plan
+from study.recommend import write_recommended
 from study.tracking import MlflowTracker, TrackingError
 from trainables.data import Splits, load_splits
 from trainables.encoders import recalibrated
@@ -86,6 +86,7 @@ def run_study(
                 journal.append("phase_started", phase=name)
                 journal.append("phase_ended", phase=name, outcome=run())
         export(folder)
+        write_recommended(folder, config, history.outcomes[CONFIRM]["chosen"])
         report = write_report(folder)
         journal.append("study_ended", status="FINISHED")
     finally:
@@ -157,7 +158,7 @@ def open_folder(config: StudyConfig, output: Path, *, fresh: bool = False) -> Pa
         folder.rename(aside)
         logger.info("moved the earlier study to %s", aside)
     if file.exists():
-        earlier = check_config(yaml.safe_load(file.read_text(encoding="utf-8")))
+        earlier = check_config(plain_yaml.load(file.read_text(encoding="utf-8")))
         if earlier.config_hash != config.config_hash:
             raise ConfigError(
                 f"{folder} holds a study of another configuration:\n{_difference(earlier, config)}\n"

@@ -28,6 +28,7 @@ def from_bytes(content: bytes, *, where: str, trial_id: str | None = None) -> di
     Raises CheckpointError, naming `where`, for broken bytes or, where `trial_id` is given, another trial's state.
     """
     try:
+        _check_sums(content)
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, zipfile.BadZipFile, ValueError) as error:
         raise CheckpointError(
@@ -38,6 +39,14 @@ def from_bytes(content: bytes, *, where: str, trial_id: str | None = None) -> di
     if trial_id is not None and state["trial_id"] != trial_id:
         raise CheckpointError(f"{where}: belongs to trial {state['trial_id']}, not to {trial_id}")
     return state
+
+
+def _check_sums(content: bytes) -> None:
+    """Raise BadZipFile where a bit of the archive has changed; `torch.load` itself would take the wrong weights."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise zipfile.BadZipFile(f"{damaged} does not match its checksum")
 
 
 def write(path: Path, content: bytes) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from collections.abc import Iterable
 
 import torch
@@ -96,7 +97,8 @@ def recalibrated(encoder: Encoder, images: Tensor, *, batch_size: int = 256) -> 
         norm.reset_running_stats()
         norm.momentum = None  # cumulative average over the batches below
     encoder.train()
-    for batch in images.split(batch_size):
+    # Batches of equal size, since each counts the same in the average: a last one of a few images would spoil it.
+    for batch in images.chunk(math.ceil(len(images) / batch_size)):
         if len(batch) > 1:
             encoder(to_float(batch))
     return encoder.eval()

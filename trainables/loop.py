@@ -28,7 +28,7 @@ class Report:
 
     metrics: names as in the `curves` frame.
     facts: what holds for the whole trial: primary metric, its direction, chance levels, sizes.
-    state: makes the checkpoint of this step.
+    state: makes the checkpoint of this step; to be called before the next one is taken.
     """
 
     step: int

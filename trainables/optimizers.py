@@ -40,7 +40,8 @@ def lr_at(trial: TrialConfig, step: int) -> float:
 class LARS(torch.optim.Optimizer):
     """SGD with momentum whose step on each tensor is scaled to its norm (You 2017, arXiv:1708.03888).
 
-    PyTorch has none. Groups with `adapt=False` (biases, normalisation) take plain SGD steps, as in SimCLR.
+    PyTorch has none. As in SimCLR's own code, |u| is the norm of gradient plus decay, where the paper adds their norms.
+    Groups with `adapt=False` (biases, normalisation) take plain SGD steps, as in SimCLR.
     """
 
     def __init__(self, groups: Iterable[Any], lr: float, momentum: float = 0.9, trust: float = 1e-3) -> None:

@@ -37,10 +37,11 @@ def check_fields(instance: Any, what: str) -> None:
 def _problem(value: Any, field: dataclasses.Field[Any]) -> str | None:
     limits = field.metadata
     if "choices" in limits:
-        if value not in limits["choices"]:
+        # In Python True == 1 == 1.0, but these are different trials.
+        if not any(type(value) is type(choice) and value == choice for choice in limits["choices"]):
             return "must be one of " + ", ".join(map(repr, limits["choices"]))
         return None
-    if "low" not in limits or value is None:
+    if "low" not in limits or (value is None and field.default is None):
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return "must be a finite number"

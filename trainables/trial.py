@@ -67,6 +67,11 @@ class TrialConfig:
             pairs = value.items() if isinstance(value, Mapping) else value
             object.__setattr__(self, name, tuple(sorted((str(key), item) for key, item in pairs)))
         object.__setattr__(self, "probe_datasets", tuple(self.probe_datasets))
+        # 1 and 1.0 are one trial, so they must be one in JSON too.
+        policy = tuple((op, _as_float(magnitude)) for op, magnitude in dict(self.augmentation).items())
+        object.__setattr__(self, "augmentation", policy)
+        for name in (field.name for field in dataclasses.fields(self) if field.type == "float"):
+            object.__setattr__(self, name, _as_float(getattr(self, name)))
         check_fields(self, "trial")
 
     @functools.cached_property
@@ -106,3 +111,8 @@ class TrialConfig:
         columns.update({f"option/{name}": value for name, value in options.items()})
         columns.update({f"augmentation/{name}": value for name, value in policy.items()})
         return columns
+
+
+def _as_float(value: Any) -> Any:
+    """Return an int as a float, and anything else as it is, for `check_fields` to judge."""
+    return float(value) if type(value) is int else value

@@ -90,6 +90,15 @@ def test_what_to_use_is_yaml_of_the_chosen_trial(folder: Path, page: Page):
         assert ", ".join(f"{value:.3f}" for value in choice["values"]) in page.text
 
 
+def test_a_recommended_study_is_shown_to_the_letter_with_the_command_that_runs_it(tmp_path: Path):
+    folder = write_study(tmp_path)
+    assert "recommended.yaml" not in write_report(folder).read_text()
+    (folder / "recommended.yaml").write_text("name: again\nbudget_steps: 7  # <steps>\n")
+    page = Page(write_report(folder))
+    assert f"python study/run.py {folder.as_posix()}/recommended.yaml" in page.text
+    assert "name: again\nbudget_steps: 7  # <steps>" in page.text
+
+
 def test_test_accuracies_stand_beside_their_spread_chance_and_baselines(folder: Path, page: Page):
     runs = analysis.load(folder).runs.query("probe_split == 'test'")
     for task in (*TRUTH, "random_init"):

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from trainables.augmentation import Augmentation
 from trainables.encoders import MEAN, to_float
+from trainables.errors import ConfigError
 from trainables.options import in_range, one_of
 from trainables.tasks.base import Batch, Output, PretextTask, zero_init
 
@@ -61,10 +62,15 @@ class ContextEncoder(PretextTask):
 
     def build_head(self) -> None:
         """Make the decoder, the mean image and, where it is wanted, the discriminator."""
-        size = self.image_size
+        size, options = self.image_size, self.options
+        if options.mask == "random_blocks" and options.block_size >= size:
+            raise ConfigError(
+                f"task_options.{self.name}.block_size = {options.block_size}: one block would hide all of an image of "
+                f"{size} px; use a block_size of at most {size // 2}"
+            )
         map_size = _map_size(self.encoder, size)
         self.decoder = _decoder(self.encoder.feature_dim, map_size, size)
-        if self.options.adversarial_weight > 0:
+        if options.adversarial_weight > 0:
             self.discriminator = _discriminator()
         self.register_buffer("mean_image", torch.full((3, size, size), MEAN))
         self.register_buffer("mean_error", torch.tensor(1.0))
@@ -107,16 +113,16 @@ class ContextEncoder(PretextTask):
         return {"loss": float(self.mean_error), "loss_fraction": 1.0}
 
     def _region(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the region to paint, float [N, 1, S, S] of 0 and 1."""
+        """Return the region to paint, float [N, 1, S, S] of 0 and 1; something always stays visible."""
         n, size = len(images), self.image_size
         if self.options.mask == "center":
-            side = round(size * math.sqrt(self.options.mask_ratio))
+            side = min(size - 1, round(size * math.sqrt(self.options.mask_ratio)))
             region = torch.zeros(1, 1, size, size, device=images.device)
             start = (size - side) // 2
             region[:, :, start : start + side, start : start + side] = 1
             return region.expand(n, -1, -1, -1)
-        cells = math.ceil(size / min(self.options.block_size, size))
-        count = max(1, round(self.options.mask_ratio * cells**2))
+        cells = math.ceil(size / self.options.block_size)
+        count = min(cells**2 - 1, max(1, round(self.options.mask_ratio * cells**2)))
         order = torch.rand(n, cells**2, generator=generator, device=images.device).argsort(dim=1)
         region = (order < count).float().view(n, 1, cells, cells)
         block = self.options.block_size

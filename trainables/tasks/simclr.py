@@ -81,7 +81,8 @@ def nt_xent_logits(first: Tensor, second: Tensor, temperature: float, *, gather:
     """Return logits [2 n, 2 N] and the positives' columns int64 [2 n] of NT-Xent (Chen 2020, equation 1).
 
     first, second: float32 [n, D], projections of the two views of this worker's images; N counts all workers'
-    where `gather` fetches their views, with gradients, as negatives. Similarity with itself is excluded.
+    where `gather` fetches their views, with gradients, as negatives. Similarity with itself is excluded. Autocast is
+    off in here, since it would take the product of float32 projections in bfloat16.
     """
     first, second = F.normalize(first, dim=1), F.normalize(second, dim=1)
     n, rank = len(first), 0
@@ -91,7 +92,8 @@ def nt_xent_logits(first: Tensor, second: Tensor, temperature: float, *, gather:
         all_first = torch.cat(torch.distributed.nn.all_gather(first))
         all_second = torch.cat(torch.distributed.nn.all_gather(second))
     total = len(all_first)
-    logits = torch.cat([first, second]) @ torch.cat([all_first, all_second]).T / temperature
+    with torch.autocast(first.device.type, enabled=False):
+        logits = torch.cat([first, second]) @ torch.cat([all_first, all_second]).T / temperature
     places = torch.arange(n, device=first.device) + rank * n
     itself = torch.cat([places, places + total])
     logits = logits.scatter(1, itself.unsqueeze(1), float("-inf"))
