@@ -21,7 +21,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from analysis.tables import LAST, configurations, is_accuracy, probe_results, probe_summary
 from study.journal import FAILED, FINISHED, KILLED, STOPPED
 from trainables.errors import UserError
-from trainables.trial import BASELINES, RANDOM_INIT, RAW_PIXELS
+from trainables.trial import BASELINES, ONLINE_PROBES, RANDOM_INIT, RAW_PIXELS
 
 COLOURS = sns.color_palette("colorblind").as_hex()
 MARKERS = "os^DvPX*"
@@ -128,12 +128,13 @@ def search_scatter(
     x: str = "lr",
     ax: Axes | None = None,
     *,
-    metric: str = LAST + "probe/knn",
+    metric: str = LAST + ONLINE_PROBES[0],
     hue: str | None = None,
 ) -> Axes:
     """Draw a metric of each trial against one searched setting, on a log axis where that setting spans decades.
 
-    metric: a column of `runs`, by default the last kNN accuracy that `analysis.tables.last_values` adds.
+    metric: a column of `runs`, by default the last accuracy of the online linear probe, as
+        `analysis.tables.last_values` adds it.
     hue: the setting that colours the points, by default batch size, or augmentation strength where batch size is
     the same for all. The marker is the trial's status: a stopped trial had fewer steps than a finished one.
     Raises UserError where no trial has a value of `metric`.

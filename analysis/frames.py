@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from study import journal
 from trainables.errors import UserError
-from trainables.trial import TrialConfig
+from trainables.trial import ONLINE_PROBES, TrialConfig
 
 RUNNING = "RUNNING"  # a trial that has started and not ended; the other statuses are the journal's
 RUNS_FILE, CURVES_FILE = "runs.parquet", "curves.parquet"
@@ -143,13 +143,13 @@ def chance_of_probes(
 ) -> dict[str, float]:
     """Return the chance level, 1 / number of classes, of each probe of a trial, where `datasets` tells the classes.
 
-    `chance/probe/knn` is that of the online probe, on the set `trained_on`; `probe/DATASET/chance` that of results.
+    `chance/probe/linear` and `chance/probe/knn` are those of the online probes, on the set `trained_on`; `probe/DATASET/chance` that of results.
     """
-    levels = {}
+    levels: dict[str, float] = {}
     for name, info in datasets.items():
         n_classes = info.get("n_classes") or len(info.get("class_names") or ())
         if n_classes and name == trained_on:
-            levels["chance/probe/knn"] = 1 / n_classes
+            levels |= {f"chance/{probe}": 1 / n_classes for probe in ONLINE_PROBES}
         if n_classes and any(key.startswith(f"probe/{name}/") for key in results):
             levels[f"probe/{name}/chance"] = 1 / n_classes
     return levels

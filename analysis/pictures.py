@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from analysis import figures, tables
 from analysis.load import Study
-from trainables.trial import BASELINES
+from trainables.trial import BASELINES, ONLINE_PROBES
 
 SIZE = (5.5, 4.2)  # inches
 DOTS_PER_INCH = 160
@@ -50,7 +50,7 @@ def curve_pictures(study: Study) -> list[Picture]:
             where = f"task == {task!r} and phase == {phase!r}"
             runs = study.runs.query(where)
             reported = set(study.curves.loc[study.curves["trial_id"].isin(runs["trial_id"]), "metric"])
-            for metric in dict.fromkeys([*runs["primary_metric"], "probe/knn"]):
+            for metric in dict.fromkeys([*runs["primary_metric"], ONLINE_PROBES[0]]):
                 if metric in reported:
                     found.append(_curve_picture(study, task, phase, where, metric))
     return found
@@ -109,7 +109,7 @@ def compared_by(study: Study, searched: pd.DataFrame, task: str) -> str:
     chosen = study.outcomes.get("confirm", {}).get("chosen", {}).get(task, {}).get("metric")
     if chosen:
         return tables.LAST + chosen if tables.LAST + chosen in searched else chosen
-    probe = tables.LAST + "probe/knn"
+    probe = tables.LAST + ONLINE_PROBES[0]
     if probe in searched and searched[probe].notna().any():
         return probe
     named = searched.loc[searched["primary_metric"] != "", "primary_metric"]

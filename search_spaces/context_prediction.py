@@ -8,7 +8,7 @@ from search_spaces.space import Choice, LogUniform, Space, Uniform
 
 DEFAULT: dict[str, Any] = {
     "optimizer": "adamw",
-    "lr": 2e-3,
+    "lr": 4e-3,
     "weight_decay": 1e-4,  # Kolesnikov 2019
     "batch_size": 128,  # images; with 8 pairs each, 1,024 pairs a step
     "augmentation": {"crop_resize": 0.5, "flip": 1.0, "color_jitter": 0.5},
@@ -22,6 +22,9 @@ SPACE: Space = {
     "option/pairs_per_image": Choice("1 of the original report, 8 (Kolesnikov), all 40 (Doersch)", values=(1, 8, 40)),
     "option/jitter": Uniform(
         "a fixed grid to Doersch's 7 of 96 px and Kolesnikov's third of a patch", low=0.0, high=0.35
+    ),
+    "option/standardize": Choice(
+        "Kolesnikov standardises; at 32 px it may cost more than it guards", values=(True, False)
     ),
     "option/grey": Uniform("never to Kolesnikov's two thirds and beyond", low=0.0, high=1.0),
 }

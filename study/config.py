@@ -45,7 +45,7 @@ class SearchConfig(_Frozen):
     """Search, per task.
 
     num_samples: trials per task; for `grid`, points of each continuous hyperparameter.
-    metric: what is searched for, taken at a trial's last report; `auto` is `probe/knn` (probe validation) where the
+    metric: what is searched for, taken at a trial's last report; `auto` is `probe/linear` (probe validation) where the
         data set has labels, the task's primary validation metric otherwise.
     grace_period: steps before a scheduler may stop a trial; null for a quarter of the budget.
     chance_patience: steps after which a trial that is still at chance is stopped; null for half the budget, 0 never.

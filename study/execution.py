@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +30,8 @@ from trainables.trial import TrialConfig
 
 CHECKPOINTS, TUNE_FOLDER, TRAIN_FOLDER = "checkpoints", "tune", "train"
 MUTATED = ("lr", "weight_decay", "augmentation_strength")  # what PBT may change while a trial runs
+
+TERMINAL_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 logging.getLogger("ray.tune").setLevel(logging.ERROR)
 
@@ -86,7 +90,8 @@ class Executor:
             tuning.metric, tuning.mode = (None, None) if tuning.scheduler else (OBJECTIVE, shared.mode)
         resources: dict[str, float] = {"cpu": config.resources.cpu, "gpu": config.resources.gpu}
         if workers > 1:
-            resources = {"cpu": 0}
+            # The CPUs are the worker group's; a byte, since Tune does not take a trial that asks for nothing.
+            resources = {"cpu": 0, "memory": 1}
             tuning.max_concurrent_trials = self._worker_groups()
         recorder = _Recorder(self.journal, self.history, shared.base)
         stopper = ChanceStopper(config.chance_patience) if name.startswith(SEARCH) else None
@@ -133,16 +138,14 @@ class Executor:
         return searcher, settings.num_samples - len(known)
 
     def _scheduler(self, mode: str) -> TrialScheduler | None:
-        # The last rung lies below the budget: a trial that has used its budget up has nothing to be stopped from.
-        last = self.config.budget_steps - 1
-        if self.config.search.scheduler != "asha" or last < 1:
+        if self.config.search.scheduler != "asha":
             return None
-        return AsyncHyperBandScheduler(
+        return _SuccessiveHalving(
             time_attr="step",
             metric=OBJECTIVE,
             mode=mode,
-            max_t=last,
-            grace_period=min(self.config.grace_period, last),
+            max_t=self.config.budget_steps,
+            grace_period=self.config.grace_period,
             reduction_factor=self.config.search.reduction_factor,
             stop_last_trials=False,
         )
@@ -157,6 +160,7 @@ class Executor:
             mode=mode,
             perturbation_interval=self.config.grace_period,
             hyperparam_mutations={"trial": mutations},
+            custom_explore_fn=functools.partial(_clipped, domains={name: space[name] for name in mutations}),
         )
 
     def _worker_groups(self) -> int:
@@ -176,6 +180,15 @@ class Executor:
     def _ended(self, trial: TrialConfig) -> bool:
         record = self.history.trials.get(trial.trial_id)
         return record is not None and record.ended
+
+
+class _SuccessiveHalving(AsyncHyperBandScheduler):
+    """ASHA (Li 2018, 1810.05934) that stops no trial at the end of its budget, where nothing is left to be saved."""
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Return what becomes of the trial after this result."""
+        action = super().on_trial_result(tune_controller, trial, result)
+        return TrialScheduler.CONTINUE if result["step"] >= self._max_t else action
 
 
 class ChanceStopper(tune.Stopper):
@@ -239,7 +252,7 @@ class _Recorder(tune.Callback):
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict, **info: Any) -> None:
         """Record a report."""
         key = self._ids[trial.trial_id]
-        self._last[key] = result
+        self._last[key] = self._last.get(key, {}) | result  # final results come without a checkpoint of their own
         if result.get("facts") and not self.history.trials[key].facts:
             self.journal.append("facts", trial_id=key, **result["facts"])
         if result.get("metrics") is not None:
@@ -259,7 +272,7 @@ class _Recorder(tune.Callback):
         if trial.trial_id not in self._ids:
             self.on_trial_start(iteration, trials, trial)
         reason = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else "unknown error"
-        self._end(trial, FAILED, reason)
+        self._end(trial, FAILED, TERMINAL_COLOURS.sub("", reason))
 
     def _end(self, trial: Any, status: str, reason: str) -> None:
         key = self._ids[trial.trial_id]
@@ -274,6 +287,15 @@ class _Recorder(tune.Callback):
             results=last.get("results", {}),
             checkpoint=last.get("saved_to", ""),
         )
+
+
+def _clipped(config: dict[str, Any], domains: Space) -> dict[str, Any]:
+    """Bring what population-based training has multiplied back into its domain."""
+    for name, domain in domains.items():
+        value = config["trial"][name]
+        if value not in domain:
+            config["trial"][name] = min(domain.grid(2), key=lambda known, value=value: abs(known - value))
+    return config
 
 
 def _tune_space(space: Space) -> dict[str, Any]:

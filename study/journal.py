@@ -85,7 +85,7 @@ def encode(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [encode(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
-        return {"$float": repr(value)}
+        return {"$float": repr(float(value))}  # float(): numpy's own repr is no number
     return value
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,11 +21,12 @@ from study.journal import STOPPED
 from trainables.data import Splits
 from trainables.errors import ConfigError
 from trainables.loop import build_task
-from trainables.tasks import TASKS
-from trainables.trial import RANDOM_INIT, RAW_PIXELS, TrialConfig
+from trainables.tasks import TASKS, PretextTask
+from trainables.trial import ONLINE_PROBES, RANDOM_INIT, RAW_PIXELS, TrialConfig
 
 BASELINE, SEARCH, CONFIRM, EVALUATE = "baselines", "search", "confirm", "evaluate"
 PHASES = (BASELINE, SEARCH, CONFIRM, EVALUATE)
+HEALTH_METRICS = ("health/feature_std", "health/rankme", "health/alignment", "health/uniformity")
 FRESH_SEEDS = 2**20  # confirmation seeds begin above all that a study's own seed may be
 
 
@@ -46,7 +47,7 @@ class Plan:
         search = self.config.search
         if search.metric == "auto":
             if self.datasets[self.config.dataset].labelled:
-                return "probe/knn", "max"
+                return ONLINE_PROBES[0], "max"
             return TASKS[task].primary_metric, TASKS[task].primary_mode
         if search.mode is not None:
             return search.metric, search.mode
@@ -82,14 +83,14 @@ class Plan:
         return self.config.base_trial(task, SEARCH)
 
     def enumerated(self, task: TaskName) -> list[TrialConfig]:
-        """Return the trials of a random or grid search, which are known before it starts."""
+        """Return the trials of a random or grid search, which are known before it starts, each of them once."""
         space, search, base = self.config.space(task), self.config.search, self.search_base(task)
         if search.algorithm == "grid":
             points = itertools.product(*(domain.grid(search.num_samples) for domain in space.values()))
-            return [with_values(base, dict(zip(space, point, strict=True))) for point in points]
+            return _distinct(with_values(base, dict(zip(space, point, strict=True))) for point in points)
         rng = np.random.default_rng([self.config.seed, list(TASKS).index(task)])
         draws = ({name: domain.draw(rng) for name, domain in space.items()} for _ in range(search.num_samples))
-        return [with_values(base, values) for values in draws]
+        return _distinct(with_values(base, values) for values in draws)
 
     def best_searched(self, history: History, task: TaskName) -> list[TrialRecord]:
         """Return the `top_k` records of a task's search, best first.
@@ -114,7 +115,10 @@ class Plan:
         ]
 
     def chosen(self, history: History) -> dict[str, dict[str, Any]]:
-        """Return, for each task that has one, the candidate with the best mean over fresh seeds."""
+        """Return, for each task that has one, the candidate with the best mean over fresh seeds.
+
+        Only the candidates with the most usable seeds compete: one that often fails is not saved by a lucky seed.
+        """
         return {task: choice for task in self.config.tasks if (choice := self._chosen(history, task)) is not None}
 
     def _chosen(self, history: History, task: TaskName) -> dict[str, Any] | None:
@@ -129,7 +133,9 @@ class Plan:
         def mean(records: list[TrialRecord]) -> float:
             return float(np.mean([record.value(metric) for record in records]))
 
-        records = (max if mode == "max" else min)(cells.values(), key=mean)
+        most = max(map(len, cells.values()))
+        complete = [records for records in cells.values() if len(records) == most]
+        records = (max if mode == "max" else min)(complete, key=mean)
         return {
             "config": records[0].trial.to_dict(),
             "metric": metric,
@@ -168,10 +174,27 @@ class Plan:
                     f"{task}: batch_size {max(sizes)} is more than the {n_images} training images; "
                     f"choose smaller ones, for example --set 'search.space.batch_size=[{max(1, n_images // 4)}]'"
                 )
-            _check_fits(task, base, splits)
+            if any(size % config.workers or size < 2 * config.workers for size in sizes):
+                raise ConfigError(
+                    f"{task}: batch_size {', '.join(map(str, sizes))} cannot be shared by workers = {config.workers}: "
+                    "each takes the same number of images, and BatchNorm needs at least 2"
+                )
+            self._check_metric(build_task(base, splits.pretext_train.image_size))
         for name in self.probed:
             if not self.datasets[name].labelled:
                 raise ConfigError(f"evaluate.datasets: {name} has no labels to probe with")
+
+    def _check_metric(self, network: PretextTask) -> None:
+        """Raise ConfigError where trials of this task do not report what the search looks at."""
+        parts = [f"{part}/{name}" for part in ("val", "train") for name in network.chance(1, training=True)]
+        labelled = self.datasets[self.config.dataset].labelled
+        known = [*(ONLINE_PROBES if labelled else []), *parts, *HEALTH_METRICS]
+        metric, _ = self.metric(network.name)  # type: ignore[arg-type]
+        if metric not in known:
+            raise ConfigError(
+                f"search.metric = {metric!r}: no such metric of {network.name} on {self.config.dataset}; "
+                f"there are {', '.join(known)}"
+            )
 
 
 def with_values(base: TrialConfig, values: Mapping[str, Any]) -> TrialConfig:
@@ -201,6 +224,5 @@ def _ranked(records: list[TrialRecord], metric: str, mode: str) -> list[TrialRec
     return sorted(usable, key=lambda record: record.value(metric), reverse=mode == "max")
 
 
-def _check_fits(task: TaskName, base: TrialConfig, splits: Splits) -> None:
-    """Build the task once, which raises where the images do not suit it."""
-    build_task(base, splits.pretext_train.image_size)
+def _distinct(trials: Iterable[TrialConfig]) -> list[TrialConfig]:
+    return list(dict.fromkeys(trials))

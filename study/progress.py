@@ -86,7 +86,7 @@ def _title(trial: dict[str, Any]) -> str:
 
 def _state(trial: dict[str, Any]) -> str:
     metrics = trial["metrics"] or {}
-    shown = [name for name in (trial.get("primary"), "probe/knn") if name in metrics]
+    shown = [name for name in (trial.get("primary"), "probe/linear") if name in metrics]
     values = {name: metrics[name] for name in shown}
     values |= {name: value for name, value in trial.get("results", {}).items() if name.endswith("/linear")}
     return "  ".join(f"{name} {value:.3f}" for name, value in values.items() if math.isfinite(value))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,3 +18,17 @@ def data_root() -> Path:
     if not (root / "cifar10").is_dir():
         pytest.skip(f"real sample images are not in {root}; set PRETEXT_DATA_ROOT to use them")
     return root
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[None]:
+    """The one local Ray of the whole test run, with two CPUs, started as a study starts its own."""
+    import ray  # seconds, which tests without Ray do not wait for
+
+    from study import cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ADDRESS", "local")  # never the cluster of somebody else on this machine
+        cluster.connect(cpus=2)
+    yield
+    ray.shutdown()

@@ -1,4 +1,4 @@
-"""What is looked at between training steps: validation metrics, health of the features, an online kNN probe."""
+"""What is looked at between training steps: validation metrics, health of the features, online probes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trainables.augmentation import Augmentation
 from trainables.data.table import ImageTable, Splits, as_tensor
 from trainables.encoders import Encoder, recalibrated
 from trainables.health import health
-from trainables.probes import extract_features, knn_probe
+from trainables.probes import extract_features, knn_probe, linear_probe
 from trainables.streams import generator
 from trainables.tasks import PretextTask
 from trainables.tasks.simclr import SimCLR
@@ -20,7 +20,7 @@ from trainables.trial import TrialConfig
 VALIDATION_IMAGES = 512  # at most; every report looks at the same ones, in the same batches
 VALIDATION_BATCH = 128
 HEALTH_IMAGES = 256
-KNN_BANK, KNN_QUERIES = 2000, 1000  # at most
+PROBE_TRAIN, PROBE_QUERIES = 2000, 1000  # images of the online probes, at most
 CALIBRATION_IMAGES = 512  # for the BatchNorm statistics of a probed encoder
 
 
@@ -41,7 +41,7 @@ class Monitor:
         self.images = as_tensor(validation.images[:count]).to(device)
         self.augmentation = Augmentation(task.validation_policy)
         self.views = Augmentation(SimCLR.validation_policy)
-        self.knn = OnlineKNN(splits, device) if splits.labelled else None
+        self.probes = OnlineProbes(splits, device) if splits.labelled else None
         self.calibration = calibration_images(splits, device)
         self.facts = {
             "primary_metric": task.primary_metric,
@@ -54,7 +54,7 @@ class Monitor:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Return `val/*`, `health/*` and, where labels exist, `probe/knn`.
+        """Return `val/*`, `health/*` and, where labels exist, `probe/linear` and `probe/knn`.
 
         The standard error of the primary metric's mean comes with it, as NAME_se. The task is left in training mode.
         """
@@ -78,9 +78,7 @@ class Monitor:
         draw = generator(images.device, 0, "alignment")
         first, second = (encoder(self.views(images, draw)) for _ in range(2))
         metrics = health(extract_features(encoder, images, device=images.device), first, second)
-        if self.knn is not None:
-            metrics["probe/knn"] = self.knn.accuracy(encoder)
-        return metrics
+        return metrics if self.probes is None else metrics | self.probes.accuracies(encoder)
 
     def _chance(self, trial: TrialConfig) -> dict[str, float]:
         train = self.task.chance(trial.batch_size, training=True)
@@ -89,22 +87,28 @@ class Monitor:
         return levels | {f"val/{name}": level for name, level in validation.items()}
 
 
-class OnlineKNN:
-    """A kNN probe small enough to run at every report, on probe train and probe validation."""
+class OnlineProbes:
+    """Probes small enough to run at every report, on some of probe train and probe validation.
+
+    The linear one is what configurations are chosen by: it sees differences between encoders that neighbours, which
+    weigh all features alike, do not.
+    """
 
     def __init__(self, splits: Splits, device: torch.device) -> None:
         assert splits.probe_train is not None
         assert splits.probe_validation is not None
         self.n_classes = splits.probe_train.n_classes
-        self.bank = _head(splits.probe_train, KNN_BANK, device)
-        self.queries = _head(splits.probe_validation, KNN_QUERIES, device)
+        self.train = _head(splits.probe_train, PROBE_TRAIN, device)
+        self.queries = _head(splits.probe_validation, PROBE_QUERIES, device)
 
-    def accuracy(self, encoder: Encoder) -> float:
-        """Return top-1 accuracy on the queries."""
-        (bank, bank_labels), (queries, query_labels) = self.bank, self.queries
-        bank_features = extract_features(encoder, bank, device=bank.device)
+    def accuracies(self, encoder: Encoder) -> dict[str, float]:
+        """Return top-1 accuracies on the queries."""
+        (train, train_labels), (queries, query_labels) = self.train, self.queries
+        train_features = extract_features(encoder, train, device=train.device)
         query_features = extract_features(encoder, queries, device=queries.device)
-        return knn_probe(bank_features, bank_labels, query_features, query_labels, n_classes=self.n_classes).top1
+        features = (train_features, train_labels, query_features, query_labels)
+        linear = linear_probe(*features, n_classes=self.n_classes).validation
+        return {"probe/linear": linear.top1, "probe/knn": knn_probe(*features, n_classes=self.n_classes).top1}
 
 
 def calibration_images(splits: Splits, device: torch.device) -> Tensor:

@@ -16,6 +16,7 @@ from trainables.options import check_fields, in_range, one_of
 RANDOM_INIT = "random_init"
 RAW_PIXELS = "raw_pixels"
 BASELINES = (RANDOM_INIT, RAW_PIXELS)
+ONLINE_PROBES = ("probe/linear", "probe/knn")  # on probe validation at every report; the first is what is chosen by
 
 Pairs = tuple[tuple[str, Any], ...] | Mapping[str, Any]  # given as either, kept as sorted pairs
 

@@ -43,7 +43,7 @@ def chance_of(task: str, batch_size: int) -> dict[str, float]:
     n_ways = {"rotation": 4, "context_prediction": 8, "simclr": 2 * batch_size - 1}[task]
     levels = {"accuracy": 1 / n_ways, "loss": math.log(n_ways)}
     by_split = {f"{split}/{name}": value for split in ("train", "val") for name, value in levels.items()}
-    return {**by_split, "probe/knn": 1 / N_CLASSES}
+    return {**by_split, "probe/linear": 1 / N_CLASSES}
 
 
 def write_study(
@@ -103,7 +103,7 @@ class _Writer:
                     self.chosen[task], values = configs, finals
             chosen[task] = {
                 "config": self.chosen[task][0].to_dict(),
-                "metric": "probe/knn",
+                "metric": "probe/linear",
                 "mean": float(np.mean(values)),
                 "values": values,
                 "seeds": list(SEEDS),
@@ -154,7 +154,7 @@ class _Writer:
                 end = truth[metric.split("/")[1]]
                 noise = self.generator.normal(0, 0.006)
                 metrics[metric] = float(level + learned * (end - level) + noise)
-            knn = metrics["probe/knn"]
+            knn = metrics["probe/linear"]
             metrics |= {"health/feature_std": 0.9, "lr": config.lr * (1 - step / STEPS), "grad_norm": 1.0}
             if step:
                 metrics["images_per_s"] = float(9000 + self.generator.normal(0, 100))

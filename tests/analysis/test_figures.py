@@ -107,10 +107,10 @@ def test_accuracy_by_task_shows_seeds_means_chance_and_baselines(study: analysis
 
 def test_every_accuracy_axis_begins_at_0_and_ends_at_1_at_most(study: analysis.Study):
     runs = last_values(study.runs, study.curves).query("task == 'rotation' and phase == 'search'")
-    runs.loc[runs.index[0], "last/probe/knn"] = 1.0
+    runs.loc[runs.index[0], "last/probe/linear"] = 1.0
     drawn = [
         accuracy_by_task(study.runs.query("probe_split == 'test'"), DATASET, Figure().subplots()),
-        learning_curves(study.curves, runs, "probe/knn", Figure().subplots()),
+        learning_curves(study.curves, runs, "probe/linear", Figure().subplots()),
         search_scatter(runs, ax=Figure().subplots()),
     ]
     assert [ax.get_ylim()[0] for ax in drawn] == [0, 0, 0]
@@ -141,7 +141,7 @@ def test_the_search_scatter_puts_each_trial_at_its_lr_and_last_value(study: anal
     drawn = {str(points.get_label()): np.asarray(points.get_offsets()) for points in ax.collections}
     assert set(drawn) == {"FINISHED", "STOPPED"}
     finished = runs[runs["status"] == "FINISHED"]
-    np.testing.assert_allclose(drawn["FINISHED"], finished[["lr", "last/probe/knn"]])
+    np.testing.assert_allclose(drawn["FINISHED"], finished[["lr", "last/probe/linear"]])
     assert ax.get_xscale() == "log"
     assert "1 of 4 trials without" in ax.get_title(loc="left")
     assert set(lines(ax)["chance 0.2"]) == {0.2}
@@ -156,5 +156,5 @@ def test_the_search_scatter_colours_by_strength_where_the_batch_size_is_the_same
 
 
 def test_the_search_scatter_without_values_lists_what_can_be_drawn(study: analysis.Study, ax: Axes):
-    with pytest.raises(UserError, match=r"no value of 'last/probe/knn'.*columns to draw: .*probe/shapes/linear"):
+    with pytest.raises(UserError, match=r"no value of 'last/probe/linear'.*columns to draw: .*probe/shapes/linear"):
         search_scatter(study.runs, ax=ax)

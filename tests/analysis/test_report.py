@@ -86,7 +86,7 @@ def test_what_to_use_is_yaml_of_the_chosen_trial(folder: Path, page: Page):
     found = {task: TrialConfig.from_dict(config) for document in documents for task, config in document.items()}
     assert found == {task: TrialConfig.from_dict(choice["config"]) for task, choice in chosen.items()}
     for choice in chosen.values():
-        assert f"Mean probe/knn {choice['mean']:.3f} over 3 fresh seeds" in page.text
+        assert f"Mean probe/linear {choice['mean']:.3f} over 3 fresh seeds" in page.text
         assert ", ".join(f"{value:.3f}" for value in choice["values"]) in page.text
 
 

@@ -21,7 +21,7 @@ def events(status: str = "FINISHED", reason: str = "") -> list[dict[str, Any]]:
         {"event": "phase_started", "phase": "search"},
         {"event": "trial_started", "trial_id": key, "phase": "search", "config": TRIAL.to_dict()},
         {"event": "facts", "trial_id": key, "primary_metric": "val/accuracy"},
-        {"event": "report", "trial_id": key, "step": 50, "metrics": {"val/accuracy": 0.5, "probe/knn": 0.25}},
+        {"event": "report", "trial_id": key, "step": 50, "metrics": {"val/accuracy": 0.5, "probe/linear": 0.25}},
         {"event": "trial_ended", "trial_id": key, "status": status, "reason": reason, "results": {}},
     ]
 
@@ -42,7 +42,7 @@ def lines_of(config, shown: list[dict[str, Any]]) -> list[str]:
 def test_a_pipe_gets_one_line_for_each_phase_and_each_trial_that_ended(config):
     phase, trial = lines_of(config, events())
     assert phase.endswith("phase search")
-    for part in ("FINISHED", "rotation lr=0.003", "bs=64", "val/accuracy 0.500", "probe/knn 0.250"):
+    for part in ("FINISHED", "rotation lr=0.003", "bs=64", "val/accuracy 0.500", "probe/linear 0.250"):
         assert part in trial
 
 

@@ -1,0 +1,80 @@
+"""Small studies for tests: a configuration that runs in seconds, the splits it needs, and made-up histories."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+from study.config import StudyConfig, check_config
+from study.driver import load_datasets
+from study.history import History
+from study.journal import FINISHED
+from study.phases import Plan
+from trainables.data import Splits
+from trainables.trial import TrialConfig
+
+TINY: dict[str, Any] = {
+    "name": "tiny",
+    "tasks": ["rotation"],
+    "max_train": 150,
+    "image_size": 16,
+    "encoder": {"width": 4},
+    "budget_steps": 6,
+    "report_every": 3,
+    "search": {"num_samples": 3, "chance_patience": 0, "space": {"lr": {"loguniform": [1e-3, 1e-2]}}},
+    "confirm": {"top_k": 1, "seeds": 2},
+    "max_failures": 0,
+}
+SMALL_BATCH = {"batch_size": 8}
+
+
+def tiny(**changes: Any) -> StudyConfig:
+    """Return a tiny study's configuration; a mapping among `changes` is merged into the one that is there."""
+    content = {**TINY, **changes}
+    for key, value in changes.items():
+        if isinstance(value, dict) and isinstance(TINY.get(key), dict):
+            content[key] = {**TINY[key], **value}
+    content.setdefault("defaults", {task: SMALL_BATCH for task in content["tasks"]})
+    return check_config(content)
+
+
+def plan_of(config: StudyConfig) -> Plan:
+    return Plan(config, {name: splits_of(name, config.max_train) for name in load_names(config)})
+
+
+def load_names(config: StudyConfig) -> list[str]:
+    return list(dict.fromkeys([config.dataset, *(config.evaluate.datasets or [])]))
+
+
+@functools.cache
+def splits_of(name: str, max_train: int | None) -> Splits:
+    """Return generated images under any name, without labels where the name says `unlabelled`."""
+    shapes = load_datasets(tiny(max_train=max_train))["shapes"]
+    if name != "unlabelled":
+        return shapes
+    tables = {
+        field.name: dataclasses.replace(getattr(shapes, field.name), labels=None)
+        for field in dataclasses.fields(shapes)
+        if field.name not in ("probe_train", "probe_validation")
+    }
+    return Splits(**tables, probe_train=None, probe_validation=None)
+
+
+def add(
+    history: History,
+    trial: TrialConfig,
+    *values: float,
+    metric: str = "probe/linear",
+    status: str | None = FINISHED,
+    results: dict[str, float] | None = None,
+) -> str:
+    """Let the history know of a trial that reported `values` of a metric and then ended; return its id."""
+    key = trial.trial_id
+    history.observe({"event": "trial_started", "trial_id": key, "phase": trial.phase, "config": trial.to_dict()})
+    for step, value in enumerate(values):
+        history.observe({"event": "report", "trial_id": key, "step": step, "metrics": {metric: value}})
+    if status is not None:
+        ended = {"status": status, "reason": "", "results": results or {}}
+        history.observe({"event": "trial_ended", "trial_id": key, **ended})
+    return key

@@ -1,0 +1,326 @@
+"""Phases on a real local Ray: what ran is in the journal, once, and what has ended is not run again."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from study.config import StudyConfig
+from study.execution import ChanceStopper, Executor
+from study.history import History, TrialRecord
+from study.journal import FAILED, FILE_NAME, FINISHED, STOPPED, Journal, read
+from tests.study.studies import plan_of, tiny
+from trainables.errors import ConfigError
+from trainables.trial import RANDOM_INIT, RAW_PIXELS, TrialConfig
+
+CLOCK = "images_per_s"  # the one metric that no two runs share
+ALWAYS = 1  # a worker group that dies starts again at most so often
+
+
+class Study:
+    """One study folder and the driver that works on it; `again` is another driver on the same folder."""
+
+    def __init__(self, folder: Path, config: StudyConfig) -> None:
+        self.folder, self.config, self.plan = folder, config, plan_of(config)
+        self.history, self.journal = History.read(folder), Journal(folder)
+        self.journal.listeners.append(self.history.observe)
+        self.journal.append("study_started", study=config.name, config_hash=config.config_hash)
+        self.executor = Executor(self.plan, folder, self.journal, self.history)
+
+    def again(self) -> Study:
+        self.journal.close()
+        return Study(self.folder, self.config)
+
+    def kinds(self, trial_id: str) -> list[str]:
+        return [event["event"] for event in self.events(trial_id)]
+
+    def events(self, trial_id: str) -> list[dict[str, Any]]:
+        return [event for event in read(self.folder) if event.get("trial_id") == trial_id]
+
+    def curve(self, trial_id: str) -> list[tuple[int, dict[str, float]]]:
+        """Return steps and metrics, without the one that depends on the clock."""
+        reports = [event for event in self.events(trial_id) if event["event"] == "report"]
+        return [
+            (report["step"], {name: value for name, value in report["metrics"].items() if name != CLOCK})
+            for report in reports
+        ]
+
+    def steps(self, trial_id: str) -> list[int]:
+        return [step for step, _ in self.curve(trial_id)]
+
+    def searched(self, task: str = "rotation") -> list[TrialRecord]:
+        return self.history.of("search", task)
+
+    def trial_events(self) -> list[dict[str, Any]]:
+        return [event for event in read(self.folder) if "trial_id" in event]
+
+
+@pytest.fixture
+def study(local_ray: None, tmp_path: Path):
+    def start(**changes: Any) -> Study:
+        return Study(tmp_path / "study", tiny(**changes))
+
+    return start
+
+
+def assert_recorded_once_and_in_order(study: Study, record: TrialRecord) -> None:
+    """A trial starts, tells its facts, reports each step once and in order, and ends, all of it once."""
+    events = study.events(record.trial.trial_id)
+    kinds = [event["event"] for event in events]
+    assert kinds == ["trial_started", "facts", *["report"] * (len(kinds) - 3), "trial_ended"]
+    assert events[0]["config"] == record.trial.to_dict()
+    assert events[1]["primary_metric"] in events[1]["chance"]
+    end, steps = events[-1], study.steps(record.trial.trial_id)
+    budget, every = record.trial.budget_steps, record.trial.report_every
+    assert steps == list(range(0, end["steps"] + 1, every))
+    assert (end["steps"] == budget) if end["status"] == FINISHED else (end["steps"] < budget)
+    assert end["wall_s"] > 0
+    assert Path(end["checkpoint"]).is_file()
+
+
+BEST_FIRST = {"lr": [1e-2, 5e-3, 2e-3, 1e-6]}  # so that successive halving has something to stop
+
+
+@pytest.mark.parametrize("scheduler", ["none", "asha"])
+@pytest.mark.parametrize("algorithm", ["optuna", "random", "grid"])
+def test_a_search_records_every_trial_whole_and_once(study: Any, algorithm: str, scheduler: str):
+    search = {"algorithm": algorithm, "scheduler": scheduler, "num_samples": 4, "metric": "val/loss"}
+    search |= {"reduction_factor": 4, "grace_period": 3} | ({"space": BEST_FIRST} if algorithm == "grid" else {})
+    ran = study(budget_steps=9, search=search)
+    ran.executor.search("rotation")
+    records = ran.searched()
+    assert len({record.trial for record in records}) == len(records) == 4
+    if algorithm == "optuna":
+        assert records[0].trial == ran.plan.search_base("rotation")
+    else:
+        assert {record.trial for record in records} == set(ran.plan.enumerated("rotation"))
+    for record in records:
+        assert_recorded_once_and_in_order(ran, record)
+        assert record.reason == (f"by the scheduler after {record.step} steps" if record.status == STOPPED else "")
+    statuses = {record.status for record in records}
+    assert statuses == ({FINISHED} if scheduler == "none" else {FINISHED, STOPPED})
+
+
+def test_asha_stops_the_worse_of_two_but_no_trial_at_the_end_of_its_budget(study: Any):
+    scheduler = study(search={"grace_period": 2}).executor._scheduler("max")
+
+    def ask(trial: FakeTrial, step: int, value: float) -> str:
+        return scheduler.on_trial_result(None, trial, {"step": step, "objective": value})
+
+    good, bad, late = FakeTrial("good"), FakeTrial("bad"), FakeTrial("late")
+    for trial in (good, bad, late):
+        scheduler.on_trial_add(None, trial)
+    assert ask(good, 2, 0.9) == "CONTINUE"
+    assert ask(good, 6, 0.9) == "CONTINUE"
+    assert ask(bad, 2, 0.1) == "STOP"
+    assert ask(late, 6, 0.1) == "CONTINUE"  # its first report and its last
+
+
+def test_population_based_training_ends_every_trial_and_reports_no_step_twice(study: Any):
+    space = {"lr": {"loguniform": [1e-4, 1e-2]}, "augmentation_strength": {"uniform": [0.5, 1.0]}}
+    search = {"algorithm": "random", "scheduler": "pbt", "num_samples": 4, "grace_period": 3, "space": space}
+    ran = study(budget_steps=12, search=search)
+    ran.executor.search("rotation")
+    records = ran.searched()
+    assert {record.trial for record in records} == set(ran.plan.enumerated("rotation"))
+    for record in records:
+        kinds = ran.kinds(record.trial.trial_id)
+        assert (kinds[:2], kinds[-1], kinds.count("trial_ended")) == (["trial_started", "facts"], "trial_ended", 1)
+        steps = ran.steps(record.trial.trial_id)
+        assert steps == sorted(set(steps))
+        assert (record.status, steps[-1]) == (FINISHED, 12)
+
+
+def test_population_based_training_never_leaves_the_space(study: Any):
+    space = {"lr": {"loguniform": [1e-3, 1e-2]}, "augmentation_strength": {"uniform": [0.9, 1.0]}}
+    ran = study(search={"scheduler": "pbt", "space": space | {"weight_decay": [1e-4, 1e-3]}})
+    scheduler, domains = ran.executor._population("max", ran.config.space("rotation")), ran.config.space("rotation")
+    config = {"trial": {"lr": 1e-2, "augmentation_strength": 0.99, "weight_decay": 1e-3, "batch_size": 8}}
+    for _ in range(50):
+        changed, _ = scheduler._get_new_config(None, FakeTrial("a", config))
+        assert {name: changed["trial"][name] for name in domains if changed["trial"][name] not in domains[name]} == {}
+        assert changed["trial"]["batch_size"] == 8
+
+
+class FakeTrial:
+    """All that a scheduler asks of a trial."""
+
+    def __init__(self, trial_id: str, config: dict[str, Any] | None = None) -> None:
+        self.trial_id, self.config, self.experiment_tag = trial_id, config or {}, ""
+
+
+def test_a_population_needs_something_that_may_change_while_it_trains(study: Any):
+    with pytest.raises(ConfigError, match="needs one of lr, weight_decay, augmentation_strength in search.space"):
+        study(search={"scheduler": "pbt", "space": {"batch_size": [8, 16]}}).executor.search("rotation")
+
+
+def test_baselines_train_nothing_and_a_failed_trial_has_its_traceback_and_harms_no_other(study: Any):
+    ran = study()
+    base = ran.plan.search_base("rotation")
+    good, bad = base, base.replace(batch_size=1000)
+    listed = [*ran.plan.baselines(), good, bad]
+    ran.executor.run(listed, "any")
+    assert {record.trial for record in ran.history.trials.values()} == set(listed)
+
+    failed = ran.history.trials[bad.trial_id]
+    assert failed.status == FAILED
+    assert "trainables/loop.py" in failed.reason
+    assert "ConfigError: batch_size = 1000, but shapes gives only" in failed.reason
+    assert "\x1b" not in failed.reason
+    assert ran.kinds(bad.trial_id) == ["trial_started", "trial_ended"]
+
+    assert_recorded_once_and_in_order(ran, ran.history.trials[good.trial_id])
+    assert ran.history.trials[good.trial_id].status == FINISHED
+    baselines = ran.history.of("baselines")
+    assert [record.trial.task for record in baselines] == [RANDOM_INIT, RANDOM_INIT, RAW_PIXELS]
+    for record in baselines:
+        assert (record.status, record.step) == (FINISHED, 0)
+        assert ran.kinds(record.trial.trial_id) == ["trial_started", "trial_ended"]
+        assert {"probe/shapes/linear", "probe/shapes/knn"} <= set(record.results)
+
+    known = ran.trial_events()
+    again = ran.again()
+    again.executor.run(listed, "any")
+    assert again.trial_events() == known
+
+
+MIXED = {"lr": {"loguniform": [1e-3, 1e-2]}, "option/head_hidden": [0, 16], "augmentation/flip": {"uniform": [0, 1]}}
+
+
+def test_an_interrupted_search_runs_what_is_left_and_goes_on_from_checkpoints_to_the_bit(study: Any):
+    undisturbed = study(search={"num_samples": 4, "scheduler": "none", "space": MIXED})
+    undisturbed.executor.search("rotation")
+    records, base = undisturbed.searched(), undisturbed.plan.search_base("rotation")
+    ended, running = [record.trial.trial_id for record in records[:2]], records[2].trial.trial_id
+    whole = undisturbed.curve(running)
+    for record in records:
+        kept = record.trial.replace(lr=base.lr, options=base.options, augmentation=base.augmentation)
+        assert kept == base
+
+    # As a killed driver leaves it: two trials have ended, one has reported step 3, the fourth never was.
+    cut_off(undisturbed.folder, ended, running, last_step=3)
+    shutil.rmtree(undisturbed.folder / "checkpoints" / records[3].trial.trial_id)
+
+    resumed = undisturbed.again()
+    searcher, left = resumed.executor._tpe("rotation", "max")
+    assert left == 2
+    told = [trial.values for trial in searcher._ot_study.trials if trial.values]
+    assert told == [[record.value("probe/knn")] for record in records[:2]]
+    resumed.executor.search("rotation")
+    assert len(resumed.searched()) == 4
+    assert all(record.status == FINISHED for record in resumed.searched())
+    assert resumed.curve(running) == whole
+    starts = [event["trial_id"] for event in resumed.trial_events() if event["event"] == "trial_started"]
+    assert starts.count(running) == 2
+    assert [starts.count(key) for key in ended] == [1, 1]
+    resumed.executor.search("rotation")
+    assert len(resumed.searched()) == 4
+
+
+def cut_off(folder: Path, ended: list[str], running: str, last_step: int) -> None:
+    """Take out of a study's folder what happened after a trial's report of `last_step`."""
+    kept = []
+    for event in read(folder):
+        key = event.get("trial_id")
+        late = event["event"] == "trial_ended" or event.get("step", 0) > last_step
+        if key is None or key in ended or (key == running and not late):
+            kept.append(event)
+    (folder / FILE_NAME).write_text("".join(json.dumps(event) + "\n" for event in kept))
+    for path in (folder / "checkpoints" / running).glob("step-*.pt"):
+        if int(path.stem.removeprefix("step-")) > last_step:
+            path.unlink()
+    assert list((folder / "checkpoints" / running).glob("step-*.pt"))
+
+
+def test_a_trial_still_at_chance_after_its_patience_is_stopped_with_that_reason(study: Any):
+    search = {"algorithm": "grid", "scheduler": "none", "chance_patience": 3, "space": {"lr": [1e-9]}}
+    ran = study(tasks=["context_prediction"], search=search)
+    ran.executor.search("context_prediction")
+    (record,) = ran.searched("context_prediction")
+    assert (record.status, record.step) == (STOPPED, 3)
+    assert record.reason.startswith("at chance after 3 steps: val/accuracy 0.1")
+    assert "chance 0.1250" in record.reason
+    assert_recorded_once_and_in_order(ran, record)
+
+
+def test_two_workers_train_one_trial_that_learns_and_reports_each_step_once(study: Any):
+    ran = study(workers=2, budget_steps=60, report_every=20, max_failures=ALWAYS)
+    trial = ran.plan.search_base("rotation").replace(lr=5e-3, probe_datasets=("shapes",))
+    ran.executor.run([trial], "search")
+    record = ran.history.trials[trial.trial_id]
+    assert record.status == FINISHED, record.reason
+    assert_recorded_once_and_in_order(ran, record)
+    losses = [metrics["train/loss"] for step, metrics in ran.curve(trial.trial_id) if step]
+    assert losses[-1] < min(losses[0], math.log(4)) - 0.02
+    assert record.results["probe/shapes/linear"] > 0.1
+
+
+def test_more_workers_than_the_cluster_has_are_refused(study: Any):
+    ran = study(workers=3)
+    with pytest.raises(ConfigError, match=r"workers = 3 of 1 CPU .* than the cluster has \(2 CPU"):
+        ran.executor.run([ran.plan.search_base("rotation")], "search")
+
+
+def result(step: int, value: float, **facts: Any) -> dict[str, Any]:
+    """A report of a four-way task with 400 validation predictions."""
+    known = {"primary_metric": "val/accuracy", "primary_mode": "max", "n_validation": 400, "chance": {}} | facts
+    known["chance"] = {"val/accuracy": 0.25, "val/loss": 1.386}
+    return {"step": step, "facts": known, "metrics": {known["primary_metric"]: value, "val/loss_se": 0.01}}
+
+
+def test_the_stopper_waits_for_its_patience():
+    stopper = ChanceStopper(patience=100)
+    assert not stopper("a", result(99, 0.25))
+    assert stopper("a", result(100, 0.25))
+    assert stopper.reasons == {"a": "at chance after 100 steps: val/accuracy 0.2500, chance 0.2500, 400 predictions"}
+
+
+def test_the_stopper_leaves_alone_who_has_once_cleared_chance():
+    stopper = ChanceStopper(patience=100)
+    assert not stopper("a", result(50, 0.5))
+    assert not stopper("a", result(200, 0.25))
+
+
+def test_the_stopper_wants_more_than_luck_to_let_a_trial_go_on():
+    assert ChanceStopper(patience=10)("a", result(10, 0.28))  # 1.4 standard errors of 400 guesses
+    assert not ChanceStopper(patience=10)("a", result(10, 0.36))
+
+
+def test_the_stopper_judges_a_loss_by_its_standard_error():
+    loss = {"primary_metric": "val/loss", "primary_mode": "min"}
+    assert ChanceStopper(patience=10)("a", result(10, 1.380, **loss))
+    assert not ChanceStopper(patience=10)("a", result(10, 1.2, **loss))
+
+
+def test_the_stopper_keeps_trials_apart_and_never_stops_all():
+    stopper = ChanceStopper(patience=10)
+    assert not stopper("good", result(10, 0.9))
+    assert stopper("bad", result(10, 0.25))
+    assert not stopper("good", result(20, 0.25))
+    assert not stopper.stop_all()
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        {"step": 0, **{key: result(0, 0.25)[key] for key in ("facts", "metrics")}},
+        {"step": 100, "results": {}, "finished": True},
+    ],
+    ids=["before the first step", "final results"],
+)
+def test_the_stopper_passes_over_what_says_nothing_of_learning(harmless: dict[str, Any]):
+    assert not ChanceStopper(patience=1)("a", harmless)
+
+
+def test_a_patience_of_nought_never_stops():
+    assert not ChanceStopper(patience=0)("a", result(10_000, 0.25))
+
+
+def test_a_trial_is_its_configuration_wherever_it_comes_from():
+    trial = TrialConfig(phase="search", task="rotation", lr=0.1)
+    assert TrialConfig.from_dict(json.loads(trial.to_json())).trial_id == trial.trial_id

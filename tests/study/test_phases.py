@@ -1,0 +1,281 @@
+"""The plan: which trials each phase runs, what is chosen, and what is refused before anything runs."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from study.history import History
+from study.journal import FAILED, FINISHED, STOPPED
+from study.phases import FRESH_SEEDS, with_values
+from tests.study.studies import add, plan_of, tiny
+from trainables.errors import ConfigError
+from trainables.tasks import TASKS
+from trainables.trial import BASELINES, RANDOM_INIT, RAW_PIXELS, TrialConfig
+
+TWO_TASKS = {"tasks": ["rotation", "simclr"]}
+
+
+def searched(history: History, plan, lr: float, *values: float, status: str = FINISHED, **where: str) -> str:
+    task = where.get("task", "rotation")
+    return add(history, plan.search_base(task).replace(lr=lr), *values, status=status)
+
+
+def rates(records) -> list[float]:
+    return [record.trial.lr for record in records]
+
+
+def confirmed(history: History, plan, rank: int, *values: float, status: str = FINISHED) -> None:
+    """Let a candidate's seeds end with these values, each after a first report that was better than all."""
+    for seed, value in zip(plan.fresh_seeds(), values, strict=False):
+        trial = plan.search_base("rotation").replace(phase="confirm", cell=f"candidate-{rank}", seed=seed, lr=rank / 10)
+        add(history, trial, 0.99, value, status=status)
+
+
+def whole_history(plan) -> History:
+    """Return the history of a study whose trials all ended well, each a little better than the one before."""
+    history = History()
+    for i, trial in enumerate(
+        [*plan.baselines(), *(trial for task in plan.config.tasks for trial in searches(plan, task))]
+    ):
+        add(history, trial, 0.1 + i / 100)
+    for i, trial in enumerate(plan.confirm(history)):
+        add(history, trial, 0.5 + i / 100)
+    return history
+
+
+def searches(plan, task: str) -> list[TrialConfig]:
+    return [plan.search_base(task).replace(lr=lr) for lr in (0.001, 0.002, 0.003)]
+
+
+def test_the_best_of_a_search_is_judged_by_its_last_report_not_by_its_best():
+    plan, history = plan_of(tiny(confirm={"top_k": 2})), History()
+    searched(history, plan, 0.001, 0.9, 0.2)
+    searched(history, plan, 0.002, 0.1, 0.4)
+    searched(history, plan, 0.003, 0.1, 0.3)
+    assert rates(plan.best_searched(history, "rotation")) == [0.002, 0.003]
+
+
+def test_a_loss_is_the_better_the_lower():
+    plan, history = plan_of(tiny(confirm={"top_k": 2}, search={"metric": "val/loss"})), History()
+    for lr, loss in ((0.001, 1.0), (0.002, 0.5), (0.003, 2.0)):
+        add(history, plan.search_base("rotation").replace(lr=lr), loss, metric="val/loss")
+    assert rates(plan.best_searched(history, "rotation")) == [0.002, 0.001]
+
+
+def test_a_stopped_trial_is_confirmed_only_where_too_few_finished():
+    history = History()
+    plan = plan_of(tiny(confirm={"top_k": 2}))
+    searched(history, plan, 0.001, 0.2)
+    searched(history, plan, 0.002, 0.8, status=STOPPED)
+    searched(history, plan, 0.003, 0.9, status=STOPPED)
+    assert rates(plan.best_searched(history, "rotation")) == [0.001, 0.003]
+    searched(history, plan, 0.004, 0.1)
+    assert rates(plan.best_searched(history, "rotation")) == [0.001, 0.004]
+
+
+def test_failed_trials_and_values_that_are_not_finite_are_never_confirmed():
+    plan, history = plan_of(tiny(confirm={"top_k": 3})), History()
+    searched(history, plan, 0.001, 0.9, status=FAILED)
+    searched(history, plan, 0.002, 0.9, math.nan)
+    searched(history, plan, 0.003, 0.1)
+    assert rates(plan.best_searched(history, "rotation")) == [0.003]
+
+
+def test_a_search_of_one_task_says_nothing_of_another():
+    plan, history = plan_of(tiny(**TWO_TASKS)), History()
+    searched(history, plan, 0.001, 0.9, task="simclr")
+    assert plan.best_searched(history, "rotation") == []
+
+
+def test_each_candidate_is_confirmed_with_every_fresh_seed_and_nothing_else_changed():
+    plan, history = plan_of(tiny(confirm={"top_k": 2, "seeds": 3})), History()
+    searched(history, plan, 0.001, 0.5)
+    searched(history, plan, 0.002, 0.6)
+    trials = plan.confirm(history)
+    cells = [(trial.cell, trial.lr, trial.seed) for trial in trials]
+    assert cells == [
+        (f"candidate-{rank}", lr, seed) for rank, lr in ((1, 0.002), (2, 0.001)) for seed in plan.fresh_seeds()
+    ]
+    for trial in trials:
+        searched_as = trial.replace(phase="search", cell="", seed=plan.config.seed, probe_datasets=())
+        assert searched_as.trial_id in history.trials
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**20 - 1])
+def test_fresh_seeds_are_seeds_that_no_search_uses_and_differ_between_studies(seed: int):
+    plan, other = plan_of(tiny(seed=seed, max_train=150)), plan_of(tiny(seed=8))
+    assert all(FRESH_SEEDS <= fresh < 2**31 for fresh in plan.fresh_seeds())
+    assert not set(plan.fresh_seeds()) & set(other.fresh_seeds())
+
+
+def test_all_tasks_cells_and_baselines_share_the_fresh_seeds():
+    plan = plan_of(tiny(**TWO_TASKS, confirm={"top_k": 2, "seeds": 2}))
+    history, fresh = whole_history(plan), set(plan.fresh_seeds())
+    groups: dict[tuple[str, str], set[int]] = {}
+    for trial in plan.confirm(history):
+        groups.setdefault((trial.task, trial.cell), set()).add(trial.seed)
+    assert groups == {(task, f"candidate-{rank}"): fresh for task in plan.config.tasks for rank in (1, 2)}
+    for baselines in (plan.baselines(), plan.evaluate(history)):
+        assert {trial.seed for trial in baselines if trial.task == RANDOM_INIT} == fresh
+
+
+def test_the_winner_has_the_best_mean_over_fresh_seeds_at_the_last_report():
+    plan, history = plan_of(tiny(confirm={"top_k": 2, "seeds": 3})), History()
+    confirmed(history, plan, 1, 0.1, 0.2, 0.9)
+    confirmed(history, plan, 2, 0.5, 0.5, 0.5)
+    choice = plan.chosen(history)["rotation"]
+    assert choice["config"]["cell"] == "candidate-2"
+    assert choice["mean"] == pytest.approx(0.5)
+    assert (choice["values"], choice["seeds"]) == ([0.5, 0.5, 0.5], plan.fresh_seeds())
+    assert all(history.trials[key].trial.cell == "candidate-2" for key in choice["trial_ids"])
+
+
+def test_a_candidate_that_often_fails_does_not_win_by_a_lucky_seed():
+    plan, history = plan_of(tiny(confirm={"top_k": 2, "seeds": 3})), History()
+    confirmed(history, plan, 1, 0.4, 0.4, 0.4)
+    confirmed(history, plan, 2, 0.9, math.nan, math.nan)
+    assert plan.chosen(history)["rotation"]["config"]["cell"] == "candidate-1"
+
+
+def test_a_task_of_which_nothing_could_be_confirmed_has_no_choice():
+    plan, history = plan_of(tiny(confirm={"top_k": 1, "seeds": 2})), History()
+    assert plan.chosen(history) == {}
+    confirmed(history, plan, 1, 0.4, 0.4, status=FAILED)
+    assert plan.chosen(history) == {}
+
+
+def test_only_the_evaluation_reads_the_test_split_and_only_it_starts_from_trained_encoders():
+    plan = plan_of(tiny(**TWO_TASKS))
+    history = whole_history(plan)
+    earlier = [*plan.baselines(), *plan.confirm(history)]
+    for task in plan.config.tasks:
+        earlier += [plan.search_base(task), *plan.enumerated(task)]
+    assert {trial.probe_split for trial in earlier} == {"validation"}
+    assert {trial.init_from for trial in earlier} == {""}
+    evaluated = plan.evaluate(history)
+    assert {trial.probe_split for trial in evaluated} == {"test"}
+    for trial in evaluated:
+        assert (trial.init_from == "") == (trial.task in BASELINES)
+
+
+def test_the_evaluation_takes_the_chosen_encoders_and_every_baseline():
+    plan = plan_of(tiny(**TWO_TASKS, confirm={"seeds": 2}))
+    history = whole_history(plan)
+    evaluated, chosen = plan.evaluate(history), plan.chosen(history)
+    trained = [key for choice in chosen.values() for key in choice["trial_ids"]]
+    assert [trial.init_from for trial in evaluated if trial.init_from] == trained
+    for trial in evaluated:
+        if trial.init_from:
+            source = history.trials[trial.init_from].trial
+            assert (trial.task, trial.seed, trial.lr) == (source.task, source.seed, source.lr)
+    assert [trial.task for trial in evaluated if not trial.init_from] == [RANDOM_INIT, RANDOM_INIT, RAW_PIXELS]
+
+
+def test_baselines_stand_under_every_probe_that_is_asked_for():
+    plan = plan_of(tiny(evaluate={"datasets": ["shapes", "others"]}))
+    assert [trial.probe_datasets for trial in plan.baselines()] == [("shapes", "others")] * 3
+
+
+def test_an_unlabelled_data_set_is_searched_by_each_tasks_own_metric_and_has_no_probes():
+    plan = plan_of(tiny(dataset="unlabelled", tasks=list(TASKS)))
+    for task, kind in TASKS.items():
+        assert plan.metric(task) == (kind.primary_metric, kind.primary_mode)
+    history = whole_history(plan)
+    assert plan.baselines() == plan.evaluate(history) == []
+    assert all(trial.probe_datasets == () for trial in plan.confirm(history))
+    plan.check()
+
+
+def test_a_labelled_data_set_is_searched_by_the_probe():
+    assert plan_of(tiny()).metric("context_encoder") == ("probe/linear", "max")
+
+
+@pytest.mark.parametrize(
+    ("search", "expected"),
+    [
+        ({"metric": "val/accuracy"}, ("val/accuracy", "max")),
+        ({"metric": "val/loss"}, ("val/loss", "min")),
+        ({"metric": "health/alignment"}, ("health/alignment", "min")),
+        ({"metric": "health/rankme"}, ("health/rankme", "max")),
+        ({"metric": "health/rankme", "mode": "min"}, ("health/rankme", "min")),
+    ],
+)
+def test_a_named_metric_has_its_direction(search: dict, expected: tuple[str, str]):
+    assert plan_of(tiny(search=search)).metric("rotation") == expected
+
+
+def test_a_random_search_lists_the_same_trials_every_time_and_others_for_another_seed_or_task():
+    config = tiny(**TWO_TASKS, search={"algorithm": "random", "num_samples": 5})
+    trials = plan_of(config).enumerated("rotation")
+    assert trials == plan_of(config).enumerated("rotation")
+    assert len({trial.trial_id for trial in trials}) == 5
+    assert rates_of(trials) != rates_of(plan_of(config).enumerated("simclr"))
+    again = tiny(**TWO_TASKS, search={"algorithm": "random", "num_samples": 5}, seed=1)
+    assert rates_of(trials) != rates_of(plan_of(again).enumerated("rotation"))
+
+
+def rates_of(trials: list[TrialConfig]) -> list[float]:
+    return [trial.lr for trial in trials]
+
+
+def test_more_random_samples_begin_with_the_fewer():
+    few, many = (plan_of(tiny(search={"algorithm": "random", "num_samples": n})).enumerated("rotation") for n in (3, 6))
+    assert many[:3] == few
+
+
+def test_a_grid_is_every_combination():
+    space = {"lr": {"loguniform": [0.001, 0.1]}, "batch_size": [8, 16], "option/head_hidden": [0, 32]}
+    trials = plan_of(tiny(search={"algorithm": "grid", "num_samples": 3, "space": space})).enumerated("rotation")
+    points = [(trial.lr, trial.batch_size, dict(trial.options)["head_hidden"]) for trial in trials]
+    assert points == [(lr, size, head) for lr in (0.001, 0.01, 0.1) for size in (8, 16) for head in (0, 32)]
+
+
+@pytest.mark.parametrize("algorithm", ["random", "grid"])
+def test_no_trial_is_listed_twice(algorithm: str):
+    space = {"batch_size": [8, 8, 16]}
+    trials = plan_of(tiny(search={"algorithm": algorithm, "num_samples": 9, "space": space})).enumerated("rotation")
+    assert len(trials) == len(set(trials)) == 2
+
+
+def test_values_by_name_reach_fields_options_and_the_policy_and_leave_the_rest():
+    base = TrialConfig(
+        phase="search", task="simclr", augmentation={"flip": 0.5, "grey": 0.1}, options={"projection_dim": 8}
+    )
+    trial = with_values(base, {"lr": 0.5, "option/temperature": 0.2, "augmentation/flip": 1.0})
+    assert trial.lr == 0.5
+    assert dict(trial.options) == {"projection_dim": 8, "temperature": 0.2}
+    assert dict(trial.augmentation) == {"flip": 1.0, "grey": 0.1}
+    assert base.lr != 0.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_images": 1000}, r"n_images = 1000, but shapes gives \d+ training images"),
+        (
+            {"defaults": {"rotation": {"batch_size": 500}}},
+            "rotation: batch_size 500 is more than the .* training images",
+        ),
+        ({"n_images": 20, "search": {"space": {"batch_size": [8, 32]}}}, "batch_size 32 is more than the 20 training"),
+        ({"defaults": {"rotation": {"batch_size": 1}}}, "BatchNorm needs at least 2"),
+        ({"workers": 3}, "batch_size 8 cannot be shared by workers = 3"),
+        ({"workers": 8}, "batch_size 8 cannot be shared by workers = 8"),
+        ({"evaluate": {"datasets": ["shapes", "unlabelled"]}}, "evaluate.datasets: unlabelled has no labels"),
+        (
+            {"search": {"metric": "val/acuracy"}},
+            "search.metric = 'val/acuracy': .* there are probe/linear, probe/knn, val/loss",
+        ),
+        ({"dataset": "unlabelled", "search": {"metric": "probe/knn"}}, "search.metric = 'probe/knn': no such metric"),
+    ],
+)
+def test_what_data_and_configuration_cannot_do_together_is_refused_before_anything_runs(changes: dict, message: str):
+    with pytest.raises(ConfigError, match=message):
+        plan_of(tiny(**changes)).check()
+
+
+@pytest.mark.parametrize("task", list(TASKS))
+@pytest.mark.parametrize("metric", ["auto", "probe/knn", "val/loss", "train/loss", "health/rankme"])
+def test_what_fits_together_passes(task: str, metric: str):
+    plan_of(tiny(tasks=[task], search={"metric": metric})).check()

@@ -1,0 +1,148 @@
+"""TrialConfig: its content is its key."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import pickle
+from typing import Any
+
+import pytest
+
+from trainables.errors import ConfigError
+from trainables.trial import TrialConfig
+
+FULL = TrialConfig(
+    phase="ablate",
+    task="context_prediction",
+    cell="without grey",
+    seed=3,
+    dataset="cifar10",
+    n_images=1000,
+    lr=0.003,
+    augmentation={"flip": 1.0, "crop_resize": 0.5},  # type: ignore[arg-type]
+    options={"pairs_per_image": 40, "grey": 0.66, "standardize": False},  # type: ignore[arg-type]
+    probe_datasets=["cifar10", "fashion_mnist"],  # type: ignore[arg-type]
+)
+OTHER_VALUES: dict[str, Any] = {
+    "phase": "search",
+    "task": "rotation",
+    "cell": "baseline",
+    "seed": 4,
+    "dataset": "shapes",
+    "n_images": None,
+    "data_seed": 1,
+    "encoder": "resnet18",
+    "width": 32,
+    "optimizer": "sgd",
+    "lr": 0.004,
+    "weight_decay": 0.0,
+    "warmup_fraction": 0.2,
+    "batch_size": 64,
+    "augmentation": {"flip": 0.5, "crop_resize": 0.5},
+    "augmentation_strength": 0.5,
+    "options": {"pairs_per_image": 8},
+    "budget_steps": 501,
+    "report_every": 26,
+    "workers": 2,
+    "init_from": "0123456789ab",
+    "probe_datasets": ("cifar10",),
+    "probe_split": "test",
+}
+
+
+def test_a_trial_survives_json() -> None:
+    again = TrialConfig.from_dict(json.loads(FULL.to_json()))
+    assert again == FULL
+    assert hash(again) == hash(FULL)
+    assert again.trial_id == FULL.trial_id
+    assert again.options == (("grey", 0.66), ("pairs_per_image", 40), ("standardize", False))
+
+
+def test_a_trial_survives_pickle() -> None:
+    assert pickle.loads(pickle.dumps(FULL)) == FULL
+
+
+def test_the_id_is_the_same_for_ever() -> None:
+    # Journals and checkpoints of earlier studies are found by it: a change here orphans them all.
+    assert TrialConfig(phase="search", task="rotation").trial_id == "PINNED_DEFAULT"
+    assert FULL.trial_id == "PINNED_FULL"
+
+
+def test_the_order_of_options_is_no_matter() -> None:
+    ahead = FULL.replace(options={"a": 1, "b": 2}, augmentation={"flip": 1.0, "noise": 0.1})
+    behind = FULL.replace(options={"b": 2, "a": 1}, augmentation=(("noise", 0.1), ("flip", 1.0)))
+    assert ahead == behind
+    assert ahead.trial_id == behind.trial_id
+
+
+def test_every_field_is_part_of_the_id() -> None:
+    assert OTHER_VALUES.keys() == {field.name for field in dataclasses.fields(TrialConfig)}
+    ids = {FULL.replace(**{name: value}).trial_id for name, value in OTHER_VALUES.items()}
+    assert len(ids | {FULL.trial_id}) == len(OTHER_VALUES) + 1
+
+
+@pytest.mark.parametrize(
+    "changes", [{"lr": 1}, {"weight_decay": 0}, {"augmentation_strength": 1}, {"augmentation": {"flip": 1}}]
+)
+def test_whole_numbers_and_floats_are_the_same_trial(changes: dict) -> None:
+    [(name, value)] = changes.items()
+    as_float = {"flip": 1.0} if isinstance(value, dict) else float(value)
+    whole, other = FULL.replace(**changes), FULL.replace(**{name: as_float})
+    assert whole == other
+    assert whole.trial_id == other.trial_id
+
+
+def test_a_trial_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        FULL.lr = 1.0  # type: ignore[misc]
+
+
+def test_columns_are_flat() -> None:
+    columns = FULL.to_columns()
+    assert columns["option/pairs_per_image"] == 40
+    assert columns["augmentation/flip"] == 1.0
+    assert columns["probe_datasets"] == "cifar10,fashion_mnist"
+    assert not {"options", "augmentation"} & columns.keys()
+    assert all(isinstance(value, str | int | float | bool | None) for value in columns.values())
+    plain = {field.name for field in dataclasses.fields(TrialConfig)} - {"options", "augmentation"}
+    assert plain <= columns.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("seed", -1, "[0, 2147483647]"),
+        ("seed", 1.5, "whole number"),
+        ("seed", None, "finite number"),
+        ("n_images", 0, "[1, 1000000000]"),
+        ("lr", 0.0, "(0.0, 100.0]"),
+        ("lr", math.nan, "finite number"),
+        ("lr", None, "finite number"),
+        ("lr", "0.1", "finite number"),
+        ("lr", True, "finite number"),
+        ("weight_decay", -0.1, "[0.0, 1.0]"),
+        ("batch_size", 0, "[1, 65536]"),
+        ("budget_steps", -1, "[0, 1000000000]"),
+        ("report_every", 0, "[1, 1000000000]"),
+        ("encoder", "vit", "'conv4', 'resnet18', 'resnet50'"),
+        ("optimizer", "adam", "'adamw', 'sgd', 'lars'"),
+        ("probe_split", "train", "'validation', 'test'"),
+    ],
+)
+def test_a_value_out_of_range_is_refused(name: str, value: Any, allowed: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        FULL.replace(**{name: value})
+    assert f"trial.{name} = {value!r}" in str(error.value)
+    assert allowed in str(error.value)
+
+
+def test_an_unknown_field_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match="unknown field of a trial: epochs, learning_rate"):
+        TrialConfig.from_dict({**FULL.to_dict(), "learning_rate": 1, "epochs": 2})
+
+
+def test_numbers_that_are_none_cannot_reach_the_key() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        _ = FULL.replace(options={"temperature": math.nan}).trial_id
