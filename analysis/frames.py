@@ -143,7 +143,8 @@ def chance_of_probes(
 ) -> dict[str, float]:
     """Return the chance level, 1 / number of classes, of each probe of a trial, where `datasets` tells the classes.
 
-    `chance/probe/linear` and `chance/probe/knn` are those of the online probes, on the set `trained_on`; `probe/DATASET/chance` that of results.
+    `chance/probe/linear` and `chance/probe/knn` are those of the online probes, on the set `trained_on`;
+    `probe/DATASET/chance` that of results.
     """
     levels: dict[str, float] = {}
     for name, info in datasets.items():

@@ -58,8 +58,12 @@ def run(
         _show_plan(config, download=download, as_json=json_)
         return
     console = err if json_ else out
-    with Progress(config, console) as progress:
-        outcome = run_study(config, output, download=download, fresh=fresh, listeners=[progress])
+    try:
+        with Progress(config, console) as progress:
+            outcome = run_study(config, output, download=download, fresh=fresh, listeners=[progress])
+    except KeyboardInterrupt:  # of which typer would say nothing
+        err.print("interrupted; the same command goes on from here")
+        raise typer.Exit(INTERRUPTED) from None
     _show_outcome(outcome, as_json=json_)
     if outcome.failed:
         raise typer.Exit(SOME_FAILED)
@@ -132,13 +136,7 @@ def _call(app: typer.Typer) -> None:
         app()
     except UserError as error:
         err.print(f"error: {error}", style="red")
-        sys.exit(BAD_INPUT)
-    except TrackingError as error:
-        err.print(f"error: {error}", style="red")
-        sys.exit(SOME_FAILED)
-    except KeyboardInterrupt:
-        err.print("interrupted; the same command goes on from here")
-        sys.exit(INTERRUPTED)
+        sys.exit(SOME_FAILED if isinstance(error, TrackingError) else BAD_INPUT)
 
 
 def _self_test(config: StudyConfig, download: bool) -> bool:
@@ -180,7 +178,7 @@ def _show_outcome(outcome: Outcome, *, as_json: bool) -> None:
         }
         sys.stdout.write(json.dumps(values) + "\n")
         return
-    table = Table("task", "lr", "batch size", "augmentation", "metric", "mean over seeds")
+    table = Table("task", "lr", "batch", "augment", "metric", "mean of seeds")
     for task, choice in outcome.chosen.items():
         config = choice["config"]
         table.add_row(
@@ -189,7 +187,7 @@ def _show_outcome(outcome: Outcome, *, as_json: bool) -> None:
             str(config["batch_size"]),
             f"{config['augmentation_strength']:.2f}",
             choice["metric"],
-            f"{choice['mean']:.3f} (n = {len(choice['seeds'])})",
+            f"{choice['mean']:.3f} of {len(choice['seeds'])}",
         )
     out.print(table)
     if outcome.failed:

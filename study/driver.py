@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib.metadata
 import logging
 import platform
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import filelock
 import torch
 
 from analysis.frames import export
@@ -62,12 +64,17 @@ def run_study(
 
     fresh: move an earlier study of that name aside first.
     listeners: are called with every event of the journal, on the driver.
-    Raises ConfigError where the folder holds a study of another configuration, DataError for data that cannot be used.
+    Raises ConfigError where the folder holds a study of another configuration or another process runs it, DataError
+    for data that cannot be used. What is wrong with configuration or data is raised before the folder is touched.
     """
-    folder = open_folder(config, output, fresh=fresh)
-    datasets = load_datasets(config, download=download)
-    plan = Plan(config, datasets)
+    plan = Plan(config, load_datasets(config, download=download))
     plan.check()
+    with _only_driver(output, config.name):
+        return _run(plan, open_folder(config, output, fresh=fresh), listeners or [])
+
+
+def _run(plan: Plan, folder: Path, listeners: list[Callable[[dict[str, Any]], None]]) -> Outcome:
+    config = plan.config
     cluster.connect()
     if config.storage is None and cluster.is_multi_node():
         raise ConfigError(
@@ -75,7 +82,7 @@ def run_study(
             "name a shared folder or a URI, for example --set storage=s3://BUCKET/studies"
         )
     history, journal = History.read(folder), Journal(folder)
-    journal.listeners += [history.observe, *(listeners or [])]
+    journal.listeners += [history.observe, *listeners]
     tracker = MlflowTracker(folder, config.tracking_uri)
     tracker.start()
     try:
@@ -147,6 +154,24 @@ def _log_encoders(plan: Plan, history: History, executor: Executor, folder: Path
             logger.warning("%s", error)
             return False
     return True
+
+
+@contextlib.contextmanager
+def _only_driver(output: Path, name: str) -> Iterator[None]:
+    """Hold a study's lock, which its process's death frees. Raises ConfigError where another process holds it."""
+    output.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(output / f".{name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise ConfigError(
+            f"{output / name}: another process is running this study; wait for it, or give this one another name "
+            "(--set name=...)"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def open_folder(config: StudyConfig, output: Path, *, fresh: bool = False) -> Path:

@@ -210,7 +210,7 @@ def test_an_interrupted_search_runs_what_is_left_and_goes_on_from_checkpoints_to
     searcher, left = resumed.executor._tpe("rotation", "max")
     assert left == 2
     told = [trial.values for trial in searcher._ot_study.trials if trial.values]
-    assert told == [[record.value("probe/knn")] for record in records[:2]]
+    assert told == [[record.value(resumed.plan.metric("rotation")[0])] for record in records[:2]]
     resumed.executor.search("rotation")
     assert len(resumed.searched()) == 4
     assert all(record.status == FINISHED for record in resumed.searched())

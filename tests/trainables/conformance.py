@@ -176,7 +176,7 @@ class TaskConformance:
                 try:
                     task = new_task(name, **{field.name: value})
                 except ConfigError as error:  # a value that only other image sizes allow
-                    assert field.name in str(error)
+                    assert field.name in str(error)  # noqa: PT017 - most values are allowed
                     continue
                 output = task(drawn(task))
                 output.objective.backward()

@@ -64,7 +64,7 @@ def test_a_true_effect_is_found_within_a_few_looks(accuracy: float, chance: floa
 
 
 def test_a_loss_well_below_chance_is_found() -> None:
-    assert clears_chance(0.9, 1.0, 512, mode="min", standard_error=0.02, look=50)
+    assert clears_chance(0.9, 1.0, 512, mode="min", standard_error=0.02, look=10)
     assert not clears_chance(0.99, 1.0, 512, mode="min", standard_error=0.02, look=1)
     assert not clears_chance(1.1, 1.0, 512, mode="min", standard_error=0.02)
 

@@ -99,8 +99,8 @@ def test_statistics_become_those_of_the_images() -> None:
     for block, original in zip(calibrated.blocks, encoder.blocks, strict=True):
         assert isinstance(original, nn.Sequential)
         convolved, norm = original[0](hidden), block[1]
-        torch.testing.assert_close(norm.running_mean, convolved.mean(dim=(0, 2, 3)), rtol=1e-3, atol=1e-5)
-        torch.testing.assert_close(norm.running_var, convolved.var(dim=(0, 2, 3)), rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(norm.running_mean, convolved.mean(dim=(0, 2, 3)), rtol=5e-3, atol=1e-4)
+        torch.testing.assert_close(norm.running_var, convolved.var(dim=(0, 2, 3)), rtol=5e-3, atol=1e-4)
         hidden = block(hidden)
 
 
@@ -109,7 +109,7 @@ def test_a_recalibrated_encoder_sees_images_as_one_batch_of_training_would() -> 
     with torch.no_grad():
         found = recalibrated(encoder, images)(to_float(images))
         expected = encoder(to_float(images))
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(found, expected, rtol=5e-3, atol=5e-3)
 
 
 def test_the_original_is_left_as_it_was() -> None:

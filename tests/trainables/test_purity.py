@@ -12,12 +12,14 @@ HEAVY = ("ray", "mlflow", "pydantic", "pandas", "scipy", "sklearn", "pyarrow", "
 IMPORT_ALL = """
     import importlib, pkgutil, sys
 
-    class Absent:
-        def find_spec(self, name, path=None, target=None):
-            if name.partition(".")[0] in {heavy!r}:
-                raise ModuleNotFoundError(name + " is not on this machine")
+    class Without:
+        def __init__(self, finder):
+            self.finder = finder
 
-    sys.meta_path.insert(0, Absent())
+        def find_spec(self, name, path=None, target=None):
+            return None if name.partition(".")[0] in {heavy!r} else self.finder.find_spec(name, path, target)
+
+    sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
     import trainables
     for module in pkgutil.walk_packages(trainables.__path__, "trainables."):
         if module.name not in {on_ray!r}:

@@ -261,5 +261,6 @@ def test_the_fusion_head_has_the_norm_that_is_asked_for() -> None:
     kinds = {"batch_no_affine": (torch.nn.BatchNorm1d, False), "batch": (torch.nn.BatchNorm1d, True)}
     for name, (kind, affine) in kinds.items():
         norm = raw_task(head_norm=name).fusion_head[1]
-        assert isinstance(norm, kind) and norm.affine == affine
+        assert isinstance(norm, kind)
+        assert norm.affine == affine
     assert isinstance(raw_task(head_norm="none").fusion_head[1], torch.nn.Identity)

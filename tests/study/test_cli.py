@@ -1,0 +1,215 @@
+"""The command line: exit codes, and one line that says what is wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from study import cli
+from study.config import preset_names
+from study.journal import FAILED, FINISHED, Journal
+from tests.conftest import REPOSITORY
+from tests.study.mlflow_stores import stored_points
+from tests.study.studies import tiny
+from tests.study.tracked_journals import study_events, write
+from trainables.trial import TrialConfig
+
+
+class Answer(NamedTuple):
+    """What a command said and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(autouse=True)
+def own_signal_handler() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+Command = Callable[..., Answer]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Call `python study/run.py ...` (or `python -m study ...`, with `tools`) in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments: str, tools: bool = False) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["command", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            (cli.tools_main if tools else cli.main)()
+        return Answer(int(ended.value.code or 0), *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def study_file(tmp_path: Path) -> str:
+    """A tiny study's YAML."""
+    (tmp_path / "tiny.yaml").write_text(tiny(max_train=250).to_yaml())
+    return "tiny.yaml"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["quik"], "'quik' is neither a YAML file nor a preset; did you mean 'quick'? known: cifar10,"),
+        (["nowhere.yaml"], "nowhere.yaml: no such file"),
+        (["quick", "--set", "search.num_sample=3"], "search.num_sample: unknown key; did you mean 'num_samples'?"),
+        (["quick", "--set", "budget_steps"], "--set budget_steps: must be KEY=VALUE"),
+        (["quick", "--set", "budget_steps=soon"], "budget_steps = 'soon': input should be a valid integer"),
+        (["quick", "--set", "n_images=["], "--set n_images: not valid YAML"),
+        (["quick", "--set", "name=../up"], "name = '../up': string should match pattern"),
+        (["quick", "--tasks", "rotation,jigsaw"], "tasks.1 = 'jigsaw': input should be 'rotation',"),
+        (["cifar10"], "cifar10 is read from a data root, and none was given: add --data-root DIR"),
+        (["cifar10", "--data-root", "nowhere"], "nowhere is not a folder; give an existing one with --data-root DIR"),
+        (["quick", "--set", "n_images=100000"], "n_images = 100000, but shapes gives"),
+    ],
+)
+def test_what_the_user_got_wrong_is_said_in_one_line_with_exit_code_2(run: Command, arguments: list[str], complaint: str):
+    answer = run(*arguments)
+    assert answer.code == 2
+    assert answer.out == ""
+    assert answer.err.startswith("error: ")
+    assert answer.err.count("\n") == 1
+    assert complaint in answer.err
+    assert not Path("studies").exists()
+
+
+def test_an_option_that_does_not_exist_is_refused(run: Command):
+    answer = run("quick", "--dryrun")
+    assert answer.code == 2
+    assert "--dry-run" in answer.err
+
+
+def test_a_dry_run_prints_the_plan_and_touches_nothing(run: Command, study_file: str):
+    answer = run(study_file, "--dry-run")
+    assert (answer.code, answer.err) == (0, "")
+    for part in ("tiny: shapes", "baselines", "search", "confirm", "evaluate", "18"):
+        assert part in answer.out
+    assert sorted(path.name for path in Path().iterdir()) == ["tiny.yaml"]
+
+
+def test_a_dry_run_as_json_is_one_object_a_phase(run: Command, study_file: str):
+    answer = run(study_file, "--dry-run", "--json", "--set", "confirm.seeds=3")
+    phases = {phase["phase"]: phase for phase in json.loads(answer.out)}
+    assert list(phases) == ["baselines", "search", "confirm", "evaluate"]
+    assert {name: phase["trials"] for name, phase in phases.items()} == {
+        "baselines": 4,
+        "search": 3,
+        "confirm": 3,
+        "evaluate": 7,
+    }
+    assert phases["search"]["steps"] == 3 * 6
+    assert phases["search"]["seconds"] > 0
+
+
+def test_what_cannot_run_is_refused_by_a_dry_run_too(run: Command, study_file: str):
+    answer = run(study_file, "--dry-run", "--set", "defaults.rotation.batch_size=4096")
+    assert answer.code == 2
+    assert "batch_size 4096 is more than the" in answer.err
+
+
+def test_the_self_tests_run_and_show_each_value_beside_its_bound(run: Command, study_file: str):
+    answer = run(study_file, "--self-test", "--dry-run")
+    assert answer.code == 0
+    assert answer.err.count("passed") == 3
+    assert answer.err.count("rotation") == 3
+    assert "failed" not in answer.err
+
+
+def test_a_task_that_cannot_pass_its_self_tests_ends_the_command_before_the_study(run: Command, study_file: str):
+    # Of a single patch no position can be told, so one batch is never learned by heart to the end.
+    hopeless = ["--set", "defaults={}", "--set", "task_options.context_prediction={head_hidden: 1, neighbor_only: true}"]
+    answer = run(study_file, "--self-test", "--tasks", "context_prediction", *hopeless)
+    assert answer.code == 1
+    assert "failed" in answer.err
+    assert not Path("studies").exists()
+
+
+def recorded(folder: Path, *statuses: str) -> Path:
+    """Write a study's journal with a search of trials that ended so; the last one still runs."""
+    journal = Journal(folder)
+    journal.append("study_started", study=folder.name, config_hash="abc")
+    journal.append("phase_started", phase="search")
+    for seed, status in enumerate([*statuses, None]):
+        trial = TrialConfig(phase="search", task="rotation", seed=seed)
+        journal.append("trial_started", trial_id=trial.trial_id, phase="search", config=trial.to_dict())
+        if status:
+            journal.append("trial_ended", trial_id=trial.trial_id, status=status, reason="", results={})
+    journal.close()
+    return folder
+
+
+def test_status_counts_the_trials_of_each_phase_by_state(run: Command, tmp_path: Path):
+    recorded(tmp_path / "demo", FINISHED, FINISHED, FAILED)
+    answer = run("status", "demo", tools=True)
+    assert answer.code == 0
+    assert "search" in answer.out
+    assert "1 failed, 2 finished, 1 running" in answer.out
+
+
+def test_list_shows_the_studies_and_the_presets(run: Command, tmp_path: Path):
+    recorded(tmp_path / "studies" / "first", FINISHED)
+    recorded(tmp_path / "studies" / "second", FAILED)
+    answer = run("list", tools=True)
+    assert answer.code == 0
+    for name in ("first", "second", *preset_names()):
+        assert name in answer.out
+
+
+def test_sync_brings_mlflow_up_to_date(run: Command, tmp_path: Path):
+    write(tmp_path / "demo", study_events("demo"))
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    answer = run("sync", "demo", "--tracking-uri", uri, tools=True)
+    assert answer.code == 0
+    assert "metric values" in answer.out
+    assert set(stored_points(uri, "demo").values()) == {1}
+    assert "0 metric values" in run("sync", "demo", "--tracking-uri", uri, tools=True).out
+
+
+def test_sync_with_a_store_that_is_away_fails_in_one_line(run: Command, tmp_path: Path):
+    write(tmp_path / "demo", study_events("demo"))
+    answer = run("sync", "demo", "--tracking-uri", "http://127.0.0.1:9", tools=True)
+    assert answer.code == 1
+    assert "error: MLflow at http://127.0.0.1:9 cannot be written" in answer.err
+    assert "Traceback" not in answer.err
+
+
+@pytest.mark.parametrize("tool", ["status", "sync"])
+def test_a_folder_that_is_no_study_is_refused(run: Command, tool: str):
+    answer = run(tool, "nowhere", tools=True)
+    assert answer.code == 2
+    assert answer.err == "error: nowhere is no study: it has no journal.jsonl\n"
+
+
+def test_the_module_runs_as_a_program():
+    command = [sys.executable, "-m", "study", "list", "nowhere"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=REPOSITORY)
+    assert ended.returncode == 0, ended.stderr
+    assert "presets:" in ended.stdout
+
+
+def test_the_script_copied_alone_finds_the_installed_package_and_never_its_neighbours(tmp_path: Path):
+    """`ray submit` copies the script to the home folder, where a user may have modules of any name."""
+    shutil.copy(REPOSITORY / "study" / "run.py", tmp_path / "run.py")
+    for neighbour in ("study", "trainables", "config", "typer", "yaml", "json", "journal", "history"):
+        (tmp_path / f"{neighbour}.py").write_text(f"raise SystemExit('{neighbour} of the home folder was imported')")
+    command = [sys.executable, str(tmp_path / "run.py"), "quik"]
+    for folder in (tmp_path, tmp_path.parent):
+        ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=folder)
+        assert ended.stderr.startswith("error: 'quik' is neither"), ended.stderr
+        assert ended.returncode == 2
