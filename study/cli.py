@@ -48,7 +48,7 @@ def run(
 ) -> None:
     """Run a study. The same command again goes on where it stopped."""
     changes = {
-        "tasks": tasks.split(",") if tasks else None,
+        "tasks": [task.strip() for task in tasks.split(",")] if tasks else None,
         "data_root": str(data_root.expanduser().resolve()) if data_root else None,
     }
     config = load_config(study, set_, changes)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import signal
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import ray
@@ -29,23 +33,35 @@ def connect(cpus: int | None = None) -> None:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING, "configure_logging": True}
     # `ray.init("auto")` would also join the private cluster of any other program on this machine, and end with it.
     address = services.get_ray_address_from_environment(None, None)  # type: ignore[arg-type]  # None is what it documents
-    if address in (None, "local"):
-        _listen_on_loopback()
-        ray.init(address="local", num_cpus=cpus, include_dashboard=False, **options)
-        logger.info("started a local Ray cluster on 127.0.0.1")
-        return
-    try:
-        ray.init(address=address, **options)
-    except ConnectionError as error:
-        raise ConfigError(
-            f"no Ray cluster answers at {address}; start it, or unset RAY_ADDRESS and type `ray stop` to run on this "
-            "machine alone"
-        ) from error
+    with _own_sigterm():
+        if address in (None, "local"):
+            _listen_on_loopback()
+            ray.init(address="local", num_cpus=cpus, include_dashboard=False, **options)
+            logger.info("started a local Ray cluster on 127.0.0.1")
+            return
+        try:
+            ray.init(address=address, **options)
+        except ConnectionError as error:
+            raise ConfigError(
+                f"no Ray cluster answers at {address}; start it, or unset RAY_ADDRESS and type `ray stop` to run on "
+                "this machine alone"
+            ) from error
 
 
 def is_multi_node() -> bool:
     """Return whether more than one node is alive."""
     return sum(node["Alive"] for node in ray.nodes()) > 1
+
+
+@contextlib.contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Give SIGTERM back to who had it: connecting to Ray takes it, and a driver would abort where it is to tidy up."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 def _listen_on_loopback() -> None:

@@ -294,7 +294,7 @@ def _clipped(config: dict[str, Any], domains: Space) -> dict[str, Any]:
     for name, domain in domains.items():
         value = config["trial"][name]
         if value not in domain:
-            config["trial"][name] = min(domain.grid(2), key=lambda known, value=value: abs(known - value))
+            config["trial"][name] = min((abs(known - value), known) for known in domain.grid(2))[1]
     return config
 
 

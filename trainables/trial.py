@@ -102,6 +102,8 @@ class TrialConfig:
         unknown = set(values) - {field.name for field in dataclasses.fields(cls)}
         if unknown:
             raise ConfigError(f"unknown field of a trial: {', '.join(sorted(unknown))}")
+        if missing := {"phase", "task"} - set(values):
+            raise ConfigError(f"a trial without {' and '.join(sorted(missing))}")
         return cls(**values)
 
     def to_columns(self) -> dict[str, Any]:

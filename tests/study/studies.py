@@ -35,7 +35,7 @@ def tiny(**changes: Any) -> StudyConfig:
     for key, value in changes.items():
         if isinstance(value, dict) and isinstance(TINY.get(key), dict):
             content[key] = {**TINY[key], **value}
-    content.setdefault("defaults", {task: SMALL_BATCH for task in content["tasks"]})
+    content.setdefault("defaults", dict.fromkeys(content["tasks"], SMALL_BATCH))
     return check_config(content)
 
 

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
 
 from study import cli
-from study.config import preset_names
+from study.config import StudyConfig, preset_names
+from study.driver import Outcome
 from study.journal import FAILED, FINISHED, Journal
 from tests.conftest import REPOSITORY
 from tests.study.mlflow_stores import stored_points
@@ -32,10 +34,13 @@ class Answer(NamedTuple):
 
 
 @pytest.fixture(autouse=True)
-def own_signal_handler() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM)
+def process_as_before() -> Iterator[None]:
+    """Undo what a command changes in its process; one thread, since more get in each other's way on a busy machine."""
+    handler, threads = signal.getsignal(signal.SIGTERM), torch.get_num_threads()
+    torch.set_num_threads(1)
     yield
-    signal.signal(signal.SIGTERM, before)
+    signal.signal(signal.SIGTERM, handler)
+    torch.set_num_threads(threads)
 
 
 Command = Callable[..., Answer]
@@ -79,7 +84,9 @@ def study_file(tmp_path: Path) -> str:
         (["quick", "--set", "n_images=100000"], "n_images = 100000, but shapes gives"),
     ],
 )
-def test_what_the_user_got_wrong_is_said_in_one_line_with_exit_code_2(run: Command, arguments: list[str], complaint: str):
+def test_what_the_user_got_wrong_is_said_in_one_line_with_exit_code_2(
+    run: Command, arguments: list[str], complaint: str
+):
     answer = run(*arguments)
     assert answer.code == 2
     assert answer.out == ""
@@ -133,11 +140,79 @@ def test_the_self_tests_run_and_show_each_value_beside_its_bound(run: Command, s
 
 def test_a_task_that_cannot_pass_its_self_tests_ends_the_command_before_the_study(run: Command, study_file: str):
     # Of a single patch no position can be told, so one batch is never learned by heart to the end.
-    hopeless = ["--set", "defaults={}", "--set", "task_options.context_prediction={head_hidden: 1, neighbor_only: true}"]
+    hopeless = [
+        "--set",
+        "defaults={}",
+        "--set",
+        "task_options.context_prediction={head_hidden: 1, neighbor_only: true}",
+    ]
     answer = run(study_file, "--self-test", "--tasks", "context_prediction", *hopeless)
     assert answer.code == 1
     assert "failed" in answer.err
     assert not Path("studies").exists()
+
+
+CHOICE = {
+    "config": TrialConfig(phase="confirm", task="rotation", lr=0.004, batch_size=8).to_dict(),
+    "metric": "probe/linear",
+    "mean": 0.625,
+    "seeds": [1, 2],
+}
+
+
+@pytest.mark.parametrize(("failed", "code"), [([], 0), (["abc", "def"], 1)])
+def test_a_study_ends_with_what_it_chose_and_with_exit_code_1_where_trials_failed(
+    run: Command, monkeypatch: pytest.MonkeyPatch, failed: list[str], code: int
+):
+    outcome = Outcome(Path("studies/quick"), Path("studies/quick/report.html"), {"rotation": CHOICE}, failed)
+    monkeypatch.setattr(cli, "run_study", lambda *_, **__: outcome)
+    answer = run("quick")
+    assert answer.code == code
+    for part in ("rotation", "0.004", "probe/linear", "0.625", "studies/quick/report.html"):
+        assert part in answer.out
+    assert ("2 trials failed; the report says why" in answer.err) == bool(failed)
+
+    as_json = run("quick", "--json")
+    assert as_json.code == code
+    assert json.loads(as_json.out) == {
+        "folder": "studies/quick",
+        "report": "studies/quick/report.html",
+        "failed": failed,
+        "chosen": {"rotation": CHOICE},
+    }
+
+
+def test_a_study_that_mlflow_lags_behind_says_how_to_catch_up(run: Command, monkeypatch: pytest.MonkeyPatch):
+    outcome = Outcome(Path("studies/quick"), Path("report.html"), {}, tracked=False)
+    monkeypatch.setattr(cli, "run_study", lambda *_, **__: outcome)
+    assert "python -m study sync studies/quick" in run("quick").err
+
+
+def test_an_interrupted_study_says_how_to_go_on_with_exit_code_130(run: Command, monkeypatch: pytest.MonkeyPatch):
+    def interrupted(*_: object, **__: object) -> Outcome:
+        signal.raise_signal(signal.SIGTERM)
+        raise AssertionError("SIGTERM was ignored")
+
+    monkeypatch.setattr(cli, "run_study", interrupted)
+    answer = run("quick")
+    assert answer.code == 130
+    assert answer.err == "interrupted; the same command goes on from here\n"
+
+
+def test_options_reach_the_study(run: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    asked = {}
+
+    def record(config: StudyConfig, output: Path, **options: object) -> Outcome:
+        asked.update(config=config, output=output, **options)
+        return Outcome(Path("f"), Path("r"), {})
+
+    monkeypatch.setattr(cli, "run_study", record)
+    command = ["quick", "--tasks", "simclr, rotation", "--data-root", "data", "--output", "there", "--fresh"]
+    assert run(*command, "--download", "--set", "confirm.seeds=5").code == 0
+    assert asked["config"].tasks == ["simclr", "rotation"]
+    assert asked["config"].data_root == str(tmp_path / "data")
+    assert asked["config"].confirm.seeds == 5
+    assert (asked["output"], asked["fresh"], asked["download"]) == (Path("there"), True, True)
 
 
 def recorded(folder: Path, *statuses: str) -> Path:
@@ -209,7 +284,6 @@ def test_the_script_copied_alone_finds_the_installed_package_and_never_its_neigh
     for neighbour in ("study", "trainables", "config", "typer", "yaml", "json", "journal", "history"):
         (tmp_path / f"{neighbour}.py").write_text(f"raise SystemExit('{neighbour} of the home folder was imported')")
     command = [sys.executable, str(tmp_path / "run.py"), "quik"]
-    for folder in (tmp_path, tmp_path.parent):
-        ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=folder)
-        assert ended.stderr.startswith("error: 'quik' is neither"), ended.stderr
-        assert ended.returncode == 2
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=tmp_path)
+    assert ended.stderr.startswith("error: 'quik' is neither"), ended.stderr
+    assert ended.returncode == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import signal
 from pathlib import Path
 
 import grpc
@@ -64,3 +65,7 @@ def test_connecting_again_stays_with_the_cluster_that_there_is():
     assert ray.get_runtime_context().gcs_address == address
     assert not cluster.is_multi_node()
     assert ray.cluster_resources()["CPU"] == 2
+
+
+def test_the_driver_keeps_its_own_answer_to_sigterm():
+    assert signal.getsignal(signal.SIGTERM) in (signal.SIG_DFL, signal.default_int_handler)

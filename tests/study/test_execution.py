@@ -155,7 +155,7 @@ class FakeTrial:
 
 
 def test_a_population_needs_something_that_may_change_while_it_trains(study: Any):
-    with pytest.raises(ConfigError, match="needs one of lr, weight_decay, augmentation_strength in search.space"):
+    with pytest.raises(ConfigError, match="needs one of lr, weight_decay, augmentation_strength"):
         study(search={"scheduler": "pbt", "space": {"batch_size": [8, 16]}}).executor.search("rotation")
 
 

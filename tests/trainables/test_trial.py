@@ -146,3 +146,8 @@ def test_an_unknown_field_is_refused_by_name() -> None:
 def test_numbers_that_are_none_cannot_reach_the_key() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         _ = FULL.replace(options={"temperature": math.nan}).trial_id
+
+
+def test_a_trial_without_its_phase_or_task_is_refused_by_name():
+    with pytest.raises(ConfigError, match="a trial without phase and task"):
+        TrialConfig.from_dict({"lr": 0.1})

@@ -70,7 +70,9 @@ class PretextTask(nn.Module, ABC):
     def draw(self, images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Batch:
         """Return a batch made from images (uint8 [N, 3, S, S]); all randomness comes from `generator`.
 
-        In eval mode the batch is the validation's, which all trials of the task share.
+        In eval mode the batch is the validation's: the same images and draws for all trials of the task, whatever
+        their augmentation and batch size. Options that say what is asked (a gap, a mask) hold there too, so metrics
+        of trials that differ in those are not comparable; a probe's are.
         """
 
     @abstractmethod

@@ -181,6 +181,7 @@ def test_a_standardised_patch_has_zero_mean_and_unit_variance() -> None:
     spread = seen_by_the_encoder.std(dim=(2, 3, 4))
     assert spread.median() == pytest.approx(1, abs=0.02)
     assert spread.max() <= 1.0
+    assert seen_by_the_encoder.mean(dim=(3, 4)).abs().max() > 0.5  # as a whole: its colour is still there
 
 
 def test_forty_pairs_are_all_neighbours_both_ways() -> None:

@@ -159,7 +159,7 @@ def test_two_workers_see_each_others_negatives_with_gradients(tmp_path: Path) ->
     whole = [first.clone().requires_grad_(), second.clone().requires_grad_()]
     loss = nt_xent(*whole).mean()
     loss.backward()
-    assert float((parts[0]["loss"] + parts[1]["loss"]) / 2) == pytest.approx(float(loss), rel=1e-6)
+    assert float((parts[0]["loss"] + parts[1]["loss"]) / 2) == pytest.approx(loss.item(), rel=1e-6)
     for view in (0, 1):
         gathered = torch.cat([part["gradients"][view] for part in parts])
         torch.testing.assert_close(gathered, whole[view].grad)
