@@ -314,10 +314,14 @@ def _values(trial: TrialConfig, space: Space) -> dict[str, Any]:
 
 
 def _default_values(task: TaskName, base: TrialConfig, space: Space) -> dict[str, Any]:
-    """Return the default configuration's values where the space allows them; a search begins there."""
+    """Return where a search begins: the default configuration, and the middle of a domain that excludes its value."""
     options = build_options(TASKS[task], dict(base.options))
     columns = {f"option/{name}": value for name, value in vars(options).items()} | base.to_columns()
-    return {name: columns[name] for name, domain in space.items() if name in columns and columns[name] in domain}
+    values = {}
+    for name, domain in space.items():
+        middle = domain.grid(3)
+        values[name] = columns[name] if columns.get(name) in domain else middle[len(middle) // 2]
+    return values
 
 
 def _quiet_tune() -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from study.config import StudyConfig
-from study.execution import ChanceStopper, Executor
+from study.config import StudyConfig, load_config, preset_names
+from study.execution import ChanceStopper, Executor, _default_values
 from study.history import History, TrialRecord
 from study.journal import FAILED, FILE_NAME, FINISHED, STOPPED, Journal, read
 from tests.study.studies import plan_of, tiny
@@ -206,6 +206,9 @@ def test_an_interrupted_search_runs_what_is_left_and_goes_on_from_checkpoints_to
     cut_off(undisturbed.folder, ended, running, last_step=3)
     shutil.rmtree(undisturbed.folder / "checkpoints" / records[3].trial.trial_id)
 
+    (checkpoint,) = (undisturbed.folder / "checkpoints" / running).glob("*3.pt")
+    written = checkpoint.stat().st_mtime_ns
+
     resumed = undisturbed.again()
     searcher, left = resumed.executor._tpe("rotation", "max")
     assert left == 2
@@ -215,6 +218,7 @@ def test_an_interrupted_search_runs_what_is_left_and_goes_on_from_checkpoints_to
     assert len(resumed.searched()) == 4
     assert all(record.status == FINISHED for record in resumed.searched())
     assert resumed.curve(running) == whole
+    assert checkpoint.stat().st_mtime_ns == written  # step 3 was not trained again
     starts = [event["trial_id"] for event in resumed.trial_events() if event["event"] == "trial_started"]
     assert starts.count(running) == 2
     assert [starts.count(key) for key in ended] == [1, 1]
@@ -324,3 +328,15 @@ def test_a_patience_of_nought_never_stops():
 def test_a_trial_is_its_configuration_wherever_it_comes_from():
     trial = TrialConfig(phase="search", task="rotation", lr=0.1)
     assert TrialConfig.from_dict(json.loads(trial.to_json())).trial_id == trial.trial_id
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_a_search_begins_inside_its_space_also_where_the_space_excludes_the_default(preset: str):
+    config = load_config(preset)
+    for task in config.tasks:
+        space, base = config.space(task), config.base_trial(task, "search")
+        first = _default_values(task, base, space)
+        assert set(first) == set(space)  # Ray's OptunaSearch refuses a point that leaves one out
+        assert all(value in space[name] for name, value in first.items())
+        kept = {name for name in ("lr", "batch_size") if getattr(base, name) in space[name]}
+        assert all(first[name] == getattr(base, name) for name in kept)
