@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -141,6 +142,7 @@ def _call(app: typer.Typer) -> None:
 
 def _self_test(config: StudyConfig, download: bool) -> bool:
     """Run the self tests of every task on the study's images and show them; return whether all passed."""
+    torch.set_num_threads(1)  # these networks are so small that several threads only wait for one another
     splits = load_datasets(config, download=download)[config.dataset]
     images = as_tensor(splits.pretext_train.images[:SELF_TEST_IMAGES])
     table = Table("task", "self test", "metric", "value", "bound", "")

@@ -102,7 +102,9 @@ def _run_here(trial: TrialConfig, shared: Shared) -> None:
     elif trial.init_from:
         encoder = trained_encoder(trial, store, datasets[trial.dataset])
     else:
-        resume = _inherited_state() or store.load(trial.trial_id)
+        resume = _inherited_state()
+        if resume is None:
+            resume = sender.repeated(store.load(trial.trial_id))
         encoder = fit(trial, datasets[trial.dataset], sender.report, worker=Worker(device), resume=resume)
     sender.finish(evaluate(trial, encoder, datasets, device))
 
@@ -136,7 +138,8 @@ def _worker_loop(config: dict[str, Any]) -> None:
     store = CheckpointStore(shared.checkpoints)
     sender = _Sender(trial, shared, store, send=_send_to_train, saves=worker.rank == 0)
     datasets = {name: ray.get(shared.datasets[name]) for name in {trial.dataset, *trial.probe_datasets}}
-    encoder = fit(trial, datasets[trial.dataset], sender.report, worker=worker, resume=store.load(trial.trial_id))
+    resume = sender.repeated(store.load(trial.trial_id))
+    encoder = fit(trial, datasets[trial.dataset], sender.report, worker=worker, resume=resume)
     sender.finish(evaluate(trial, encoder, datasets, device) if worker.rank == 0 else {})
 
 
@@ -172,10 +175,21 @@ class _Sender:
         """Save the checkpoint and send the metrics of one report."""
         self.last = {"step": report.step, OBJECTIVE: self._objective(report), "pid": os.getpid()}
         result = {**self.last, "metrics": report.metrics, "facts": report.facts}
-        state = report.state()
+        state = report.state() | {"metrics": report.metrics, "facts": report.facts}
         if self.saves:
             result["saved_to"] = self.store.save(self.trial.trial_id, state)
         self.send(result, checkpoint.to_bytes(state) if self.shared.population_based else None)
+
+    def repeated(self, state: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Send once more what this trial's newest checkpoint was saved with, and return it.
+
+        A driver may have died after the checkpoint and before it wrote the report down; else it passes over it.
+        """
+        if state is not None and "metrics" in state:
+            report = Report(state["step"], state["metrics"], state["facts"], lambda: state)
+            self.last = {"step": report.step, OBJECTIVE: self._objective(report), "pid": os.getpid()}
+            self.send({**self.last, "metrics": report.metrics, "facts": report.facts}, None)
+        return state
 
     def finish(self, results: dict[str, float]) -> None:
         """Send the results of the final probes; only a trial that does this has finished."""

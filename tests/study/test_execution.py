@@ -193,52 +193,50 @@ MIXED = {"lr": {"loguniform": [1e-3, 1e-2]}, "option/head_hidden": [0, 16], "aug
 
 
 def test_an_interrupted_search_runs_what_is_left_and_goes_on_from_checkpoints_to_the_bit(study: Any):
-    undisturbed = study(search={"num_samples": 4, "scheduler": "none", "space": MIXED})
+    undisturbed = study(budget_steps=9, search={"num_samples": 5, "scheduler": "none", "space": MIXED})
     undisturbed.executor.search("rotation")
     records, base = undisturbed.searched(), undisturbed.plan.search_base("rotation")
-    ended, running = [record.trial.trial_id for record in records[:2]], records[2].trial.trial_id
-    whole = undisturbed.curve(running)
+    keys = [record.trial.trial_id for record in records]
+    ended, running, ahead, never = keys[:2], keys[2], keys[3], keys[4]
+    whole = {key: undisturbed.curve(key) for key in (running, ahead)}
     for record in records:
         kept = record.trial.replace(lr=base.lr, options=base.options, augmentation=base.augmentation)
         assert kept == base
 
-    # As a killed driver leaves it: two trials have ended, one has reported step 3, the fourth never was.
-    cut_off(undisturbed.folder, ended, running, last_step=3)
-    shutil.rmtree(undisturbed.folder / "checkpoints" / records[3].trial.trial_id)
-
-    (checkpoint,) = (undisturbed.folder / "checkpoints" / running).glob("*3.pt")
-    written = checkpoint.stat().st_mtime_ns
+    # As a killed driver leaves it: two trials have ended, two were at step 6 of 9, of which the driver had not yet
+    # heard of one, and the fifth never was.
+    cut_off(undisturbed.folder, {ended[0]: 9, ended[1]: 9, running: 6, ahead: 3})
+    shutil.rmtree(undisturbed.folder / "checkpoints" / never)
+    checkpoints = [undisturbed.folder / "checkpoints" / key for key in (running, ahead)]
+    for folder in checkpoints:
+        (folder / "step-000000009.pt").unlink()
+    written = [(folder / "step-000000006.pt").stat().st_mtime_ns for folder in checkpoints]
 
     resumed = undisturbed.again()
     searcher, left = resumed.executor._tpe("rotation", "max")
-    assert left == 2
+    assert left == 3
     told = [trial.values for trial in searcher._ot_study.trials if trial.values]
     assert told == [[record.value(resumed.plan.metric("rotation")[0])] for record in records[:2]]
     resumed.executor.search("rotation")
-    assert len(resumed.searched()) == 4
+    assert len(resumed.searched()) == 5
     assert all(record.status == FINISHED for record in resumed.searched())
-    assert resumed.curve(running) == whole
-    assert checkpoint.stat().st_mtime_ns == written  # step 3 was not trained again
+    assert {key: resumed.curve(key) for key in whole} == whole
+    assert [(folder / "step-000000006.pt").stat().st_mtime_ns for folder in checkpoints] == written  # not trained again
     starts = [event["trial_id"] for event in resumed.trial_events() if event["event"] == "trial_started"]
-    assert starts.count(running) == 2
-    assert [starts.count(key) for key in ended] == [1, 1]
+    assert [starts.count(key) for key in (*ended, running, ahead)] == [1, 1, 2, 2]
     resumed.executor.search("rotation")
-    assert len(resumed.searched()) == 4
+    assert len(resumed.searched()) == 5
 
 
-def cut_off(folder: Path, ended: list[str], running: str, last_step: int) -> None:
-    """Take out of a study's folder what happened after a trial's report of `last_step`."""
+def cut_off(folder: Path, last_steps: dict[str, int]) -> None:
+    """Take all out of a study's journal but the trials named, and of each what came after its last step."""
     kept = []
     for event in read(folder):
-        key = event.get("trial_id")
-        late = event["event"] == "trial_ended" or event.get("step", 0) > last_step
-        if key is None or key in ended or (key == running and not late):
+        last = last_steps.get(event.get("trial_id", ""), -1)
+        late = event.get("step", 0) > last or (event["event"] == "trial_ended" and event["steps"] > last)
+        if "trial_id" not in event or (last >= 0 and not late):
             kept.append(event)
     (folder / FILE_NAME).write_text("".join(json.dumps(event) + "\n" for event in kept))
-    for path in (folder / "checkpoints" / running).glob("step-*.pt"):
-        if int(path.stem.removeprefix("step-")) > last_step:
-            path.unlink()
-    assert list((folder / "checkpoints" / running).glob("step-*.pt"))
 
 
 def test_a_trial_still_at_chance_after_its_patience_is_stopped_with_that_reason(study: Any):
