@@ -42,7 +42,7 @@ class Executor:
     def __init__(self, plan: Plan, folder: Path, journal: Journal, history: History) -> None:
         self.plan, self.journal, self.history = plan, journal, history
         self.config: StudyConfig = plan.config
-        self.storage = f"{self.config.storage}/{self.config.name}" if self.config.storage else str(folder.resolve())
+        self.storage = storage_of(self.config, folder)
         self.shared = Shared(
             datasets={name: ray.put(splits) for name, splits in plan.datasets.items()},
             checkpoints=f"{self.storage}/{CHECKPOINTS}",
@@ -180,6 +180,14 @@ class Executor:
     def _ended(self, trial: TrialConfig) -> bool:
         record = self.history.trials.get(trial.trial_id)
         return record is not None and record.ended
+
+
+def storage_of(config: StudyConfig, folder: Path) -> str:
+    """Return where checkpoints and Tune's folders lie, as a URI or an absolute path: the study's folder by default."""
+    if config.storage is None:
+        return str(folder.resolve())
+    root = config.storage if "://" in config.storage else str(Path(config.storage).expanduser().resolve())
+    return f"{root}/{config.name}"
 
 
 class _SuccessiveHalving(AsyncHyperBandScheduler):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from study.config import StudyConfig, load_config, preset_names
-from study.execution import ChanceStopper, Executor, _default_values
+from study.execution import ChanceStopper, Executor, _default_values, storage_of
 from study.history import History, TrialRecord
 from study.journal import FAILED, FILE_NAME, FINISHED, STOPPED, Journal, read
 from tests.study.studies import plan_of, tiny
@@ -338,3 +338,12 @@ def test_a_search_begins_inside_its_space_also_where_the_space_excludes_the_defa
         assert all(value in space[name] for name, value in first.items())
         kept = {name for name in ("lr", "batch_size") if getattr(base, name) in space[name]}
         assert all(first[name] == getattr(base, name) for name in kept)
+
+
+def test_storage_is_absolute_and_a_folder_of_the_study_wherever_it_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert storage_of(tiny(), Path("studies/tiny")) == str(tmp_path / "studies" / "tiny")
+    assert storage_of(tiny(storage="shared"), Path("studies/tiny")) == str(tmp_path / "shared" / "tiny")
+    assert storage_of(tiny(storage="s3://bucket/studies"), Path("x")) == "s3://bucket/studies/tiny"
