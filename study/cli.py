@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import signal
 import sys
 from collections import Counter
@@ -130,7 +129,7 @@ def tools_main() -> None:
 
 def _call(app: typer.Typer) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
     # SIGTERM ends a study the way Ctrl-C does: what was reported is in the journal and its checkpoints are on disk.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
