@@ -41,6 +41,16 @@ class Study:
     datasets: dict[str, dict[str, Any]] = field(default_factory=dict)
     outcomes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
+    @property
+    def designs(self) -> pd.DataFrame:
+        """The cells of the ablations (str columns task, design, cell, baseline), one row for each cell of each design.
+
+        baseline: the cell that it is compared with, the cell itself for a reference, "" where a design is analysed by
+        its main effects. Without an ablation there are no rows.
+        """
+        rows = self.outcomes.get("ablate", {}).get("designs", [])
+        return pd.DataFrame(rows, columns=["task", "design", "cell", "baseline"], dtype="str")
+
 
 def load(source: str | Path, study: str | None = None) -> Study:
     """Return the study in a folder, or the study named `study` on a tracking server.

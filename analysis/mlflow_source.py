@@ -6,6 +6,7 @@ import ast
 import contextlib
 import json
 import os
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from mlflow.entities import Run
 
 from analysis.frames import RUN_DTYPES, RUNNING, FrameBuilder, chance_of_probes
 from analysis.load import Study
+from study.tracking_text import OUTCOME_FILE
 from trainables.errors import UserError
 
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
@@ -27,7 +29,7 @@ def load_runs(uri: str, study: str | None) -> Study:
     """Return the study that `study.tracking` wrote to the tracking server at `uri`.
 
     The frames are those of the journal, except that `checkpoint` is empty, `reason` is cut to one line, infinities
-    are NaN (MLflow keeps none), and `outcomes` is empty. Where a study was begun anew under the same name, the
+    are NaN (MLflow keeps none). Where a study was begun anew under the same name, the
     newest is read. Raises UserError where the server cannot be read or has no study of that name.
     """
     if not study:
@@ -41,12 +43,15 @@ def load_runs(uri: str, study: str | None) -> Study:
             for run in runs:
                 if run.data.tags.get("pretext.kind") == "trial":
                     _add_trial(builder, client, run, study)
+            outcomes = {
+                phase: outcome for run in runs if (phase := _phase_of(run)) and (outcome := _outcome(client, run))
+            }
         except (MlflowException, OSError) as error:
             first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(f"{uri}: cannot be read ({first_line}); is the tracking server running there?") from error
     frames = builder.build()
     config = next((_nested(run.data.params) for run in runs if run.data.tags.get("pretext.kind") == "study"), {})
-    return Study(study, *frames, config=config, datasets=_datasets(runs))
+    return Study(study, *frames, config=config, datasets=_datasets(runs), outcomes=outcomes)
 
 
 def _check_database(uri: str) -> None:
@@ -114,6 +119,19 @@ def _add_trial(builder: FrameBuilder, client: MlflowClient, run: Run, study: str
             points[point.step].setdefault(name, point.value)
     for step in sorted(points):
         builder.report(trial_id, step, points[step])
+
+
+def _phase_of(run: Run) -> str | None:
+    return run.data.tags.get("pretext.phase") if run.data.tags.get("pretext.kind") == "phase" else None
+
+
+def _outcome(client: MlflowClient, run: Run) -> dict[str, Any]:
+    """Return what a phase decided; nothing where it has not ended."""
+    if OUTCOME_FILE not in {file.path for file in client.list_artifacts(run.info.run_id)}:
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        path = client.download_artifacts(run.info.run_id, OUTCOME_FILE, folder)
+        return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 def _is_result(metric: str) -> bool:

@@ -22,3 +22,6 @@ SPACE: Space = {
     "option/mask_ratio": Uniform("25 % in the paper; more context hidden asks for more meaning", low=0.15, high=0.6),
     "option/mask": Choice("the paper's two regions", values=("center", "random_blocks")),
 }
+
+# What may cure a flat run, besides what `ablations.default_cures` offers every task: random holes never repeat.
+CURES: dict[str, tuple[Any, ...]] = {"option/mask": ("random_blocks",), "option/mask_ratio": (0.5,)}

@@ -28,3 +28,10 @@ SPACE: Space = {
     ),
     "option/grey": Uniform("never to Kolesnikov's two thirds and beyond", low=0.0, high=1.0),
 }
+
+# What may cure a flat run, besides what `ablations.default_cures` offers every task: more pairs of the same images,
+# and a BatchNorm that cannot silence units (deepcontext's train.py).
+CURES: dict[str, tuple[Any, ...]] = {
+    "option/pairs_per_image": (8, 40),
+    "option/head_norm": ("batch_no_affine", "none"),
+}

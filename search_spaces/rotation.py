@@ -27,3 +27,6 @@ SPACE: Space = {
         "RotNet has 128 images; smaller ones give more steps for the same samples", values=(32, 64, 128)
     ),
 }
+
+# What may cure a flat run, besides what `ablations.default_cures` offers every task.
+CURES: dict[str, tuple[Any, ...]] = {"batch_size": (32,)}

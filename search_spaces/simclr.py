@@ -22,3 +22,7 @@ SPACE: Space = {
     "batch_size": Choice("128 (lightly) to 512 (simclr); fewer images mean fewer negatives", values=(64, 128, 256)),
     "option/temperature": LogUniform("0.1, 0.5 and 1 in Chen 2020, table 5; 0.2 in solo-learn", low=0.05, high=1.0),
 }
+
+# What may cure a flat run, besides what `ablations.default_cures` offers every task: a small batch has few negatives,
+# which a higher temperature weighs more evenly.
+CURES: dict[str, tuple[Any, ...]] = {"option/temperature": (0.2, 1.0)}

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from study.config import StudyConfig, load_config, preset_names
+from study.config import StudyConfig, load_config, preset_names, simulated
 from study.driver import Outcome, load_datasets, run_study
 from study.estimate import estimate
 from study.history import History
@@ -44,6 +44,9 @@ def run(
     fresh: Annotated[bool, typer.Option("--fresh", help="move an earlier study of this name aside")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and stop")] = False,
     self_test: Annotated[bool, typer.Option("--self-test", help="first check that the tasks can learn")] = False,
+    simulate: Annotated[
+        bool, typer.Option("--simulate", help="run the plan on simulated trials of known truth")
+    ] = False,
     json_: Annotated[bool, typer.Option("--json", help="print the outcome as JSON on standard output")] = False,
 ) -> None:
     """Run a study. The same command again goes on where it stopped."""
@@ -52,6 +55,8 @@ def run(
         "data_root": str(data_root.expanduser().resolve()) if data_root else None,
     }
     config = load_config(study, set_, changes)
+    if simulate:
+        config = simulated(config)
     if self_test and not _self_test(config, download):
         raise typer.Exit(SOME_FAILED)
     if dry_run:

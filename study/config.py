@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib.resources
 import json
@@ -15,9 +14,10 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
 from search_spaces import DEFAULTS, SPACES, Space, parse_domain
+from search_spaces.ablations import POLICY_DESIGNS, Comparison, Levels, ablation, changed
 from study import plain_yaml
 from trainables.augmentation import validate_policy
-from trainables.errors import ConfigError
+from trainables.errors import ConfigError, suggestion
 from trainables.tasks import TASKS, build_options
 from trainables.trial import TrialConfig
 
@@ -25,6 +25,10 @@ TaskName = Literal["rotation", "context_encoder", "simclr", "context_prediction"
 TASK_NAMES: tuple[TaskName, ...] = get_args(TaskName)
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Positive = Annotated[int, Field(ge=1)]
+DesignName = Literal[
+    "leave_one_out", "add_one_in", "pairs", "strength", "size_by_strength", "factorial", "screening", "cures"
+]
+OpName = Literal["crop_resize", "flip", "translate", "color_jitter", "grey", "blur", "erase", "noise"]
 
 # Fields of a trial that a user may set for all trials of a task, or search over.
 TUNABLE = ("optimizer", "lr", "weight_decay", "warmup_fraction", "batch_size", "augmentation_strength")
@@ -70,6 +74,27 @@ class ConfirmConfig(_Frozen):
     seeds: Positive = 3
 
 
+class AblateConfig(_Frozen):
+    """Ablations around each task's confirmed configuration, every cell with the same fresh seeds; none by default.
+
+    designs: names of designs of `search_spaces.ablations`.
+    margin: a difference of the metric, in its own units, that is too small to matter: the equivalence margin.
+    base: values that the confirmed configuration gets first; `{TASK: {...}}` for one task alone.
+    strengths, sizes, ops, factors, cures: what the designs vary; null sizes are all images, null ops those of the
+        policy, null cures a task's own. `{TASK: {...}}` among the cures is for one task alone.
+    """
+
+    designs: list[DesignName] = []
+    seeds: Positive = 5
+    margin: Annotated[float, Field(gt=0)] = 0.01
+    base: dict[str, Any] = {}
+    strengths: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)] = [0.0, 0.5, 1.0]
+    sizes: Annotated[list[Positive | None], Field(min_length=1)] = [None]
+    ops: list[OpName] | None = None
+    factors: dict[str, list[Any]] = {}
+    cures: dict[str, Any] | None = None
+
+
 class EvaluateConfig(_Frozen):
     """Data sets on which the confirmed encoders are probed; null for the one trained on, if it has labels."""
 
@@ -102,12 +127,14 @@ class StudyConfig(_Frozen):
     task_options: dict[TaskName, dict[str, Any]] = {}
     search: SearchConfig = SearchConfig()
     confirm: ConfirmConfig = ConfirmConfig()
+    ablate: AblateConfig = AblateConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     resources: ResourcesConfig = ResourcesConfig()
     workers: Positive = 1
     max_failures: Annotated[int, Field(ge=0)] = 2
     storage: str | None = None
     tracking_uri: str | None = None
+    simulate: bool = False
 
     def base_trial(self, task: TaskName, phase: str) -> TrialConfig:
         """Return the task's configuration before any search. Raises ConfigError for a value it does not allow."""
@@ -130,14 +157,32 @@ class StudyConfig(_Frozen):
 
     def space(self, task: TaskName) -> Space:
         """Return the task's search space, from the configuration where it names one, else its own."""
-        own = {key: value for key, value in self.search.space.items() if key not in TASKS}
-        for_task = self.search.space.get(task, {})
-        if not isinstance(for_task, Mapping):
-            raise ConfigError(f"search.space.{task} = {for_task!r}: must be a mapping {{HYPERPARAMETER: DOMAIN}}")
-        own |= for_task
+        own = _for_task(self.search.space, task, "search.space")
         if not own:
             return SPACES[task]
         return {str(name): parse_domain(str(name), value) for name, value in own.items()}
+
+    def ablation(self, confirmed: TrialConfig) -> tuple[list[TrialConfig], list[Comparison]]:
+        """Return the cells of the ablations around a confirmed configuration, and what each is compared with.
+
+        Raises ConfigError where a level is none that the task allows.
+        """
+        settings, task = self.ablate, confirmed.task
+        if not settings.designs:
+            return [], []
+        cures = settings.cures
+        if cures is not None:
+            cures = _for_task(cures, task, "ablate.cures")
+            for name, values in cures.items():
+                if not isinstance(values, list):
+                    raise ConfigError(f"ablate.cures.{name} = {values!r}: must be a list of values to try")
+        levels = Levels(settings.strengths, settings.sizes, settings.ops, settings.factors, cures)
+        try:
+            base = changed(confirmed, _for_task(settings.base, task, "ablate.base"))
+            return ablation(base, settings.designs, levels)
+        except ConfigError as error:
+            message = str(error)
+            raise ConfigError(message if message.startswith("ablate.") else f"ablate, {task}: {message}") from error
 
     @property
     def grace_period(self) -> int:
@@ -159,6 +204,14 @@ class StudyConfig(_Frozen):
     def to_yaml(self) -> str:
         """Return the whole configuration as YAML, in the order of the fields."""
         return plain_yaml.dump(self.model_dump(mode="json"))
+
+
+def _for_task(values: Mapping[str, Any], task: str, key: str) -> dict[str, Any]:
+    """Return the values for all tasks with those under the task's name over them."""
+    inner = values.get(task, {})
+    if not isinstance(inner, Mapping):
+        raise ConfigError(f"{key}.{task} = {inner!r}: must be a mapping of names to values")
+    return {name: value for name, value in values.items() if name not in TASKS} | dict(inner)
 
 
 def preset_names() -> list[str]:
@@ -184,6 +237,11 @@ def load_config(
     return check_config(content)
 
 
+def simulated(config: StudyConfig) -> StudyConfig:
+    """Return the same study on simulated trials, under a name of its own."""
+    return check_config(config.model_dump(mode="json") | {"name": f"{config.name[:53]}-simulated", "simulate": True})
+
+
 def check_config(content: Mapping[str, Any]) -> StudyConfig:
     """Return the StudyConfig of plain data. Raises ConfigError, in one line, for the first thing wrong with it."""
     try:
@@ -201,8 +259,9 @@ def _checked(content: Mapping[str, Any]) -> StudyConfig:
         if config.tasks.count(task) > 1:
             raise ConfigError(f"tasks = {config.tasks}: {task!r} is named twice")
         _check_task(config, task)
-    named = set(config.defaults) | set(config.task_options) | (set(config.search.space) & set(TASKS))
-    for other in sorted(named - set(config.tasks)):
+    mappings = (config.search.space, config.ablate.base, config.ablate.cures or {})
+    named = {*config.defaults, *config.task_options, *(key for values in mappings for key in values if key in TASKS)}
+    for other in sorted(named - {*config.tasks}):
         raise ConfigError(f"settings for task {other!r}, which is not among tasks = {', '.join(config.tasks)}")
     return config
 
@@ -212,7 +271,9 @@ def _check_task(config: StudyConfig, task: TaskName) -> None:
     defaults = config.defaults.get(task, {})
     for name in defaults:
         if name not in (*TUNABLE, "augmentation"):
-            raise ConfigError(f"defaults.{task}.{name}: no such setting; {_suggest(name, [*TUNABLE, 'augmentation'])}")
+            raise ConfigError(
+                f"defaults.{task}.{name}: no such setting; {suggestion(name, [*TUNABLE, 'augmentation'])}"
+            )
     policy = defaults.get("augmentation", {})
     if not isinstance(policy, Mapping) or not all(isinstance(op, str) for op in policy):
         raise ConfigError(f"defaults.{task}.augmentation = {policy!r}: must be a mapping {{OP: MAGNITUDE}}")
@@ -224,9 +285,23 @@ def _check_task(config: StudyConfig, task: TaskName) -> None:
         is_default = re.split(r"[ .]", message, maxsplit=1)[0] in defaults
         raise ConfigError(f"defaults.{task}.{message}" if is_default else message) from error
     build_options(TASKS[task], dict(base.options))
+    _check_ablation(config, base)
     for name, domain in config.space(task).items():
         for value in domain.grid(2):
             _check_value(task, base, name, value)
+
+
+def _check_ablation(config: StudyConfig, base: TrialConfig) -> None:
+    """Check the cells that a task's ablations would have around its default configuration, and that there are some."""
+    settings, designs = config.ablate, {row.design for row in config.ablation(base)[1]}
+    no_strength = _for_task(settings.base, base.task, "ablate.base").get("augmentation_strength") == 0
+    for design in settings.designs:
+        if design not in designs or (no_strength and design in POLICY_DESIGNS):
+            strength = ", at augmentation_strength 0" if no_strength else ""
+            raise ConfigError(
+                f"ablate.designs: {design} has nothing to vary for {base.task} with the augmentation policy "
+                f"{dict(base.augmentation)}{strength}; leave it out, or name other tasks"
+            )
 
 
 def _check_value(task: TaskName, base: TrialConfig, name: str, value: Any) -> None:
@@ -239,7 +314,7 @@ def _check_value(task: TaskName, base: TrialConfig, name: str, value: Any) -> No
             base.replace(**{name: value})
         else:
             allowed = [*TUNABLE, "option/NAME", "augmentation/OP"]
-            raise ConfigError(f"no such hyperparameter; {_suggest(name, allowed)}")
+            raise ConfigError(f"no such hyperparameter; {suggestion(name, allowed)}")
     except ConfigError as error:
         raise ConfigError(f"search.space.{name}: {error}") from error
 
@@ -256,7 +331,7 @@ def _read(source: str) -> dict[str, Any]:
     elif source in preset_names():
         text = (importlib.resources.files("study") / "presets" / f"{source}.yaml").read_text(encoding="utf-8")
     else:
-        raise ConfigError(f"{source!r} is neither a YAML file nor a preset; {_suggest(source, preset_names())}")
+        raise ConfigError(f"{source!r} is neither a YAML file nor a preset; {suggestion(source, preset_names())}")
     try:
         content = plain_yaml.load(text)
     except ConfigError as error:
@@ -291,7 +366,7 @@ def _explain(error: pydantic.ValidationError) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"] if part != "[key]") or "the configuration"
     if first["type"] == "extra_forbidden":
-        return f"{key}: unknown key; {_suggest(str(first['loc'][-1]), _keys_beside(first['loc']))}"
+        return f"{key}: unknown key; {suggestion(str(first['loc'][-1]), _keys_beside(first['loc']))}"
     if first["type"] == "missing":
         return f"{key}: is missing"
     return f"{key} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
@@ -307,9 +382,3 @@ def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
 def _one_line(error: ConfigError) -> ConfigError:
     """Return the error in one line; it may quote a key with a line break in it."""
     return ConfigError(" ".join(str(error).split()))
-
-
-def _suggest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}known: {', '.join(known)}"

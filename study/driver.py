@@ -25,9 +25,10 @@ from study.execution import Executor
 from study.history import History
 from study.journal import Journal
 from study.models import log_model
-from study.phases import BASELINE, CONFIRM, EVALUATE, SEARCH, Plan
+from study.phases import ABLATE, BASELINE, CONFIRM, EVALUATE, SEARCH, Plan
 from study.recommend import write_recommended
 from study.tracking import MlflowTracker, TrackingError
+from trainables import simulated
 from trainables.data import Splits, load_splits
 from trainables.encoders import recalibrated
 from trainables.errors import ConfigError
@@ -99,7 +100,7 @@ def _run(plan: Plan, folder: Path, listeners: list[Callable[[dict[str, Any]], No
     finally:
         journal.close()
         tracked = tracker.close()
-    if tracked:
+    if tracked and not config.simulate:
         tracked = _log_encoders(plan, history, executor, folder)
     chosen = history.outcomes[CONFIRM]["chosen"]
     return Outcome(folder, report, chosen, [record.trial.trial_id for record in history.failed()], tracked)
@@ -122,11 +123,18 @@ def _phases(plan: Plan, executor: Executor, history: History) -> list[tuple[str,
         executor.run(plan.confirm(history), CONFIRM)
         return {"chosen": plan.chosen(history)}
 
+    def ablate() -> dict[str, Any]:
+        executor.run(plan.ablate(history), ABLATE)
+        return {"designs": plan.designs(history)}
+
     def evaluate() -> dict[str, Any]:
         executor.run(plan.evaluate(history), EVALUATE)
         return {}
 
-    return [(BASELINE, baselines), (SEARCH, search), (CONFIRM, confirm), (EVALUATE, evaluate)]
+    phases = {BASELINE: baselines, SEARCH: search, CONFIRM: confirm, ABLATE: ablate, EVALUATE: evaluate}
+    if not plan.config.ablate.designs:
+        del phases[ABLATE]
+    return list(phases.items())
 
 
 def _log_encoders(plan: Plan, history: History, executor: Executor, folder: Path) -> bool:
@@ -198,6 +206,9 @@ def load_datasets(config: StudyConfig, *, download: bool = False) -> dict[str, S
     """Return the splits of every data set that the study trains on or probes."""
     root = Path(config.data_root).expanduser() if config.data_root else None
     names = dict.fromkeys([config.dataset, *(config.evaluate.datasets or [])])
+    if config.simulate:
+        size = {"image_size": config.image_size, "max_train": config.max_train, "seed": config.seed}
+        return {name: simulated.load_splits(name, **size) for name in names}
     return {
         name: load_splits(
             name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from study.config import StudyConfig, TaskName
-from study.phases import BASELINE, CONFIRM, EVALUATE, SEARCH, Plan
+from study.phases import ABLATE, BASELINE, CONFIRM, EVALUATE, SEARCH, Plan
 from trainables.augmentation import Augmentation
 from trainables.loop import build_task
 from trainables.streams import generator
@@ -34,17 +35,23 @@ def estimate(plan: Plan) -> list[PhaseEstimate]:
     """
     config = plan.config
     slots = max(1, (os.cpu_count() or 1) // (config.resources.cpu * config.workers))
-    per_step = {task: seconds_per_step(plan, task) for task in config.tasks}
+    per_step = {task: 0.0 if config.simulate else seconds_per_step(plan, task) for task in config.tasks}
     probed = len(plan.probed) > 0
     n_search = {task: _search_trials(plan, task) for task in config.tasks}
     n_confirm = config.confirm.top_k * config.confirm.seeds
     search_s = sum(n_search[task] * per_step[task] for task in config.tasks) * config.budget_steps / slots
     confirm_s = sum(n_confirm * per_step[task] for task in config.tasks) * config.budget_steps / slots
+    cells = [cell for task in config.tasks for cell in config.ablation(plan.search_base(task))[0]]
+    n_seeds = config.ablate.seeds
+    ablate_s = n_seeds * math.fsum(cell.budget_steps * per_step[cell.task] for cell in cells) / slots  # type: ignore[index]
+    ablate_steps = n_seeds * sum(cell.budget_steps for cell in cells)
+    n_ablate = n_seeds * (len(cells) + int(probed))
     searches, confirms = sum(n_search.values()), n_confirm * len(config.tasks)
     return [
         PhaseEstimate(BASELINE, len(plan.baselines()), 0, 0.0),
         PhaseEstimate(SEARCH, searches, searches * config.budget_steps, search_s),
         PhaseEstimate(CONFIRM, confirms, confirms * config.budget_steps, confirm_s),
+        *([PhaseEstimate(ABLATE, n_ablate, ablate_steps, ablate_s)] if cells else []),
         PhaseEstimate(EVALUATE, (len(config.tasks) + 1) * config.confirm.seeds + 1 if probed else 0, 0, 0.0),
     ]
 

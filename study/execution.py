@@ -50,6 +50,7 @@ class Executor:
             gpus=self.config.resources.gpu,
             train_storage=f"{self.storage}/{TRAIN_FOLDER}",
             max_failures=self.config.max_failures,
+            simulate=self.config.simulate,
         )
         _quiet_tune()
 

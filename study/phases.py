@@ -1,7 +1,6 @@
 """The plan of a study: which trials each phase runs, and what it hands to the next.
 
-baselines -> search -> confirm -> evaluate -> report. The ablate phase takes its place between confirm and evaluate:
-around the confirmed configurations, with the designs of `search_spaces`.
+baselines -> search -> confirm -> ablate -> evaluate -> report.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ from trainables.loop import build_task
 from trainables.tasks import TASKS, PretextTask
 from trainables.trial import ONLINE_PROBES, RANDOM_INIT, RAW_PIXELS, TrialConfig
 
-BASELINE, SEARCH, CONFIRM, EVALUATE = "baselines", "search", "confirm", "evaluate"
-PHASES = (BASELINE, SEARCH, CONFIRM, EVALUATE)
+BASELINE, SEARCH, CONFIRM, ABLATE, EVALUATE = "baselines", "search", "confirm", "ablate", "evaluate"
 HEALTH_METRICS = ("health/feature_std", "health/rankme", "health/alignment", "health/uniformity")
 FRESH_SEEDS = 2**20  # confirmation seeds begin above all that a study's own seed may be
+ABLATION_SEEDS = 500  # after the first fresh seed: those that chose a configuration would flatter it
 
 
 @dataclass(frozen=True)
@@ -63,20 +62,21 @@ class Plan:
         """Return the untrained encoders, one a fresh seed, and raw pixels, under every probe."""
         if not self.probed:
             return []
+        common = self._untrained().replace(phase=phase, probe_datasets=self.probed, probe_split=split)
+        untrained = [common.replace(seed=seed) for seed in self.fresh_seeds()]
+        return [*untrained, common.replace(task=RAW_PIXELS)]
+
+    def _untrained(self) -> TrialConfig:
         config = self.config
-        common = TrialConfig(
-            phase=phase,
+        return TrialConfig(
+            phase=BASELINE,
             task=RANDOM_INIT,
             dataset=config.dataset,
             data_seed=config.seed,
             encoder=config.encoder.name,
             width=config.encoder.width,
             budget_steps=0,
-            probe_datasets=self.probed,
-            probe_split=split,
         )
-        untrained = [common.replace(seed=seed) for seed in self.fresh_seeds()]
-        return [*untrained, common.replace(task=RAW_PIXELS)]
 
     def search_base(self, task: TaskName) -> TrialConfig:
         """Return the trial whose fields a search varies."""
@@ -87,10 +87,10 @@ class Plan:
         space, search, base = self.config.space(task), self.config.search, self.search_base(task)
         if search.algorithm == "grid":
             points = itertools.product(*(domain.grid(search.num_samples) for domain in space.values()))
-            return _distinct(with_values(base, dict(zip(space, point, strict=True))) for point in points)
+            return _distinct(base.with_values(dict(zip(space, point, strict=True))) for point in points)
         rng = np.random.default_rng([self.config.seed, list(TASKS).index(task)])
         draws = ({name: domain.draw(rng) for name, domain in space.items()} for _ in range(search.num_samples))
-        return _distinct(with_values(base, values) for values in draws)
+        return _distinct(base.with_values(values) for values in draws)
 
     def best_searched(self, history: History, task: TaskName) -> list[TrialRecord]:
         """Return the `top_k` records of a task's search, best first.
@@ -146,6 +146,37 @@ class Plan:
             "trial_ids": [record.trial.trial_id for record in records],
         }
 
+    def ablation_seeds(self) -> list[int]:
+        """Return the seeds of the ablate phase, by which its cells are paired."""
+        first = self.fresh_seeds()[0] + ABLATION_SEEDS
+        return [first + i for i in range(self.config.ablate.seeds)]
+
+    def ablate(self, history: History) -> list[TrialConfig]:
+        """Return the cells of every task's ablations with every seed, and the untrained encoder of each seed.
+
+        Seed by seed, so that what an interrupted study has is whole seeds. A seed draws its own subset of the images,
+        the same for all its cells: what is found is not found of one subset.
+        """
+        cells = [
+            cell for choice in self.chosen(history).values() for cell in self.config.ablation(_config_of(choice))[0]
+        ]
+        probed = (self.config.dataset,) if self.datasets[self.config.dataset].labelled else ()
+        trials: list[TrialConfig] = []
+        for seed in self.ablation_seeds() if cells else []:
+            own = {"phase": ABLATE, "seed": seed, "probe_datasets": probed}
+            trials += [cell.replace(data_seed=seed, **own) for cell in cells]
+            if probed:
+                trials.append(self._untrained().replace(cell=RANDOM_INIT, **own))
+        return trials
+
+    def designs(self, history: History) -> list[dict[str, str]]:
+        """Return the rows of the `designs` frame: which cell belongs to which design, and what it is compared with."""
+        return [
+            row._asdict()
+            for choice in self.chosen(history).values()
+            for row in self.config.ablation(_config_of(choice))[1]
+        ]
+
     def evaluate(self, history: History) -> list[TrialConfig]:
         """Return the confirmed encoders of each task, and the baselines, on the test split."""
         if not self.probed:
@@ -169,6 +200,7 @@ class Plan:
         for task in config.tasks:
             base, space = self.search_base(task), config.space(task)
             sizes = space["batch_size"].grid(2) if "batch_size" in space else [base.batch_size]
+            self._check_cells(task, sizes, available)
             if max(sizes) > n_images:
                 raise ConfigError(
                     f"{task}: batch_size {max(sizes)} is more than the {n_images} training images; "
@@ -184,6 +216,22 @@ class Plan:
             if not self.datasets[name].labelled:
                 raise ConfigError(f"evaluate.datasets: {name} has no labels to probe with")
 
+    def _check_cells(self, task: TaskName, batch_sizes: list[int], available: int) -> None:
+        """Raise ConfigError where a cell asks for more images than there are, or than its batches could be made of."""
+        for cell in self.config.ablation(self.search_base(task))[0]:
+            if (cell.n_images or 0) > available:
+                raise ConfigError(
+                    f"ablate: {task}, cell {cell.cell!r}: n_images = {cell.n_images}, but {cell.dataset} gives "
+                    f"{available} training images"
+                )
+            largest = cell.batch_size if "batch_size=" in cell.cell else max(batch_sizes)
+            if largest > (cell.n_images or available):
+                raise ConfigError(
+                    f"ablate: {task}, cell {cell.cell!r}: batch_size {largest} is more than its {cell.n_images} "
+                    "training images; choose smaller batches, for example --set search.space.batch_size=[32]"
+                )
+            build_task(cell, self.datasets[cell.dataset].pretext_train.image_size)
+
     def _check_metric(self, network: PretextTask) -> None:
         """Raise ConfigError where trials of this task do not report what the search looks at."""
         parts = [f"{part}/{name}" for part in ("val", "train") for name in network.chance(1, training=True)]
@@ -197,26 +245,17 @@ class Plan:
             )
 
 
-def with_values(base: TrialConfig, values: Mapping[str, Any]) -> TrialConfig:
-    """Return `base` with hyperparameters by name; `option/NAME` and `augmentation/OP` reach inside."""
-    fields, options, policy = {}, dict(base.options), dict(base.augmentation)
-    for name, value in values.items():
-        kind, _, inner = name.partition("/")
-        if kind == "option":
-            options[inner] = value
-        elif kind == "augmentation":
-            policy[inner] = value
-        else:
-            fields[name] = value
-    return base.replace(**fields, options=options, augmentation=policy)
-
-
 def probed_datasets(config: StudyConfig, datasets: Mapping[str, Splits]) -> tuple[str, ...]:
     """Return the data sets that are probed: those named, else the one trained on where it has labels."""
     if config.evaluate.datasets is not None:
         return tuple(config.evaluate.datasets)
     own = datasets.get(config.dataset)
     return (config.dataset,) if own is not None and own.labelled else ()
+
+
+def _config_of(choice: Mapping[str, Any]) -> TrialConfig:
+    """Return the configuration that the confirm phase chose, without what made it one of its trials."""
+    return TrialConfig.from_dict(choice["config"]).replace(cell="", probe_datasets=())
 
 
 def _ranked(records: list[TrialRecord], metric: str, mode: str) -> list[TrialRecord]:

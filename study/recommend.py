@@ -34,6 +34,7 @@ def recommended(config: StudyConfig, chosen: Mapping[str, Mapping[str, Any]]) ->
         "defaults": {task: _settings(trial) for task, trial in trials.items()},
         "task_options": {task: dict(trial.options) for task, trial in trials.items()},
         "confirm": {"top_k": 1, "seeds": config.confirm.seeds},
+        "ablate": {},
     }
     content["search"] |= {
         "num_samples": 1,

@@ -7,6 +7,7 @@ since its time comes from the journal and not from the clock.
 from __future__ import annotations
 
 import csv
+import json
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -152,7 +153,11 @@ class RunWriter:
         self._end(_trial(event), event["status"], milliseconds(event), tags)
 
     def _phase_ended(self, event: text.Event) -> None:
-        note = text.phase_note(self._study, event["phase"], event.get("outcome"))
+        outcome = event.get("outcome") or {}
+        note = text.phase_note(self._study, event["phase"], outcome)
+        if outcome:
+            content = json.dumps(outcome, indent=1)
+            self._try(self._client.log_text, self._state.runs[_phase(event["phase"])], content, text.OUTCOME_FILE)
         self._end(_phase(event["phase"]), FINISHED, milliseconds(event), {text.NOTE: note})
 
     def _study_ended(self, event: text.Event) -> None:

@@ -15,6 +15,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 from trainables.trial import BASELINES, TrialConfig
 
 NOTE = "mlflow.note.content"
+OUTCOME_FILE = "outcome.json"  # artifact of a phase run: what the phase decided
 REASON_LENGTH = 250  # characters of a reason that the run table can show; the whole text is an artifact
 Event = Mapping[str, Any]
 

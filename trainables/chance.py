@@ -20,12 +20,31 @@ def clears_chance(
     """
     if not math.isfinite(value):
         return False
-    alpha = ALPHA * 6 / (math.pi * look) ** 2
     if mode == "max":
-        return value > chance and n * _kl(value, chance) > -math.log(alpha)
+        return value > chance and n * _kl(value, chance) > _nats(look)
     if standard_error is None or not math.isfinite(standard_error):
         return False
-    return value + math.sqrt(-2 * math.log(alpha)) * standard_error < chance
+    return value + math.sqrt(2 * _nats(look)) * standard_error < chance
+
+
+def chance_bound(chance: float, n: int, *, mode: str, standard_error: float | None = None, look: int = 1) -> float:
+    """Return the value from which on `clears_chance` holds, arguments as there; infinite where no value would do."""
+    if mode == "min":
+        if standard_error is None or not math.isfinite(standard_error):
+            return -math.inf
+        return chance - math.sqrt(2 * _nats(look)) * standard_error
+    low, high = chance, 1.0
+    if not clears_chance(high, chance, n, mode=mode, look=look):
+        return math.inf
+    for _ in range(60):  # halvings; a GPU machine has no scipy to find the root
+        middle = (low + high) / 2
+        low, high = (low, middle) if clears_chance(middle, chance, n, mode=mode, look=look) else (middle, high)
+    return high
+
+
+def _nats(look: int) -> float:
+    """Return -ln of the error probability that one look may spend."""
+    return -math.log(ALPHA * 6 / (math.pi * look) ** 2)
 
 
 def _kl(q: float, p: float) -> float:

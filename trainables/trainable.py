@@ -24,7 +24,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
-from trainables import checkpoint
+from trainables import checkpoint, simulated
 from trainables.data.table import Splits
 from trainables.encoders import Encoder
 from trainables.errors import CheckpointError
@@ -50,6 +50,7 @@ class Shared:
     population_based: whether trials hand their state to one another (PBT), which then travels as Tune checkpoints.
     train_storage: path or URI where Ray Train keeps the runs of worker groups.
     max_failures: how often a worker group is started again after one of its workers died.
+    simulate: whether trials are those of `trainables.simulated`, which train nothing.
     """
 
     datasets: Mapping[str, Any]
@@ -62,6 +63,7 @@ class Shared:
     population_based: bool = False
     train_storage: str = ""
     max_failures: int = 0
+    simulate: bool = False
 
 
 def trial_of(config: Mapping[str, Any], base: TrialConfig | None) -> TrialConfig:
@@ -81,7 +83,7 @@ def trial_of(config: Mapping[str, Any], base: TrialConfig | None) -> TrialConfig
 def run_trial(config: dict[str, Any], *, shared: Shared) -> None:
     """Run one trial as a Tune function."""
     trial = trial_of(config, shared.base)
-    if trial.task in BASELINES or trial.init_from or trial.workers == 1:
+    if trial.task in BASELINES or trial.init_from or trial.workers == 1 or shared.simulate:
         TorchTrainer(
             lambda: _run_here(trial, shared),
             scaling_config=ScalingConfig(num_workers=0),
@@ -97,6 +99,12 @@ def _run_here(trial: TrialConfig, shared: Shared) -> None:
     store = CheckpointStore(shared.checkpoints)
     sender = _Sender(trial, shared, store, send=_send_to_tune)
     datasets = {name: ray.get(shared.datasets[name]) for name in {trial.dataset, *trial.probe_datasets}}
+    if shared.simulate:
+        if trial.task not in BASELINES and not trial.init_from:
+            resume = sender.repeated(store.load(trial.trial_id))
+            simulated.fit(trial, datasets[trial.dataset], sender.report, resume=resume)
+        sender.finish(simulated.evaluate(trial, datasets))
+        return
     if trial.task in BASELINES:
         encoder = baseline_encoder(trial, datasets[trial.dataset].pretext_train.image_size)
     elif trial.init_from:

@@ -84,6 +84,19 @@ class TrialConfig:
         """Return a copy with some fields changed."""
         return dataclasses.replace(self, **changes)
 
+    def with_values(self, values: Mapping[str, Any]) -> TrialConfig:
+        """Return a copy with fields changed by name, where `option/NAME` and `augmentation/OP` reach inside."""
+        fields, options, policy = {}, dict(self.options), dict(self.augmentation)
+        for name, value in values.items():
+            kind, _, inner = name.partition("/")
+            if kind == "option":
+                options[inner] = value
+            elif kind == "augmentation":
+                policy[inner] = value
+            else:
+                fields[name] = value
+        return self.replace(**fields, options=options, augmentation=policy)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types; `from_dict` is the inverse."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search_spaces import DEFAULTS, SPACES, Choice, Domain, LogUniform, Uniform, parse_domain
-from study.phases import with_values
 from trainables.augmentation import validate_policy
 from trainables.errors import ConfigError
 from trainables.tasks import TASKS, build_options
@@ -42,7 +41,7 @@ def test_the_defaults_of_a_task_make_a_trial_and_lie_in_its_space(task: str):
 @EVERY_DOMAIN
 def test_both_ends_of_every_domain_are_values_that_a_trial_and_its_task_accept(task: str, name: str):
     for value in SPACES[task][name].grid(2):
-        trial = with_values(default_trial(task), {name: value})
+        trial = default_trial(task).with_values({name: value})
         build_options(TASKS[task], dict(trial.options))
         assert trial.to_columns()[name] == value
 

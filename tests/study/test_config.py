@@ -48,6 +48,28 @@ def test_the_defaults_are_all_tasks_on_generated_images():
 
 
 @pytest.mark.parametrize(
+    ("ablate", "message"),
+    [
+        ({"designs": ["leave_one_in"]}, "ablate.designs.0 = 'leave_one_in': input should be 'leave_one_out'"),
+        ({"design": ["pairs"]}, "ablate.design: unknown key; did you mean 'designs'?"),
+        ({"designs": ["cures"], "cures": {"learning_rate": [1]}}, "learning_rate: no such factor"),
+        ({"designs": ["cures"], "cures": {"lr": 1}}, "ablate.cures.lr = 1: must be a list of values to try"),
+        ({"designs": ["cures"], "cures": {"rotation": 1}}, "ablate.cures.rotation = 1: must be a mapping"),
+        ({"designs": ["pairs"], "base": {"augmentation_strength": 0}}, "pairs has nothing to vary for rotation"),
+        ({"designs": ["pairs"], "base": {"seed": 1}}, "seed: no such factor"),
+        ({"designs": ["pairs"], "base": {"lr": -1}}, "trial.lr = -1.0: must lie in"),
+        ({"designs": ["pairs"], "ops": ["flop"]}, "ablate.ops.0 = 'flop': input should be 'crop_resize'"),
+        ({"designs": ["factorial"]}, "ablate.designs: factorial needs ablate.factors"),
+        ({"designs": ["strength"], "strengths": [2]}, "ablate.strengths.0 = 2"),
+        ({"margin": 0}, "ablate.margin = 0: input should be greater than 0"),
+        ({"base": {"simclr": {"lr": 1}}}, "settings for task 'simclr', which is not among tasks"),
+    ],
+)
+def test_an_ablation_that_cannot_be_run_is_refused_in_one_line(ablate: dict, message: str):
+    assert message in complaint({"tasks": ["rotation"], "ablate": ablate})
+
+
+@pytest.mark.parametrize(
     ("content", "key", "suggestion"),
     [
         ({"budget_step": 10}, "budget_step", "'budget_steps'"),

@@ -8,7 +8,7 @@ import pytest
 
 from study.history import History
 from study.journal import FAILED, FINISHED, STOPPED
-from study.phases import FRESH_SEEDS, with_values
+from study.phases import FRESH_SEEDS
 from tests.study.studies import add, plan_of, tiny
 from trainables.errors import ConfigError
 from trainables.tasks import TASKS
@@ -243,7 +243,7 @@ def test_values_by_name_reach_fields_options_and_the_policy_and_leave_the_rest()
     base = TrialConfig(
         phase="search", task="simclr", augmentation={"flip": 0.5, "grey": 0.1}, options={"projection_dim": 8}
     )
-    trial = with_values(base, {"lr": 0.5, "option/temperature": 0.2, "augmentation/flip": 1.0})
+    trial = base.with_values({"lr": 0.5, "option/temperature": 0.2, "augmentation/flip": 1.0})
     assert trial.lr == 0.5
     assert dict(trial.options) == {"projection_dim": 8, "temperature": 0.2}
     assert dict(trial.augmentation) == {"flip": 1.0, "grey": 0.1}
@@ -279,3 +279,79 @@ def test_what_data_and_configuration_cannot_do_together_is_refused_before_anythi
 @pytest.mark.parametrize("metric", ["auto", "probe/knn", "val/loss", "train/loss", "health/rankme"])
 def test_what_fits_together_passes(task: str, metric: str):
     plan_of(tiny(tasks=[task], search={"metric": metric})).check()
+
+
+ABLATION = {"designs": ["cures", "strength"], "seeds": 3, "cures": {"lr": [0.5], "width": [2]}, "strengths": [0.0, 1.0]}
+
+
+def test_every_cell_of_an_ablation_runs_with_every_seed_and_a_seed_shares_its_draws():
+    plan = plan_of(tiny(**TWO_TASKS, ablate=ABLATION))
+    trials = plan.ablate(whole_history(plan))
+    cells = {}
+    for trial in trials:
+        assert trial.phase == "ablate"
+        if trial.task != RANDOM_INIT:
+            assert trial.data_seed == trial.seed
+            assert trial.probe_datasets == ("shapes",)
+        cells.setdefault((trial.task, trial.cell), []).append(trial.seed)
+    names = ["base", "lr=0.5", "width=2", "augmentation_strength=0", "augmentation_strength=1"]
+    assert set(cells) == {(task, name) for task in plan.config.tasks for name in names} | {(RANDOM_INIT, RANDOM_INIT)}
+    assert all(seeds == plan.ablation_seeds() for seeds in cells.values())
+    assert [trial.seed for trial in trials] == sorted(trial.seed for trial in trials)
+
+
+def test_cells_of_one_seed_differ_in_what_their_name_says_alone():
+    plan = plan_of(tiny(ablate=ABLATION))
+    trials = {trial.cell: trial for trial in plan.ablate(whole_history(plan)) if trial.seed == plan.ablation_seeds()[0]}
+    assert trials["lr=0.5"].replace(lr=trials["base"].lr, cell="base") == trials["base"]
+    strong = trials["augmentation_strength=1"]
+    changed = strong.replace(augmentation_strength=trials["base"].augmentation_strength, cell="base")
+    assert changed == trials["base"]
+
+
+def test_an_ablation_stands_around_the_chosen_configuration_with_its_base_values():
+    plan = plan_of(tiny(**TWO_TASKS, ablate={**ABLATION, "base": {"n_images": 50, "simclr": {"width": 3}}}))
+    history = whole_history(plan)
+    bases = {trial.task: trial for trial in plan.ablate(history) if trial.cell == "base"}
+    for task, choice in plan.chosen(history).items():
+        assert bases[task].lr == choice["config"]["lr"]
+        assert bases[task].n_images == 50
+    assert bases["rotation"].width == 4
+    assert bases["simclr"].width == 3
+
+
+def test_ablation_seeds_are_none_of_those_that_chose_the_configuration():
+    plan = plan_of(tiny(confirm={"seeds": 400}, ablate={"seeds": 400}))
+    assert not set(plan.ablation_seeds()) & set(plan.fresh_seeds())
+    assert len(set(plan.ablation_seeds())) == 400
+
+
+def test_every_compared_cell_runs():
+    plan = plan_of(tiny(**TWO_TASKS, ablate=ABLATION))
+    history = whole_history(plan)
+    run = {(trial.task, trial.cell) for trial in plan.ablate(history)}
+    rows = plan.designs(history)
+    assert {row["design"] for row in rows} == {"cures", "strength"}
+    for row in rows:
+        assert {(row["task"], row["cell"]), (row["task"], row["baseline"])} <= run
+
+
+def test_without_a_design_nothing_is_ablated():
+    plan = plan_of(tiny())
+    assert plan.ablate(whole_history(plan)) == plan.designs(whole_history(plan)) == []
+
+
+@pytest.mark.parametrize(
+    ("ablate", "message"),
+    [
+        ({"designs": ["size_by_strength"], "sizes": [5]}, "rotation, cell 'n_images=5, augmentation_strength=0': batch_size 8 is"),
+        ({"designs": ["size_by_strength"], "sizes": [500]}, "n_images = 500, but shapes gives"),
+        (
+            {"designs": ["cures"], "cures": {"batch_size": [64]}, "base": {"n_images": 20}},
+            "cell 'batch_size=64': batch_size 64 is more than its 20",
+        ),
+    ],
+)
+def test_cells_that_the_data_cannot_give_are_refused_before_anything_runs(ablate: dict, message: str):
+    with pytest.raises(ConfigError, match=message):
+        plan_of(tiny(ablate=ablate)).check()

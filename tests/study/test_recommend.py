@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from study.config import check_config, load_config
 from study.driver import load_datasets
-from study.phases import CONFIRM, Plan, with_values
+from study.phases import CONFIRM, Plan
 from study.recommend import write_recommended
 
 
 def chosen_of(config):
     values = {"lr": 0.0123, "batch_size": 32, "augmentation_strength": 0.25}
     trials = {
-        "rotation": with_values(config.base_trial("rotation", CONFIRM), values),
-        "simclr": with_values(config.base_trial("simclr", CONFIRM), {**values, "option/temperature": 0.2}),
+        "rotation": config.base_trial("rotation", CONFIRM).with_values(values),
+        "simclr": config.base_trial("simclr", CONFIRM).with_values({**values, "option/temperature": 0.2}),
     }
     return {task: {"config": trial.to_dict()} for task, trial in trials.items()}
 

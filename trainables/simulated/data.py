@@ -1,0 +1,72 @@
+"""Stand-ins for data sets: the right numbers, labels and class names, and images of one grey that take no memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from trainables.data.load import PHOTO_SIZE
+from trainables.data.shapes import CLASS_NAMES as SHAPE_NAMES
+from trainables.data.table import ImageTable, Splits
+from trainables.simulated.courses import N_CLASSES
+
+N_TRAIN, N_TEST = 12_500, 2_000  # before a fifth of the training images is held out for validation
+GREY = 128
+
+_CLASS_NAMES = {
+    "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+    "fashion_mnist": ("top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"),
+    "shapes": SHAPE_NAMES,
+}
+_UNLABELLED = ("voc2007", "voc2012")
+
+
+class GreyTable(ImageTable):
+    """A table whose images are all the same: one image in memory, and labels alone when it is sent elsewhere."""
+
+    def take(self, indices: np.ndarray) -> ImageTable:
+        """Return the rows at `indices` (int64 [M]), in that order, as a new table."""
+        labels = None if self.labels is None else self.labels[indices]
+        return grey_table(self.name, len(indices), self.image_size, labels, self.class_names)
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return grey_table, (self.name, len(self), self.image_size, self.labels, self.class_names)
+
+
+def load_splits(name: str, *, max_train: int | None = None, seed: int = 0, image_size: int | None = None) -> Splits:
+    """Return splits that stand in for the data set `name`, whatever name: nothing is read.
+
+    Ten classes, but no labels for `voc2007` and `voc2012`; 10,000 images for pretext training and 2,500 for
+    validation, or four and one fifth of `max_train`; 2,000 for test. Labels depend on `seed`.
+    image_size: side in pixels; None for the data set's own.
+    """
+    rng = np.random.default_rng([seed, *name.encode()])
+    size = image_size or (32 if name in _CLASS_NAMES else PHOTO_SIZE)
+    total = N_TRAIN if max_train is None else min(max_train, N_TRAIN)
+    n_validation = max(1, round(total / 5))
+
+    def table(n_images: int) -> ImageTable:
+        if not is_labelled(name):
+            return grey_table(name, n_images, size, None, ())
+        names = _CLASS_NAMES.get(name, tuple(f"class_{index}" for index in range(N_CLASSES)))
+        return grey_table(name, n_images, size, rng.permutation(n_images) % N_CLASSES, names)
+
+    train, validation, test = table(max(1, total - n_validation)), table(n_validation), table(N_TEST)
+    if not is_labelled(name):
+        return Splits(train, validation, None, None, test)
+    return Splits(train, validation, train, validation, test)
+
+
+def is_labelled(name: str) -> bool:
+    """Whether the simulated data set of this name has labels."""
+    return name not in _UNLABELLED
+
+
+def grey_table(
+    name: str, n_images: int, image_size: int, labels: np.ndarray | None, class_names: tuple[str, ...]
+) -> GreyTable:
+    """Return `n_images` grey images of a side of `image_size` px, a read-only view of one byte."""
+    images = np.broadcast_to(np.uint8(GREY), (n_images, 3, image_size, image_size))
+    return GreyTable(name, images, labels, None, class_names)
