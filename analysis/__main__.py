@@ -1,21 +1,48 @@
-"""`python -m analysis report|export DIR`: a study's results without starting a notebook."""
+"""`python -m analysis report|verdicts|effects|export SOURCE`: a study's results without starting a notebook.
+
+SOURCE is a study's folder, or an MLflow tracking URI together with --study NAME.
+"""
 
 from __future__ import annotations
 
 import enum
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
 
+import pandas as pd
 import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from analysis import frames
-from analysis.load import load
-from analysis.report import write_report
+from analysis.findings import find
+from analysis.load import Study, load
 from trainables.errors import UserError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A study's folder, OUTPUT/NAME.", show_default=False)]
+
+Source = Annotated[
+    str, typer.Argument(metavar="SOURCE", help="A study's folder, or a tracking URI.", show_default=False)
+]
+StudyName = Annotated[
+    str | None,
+    typer.Option("--study", metavar="NAME", help="The study's name, for a tracking URI.", show_default=False),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", metavar="FOLDER", help="Where to write; by default the study's folder.", show_default=False
+    ),
+]
+Task = Annotated[str | None, typer.Option("--task", metavar="TASK", help="This task alone.", show_default=False)]
+AsCsv = Annotated[bool, typer.Option("--csv", help="All columns as CSV.")]
+AsJson = Annotated[bool, typer.Option("--json", help="All columns as JSON, a list of rows.")]
+
+URI = "://"
 
 
 class Format(enum.StrEnum):
@@ -26,24 +53,125 @@ class Format(enum.StrEnum):
 
 
 @app.command()
-def report(folder: Folder) -> None:
-    """Write report.html and figures/ into DIR."""
-    typer.echo(write_report(folder))
+def report(source: Source, study: StudyName = None, output: Output = None) -> None:
+    """Write report.html and figures/."""
+    from analysis.report import write_report  # the figures take seconds to import
+
+    folder = _output(source, output)
+    findings = find(load(source, study))
+    folder.mkdir(parents=True, exist_ok=True)
+    typer.echo(write_report(folder, findings, source=source))
 
 
 @app.command()
-def export(folder: Folder, format: Annotated[Format, typer.Option(help="File format.")] = Format.PARQUET) -> None:
-    """Write the frames, runs and curves, into DIR."""
-    if format is Format.PARQUET:
+def verdicts(
+    source: Source, study: StudyName = None, task: Task = None, csv: AsCsv = False, as_json: AsJson = False
+) -> None:
+    """Print whether each trial converged, on what evidence, and what cures it."""
+    found = find(load(source, study), task=task).verdicts
+    if not _printed(found, csv, as_json):
+        Console(highlight=False).print(_verdict_table(found))
+
+
+@app.command()
+def effects(
+    source: Source,
+    study: StudyName = None,
+    task: Task = None,
+    metric: Annotated[
+        str | None, typer.Option(metavar="METRIC", help="A column of `runs` or a curve; else the final linear probe.")
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="CELL", help="Compare every cell with this one; else as the study's designs do."),
+    ] = None,
+    margin: Annotated[
+        float | None, typer.Option(metavar="X", help="The smallest difference that matters; else the study's.")
+    ] = None,
+    csv: AsCsv = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print what each cell of the ablation changes against its baseline, and against untrained encoders."""
+    loaded = load(source, study)
+    found = find(loaded, task=task, metric=metric, baseline=baseline, margin=margin).every_effect
+    if found.empty:
+        raise UserError(f"{loaded.name}: nothing was compared; name designs under `ablate` in the study's YAML")
+    if not _printed(found, csv, as_json):
+        for (name, design, reference), rows in found.groupby(["task", "design", "baseline"], sort=False):
+            title = f"{name}, {design}: {rows['metric'].iloc[0]} against {reference}"
+            Console(highlight=False).print(_effect_table(rows, title))
+
+
+@app.command()
+def export(
+    source: Source,
+    study: StudyName = None,
+    output: Output = None,
+    format: Annotated[Format, typer.Option(help="File format.")] = Format.PARQUET,
+) -> None:
+    """Write the frames, runs and curves, as files."""
+    folder = _output(source, output)
+    if format is Format.PARQUET and folder == Path(source):
         frames.export(folder)
         names = [frames.RUNS_FILE, frames.CURVES_FILE]
     else:
-        study = load(folder)
-        names = ["runs.csv", "curves.csv"]
-        for name, frame in zip(names, (study.runs, study.curves), strict=True):
-            frame.to_csv(folder / name, index=False)
+        names = _write_frames(load(source, study), folder, format)
     for name in names:
         typer.echo(folder / name)
+
+
+def _write_frames(study: Study, folder: Path, format: Format) -> list[str]:
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [f"{name}.{format}" for name in ("runs", "curves")]
+    for name, frame in zip(names, (study.runs, study.curves), strict=True):
+        if format is Format.CSV:
+            frame.to_csv(folder / name, index=False)
+        else:
+            frame.to_parquet(folder / name, index=False)
+    return names
+
+
+def _output(source: str, output: Path | None) -> Path:
+    if output is None and URI in source:
+        raise UserError(f"{source}: say where to write, for example --output results")
+    return output or Path(source)
+
+
+def _printed(found: pd.DataFrame, csv: bool, json_: bool) -> bool:
+    """Print a whole frame as CSV or JSON where that is wanted."""
+    if csv and json_:
+        raise UserError("--csv and --json: choose one")
+    if csv:
+        typer.echo(found.to_csv(index=False), nl=False)
+    elif json_:
+        rows = json.loads(found.to_json(orient="records"))  # pandas makes null of what is missing
+        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+    return csv or json_
+
+
+def _verdict_table(found: pd.DataFrame) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in ("trial", "verdict"):
+        table.add_column(name, overflow="fold")
+    table.add_column("evidence, and what cures it", ratio=1)
+    for row in found.itertuples():
+        where = [row.trial_id, f"{row.phase}, {row.task}", *filter(None, [row.cell]), f"seed {row.seed}"]
+        table.add_row(*map(escape, ("\n".join(where), row.verdict, f"{row.evidence}\n→ {row.cure}")))
+    return table
+
+
+def _effect_table(found: pd.DataFrame, title: str) -> Table:
+    from analysis.report.words import interval, p_cell, signed
+
+    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("cell", overflow="fold")
+    for name in ("seeds", "difference", "Holm p", "answer"):
+        table.add_column(name, no_wrap=name != "difference")
+    for row in found.itertuples():
+        seeds = f"{row.n_seeds}" + (f", {row.n_failed} failed" if row.n_failed else "")
+        difference = f"{signed(row.mean_difference)} {interval(row.ci_low, row.ci_high)}".strip()
+        table.add_row(*map(escape, (row.cell, seeds, difference, p_cell(row.p_holm), row.answer)))
+    return table
 
 
 def main() -> None:

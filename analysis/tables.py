@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -14,8 +15,12 @@ from trainables.trial import BASELINES, TrialConfig
 CONFIDENCE = 0.95
 LAST = "last/"
 ACCURACIES = ("accuracy", "linear", "knn")  # last words of the metrics that are shares of right answers
+MINIMISED = ("loss", "alignment", "uniformity")  # words in the names of metrics of which less is better
 _PROBE = re.compile(r"probe/(?P<dataset>.+)/(?P<probe>linear|knn|miou)")
-_NOT_SEARCHED = ("phase", "task", "seed", "init_from", "probe_datasets", "probe_split", "report_every")
+_NOT_SEARCHED = (
+    *("phase", "task", "cell", "seed", "data_seed", "init_from"),
+    *("probe_datasets", "probe_split", "report_every"),
+)
 
 
 def last_values(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
@@ -30,6 +35,20 @@ def last_values(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
 def is_accuracy(metric: str) -> bool:
     """Whether a metric is a share of right answers, so that it lies in [0, 1] and binomial bounds apply."""
     return metric.rsplit("/", 1)[-1] in ACCURACIES
+
+
+def is_final_accuracy(column: str) -> bool:
+    """Whether a column of `runs` is the accuracy of a final probe, `probe/DATASET/linear` or `probe/DATASET/knn`."""
+    return _PROBE.fullmatch(column) is not None and is_accuracy(column)
+
+
+def mode_of(runs: pd.DataFrame, column: str) -> Literal["max", "min"]:
+    """Return whether more (`max`) or less (`min`) of a metric is better: as its task says, otherwise by its name."""
+    name = column.removeprefix(LAST)
+    primary = runs.loc[runs["primary_metric"] == name, "primary_mode"]
+    if len(primary):
+        return "min" if primary.iloc[0] == "min" else "max"
+    return "min" if any(word in name.rsplit("/", 1)[-1] for word in MINIMISED) else "max"
 
 
 def accuracy_lower_bound(accuracy: np.ndarray, n_images: np.ndarray) -> np.ndarray:
@@ -138,14 +157,12 @@ def configurations(runs: pd.DataFrame) -> pd.Series:
 def best(runs: pd.DataFrame, column: str) -> Hashable | None:
     """Return the index label of the run with the best value in `column`; None where no run has a value.
 
-    Best is lowest for the primary metric of a task that minimises it, and highest for everything else.
+    Best is lowest where `mode_of` says so.
     """
     values = runs[column].dropna() if column in runs else pd.Series(dtype=float)
     if values.empty:
         return None
-    is_primary = runs["primary_metric"] == column.removeprefix(LAST)
-    lowest = (is_primary & (runs["primary_mode"] == "min")).any()
-    return values.idxmin() if lowest else values.idxmax()
+    return values.idxmin() if mode_of(runs, column) == "min" else values.idxmax()
 
 
 def statuses(runs: pd.DataFrame) -> pd.DataFrame:

@@ -207,8 +207,12 @@ def load_datasets(config: StudyConfig, *, download: bool = False) -> dict[str, S
     root = Path(config.data_root).expanduser() if config.data_root else None
     names = dict.fromkeys([config.dataset, *(config.evaluate.datasets or [])])
     if config.simulate:
-        size = {"image_size": config.image_size, "max_train": config.max_train, "seed": config.seed}
-        return {name: simulated.load_splits(name, **size) for name in names}
+        return {
+            name: simulated.load_splits(
+                name, image_size=config.image_size, max_train=config.max_train, seed=config.seed
+            )
+            for name in names
+        }
     return {
         name: load_splits(
             name,

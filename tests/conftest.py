@@ -32,3 +32,34 @@ def local_ray() -> Iterator[None]:
         cluster.connect(cpus=2)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def simulated_study(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a whole study on simulated trials, ablations included. Not to be changed."""
+    from study.config import check_config
+    from study.driver import run_study
+
+    folder = tmp_path_factory.mktemp("simulated")
+    config = check_config(
+        {
+            "name": "simulated",
+            "simulate": True,
+            "dataset": "cifar10",
+            "tasks": ["rotation", "context_prediction"],
+            "budget_steps": 400,
+            "report_every": 50,
+            "search": {"num_samples": 12, "space": {"lr": {"loguniform": [3e-4, 1e-2]}, "batch_size": [32, 64]}},
+            "confirm": {"top_k": 1, "seeds": 3},
+            "ablate": {
+                "designs": ["size_by_strength", "pairs", "cures"],
+                "seeds": 5,
+                "sizes": [200, 1000, 4000, None],
+                "cures": {"width": [8], "n_images": [200], "context_prediction": {"option/pairs_per_image": [1]}},
+            },
+            "tracking_uri": f"sqlite:///{folder / 'mlflow.db'}",
+        }
+    )
+    outcome = run_study(config, folder)
+    assert not outcome.failed
+    return outcome.folder

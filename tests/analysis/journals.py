@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from search_spaces.ablations import POLICY_DESIGNS, Levels, ablation, changed
 from study.journal import FAILED, FINISHED, STOPPED, Journal
+from trainables.simulated.curves import curve
 from trainables.trial import RANDOM_INIT, RAW_PIXELS, TrialConfig
 
 DATASET = "shapes"
@@ -38,6 +42,70 @@ BASELINE_TRUTH = {RANDOM_INIT: {"knn": 0.33, "linear": 0.44}, RAW_PIXELS: {"knn"
 SEEDS = (100, 101, 102)
 
 
+class Cell(NamedTuple):
+    """What is true of a cell: its verdict, and what it adds to the final linear probe, with what noise of its own."""
+
+    kind: str
+    gain: float
+    noise: float = 0.004
+
+
+ABLATION_SEEDS = (600, 601, 602, 603, 604)
+SEED_NOISE = 0.02  # that all cells of a seed share
+MARGIN = 0.01
+LEVELS = Levels(strengths=(0.0, 0.5, 1.0), sizes=(200, 1000))
+CURES: dict[str, dict[str, tuple[Any, ...]]] = {
+    "rotation": {
+        "n_images": (1000,),
+        "budget_steps": (2 * STEPS,),
+        "width": (12,),
+        "weight_decay": (0.01,),
+        "lr": (0.003,),
+    },
+    "simclr": {"option/temperature": (0.2,)},
+    "context_prediction": {"option/pairs_per_image": (40,)},
+}
+# Probe of the base, then every cell of the designs size_by_strength and cures.
+BASE_PROBE = {"rotation": 0.50, "simclr": 0.60, "context_prediction": 0.44}
+CELLS = {
+    "rotation": {
+        "base": Cell("overfit", 0.0),
+        "augmentation_strength=0.5": Cell("overfit", 0.03),
+        "augmentation_strength=1": Cell("converged", 0.07),
+        "n_images=1000": Cell("converged", 0.04),
+        "n_images=1000, augmentation_strength=0.5": Cell("converged", 0.06),
+        "n_images=1000, augmentation_strength=1": Cell("converged", 0.10),
+        "budget_steps=400": Cell("overfit", -0.03),
+        "width=12": Cell("overfit", 0.0, noise=0.002),
+        "weight_decay=0.01": Cell("overfit", 0.0, noise=0.03),
+        "lr=0.003": Cell("overfit", 0.0),
+    },
+    "simclr": {
+        "base": Cell("converged", 0.0),
+        "augmentation_strength=0.5": Cell("converged", -0.03),
+        "augmentation_strength=1": Cell("still_improving", -0.05),
+        "n_images=1000": Cell("converged", 0.0, noise=0.02),
+        "n_images=1000, augmentation_strength=0.5": Cell("converged", 0.0),
+        "n_images=1000, augmentation_strength=1": Cell("converged", 0.0),
+        "option/temperature=0.2": Cell("converged", -0.02),
+    },
+    "context_prediction": {
+        "base": Cell("at_chance", 0.0),
+        "augmentation_strength=0.5": Cell("at_chance", 0.0, noise=0.02),
+        "augmentation_strength=1": Cell("at_chance", 0.0, noise=0.02),
+        "n_images=1000": Cell("at_chance", 0.0, noise=0.02),
+        "n_images=1000, augmentation_strength=0.5": Cell("at_chance", 0.0),
+        "n_images=1000, augmentation_strength=1": Cell("at_chance", 0.0),
+        "option/pairs_per_image=40": Cell("at_chance", 0.01, noise=0.02),
+    },
+}
+OP_GAINS = {
+    "crop_resize": 0.05,
+    "color_jitter": 0.02,
+}  # of the policy designs, where each op adds its own and both together as much again
+FAILS = ("rotation", "lr=0.003", ABLATION_SEEDS[2])
+
+
 def chance_of(task: str, batch_size: int) -> dict[str, float]:
     """Return the chance level of each metric of a task."""
     n_ways = {"rotation": 4, "context_prediction": 8, "simclr": 2 * batch_size - 1}[task]
@@ -47,20 +115,35 @@ def chance_of(task: str, batch_size: int) -> dict[str, float]:
 
 
 def write_study(
-    folder: Path, *, name: str = "quick", until: str = "evaluate", tasks: tuple[str, ...] = tuple(TRUTH), seed: int = 0
+    folder: Path,
+    *,
+    name: str = "quick",
+    until: str = "evaluate",
+    tasks: tuple[str, ...] = tuple(TRUTH),
+    seed: int = 0,
+    designs: Sequence[str] = (),
+    n_seeds: int = len(ABLATION_SEEDS),
 ) -> Path:
-    """Write a study's journal up to and including the phase `until`; return the study's folder."""
+    """Write a study's journal up to and including the phase `until`; return the study's folder.
+
+    designs: of an ablate phase, around 200 images without augmentation, or for POLICY_DESIGNS around what was chosen;
+        none, and there is no such phase. n_seeds: of that phase.
+    """
     writer = _Writer(Journal(folder), tasks, np.random.default_rng(seed))
+    writer.designs, writer.ablation_seeds = tuple(designs), ABLATION_SEEDS[:n_seeds]
+    config: dict[str, Any] = {"name": name, "tasks": list(tasks), "dataset": DATASET, "budget_steps": STEPS}
+    if designs:
+        config["ablate"] = {"designs": list(designs), "seeds": n_seeds, "margin": MARGIN, "base": writer.ablation_base}
     writer.journal.append(
         "study_started",
         study=name,
-        config={"name": name, "tasks": list(tasks), "dataset": DATASET, "budget_steps": STEPS},
+        config=config,
         config_hash="c0ffee",
         git_commit="9f72c1e",
         versions={"torch": "2.15.0"},
         datasets={DATASET: INFO},
     )
-    for phase in ("baselines", "search", "confirm", "evaluate"):
+    for phase in ("baselines", "search", "confirm", *(["ablate"] if designs else []), "evaluate"):
         writer.journal.append("phase_started", phase=phase)
         outcome = getattr(writer, phase)()
         writer.journal.append("phase_ended", phase=phase, outcome=outcome or {})
@@ -77,6 +160,12 @@ class _Writer:
         self.tasks = tasks
         self.generator = generator
         self.chosen: dict[str, list[TrialConfig]] = {}
+        self.designs: tuple[str, ...] = ()
+        self.ablation_seeds = ABLATION_SEEDS
+
+    @property
+    def ablation_base(self) -> dict[str, Any]:
+        return {} if set(self.designs) & set(POLICY_DESIGNS) else {"n_images": 200, "augmentation_strength": 0.0}
 
     def baselines(self) -> None:
         self._probe_baselines("baselines", "validation")
@@ -96,19 +185,68 @@ class _Writer:
         chosen = {}
         for task in self.tasks:
             values = []
-            for lr in (1e-3, 1e-2):
-                configs = [_pretext("confirm", task, seed=seed, lr=lr, batch_size=128) for seed in SEEDS]
+            for rank, lr in enumerate((1e-3, 1e-2), start=1):
+                settings = {"cell": f"candidate-{rank}", "lr": lr, "batch_size": 128}
+                configs = [_pretext("confirm", task, seed=seed, **settings) for seed in SEEDS]
                 finals = [self._pretext_trial(config, gain=1.0 if lr == 1e-3 else 0.9) for config in configs]
                 if lr == 1e-3:
                     self.chosen[task], values = configs, finals
             chosen[task] = {
                 "config": self.chosen[task][0].to_dict(),
                 "metric": "probe/linear",
+                "mode": "max",
                 "mean": float(np.mean(values)),
                 "values": values,
                 "seeds": list(SEEDS),
+                "trial_ids": [config.trial_id for config in self.chosen[task]],
             }
         return {"chosen": chosen}
+
+    def ablate(self) -> dict[str, Any]:
+        rows = []
+        for task, configs in self.chosen.items():
+            base = changed(configs[0].replace(cell="", probe_datasets=()), self.ablation_base)
+            levels = dataclasses.replace(LEVELS, cures={"augmentation_strength": (1.0,), **CURES[task]})
+            cells, comparisons = ablation(base, self.designs, levels)
+            rows += [comparison._asdict() for comparison in comparisons]
+            for seed in self.ablation_seeds:
+                shared = self.generator.normal(0, SEED_NOISE)
+                for cell in cells:
+                    self._ablation_trial(cell.replace(phase="ablate", seed=seed, data_seed=seed), shared)
+        for seed in self.ablation_seeds:
+            untrained = TrialConfig("ablate", RANDOM_INIT, RANDOM_INIT, seed, DATASET, budget_steps=0)
+            self._probe_trial(untrained.replace(probe_datasets=(DATASET,)), BASELINE_TRUTH[RANDOM_INIT])
+        return {"designs": rows}
+
+    def _ablation_trial(self, config: TrialConfig, shared: float) -> None:
+        config = config.replace(probe_datasets=(DATASET,))
+        truth = CELLS[config.task].get(config.cell) if self.ablation_base else None
+        truth = truth or Cell("converged", _policy_gain(config))
+        failed = (config.task, config.cell, config.seed) == FAILS
+        made = curve(
+            truth.kind,
+            rng=self.generator,
+            task=config.task,
+            n_validation=N_VALIDATION,
+            n_queries=N_VALIDATION,
+            budget_steps=config.budget_steps,
+            report_every=EVERY,
+            batch_size=config.batch_size,
+        )
+        self._start(config)
+        self.journal.append("facts", trial_id=config.trial_id, **made.facts)
+        reports = len(made.steps) // 2 if failed else len(made.steps)
+        for index in range(reports):
+            step, metrics = int(made.steps[index]), made.report(index)
+            self.journal.append("report", trial_id=config.trial_id, step=step, metrics=metrics)
+        if failed:
+            self._end(
+                config, FAILED, steps=int(made.steps[reports - 1]), results={}, reason="RuntimeError: out of memory"
+            )
+            return
+        linear = BASE_PROBE[config.task] + truth.gain + shared + float(self.generator.normal(0, truth.noise))
+        results = {f"probe/{DATASET}/linear": linear, f"probe/{DATASET}/knn": linear - 0.1}
+        self._end(config, FINISHED, steps=config.budget_steps, results=results)
 
     def evaluate(self) -> None:
         for task, configs in self.chosen.items():
@@ -192,6 +330,11 @@ class _Writer:
         return {f"probe/{DATASET}/{name}": float(value) for name, value in values.items()}
 
 
+def _policy_gain(config: TrialConfig) -> float:
+    on = [OP_GAINS[op] for op, magnitude in dict(config.augmentation).items() if magnitude > 0]
+    return sum(on) * len(on)
+
+
 def _pretext(phase: str, task: str, **values: Any) -> TrialConfig:
     options = {"rotation": {}, "simclr": {"temperature": 0.5}, "context_prediction": {"pairs_per_image": 8}}[task]
     return TrialConfig(
@@ -201,7 +344,7 @@ def _pretext(phase: str, task: str, **values: Any) -> TrialConfig:
         budget_steps=STEPS,
         report_every=EVERY,
         options=options,  # type: ignore[arg-type]
-        augmentation={"crop": 1.0, "colour": 0.5},  # type: ignore[arg-type]
+        augmentation={"crop_resize": 1.0, "color_jitter": 0.5},  # type: ignore[arg-type]
         probe_datasets=(DATASET,),
         **values,
     )

@@ -93,7 +93,7 @@ def test_a_row_carries_configuration_facts_and_results(both):
     assert (row["primary_metric"], row["primary_mode"], row["n_validation"]) == ("val/loss", "min", 200)
     assert row["chance"] == row["chance/val/loss"] == pytest.approx(np.log(2 * 128 - 1))
     assert row["option/temperature"] == 0.5
-    assert row["augmentation/colour"] == 0.5
+    assert row["augmentation/color_jitter"] == 0.5
     assert row[f"probe/{DATASET}/linear"] == pytest.approx(TRUTH["simclr"]["linear"], abs=0.05)
     assert row[f"probe/{DATASET}/chance"] == 0.2
     throughput = curves[(curves["trial_id"] == row["trial_id"]) & (curves["metric"] == "images_per_s")]["value"]

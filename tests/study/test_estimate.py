@@ -28,3 +28,12 @@ def test_a_grid_counts_its_points():
 def test_time_grows_with_the_budget():
     short, long = (sum(p.seconds for p in estimate(plan_of(budget_steps=steps))) for steps in (10, 1000))
     assert long > 10 * short > 0
+
+
+def test_an_ablation_counts_every_cell_with_every_seed_at_its_own_budget():
+    cures = {"lr": [0.5], "budget_steps": [40]}
+    phases = estimate(plan_of(ablate={"designs": ["cures"], "seeds": 5, "cures": cures}))
+    ablate = next(phase for phase in phases if phase.phase == "ablate")
+    assert ablate.trials == 5 * (2 * 3 + 1)  # base and two cures of two tasks, and the untrained encoder
+    assert ablate.steps == 5 * 2 * (10 + 10 + 40)
+    assert ablate.seconds > 0

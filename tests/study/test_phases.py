@@ -344,7 +344,10 @@ def test_without_a_design_nothing_is_ablated():
 @pytest.mark.parametrize(
     ("ablate", "message"),
     [
-        ({"designs": ["size_by_strength"], "sizes": [5]}, "rotation, cell 'n_images=5, augmentation_strength=0': batch_size 8 is"),
+        (
+            {"designs": ["size_by_strength"], "sizes": [5]},
+            "rotation, cell 'n_images=5, augmentation_strength=0': batch_size 8 is",
+        ),
         ({"designs": ["size_by_strength"], "sizes": [500]}, "n_images = 500, but shapes gives"),
         (
             {"designs": ["cures"], "cures": {"batch_size": [64]}, "base": {"n_images": 20}},

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from trainables.chance import ALPHA, clears_chance
+from trainables.chance import ALPHA, chance_bound, clears_chance
 
 LOOKS = 50
 
@@ -104,3 +104,24 @@ def test_perfect_and_impossible_values() -> None:
         assert not clears_chance(value, 1 / 8, 10**6, mode=mode, standard_error=0.1)
     for error in (None, math.nan, math.inf):
         assert not clears_chance(0.1, 1.0, 10**6, mode="min", standard_error=error)
+
+
+@pytest.mark.parametrize(("chance", "n", "look"), [(1 / 4, 128, 1), (1 / 8, 4096, 20), (1 / 255, 512, 3)])
+def test_the_bound_of_an_accuracy_is_where_it_begins_to_clear_chance(chance: float, n: int, look: int) -> None:
+    bound = chance_bound(chance, n, mode="max", look=look)
+    assert chance < bound < 1
+    assert clears_chance(bound + 1e-9, chance, n, mode="max", look=look)
+    assert not clears_chance(bound - 1e-9, chance, n, mode="max", look=look)
+
+
+def test_the_bound_of_a_loss_is_where_it_begins_to_clear_chance() -> None:
+    bound = chance_bound(1.0, 512, mode="min", standard_error=0.02, look=5)
+    assert clears_chance(bound - 1e-9, 1.0, 512, mode="min", standard_error=0.02, look=5)
+    assert not clears_chance(bound + 1e-9, 1.0, 512, mode="min", standard_error=0.02, look=5)
+
+
+def test_what_nothing_could_clear_has_an_infinite_bound() -> None:
+    assert chance_bound(1 / 4, 2, mode="max") == math.inf
+    assert not clears_chance(1.0, 1 / 4, 2, mode="max")
+    for error in (None, math.nan):
+        assert chance_bound(1.0, 512, mode="min", standard_error=error) == -math.inf

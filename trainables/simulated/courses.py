@@ -140,7 +140,7 @@ def _overfit(course: Course, time: np.ndarray) -> Progress:
     probe = course.probe_start + (best_probe - course.probe_start) * rise - (best_probe - course.probe_end) * late
     train = np.maximum(_by_heart(time), validation * (1 - late))
     ones = np.ones_like(time)
-    return Progress(validation, validation - 0.3 * late, train, probe, ones, ones)
+    return Progress(validation, validation - 0.15 * late, train, probe, ones, ones)
 
 
 def _collapsed(course: Course, time: np.ndarray) -> Progress:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +27,13 @@ _UNLABELLED = ("voc2007", "voc2012")
 
 class GreyTable(ImageTable):
     """A table whose images are all the same: one image in memory, and labels alone when it is sent elsewhere."""
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Sixteen hex digits over name, shape, labels and class names; all images are alike."""
+        labels = b"" if self.labels is None else np.ascontiguousarray(self.labels).tobytes()
+        text = "\0".join(("simulated", self.name, str(self.images.shape), *self.class_names))
+        return hashlib.sha256(text.encode() + labels).hexdigest()[:16]
 
     def take(self, indices: np.ndarray) -> ImageTable:
         """Return the rows at `indices` (int64 [M]), in that order, as a new table."""

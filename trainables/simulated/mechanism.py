@@ -63,9 +63,14 @@ def effects(trial: TrialConfig, truth: Truth = TRUTH) -> dict[str, float]:
 def solved(trial: TrialConfig, truth: Truth = TRUTH) -> float:
     """Return validation progress, from 0 at chance to 1, at the end of a trial that learns; plainly above chance."""
     task = truth.tasks[trial.task]
-    progress = 1.0 if task.flat_loss else _progress(trial, truth)
+    progress = 1.0 if trapped(trial, truth) else _progress(trial, truth)
     by_lr, by_memory = truth.solved_by_lr(lr_ratio(trial, truth)), truth.solved_by_memory * memory(trial, truth)
     return max(0.15, task.solved * progress * (1 + by_lr) * (1 - by_memory))
+
+
+def trapped(trial: TrialConfig, truth: Truth = TRUTH) -> bool:
+    """Return whether the task's own metrics are flat from early on, however much the probe still improves."""
+    return gain(trial, truth) >= truth.tasks[trial.task].trap
 
 
 def memory(trial: TrialConfig, truth: Truth = TRUTH) -> float:

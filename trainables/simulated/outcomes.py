@@ -90,14 +90,11 @@ def results(trial: TrialConfig, dataset: str, splits: Splits, truth: Truth = TRU
         stream_seed(trial.seed, f"simulated/probe/{dataset}/{trial.probe_split}/{identity(trial)}")
     )
     means = _result_means(accuracy, truth)
-    sizes = {name: len(splits.probe_train if "train" in name else queries) for name in means}
-    found: dict[str, float] = {}
-    for size in dict.fromkeys(sizes.values()):
-        names = [name for name in means if sizes[name] == size]
-        found |= dict(
-            zip(names, shares(np.array([means[name] for name in names]), size, 1.0, rng).tolist(), strict=True)
-        )
-    return {f"probe/{dataset}/{name}": found[name] for name in means} | {f"probe/{dataset}/weight_decay": WEIGHT_DECAY}
+    for on_train, size in ((True, len(splits.probe_train)), (False, len(queries))):
+        names = [name for name in means if name != "weight_decay" and ("train" in name) == on_train]
+        seen = shares(np.array([means[name] for name in names]), size, 1.0, rng)
+        means |= dict(zip(names, seen.tolist(), strict=True))
+    return {f"probe/{dataset}/{name}": value for name, value in means.items()}
 
 
 def expected(trial: TrialConfig, metric: str, truth: Truth = TRUTH) -> float:
@@ -135,7 +132,7 @@ def course_of(
         growth=math.inf if ratio >= DIVERGED_FOR_GOOD else GROWTH,
         probe_start=untrained + truth.online * base.scale,
         probe_end=_accuracy(trial, kind, trial.dataset, truth, shifts) + truth.online * base.scale,
-        flat_loss=kind == STILL_IMPROVING and task.flat_loss and labelled,
+        flat_loss=kind == STILL_IMPROVING and labelled and mechanism.trapped(trial, truth),
     )
 
 
@@ -203,9 +200,9 @@ def _accuracy(trial: TrialConfig, kind: str, dataset: str, truth: Truth, shifts:
 
 def _expected_of(trial: TrialConfig, kind: str, metric: str, truth: Truth) -> float:
     """Return the mean of a metric over the seeds of one kind."""
-    if metric.startswith("probe/") and metric.count("/") == 2:
-        _, dataset, name = metric.split("/")
-        means = _result_means(_accuracy(trial, kind, dataset, truth, Shifts()), truth) | {"weight_decay": WEIGHT_DECAY}
+    if metric.startswith("probe/") and metric.count("/") > 1:  # else an online probe's; a data set's name may hold any
+        dataset, _, name = metric.removeprefix("probe/").rpartition("/")
+        means = _result_means(_accuracy(trial, kind, dataset, truth, Shifts()), truth)
         if name in means:
             return means[name]
         raise ConfigError(f"no result {metric!r}; {suggestion(name, means)}")
@@ -226,6 +223,7 @@ def _result_means(accuracy: float, truth: Truth) -> dict[str, float]:
         "linear_top5": _top5(accuracy),
         "linear_train": train,
         "linear_train_top5": _top5(train),
+        "weight_decay": WEIGHT_DECAY,
         "knn": knn,
         "knn_top5": _top5(knn),
     }

@@ -1,0 +1,152 @@
+"""From frames to trials: which trained, their curves, and what is predicted by each of their heads."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.integrate import cumulative_trapezoid
+
+from analysis.convergence.curves import Curve, Head, Mode, Trial, number
+from study import journal
+from trainables.trial import BASELINES
+
+Points = Mapping[str, tuple[np.ndarray, np.ndarray]]  # metric -> (steps, values)
+
+SE = "_se"
+MOST_QUERIES = 1000  # of an online probe: PROBE_QUERIES of trainables.monitor, which imports torch
+_LOSS = re.compile(r"(train|val)/loss")
+_HEAD = re.compile(r"val/(?P<kind>accuracy|loss)(?P<head>.*)")
+_JUDGED = ("train/", "val/", "health/", "probe/", "lr")
+
+
+def trials(runs: pd.DataFrame, curves: pd.DataFrame) -> Iterator[Trial]:
+    """Yield the trials of `runs` that trained: those that reported after step 0, and those that failed before.
+
+    Baselines, and trials that only probe another's encoder (`init_from`), train nothing and are passed over.
+    """
+    points = _points(curves)
+    candidates = runs.loc[~runs["task"].isin(BASELINES)]
+    if "init_from" in candidates:
+        candidates = candidates.loc[candidates["init_from"].fillna("") == ""]
+    for row in candidates.to_dict("records"):
+        trial = _trial(row, points.get(row["trial_id"], {}))
+        if trial.steps > 0 or row["status"] == journal.FAILED:
+            yield trial
+
+
+def _points(curves: pd.DataFrame) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
+    """Return {trial_id: {metric: (steps, values)}} in the order of steps, of the metrics that rules look at.
+
+    One sort and one cut: a pivot of a thousand runs costs seconds, and would make reported NaN and gaps alike.
+    """
+    names = pd.Series(curves["metric"].unique())
+    curves = curves.loc[curves["metric"].isin(names[names.str.startswith(_JUDGED)])]
+    trial, trial_ids = pd.factorize(curves["trial_id"])
+    metric, metrics = pd.factorize(curves["metric"])
+    steps, values = curves["step"].to_numpy(np.int64), curves["value"].to_numpy(np.float64)
+    order = np.lexsort((steps, metric, trial))
+    key = trial.astype(np.int64)[order] * max(len(metrics), 1) + metric[order]
+    cuts = [*np.flatnonzero(np.diff(key, prepend=-1)).tolist(), len(key)]
+    found: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
+    for first, end in itertools.pairwise(cuts):
+        i, j = divmod(int(key[first]), len(metrics))
+        rows = order[first:end]
+        found.setdefault(trial_ids[i], {})[metrics[j]] = (steps[rows], values[rows])
+    return found
+
+
+def _trial(row: Mapping[str, Any], points: Points) -> Trial:
+    clock = learning_clock(points)
+    curves = {name: _curve(name, row, points, clock) for name in points if not name.endswith(SE)}
+    return Trial(row, curves, _heads(row, curves))
+
+
+def _curve(metric: str, row: Mapping[str, Any], points: Points, clock: tuple[np.ndarray, np.ndarray] | None) -> Curve:
+    steps, values = points[metric]
+    is_primary = metric == row.get("primary_metric")
+    chance = number(row.get(f"chance/{metric}"))
+    if math.isnan(chance) and is_primary:
+        chance = number(row.get("chance"))
+    n = _predictions(metric, row)
+    mode: Mode = "min" if _LOSS.match(metric) else "max"
+    if is_primary and row.get("primary_mode") in ("min", "max"):
+        mode = row["primary_mode"]
+    times = steps.astype(np.float64) if clock is None else np.interp(steps, *clock)
+    return Curve(metric, mode, steps, times, values, _errors(metric, steps, values, n, points), chance, n)
+
+
+def _predictions(metric: str, row: Mapping[str, Any]) -> int:
+    """Return the number of predictions behind a metric, 0 where unknown.
+
+    An online probe's is in no frame: that of the pretext validation stands in, up to the most images that probes take.
+    """
+    known = number(row.get("n_validation"))
+    if math.isnan(known) or not metric.startswith(("val/", "probe/")):
+        return 0
+    return min(int(known), MOST_QUERIES) if metric.startswith("probe/") else int(known)
+
+
+def learning_clock(points: Points) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return steps, and the learning rate spent until each, summed over all steps before; None without any `lr`.
+
+    A schedule that anneals to nothing flattens the end of any curve. Against the learning rate spent, the time of the
+    gradient flow that training follows, a curve is flat only where further steps at full rate would gain nothing. Of
+    seven real trials that were trained again for twice as long, six ended better: by this time all of them were still
+    improving, by the number of steps three.
+    """
+    steps, lr = points.get("lr", (np.empty(0), np.empty(0)))
+    after = steps > 0
+    if not after.any() or not np.isfinite(lr[after]).all() or not lr[after].max() > 0:
+        return None
+    steps, lr = np.append(0, steps[after]), np.append(0.0, lr[after])  # warm-up begins with none
+    return steps, cumulative_trapezoid(lr, steps, initial=0)
+
+
+def _errors(metric: str, steps: np.ndarray, values: np.ndarray, n: int, points: Points) -> np.ndarray:
+    """Return the reported standard errors, else the binomial ones of a share of right answers, else a loss's.
+
+    A loss without one is taken to vary from sample to sample as an exponential variable does, by its mean: most vary
+    less. A share of 0 or 1 has an error too: two right and two wrong answers are added (Agresti and Coull 1998).
+    """
+    if metric + SE in points:
+        at, errors = points[metric + SE]
+        return pd.Series(errors, at).reindex(steps).to_numpy(np.float64)
+    if n and metric.startswith(("val/accuracy", "probe/")):
+        share = (values * n + 2) / (n + 4)
+        return np.sqrt(np.clip(share * (1 - share), 0, None) / (n + 4))
+    if n and metric.startswith("val/loss"):
+        return np.abs(values) / math.sqrt(n)
+    return np.full(len(values), math.nan)
+
+
+def _heads(row: Mapping[str, Any], curves: Mapping[str, Curve]) -> tuple[Head, ...]:
+    """Return the heads of a trial: each `val/accuracy*` and `val/loss*` with a chance level of its own, by its ending.
+
+    A head is judged by the primary metric where that is among its metrics, by its accuracy otherwise. Where heads have
+    endings (`val/loss_position`), a bare `val/loss` is their sum, and a sum hides which of them has learned nothing.
+    """
+    by_head: dict[str, dict[str, Curve]] = {}
+    for name, curve in curves.items():
+        match = _HEAD.fullmatch(name)
+        if match and not math.isnan(curve.chance):
+            by_head.setdefault(match["head"], {})[match["kind"]] = curve
+    if any(by_head) and "" in by_head:
+        by_head[""].pop("loss", None)
+    primary = str(row.get("primary_metric"))
+    heads = [_head(found, primary) for _, found in sorted(by_head.items()) if found]
+    if primary in curves and (not heads or not _HEAD.fullmatch(primary)):
+        heads.append(Head(curves[primary]))  # a metric of another name, or of unknown chance
+    return tuple(heads)
+
+
+def _head(found: Mapping[str, Curve], primary: str) -> Head:
+    main = next((curve for curve in found.values() if curve.metric == primary), None)
+    main = main or found.get("accuracy") or found["loss"]
+    loss = found.get("loss")
+    return Head(main, None if loss is main else loss)

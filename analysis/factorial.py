@@ -1,0 +1,98 @@
+"""Factorial models: main effects and two-factor interactions, and which of them a design can tell apart."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+ALIASED = 1e-8  # of a column's length: what the columns before it leave of it
+THE_MEAN = "the mean"
+
+
+class Term(NamedTuple):
+    """A main effect between two levels of a factor, or how such an effect differs between two levels of another.
+
+    levels: `0 to 1`, or `0 to 1, 0.001 to 0.01` for an interaction. column: float64 [cells].
+    """
+
+    name: str
+    levels: str
+    column: np.ndarray
+
+
+def terms(design: pd.DataFrame) -> list[Term]:
+    """Return the main effects and two-factor interactions of a design: one row a cell, one column a factor.
+
+    The factors are ordered categories. A level's column is 1 - 1/L where a cell has it and -1/L elsewhere, of L levels;
+    an interaction's is the product of two such. So coefficients are differences from the lowest level, in the
+    response's own units: of means over all levels of the other factors for a main effect, of a factor's effects for an
+    interaction.
+    """
+    mains = [_main_effects(design[name]) for name in design]
+    pairs = [
+        Term(f"{first.name}:{second.name}", f"{first.levels}, {second.levels}", first.column * second.column)
+        for some, others in itertools.combinations(mains, 2)
+        for first, second in itertools.product(some, others)
+    ]
+    return [*itertools.chain.from_iterable(mains), *pairs]
+
+
+def fit(terms: Sequence[Term], responses: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Fit each column of `responses` by least squares: coefficients [terms, seeds], and what each is aliased with.
+
+    responses: float64 [cells, seeds]. A term whose column is a combination of the columns before it (the mean, then the
+    terms in order) cannot be told from them: its coefficients are NaN, and those of the others estimate sums, by the
+    alias matrix of Box and Wilson 1951. Both sides name one another, with the factor where that is not 1.
+    """
+    n_cells = len(responses)
+    columns = [np.ones(n_cells), *(term.column for term in terms)]
+    fitted = _independent(columns)
+    left_over = [index for index in range(len(columns)) if index not in fitted]
+    inverse = np.linalg.pinv(np.column_stack([columns[index] for index in fitted]))
+    coefficients = np.full((len(columns), responses.shape[1]), np.nan)
+    coefficients[fitted] = inverse @ responses
+    labels = [THE_MEAN, *_labels(terms)]
+    aliases: list[list[str]] = [[] for _ in columns]
+    for hidden in left_over:
+        for seen, share in zip(fitted, inverse @ columns[hidden], strict=True):
+            if abs(share) > ALIASED:
+                aliases[seen].append(_scaled(share, labels[hidden]))
+                aliases[hidden].append(labels[seen])
+    return coefficients[1:], [", ".join(names) for names in aliases[1:]]
+
+
+def _main_effects(factor: pd.Series) -> list[Term]:
+    lowest, *others = factor.cat.categories
+    n_levels = len(others) + 1
+    return [
+        Term(str(factor.name), f"{lowest} to {level}", (factor == level).to_numpy(np.float64) - 1 / n_levels)
+        for level in others
+    ]
+
+
+def _independent(columns: Sequence[np.ndarray]) -> list[int]:
+    """Return the columns, by index, that no combination of those before them makes up."""
+    kept: list[int] = []
+    basis = np.empty((len(columns[0]), 0))
+    for index, column in enumerate(columns):
+        rest = column - basis @ (basis.T @ column)
+        if np.linalg.norm(rest) > ALIASED * np.linalg.norm(column):
+            basis = np.column_stack([basis, rest / np.linalg.norm(rest)])
+            kept.append(index)
+    return kept
+
+
+def _labels(terms: Sequence[Term]) -> list[str]:
+    """Return the terms' names, with their levels where several terms share a name."""
+    names = [term.name for term in terms]
+    return [term.name if names.count(term.name) == 1 else f"{term.name} ({term.levels})" for term in terms]
+
+
+def _scaled(share: float, label: str) -> str:
+    if np.isclose(abs(share), 1):
+        return label if share > 0 else f"-{label}"
+    return f"{share:.3g} {label}"

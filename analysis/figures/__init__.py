@@ -1,0 +1,33 @@
+"""Figures: each is a function `(frame, ..., ax=None) -> Axes`, so that a notebook can draw any of them anywhere.
+
+With `ax=None` a figure is made in the size that its content needs.
+"""
+
+from analysis.figures.curves import learning_curves
+from analysis.figures.effects import ANSWER_STYLES, effects_forest
+from analysis.figures.images import sample_grid, what_a_task_sees
+from analysis.figures.maps import pair_heatmap, size_strength_map
+from analysis.figures.probes import PROBE_NAMES, accuracy_by_task, search_scatter
+from analysis.figures.scaling import size_law
+from analysis.figures.search import importance_bars, parallel_coordinates
+from analysis.figures.survival import survival_curves
+from analysis.figures.verdicts import VERDICT_STYLES, verdict_map
+
+__all__ = [
+    "ANSWER_STYLES",
+    "PROBE_NAMES",
+    "VERDICT_STYLES",
+    "accuracy_by_task",
+    "effects_forest",
+    "importance_bars",
+    "learning_curves",
+    "pair_heatmap",
+    "parallel_coordinates",
+    "sample_grid",
+    "search_scatter",
+    "size_law",
+    "size_strength_map",
+    "survival_curves",
+    "verdict_map",
+    "what_a_task_sees",
+]

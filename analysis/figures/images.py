@@ -1,0 +1,117 @@
+"""Pictures of the data: a sample of a data set, and what each pretext task makes of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+
+from analysis.figures.style import COLOURS, SMALL, axes, name_rows, title
+from trainables.errors import UserError
+
+if TYPE_CHECKING:
+    from trainables.data import ImageTable
+    from trainables.tasks import PretextTask
+
+MOST_CLASSES = 20
+UNLABELLED_ROWS = 5
+TILE = 0.62  # inches of an image, where the figure chooses
+GAP = 0.08  # between tiles, over their side
+BOX_STYLES = ((COLOURS[1], "-"), (COLOURS[9], "--"))
+
+
+def sample_grid(table: ImageTable, ax: Axes | None = None, *, per_class: int = 8) -> Axes:
+    """Draw the first `per_class` images of each class of a table, a row a class, with how many images it has.
+
+    At most twenty classes are drawn, and the title says so; images without a label come in a last row. A table without
+    labels gets five rows of its first images. Raises UserError for an empty table.
+    """
+    if len(table) == 0:
+        raise UserError(f"nothing to draw: {table.name} holds no image")
+    rows = _rows(table, per_class)
+    side = table.image_size
+    pitch = side + max(1, round(GAP * side))
+    canvas = np.full((len(rows) * pitch, per_class * pitch, 3), 255, dtype=np.uint8)
+    for row, chosen in enumerate(rows.values()):
+        for column, index in enumerate(chosen[:per_class]):
+            top, left = row * pitch, column * pitch
+            canvas[top : top + side, left : left + side] = table.images[index].transpose(1, 2, 0)
+
+    ax = axes(ax, size=(1.6 + TILE * per_class, 0.6 + TILE * len(rows)))
+    ax.imshow(canvas, interpolation="nearest")
+    ax.set_anchor("W")  # at the names
+    names = {row * pitch + (side - 1) / 2: name for row, name in enumerate(rows)}
+    name_rows(ax, names, len(rows), length=18)
+    ax.set_xticks([])
+    ax.spines[:].set_visible(False)
+    hidden = table.n_classes - MOST_CLASSES
+    more = f", {hidden} more classes not shown" if hidden > 0 else ""
+    title(ax, f"{table.name}: {len(table):,} images of {side} px{more}", length=44)
+    return ax
+
+
+def what_a_task_sees(
+    task: str | PretextTask,
+    images: ImageTable | np.ndarray,
+    ax: Axes | None = None,
+    *,
+    n_shown: int = 4,
+    augmentation: Mapping[str, float] | None = None,
+    seed: int = 0,
+) -> Axes:
+    """Draw what a pretext task makes of the first images, by the task's own `draw`: a row an image.
+
+    rotation: four rotations. simclr: the image and its two views. context_prediction: the image, its nine patches,
+    a pair of them as the network sees it, and the direction it is to tell. context_encoder: the masked image, the
+    hole filled by the network, and the truth. Any other task: its inputs and, where those are images, its targets.
+
+    task: a name, or a task as `trainables.loop.build_task` makes it, perhaps trained. A name is built untrained, with
+        its default options; its context encoder paints the mean image.
+    images: a table, or uint8 [N, 3, S, S]; the mean image is that of all of them.
+    augmentation: magnitude of each op; None is the task's own validation policy.
+
+    Raises UserError for an unknown task, no image, or a task made for another image size.
+    """
+    from analysis.figures.task_views import look  # torch takes seconds, which the other figures need not wait for
+
+    array = images if isinstance(images, np.ndarray) else images.images
+    headings, rows = look(task, array, n_shown, augmentation, seed)
+    name = task if isinstance(task, str) else task.name
+    answers = [row.answer for row in rows]
+    ax = axes(ax, size=(0.8 + 1.15 * len(headings) + (1.0 if any(answers) else 0), 0.7 + 1.15 * len(rows)))
+    pitch = 1 + GAP
+    for y, row in enumerate(rows):
+        for x, tile in enumerate(row.tiles):
+            left, top = x * pitch, y * pitch
+            ax.imshow(np.clip(tile.image, 0, 1), extent=(left, left + 1, top + 1, top), interpolation="nearest")
+            for (box_left, box_top, side), (colour, style) in zip(tile.boxes, BOX_STYLES, strict=False):
+                corner = (left + box_left, top + box_top)
+                ax.add_patch(Rectangle(corner, side, side, fill=False, edgecolor=colour, linestyle=style, linewidth=2))
+        ax.text(len(row.tiles) * pitch, y * pitch + 0.5, row.answer, fontsize=SMALL, va="center")
+    ax.set_xlim(-GAP / 2, len(headings) * pitch - GAP / 2)
+    ax.set_ylim(len(rows) * pitch - GAP / 2, -GAP / 2)
+    ax.set_aspect("equal")
+    ax.xaxis.tick_top()
+    ax.set_xticks([x * pitch + 0.5 for x in range(len(headings))], headings, fontsize=SMALL)
+    ax.set_yticks([])
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    title(ax, f"what {name} sees")
+    return ax
+
+
+def _rows(table: ImageTable, per_class: int) -> dict[str, np.ndarray]:
+    """Return the images (int64 indices, in the table's order) of each row by the row's name."""
+    if table.labels is None or not table.class_names:
+        count = min(UNLABELLED_ROWS, -(-len(table) // per_class))
+        return {" " * row: np.arange(row * per_class, min((row + 1) * per_class, len(table))) for row in range(count)}
+    found = {}
+    for label, name in enumerate(table.class_names[:MOST_CLASSES]):
+        chosen = np.flatnonzero(table.labels == label)
+        found[f"{name} ({len(chosen):,})"] = chosen
+    if len(unlabelled := np.flatnonzero(table.labels < 0)):
+        found[f"no label ({len(unlabelled):,})"] = unlabelled
+    return found

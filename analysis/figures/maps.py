@@ -1,0 +1,131 @@
+"""Heat maps: pairs of augmentations, and data size by augmentation strength."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+
+from analysis.figures.style import COLOURS, SIZE, SMALL, axes, ink_on, label, require, title, whose
+from analysis.rates import grid
+from analysis.tables import LAST
+from trainables.errors import UserError
+
+DIVERGING = sns.color_palette("vlag", as_cmap=True)
+SCALE = sns.light_palette(COLOURS[0], as_cmap=True)
+MISSING = "–"
+LONGEST_UPRIGHT = 6  # characters of a column's name that is not slanted
+SQUARE = 0.7  # inches of a square, where the figure chooses
+
+
+def pair_heatmap(
+    pairs: pd.DataFrame, ax: Axes | None = None, *, baseline: float | None = None, metric: str = ""
+) -> Axes:
+    """Draw the mean of each pair of augmentations, a single one on the diagonal (Chen 2020, figure 5).
+
+    pairs: first, second, mean, as `analysis.interactions.pair_synergy` returns them; a pair without order is drawn
+        once, below the diagonal, and one that comes both ways twice.
+    baseline: the mean without any augmentation. With it the colours diverge around that, and every square says its
+        difference too.
+    metric: what the mean is of, for the colour bar.
+
+    Raises UserError for an empty frame, missing columns, several tasks, or a pair that comes twice.
+    """
+    require(pairs, ["first", "second", "mean"], "pairs", "analysis.interactions.pair_synergy")
+    if pairs["mean"].isna().all():
+        raise UserError(f"none of these {len(pairs)} pairs has a mean")
+    if pairs.duplicated(["first", "second"]).any():
+        raise UserError("a pair comes more than once in pairs; pass one task: pairs.query(\"task == '...'\")")
+    ops = list(dict.fromkeys([*pairs["first"], *pairs["second"]]))
+    table = pairs.pivot(index="first", columns="second", values="mean").reindex(index=ops, columns=ops)
+    upper = np.triu(np.ones(table.shape, dtype=bool), 1)
+    above_alone = table.notna() & table.T.isna() & upper  # such a pair moves below the diagonal
+    table = table.where(~above_alone.T, table.T).mask(above_alone)
+
+    texts = table.map(lambda value: f"{value:.3f}")
+    if baseline is not None:
+        texts += table.map(lambda value: f"\n{value - baseline:+.3f}".replace("-", "−"))
+    texts = texts.where(table.notna(), np.where(upper, "", MISSING))
+    ax = axes(ax, size=(2.6 + SQUARE * len(ops), 1.8 + SQUARE * len(ops)))
+    _heat(ax, table, texts, label(metric.removeprefix(LAST)) or "mean", centre=baseline)
+    ax.set(xlabel="augmentation", ylabel="augmentation")
+    none = "" if baseline is None else f"; none at all: {baseline:.3f}"
+    title(ax, f"{whose(pairs)}pairs of augmentations\n(alone on the diagonal{none})")
+    return ax
+
+
+def size_strength_map(
+    frame: pd.DataFrame, value: str, ax: Axes | None = None, *, all_images: int | None = None
+) -> Axes:
+    """Draw the mean of `value` for each number of images (rows) and augmentation strength (columns).
+
+    frame: runs of one task that differ in these two and the seed alone, each square the mean over its seeds; or what
+        `analysis.rates.convergence_rates` gives by n_images and augmentation_strength. Each square says its mean and
+        over how many seeds it is, a rate of how many.
+    value: a metric's column; a column of booleans, which gives a rate; or `rate`.
+    all_images: the number of images that a missing n_images stands for; without it that row is named "all".
+
+    Raises UserError for an empty frame, missing columns, no value at all, several tasks, or a square that would mix
+    trials that differ in more than their seed.
+    """
+    require(frame, ["n_images", "augmentation_strength", value], "the frame", "the design size_by_strength of a study")
+    if frame[value].isna().all():
+        raise UserError(f"no value of {value!r} in these {len(frame)} rows")
+    is_rate = value == "rate" or pd.api.types.is_bool_dtype(frame[value].dropna().infer_objects())
+    drawn = frame.assign(**{value: frame[value].astype("float64")})
+    means = grid(drawn, value, all_images=all_images).iloc[::-1]  # the largest on top
+    if "n_seeds" in frame:
+        counts = grid(drawn, "n_seeds", all_images=all_images)
+    else:
+        counts = grid(drawn, value, all_images=all_images, aggregate="count")
+    counts = counts.reindex_like(means).fillna(0)
+    if is_rate:
+        right = (means * counts).round()
+        texts = means.map("{:.2f}\n".format) + right.map("{:.0f} of ".format) + counts.map("{:.0f}".format)
+    else:
+        texts = means.map("{:.3f}\nn=".format) + counts.map("{:.0f}".format)
+    texts = texts.where(means.notna(), MISSING)
+    means.index = [name if isinstance(name, str) else f"{name:,.0f}" for name in means.index]
+    means.columns = [f"{strength:g}" for strength in means.columns]
+
+    name = value.removeprefix(LAST)
+    ax = axes(ax, size=(max(SIZE[0], 2.6 + SQUARE * means.shape[1]), max(3.0, 1.4 + SQUARE * means.shape[0])))
+    _heat(ax, means, texts, f"{name} (share of seeds)" if is_rate else label(name), limits=(0, 1) if is_rate else None)
+    ax.set(xlabel="augmentation_strength", ylabel=label("n_images"))
+    title(ax, f"{whose(frame)}{name}")
+    return ax
+
+
+def _heat(
+    ax: Axes,
+    table: pd.DataFrame,
+    texts: pd.DataFrame,
+    bar_label: str,
+    *,
+    centre: float | None = None,
+    limits: tuple[float, float] | None = None,
+) -> None:
+    """Draw the squares of `table` with their texts; around `centre` colours diverge as far to either side."""
+    if centre is not None:
+        reach = np.nanmax(np.abs(table.to_numpy() - centre)) or 1e-6
+        limits = (centre - reach, centre + reach)
+    values = table.to_numpy(dtype=float)
+    low, high = limits or (np.nanmin(values), np.nanmax(values))
+    colours = SCALE if centre is None else DIVERGING
+    sns.heatmap(table, ax=ax, cmap=colours, vmin=low, vmax=high, linewidths=1, cbar_kws={"label": bar_label})
+    mesh = ax.collections[0]
+    assert mesh.colorbar is not None
+    mesh.colorbar.ax.tick_params(labelsize=SMALL)
+    size = float(np.clip(ax.get_window_extent().width / ax.figure.dpi * 72 / table.shape[1] / 4.5, 4, SMALL))
+    for (row, column), value in np.ndenumerate(values):
+        shade = colours(mesh.norm(value)) if np.isfinite(value) else "white"
+        text = texts.iat[row, column]
+        ax.text(column + 0.5, row + 0.5, text, color=ink_on(shade), fontsize=size, ha="center", va="center")
+    ax.tick_params(labelsize=SMALL, length=0)
+    ax.tick_params(axis="y", labelrotation=0)
+    if max(len(str(name)) for name in table.columns) > LONGEST_UPRIGHT:
+        plt.setp(ax.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
+    else:
+        ax.tick_params(axis="x", labelrotation=0)

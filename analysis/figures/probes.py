@@ -1,0 +1,137 @@
+"""Probes of frozen features: by task beside the baselines, and against what was searched."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from analysis.figures.style import (
+    CHANCE_STYLE,
+    COLOURS,
+    LOG_AXES,
+    MARKERS,
+    SHADES,
+    SMALL,
+    axes,
+    chance_lines,
+    finish,
+    label,
+    listed,
+    whose,
+)
+from analysis.tables import LAST, probe_results, probe_summary
+from study.journal import FAILED, FINISHED, KILLED, STOPPED
+from trainables.errors import UserError
+from trainables.trial import BASELINES, ONLINE_PROBES, RANDOM_INIT, RAW_PIXELS
+
+BASELINE_STYLES = {RANDOM_INIT: "-.", RAW_PIXELS: ":"}
+BASELINE_NAMES = {RANDOM_INIT: "random init", RAW_PIXELS: "raw pixels"}
+PROBE_NAMES = {"linear": "linear probe", "knn": "kNN probe"}
+STATUS_MARKERS = {FINISHED: "o", STOPPED: "X", FAILED: "v", KILLED: "s", "RUNNING": "^"}
+
+
+def accuracy_by_task(runs: pd.DataFrame, dataset: str, ax: Axes | None = None) -> Axes:
+    """Draw the final probes on `dataset`: for each pretext task the linear and kNN accuracy.
+
+    Small open markers are seeds, large ones their means. Chance and the means of the untrained baselines are
+    horizontal lines. Pass the runs of one probe split, and of one configuration a task. Raises UserError where they
+    mix splits or hold no probe on `dataset`.
+    """
+    every = probe_results(runs)
+    results = every.loc[(every["dataset"] == dataset) & every["probe"].isin(list(PROBE_NAMES))]
+    if results.empty:
+        raise UserError(f"no probe on {dataset!r} in these runs; there are: {listed(every['dataset'].unique())}")
+    splits = results["probe_split"].unique()
+    if len(splits) > 1:
+        raise UserError(f"these runs mix probe splits ({listed(splits)}); keep one: runs[runs.probe_split == 'test']")
+    ax = axes(ax)
+    summary = probe_summary(results)
+    pretext = summary.loc[~summary["task"].isin(BASELINES)]
+    tasks = list(pretext["task"].unique())
+    for probe, colour, marker, shift in zip(PROBE_NAMES, COLOURS, MARKERS, (-0.2, 0.2), strict=False):
+        seeds = results.loc[(results["probe"] == probe) & results["task"].isin(tasks)]
+        order = seeds.groupby("task").cumcount()  # side by side, so that equal seeds do not hide one another
+        places = (
+            seeds["task"].map(tasks.index) + shift + 0.05 * (order - order.groupby(seeds["task"]).transform("mean"))
+        )
+        ax.scatter(
+            places,
+            seeds["value"],
+            marker=marker,
+            s=22,
+            facecolors="none",
+            edgecolors=colour,
+            label=f"{PROBE_NAMES[probe]}, each seed",
+        )
+        means = pretext.loc[pretext["probe"] == probe]
+        places = means["task"].map(tasks.index) + shift
+        ax.scatter(
+            places, means["mean"], marker="_", s=420, color=colour, linewidths=2.5, label=f"{PROBE_NAMES[probe]}, mean"
+        )
+        for row in summary.loc[summary["task"].isin(BASELINES) & (summary["probe"] == probe)].itertuples():
+            name = f"{BASELINE_NAMES[row.task]}, {PROBE_NAMES[probe]} {row.mean:.3f}"
+            ax.axhline(row.mean, color=colour, linestyle=BASELINE_STYLES[row.task], linewidth=1.3, label=name)
+    for level in results["chance"].dropna().unique():
+        ax.axhline(level, **CHANCE_STYLE, label=f"chance {level:.3f}")
+    ax.set_xticks(range(len(tasks)), [task.replace("_", "\n") for task in tasks])
+    ax.set_xlim(-0.5, max(len(tasks), 1) - 0.5)
+    return finish(ax, "pretext task", "accuracy", f"{dataset}, {splits[0]} split")
+
+
+def search_scatter(
+    runs: pd.DataFrame,
+    x: str = "lr",
+    ax: Axes | None = None,
+    *,
+    metric: str = LAST + ONLINE_PROBES[0],
+    hue: str | None = None,
+) -> Axes:
+    """Draw a metric of each trial against one searched setting, on a log axis where that setting spans decades.
+
+    metric: a column of `runs`, by default the last accuracy of the online linear probe, as
+        `analysis.tables.last_values` adds it.
+    hue: the setting that colours the points, by default batch size, or augmentation strength where batch size is
+    the same for all. The marker is the trial's status: a stopped trial had fewer steps than a finished one.
+    Raises UserError where no trial has a value of `metric`.
+    """
+    drawn = runs.loc[runs[metric].notna()] if metric in runs else runs.iloc[:0]
+    if drawn.empty:
+        numbers = [name for name in runs if name.startswith((LAST, "probe/"))]
+        raise UserError(f"no value of {metric!r} in these runs; columns to draw: {listed(numbers)}")
+    if hue is None:
+        hue = "batch_size" if runs["batch_size"].nunique() > 1 else "augmentation_strength"
+    ax = axes(ax)
+    low, high = drawn[hue].min(), drawn[hue].max()
+    norm = LogNorm(low, high) if hue in LOG_AXES and 0 < low < high else Normalize(low, high)
+    style: dict[str, Any] = {"cmap": SHADES, "norm": norm, "s": 55, "edgecolor": "0.2", "linewidth": 0.6}
+    for status, part in drawn.groupby("status"):
+        marker = STATUS_MARKERS[str(status)]
+        points = ax.scatter(part[x], part[metric], c=part[hue], marker=marker, label=str(status), **style)
+    bar = ax.figure.colorbar(points, ax=ax, label=label(hue))
+    if drawn[hue].nunique() <= 6:
+        bar.set_ticks(sorted(drawn[hue].unique()), labels=[f"{value:g}" for value in sorted(drawn[hue].unique())])
+        bar.minorticks_off()
+    bar.ax.tick_params(labelsize=SMALL)
+    if x in LOG_AXES and (drawn[x] > 0).all():
+        ax.set_xscale("log")
+        decades = np.log10(drawn[x].max() / drawn[x].min())
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 1.5 else (1, 3) if decades < 2.5 else (1,)))
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_formatter(NullFormatter())
+    name = metric.removeprefix(LAST)
+    chance_lines(ax, drawn, name)
+    missing = len(runs) - len(drawn)
+    note = f"\n({missing} of {len(runs)} trials without)" if missing else ""
+    finish(ax, label(x), name, f"{whose(runs)}{name} at the last report{note}")
+    legend = ax.get_legend()
+    for handle in legend.legend_handles if legend else []:
+        if isinstance(handle, PathCollection):  # the marker tells the status, the colour something else
+            handle.set_array(None)
+            handle.set_facecolor("0.75")
+    return ax

@@ -1,0 +1,169 @@
+"""The look that all figures share: colours, chance lines, labels, and how a figure is finished.
+
+Colours are seaborn's colour-blind palette; what a colour tells, a marker, a line style or a letter tells too, for
+print in grey.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.transforms import ScaledTranslation, blended_transform_factory
+
+from analysis.tables import is_accuracy
+from trainables.errors import UserError
+
+COLOURS = sns.color_palette("colorblind").as_hex()
+LINE_COLOURS = [COLOURS[index] for index in (0, 1, 2, 3, 4, 5, 7, 9)]  # without the two that are faint as a line
+MARKERS = "os^DvPX*"
+LINE_STYLES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)))
+CHANCE_STYLE: dict[str, Any] = {"color": "0.25", "linestyle": "--", "linewidth": 1.3}
+SHADES = sns.color_palette("crest", as_cmap=True)  # from light to dark, so it is a scale in grey too
+UNITS = {"images_per_s": "images/s", "wall_s": "s", "batch_size": "images", "n_images": "images", "steps": "steps"}
+LOG_AXES = ("lr", "weight_decay", "batch_size", "n_images", "budget_steps", "temperature", "pairs_per_image")
+SIZE = (5.5, 4.2)  # inches
+SMALL = 8  # points: legends and tick labels
+TITLE = 10  # points
+CHARACTERS_PER_INCH = 15.5  # of a title, over the width that axes have before the layout makes them wider
+LONGEST_NAME = 68  # characters of a configuration in a legend
+ONE_LINE = 44  # characters of a row's name where a row has room for one line
+SMALLEST, LEADING = 6, 1.25  # points of a name in several lines; lines apart, over their size
+
+
+def axes(ax: Axes | None, size: tuple[float, float] = SIZE) -> Axes:
+    """Return `ax`, or for None those of a new figure of `size` (width and height in inches)."""
+    return plt.subplots(figsize=size, layout="constrained")[1] if ax is None else ax
+
+
+def require(frame: pd.DataFrame, columns: Iterable[str], what: str, maker: str) -> None:
+    """Raise UserError where `frame`, called `what`, is empty or lacks one of `columns`; `maker` says what makes it."""
+    missing = [name for name in columns if name not in frame]
+    if missing:
+        raise UserError(f"{what} without {', '.join(map(repr, missing))}: pass what {maker} returns")
+    if frame.empty:
+        raise UserError(f"nothing to draw: {what} without a row; {maker} makes them")
+
+
+def chance_lines(ax: Axes, runs: pd.DataFrame, metric: str) -> list[float]:
+    """Draw and return the chance level of `metric`, or several: ln(2N - 1), for one, depends on the batch size N."""
+    column = f"chance/{metric}"
+    levels = sorted(runs[column].dropna().unique()) if column in runs else []
+    for index, level in enumerate(levels):
+        name = "chance " + ", ".join(f"{value:.3g}" for value in levels) if index == 0 else None
+        ax.axhline(level, **CHANCE_STYLE, label=name)
+    return levels
+
+
+def finish(ax: Axes, xlabel: str, metric: str, text: str) -> Axes:
+    """Label the axes, write the title, put the legend below; an accuracy's axis begins at 0 and ends at 1 at most."""
+    ax.set_xlabel(xlabel)
+    ax.set_ylabel(label(metric))
+    title(ax, text)
+    ax.tick_params(labelsize=SMALL)
+    ax.grid(axis="y", color="0.9", linewidth=0.6)
+    ax.set_axisbelow(True)
+    if is_accuracy(metric):  # from 0, so that a small gain over chance looks small
+        ax.set_ylim(0, min(1.0, 1.05 * ax.get_ylim()[1]))
+    legend_below(ax)
+    sns.despine(ax=ax)
+    return ax
+
+
+def title(ax: Axes, text: str, length: int | None = None) -> None:
+    """Write a title at the left, each of its lines broken after `length` characters, by default those that fit."""
+    length = length or max(24, int(CHARACTERS_PER_INCH * ax.get_window_extent().width / ax.figure.dpi))
+    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, length)]
+    ax.set_title("\n".join(lines), fontsize=TITLE, loc="left")
+
+
+def legend_below(ax: Axes, entries: Mapping[str, Any] | None = None, **options: Any) -> None:
+    """Put the legend under the x label, where it hides nothing; in as many columns as its names leave room for.
+
+    entries: handles by name, by default those of the labelled artists.
+    """
+    if entries is None:
+        handles, names = ax.get_legend_handles_labels()
+        entries = dict(zip(names, handles, strict=True))
+    if not entries:
+        return
+    shown = [tick.get_text().count("\n") + 1 for tick in ax.get_xticklabels()]
+    depth = (SMALL * 1.35 * max(shown, default=0) + 10 + (14 if ax.get_xlabel() else 0)) / 72
+    alone = sum(each.get_label() != "<colorbar>" for each in ax.figure.axes) == 1
+    across = ax.figure.transFigure if alone else ax.transAxes  # beside wide row names the axes' middle is off centre
+    below = blended_transform_factory(across, ax.transAxes) + ScaledTranslation(0, -depth, ax.figure.dpi_scale_trans)
+    longest = max(map(len, entries))
+    columns = min(len(entries), 4 if longest <= 18 else 2 if longest <= 36 else 1)
+    ax.legend(
+        list(entries.values()),
+        list(entries),
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        bbox_transform=below,
+        **{"ncols": columns, "fontsize": SMALL, "frameon": False, **options},
+    )
+
+
+def label(metric: str) -> str:
+    """Return a metric's or a setting's name with its unit, where it has one."""
+    unit = "fraction" if is_accuracy(metric) else UNITS.get(metric)
+    return f"{metric} ({unit})" if unit else metric
+
+
+def whose(frame: pd.DataFrame) -> str:
+    """Return the task and the phase of `frame`, as far as all rows share them, as the beginning of a title."""
+    names = [name for name in ("task", "phase") if name in frame]
+    shared = [str(frame[name].iloc[0]) for name in names if frame[name].nunique() == 1]
+    return f"{', '.join(shared)}: " if shared else ""
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return the names as one line."""
+    return ", ".join(names) or "none"
+
+
+def counted(n: int, noun: str) -> str:
+    """Return `1 seed`, `2 seeds`."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def wrapped(name: str, length: int, lines: int = 3) -> str:
+    """Break a name into lines of `length` characters, first between settings; what is over `lines` is cut off."""
+    return "\n".join(textwrap.wrap(name, length, max_lines=lines, placeholder=" …", break_on_hyphens=False))
+
+
+def ink_on(colour: Any) -> str:
+    """Return black or white, whichever stands out more on `colour` (WCAG 2.2 contrast; equal at luminance 0.179)."""
+    channels = np.array(to_rgb(colour))
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return "black" if linear @ [0.2126, 0.7152, 0.0722] > 0.179 else "white"
+
+
+def row_font(ax: Axes, rows: float, share: float = 0.6) -> float:
+    """Return the size in points, 5 to SMALL, of a line of text that takes `share` of the height of one of `rows`."""
+    return float(np.clip(share * _row_height(ax, rows), 5, SMALL))
+
+
+def name_rows(ax: Axes, names: Mapping[float, str], rows: float, length: int) -> None:
+    """Write names at the left of the rows that they are keyed by, in as many lines as the rows are high enough for.
+
+    rows: the height of the axes in rows. length: characters a line where there is room for several lines.
+    """
+    lines = int(np.clip(_row_height(ax, rows) / (LEADING * SMALLEST), 1, 3))
+    texts = [wrapped(name, length if lines > 1 else ONE_LINE, lines) for name in names.values()]
+    most = max(text.count("\n") + 1 for text in texts)
+    size = row_font(ax, rows * most, share=0.9 / LEADING)
+    ax.set_yticks(list(names), texts, fontsize=size)
+    ax.tick_params(axis="y", length=0)
+
+
+def _row_height(ax: Axes, rows: float) -> float:
+    """Return points; before the layout is done, so roughly."""
+    return ax.get_window_extent().height / ax.figure.dpi * 72 / max(rows, 1)

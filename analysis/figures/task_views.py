@@ -1,0 +1,157 @@
+"""What a pretext task makes of images, drawn by the task itself and cut into tiles to show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainables.augmentation import Augmentation
+from trainables.data.table import as_tensor
+from trainables.encoders import build_encoder
+from trainables.errors import UserError
+from trainables.streams import generator
+from trainables.tasks import TASKS, Batch, PretextTask, build_options
+from trainables.tasks.context_encoder import ContextEncoder
+from trainables.tasks.context_prediction import DIRECTIONS, ContextPrediction
+from trainables.tasks.rotation import ROTATIONS, Rotation
+from trainables.tasks.simclr import SimCLR
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One picture: float [H, W, 3], and boxes (left, top, side) to draw on it, over its side."""
+
+    image: np.ndarray
+    boxes: tuple[tuple[float, float, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Row:
+    """What becomes of one image: a tile a column, and what the network is to answer, where no heading says it."""
+
+    tiles: list[Tile]
+    answer: str = ""
+
+
+Views = tuple[list[str], list[Row]]
+
+
+def look(
+    task: str | PretextTask, images: np.ndarray, n_shown: int, augmentation: Mapping[str, float] | None, seed: int
+) -> Views:
+    """Return the headings of the columns and a row for each of the first `n_shown` images (uint8 [N, 3, S, S]).
+
+    The batch is one of training: the task draws in training mode, and is left as it was. Raises UserError as
+    `what_a_task_sees` says.
+    """
+    if images.ndim != 4 or not len(images):
+        raise UserError(f"nothing to draw: images of shape {images.shape}, but they must be uint8 [N, 3, S, S]")
+    built = _build(task, images) if isinstance(task, str) else task
+    if images.shape[-1] != built.image_size:
+        raise UserError(f"images of {images.shape[-1]} px, but the task was made for {built.image_size} px")
+    device = next(built.parameters()).device
+    shown = as_tensor(images[:n_shown]).to(device)
+    policy = Augmentation(built.validation_policy if augmentation is None else augmentation)
+    was_training = built.training
+    try:
+        with torch.no_grad():
+            batch = built.train().draw(shown, policy, generator(device, seed, "picture"))
+            return _VIEWS.get(type(built), _any_task)(built, shown, batch)
+    finally:
+        built.train(was_training)
+
+
+def _build(name: str, images: np.ndarray) -> PretextTask:
+    if name not in TASKS:
+        raise UserError(f"no pretext task {name!r}; there are: {', '.join(TASKS)}")
+    kind, side = TASKS[name], images.shape[-1]
+    task = kind(build_encoder("conv4", image_size=side), build_options(kind, {}), side)
+    task.fit_to(as_tensor(images))
+    return task
+
+
+def _rotation(task: PretextTask, images: Tensor, batch: Batch) -> Views:
+    turned = batch.inputs.view(ROTATIONS, len(images), *batch.inputs.shape[1:])
+    rows = [Row([_tile(turned[turn, i]) for turn in range(ROTATIONS)]) for i in range(len(images))]
+    return [f"{360 // ROTATIONS * turn}°" for turn in range(ROTATIONS)], rows
+
+
+def _simclr(task: PretextTask, images: Tensor, batch: Batch) -> Views:
+    triples = zip(images / 255, batch.inputs, batch.targets, strict=True)
+    return ["image", "one view", "another view"], [Row([_tile(each) for each in triple]) for triple in triples]
+
+
+def _context_encoder(task: ContextEncoder, images: Tensor, batch: Batch) -> Views:
+    assert batch.mask is not None
+    painted, untrained = paint(task, batch)
+    filled = torch.where(batch.mask == 1, painted, batch.targets)
+    triples = zip(batch.inputs, filled, batch.targets, strict=True)
+    rows = [Row([_tile(each) for each in triple]) for triple in triples]
+    return ["masked", "filled by the\nmean image" if untrained else "filled by\nthe network", "truth"], rows
+
+
+def paint(task: ContextEncoder, batch: Batch) -> tuple[Tensor, bool]:
+    """Return what the task paints, [N, 3, S, S] in (0, 1), as its `forward` does, and whether that is the mean image.
+
+    In eval mode where it has been trained; an untrained BatchNorm has nothing to evaluate with.
+    """
+    change = task.eval().decoder(task.encoder.stages(batch.inputs)[-1]).float()
+    return torch.sigmoid(change + task.mean_image.logit(eps=1e-3)), not bool(change.any())
+
+
+def _context_prediction(task: ContextPrediction, images: Tensor, batch: Batch) -> Views:
+    assert batch.mask is not None
+    pairs, rows = batch.mask, []
+    nine = batch.inputs.shape[1] == 9
+    for i, patches in enumerate(batch.inputs):
+        pair = (3 * i + 1) % len(pairs)  # another direction in every row
+        first, second = (int(cell) for cell in pairs[pair])
+        down, right = DIRECTIONS[int(batch.targets[i, pair])]
+        grid = [_grid(patches, (first, second))] if nine else []
+        row = [_tile(images[i] / 255), *grid, _tile(patches[first]), _tile(patches[second])]
+        rows.append(Row(row, f"{_ROWS[down]} {_COLUMNS[right]}".strip()))
+    return ["image", *(["patches"] if nine else []), "one patch", "the other"], rows
+
+
+_ROWS, _COLUMNS = {-1: "above", 0: "", 1: "below"}, {-1: "left", 0: "", 1: "right"}
+
+
+def _grid(patches: Tensor, pair: tuple[int, int]) -> Tile:
+    """Return nine patches [9, 3, p, p] as a 3x3 grid on white, with boxes around the pair."""
+    side = patches.shape[-1]
+    pitch, gap = side + max(1, side // 4), max(1, side // 4)
+    canvas = np.ones((3 * pitch + gap, 3 * pitch + gap, 3), dtype=np.float32)
+    for cell, patch in enumerate(patches):
+        top, left = (gap + pitch * place for place in divmod(cell, 3))
+        canvas[top : top + side, left : left + side] = _tile(patch).image
+    whole = len(canvas)
+    places = [divmod(cell, 3) for cell in pair]
+    boxes = tuple(((gap / 2 + pitch * x) / whole, (gap / 2 + pitch * y) / whole, pitch / whole) for y, x in places)
+    return Tile(canvas, boxes)
+
+
+def _any_task(task: PretextTask, images: Tensor, batch: Batch) -> Views:
+    """Return the inputs of each image, and its targets where those are images, of a task without a view of its own."""
+    n, size = len(images), images.shape[1:]
+    if batch.inputs.shape[1:] != size or len(batch.inputs) % n:
+        raise UserError(f"{task.name} draws inputs of shape {tuple(batch.inputs.shape)}, which no view here can show")
+    inputs = list(batch.inputs.view(-1, n, *size))
+    targets = [batch.targets] if batch.targets.shape == images.shape else []
+    rows = [Row([_tile(view[i]) for view in (images / 255, *inputs, *targets)]) for i in range(n)]
+    return ["image", *(f"input {k + 1}" for k in range(len(inputs))), *(["target"] if targets else [])], rows
+
+
+def _tile(image: Tensor) -> Tile:
+    return Tile(image.permute(1, 2, 0).cpu().numpy())
+
+
+_VIEWS: dict[type[PretextTask], Callable[..., Views]] = {
+    Rotation: _rotation,
+    SimCLR: _simclr,
+    ContextEncoder: _context_encoder,
+    ContextPrediction: _context_prediction,
+}

@@ -1,0 +1,107 @@
+"""Blocks: what a section of the report is made of. The template knows how each kind looks.
+
+Texts may hold `code` in backticks and **strong words** in double asterisks; all else is shown as it stands.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from markupsafe import Markup, escape
+
+from analysis.report.pictures import Picture
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph. A caveat is set apart from what is found; a finding stands out."""
+
+    text: str
+    tone: Literal["plain", "finding", "caveat"] = "plain"
+    kind: ClassVar[str] = "text"
+
+
+@dataclass(frozen=True)
+class Bullets:
+    """A list of sentences, numbered where their order says something."""
+
+    items: Sequence[str]
+    ordered: bool = False
+    kind: ClassVar[str] = "bullets"
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A heading within a section."""
+
+    text: str
+    kind: ClassVar[str] = "heading"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of texts; the first `n_words` columns are words, the others numbers, set flush right."""
+
+    caption: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    n_words: int = 1
+    kind: ClassVar[str] = "table"
+
+
+@dataclass(frozen=True)
+class Code:
+    """Text shown to the letter: YAML, Python, a traceback."""
+
+    text: str
+    id: str = ""
+    wraps: bool = False
+    kind: ClassVar[str] = "code"
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Figures beside and below one another."""
+
+    pictures: Sequence[Picture]
+    kind: ClassVar[str] = "gallery"
+
+
+@dataclass(frozen=True)
+class Folded:
+    """Blocks behind a line that opens them."""
+
+    summary: str
+    blocks: Sequence[Block]
+    kind: ClassVar[str] = "folded"
+
+
+Block = Text | Bullets | Heading | Table | Code | Gallery | Folded
+
+
+@dataclass(frozen=True)
+class Section:
+    """One question of the report and its answer."""
+
+    id: str
+    title: str
+    blocks: Sequence[Block]
+
+
+def pictures_in(blocks: Sequence[Block]) -> Iterator[Picture]:
+    """Yield every picture of the blocks in the order in which they are shown."""
+    for block in blocks:
+        if isinstance(block, Gallery):
+            yield from block.pictures
+        elif isinstance(block, Folded):
+            yield from pictures_in(block.blocks)
+
+
+def markup(text: str) -> Markup:
+    """Return a text as HTML: everything escaped, `code` and **strong** turned into elements."""
+    html = str(escape(text))
+    html = re.sub(r"`([^`]+)`", r"<code>\1</code>", html)
+    return Markup(re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", html))

@@ -1,0 +1,212 @@
+"""What each augmentation, and each rival cure, did: effects, heat maps, take-off, and where the evidence ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from analysis import answers
+from analysis.effects import BETTER, EQUIVALENT, INCONCLUSIVE, TOO_FEW, WORSE
+from analysis.findings import ABLATE, BASE, Findings
+from analysis.paired import MIN_SEEDS
+from analysis.report.blocks import Block, Bullets, Folded, Gallery, Heading, Section, Table, Text
+from analysis.report.cure_figures import ablation_pictures
+from analysis.report.designs import designs_tables, task_interaction_text
+from analysis.report.sources import Sources
+from analysis.report.summary import cure_clause
+from analysis.report.words import (
+    NONE,
+    circumstances,
+    count,
+    counted,
+    effect,
+    ending,
+    interval,
+    listed,
+    metric_words,
+    number,
+    p_cell,
+    quoted,
+    signed,
+)
+
+DESIGNS = {
+    "leave_one_out": "what each augmentation of the policy adds",
+    "add_one_in": "what each does alone",
+    "pairs": "what two do together",
+    "strength": "how strong they should be",
+    "size_by_strength": "whether that depends on the number of images",
+    "cures": "augmentation against more steps, more images, a smaller encoder",
+}
+NOT_AGAINST_EACH_OTHER = (
+    "Each is tested against its baseline, not against the others: where two intervals overlap, either may be better."
+)
+RATES = (
+    "Converged: of all seeds, with the exact binomial interval; its p is McNemar's, which 5 seeds cannot bring below "
+    "0.06."
+)
+NOT_RUN = (
+    "No ablation was run, so this study cannot say what any augmentation does, nor what would cure a flat run. A study "
+    "with `ablate: {designs: [cures, size_by_strength], seeds: 5}` in its YAML can."
+)
+
+
+def what_each_did(findings: Findings, sources: Sources) -> Section:
+    """Return the section."""
+    title = "What did each augmentation, and each rival cure, do?"
+    return Section("cures", title, list(_blocks(findings, sources)))
+
+
+def _blocks(findings: Findings, sources: Sources) -> Iterator[Block]:
+    tasks = answers.ablated_tasks(findings)
+    if not tasks:
+        yield Text(NOT_RUN, "caveat")
+        return
+    for caveat in _caveats(findings):
+        yield Text(caveat, "caveat")
+    for task in tasks:
+        yield from _of_task(findings, sources, task)
+    yield from task_interaction_text(findings)
+    yield from _not_run(findings)
+
+
+def _caveats(findings: Findings) -> Iterator[str]:
+    if findings.study.designs.empty:
+        yield "The ablate phase has not ended: every cell is compared with the base, and cells may still lack seeds."
+    few = findings.effects["answer"] == TOO_FEW
+    if few.any():
+        share = f"{few.sum()} of {counted(len(few), 'comparison')}"
+        yield f"{share} have fewer than {MIN_SEEDS} seeds with both values: means are shown and nothing is tested."
+    other = {task: metric for task, metric in findings.metrics.items() if not metric.column.startswith("probe/")}
+    if other:
+        judged = listed(f"{task} by {metric_words(metric.column)}" for task, metric in other.items())
+        yield (
+            f"{judged}: without a final probe an ablation is judged by the pretext task's own metric, which a harder "
+            "task makes worse though its features may be better."
+        )
+
+
+def _of_task(findings: Findings, sources: Sources, task: str) -> Iterator[Block]:
+    words = circumstances(answers.base_settings(findings, task), answers.base_changes(findings, task))
+    found = answers.convergence(findings, ABLATE, task, BASE)
+    ended = f"The base, {words}, {ending(found)}; " if found else ""
+    lead = cure_clause(findings, task)
+    yield Heading(task)
+    yield Text(f"{ended}{lead if ended else lead[0].upper() + lead[1:]}.", "finding")
+    ranked = answers.ranked(findings, task)
+    if better := _better(findings, task, ranked):
+        yield Text(f"Better than {quoted(ranked['baseline'].iloc[0])}, the largest gain first:")
+        yield Bullets(better, ordered=True)
+        if len(better) > 1:
+            yield Text(NOT_AGAINST_EACH_OTHER)
+    if rest := list(_rest(findings, task, ranked)):
+        yield Bullets(rest)
+    yield Gallery(list(ablation_pictures(findings, sources, task)))
+    yield from designs_tables(findings, task)
+    own = findings.effects.loc[findings.effects["task"] == task]
+    if len(own):
+        yield Folded(f"All comparisons of {task}", [_table(findings, own)])
+
+
+def _better(findings: Findings, task: str, ranked: pd.DataFrame) -> list[str]:
+    rows = ranked.loc[ranked["answer"] == BETTER]
+    return [f"{quoted(row['cell'])}: {effect(row)}{_converged(findings, task, row)}" for _, row in rows.iterrows()]
+
+
+def _converged(findings: Findings, task: str, row: pd.Series) -> str:
+    rate, base = (answers.rate(findings, ABLATE, task, row[name]) for name in ("cell", "baseline"))
+    if rate is None or base is None:
+        return ""
+    return f"; {rate['n_converged']} of {rate['n_seeds']} converge (base: {base['n_converged']} of {base['n_seeds']})"
+
+
+def _rest(findings: Findings, task: str, ranked: pd.DataFrame) -> Iterator[str]:
+    """Yield what is known of the cells that are not better, and what is not."""
+    by_answer = {answer: ranked.loc[ranked["answer"] == answer] for answer in (WORSE, EQUIVALENT)}
+    if len(worse := by_answer[WORSE]):
+        cells = listed(f"{quoted(row.cell)} ({signed(row.mean_difference)})" for row in worse.itertuples())
+        yield f"**Worse**: {cells}."
+    if len(equal := by_answer[EQUIVALENT]):
+        cells = listed(f"{quoted(row.cell)} ({signed(row.mean_difference)})" for row in equal.itertuples())
+        yield f"**Equivalent**, within ±{findings.margin:g}: {cells}."
+    for _, row in ranked.loc[ranked["answer"] == INCONCLUSIVE].iterrows():
+        cell = f"{quoted(row['cell'])}: {effect(row)}"
+        yield f"**The evidence does not suffice** for {cell}. {_what_it_takes(findings, row)}"
+    for _, row in ranked.loc[ranked["answer"] == TOO_FEW].iterrows():
+        yield f"**Too few seeds** for {quoted(row['cell'])}: {effect(row)}. A test needs {MIN_SEEDS}.{_noted(row)}"
+    failed = answers.failures(findings, task)
+    if len(failed):
+        cells = listed(
+            f"{quoted(cell)} ({n} of {_trials(findings, task, cell)})"
+            for cell, n in failed["cell"].value_counts().items()
+        )
+        yield f"**Failed**: {cells}. A failure is an outcome: such a cell is never called better or equivalent."
+
+
+def _what_it_takes(findings: Findings, row: pd.Series) -> str:
+    found = (
+        f"{counted(row['n_seeds'], 'seed')} find a difference of {number(row['smallest_detectable'])} in 4 of 5 studies"
+    )
+    if pd.isna(row["seeds_needed"]):
+        return f"{found}.{_noted(row)}"
+    needed = f"to find one of {findings.margin:g}, the margin, takes about {count(row['seeds_needed'])} seeds"
+    return f"{found}; {needed}.{_noted(row)}"
+
+
+def _noted(row: pd.Series) -> str:
+    return f" Note: {row['note']}." if row["note"] else ""
+
+
+def _trials(findings: Findings, task: str, cell: str) -> int:
+    runs = findings.ablated
+    return int(((runs["task"] == task) & (runs["cell"] == cell)).sum())
+
+
+def _table(findings: Findings, own: pd.DataFrame) -> Table:
+    changes = findings.rate_changes.set_index(["task", "design", "cell", "baseline"])["p_holm"]
+    rows = []
+    for _, row in own.iterrows():
+        rate = answers.rate(findings, ABLATE, row["task"], row["cell"])
+        share = NONE
+        if rate is not None:
+            share = f"{rate['n_converged']} of {rate['n_seeds']} {interval(rate['ci_low'], rate['ci_high'], 2)}"
+        mcnemar = changes.get((row["task"], row["design"], row["cell"], row["baseline"]))
+        rows.append(
+            [
+                *(row["design"], row["cell"], row["baseline"], row["answer"]),
+                *(number(row["mean"]), number(row["baseline_mean"]), signed(row["mean_difference"])),
+                interval(row["ci_low"], row["ci_high"]) or NONE,
+                p_cell(row["p_holm"]),
+                count(row["n_seeds"]) + (f", {row['n_failed']} failed" if row["n_failed"] else ""),
+                share,
+                number(mcnemar),
+            ]
+        )
+    head = [
+        "design",
+        "cell",
+        "compared with",
+        "answer",
+        "mean",
+        "its mean",
+        "difference",
+        "95 % interval",
+        "Holm p",
+        "seeds",
+    ]
+    tests = listed(sorted(set(own["test"]) - {""})) or "no test"
+    caption = (
+        f"{metric_words(own['metric'].iloc[0])}, {tests}; p is adjusted over a family, the cells of a design. {RATES}"
+    )
+    return Table(caption, [*head, "converged", "its p"], rows, 4)
+
+
+def _not_run(findings: Findings) -> list[Block]:
+    ran = set(findings.study.designs["design"])
+    missing = [f"{quoted(name)} ({what})" for name, what in DESIGNS.items() if name not in ran]
+    if not ran or not missing:
+        return []
+    return [
+        Text(f"Designs that were not run: {listed(missing)}. Name them in `ablate.designs` of a study to get them.")
+    ]

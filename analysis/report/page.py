@@ -1,0 +1,109 @@
+"""The page: one self-contained HTML file that says what a study found, on what evidence, and at what cost.
+
+It renders. What the numbers are is decided in `analysis.findings` and `analysis.answers`, how they look in
+`analysis.figures`; each section is a file beside this one.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import jinja2
+
+from analysis.findings import Findings, find
+from analysis.load import headlines, load
+from analysis.report.blocks import Code, Section, Text, markup, pictures_in
+from analysis.report.compared import how_it_compares
+from analysis.report.convergence import did_it_converge
+from analysis.report.cost import header, what_it_cost
+from analysis.report.cures import what_each_did
+from analysis.report.pictures import Picture, imports, off_screen
+from analysis.report.sensitivity import how_sensitive
+from analysis.report.sources import Sources
+from analysis.report.summary import summary
+from analysis.report.use import what_to_use
+
+FILE_NAME, FIGURES = "report.html", "figures"
+
+
+def write_report(folder: Path, findings: Findings | None = None, *, source: str | None = None) -> Path:
+    """Write `report.html` and `figures/*.png` into a folder; return the page's path.
+
+    The page holds its figures and its style, and asks the network for nothing. A study that is still running gets a
+    report of what it has so far.
+
+    findings: found in `folder` where they are not given. source: what `analysis.load` reads the study from, where that
+    is not `folder` but a tracking URI. Raises UserError where `folder` is to be read and holds no study.
+    """
+    findings = findings or find(load(folder))
+    (folder / FIGURES).mkdir(parents=True, exist_ok=True)
+    with off_screen():
+        sections = sections_of(findings, folder)
+        pictures = [each for section in sections for each in pictures_in(section.blocks)]
+        images = {each.name: each.save(folder / FIGURES) for each in pictures}
+    sections.append(_again(findings, source or folder.as_posix(), pictures))
+    started = next((event for event in headlines(folder) if event["event"] == "study_started"), {})
+    page = (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            name=findings.study.name,
+            header=header(findings, started),
+            summary=summary(findings),
+            sections=sections,
+            images=images,
+        )
+    )
+    path = folder / FILE_NAME
+    temporary = folder / f".{FILE_NAME}.{os.getpid()}"
+    temporary.write_text(page, encoding="utf-8")
+    return temporary.replace(path)
+
+
+def sections_of(findings: Findings, folder: Path) -> list[Section]:
+    """Return what the page says, in the order of the questions that a reader has."""
+    sources = Sources(findings)
+    return [
+        what_to_use(findings, folder),
+        did_it_converge(findings, sources),
+        what_each_did(findings, sources),
+        how_sensitive(findings, sources),
+        how_it_compares(findings, sources),
+        what_it_cost(findings),
+    ]
+
+
+def _again(findings: Findings, source: str, pictures: list[Picture]) -> Section:
+    """Return the script that draws every figure of the page."""
+    is_uri = "://" in source
+    name = findings.study.name
+    lines = [
+        "import analysis",
+        *imports(pictures),
+        "from analysis.findings import find",
+        "",
+        f"study = analysis.load({source!r}{f', study={name!r}' if is_uri else ''})",
+        "findings = find(study)",
+        *(each.code for each in pictures),
+    ]
+    which = f"{source}{f' --study {name}' if is_uri else ''}"
+    commands = [f"`python -m analysis {command} {which}`" for command in ("report", "verdicts", "effects", "export")]
+    told = "This page, the verdicts, the effects, and the frames behind them: "
+    return Section(
+        "reproduce",
+        "Draw the figures again",
+        [Code("\n".join(lines), id="script"), Text(told + ", ".join(commands) + ".")],
+    )
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("analysis"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["markup"] = markup
+    return environment

@@ -1,0 +1,146 @@
+"""Pictures: a figure of the report together with the line of Python that draws it again.
+
+A value and its code are made by the same call, so that one cannot say something else than the other.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+
+from analysis import figures
+
+DOTS_PER_INCH = 130
+WIDE = 7.0  # inches from which a figure takes the whole width of the page
+
+Function = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A value, the Python that makes it from `study` and `findings`, and the functions which that calls."""
+
+    value: Any
+    code: str
+    functions: tuple[Function, ...] = ()
+
+    def query(self, where: str) -> Shown:
+        """Return the rows of a frame for which `where` holds."""
+        return Shown(self.value.query(where), f"{self.code}.query({where!r})", self.functions)
+
+    @property
+    def empty(self) -> bool:
+        """Whether the value is a frame without rows."""
+        return isinstance(self.value, pd.DataFrame) and self.value.empty
+
+
+def call(function: Function, *arguments: Any, **options: Any) -> Shown:
+    """Return what a function makes of the arguments, each of them shown or a plain value."""
+    shown = _Call(function, arguments, options)
+    return Shown(shown.run(), shown.code, shown.functions)
+
+
+@dataclass(frozen=True)
+class Image:
+    """A drawn picture: PNG as a data URI, size in pixels, whether it wants the whole width."""
+
+    source: str
+    width: int
+    height: int
+    wide: bool
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the report.
+
+    name: of its PNG, without the ending. alt: what it shows, for who cannot see it. code: the line that draws it;
+    functions: which that calls. draw: the same call, on a figure of its own.
+    """
+
+    name: str
+    alt: str
+    code: str
+    functions: tuple[Function, ...]
+    draw: Callable[[], Axes]
+
+    def save(self, folder: Path) -> Image:
+        """Draw it, write `folder/NAME.png`, and return it."""
+        figure = self.draw().figure
+        path = folder / f"{self.name}.png"
+        try:
+            figure.savefig(path, dpi=DOTS_PER_INCH)
+            width, height = (round(side * DOTS_PER_INCH) for side in figure.get_size_inches())
+        finally:
+            plt.close(figure)
+        source = "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+        return Image(source, width, height, wide=width >= WIDE * DOTS_PER_INCH)
+
+
+def picture(name: str, alt: str, figure: Function, *arguments: Any, **options: Any) -> Picture:
+    """Return the picture that a function of `analysis.figures` draws of the arguments, shown or plain values."""
+    shown = _Call(figure, arguments, options)
+    return Picture(re.sub(r"[^\w.-]+", "_", name), alt, shown.code, shown.functions, shown.run)
+
+
+def imports(pictures: list[Picture]) -> list[str]:
+    """Return the import lines that the pictures' code needs."""
+    modules: dict[str, set[str]] = {}
+    for function in {function for each in pictures for function in each.functions}:
+        name = function.__name__
+        module = "analysis.figures" if getattr(figures, name, None) is function else function.__module__
+        modules.setdefault(module, set()).add(name)
+    return [f"from {module} import {', '.join(sorted(names))}" for module, names in sorted(modules.items())]
+
+
+@contextlib.contextmanager
+def off_screen() -> Iterator[None]:
+    """Have pyplot draw without a display meanwhile, whatever it draws on otherwise."""
+    before = matplotlib.get_backend(auto_select=False)
+    plt.switch_backend("agg")
+    try:
+        yield
+    finally:
+        if before is not None:
+            plt.switch_backend(before)
+
+
+@dataclass(frozen=True)
+class _Call:
+    function: Function
+    arguments: tuple[Any, ...]
+    options: dict[str, Any]
+
+    @property
+    def code(self) -> str:
+        inside = [_code(each) for each in self.arguments]
+        inside += [f"{name}={_code(each)}" for name, each in self.options.items()]
+        return f"{self.function.__name__}({', '.join(inside)})"
+
+    @property
+    def functions(self) -> tuple[Function, ...]:
+        values = (*self.arguments, *self.options.values())
+        used = [function for each in values if isinstance(each, Shown) for function in each.functions]
+        return (self.function, *used)
+
+    def run(self) -> Any:
+        arguments = [_value(each) for each in self.arguments]
+        return self.function(*arguments, **{name: _value(each) for name, each in self.options.items()})
+
+
+def _code(argument: Any) -> str:
+    return argument.code if isinstance(argument, Shown) else repr(argument)
+
+
+def _value(argument: Any) -> Any:
+    return argument.value if isinstance(argument, Shown) else argument

@@ -1,0 +1,176 @@
+"""The summary: what was found, in three to six sentences for a tired reader."""
+
+from __future__ import annotations
+
+from analysis import answers
+from analysis.answers import Untrained
+from analysis.effects import EQUIVALENT, INCONCLUSIVE, TOO_FEW, WORSE
+from analysis.findings import ABLATE, BASE, Findings
+from analysis.report.words import (
+    circumstances,
+    counted,
+    effect,
+    ending,
+    first_clause,
+    listed,
+    metric_words,
+    number,
+    quoted,
+    signed,
+)
+from analysis.tables import probe_results
+from trainables.trial import RAW_PIXELS
+
+
+def summary(findings: Findings) -> list[str]:
+    """Return the sentences: what pre-training is worth, then each task's trouble and its cure, then what is missing."""
+    ablated = answers.ablated_tasks(findings)
+    told = [_ablation(findings, task) for task in ablated]
+    return [*_worth(findings), *(told or _confirmed(findings)), *_unfinished(findings)]
+
+
+def cure_clause(findings: Findings, task: str) -> str:
+    """Return what helps a task most, with its numbers, or why that cannot be said."""
+    ranked = answers.ranked(findings, task)
+    if ranked.empty:
+        return "nothing was compared with it"
+    better = answers.cures(findings, task)
+    if len(better):
+        others = len(better) - 1
+        more = f"; {counted(others, 'other change')} {'is' if others == 1 else 'are'} better too" if others else ""
+        return f"{_cured(findings, task, better.iloc[0]['cell'])}: {_numbers(better.iloc[0])}{more}"
+    answered = ranked["answer"].isin([WORSE, EQUIVALENT])
+    if answered.all():
+        return f"nothing tried does better ({_answers(ranked['answer'].value_counts().to_dict())})"
+    open_rows = ranked.loc[~answered & ranked["mean_difference"].notna()]
+    if open_rows.empty:
+        return "nothing tried has a value to compare"
+    first = open_rows.iloc[0]
+    told = f"nothing tried is shown to help: the largest difference, {quoted(first['cell'])} {_numbers(first)}"
+    if first["answer"] == TOO_FEW:
+        return told
+    return f"{told}, is inconclusive (a difference below {number(first['smallest_detectable'])} may go unseen)"
+
+
+def _numbers(row) -> str:  # type: ignore[no-untyped-def]
+    return f"{metric_words(row['metric'])} {effect(row)}"
+
+
+def _answers(counts: dict[str, int]) -> str:
+    return ", ".join(f"{n} {name}" for name, n in counts.items())
+
+
+def _cured(findings: Findings, task: str, cell: str) -> str:
+    """Return whether a better cell cures its task, with how many of its trials converge."""
+    before = answers.convergence(findings, ABLATE, task, BASE)
+    after = answers.convergence(findings, ABLATE, task, cell)
+    rate = answers.rate(findings, ABLATE, task, cell)
+    name = f"**{quoted(cell)}**"
+    if before is None or after is None or before.verdict == "converged":
+        return f"{name} does better"
+    if after.verdict == "converged" and rate is not None:
+        return f"{name} cures it ({rate['n_converged']} of {counted(rate['n_seeds'], 'seed')} then converge)"
+    return f"{name} helps most, though it {ending(after)}"
+
+
+def _worth(findings: Findings) -> list[str]:
+    """Return what pre-training is worth on the test split, beside untrained encoders."""
+    dataset = answers.main_dataset(findings)
+    known = {
+        task: found
+        for task in answers.tasks(findings)
+        if (found := answers.against_untrained(findings, task, dataset)) is not None
+    }
+    if not known:
+        return [_not_known(findings, dataset)]
+    good = [task for task, found in known.items() if found.standing != "not better"]
+    if not good:
+        nearest = max(known, key=lambda task: known[task].row["mean_difference"])
+        told = f"the nearest is {_beside(nearest, known[nearest])}"
+        return [f"**No pretext task beats an untrained encoder on {dataset}**: {told}."]
+    first = answers.best_task(findings)
+    best = first if first in known else max(known, key=lambda task: known[task].row["mean"])
+    title = (
+        f"**{best} is the best of {len(known)} pretext tasks on {dataset}**"
+        if len(known) > 1
+        else f"**{best}** on {dataset}"
+    )
+    ended = answers.convergence(findings, "confirm", best, answers.chosen_cell(findings, best))
+    end = f" As chosen, it {ending(ended)}." if ended else ""
+    sentences = [f"{title}: {_worth_of(findings, known[best], dataset)}.{end}"]
+    if useless := [task for task in known if task not in good]:
+        told = listed(_beside(task, known[task]) for task in useless)
+        sentences.append(f"**No better than an untrained encoder**: {told}.")
+    return sentences
+
+
+def _worth_of(findings: Findings, found: Untrained, dataset: str) -> str:
+    row = found.row
+    pixels = probe_results(findings.study.runs.query("probe_split == 'test'")).query(
+        "task == @RAW_PIXELS and dataset == @dataset and probe == 'linear'",
+        local_dict={"RAW_PIXELS": RAW_PIXELS, "dataset": dataset},
+    )
+    beside = [f"{number(row['baseline_mean'])} of an untrained encoder ({_difference(found)})"]
+    if len(pixels):
+        beside.append(f"{number(pixels['value'].mean())} of raw pixels")
+        if pixels["chance"].notna().any():
+            beside.append(f"{number(pixels['chance'].iloc[0])} by chance")
+    return f"linear probe {number(row['mean'])} on the test split, against {listed(beside)}"
+
+
+def _difference(found: Untrained) -> str:
+    row = found.row
+    if row["answer"] == TOO_FEW:
+        seeds = counted(row["n_seeds"], "seed")
+        return f"{signed(row['mean_difference'])}, above it in {found.n_above} of {seeds}, too few to test"
+    return f"{effect(row)}, {row['answer']}"
+
+
+def _beside(task: str, found: Untrained) -> str:
+    row = found.row
+    return f"{task} ({number(row['mean'])} against {number(row['baseline_mean'])}; {_difference(found)})"
+
+
+def _not_known(findings: Findings, dataset: str) -> str:
+    if not answers.chosen(findings):
+        return "**Nothing is chosen yet**: that is what the confirm phase does, and it has not ended."
+    if not (findings.study.runs["phase"] == "evaluate").any():
+        return "**Not known yet**: whether pre-training beats an untrained encoder; the evaluate phase measures that."
+    return f"**Not known**: whether pre-training beats an untrained encoder; no probe on the test split of {dataset}."
+
+
+def _ablation(findings: Findings, task: str) -> str:
+    """Return how the base of a task's ablation ended, and what cures it."""
+    words = circumstances(answers.base_settings(findings, task), answers.base_changes(findings, task))
+    name = f"**{task}** {words}".strip()
+    found = answers.convergence(findings, ABLATE, task, BASE)
+    if found is None:
+        return f"{name}: {cure_clause(findings, task)}."
+    why = "" if found.verdict == "converged" else f": {first_clause(found.evidence)}"
+    return f"{name} {ending(found)}{why}; {cure_clause(findings, task)}."
+
+
+def _confirmed(findings: Findings) -> list[str]:
+    """Return how the chosen configurations ended, where no ablation says more."""
+    ends = {
+        task: answers.convergence(findings, "confirm", task, answers.chosen_cell(findings, task))
+        for task in answers.chosen(findings)
+    }
+    told = [f"{task} {ending(found)}" for task, found in ends.items() if found is not None]
+    return [f"As chosen, {listed(told)}. No ablation was run, so what would help them is not known."] if told else []
+
+
+def _unfinished(findings: Findings) -> list[str]:
+    runs = findings.study.runs
+    failed, running = (int((runs["status"] == status).sum()) for status in ("FAILED", "RUNNING"))
+    inconclusive = findings.effects["answer"] == INCONCLUSIVE
+    parts = []
+    if failed:
+        parts.append(f"{failed} of {counted(len(runs), 'trial')} failed, which counts against their settings")
+    if inconclusive.any():
+        share = f"{inconclusive.sum()} of {counted(len(inconclusive), 'comparison')}"
+        parts.append(f"{share} are inconclusive, and below stands how many seeds would tell")
+    if running:
+        parts.append(f"{counted(running, 'trial')} still run, so all this is preliminary")
+    told = "; ".join(parts)
+    return [f"{told[0].upper()}{told[1:]}."] if told else []

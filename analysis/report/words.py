@@ -1,0 +1,128 @@
+"""Words: numbers, intervals and verdicts as they stand in a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from analysis.answers import Convergence
+from analysis.effects import EQUIVALENT, TOO_FEW
+
+NONE = "–"
+MINUS = "−"
+VERBS = {
+    "failed": "fails",
+    "diverged": "diverges",
+    "collapsed": "collapses",
+    "at_chance": "stays at chance",
+    "overfit": "overfits",
+    "still_improving": "is still improving at the end",
+    "converged": "converges",
+}
+PROBES = {"linear": "linear probe", "knn": "kNN probe", "miou": "segmentation probe (mIoU)"}
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Return a number with so many digits after the point; a dash where it is missing."""
+    return NONE if value is None or pd.isna(value) else f"{value:.{digits}f}".replace("-", MINUS)
+
+
+def signed(value: float | None) -> str:
+    """Return a difference with its sign."""
+    return NONE if value is None or pd.isna(value) else f"{value:+.3f}".replace("-", MINUS)
+
+
+def count(n: float) -> str:
+    """Return a whole number with its thousands apart."""
+    return f"{n:,.0f}"
+
+
+def counted(n: float, noun: str) -> str:
+    """Return `1 seed`, `2 seeds`."""
+    return f"{count(n)} {noun}" if n == 1 else f"{count(n)} {noun}s"
+
+
+def interval(low: float, high: float, digits: int = 3) -> str:
+    """Return `[low, high]`; nothing where there is none."""
+    return "" if pd.isna(low) or pd.isna(high) else f"[{number(low, digits)}, {number(high, digits)}]"
+
+
+def p_value(p: float, name: str = "p") -> str:
+    """Return `p = 0.012`, or `p < 0.001`."""
+    return f"{name} < 0.001" if p < 0.001 else f"{name} = {p:.3f}"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return `a, b and c`."""
+    *others, last = list(names) or [""]
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def quoted(name: Any) -> str:
+    """Return a name as code."""
+    return f"`{name}`"
+
+
+def metric_words(column: str) -> str:
+    """Return what a column of `runs` measures: `linear probe on shapes`, or the metric's own name."""
+    parts = column.split("/")
+    if len(parts) >= 3 and parts[0] == "probe" and parts[-1] in PROBES:
+        return f"{PROBES[parts[-1]]} on {'/'.join(parts[1:-1])}"
+    return column.removeprefix("last/")
+
+
+def effect(row: pd.Series) -> str:
+    """Return a comparison's numbers: `+0.061 [0.043, 0.080], 5 seeds, Holm p = 0.001`."""
+    seeds = counted(row["n_seeds"], "seed")
+    if row["answer"] == TOO_FEW:
+        return f"{signed(row['mean_difference'])}, {seeds}: too few to test" if row["n_seeds"] else "no seed has both"
+    p = row["p_equivalence_holm"] if row["answer"] == EQUIVALENT else row["p_holm"]
+    what = "Holm p of equivalence" if row["answer"] == EQUIVALENT else "Holm p"
+    parts = [
+        f"{signed(row['mean_difference'])} {interval(row['ci_low'], row['ci_high'])}".strip(),
+        seeds,
+        p_value(p, what),
+    ]
+    return ", ".join(parts)
+
+
+def ending(found: Convergence) -> str:
+    """Return how a cell's trials ended: `overfits (4 of 5 seeds; 1 converged)`."""
+    others = [f"{n} {name.replace('_', ' ')}" for name, n in found.others.items()]
+    share = f"{found.count} of {counted(found.n_trials, 'seed')}"
+    return f"{VERBS[found.verdict]} ({'; '.join([share, *others])})"
+
+
+def first_clause(evidence: str) -> str:
+    """Return an evidence sentence up to its first colon or semicolon: what happened, not what it is held against."""
+    ends = [place for mark in (": ", "; ") if (place := evidence.find(mark)) > 0]
+    return evidence[: min(ends)] if ends else evidence
+
+
+def circumstances(settings: dict[str, Any], changes: dict[str, tuple[Any, Any]]) -> str:
+    """Return what the base of an ablation was trained with: `on 200 images without augmentation`.
+
+    settings: the base's. changes: {name: (chosen, base)} of what it has otherwise than the chosen configuration.
+    """
+    if not settings:
+        return ""
+    images = settings.get("n_images")
+    strength = settings.get("augmentation_strength", 0)
+    has_policy = any(name.startswith("augmentation/") for name in settings)
+    words = ["on all images" if images is None else f"on {count(images)} images"]
+    words.append(f"at augmentation strength {strength:g}" if strength and has_policy else "without augmentation")
+    told = ("n_images", "augmentation_strength")
+    rest = [f"{name}={setting(base)}" for name, (_, base) in changes.items() if name not in told and base is not None]
+    return " ".join([*words, *([f"with {quoted(', '.join(rest))}"] if rest else [])])
+
+
+def setting(value: Any) -> str:
+    """Return a setting's value as text."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def p_cell(p: float) -> str:
+    """Return a p-value as a cell of a table."""
+    return NONE if pd.isna(p) else p_value(p).removeprefix("p ").removeprefix("= ")

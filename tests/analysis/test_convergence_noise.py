@@ -1,0 +1,161 @@
+"""Noise of a curve: what flat, rising and falling curves are taken for, in simulated curves of known noise."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import binom, theilslopes
+
+from analysis.convergence.curves import Curve
+from analysis.convergence.noise import ALPHA, PRIOR_OF_SE, end_slope, fall, noise, theil_sen
+from analysis.convergence.reading import trials
+
+RUNS = 1000
+COUNTS = (5, 10, 20, 40)
+
+
+def at_most(rate: float) -> float:
+    """Return the share of RUNS that a true error rate stays below in 999 of 1,000 cases."""
+    return float(binom.ppf(0.999, RUNS, rate)) / RUNS
+
+
+def curve(values: np.ndarray, *, se: float = math.nan, mode: str = "max", times: np.ndarray | None = None) -> Curve:
+    steps = np.arange(1, len(values) + 1) * 10
+    times = steps.astype(float) if times is None else times
+    return Curve("val/accuracy", mode, steps, times, values, np.full(len(values), se), chance=float(values[-1]))  # type: ignore[arg-type]
+
+
+def curves(
+    count: int, sd: float, *, se: float = math.nan, truth: np.ndarray | float = 0.0, seed: int = 0
+) -> list[Curve]:
+    scatter = np.random.default_rng(seed).normal(0, sd, (RUNS, count))
+    return [curve(0.5 + truth + row, se=se) for row in scatter]
+
+
+@pytest.mark.parametrize("count", [20, 40])
+def test_the_scatter_of_a_curve_is_found_without_being_told(count: int) -> None:
+    variances = [noise(made).sd ** 2 for made in curves(count, 0.01)]  # type: ignore[union-attr]
+    assert np.mean(variances) == pytest.approx(0.01**2, rel=0.05)
+
+
+def test_a_smooth_bend_is_no_scatter() -> None:
+    steps = np.linspace(0, 1, 30)
+    scatter = np.random.default_rng(0).normal(0, 0.01, 30)
+    bent = noise(curve(0.8 - 0.5 * np.exp(-steps * 4) + scatter))
+    straight = noise(curve(scatter))
+    assert bent is not None
+    assert straight is not None
+    assert bent.sd == pytest.approx(straight.sd, rel=0.1)
+
+
+def test_with_few_reports_the_standard_error_decides_and_with_many_what_was_seen() -> None:
+    quiet = np.zeros(60)
+    expected = PRIOR_OF_SE * 0.03
+    three, sixty = noise(curve(quiet[:3], se=0.03)), noise(curve(quiet, se=0.03))
+    assert three is not None
+    assert sixty is not None
+    assert three.sd > 0.9 * expected
+    assert sixty.sd < 0.4 * expected
+    assert noise(curve(quiet[:2])) is None  # two reports and no standard error: nothing is known
+
+
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("known", [True, False])
+def test_a_flat_curve_seems_to_rise_in_one_of_a_hundred(count: int, known: bool) -> None:
+    made = curves(count, 0.01, se=0.01 / PRIOR_OF_SE if known else math.nan)
+    found = [end_slope(one) for one in made]
+    rising = np.mean([slope is not None and slope.gain.clears for slope in found])
+    assert rising <= at_most(1.5 * ALPHA)  # pooled variances are not quite those of a t distribution
+
+
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("known", [True, False])
+def test_a_flat_curve_seems_to_fall_from_its_best_in_one_of_a_hundred(count: int, known: bool) -> None:
+    made = curves(count, 0.01, se=0.01 / PRIOR_OF_SE if known else math.nan)
+    found = [fall(one) for one in made]
+    falling = np.mean([fallen is not None and fallen.change.clears for fallen in found])
+    assert falling <= at_most(1.5 * ALPHA)
+
+
+def test_the_best_of_many_reports_is_not_held_against_the_last_as_if_it_were_one() -> None:
+    # The largest of 40 standard normals lies 2.16 above 0: a test that forgets this finds a fall nearly always.
+    made = curves(40, 0.01, se=0.01 / PRIOR_OF_SE)
+    best = np.mean([one.values.max() - one.last for one in made])
+    assert best > 0.02
+    assert np.mean([fall(one).change.clears for one in made]) <= at_most(ALPHA)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_a_fall_of_ten_standard_deviations_is_found_where_it_lies(count: int) -> None:
+    time = np.linspace(0, 1, count)
+    truth = np.where(time < 0.5, 0.2 * time, 0.1 - 0.2 * (time - 0.5))
+    found = [fall(one) for one in curves(count, 0.01, se=0.01 / PRIOR_OF_SE, truth=truth)]
+    assert np.mean([fallen is not None and fallen.change.clears for fallen in found]) > 0.95
+    where = np.median([fallen.best_step for fallen in found if fallen]) / (10 * count)
+    assert 0.35 < where < 0.75
+
+
+def test_a_small_fall_shows_in_many_reports_together() -> None:
+    time = np.linspace(0, 1, 40)
+    truth = np.where(time < 0.5, 0.0, -0.03)  # three standard deviations
+    found = [fall(one) for one in curves(40, 0.01, se=0.01 / PRIOR_OF_SE, truth=truth)]
+    assert np.mean([fallen is not None and fallen.change.clears for fallen in found]) > 0.95
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_a_rise_of_ten_standard_deviations_is_found_and_promises_more(count: int) -> None:
+    truth = np.linspace(0, 0.3, count)
+    found = [end_slope(one) for one in curves(count, 0.01, se=0.01 / PRIOR_OF_SE, truth=truth)]
+    assert np.mean([slope is not None and slope.gain.clears for slope in found]) > 0.95
+    promise = np.mean([slope.promise for slope in found if slope])
+    assert promise == pytest.approx(0.3 * count / (count - 1) / 3, rel=0.05)  # a third as much again
+
+
+def test_less_is_better_for_a_loss() -> None:
+    falling = np.linspace(2, 1, 20)
+    assert end_slope(curve(falling, mode="min", se=0.01)).gain.clears  # type: ignore[union-attr]
+    assert not end_slope(curve(falling, mode="max", se=0.01)).gain.clears  # type: ignore[union-attr]
+    assert fall(curve(falling[::-1], mode="min", se=0.01)).change.clears  # type: ignore[union-attr]
+    assert not fall(curve(falling, mode="min", se=0.01)).change.clears  # type: ignore[union-attr]
+
+
+def test_the_slope_of_a_line_is_its_slope_whatever_one_point_does() -> None:
+    x = np.array([0.0, 1.0, 3.0, 4.0, 4.1, 7.0])
+    y = 2 * x + 1
+    assert theil_sen(x, y) == pytest.approx(2)
+    y[3] += 50
+    assert theil_sen(x, y) == pytest.approx(2)
+
+
+def test_the_slope_is_scipys_where_all_pairs_lie_equally_far_apart() -> None:
+    generator = np.random.default_rng(0)
+    for count in (2, 3):
+        x, y = np.arange(count, dtype=float), generator.normal(size=count)
+        assert theil_sen(x, y) == pytest.approx(theilslopes(y, x)[0])
+
+
+def test_points_close_together_do_not_outvote_those_far_apart() -> None:
+    x = np.array([0.0, 1.0, 2.0, 2.01, 2.02, 2.03, 2.04, 2.05])
+    y = x + 2 * np.clip(x - 2, 0, None)
+    assert theil_sen(x, y) == pytest.approx(1, abs=0.1)
+    assert theilslopes(y, x)[0] == pytest.approx(3)
+
+
+def test_learning_time_is_the_learning_rate_spent() -> None:
+    steps = np.arange(0, 101, 10)
+    metrics = {"val/accuracy": np.linspace(0, 1, 11), "lr": np.where(steps <= 50, 1.0, 0.1)}
+    points = [
+        ("t", int(step), name, float(value))
+        for name, row in metrics.items()
+        for step, value in zip(steps, row, strict=True)
+    ]
+    frame = pd.DataFrame(points, columns=["trial_id", "step", "metric", "value"])
+    runs = pd.DataFrame([{"trial_id": "t", "task": "rotation", "status": "FINISHED", "primary_metric": "val/accuracy"}])
+    times = next(trials(runs, frame)).curves["val/accuracy"].times
+    assert np.diff(times[1:6]) == pytest.approx(10.0)
+    assert np.diff(times[6:]) == pytest.approx(1.0)
+    without = next(trials(runs, frame[frame["metric"] != "lr"])).curves["val/accuracy"].times
+    assert without == pytest.approx(steps)

@@ -1,0 +1,82 @@
+"""A whole study on simulated trials: it goes the way of a real one, and gives back the truth that was put in."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import analysis
+from analysis.effects import effects
+from study.journal import FILE_NAME, read
+from trainables import simulated
+from trainables.trial import RANDOM_INIT, TrialConfig
+
+PROBE = "probe/cifar10/linear"
+
+
+@pytest.fixture(scope="module")
+def study(simulated_study: Path) -> analysis.Study:
+    return analysis.load(simulated_study)
+
+
+@pytest.fixture(scope="module")
+def ablated(study: analysis.Study) -> pd.DataFrame:
+    return study.runs.query("phase == 'ablate'")
+
+
+def trials(folder: Path) -> dict[str, TrialConfig]:
+    return {
+        event["trial_id"]: TrialConfig.from_dict(event["config"])
+        for event in read(folder)
+        if event["event"] == "trial_started"
+    }
+
+
+def test_every_phase_runs_and_every_cell_has_every_seed_once(study: analysis.Study, ablated: pd.DataFrame):
+    assert list(study.runs["phase"].unique()) == ["baselines", "search", "confirm", "ablate", "evaluate"]
+    counts = Counter(zip(ablated["task"], ablated["cell"], ablated["seed"], strict=True))
+    assert set(counts.values()) == {1}
+    assert set(ablated.groupby(["task", "cell"])["seed"].apply(lambda seeds: tuple(sorted(seeds)))) == {
+        tuple(sorted(ablated["seed"].unique()))
+    }
+    assert RANDOM_INIT in set(ablated["task"])
+
+
+def test_every_cell_of_the_designs_was_run(study: analysis.Study, ablated: pd.DataFrame):
+    run = set(zip(ablated["task"], ablated["cell"], strict=True))
+    designs = study.designs
+    assert set(designs["design"]) == {"size_by_strength", "pairs", "cures"}
+    for column in ("cell", "baseline"):
+        assert set(zip(designs["task"], designs[column], strict=True)) <= run
+
+
+def test_the_effects_that_were_put_in_are_found_within_their_intervals(
+    simulated_study: Path, study: analysis.Study, ablated: pd.DataFrame
+):
+    config = {(trial.task, trial.cell): trial for trial in trials(simulated_study).values() if trial.phase == "ablate"}
+    found = effects(ablated, PROBE, designs=study.designs, margin=0.01)
+    found = found[found["cell"] != found["baseline"]]
+    truth = [
+        simulated.expected(config[row.task, row.cell], PROBE)
+        - simulated.expected(config[row.task, row.baseline], PROBE)
+        for row in found.itertuples()
+    ]
+    covered = found["ci_low"].le(truth) & found["ci_high"].ge(truth)
+    assert len(found) > 30
+    assert covered.mean() > 0.85  # 95 % on average; those of one seed go together
+    wrong = found[(found["answer"] == "better").to_numpy() & (pd.Series(truth) <= 0).to_numpy()]
+    assert wrong.empty
+    large = pd.Series(truth, found.index) > 0.05
+    assert large.sum() >= 3
+    assert (found.loc[large, "answer"] == "better").all()
+
+
+def test_the_ablation_reads_the_same_from_mlflow(simulated_study: Path, study: analysis.Study):
+    uri = json.loads(next(iter((simulated_study / FILE_NAME).read_text().splitlines())))["config"]["tracking_uri"]
+    tracked = analysis.load(uri, study=study.name)
+    pd.testing.assert_frame_equal(tracked.designs, study.designs)
+    assert tracked.outcomes == study.outcomes
