@@ -105,7 +105,7 @@ def bca_interval(differences: np.ndarray, confidence: float) -> tuple[np.ndarray
     At its nominal level BCa is too short for so few values: 95 % covers 90 % of the time at 10 seeds and 93 % at 20. So
     it is taken at the level at which a percentile interval of normal values would be as long as the t interval
     (Hesterberg 2015, The American Statistician 69:371, "expanded"). Nominal 95 % then covers 94 % at 10 seeds, of
-    normal and of mildly skewed differences, and 92.5 % for heavy tails. NaN where they are too alike to resample.
+    normal and of mildly skewed differences, and 92 % for heavy tails. NaN where they are too alike to resample.
     """
     differences = np.asarray(differences, np.float64)
     n, unit = differences.shape[-1], _unit(differences)

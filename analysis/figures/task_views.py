@@ -87,20 +87,12 @@ def _simclr(task: PretextTask, images: Tensor, batch: Batch) -> Views:
 
 def _context_encoder(task: ContextEncoder, images: Tensor, batch: Batch) -> Views:
     assert batch.mask is not None
-    painted, untrained = paint(task, batch)
+    painted = task.eval().paint(batch)  # eval: the batch on show is too small to normalise by
+    untrained = bool(torch.allclose(painted, task.mean_image.clamp(1e-3, 1 - 1e-3).expand_as(painted), atol=1e-6))
     filled = torch.where(batch.mask == 1, painted, batch.targets)
     triples = zip(batch.inputs, filled, batch.targets, strict=True)
     rows = [Row([_tile(each) for each in triple]) for triple in triples]
     return ["masked", "filled by the\nmean image" if untrained else "filled by\nthe network", "truth"], rows
-
-
-def paint(task: ContextEncoder, batch: Batch) -> tuple[Tensor, bool]:
-    """Return what the task paints, [N, 3, S, S] in (0, 1), as its `forward` does, and whether that is the mean image.
-
-    In eval mode where it has been trained; an untrained BatchNorm has nothing to evaluate with.
-    """
-    change = task.eval().decoder(task.encoder.stages(batch.inputs)[-1]).float()
-    return torch.sigmoid(change + task.mean_image.logit(eps=1e-3)), not bool(change.any())
 
 
 def _context_prediction(task: ContextPrediction, images: Tensor, batch: Batch) -> Views:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from analysis import answers
-from analysis.effects import BETTER, EQUIVALENT, INCONCLUSIVE, TOO_FEW, WORSE
+from analysis.effects import ANSWERS, BETTER, EQUIVALENT, INCONCLUSIVE, TOO_FEW, WORSE
 from analysis.findings import ABLATE, BASE, Findings
 from analysis.paired import MIN_SEEDS
 from analysis.report.blocks import Block, Bullets, Folded, Gallery, Heading, Section, Table, Text
@@ -100,7 +100,7 @@ def _of_task(findings: Findings, sources: Sources, task: str) -> Iterator[Block]
         yield Bullets(better, ordered=True)
         if len(better) > 1:
             yield Text(NOT_AGAINST_EACH_OTHER)
-    if rest := list(_rest(findings, task, ranked)):
+    if rest := [*_rest(findings, task, ranked), *_other_baselines(findings, task, ranked)]:
         yield Bullets(rest)
     yield Gallery(list(ablation_pictures(findings, sources, task)))
     yield from designs_tables(findings, task)
@@ -142,6 +142,19 @@ def _rest(findings: Findings, task: str, ranked: pd.DataFrame) -> Iterator[str]:
             for cell, n in failed["cell"].value_counts().items()
         )
         yield f"**Failed**: {cells}. A failure is an outcome: such a cell is never called better or equivalent."
+
+
+def _other_baselines(findings: Findings, task: str, ranked: pd.DataFrame) -> Iterator[str]:
+    """Yield what the cells did that are compared with something else than the main baseline, a design at a time."""
+    own = findings.effects.loc[findings.effects["task"] == task]
+    own = own.loc[~own["baseline"].isin(ranked["baseline"])].sort_values("mean_difference", ascending=False)
+    for (design, baseline), rows in own.groupby(["design", "baseline"], sort=False):
+        told = [
+            f"{answer} {listed(f'{quoted(row.cell)} ({signed(row.mean_difference)})' for row in cells.itertuples())}"
+            for answer in ANSWERS
+            if len(cells := rows.loc[rows["answer"] == answer])
+        ]
+        yield f"**{design} against {quoted(baseline)}**: {'; '.join(told)}."
 
 
 def _what_it_takes(findings: Findings, row: pd.Series) -> str:

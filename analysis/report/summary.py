@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
 from analysis import answers
 from analysis.answers import Untrained
 from analysis.effects import EQUIVALENT, INCONCLUSIVE, TOO_FEW, WORSE
@@ -41,7 +43,7 @@ def cure_clause(findings: Findings, task: str) -> str:
         return f"{_cured(findings, task, better.iloc[0]['cell'])}: {_numbers(better.iloc[0])}{more}"
     answered = ranked["answer"].isin([WORSE, EQUIVALENT])
     if answered.all():
-        return f"nothing tried does better ({_answers(ranked['answer'].value_counts().to_dict())})"
+        return f"nothing tried does better ({_no_better(ranked)})"
     open_rows = ranked.loc[~answered & ranked["mean_difference"].notna()]
     if open_rows.empty:
         return "nothing tried has a value to compare"
@@ -52,12 +54,19 @@ def cure_clause(findings: Findings, task: str) -> str:
     return f"{told}, is inconclusive (a difference below {number(first['smallest_detectable'])} may go unseen)"
 
 
-def _numbers(row) -> str:  # type: ignore[no-untyped-def]
+def _numbers(row: pd.Series) -> str:
     return f"{metric_words(row['metric'])} {effect(row)}"
 
 
-def _answers(counts: dict[str, int]) -> str:
-    return ", ".join(f"{n} {name}" for name, n in counts.items())
+def _no_better(ranked: pd.DataFrame) -> str:
+    """Return how many cells are equivalent and how many worse, with the numbers of the worst."""
+    worse = ranked.loc[ranked["answer"] == WORSE]
+    equivalent = len(ranked) - len(worse)
+    parts = [f"{equivalent} equivalent"] if equivalent else []
+    if len(worse):
+        last = worse.iloc[-1]
+        parts.append(f"{len(worse)} worse, most of all {quoted(last['cell'])} {_numbers(last)}")
+    return "; ".join(parts)
 
 
 def _cured(findings: Findings, task: str, cell: str) -> str:

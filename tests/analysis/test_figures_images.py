@@ -13,7 +13,6 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from analysis.figures import sample_grid, what_a_task_sees
-from analysis.figures.task_views import paint
 from tests.analysis.drawn import blank, cut_off, row_names
 from trainables.augmentation import Augmentation
 from trainables.data import ImageTable, load_splits
@@ -156,9 +155,8 @@ def test_a_trained_context_encoder_fills_it_with_what_its_forward_is_judged_by(t
     assert task.training
     batch = drawn(task, table.images, {})
     with torch.no_grad():
-        painted, untrained = paint(task, batch)
-        judged = task.eval()(batch).metrics["loss"].numpy()
-    assert not untrained
+        painted = task.eval().paint(batch)
+        judged = task(batch).metrics["loss"].numpy()
     assert batch.mask is not None
     hole = batch.mask[:, 0].numpy() == 1
     for row in range(SHOWN):

@@ -183,7 +183,7 @@ def test_a_factor_of_words_is_ordered_by_the_alphabet_and_a_missing_one_has_its_
     base = TrialConfig("ablate", "context_encoder")
     runs, _ = study(
         "factorial",
-        lambda trial: 0.1 * (dict(trial.options).get("mask") == "random_blocks"),
+        lambda trial: 0.1 * (dict(trial.options).get("mask", "random_blocks") == "random_blocks"),
         base=base,
         factors={"option/mask": ("center", "random_blocks"), "lr": (1e-3, 1e-2)},
     )

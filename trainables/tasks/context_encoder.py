@@ -97,8 +97,7 @@ class ContextEncoder(PretextTask):
     def forward(self, batch: Batch) -> Output:
         """Return the weighted error of the region, and as metrics [N] the hole's error and its fraction of chance."""
         assert batch.mask is not None
-        change = self.decoder(self.encoder.stages(batch.inputs)[-1]).float()
-        painted = torch.sigmoid(change + self.mean_image.logit(eps=1e-3))
+        painted = self.paint(batch)
         error = _error(painted, batch.targets, self.options.loss)
         objective = _masked_mean(error, batch.mask).mean()
         if self.options.adversarial_weight > 0 and self.training:
@@ -107,6 +106,11 @@ class ContextEncoder(PretextTask):
         loss = _masked_mean(error.detach(), hole)
         by_mean = _masked_mean(_error(self.mean_image, batch.targets, self.options.loss), hole)
         return Output(objective, {"loss": loss, "loss_fraction": loss / by_mean.mean()})
+
+    def paint(self, batch: Batch) -> Tensor:
+        """Return painted images, float [N, 3, S, S] in (0, 1); an untrained decoder paints the mean image."""
+        change = self.decoder(self.encoder.stages(batch.inputs)[-1]).float()
+        return torch.sigmoid(change + self.mean_image.logit(eps=1e-3))
 
     def chance(self, batch_size: int, *, training: bool) -> dict[str, float]:
         """Return the error of the mean image on the training set, and 1 as the fraction."""

@@ -147,10 +147,10 @@ def test_two_heads_have_one_loss_and_one_may_be_stuck() -> None:
 @pytest.mark.parametrize("correlation", [0.0, 0.7])
 def test_shares_are_binomial_and_correlate_from_report_to_report_as_declared(correlation: float) -> None:
     rng, n, p = np.random.default_rng(1), 200, np.array([0.125, 0.125, 0.5])
-    seen = np.array([shares(p, n, correlation, rng) for _ in range(20_000)])
+    seen = np.array([shares(p, n, correlation, rng) for _ in range(10_000)])
     assert seen.mean(axis=0) == pytest.approx(p, abs=5 * math.sqrt(0.25 / n / len(seen)))
-    assert seen.var(axis=0) == pytest.approx(p * (1 - p) / n, rel=0.06)
-    assert np.corrcoef(seen[:, 0], seen[:, 1])[0, 1] == pytest.approx(correlation, abs=0.03)
+    assert seen.var(axis=0) == pytest.approx(p * (1 - p) / n, rel=0.08)
+    assert np.corrcoef(seen[:, 0], seen[:, 1])[0, 1] == pytest.approx(correlation, abs=0.04)
     counts = np.round(seen[:, 0] * n)
     tail = math.fsum(math.comb(n, k) * 0.125**k * 0.875 ** (n - k) for k in range(36, n + 1))
     assert (counts >= 36).mean() == pytest.approx(tail, abs=5 * math.sqrt(tail / len(seen)))
@@ -161,7 +161,7 @@ def test_shares_of_what_is_not_finite_are_not_finite() -> None:
 
 
 @pytest.mark.parametrize("task", ALL_TASKS)
-@pytest.mark.parametrize("n_validation", [200, 5000])
+@pytest.mark.parametrize("n_validation", [200, 2000])
 def test_the_reported_standard_error_is_that_of_the_noise(task: str, n_validation: int) -> None:
     instrument = Instrument(
         TrialConfig("test", task, budget_steps=100, report_every=50), n_validation=n_validation, noise=0.0

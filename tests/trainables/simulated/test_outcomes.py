@@ -22,7 +22,7 @@ from trainables.simulated.mechanism import kind_rates
 from trainables.simulated.outcomes import identity
 from trainables.trial import RANDOM_INIT, RAW_PIXELS, TrialConfig
 
-SEEDS = 200
+SEEDS = 150
 TRAP = trial("simclr", budget_steps=150, batch_size=256, augmentation_strength=1.0)
 SMALL = {"n_images": 200, "batch_size": 32, "augmentation_strength": 0.0}
 
@@ -122,7 +122,7 @@ def test_a_metric_that_is_not_reported_is_an_error() -> None:
     "config", [trial(lr=0.03), trial("context_prediction", budget_steps=75), trial("context_encoder", budget_steps=100)]
 )
 def test_kinds_come_at_their_declared_rates(config: TrialConfig) -> None:
-    n = 1500
+    n = 1000
     kinds = [simulated.kind(config.replace(seed=seed)) for seed in range(n)]
     rates = kind_rates(config)
     assert max(rates.values()) < 0.95
@@ -144,7 +144,7 @@ def test_trials_fail_at_the_declared_rate() -> None:
 def test_cells_of_a_seed_correlate_as_declared(seed_share: float) -> None:
     truth = simulated.Truth(probe_sd=0.03, seed_share=seed_share)
     cells = [trial(), trial(augmentation_strength=1.0)]
-    n = 500
+    n = 400
     pairs = np.array([[final(cell.replace(seed=s), truth)[LINEAR] for cell in cells] for s in range(n)])
     sampling = 0.45 * 0.55 / len(splits().probe_validation.labels)  # type: ignore[union-attr, arg-type]
     correlation = seed_share * 0.03**2 / (0.03**2 + sampling)
