@@ -14,9 +14,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import beta, norm, t, trim_mean
 
-from analysis.rates import ALPHA, fixed_budget, one_trial_a_seed
+from analysis.rates import ALPHA, finished_values, fixed_budget, one_trial_a_seed
 from analysis.tables import LAST, is_accuracy
-from study.journal import FAILED
 from trainables.errors import UserError
 from trainables.trial import RANDOM_INIT
 
@@ -43,8 +42,8 @@ def normalised_scores(runs: pd.DataFrame, metric: str, reference: Reference = "r
     kept = fixed_budget(runs)
     one_trial_a_seed(kept, ["task", "cell"])
     level = _chance(kept, metric) if reference == "chance" else _untrained(runs, kept, metric)
-    value = kept[metric].to_numpy(np.float64, na_value=np.nan)
-    failed = ~np.isfinite(value) | (kept["status"] == FAILED).to_numpy(bool)
+    value = finished_values(kept, metric)
+    failed = np.isnan(value)
     score = np.where(failed, 0.0, (value - level) / (1 - level))
     return kept[["task", "cell", "seed"]].assign(score=score, failed=failed).reset_index(drop=True)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import pandas as pd
 
+from analysis.comparisons import BASE, CHOSEN, PRETRAINING, PRETRAINING_TEST
 from analysis.effects import BETTER, TOO_FEW
-from analysis.findings import BASE, CHOSEN, PRETRAINING, PRETRAINING_TEST, Findings
+from analysis.findings import Findings
 from trainables.trial import BASELINES, TrialConfig
 
 Standing = Literal["better", "above in every seed", "not better"]
@@ -18,7 +20,8 @@ _NO_SETTING = (
 )
 
 
-class Convergence(NamedTuple):
+@dataclass(frozen=True)
+class Convergence:
     """How the trials of one cell ended: the commonest verdict, of how many trials, and what is said of the first."""
 
     verdict: str
@@ -29,7 +32,8 @@ class Convergence(NamedTuple):
     cure: str
 
 
-class Untrained(NamedTuple):
+@dataclass(frozen=True)
+class Untrained:
     """How a task's encoders compare with untrained ones of the same seeds: the row of `against_untrained`."""
 
     standing: Standing

@@ -31,7 +31,7 @@ EFFECT_DTYPES = {
     **dict.fromkeys(("task", "design", "cell", "baseline"), "str"),
     **dict.fromkeys(("n_seeds", "n_failed", "n_baseline_failed"), "int64"),
     **dict.fromkeys(("mean", "baseline_mean", "mean_difference", "ci_low", "ci_high"), "float64"),
-    **dict.fromkeys(("family_low", "family_high", "p", "p_holm", "hedges_g", "g_low", "g_high"), "float64"),
+    **dict.fromkeys(("family_low", "family_high", "p", "p_holm", "hedges_g"), "float64"),
     **dict.fromkeys(("pairing_correlation", "smallest_detectable"), "float64"),
     **dict.fromkeys(("p_equivalence", "p_equivalence_holm"), "float64"),
     **dict.fromkeys(("answer", "note", "test"), "str"),
@@ -67,7 +67,7 @@ def effects(
     Numbers. mean_difference: cell minus baseline. ci_low, ci_high: its t interval, for this comparison alone;
     family_low, family_high: the same at 1 - alpha/M for the M comparisons tested in the family, which all hold at once
     with the stated confidence (Bonferroni). test: as `paired.choose_test` says; p, two-sided; p_holm, adjusted by Holm
-    over the family. hedges_g with g_low, g_high: the standardised difference, in standard deviations of differences.
+    over the family. hedges_g: the standardised difference, in standard deviations of the differences.
     pairing_correlation: of the two cells' values over seeds; the higher, the more pairing has gained.
     smallest_detectable: the difference that a paired t-test at alpha/M would have found with probability 0.8.
     p_equivalence: of two one-sided tests against the margin; p_equivalence_holm, adjusted over the family by itself. So
@@ -79,7 +79,7 @@ def effects(
     failed where the baseline did not is never better or equivalent, and never worse or equivalent the other way round.
     note: why the answer is not what the interval seems to say, where that is so; empty otherwise.
 
-    Raises UserError for an unknown metric, a baseline without runs, and two runs of one task, cell and seed.
+    Raises UserError for an unknown metric, a cell whose baseline was not run, and two runs of one task, cell and seed.
     """
     _check(mode, margin, confidence)
     comparisons = _comparisons(runs, baseline, designs)
@@ -104,7 +104,7 @@ def paired_differences(
 
 
 def outcomes(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Return the runs that came to an end, with a column `value`: float64, NaN where a trial failed.
+    """Return the runs that came to an end, index anew, with a column `value`: float64, NaN where a trial failed.
 
     A trial failed where its status says so, whatever it had reported till then, or where it has no finite value.
     Raises UserError where `metric` is no numeric column of `runs`, naming those that are.
@@ -115,10 +115,21 @@ def outcomes(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
             f"no metric {metric!r} in these runs; there are: {', '.join(known) or 'none'} "
             f"(analysis.tables.last_values adds the columns {LAST}METRIC)"
         )
-    ended = runs.loc[~runs["status"].isin([RUNNING, KILLED])]
+    ended = runs.loc[~runs["status"].isin([RUNNING, KILLED])].reset_index(drop=True)
     value = ended[metric].to_numpy(np.float64, na_value=np.nan)
     usable = np.isfinite(value) & (ended["status"] != FAILED).to_numpy(bool)
     return ended.assign(value=np.where(usable, value, np.nan))
+
+
+def check_one_run_a_seed(runs: pd.DataFrame, configuration: list[str]) -> None:
+    """Raise UserError where two of the runs share the columns `configuration` and the seed."""
+    twice = runs.loc[runs.duplicated([*configuration, "seed"])]
+    if len(twice):
+        named = ", ".join(f"{name} {twice[name].iloc[0]!r}" for name in configuration)
+        raise UserError(
+            f"two runs of {named}, seed {twice['seed'].iloc[0]}: pairs need one; "
+            "keep one phase and one study, for example runs[runs.phase == 'ablate']"
+        )
 
 
 def _check(mode: str, margin: float | None, confidence: float) -> None:
@@ -131,15 +142,18 @@ def _check(mode: str, margin: float | None, confidence: float) -> None:
 
 
 def _comparisons(runs: pd.DataFrame, baseline: str, designs: pd.DataFrame | None) -> pd.DataFrame:
-    """Return task, design, cell, baseline of every comparison; raise UserError for a baseline that was never run."""
+    """Return task, design, cell, baseline of every comparison.
+
+    Raises UserError where a cell was run and its baseline was not. Where neither was, the study has not come that far.
+    """
     present = runs.loc[~runs["task"].isin(BASELINES), ["task", "cell"]].drop_duplicates()
     if designs is None:
         every = present.assign(design=EVERY_CELL, baseline=baseline)
     else:
         every = designs.loc[(designs["baseline"] != "") & designs["task"].isin(present["task"])]
-    wanted = every[["task", "baseline"]].drop_duplicates()
-    missing = wanted.merge(present, how="left", left_on=["task", "baseline"], right_on=["task", "cell"])
-    missing = missing.loc[missing["cell"].isna()]
+    wanted = every.merge(present, on=["task", "cell"])[["task", "baseline"]]
+    missing = wanted.merge(present.rename(columns={"cell": "baseline"}), how="left", indicator=True)
+    missing = missing.loc[missing["_merge"] == "left_only"]
     if len(missing):
         task, name = missing[["task", "baseline"]].iloc[0]
         cells = ", ".join(repr(cell) for cell in present.loc[present["task"] == task, "cell"])
@@ -156,17 +170,6 @@ def _pairs(runs: pd.DataFrame, metric: str, comparisons: pd.DataFrame) -> pd.Dat
     pairs = comparisons.merge(values, on=["task", "cell"]).merge(references, on=["task", "baseline", "seed"])
     pairs["difference"] = pairs["value"] - pairs["baseline_value"]
     return pairs[list(PAIR_DTYPES)].astype(PAIR_DTYPES)
-
-
-def check_one_run_a_seed(runs: pd.DataFrame, configuration: list[str]) -> None:
-    """Raise UserError where two of the runs share the columns `configuration` and the seed."""
-    twice = runs.loc[runs.duplicated([*configuration, "seed"])]
-    if len(twice):
-        named = ", ".join(f"{name} {twice[name].iloc[0]!r}" for name in configuration)
-        raise UserError(
-            f"two runs of {named}, seed {twice['seed'].iloc[0]}: pairs need one; "
-            "keep one phase and one study, for example runs[runs.phase == 'ablate']"
-        )
 
 
 def _family(
@@ -221,7 +224,6 @@ def _tests(differences: np.ndarray, n_comparisons: int, margin: float | None, al
     intervals = {
         "ci": paired.t_interval(differences, 1 - alpha),
         "family": paired.t_interval(differences, 1 - alpha / n_comparisons),
-        "g": paired.hedges_g_interval(differences, 1 - alpha),
     }
     if n_seeds >= paired.BCA_SEEDS:
         intervals["bca"] = paired.bca_interval(differences, 1 - alpha)

@@ -45,6 +45,7 @@ _FIRST = {
     "primary_metric": "str",
     "primary_mode": "str",
     "chance": "float64",
+    "n_train": "Int64",
     "n_validation": "Int64",
     "reason": "str",
     "checkpoint": "str",
@@ -189,6 +190,7 @@ def _facts(event: dict[str, Any]) -> dict[str, Any]:
         "primary_metric": metric,
         "primary_mode": event["primary_mode"],
         "chance": chance.get(metric),
+        "n_train": event.get("n_train"),
         "n_validation": event.get("n_validation"),
         **{f"chance/{name}": value for name, value in chance.items()},
     }

@@ -18,7 +18,7 @@ from optuna.importance import (
     get_param_importances,
 )
 
-from study.journal import FINISHED
+from analysis.rates import finished_values
 from trainables.errors import UserError
 from trainables.trial import BASELINES, TrialConfig
 
@@ -53,7 +53,7 @@ def importance(
         `mean_decrease_impurity`, both of a random forest of scikit-learn; `ped_anova`, what sets the best quarter of
         the trials apart (Watanabe 2023, 2304.10255). In simulated searches where one of three settings rules, it came
         out first in 70, 93 and 100 % with 8, 15 and 30 trials by fANOVA, in 88 and 98 % with 15 and 30 by PED-ANOVA.
-        fANOVA takes some 5 s a task at the default n_bootstrap, the others a quarter of that and less.
+        fANOVA takes some 3 s a task of 30 trials at the default n_bootstrap, the others a quarter of that and less.
     log_scaled: columns taken as log10 where all their values are above 0: fANOVA weighs values by their range, and in
         plain units the lowest decades of a learning rate would count for nothing.
 
@@ -62,7 +62,7 @@ def importance(
     low, high: middle 95 % over `n_bootstrap` resamples of the trials; first: share of the resamples in which this one
         came out first, which is the figure to trust a ranking by. The range shows how much hangs on single trials and
         is no confidence interval: few trials shrink importances towards one another, and it held what fANOVA finds
-        in 1,500 trials in at most 7 % of cases with 15 to 60 of them. NaN where n_bootstrap is 0.
+        in 1,500 trials in under a tenth of cases with 15 to 60 of them. NaN where n_bootstrap is 0.
     n_left_out: search trials of the task that were stopped, failed or have no finite value. What is left after stops by
         a scheduler is a selection: the importance is that among trials good enough to be finished.
     note: why there is no number: fewer than MIN_TRIALS trials, nothing that varies, or a metric that does not.
@@ -73,8 +73,7 @@ def importance(
     searched = runs.loc[(runs["phase"] == _SEARCH) & ~runs["task"].isin(BASELINES)]
     if searched.empty:
         raise UserError(f"no trial of the phase {_SEARCH!r} in these runs; importance is about what a search varied")
-    value = searched[metric].to_numpy(np.float64, na_value=np.nan)
-    usable = np.isfinite(value) & (searched["status"] == FINISHED).to_numpy(bool)
+    usable = np.isfinite(finished_values(searched, metric))
     tables = []
     for task, all_trials in searched.groupby("task", sort=False):
         trials = searched.loc[usable & (searched["task"] == task).to_numpy(bool)]

@@ -63,7 +63,8 @@ def factorial_effects(runs: pd.DataFrame, metric: str, factors: Sequence[str]) -
     aliased_with: terms that the design cannot tell from this one: the estimate is of their sum, with the factors shown.
     Of aliased terms the first stands for all; the others have rows of their own, without an estimate.
     Only seeds with a value of every cell count; n_failed is the number of failed trials. A cell that failed at every
-    seed is left out of the design, and aliases what it leaves aliased. Below 5 seeds there are estimates and no tests.
+    seed is left out of the design, and what it could have told apart is then aliased. Below 5 seeds there are estimates
+    and no tests.
 
     Raises UserError for an unknown metric or factor, for factors that no task varies, and for two cells with the same
     factors.

@@ -16,7 +16,6 @@ import numpy as np
 from scipy import stats
 from scipy.optimize.elementwise import find_root
 from scipy.special import gammaln
-from statsmodels.stats.power import TTestPower
 
 Test = Literal["paired t", "sign-flip"]
 Alternative = Literal["two-sided", "less", "greater"]
@@ -130,6 +129,8 @@ def hedges_g(differences: np.ndarray) -> np.ndarray:
     """Return Hedges' g_z [...]: mean over standard deviation of the differences, freed from small-sample bias.
 
     The factor is the exact one, Gamma(m/2) / (sqrt(m/2) Gamma((m - 1)/2)) with m = n - 1 (Hedges 1981, equation 6e).
+    It comes without an interval: the exact one of normal differences, from the noncentral t, covers a true 1 in place of
+    95 % of the time 90 to 93 % for heavy tails and 87 to 99 % for a skewness of 1, at 5 to 10 seeds.
     """
     differences = np.asarray(differences, np.float64)
     m = differences.shape[-1] - 1
@@ -137,38 +138,30 @@ def hedges_g(differences: np.ndarray) -> np.ndarray:
     return unbias * differences.mean(axis=-1) / _sd(differences)
 
 
-def hedges_g_interval(differences: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the interval (low [...], high [...]) of the true standardised difference, from the noncentral t.
-
-    Its ends are the noncentralities that make the observed t an extreme one (Steiger and Fouladi 1997), over sqrt(n).
-    Exact for normal differences.
-    """
-    differences = np.asarray(differences, np.float64)
-    n, tail = differences.shape[-1], (1 - confidence) / 2
-    t = differences.mean(axis=-1) / (_sd(differences) / np.sqrt(n))
-    size = np.abs(t)
-    # P(T <= t) at noncentrality t s - z is beyond either tail when s and z each leave a quarter of one.
-    z = stats.norm.isf(tail / 4)
-    s_low, s_high = np.sqrt(stats.chi2.ppf([tail / 4, 1 - tail / 4], n - 1) / (n - 1))
-    bracket = (size * s_low - z, size * s_high + z)
-
-    def excess(noncentrality: np.ndarray, t: np.ndarray, share: np.ndarray) -> np.ndarray:
-        return stats.nct.cdf(t, n - 1, noncentrality) - share
-
-    with np.errstate(invalid="ignore"):
-        found = [find_root(excess, bracket, args=(size, share)) for share in (1 - tail, tail)]
-    low, high = (np.where(root.success, root.x, np.nan) / np.sqrt(n) for root in found)
-    return np.where(t < 0, -high, low), np.where(t < 0, -low, high)
-
-
 def smallest_detectable(differences: np.ndarray, alpha: float) -> np.ndarray:
     """Return the mean difference [...] that a paired t-test at level alpha finds with probability 0.8 at this n.
 
-    In the metric's units, taking the standard deviation of the differences for the true one.
+    In the metric's units, taking the standard deviation of the differences for the true one. Not by the `TTestPower` of
+    statsmodels 0.15, whose solver stops at the first NaN of its own power: at 5 seeds and alpha = 0.05 / 20 it answers
+    2.98 standard deviations, which are found with probability 0.57, in place of 3.78.
     """
     differences = np.asarray(differences, np.float64)
-    in_sd = TTestPower().solve_power(nobs=differences.shape[-1], alpha=alpha, power=POWER, alternative="two-sided")
-    return float(in_sd) * _sd(differences)
+    n = differences.shape[-1]
+    critical = stats.t.isf(alpha / 2, n - 1)
+    return _noncentrality(critical, n - 1, 1 - POWER) / np.sqrt(n) * _sd(differences)
+
+
+def _noncentrality(t: np.ndarray, df: int, share: float) -> np.ndarray:
+    """Return the noncentrality [...] at which P(T <= t) is `share`, for t >= 0; NaN of NaN."""
+    part = min(share, 1 - share) / 4
+    z, (s_low, s_high) = stats.norm.isf(part), np.sqrt(stats.chi2.ppf([part, 1 - part], df) / df)
+    with np.errstate(invalid="ignore"):
+        root = find_root(
+            lambda noncentrality, t: stats.nct.cdf(t, df, noncentrality) - share,
+            (t * s_low - z, t * s_high + z),  # there normal and chi of T leave less than half of either share
+            args=(t,),
+        )
+    return np.where(root.success, root.x, np.nan)
 
 
 def _sign_flip_p(rows: np.ndarray, alternative: Alternative) -> np.ndarray:

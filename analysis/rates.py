@@ -9,6 +9,8 @@ import pandas as pd
 from scipy.stats import binom
 from statsmodels.stats.proportion import proportion_confint
 
+from analysis.convergence import VERDICTS
+from analysis.paired import holm
 from study.journal import FAILED, FINISHED, STOPPED
 from trainables.errors import UserError
 from trainables.trial import BASELINES
@@ -114,7 +116,7 @@ def rate_differences(
     fewer = table[["only_cell", "only_baseline"]].min(axis=1)
     table["rate_difference"] = (table["only_cell"] - table["only_baseline"]) / table["n_pairs"].where(paired)
     table["p"] = pd.Series(np.minimum(1.0, 2 * binom.cdf(fewer, disagree, 0.5))).where(paired)
-    table["p_holm"] = table.groupby(["task", "design"], sort=False)["p"].transform(_holm)
+    table["p_holm"] = table.groupby(["task", "design"], sort=False)["p"].transform(lambda p: holm(p.to_numpy()))
     return table
 
 
@@ -130,7 +132,7 @@ def grid(
     """Return the table behind a heat map: `value` for each pair of `rows` and `columns`, both in ascending order.
 
     frame: runs of one task, or what `convergence_rates` gives by (rows, columns). `aggregate` joins the seeds of runs,
-        passing over missing values; "count" tells how many there were.
+        passing over trials that did not finish or have no finite value; "count" tells how many there were.
     all_images: the number of images that a missing n_images stands for. Without it their line is named "all".
 
     Raises UserError for a column that is not there, for several tasks, and where one field would mix trials that
@@ -139,12 +141,23 @@ def grid(
     _require(frame, [rows, columns, value], "the frame")
     if "task" in frame and frame["task"].nunique() > 1:
         raise UserError(f"a grid shows one task, these are {', '.join(frame['task'].unique())}; pass runs of one")
-    cells = frame.copy()
-    for axis in {rows, columns} & {"n_images"}:
-        cells[axis] = cells[axis].astype(object).where(cells[axis].notna(), "all" if all_images is None else all_images)
+    cells = frame.assign(**{value: finished_values(frame, value)})
+    if "n_images" in (rows, columns):
+        sizes = cells["n_images"]
+        cells["n_images"] = sizes.astype(object).where(sizes.notna(), "all" if all_images is None else all_images)
     one_trial_a_seed(cells.assign(seed=cells.get("seed", 0)), [rows, columns])
     table = cells.pivot_table(value, rows, columns, aggfunc=aggregate, dropna=False, sort=False)
     return _ascending(_ascending(table).T).T
+
+
+def finished_values(runs: pd.DataFrame, metric: str) -> np.ndarray:
+    """Return a metric of the trials that finished, float64 [N]; NaN for all others, whatever they had reported.
+
+    A frame without a column `status` holds finished ones only.
+    """
+    value = runs[metric].to_numpy(np.float64, na_value=np.nan)
+    finished = (runs["status"] == FINISHED).to_numpy(bool) if "status" in runs else np.ones(len(runs), dtype=bool)
+    return np.where(np.isfinite(value) & finished, value, np.nan)
 
 
 def exact_interval(count: pd.Series, n: pd.Series) -> tuple[np.ndarray, np.ndarray]:
@@ -171,6 +184,8 @@ def _trained(runs: pd.DataFrame) -> pd.DataFrame:
 def _judged(runs: pd.DataFrame, verdicts: pd.DataFrame, converged: Collection[str]) -> pd.DataFrame:
     """Return the fixed-budget runs with a boolean column `converged`."""
     _require(verdicts, ["trial_id", "verdict"], "verdicts")
+    if unknown := sorted(set(converged) - set(VERDICTS)):
+        raise UserError(f"converged names no verdict: {', '.join(unknown)}; verdicts are {', '.join(VERDICTS)}")
     kept = fixed_budget(runs)
     verdict = kept["trial_id"].map(verdicts.drop_duplicates("trial_id").set_index("trial_id")["verdict"])
     if verdict.isna().any():
@@ -209,17 +224,6 @@ def _discordant(judged: pd.DataFrame, wanted: pd.DataFrame) -> pd.DataFrame:
     return groups.agg(
         n_pairs=("seed", "size"), only_cell=("only_cell", "sum"), only_baseline=("only_baseline", "sum")
     ).reset_index()
-
-
-def _holm(p: pd.Series) -> np.ndarray:
-    """Return p-values [M] adjusted by Holm (1979), NaN where there was none.
-
-    By hand: each call of statsmodels' multipletests runs the garbage collector, 0.2 s for every family.
-    """
-    order = np.argsort(p.to_numpy())[: p.notna().sum()]  # NaN comes last
-    adjusted = np.full(len(p), np.nan)
-    adjusted[order] = np.minimum(np.maximum.accumulate(p.to_numpy()[order] * np.arange(len(order), 0, -1)), 1.0)
-    return adjusted
 
 
 def _ascending(table: pd.DataFrame) -> pd.DataFrame:

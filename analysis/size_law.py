@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.stats import t
 
-from analysis.rates import ALPHA, one_trial_a_seed
+from analysis.rates import ALPHA, finished_values, one_trial_a_seed
 from trainables.errors import UserError
 from trainables.trial import BASELINES
 
@@ -42,7 +42,7 @@ def data_size_law(
     """Fit a + b n_images^-c to all but the largest size, and predict the largest; one row a group.
 
     runs: one trial for each group, n_images and seed, alike in all else: the cells of a size sweep at one strength.
-        Seeds without a finite value at every size are left out, so that all sizes are judged on the same ones.
+        Seeds that did not finish with a finite value at every size are left out: all sizes are judged on the same ones.
     metric: a numeric column of `runs`. all_images: the number of images that a missing n_images stands for.
 
     Returns *by, n_sizes, n_seeds, a, b, c, n_held_out, predicted, observed (mean over seeds at the largest size),
@@ -103,8 +103,7 @@ def _points(runs: pd.DataFrame, metric: str, by: list[str], all_images: int | No
             )
         points = points.assign(n_images=points["n_images"].fillna(all_images))
     one_trial_a_seed(points, [*by, "n_images"])
-    value = points[metric].to_numpy(np.float64, na_value=np.nan)
-    return points[names].assign(**{metric: np.where(np.isfinite(value), value, np.nan)})
+    return points[names].assign(**{metric: finished_values(points, metric)})
 
 
 def _judge(sizes: np.ndarray, values: np.ndarray) -> dict[str, float | int | str]:

@@ -32,9 +32,11 @@ def steps_to(
     """Return when each fixed-budget trial had its event: trial_id, task, cell, seed, steps, observed.
 
     event: `clears_chance`, take-off: the first report whose primary metric `trainables.chance.clears_chance` tells from
-        chance, as a study's own patience counts its looks, the untrained network not among them. `converged`: the first
-        report from which on the primary metric stays within TOLERANCE standard errors of its last value, for trials
-        whose verdict is `converged`; `verdicts`: trial_id and verdict of every trial, wanted for this event alone.
+        chance, as a study's own patience counts its looks, the untrained network not among them (SimCLR's may stand
+        beyond chance already: it tells views apart by their colours).
+        `converged`: the first report from which on the primary metric stays within TOLERANCE standard errors of its
+        last value, for trials whose verdict is `converged`.
+    verdicts: trial_id and verdict of every trial; wanted for the event `converged` alone.
     steps: int64, steps of that report; where there was none, observed is False and steps is the budget.
 
     All censoring is at the budget. A trial that failed or diverged without the event would not have had it by the end

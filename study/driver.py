@@ -17,7 +17,9 @@ from typing import Any
 import filelock
 import torch
 
+from analysis.findings import find, write_tables
 from analysis.frames import export
+from analysis.load import load
 from analysis.report import write_report
 from study import cluster, plain_yaml
 from study.config import StudyConfig, check_config
@@ -95,7 +97,9 @@ def _run(plan: Plan, folder: Path, listeners: list[Callable[[dict[str, Any]], No
                 journal.append("phase_ended", phase=name, outcome=run())
         export(folder)
         write_recommended(folder, config, history.outcomes[CONFIRM]["chosen"])
-        report = write_report(folder)
+        findings = find(load(folder))
+        write_tables(folder, findings)
+        report = write_report(folder, findings)
         journal.append("study_ended", status="FINISHED")
     finally:
         journal.close()

@@ -56,7 +56,7 @@ class Monitor:
     def validate(self) -> dict[str, float]:
         """Return `val/*`, `health/*` and, where labels exist, `probe/linear` and `probe/knn`.
 
-        The standard error of the primary metric's mean comes with it, as NAME_se. The task is left in training mode.
+        The standard error of each `val/` mean comes with it, as NAME_se. The task is left in training mode.
         """
         task = self.task.eval()
         values: dict[str, list[Tensor]] = defaultdict(list)
@@ -66,8 +66,7 @@ class Monitor:
                 values[f"val/{name}"].append(samples)
         samples = {name: torch.cat(parts).double() for name, parts in values.items()}
         metrics = {name: float(of_all.mean()) for name, of_all in samples.items()}
-        primary = samples[task.primary_metric]
-        metrics[f"{task.primary_metric}_se"] = float(primary.std() / len(primary) ** 0.5)
+        metrics |= {f"{name}_se": float(of_all.std() / len(of_all) ** 0.5) for name, of_all in samples.items()}
         metrics |= self._features()
         task.train()
         return metrics

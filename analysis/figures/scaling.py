@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
 from analysis.figures.style import LINE_COLOURS, LINE_STYLES, MARKERS, axes, finish, label, require, whose
+from analysis.rates import finished_values
 from analysis.tables import LAST
 from trainables.errors import UserError
 
@@ -48,7 +49,8 @@ def size_law(
     ax = axes(ax)
     sizes: set[float] = set()
     for (_, law), colour, marker, style in zip(laws.iterrows(), LINE_COLOURS, MARKERS, LINE_STYLES, strict=False):
-        group = runs.loc[(runs[by] == law[by]).all(axis=1) & runs[metric].notna()]
+        group = runs.loc[(runs[by] == law[by]).all(axis=1)]
+        group = group.loc[np.isfinite(finished_values(group, metric))]
         if group.empty:
             raise UserError(f"no value of {metric!r} in the runs of {_name(law, by)}")
         whole = group.pivot_table(metric, "seed", "n_images").dropna()

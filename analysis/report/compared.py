@@ -8,14 +8,15 @@ import pandas as pd
 
 from analysis import answers, tables
 from analysis.aggregates import improvement_probabilities, interquartile_means, normalised_scores
+from analysis.comparisons import ABLATE, BASE, PRETRAINING, PRETRAINING_TEST
 from analysis.figures import PROBE_NAMES, accuracy_by_task
-from analysis.findings import ABLATE, BASE, PRETRAINING, PRETRAINING_TEST, Findings
+from analysis.findings import Findings
 from analysis.paired import MIN_SEEDS
 from analysis.rates import left_out
 from analysis.report.blocks import Block, Folded, Gallery, Section, Table, Text
 from analysis.report.pictures import Picture, picture
 from analysis.report.sources import Sources
-from analysis.report.words import NONE, count, counted, interval, listed, metric_words, number, p_cell, signed
+from analysis.report.words import NONE, count, counted, effect, interval, listed, metric_words, number, p_cell, signed
 from trainables.trial import BASELINES, RANDOM_INIT
 
 TEST = "probe_split == 'test'"
@@ -40,6 +41,7 @@ def _blocks(findings: Findings, sources: Sources) -> Iterator[Block]:
         yield from _warnings(findings, summary)
         yield Gallery(list(_accuracies(sources)))
         yield from _untrained(findings, PRETRAINING_TEST)
+    yield from _in_the_ablation(findings)
     yield from _untrained(findings, PRETRAINING)
     yield from _aggregates(findings)
 
@@ -103,6 +105,19 @@ def _untrained(findings: Findings, design: str) -> Iterator[Block]:
     where = "on the test split" if design == PRETRAINING_TEST else "in the ablation, on validation"
     caption = f"Pre-trained against untrained encoders of the same shape and seeds, {where}."
     yield Folded(f"Did pre-training help at all? Each comparison {where}", [Table(caption, head, rows, 4)])
+
+
+def _in_the_ablation(findings: Findings) -> Iterator[Block]:
+    """Yield whether the base of each task's ablation beats untrained encoders, which has more seeds than the test."""
+    told = [
+        f"{task} {found.row['answer']}, {effect(found.row)}"
+        for task in answers.ablated_tasks(findings)
+        if (found := answers.base_against_untrained(findings, task)) is not None
+    ]
+    if told:
+        yield Text(
+            f"**Did pre-training help at all?** The ablation's base against untrained encoders: {'; '.join(told)}."
+        )
 
 
 def _aggregates(findings: Findings) -> list[Block]:

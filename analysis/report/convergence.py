@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import pandas as pd
 
 from analysis import answers, tables
+from analysis.comparisons import ABLATE, BASE
 from analysis.convergence import VERDICTS
 from analysis.figures import learning_curves, verdict_map
-from analysis.findings import ABLATE, BASE, Findings
+from analysis.findings import Findings
 from analysis.report.blocks import Block, Bullets, Folded, Gallery, Heading, Section, Table, Text
 from analysis.report.pictures import Picture, Shown, picture
 from analysis.report.sources import Sources

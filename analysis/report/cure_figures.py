@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pandas as pd
 
 from analysis import answers
+from analysis.comparisons import BASE
 from analysis.figures import effects_forest, pair_heatmap, size_law, size_strength_map, survival_curves
-from analysis.findings import BASE, Findings, cells_of
-from analysis.interactions import pair_synergy
+from analysis.findings import Findings, cells_of
 from analysis.rates import left_out
 from analysis.report.pictures import Picture, Shown, call, picture
 from analysis.report.sources import Sources
@@ -18,28 +18,31 @@ from analysis.size_law import MIN_SIZES, data_size_law
 from analysis.survival import kaplan_meier, steps_to
 
 SURVIVAL_CELLS = 4  # curves of take-off: the base and the best others
+MAPPED = ("pairs", "size_by_strength")  # designs that a map tells at a glance
 
 
 def ablation_pictures(findings: Findings, sources: Sources, task: str) -> Iterator[Picture]:
-    """Yield the figures that a task's ablation has the data for."""
+    """Yield the figures that a task's ablation has the data for, but the forest plots of designs that have a map."""
     if task in findings.metrics:
-        yield from _forest(findings, sources, task)
+        yield from forests(findings, sources, task, mapped=False)
         yield from _size_strength(findings, sources, task)
         yield from _pairs(findings, sources, task)
         yield from _law(findings, sources, task)
     yield from _take_off(findings, sources, task)
 
 
-def _forest(findings: Findings, sources: Sources, task: str) -> Iterator[Picture]:
-    effects = sources.effects.query(f"task == {task!r}")
-    if effects.empty:
-        return
-    column = findings.metrics[task].column
-    told = ", ".join(f"{row.cell} {signed(row.mean_difference)} {row.answer}" for row in effects.value.itertuples())
-    alt = f"{task}: difference in {metric_words(column)} of each cell from its baseline: {told}"
-    seeds = sources.differences.query(f"task == {task!r}")
-    options = {} if findings.margin is None else {"margin": float(findings.margin)}
-    yield picture(f"effects-{task}", alt, effects_forest, effects, seeds, **options, metric=column)
+def forests(findings: Findings, sources: Sources, task: str, *, mapped: bool) -> Iterator[Picture]:
+    """Yield a forest plot of each design that has a map, or of each that has none."""
+    every = sources.effects.query(f"task == {task!r}")
+    for design in every.value["design"].unique():
+        if (design in MAPPED) == mapped:
+            where = f"task == {task!r} and design == {design!r}"
+            effects, seeds = sources.effects.query(where), sources.differences.query(where)
+            column = findings.metrics[task].column
+            told = (f"{row.cell} {signed(row.mean_difference)} {row.answer}" for row in effects.value.itertuples())
+            alt = f"{task}, {design}: difference in {metric_words(column)} from the baseline: {', '.join(told)}"
+            margin = None if findings.margin is None else float(findings.margin)
+            yield picture(f"effects-{task}-{design}", alt, effects_forest, effects, seeds, margin=margin, metric=column)
 
 
 def _size_strength(findings: Findings, sources: Sources, task: str) -> Iterator[Picture]:
@@ -56,24 +59,18 @@ def _size_strength(findings: Findings, sources: Sources, task: str) -> Iterator[
 
 
 def _pairs(findings: Findings, sources: Sources, task: str) -> Iterator[Picture]:
-    designs = findings.study.designs.query("design == 'pairs' and task == @task", local_dict={"task": task})
-    wanted, ran = set(designs["cell"]) | set(designs["baseline"]), set(_cells(sources, task, "pairs").value["cell"])
-    if designs.empty or wanted != ran:
+    means = sources.synergy.query(f"task == {task!r}")
+    known = means.value.dropna(subset=["mean"])
+    if known.empty:
         return
     column = findings.metrics[task].column
-    own = sources.ablated.query(f"task == {task!r}")
-    synergy = call(pair_synergy, own, column, sources.designs)
-    means = synergy.value.dropna(subset=["mean"])
-    if means.empty:
-        return
-    best = means.loc[means["mean"].idxmax()]
+    best = known.loc[known["mean"].idxmax()]
     highest = f"highest for {best['first']} and {best['second']}"
     alt = f"{task}: mean {metric_words(column)} of each augmentation alone and of each two, {highest}"
-    none = findings.effects.query("design == 'pairs' and task == @task", local_dict={"task": task})[
-        "baseline_mean"
-    ].mean()
-    options = {} if pd.isna(none) else {"baseline": round(float(none), 6)}
-    yield picture(f"pairs-{task}", alt, pair_heatmap, synergy, **options, metric=column)
+    own = findings.effects.loc[(findings.effects["task"] == task) & (findings.effects["design"] == "pairs")]
+    none = own["baseline_mean"].mean()
+    baseline = None if pd.isna(none) else round(float(none), 6)
+    yield picture(f"pairs-{task}", alt, pair_heatmap, means, baseline=baseline, metric=column)
 
 
 def _take_off(findings: Findings, sources: Sources, task: str) -> Iterator[Picture]:

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 import pandas as pd
 
 from analysis import answers
+from analysis.comparisons import ABLATE, BASE
 from analysis.effects import ANSWERS, BETTER, EQUIVALENT, INCONCLUSIVE, TOO_FEW, WORSE
-from analysis.findings import ABLATE, BASE, Findings
+from analysis.findings import Findings
 from analysis.paired import MIN_SEEDS
 from analysis.report.blocks import Block, Bullets, Folded, Gallery, Heading, Section, Table, Text
-from analysis.report.cure_figures import ablation_pictures
-from analysis.report.designs import designs_tables, task_interaction_text
+from analysis.report.cure_figures import ablation_pictures, forests
+from analysis.report.designs import across_tasks, designs_tables
 from analysis.report.sources import Sources
 from analysis.report.summary import cure_clause
 from analysis.report.words import (
@@ -39,6 +40,7 @@ DESIGNS = {
     "size_by_strength": "whether that depends on the number of images",
     "cures": "augmentation against more steps, more images, a smaller encoder",
 }
+MOST_NAMED = 3  # cells of one answer that are named in a sentence
 NOT_AGAINST_EACH_OTHER = (
     "Each is tested against its baseline, not against the others: where two intervals overlap, either may be better."
 )
@@ -67,7 +69,7 @@ def _blocks(findings: Findings, sources: Sources) -> Iterator[Block]:
         yield Text(caveat, "caveat")
     for task in tasks:
         yield from _of_task(findings, sources, task)
-    yield from task_interaction_text(findings)
+    yield from across_tasks(findings)
     yield from _not_run(findings)
 
 
@@ -106,7 +108,8 @@ def _of_task(findings: Findings, sources: Sources, task: str) -> Iterator[Block]
     yield from designs_tables(findings, task)
     own = findings.effects.loc[findings.effects["task"] == task]
     if len(own):
-        yield Folded(f"All comparisons of {task}", [_table(findings, own)])
+        mapped = Gallery(list(forests(findings, sources, task, mapped=True)))
+        yield Folded(f"All comparisons of {task}", [_table(findings, own), mapped])
 
 
 def _better(findings: Findings, task: str, ranked: pd.DataFrame) -> list[str]:
@@ -149,12 +152,18 @@ def _other_baselines(findings: Findings, task: str, ranked: pd.DataFrame) -> Ite
     own = findings.effects.loc[findings.effects["task"] == task]
     own = own.loc[~own["baseline"].isin(ranked["baseline"])].sort_values("mean_difference", ascending=False)
     for (design, baseline), rows in own.groupby(["design", "baseline"], sort=False):
-        told = [
-            f"{answer} {listed(f'{quoted(row.cell)} ({signed(row.mean_difference)})' for row in cells.itertuples())}"
-            for answer in ANSWERS
-            if len(cells := rows.loc[rows["answer"] == answer])
-        ]
+        told = [_summed(answer, cells) for answer in ANSWERS if len(cells := rows.loc[rows["answer"] == answer])]
         yield f"**{design} against {quoted(baseline)}**: {'; '.join(told)}."
+
+
+def _summed(answer: str, cells: pd.DataFrame) -> str:
+    """Return the cells of one answer, the largest difference first; of many, how many and the two ends."""
+    named = [f"{quoted(row.cell)} ({signed(row.mean_difference)})" for row in cells.itertuples()]
+    return (
+        f"{answer} {listed(named)}"
+        if len(named) <= MOST_NAMED
+        else f"{len(named)} {answer}, from {named[0]} to {named[-1]}"
+    )
 
 
 def _what_it_takes(findings: Findings, row: pd.Series) -> str:

@@ -76,7 +76,8 @@ class Picture:
 
     def save(self, folder: Path) -> Image:
         """Draw it, write `folder/NAME.png`, and return it."""
-        figure = self.draw().figure
+        figure = self.draw().get_figure(root=True)
+        assert figure is not None
         path = folder / f"{self.name}.png"
         try:
             figure.savefig(path, dpi=DOTS_PER_INCH)

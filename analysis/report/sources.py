@@ -17,10 +17,10 @@ class Sources:
         self.findings = Shown(findings, "findings")
         self.runs = Shown(study.runs, "study.runs")
         self.curves = Shown(study.curves, "study.curves")
-        self.designs = Shown(study.designs, "study.designs")
         self.verdicts = Shown(findings.verdicts, "findings.verdicts")
         self.ablated = Shown(findings.ablated, "findings.ablated")
         self.effects = Shown(findings.effects, "findings.effects")
+        self.synergy = Shown(findings.synergy, "findings.synergy")
         self.differences = Shown(findings.differences, "findings.differences")
 
     @cached_property

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import pandas as pd
 
 from analysis import answers
 from analysis.answers import Untrained
+from analysis.comparisons import ABLATE, BASE
 from analysis.effects import EQUIVALENT, INCONCLUSIVE, TOO_FEW, WORSE
-from analysis.findings import ABLATE, BASE, Findings
+from analysis.findings import Findings
+from analysis.report.designs import factorial_clause
 from analysis.report.words import (
     circumstances,
     counted,
@@ -23,6 +27,8 @@ from analysis.report.words import (
 from analysis.tables import probe_results
 from trainables.trial import RAW_PIXELS
 
+LONGEST_REASON = 100  # characters
+
 
 def summary(findings: Findings) -> list[str]:
     """Return the sentences: what pre-training is worth, then each task's trouble and its cure, then what is missing."""
@@ -35,7 +41,7 @@ def cure_clause(findings: Findings, task: str) -> str:
     """Return what helps a task most, with its numbers, or why that cannot be said."""
     ranked = answers.ranked(findings, task)
     if ranked.empty:
-        return "nothing was compared with it"
+        return factorial_clause(findings, task) or "nothing was compared with it"
     better = answers.cures(findings, task)
     if len(better):
         others = len(better) - 1
@@ -143,9 +149,12 @@ def _beside(task: str, found: Untrained) -> str:
 def _not_known(findings: Findings, dataset: str) -> str:
     if not answers.chosen(findings):
         return "**Nothing is chosen yet**: that is what the confirm phase does, and it has not ended."
+    unknown = "whether pre-training beats an untrained encoder"
+    if not any(info.get("n_classes") for info in findings.study.datasets.values()):
+        return f"**Not known**: {unknown}; without labels no probe can tell."
     if not (findings.study.runs["phase"] == "evaluate").any():
-        return "**Not known yet**: whether pre-training beats an untrained encoder; the evaluate phase measures that."
-    return f"**Not known**: whether pre-training beats an untrained encoder; no probe on the test split of {dataset}."
+        return f"**Not known yet**: {unknown}; the evaluate phase measures that."
+    return f"**Not known**: {unknown}; the test split of {dataset} was not probed."
 
 
 def _ablation(findings: Findings, task: str) -> str:
@@ -160,7 +169,9 @@ def _ablation(findings: Findings, task: str) -> str:
 
 
 def _confirmed(findings: Findings) -> list[str]:
-    """Return how the chosen configurations ended, where no ablation says more."""
+    """Return how the chosen configurations ended, where no ablation says more; the search's trials before that."""
+    if not answers.chosen(findings):
+        return _searched(findings)
     ends = {
         task: answers.convergence(findings, "confirm", task, answers.chosen_cell(findings, task))
         for task in answers.chosen(findings)
@@ -169,17 +180,35 @@ def _confirmed(findings: Findings) -> list[str]:
     return [f"As chosen, {listed(told)}. No ablation was run, so what would help them is not known."] if told else []
 
 
+def _searched(findings: Findings) -> list[str]:
+    verdicts = findings.verdicts.loc[findings.verdicts["phase"] == "search"]
+    told = [f"{task} {listed(_counts(own['verdict']))}" for task, own in verdicts.groupby("task", sort=False)]
+    return [f"Search trials so far: {'; '.join(told)}."] if told else []
+
+
+def _counts(verdicts: pd.Series) -> list[str]:
+    return [f"{n} {str(name).replace('_', ' ')}" for name, n in verdicts.value_counts().items()]
+
+
+def _last_line(reason: str) -> str:
+    """Return the last line of a traceback, which names the error, cut to what a sentence can hold."""
+    lines = reason.strip().splitlines()
+    return textwrap.shorten(lines[-1], LONGEST_REASON, placeholder=" …") if lines else ""
+
+
 def _unfinished(findings: Findings) -> list[str]:
     runs = findings.study.runs
     failed, running = (int((runs["status"] == status).sum()) for status in ("FAILED", "RUNNING"))
     inconclusive = findings.effects["answer"] == INCONCLUSIVE
     parts = []
     if failed:
-        parts.append(f"{failed} of {counted(len(runs), 'trial')} failed, which counts against their settings")
+        reasons = runs.loc[runs["status"] == "FAILED", "reason"].map(_last_line)
+        why = f" ({reasons.mode().iloc[0]})" if (reasons != "").any() else ""
+        parts.append(f"{failed} of {counted(len(runs), 'trial')} failed{why}")
     if inconclusive.any():
         share = f"{inconclusive.sum()} of {counted(len(inconclusive), 'comparison')}"
         parts.append(f"{share} are inconclusive, and below stands how many seeds would tell")
     if running:
-        parts.append(f"{counted(running, 'trial')} still run, so all this is preliminary")
+        parts.append(f"{counted(running, 'trial')} not ended yet, so all this is preliminary")
     told = "; ".join(parts)
     return [f"{told[0].upper()}{told[1:]}."] if told else []

@@ -32,6 +32,7 @@ INFO = {
         "test": 500,
     },
 }
+UNLABELLED = {name: value for name, value in INFO.items() if name not in ("n_classes", "class_names")}
 # Final values of each task: validation accuracy or loss, kNN and linear accuracy of the frozen features.
 TRUTH = {
     "rotation": {"accuracy": 0.70, "loss": 0.80, "knn": 0.55, "linear": 0.66},
@@ -53,7 +54,8 @@ class Cell(NamedTuple):
 ABLATION_SEEDS = (600, 601, 602, 603, 604)
 SEED_NOISE = 0.02  # that all cells of a seed share
 MARGIN = 0.01
-LEVELS = Levels(strengths=(0.0, 0.5, 1.0), sizes=(200, 1000))
+FACTORS = {"lr": (1e-3, 1e-2), "augmentation_strength": (0.0, 1.0)}
+LEVELS = Levels(strengths=(0.0, 0.5, 1.0), sizes=(200, 1000), factors=FACTORS)
 CURES: dict[str, dict[str, tuple[Any, ...]]] = {
     "rotation": {
         "n_images": (1000,),
@@ -123,17 +125,20 @@ def write_study(
     seed: int = 0,
     designs: Sequence[str] = (),
     n_seeds: int = len(ABLATION_SEEDS),
+    labelled: bool = True,
 ) -> Path:
     """Write a study's journal up to and including the phase `until`; return the study's folder.
 
     designs: of an ablate phase, around 200 images without augmentation, or for POLICY_DESIGNS around what was chosen;
-        none, and there is no such phase. n_seeds: of that phase.
+        none, and there is no such phase. n_seeds: of that phase. labelled: whether there is anything to probe with.
     """
     writer = _Writer(Journal(folder), tasks, np.random.default_rng(seed))
-    writer.designs, writer.ablation_seeds = tuple(designs), ABLATION_SEEDS[:n_seeds]
+    writer.designs, writer.ablation_seeds, writer.labelled = tuple(designs), ABLATION_SEEDS[:n_seeds], labelled
     config: dict[str, Any] = {"name": name, "tasks": list(tasks), "dataset": DATASET, "budget_steps": STEPS}
     if designs:
-        config["ablate"] = {"designs": list(designs), "seeds": n_seeds, "margin": MARGIN, "base": writer.ablation_base}
+        factors = {name: list(values) for name, values in FACTORS.items()}
+        config["ablate"] = {"designs": list(designs), "seeds": n_seeds, "margin": MARGIN, "factors": factors}
+        config["ablate"]["base"] = writer.ablation_base
     writer.journal.append(
         "study_started",
         study=name,
@@ -141,7 +146,7 @@ def write_study(
         config_hash="c0ffee",
         git_commit="9f72c1e",
         versions={"torch": "2.15.0"},
-        datasets={DATASET: INFO},
+        datasets={DATASET: INFO if labelled else UNLABELLED},
     )
     for phase in ("baselines", "search", "confirm", *(["ablate"] if designs else []), "evaluate"):
         writer.journal.append("phase_started", phase=phase)
@@ -162,6 +167,7 @@ class _Writer:
         self.chosen: dict[str, list[TrialConfig]] = {}
         self.designs: tuple[str, ...] = ()
         self.ablation_seeds = ABLATION_SEEDS
+        self.labelled = True
 
     @property
     def ablation_base(self) -> dict[str, Any]:
@@ -193,7 +199,7 @@ class _Writer:
                     self.chosen[task], values = configs, finals
             chosen[task] = {
                 "config": self.chosen[task][0].to_dict(),
-                "metric": "probe/linear",
+                "metric": "probe/linear" if self.labelled else "val/accuracy",
                 "mode": "max",
                 "mean": float(np.mean(values)),
                 "values": values,
@@ -238,7 +244,7 @@ class _Writer:
         reports = len(made.steps) // 2 if failed else len(made.steps)
         for index in range(reports):
             step, metrics = int(made.steps[index]), made.report(index)
-            self.journal.append("report", trial_id=config.trial_id, step=step, metrics=metrics)
+            self._report(config, step, metrics)
         if failed:
             self._end(
                 config, FAILED, steps=int(made.steps[reports - 1]), results={}, reason="RuntimeError: out of memory"
@@ -264,6 +270,8 @@ class _Writer:
                 self._probe_trial(trial, BASELINE_TRUTH[task])
 
     def _probe_trial(self, config: TrialConfig, truth: dict[str, float]) -> None:
+        if not self.labelled:
+            return
         self._start(config)
         self._end(config, FINISHED, steps=0, results=self._probes(truth))
 
@@ -292,15 +300,19 @@ class _Writer:
                 end = truth[metric.split("/")[1]]
                 noise = self.generator.normal(0, 0.006)
                 metrics[metric] = float(level + learned * (end - level) + noise)
-            knn = metrics["probe/linear"]
+            knn = metrics["probe/linear"] if self.labelled else metrics["val/accuracy"]
             metrics |= {"health/feature_std": 0.9, "lr": config.lr * (1 - step / STEPS), "grad_norm": 1.0}
             if step:
                 metrics["images_per_s"] = float(9000 + self.generator.normal(0, 100))
-            self.journal.append("report", trial_id=config.trial_id, step=step, metrics=metrics)
+            self._report(config, step, metrics)
         results = {} if stop_at else self._probes(truth, gain)
         status, reason = (STOPPED, "at chance after 50 steps") if stop_at else (FINISHED, "")
         self._end(config, status, steps=last_step, results=results, reason=reason)
         return knn
+
+    def _report(self, config: TrialConfig, step: int, metrics: dict[str, float]) -> None:
+        kept = {name: value for name, value in metrics.items() if self.labelled or not name.startswith("probe/")}
+        self.journal.append("report", trial_id=config.trial_id, step=step, metrics=kept)
 
     def _failed(self, config: TrialConfig) -> None:
         self._start(config)
@@ -320,7 +332,7 @@ class _Writer:
             reason=reason,
             steps=steps,
             wall_s=2.0 + 0.01 * steps,
-            results=results,
+            results=results if self.labelled else {},
             checkpoint=checkpoint,
         )
 

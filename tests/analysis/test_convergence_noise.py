@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -60,6 +61,13 @@ def test_with_few_reports_the_standard_error_decides_and_with_many_what_was_seen
     assert three.sd > 0.9 * expected
     assert sixty.sd < 0.4 * expected
     assert noise(curve(quiet[:2])) is None  # two reports and no standard error: nothing is known
+
+
+def test_a_network_is_restless_however_many_images_look_at_it() -> None:
+    few = dataclasses.replace(curve(np.full(3, 0.55), se=1e-6), chance=0.25)
+    scatter = noise(few)
+    assert scatter is not None
+    assert 0.01 * 0.3 < scatter.sd < 0.03 * 0.3
 
 
 @pytest.mark.parametrize("count", COUNTS)

@@ -64,7 +64,7 @@ def test_95_of_100_simulated_curves_are_judged_right_at_every_validation_size() 
 
 @pytest.mark.slow
 def test_95_of_100_of_many_simulated_curves_are_judged_right() -> None:
-    check(simulated(each=12, seed=1))
+    check(simulated(each=6, seed=1))
 
 
 @pytest.mark.parametrize("correlation", [0.0, 1.0])

@@ -92,7 +92,7 @@ def test_the_t_test_errs_as_often_as_it_says(n: int):
 
 @pytest.mark.parametrize("n", [8, 10])
 def test_the_sign_flip_test_is_exact_for_every_symmetric_distribution(n: int):
-    n_simulations = 4_000
+    n_simulations = 2_000
     rng = np.random.default_rng(n)
     rates = {
         name: float((paired.p_value(draw(rng, (n_simulations, n)), SIGN_FLIP) <= ALPHA).mean())
@@ -109,7 +109,7 @@ def test_the_sign_flip_test_is_exact_for_every_symmetric_distribution(n: int):
 @pytest.mark.parametrize(("n", "n_cells"), [(5, 6), (7, 12), (8, 6), (8, 12), (10, 6)])
 @pytest.mark.parametrize("n_different", [0, 2])
 def test_holm_keeps_the_error_rate_of_a_whole_family(n: int, n_cells: int, n_different: int):
-    n_simulations = 2_000
+    n_simulations = 2_000 if n < 10 else 1_000
     differences = seeds_by_cells(np.random.default_rng([n, n_cells]), n_simulations, n_cells, n)
     differences[:, :n_different] += 4.0
     p = paired.p_value(differences, paired.choose_test(n, n_cells, ALPHA))
@@ -132,7 +132,7 @@ def test_the_family_interval_covers_all_cells_at_once(n: int):
 
 @pytest.mark.parametrize(("n", "test"), [(5, PAIRED_T), (7, PAIRED_T), (8, SIGN_FLIP), (10, SIGN_FLIP)])
 def test_a_difference_as_large_as_the_margin_is_called_equivalent_at_most_as_often_as_stated(n: int, test: paired.Test):
-    n_simulations = 4_000
+    n_simulations = 4_000 if test == PAIRED_T else 2_000
     rng = np.random.default_rng(n)
     rates = []
     for sd in (0.05, 1.0):  # of a margin of 1: either side alone decides, or both do
@@ -160,17 +160,13 @@ def test_no_kind_of_claim_in_a_family_is_false_more_often_than_stated(n: int):
 
 @pytest.mark.parametrize("n", [5, 8, 10])
 @pytest.mark.parametrize("truth", [0.0, 1.0])
-def test_the_interval_of_hedges_g_covers_the_true_standardised_difference(n: int, truth: float):
-    n_simulations = 4_000
-    differences = np.random.default_rng(n).normal(truth, 1.0, (n_simulations, n))
-    rate = covered(paired.hedges_g_interval(differences, 0.95), truth)
-    bias = paired.hedges_g(differences).mean() - truth
-    print(f"\ninterval of g, truth {truth}, {n} seeds: {rate:.3f}; bias of g {bias:+.3f}")
-    assert close_to(rate, 0.95, n_simulations)
-    assert abs(bias) < 4 * paired.hedges_g(differences).std() / np.sqrt(n_simulations)
+def test_hedges_g_is_on_average_the_true_standardised_difference(n: int, truth: float):
+    n_simulations = 40_000
+    g = paired.hedges_g(np.random.default_rng(n).normal(truth, 1.0, (n_simulations, n)))
+    assert abs(g.mean() - truth) < 4 * g.std() / np.sqrt(n_simulations)
 
 
-@pytest.mark.parametrize(("n", "n_comparisons"), [(5, 1), (5, 6), (8, 1), (8, 6), (10, 12)])
+@pytest.mark.parametrize(("n", "n_comparisons"), [(5, 1), (5, 6), (5, 20), (5, 60), (8, 1), (8, 6), (10, 12)])
 def test_the_smallest_detectable_difference_is_found_four_times_in_five(n: int, n_comparisons: int):
     n_simulations, alpha = 40_000, ALPHA / n_comparisons
     unit_spread = stats.zscore(np.arange(float(n)), ddof=1)

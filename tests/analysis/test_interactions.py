@@ -230,7 +230,9 @@ def test_each_task_has_its_own_factors_and_family():
         base=BASE.replace(task="context_prediction"),
         factors={"lr": (1e-3, 1e-2), "option/pairs_per_image": (1, 8)},
     )
-    found = factorial_effects(pd.concat([first, second]), METRIC, ["lr", "option/pairs_per_image"])
+    parts = [own for _, own in pd.concat([first, second]).groupby("seed")]
+    runs = pd.concat([own.reset_index(drop=True) for own in parts])  # no index to tell rows by
+    found = factorial_effects(runs, METRIC, ["lr", "option/pairs_per_image"])
     assert found.groupby("task", sort=False).size().to_dict() == {"rotation": 1, "context_prediction": 3}
     assert found.loc[0, "p"] == found.loc[0, "p_holm"]
 

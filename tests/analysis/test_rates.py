@@ -100,7 +100,7 @@ def test_a_stopped_trial_takes_its_selected_neighbours_with_it():
     left = rates.left_out(runs)
     assert left["trial_id"].tolist() == ["t0", "t1", "t2"]
     assert left["why"].str.contains("selection").tolist() == [False, True, True]
-    with pytest.raises(UserError, match="no trial that trained to a fixed budget.*3 left out"):
+    with pytest.raises(UserError, match=r"no trial that trained to a fixed budget.*3 left out"):
         rates.convergence_rates(runs.head(3), verdicts)
 
 
@@ -110,6 +110,8 @@ def test_a_missing_verdict_or_a_seed_that_is_there_twice_is_an_error():
         rates.convergence_rates(runs, verdicts.head(5))
     with pytest.raises(UserError, match="seed 0 is there more than once for task=a"):
         rates.convergence_rates(runs, verdicts, by=["task"])
+    with pytest.raises(UserError, match="converged names no verdict: Converged"):
+        rates.convergence_rates(runs, verdicts, converged=["Converged"])
     with pytest.raises(UserError, match="runs has no column budget_steps"):
         rates.convergence_rates(runs.drop(columns="budget_steps"), verdicts)
 
@@ -191,6 +193,8 @@ def test_a_grid_has_sizes_and_strengths_in_order_and_means_over_seeds():
     frame.loc[0, "score"] = np.nan
     assert rates.grid(frame, "score", columns="strength").loc[800, 1.0] == 1.0
     assert rates.grid(frame, "score", columns="strength", aggregate="count").loc[800, 1.0] == 1
+    half_way = frame.assign(status=[FINISHED] * 2 + [FAILED, "RUNNING"] + [FINISHED] * 8)
+    assert np.isnan(rates.grid(half_way, "score", columns="strength").loc[800, 0.0])
 
 
 def test_a_grid_of_rates_is_the_same_table():

@@ -10,6 +10,7 @@ import pytest
 from scipy.stats import binom
 
 from analysis.size_law import FAILS, HOLDS, TOO_FEW_SEEDS, TOO_FEW_SIZES, Law, data_size_law, fit_law
+from study.journal import FAILED, FINISHED
 from trainables.errors import UserError
 
 SIZES = (100, 300, 1000, 3000, 10_000)
@@ -20,7 +21,7 @@ def sweep(values: np.ndarray, sizes: Sequence[int] = SIZES) -> pd.DataFrame:
     """Return runs of values [n_tasks, n_seeds, n_sizes]."""
     tasks, seeds, at = (index.ravel() for index in np.indices(values.shape))
     runs = pd.DataFrame({"task": [f"task{task}" for task in tasks], "seed": seeds, "score": values.ravel()})
-    return runs.assign(n_images=pd.array(np.array(sizes)[at], dtype="Int64"))
+    return runs.assign(n_images=pd.array(np.array(sizes)[at], dtype="Int64"), status=FINISHED)
 
 
 def noisy(law: Law, n_tasks: int, n_seeds: int, *, sd: float, sizes: Sequence[int] = SIZES, rng: int = 0) -> np.ndarray:
@@ -92,9 +93,12 @@ def test_an_interval_is_shown_only_where_it_holds(n_sizes: int, n_seeds: int, an
 def test_seeds_without_a_value_at_every_size_are_left_out_of_all():
     values = noisy(TRUTH, 1, 6, sd=0.01)
     whole = data_size_law(sweep(values[:, 1:]), "score").iloc[0]
-    values[0, 0, 2] = np.nan
-    assert data_size_law(sweep(values), "score").iloc[0].equals(whole)
     runs = sweep(values)
+    runs.loc[2, "score"] = np.nan
+    assert data_size_law(runs, "score").iloc[0].equals(whole)
+    failed = sweep(values)
+    failed.loc[2, "status"] = FAILED
+    assert data_size_law(failed, "score").iloc[0].equals(whole)
     nobody = data_size_law(runs[runs["seed"] == 0], "score").iloc[0]
     assert (nobody["answer"], nobody["n_seeds"]) == (TOO_FEW_SEEDS, 0)
 

@@ -22,7 +22,7 @@ from trainables.loop import Report, Worker, _batches, fit
 from trainables.optimizers import lr_at
 from trainables.tasks import TASKS
 from trainables.tasks.rotation import Rotation
-from trainables.trial import TrialConfig
+from trainables.trial import ONLINE_PROBES, TrialConfig
 
 HEALTH = {f"health/{name}" for name in ("feature_std", "rankme", "uniformity", "alignment")}
 
@@ -95,8 +95,7 @@ def test_a_report_has_every_metric_of_a_curve(task: str) -> None:
     run = Run(trial(task, budget_steps=2))
     first, last = run.reports
     samples = {name.removeprefix("val/") for name in first.facts["chance"] if name.startswith("val/")}
-    primary = first.facts["primary_metric"]
-    validation = {f"val/{name}" for name in samples} | {f"{primary}_se", "probe/linear", "probe/knn"} | HEALTH
+    validation = {f"val/{name}{end}" for name in samples for end in ("", "_se")} | {*ONLINE_PROBES} | HEALTH
     assert first.metrics.keys() == validation
     training = {f"train/{name}" for name in samples} | {"images_per_s", "lr", "grad_norm"}
     assert last.metrics.keys() == validation | training

@@ -8,6 +8,7 @@ the predictions is decided by how hard the image is, so validation noise is part
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -100,18 +101,14 @@ def measured(course: Course, instrument: Instrument, rng: np.random.Generator) -
     )
     means = _means(fluctuating, instrument)
     metrics = {name: _observed(name, mean, instrument, rng) for name, mean in means.items()}
-    primary = instrument.facts["primary_metric"]
-    metrics[f"{primary}_se"] = _standard_error(primary, metrics[primary], instrument)
-    return _as_reported(Curve(course, instrument, instrument.steps, metrics))
+    return _as_reported(Curve(course, instrument, instrument.steps, metrics | _standard_errors(metrics, instrument)))
 
 
 def expected_curve(course: Course, instrument: Instrument) -> Curve:
     """Return the mean of `measured` over all noise."""
     _check(course, instrument)
     means = _means(progress(course, instrument.time), instrument)
-    primary = instrument.facts["primary_metric"]
-    means[f"{primary}_se"] = _standard_error(primary, means[primary], instrument)
-    return _as_reported(Curve(course, instrument, instrument.steps, means))
+    return _as_reported(Curve(course, instrument, instrument.steps, means | _standard_errors(means, instrument)))
 
 
 def is_training(metric: str) -> bool:
@@ -181,6 +178,12 @@ def _observed(name: str, mean: np.ndarray, instrument: Instrument, rng: np.rando
         noisy = mean + _spread(name, mean) / math.sqrt(seen) * rng.standard_normal(len(mean))
         return noisy if _is_loss(name) else np.clip(noisy, 0, 1)
     return mean * (1 + _HEALTH_NOISE * rng.uniform(-1, 1, len(mean)))
+
+
+def _standard_errors(metrics: Mapping[str, np.ndarray], instrument: Instrument) -> dict[str, np.ndarray]:
+    """Return NAME_se of every validation metric, from its values."""
+    names = [name for name in metrics if name.startswith("val/")]
+    return {f"{name}_se": _standard_error(name, metrics[name], instrument) for name in names}
 
 
 def _standard_error(name: str, value: np.ndarray, instrument: Instrument) -> np.ndarray:

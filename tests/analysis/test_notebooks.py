@@ -1,0 +1,253 @@
+"""The notebooks: clean as they are committed, short, and true to the library when they are executed on a study."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import html
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from nbformat import NotebookNode
+from scipy.stats import binomtest
+
+from analysis import load
+from analysis.convergence import verdicts
+from analysis.findings import find
+from tests.analysis.journals import write_study
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+NOTEBOOKS = ("results", "convergence", "ablation")
+FOLDER = REPOSITORY / "analysis" / "notebooks"
+MOST_LINES = 8  # of code in a cell
+PLACES = 1e-3  # relative: four digits are printed
+OPTIONAL_WIDGETS = "TqdmWarning"  # Optuna's progress bars miss ipywidgets, which nothing here needs
+
+Execute = Callable[[str], NotebookNode]
+
+
+@pytest.fixture(scope="module")
+def executed(simulated_study: Path, tmp_path_factory: pytest.TempPathFactory) -> Execute:
+    """Return the notebook of a name as executed on the simulated study, once for all tests here."""
+    return functools.cache(lambda name: _execute(name, simulated_study, tmp_path_factory.mktemp(name)))
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_is_committed_without_outputs_and_without_a_machine(name: str) -> None:
+    notebook = _read(name)
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert set(notebook.metadata) <= {"kernelspec", "language_info"}
+    assert set(notebook.metadata.language_info) == {"name"}, "the version of one machine's Python"
+    for cell in _code(notebook):
+        assert cell.outputs == []
+        assert cell.execution_count is None
+    text = (FOLDER / f"{name}.ipynb").read_text(encoding="utf-8")
+    assert not re.search(r"/(home|Users|root|tmp|work|mnt|var|opt)/|[A-Z]:\\\\", text)
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_cells_are_short_and_define_no_helper(name: str) -> None:
+    for cell in _code(_read(name)):
+        assert len([line for line in cell.source.splitlines() if line.strip()]) <= MOST_LINES, cell.source
+        tree = ast.parse(cell.source)
+        helpers = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+        assert not any(isinstance(node, helpers) for node in ast.walk(tree)), cell.source
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_first_cell_names_the_study(name: str) -> None:
+    first = _code(_read(name))[0]
+    assert first.metadata.tags == ["parameters"]
+    assert re.search(r'^STUDY = os\.environ\.get\("PRETEXT_STUDY", "studies/[\w-]+"\)$', first.source, re.M)
+
+
+@pytest.mark.parametrize(
+    ("name", "n_figures", "n_tables"), [("results", 7, 11), ("convergence", 12, 9), ("ablation", 8, 11)]
+)
+def test_runs_through_on_a_whole_study(name: str, n_figures: int, n_tables: int, executed: Execute) -> None:
+    outputs = [output for cell in _code(executed(name)) for output in cell.outputs]
+    shown = [output.data for output in outputs if output.output_type in ("display_data", "execute_result")]
+    assert sum("image/png" in data for data in shown) >= n_figures
+    assert sum("text/html" in data for data in shown) >= n_tables
+    streams = [output.text for output in outputs if output.output_type == "stream"]
+    assert [text for text in streams if OPTIONAL_WIDGETS not in text] == []
+
+
+def test_results_show_the_probes_of_the_test_split(executed: Execute, simulated_study: Path) -> None:
+    study = load(simulated_study)
+    evaluated = study.runs.query("phase == 'evaluate' and probe_split == 'test'")
+    shown = _table(executed("results"), "task", "dataset", "probe", "n_seeds", "mean", "sd", "chance")
+    assert set(shown["task"]) == {"rotation", "context_prediction", "random_init", "raw_pixels"}
+    for row in shown.itertuples():
+        values = evaluated.loc[evaluated["task"] == row.task, f"probe/{row.dataset}/{row.probe}"]
+        assert int(row.n_seeds) == len(values)
+        assert float(row.mean) == pytest.approx(values.mean(), rel=PLACES)
+        assert float(row.chance) == 0.1
+
+
+def test_results_hold_the_best_of_the_search_against_fresh_seeds(executed: Execute, simulated_study: Path) -> None:
+    study = load(simulated_study)
+    shown = _table(executed("results"), "metric", "mode", "mean", "best in search").set_index("")
+    assert list(shown.index) == ["rotation", "context_prediction"]
+    for task, row in shown.iterrows():
+        assert row["metric"] == "probe/linear"
+        own = study.runs.loc[study.runs["task"] == task]
+        searched = _last(study.curves, own.query("phase == 'search'"), "probe/linear")
+        confirmed = _last(study.curves, own.query("phase == 'confirm'"), "probe/linear")
+        assert float(row["best in search"]) == pytest.approx(searched.max(), rel=PLACES)
+        assert float(row["mean"]) == pytest.approx(confirmed.mean(), rel=PLACES)
+
+
+def test_convergence_counts_the_seeds_that_converged(executed: Execute, simulated_study: Path) -> None:
+    study = load(simulated_study)
+    judged = study.runs.merge(verdicts(study.runs, study.curves), on="trial_id")
+    shown = _table(executed("convergence"), "phase", "task", "cell", "n_converged", "ci_low", "ci_high")
+    assert len(shown) == len(judged.query("phase != 'search'")[["phase", "task", "cell"]].drop_duplicates())
+    for row in shown.itertuples():
+        own = judged.loc[(judged["phase"] == row.phase) & (judged["task"] == row.task) & (judged["cell"] == row.cell)]
+        n_converged = int((own["verdict"] == "converged").sum())
+        assert (int(row.n_seeds), int(row.n_converged)) == (len(own), n_converged)
+        interval = binomtest(n_converged, len(own)).proportion_ci(method="exact")
+        assert float(row.ci_low) == pytest.approx(interval.low, rel=PLACES)
+        assert float(row.ci_high) == pytest.approx(interval.high, rel=PLACES)
+
+
+def test_convergence_shows_one_curve_and_the_evidence_of_each_verdict(executed: Execute, simulated_study: Path) -> None:
+    study = load(simulated_study)
+    judged = verdicts(study.runs, study.curves)
+    examples = _tables(executed("convergence"), "verdict", "phase", "task", "cell", "seed", "evidence")[-1]
+    assert sorted(examples["verdict"]) == sorted(judged["verdict"].unique())
+    assert set(examples["evidence"]) <= set(judged["evidence"])
+    drawn = next(cell for cell in _code(executed("convergence")) if "itertuples" in cell.source)
+    assert len(drawn.outputs) == len(examples)
+
+
+def test_ablation_answers_as_the_report_does(executed: Execute, simulated_study: Path) -> None:
+    found = find(load(simulated_study), task="rotation")
+    shown = _table(executed("ablation"), "design", "cell", "baseline", "mean_difference", "p_holm", "answer", "note")
+    for name in ("design", "cell", "baseline", "answer"):
+        assert list(shown[name]) == list(found.effects[name])
+    for name in ("mean_difference", "ci_low", "ci_high", "p_holm"):
+        np.testing.assert_allclose(shown[name].astype(float), found.effects[name], rtol=PLACES)
+    open_ones = _table(executed("ablation"), "smallest_detectable", "seeds_needed")
+    assert list(open_ones["cell"]) == list(found.effects.query("answer == 'inconclusive'")["cell"])
+
+
+def test_ablation_differences_are_those_of_paired_seeds(executed: Execute, simulated_study: Path) -> None:
+    runs = load(simulated_study).runs.query("phase == 'ablate' and task == 'rotation'")
+    values = runs.pivot(index="seed", columns="cell", values="probe/cifar10/linear")
+    cures = _tables(executed("ablation"), "cell", "mean_difference", "answer")[-1]
+    expected = [(values[cell] - values["base"]).mean() for cell in cures["cell"]]
+    np.testing.assert_allclose(cures["mean_difference"].astype(float), expected, rtol=PLACES)
+    assert expected == sorted(expected, reverse=True), "the largest gain first"
+
+
+def test_ablation_of_a_study_without_one_says_so_in_a_line(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "quick")
+    with pytest.raises(CellExecutionError) as raised:
+        _execute("ablation", study, tmp_path / "run")
+    assert raised.value.ename == "UserError"
+    assert "quick: no ablation was run" in raised.value.evalue
+    assert "\n" not in raised.value.evalue
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NOTEBOOKS)
+@pytest.mark.parametrize(
+    ("task", "designs", "n_seeds"),
+    [("rotation", ("size_by_strength", "cures"), 5), ("simclr", ("leave_one_out", "pairs"), 3)],
+)
+def test_runs_through_with_failures_stops_and_few_seeds(
+    name: str, task: str, designs: tuple[str, ...], n_seeds: int, tmp_path: Path
+) -> None:
+    study = write_study(tmp_path / "quick", designs=designs, n_seeds=n_seeds)
+    _execute(name, study, tmp_path / "run", PRETEXT_TASK=task)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["results", "convergence"])
+def test_runs_through_without_an_ablation(name: str, tmp_path: Path) -> None:
+    _execute(name, write_study(tmp_path / "quick"), tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_runs_through_on_copied_frames_of_images_without_labels(name: str, tmp_path: Path) -> None:
+    study = load(write_study(tmp_path / "quick", designs=("size_by_strength", "cures")))
+    pretext = study.runs.loc[study.runs["budget_steps"] > 0]
+    copied = tmp_path / "copied"
+    copied.mkdir()
+    pretext.loc[:, ~pretext.columns.str.contains("probe/")].to_parquet(copied / "runs.parquet")
+    study.curves.loc[~study.curves["metric"].str.startswith("probe/")].to_parquet(copied / "curves.parquet")
+    _execute(name, copied, tmp_path / "run")
+
+
+def _execute(name: str, study: Path, folder: Path, **settings: str) -> NotebookNode:
+    """Return a notebook as executed on a study in an empty working directory, which it leaves empty."""
+    empty = folder / "empty"
+    empty.mkdir(parents=True)
+    (folder / "matplotlibrc").write_text("figure.dpi: 40\n")
+    notebook = _read(name)
+    environment = {
+        **os.environ,
+        "PRETEXT_STUDY": str(study),
+        "PYTHONPATH": str(REPOSITORY),
+        "MATPLOTLIBRC": str(folder),
+        "IPYTHONDIR": str(folder / "ipython"),
+        **settings,
+    }
+    before = sorted(study.rglob("*"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JUPYTER_RUNTIME_DIR", str(folder / "jupyter"))
+        client = NotebookClient(
+            notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": str(empty)}}
+        )
+        client.execute(env=environment)
+    assert list(empty.iterdir()) == []
+    assert sorted(study.rglob("*")) == before
+    return notebook
+
+
+def _read(name: str) -> NotebookNode:
+    return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+
+
+def _code(notebook: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def _table(notebook: NotebookNode, *columns: str) -> pd.DataFrame:
+    """Return the first table of a notebook with these columns, as printed: all str, the index under ''."""
+    return _tables(notebook, *columns)[0]
+
+
+def _tables(notebook: NotebookNode, *columns: str) -> list[pd.DataFrame]:
+    found = []
+    for cell in _code(notebook):
+        for output in cell.outputs:
+            rows = _rows(output.get("data", {}).get("text/html", ""))
+            if rows and set(columns) <= set(rows[0]):
+                found.append(pd.DataFrame(rows[1:], columns=rows[0]))
+    assert found, f"no table with the columns {', '.join(columns)}"
+    return found
+
+
+def _rows(text: str) -> list[list[str]]:
+    """Return the cells of an HTML table as pandas writes it."""
+    rows = re.findall(r"<tr.*?>(.*?)</tr>", text, re.S)
+    return [[html.unescape(cell) for cell in re.findall(r"<t[hd].*?>(.*?)</t[hd]>", row, re.S)] for row in rows]
+
+
+def _last(curves: pd.DataFrame, runs: pd.DataFrame, metric: str) -> pd.Series:
+    """Return the value of a metric at the last report of each of these runs."""
+    own = curves.loc[curves["trial_id"].isin(runs["trial_id"]) & (curves["metric"] == metric)]
+    return own.sort_values("step").groupby("trial_id")["value"].last()
