@@ -45,8 +45,8 @@ _FIRST = {
     "primary_metric": "str",
     "primary_mode": "str",
     "chance": "float64",
-    "n_train": "Int64",
     "n_validation": "Int64",
+    "n_train": "Int64",
     "reason": "str",
     "checkpoint": "str",
 }

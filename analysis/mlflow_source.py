@@ -17,6 +17,7 @@ from mlflow.entities import Run
 
 from analysis.frames import RUN_DTYPES, RUNNING, FrameBuilder, chance_of_probes
 from analysis.load import Study
+from study.journal import FINISHED
 from study.tracking_text import OUTCOME_FILE
 from trainables.errors import UserError
 
@@ -43,9 +44,7 @@ def load_runs(uri: str, study: str | None) -> Study:
             for run in runs:
                 if run.data.tags.get("pretext.kind") == "trial":
                     _add_trial(builder, client, run, study)
-            outcomes = {
-                phase: outcome for run in runs if (phase := _phase_of(run)) and (outcome := _outcome(client, run))
-            }
+            outcomes = {phase: _outcome(client, run) for run in runs if (phase := _ended_phase(run))}
         except (MlflowException, OSError) as error:
             first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(f"{uri}: cannot be read ({first_line}); is the tracking server running there?") from error
@@ -121,12 +120,14 @@ def _add_trial(builder: FrameBuilder, client: MlflowClient, run: Run, study: str
         builder.report(trial_id, step, points[step])
 
 
-def _phase_of(run: Run) -> str | None:
-    return run.data.tags.get("pretext.phase") if run.data.tags.get("pretext.kind") == "phase" else None
+def _ended_phase(run: Run) -> str | None:
+    tags = run.data.tags
+    ended = tags.get("pretext.kind") == "phase" and tags.get("pretext.status") == FINISHED
+    return tags.get("pretext.phase") if ended else None
 
 
 def _outcome(client: MlflowClient, run: Run) -> dict[str, Any]:
-    """Return what a phase decided; nothing where it has not ended."""
+    """Return what a phase decided, which for some is nothing."""
     if OUTCOME_FILE not in {file.path for file in client.list_artifacts(run.info.run_id)}:
         return {}
     with tempfile.TemporaryDirectory() as folder:

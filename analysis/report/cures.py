@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pandas as pd
 
@@ -104,6 +105,7 @@ def _of_task(findings: Findings, sources: Sources, task: str) -> Iterator[Block]
             yield Text(NOT_AGAINST_EACH_OTHER)
     if rest := [*_rest(findings, task, ranked), *_other_baselines(findings, task, ranked)]:
         yield Bullets(rest)
+    yield from _undecided(findings, ranked)
     yield Gallery(list(ablation_pictures(findings, sources, task)))
     yield from designs_tables(findings, task)
     own = findings.effects.loc[findings.effects["task"] == task]
@@ -133,11 +135,6 @@ def _rest(findings: Findings, task: str, ranked: pd.DataFrame) -> Iterator[str]:
     if len(equal := by_answer[EQUIVALENT]):
         cells = listed(f"{quoted(row.cell)} ({signed(row.mean_difference)})" for row in equal.itertuples())
         yield f"**Equivalent**, within ±{findings.margin:g}: {cells}."
-    for _, row in ranked.loc[ranked["answer"] == INCONCLUSIVE].iterrows():
-        cell = f"{quoted(row['cell'])}: {effect(row)}"
-        yield f"**The evidence does not suffice** for {cell}. {_what_it_takes(findings, row)}"
-    for _, row in ranked.loc[ranked["answer"] == TOO_FEW].iterrows():
-        yield f"**Too few seeds** for {quoted(row['cell'])}: {effect(row)}. A test needs {MIN_SEEDS}.{_noted(row)}"
     failed = answers.failures(findings, task)
     if len(failed):
         cells = listed(
@@ -166,18 +163,36 @@ def _summed(answer: str, cells: pd.DataFrame) -> str:
     )
 
 
-def _what_it_takes(findings: Findings, row: pd.Series) -> str:
-    found = (
-        f"{counted(row['n_seeds'], 'seed')} find a difference of {number(row['smallest_detectable'])} in 4 of 5 studies"
+def _undecided(findings: Findings, ranked: pd.DataFrame) -> Iterator[Block]:
+    """Yield what the seeds could not tell, what they could have, and how many would tell a difference that matters."""
+    rows = ranked.loc[ranked["answer"].isin([INCONCLUSIVE, TOO_FEW])]
+    if rows.empty:
+        return
+    table = [
+        [
+            *(
+                quoted(row.cell),
+                row.note or NONE,
+                signed(row.mean_difference),
+                interval(row.ci_low, row.ci_high) or NONE,
+            ),
+            *(p_cell(row.p_holm), count(row.n_seeds), number(row.smallest_detectable), _needed(row)),
+        ]
+        for row in rows.itertuples()
+    ]
+    margin = "" if findings.margin is None else f" of {findings.margin:g}"
+    head = ["cell", "note", "difference", "95 % interval", "Holm p", "seeds", "would find", f"to find one{margin}"]
+    caption = (
+        "Where the evidence does not suffice. Would find: the difference that this many seeds find with a probability "
+        f"of 0.8, going by their spread; to find one{margin}, the smallest that matters: how many seeds that takes."
     )
-    if pd.isna(row["seeds_needed"]):
-        return f"{found}.{_noted(row)}"
-    needed = f"to find one of {findings.margin:g}, the margin, takes about {count(row['seeds_needed'])} seeds"
-    return f"{found}; {needed}.{_noted(row)}"
+    yield Table(caption, head, table, 2)
 
 
-def _noted(row: pd.Series) -> str:
-    return f" Note: {row['note']}." if row["note"] else ""
+def _needed(row: Any) -> str:
+    if row.answer == TOO_FEW:
+        return f"at least {MIN_SEEDS}"
+    return NONE if pd.isna(row.seeds_needed) else f"about {count(row.seeds_needed)}"
 
 
 def _trials(findings: Findings, task: str, cell: str) -> int:

@@ -66,7 +66,7 @@ def test_effects_are_a_table_a_design_with_the_untrained_last(folder: Path):
     assert titles == [
         "rotation, cures: probe/shapes/linear against base",
         "rotation, pre-training: probe/shapes/linear against random_init",
-        "rotation, pre-training, test split: probe/shapes/linear against random_init",
+        "rotation, pre-training, test split: probe/shapes/linear",  # its table is narrow, so that the title breaks
     ]
     line = next(line for line in table.splitlines() if "lr=0.003" in line)
     assert line.split()[:3] == ["lr=0.003", "4,", "1"]

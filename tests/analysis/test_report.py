@@ -23,9 +23,14 @@ from analysis.figures import learning_curves
 from analysis.findings import Findings, find
 from analysis.report import write_report
 from analysis.report.blocks import Block, Bullets, Folded, Gallery, Table, markup, pictures_in
+from analysis.report.convergence import did_it_converge
+from analysis.report.cures import what_each_did
 from analysis.report.page import sections_of
 from analysis.report.pictures import DOTS_PER_INCH, Shown, call, imports, picture
+from analysis.report.sources import Sources
 from analysis.report.summary import summary
+from analysis.report.use import what_to_use
+from analysis.report.words import interval, signed
 from analysis.tables import last_values
 from study.journal import Journal
 from tests.analysis.journals import TRUTH, write_study
@@ -115,7 +120,8 @@ def texts(blocks: Sequence[Block]) -> Iterator[str]:
 
 def section(findings: Findings, name: str) -> str:
     """Return what a section says, without drawing its figures."""
-    found = next(each for each in sections_of(findings, Path("none")) if each.id == name)
+    makers = {"did-it-converge": did_it_converge, "cures": what_each_did}
+    found = makers[name](findings, Sources(findings)) if name in makers else what_to_use(findings, Path("none"))
     return "\n".join(texts(found.blocks))
 
 
@@ -165,12 +171,11 @@ def test_the_summary_says_what_pre_training_is_worth_first(findings: Findings):
 
 def test_the_summary_names_each_tasks_trouble_its_evidence_and_its_cure(findings: Findings):
     told = {task: sentence for task in TRUTH for sentence in summary(findings) if sentence.startswith(f"**{task}** on")}
-    row = findings.effects.query("design == 'cures' and task == 'rotation' and cell == 'augmentation_strength=1'").iloc[
-        0
-    ]
+    cured = findings.effects.query("design == 'cures' and task == 'rotation' and cell == 'augmentation_strength=1'")
+    row = cured.iloc[0]
     assert re.match(
-        r"\*\*rotation\*\* on 200 images without augmentation overfits \(5 of 5 seeds\): val/accuracy fell from its best, "
-        r"0\.\d+ around step \d+, to 0\.\d+ at step 200; \*\*`augmentation_strength=1`\*\* cures it "
+        r"\*\*rotation\*\* on 200 images without augmentation overfits \(5 of 5 seeds\): val/accuracy fell from its "
+        r"best, 0\.\d+ around step \d+, to 0\.\d+ at step 200; \*\*`augmentation_strength=1`\*\* cures it "
         r"\(5 of 5 seeds then converge\): linear probe on shapes ",
         told["rotation"],
     )
@@ -253,8 +258,9 @@ def test_verdicts_are_counted_and_told_with_evidence_and_cure(findings: Findings
     assert "The ablation's base, it overfits (5 of 5 seeds). P(converged) 0.00 [0.00, 0.52]." in text
     assert "As chosen, it stays at chance (3 of 3 seeds). P(converged) 0.00 [0.00, 0.71]." in text
     counts = findings.verdicts.query("phase == 'ablate' and task == 'rotation'")["verdict"].value_counts()
-    row = [cell for cell in re.split(r"\n", text) if cell.startswith("ablaterotation")]
-    assert row == [f"ablaterotation{counts['failed']}–{counts['overfit']}–{counts['converged']}{counts.sum()}"]
+    shown = [counts.get(name, "–") for name in ("failed", "at_chance", "overfit", "still_improving", "converged")]
+    row = "|".join(map(str, ["ablate", "rotation", *shown, counts.sum()]))
+    assert row in section(findings, "did-it-converge").splitlines()
 
 
 def test_each_configuration_stands_beside_its_chance_level(page: Page):
@@ -297,15 +303,11 @@ def test_cures_are_ranked_with_interval_answer_and_how_often_they_converge(page:
 
 def test_where_the_evidence_does_not_suffice_it_says_what_would(findings: Findings, page: Page):
     row = findings.effects.query("cell == 'weight_decay=0.01'").iloc[0]
-    told = (
-        f"The evidence does not suffice for weight_decay=0.01: −{-row['mean_difference']:.3f}"
-        if row["mean_difference"] < 0
-        else f"The evidence does not suffice for weight_decay=0.01: +{row['mean_difference']:.3f}"
-    )
-    text = page.section("cures")
-    assert told in text
-    assert f"5 seeds find a difference of {row['smallest_detectable']:.3f} in 4 of 5 studies" in text
-    assert f"to find one of 0.01, the margin, takes about {row['seeds_needed']} seeds" in text
+    told = f"`weight_decay=0.01`|–|{signed(row['mean_difference'])}|{interval(row['ci_low'], row['ci_high'])}|"
+    told += f"{row['p_holm']:.3f}|5|{row['smallest_detectable']:.3f}|about {row['seeds_needed']}"
+    assert told in section(findings, "cures")
+    assert "Where the evidence does not suffice." in page.text
+    assert "to find one of 0.01, the smallest that matters" in page.text
 
 
 def test_a_failed_cell_is_told_as_an_outcome_and_with_its_reason(folder: Path, page: Page):
@@ -328,10 +330,8 @@ def test_few_seeds_are_shown_and_not_tested(tmp_path: Path):
     found = find(analysis.load(write_study(tmp_path, designs=("cures",), tasks=("rotation",), n_seeds=3)))
     text = section(found, "cures")
     assert "6 of 6 comparisons have fewer than 5 seeds with both values: means are shown and nothing is tested." in text
-    told = (
-        r"\*\*Too few seeds\*\* for `augmentation_strength=1`: \+0\.0\d\d, 3 seeds: too few to test. A test needs 5\."
-    )
-    assert re.search(told, text)
+    row = r"`augmentation_strength=1`\|[^|]*a test needs 5\|\+0\.0\d\d\|–\|–\|3\|–\|at least 5"
+    assert re.search(row, text)
     assert "Better than" not in text
 
 
@@ -397,7 +397,8 @@ def test_data_and_cost_are_told(page: Page):
 
 def test_the_script_of_the_page_draws_the_figures_it_shows(page: Page, tmp_path: Path):
     before = set(plt.get_fignums())
-    exec(page.text[page.text.index("import analysis") : page.text.index("This page, the verdicts")], {})
+    with plt.rc_context({"figure.max_open_warning": 0}):
+        exec(page.text[page.text.index("import analysis") : page.text.index("This page, the verdicts")], {})
     drawn = sorted(set(plt.get_fignums()) - before)
     assert len(drawn) == len(page.images)
     for place in (0, len(drawn) // 2, len(drawn) - 1):  # drawing takes a while
@@ -432,14 +433,17 @@ def test_imports_name_each_function_once_and_figures_by_their_package():
     assert imports(pictures) == lines
 
 
-def test_pyplot_keeps_its_backend_and_its_figures(folder: Path, findings: Findings, tmp_path: Path):
-    mine = plt.figure()
-    backend = matplotlib.get_backend()
-    bare = find(analysis.load(write_study(tmp_path, until="baselines")))
-    write_report(tmp_path, bare)
-    assert matplotlib.get_backend() == backend
-    assert plt.fignum_exists(mine.number)
-    plt.close(mine)
+def test_pyplot_keeps_its_backend_and_its_figures(tmp_path: Path):
+    before = matplotlib.get_backend()
+    plt.switch_backend("svg")
+    try:
+        mine = plt.figure()
+        write_report(write_study(tmp_path, until="search", tasks=("rotation",)))
+        assert matplotlib.get_backend() == "svg"
+        assert plt.get_fignums() == [mine.number]
+    finally:
+        plt.close(mine)
+        plt.switch_backend(before)
 
 
 # Studies that have not come far, and folders that hold none

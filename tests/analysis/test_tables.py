@@ -110,6 +110,33 @@ def test_configurations_name_what_differs_and_seeds_share_one(study: analysis.St
     assert tables.configurations(runs.head(2)).tolist() == ["", ""]
 
 
+def test_seeds_of_an_ablation_that_draw_their_own_images_share_a_name():
+    runs = pd.DataFrame({"task": "rotation", "cell": "base", "seed": [1, 2], "data_seed": [1, 2], "lr": 0.1})
+    runs = pd.concat([runs, runs.assign(cell="lr=0.2", lr=0.2)], ignore_index=True)
+    assert tables.configurations(runs).unique().tolist() == ["lr=0.1", "lr=0.2"]
+
+
+@pytest.mark.parametrize(
+    ("column", "mode"),
+    [
+        ("last/val/error", "min"),  # the primary metric of a task that says so
+        ("last/val/accuracy", "max"),
+        ("last/train/loss", "min"),
+        ("last/val/loss_fraction", "min"),
+        ("last/health/uniformity", "min"),
+        ("probe/losses/linear", "max"),  # of a data set by that name
+    ],
+)
+def test_less_is_better_where_the_task_or_the_metrics_name_says_so(column: str, mode: str):
+    runs = pd.DataFrame({"primary_metric": ["val/error"], "primary_mode": ["min"]})
+    assert tables.mode_of(runs, column) == mode
+
+
+def test_final_accuracies_are_told_from_curves_and_other_results():
+    columns = ["probe/voc/linear", "probe/voc/knn", "probe/voc/miou", "probe/linear", "probe/voc/linear_top5", "lr"]
+    assert [name for name in columns if tables.is_final_accuracy(name)] == ["probe/voc/linear", "probe/voc/knn"]
+
+
 def test_the_best_trial_follows_the_direction_of_the_metric(study: analysis.Study):
     runs = tables.last_values(study.runs, study.curves).query("phase == 'search' and task == 'simclr'")
     assert tables.best(runs, "last/val/loss") == runs["last/val/loss"].idxmin()

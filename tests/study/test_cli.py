@@ -71,7 +71,7 @@ def study_file(tmp_path: Path) -> str:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["quik"], "'quik' is neither a YAML file nor a preset; did you mean 'quick'? known: cifar10,"),
+        (["quik"], "'quik' is neither a YAML file nor a preset; did you mean 'quick'? known: ablation, cifar10,"),
         (["nowhere.yaml"], "nowhere.yaml: no such file"),
         (["quick", "--set", "search.num_sample=3"], "search.num_sample: unknown key; did you mean 'num_samples'?"),
         (["quick", "--set", "budget_steps"], "--set budget_steps: must be KEY=VALUE"),
