@@ -15,7 +15,7 @@ from analysis.load import Study
 from trainables.errors import UserError
 from trainables.trial import BASELINES, RANDOM_INIT
 
-ABLATE, EVALUATE, BASE = "ablate", "evaluate", "base"
+ABLATE, BASE = "ablate", "base"
 CHOSEN = "chosen"  # the cell of the confirmed encoders on the test split
 PRETRAINING = "pre-training"  # the design that compares with untrained encoders of the same shape and seeds
 PRETRAINING_TEST = "pre-training, test split"
@@ -111,7 +111,7 @@ def cells_against_untrained(
 
 def chosen_against_untrained(study: Study, margin: float | None) -> list[Compared]:
     """Compare the confirmed encoders of each task with untrained ones on the test split of every data set."""
-    runs = study.runs.loc[(study.runs["phase"] == EVALUATE) & (study.runs["probe_split"] == "test")]
+    runs = study.runs.loc[study.runs["probe_split"] == "test"]
     untrained = runs.loc[runs["task"] == RANDOM_INIT]
     trained = runs.loc[~runs["task"].isin(BASELINES)].assign(cell=CHOSEN)
     columns = [name for name in runs if tables.is_final_accuracy(name) and name.endswith("/linear")]

@@ -165,7 +165,16 @@ def _ablation(findings: Findings, task: str) -> str:
     if found is None:
         return f"{name}: {cure_clause(findings, task)}."
     why = "" if found.verdict == "converged" else f": {first_clause(found.evidence)}"
-    return f"{name} {ending(found)}{why}; {cure_clause(findings, task)}."
+    return f"{name} {ending(found)}{why}{_features(findings, task)}; {cure_clause(findings, task)}."
+
+
+def _features(findings: Findings, task: str) -> str:
+    """Return that the base's features are no better than untrained ones, where that is so."""
+    found = answers.base_against_untrained(findings, task)
+    if found is None or found.standing != "not better":
+        return ""
+    told = {WORSE: "worse than", EQUIVALENT: "equivalent to"}.get(found.row["answer"], "not shown to be better than")
+    return f", its features {told} untrained ones ({number(found.row['mean'])} against {number(found.row['baseline_mean'])})"
 
 
 def _confirmed(findings: Findings) -> list[str]:
