@@ -17,6 +17,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from analysis import figures
 
@@ -80,6 +81,7 @@ class Picture:
         assert figure is not None
         path = folder / f"{self.name}.png"
         try:
+            _lay_out(figure)
             figure.savefig(path, dpi=DOTS_PER_INCH)
             width, height = (round(side * DOTS_PER_INCH) for side in figure.get_size_inches())
         finally:
@@ -114,6 +116,15 @@ def off_screen() -> Iterator[None]:
     finally:
         if before is not None:
             plt.switch_backend(before)
+
+
+def _lay_out(figure: Figure) -> None:
+    """Place everything now: `savefig` would draw the whole figure once more to have it placed."""
+    figure.set_dpi(DOTS_PER_INCH)
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")
 
 
 @dataclass(frozen=True)

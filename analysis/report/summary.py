@@ -174,7 +174,8 @@ def _features(findings: Findings, task: str) -> str:
     if found is None or found.standing != "not better":
         return ""
     told = {WORSE: "worse than", EQUIVALENT: "equivalent to"}.get(found.row["answer"], "not shown to be better than")
-    return f", its features {told} untrained ones ({number(found.row['mean'])} against {number(found.row['baseline_mean'])})"
+    means = f"{number(found.row['mean'])} against {number(found.row['baseline_mean'])}"
+    return f", its features {told} untrained ones ({means})"
 
 
 def _confirmed(findings: Findings) -> list[str]:
