@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import beta, norm, t, trim_mean
 
-from analysis.rates import ALPHA, finished_values, fixed_budget, one_trial_a_seed
+from analysis.cells import check_one_run_a_seed
+from analysis.rates import ALPHA, finished_values, fixed_budget
 from analysis.tables import LAST, is_accuracy
 from trainables.errors import UserError
 from trainables.trial import RANDOM_INIT
@@ -40,7 +41,7 @@ def normalised_scores(runs: pd.DataFrame, metric: str, reference: Reference = "r
     if metric not in runs or not (is_accuracy(metric) or metric.endswith("/miou")):
         raise UserError(f"{metric!r} is no column of these runs that holds an accuracy or mIoU, whose best is 1")
     kept = fixed_budget(runs)
-    one_trial_a_seed(kept, ["task", "cell"])
+    check_one_run_a_seed(kept, ["task", "cell"])
     level = _chance(kept, metric) if reference == "chance" else _untrained(runs, kept, metric)
     value = finished_values(kept, metric)
     failed = np.isnan(value)

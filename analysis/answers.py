@@ -10,6 +10,7 @@ import pandas as pd
 from analysis.comparisons import BASE, CHOSEN, PRETRAINING, PRETRAINING_TEST
 from analysis.effects import BETTER, TOO_FEW
 from analysis.findings import Findings
+from analysis.rates import LEARNED
 from trainables.trial import BASELINES, TrialConfig
 
 Standing = Literal["better", "above in every seed", "not better"]
@@ -72,6 +73,20 @@ def cures(findings: Findings, task: str) -> pd.DataFrame:
     """Return the rows of `ranked` that are better than their baseline, the best first."""
     found = ranked(findings, task)
     return found.loc[found["answer"] == BETTER]
+
+
+def take_offs(findings: Findings, task: str) -> pd.DataFrame:
+    """Return the cells that leave chance at more seeds than their main baseline, the largest gain first.
+
+    Columns of `findings.take_off_changes`, with n_learned and n_baseline_learned: at how many seeds either left it.
+    """
+    changes = findings.take_off_changes
+    own = changes.loc[(changes["task"] == task) & (changes["rate_difference"] > 0)]
+    own = own.loc[own["baseline"].isin(ranked(findings, task)["baseline"].head(1))]
+    own = own.sort_values(["rate_difference", "p_holm"], ascending=[False, True], kind="stable").drop_duplicates("cell")
+    learned = findings.ablated["verdict"].isin(LEARNED) & (findings.ablated["task"] == task)
+    counts = learned.groupby(findings.ablated["cell"]).sum().astype("int64")
+    return own.assign(n_learned=own["cell"].map(counts), n_baseline_learned=own["baseline"].map(counts))
 
 
 def convergence(findings: Findings, phase: str, task: str, cell: str) -> Convergence | None:

@@ -10,7 +10,8 @@ import pandas as pd
 from statsmodels.stats.power import TTestPower
 
 from analysis import paired, tables
-from analysis.effects import EFFECT_DTYPES, EVERY_CELL, INCONCLUSIVE, PAIR_DTYPES, Mode, effects, paired_differences
+from analysis.cells import KEY, comparisons
+from analysis.effects import EFFECT_DTYPES, INCONCLUSIVE, PAIR_DTYPES, Mode, effects, paired_differences
 from analysis.load import Study
 from trainables.errors import UserError
 from trainables.trial import BASELINES, RANDOM_INIT
@@ -19,7 +20,6 @@ ABLATE, BASE = "ablate", "base"
 CHOSEN = "chosen"  # the cell of the confirmed encoders on the test split
 PRETRAINING = "pre-training"  # the design that compares with untrained encoders of the same shape and seeds
 PRETRAINING_TEST = "pre-training, test split"
-KEY = ["task", "design", "cell", "baseline"]
 COMPARED_DTYPES = {
     **{name: EFFECT_DTYPES[name] for name in KEY},
     **dict.fromkeys(("metric", "mode"), "str"),
@@ -70,8 +70,7 @@ def comparisons_of(designs: pd.DataFrame, own: pd.DataFrame, baseline: str | Non
         raise UserError(f"{task}: no cell {baseline!r}; there are {', '.join(map(repr, cells))}")
     if baseline is not None or designs.empty:
         reference = baseline or BASE
-        rows = [(task, EVERY_CELL, cell, reference) for cell in cells if reference in cells and cell != reference]
-        return pd.DataFrame(rows, columns=KEY, dtype="str")
+        return comparisons(own if reference in cells else own.iloc[:0], reference, None)
     ran = designs["cell"].isin(cells) & designs["baseline"].isin(cells)
     return designs.loc[(designs["task"] == task) & ran & (designs["cell"] != designs["baseline"])]
 

@@ -8,27 +8,25 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from analysis import paired
+from analysis import cells, paired
 from analysis.frames import RUNNING
 from analysis.tables import LAST
 from study.journal import FAILED, KILLED
 from trainables.errors import UserError
-from trainables.trial import BASELINES
 
 Mode = Literal["max", "min"]
 
 BETTER, WORSE, EQUIVALENT, INCONCLUSIVE = "better", "worse", "equivalent", "inconclusive"
 TOO_FEW = "too few seeds"
 ANSWERS = (BETTER, WORSE, EQUIVALENT, INCONCLUSIVE, TOO_FEW)
-EVERY_CELL = "every cell"  # the design where none was named
 
 PAIR_DTYPES = {
-    **dict.fromkeys(("task", "design", "cell", "baseline"), "str"),
+    **dict.fromkeys(cells.KEY, "str"),
     "seed": "int64",
     **dict.fromkeys(("value", "baseline_value", "difference"), "float64"),
 }
 EFFECT_DTYPES = {
-    **dict.fromkeys(("task", "design", "cell", "baseline"), "str"),
+    **dict.fromkeys(cells.KEY, "str"),
     **dict.fromkeys(("n_seeds", "n_failed", "n_baseline_failed"), "int64"),
     **dict.fromkeys(("mean", "baseline_mean", "mean_difference", "ci_low", "ci_high"), "float64"),
     **dict.fromkeys(("family_low", "family_high", "p", "p_holm", "hedges_g"), "float64"),
@@ -82,7 +80,7 @@ def effects(
     Raises UserError for an unknown metric, a cell whose baseline was not run, and two runs of one task, cell and seed.
     """
     _check(mode, margin, confidence)
-    comparisons = _comparisons(runs, baseline, designs)
+    comparisons = cells.comparisons(runs, baseline, designs)
     pairs = _pairs(runs, metric, comparisons)
     families = [
         _family(rows, pairs.merge(rows), mode, margin, 1 - confidence)
@@ -100,7 +98,7 @@ def paired_differences(
     One row for each seed at which both trials have ended; value or baseline_value is NaN where one of them failed, and
     difference, value minus baseline_value, where either did. Raises UserError as `effects` does.
     """
-    return _pairs(runs, metric, _comparisons(runs, baseline, designs))
+    return _pairs(runs, metric, cells.comparisons(runs, baseline, designs))
 
 
 def outcomes(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -121,17 +119,6 @@ def outcomes(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
     return ended.assign(value=np.where(usable, value, np.nan))
 
 
-def check_one_run_a_seed(runs: pd.DataFrame, configuration: list[str]) -> None:
-    """Raise UserError where two of the runs share the columns `configuration` and the seed."""
-    twice = runs.loc[runs.duplicated([*configuration, "seed"])]
-    if len(twice):
-        named = ", ".join(f"{name} {twice[name].iloc[0]!r}" for name in configuration)
-        raise UserError(
-            f"two runs of {named}, seed {twice['seed'].iloc[0]}: pairs need one; "
-            "keep one phase and one study, for example runs[runs.phase == 'ablate']"
-        )
-
-
 def _check(mode: str, margin: float | None, confidence: float) -> None:
     if mode not in ("max", "min"):
         raise UserError(f"mode = {mode!r}: better is either 'max' or 'min'")
@@ -141,30 +128,10 @@ def _check(mode: str, margin: float | None, confidence: float) -> None:
         raise UserError(f"confidence = {confidence}: a share from 0.5 to below 1, for example 0.95")
 
 
-def _comparisons(runs: pd.DataFrame, baseline: str, designs: pd.DataFrame | None) -> pd.DataFrame:
-    """Return task, design, cell, baseline of every comparison.
-
-    Raises UserError where a cell was run and its baseline was not. Where neither was, the study has not come that far.
-    """
-    present = runs.loc[~runs["task"].isin(BASELINES), ["task", "cell"]].drop_duplicates()
-    if designs is None:
-        every = present.assign(design=EVERY_CELL, baseline=baseline)
-    else:
-        every = designs.loc[(designs["baseline"] != "") & designs["task"].isin(present["task"])]
-    wanted = every.merge(present, on=["task", "cell"])[["task", "baseline"]]
-    missing = wanted.merge(present.rename(columns={"cell": "baseline"}), how="left", indicator=True)
-    missing = missing.loc[missing["_merge"] == "left_only"]
-    if len(missing):
-        task, name = missing[["task", "baseline"]].iloc[0]
-        cells = ", ".join(repr(cell) for cell in present.loc[present["task"] == task, "cell"])
-        raise UserError(f"{task}: no run of the baseline {name!r}; there are the cells {cells}")
-    return every.loc[every["cell"] != every["baseline"], ["task", "design", "cell", "baseline"]].drop_duplicates()
-
-
 def _pairs(runs: pd.DataFrame, metric: str, comparisons: pd.DataFrame) -> pd.DataFrame:
     used = pd.concat([comparisons[["task", name]].set_axis(["task", "cell"], axis=1) for name in ("cell", "baseline")])
     ended = outcomes(runs, metric).merge(used.drop_duplicates(), on=["task", "cell"])
-    check_one_run_a_seed(ended, ["task", "cell"])
+    cells.check_one_run_a_seed(ended, ["task", "cell"])
     values = ended[["task", "cell", "seed", "value"]].sort_values("seed")
     references = values.rename(columns={"cell": "baseline", "value": "baseline_value"})
     pairs = comparisons.merge(values, on=["task", "cell"]).merge(references, on=["task", "baseline", "seed"])

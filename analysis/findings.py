@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,8 @@ class Findings:
     synergy: `analysis.interactions.pair_synergy` of the pairs designs.
     across_tasks: `analysis.interactions.task_interaction` of the cells that all tasks have, where they share a metric.
     rates: phase, task, cell and how many of its seeds converged, as `analysis.rates.convergence_rates` counts.
-    rate_changes: `analysis.rates.rate_differences` of the comparisons of `effects`.
+    rate_changes: `analysis.rates.rate_differences` of the comparisons of `effects`: how much more often cells converge.
+    take_off_changes: the same of how much more often they leave chance, whatever came of it.
     """
 
     study: Study
@@ -88,6 +90,7 @@ class Findings:
     across_tasks: pd.DataFrame
     rates: pd.DataFrame
     rate_changes: pd.DataFrame
+    take_off_changes: pd.DataFrame
 
     @property
     def every_effect(self) -> pd.DataFrame:
@@ -127,6 +130,7 @@ def find(
     inside = [compare(by_task[name], wanted, metrics[name], margin) for name, wanted in designs.items()]
     untrained = [*cells_against_untrained(study, ablated, metrics, margin), *chosen_against_untrained(study, margin)]
     counted = _counted(study.runs.loc[study.runs["phase"].isin(COUNTED_PHASES)], judged)
+    of_cells = counted.loc[counted["phase"] == ABLATE]
     return Findings(
         study=study,
         verdicts=study.runs[_ABOUT].merge(judged, on="trial_id"),
@@ -140,7 +144,8 @@ def find(
         synergy=_synergy(study, by_task, metrics),
         across_tasks=_across_tasks(ablated, metrics),
         rates=_rates(counted, judged),
-        rate_changes=_rate_changes(counted.loc[counted["phase"] == ABLATE], judged, designs),
+        rate_changes=_rate_changes(of_cells, judged, designs, rates.CONVERGED),
+        take_off_changes=_rate_changes(of_cells, judged, designs, rates.LEARNED),
     )
 
 
@@ -246,13 +251,15 @@ def _counted(runs: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
     return trained.loc[~trained["trial_id"].isin(rates.left_out(trained)["trial_id"])]
 
 
-def _rate_changes(counted: pd.DataFrame, judged: pd.DataFrame, designs: dict[str, pd.DataFrame]) -> pd.DataFrame:
+def _rate_changes(
+    counted: pd.DataFrame, judged: pd.DataFrame, designs: dict[str, pd.DataFrame], verdicts: Collection[str]
+) -> pd.DataFrame:
     parts = []
     for task, comparisons in designs.items():
         own = counted.loc[counted["task"] == task]
         wanted = comparisons.loc[comparisons["cell"].isin(own["cell"]) & comparisons["baseline"].isin(own["cell"])]
         if len(wanted):
-            parts.append(rates.rate_differences(own, judged, wanted))
+            parts.append(rates.rate_differences(own, judged, wanted, converged=verdicts))
     return _joined(parts, _CHANGE_DTYPES)
 
 

@@ -14,7 +14,8 @@ from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
 from analysis import factorial, paired
-from analysis.effects import TOO_FEW, check_one_run_a_seed, outcomes
+from analysis.cells import check_one_run_a_seed
+from analysis.effects import TOO_FEW, outcomes
 from trainables.errors import UserError
 from trainables.trial import BASELINES
 

@@ -9,6 +9,7 @@ import pandas as pd
 from scipy.stats import binom
 from statsmodels.stats.proportion import proportion_confint
 
+from analysis.cells import KEY, check_one_run_a_seed, comparisons
 from analysis.convergence import VERDICTS
 from analysis.paired import holm
 from study.journal import FAILED, FINISHED, STOPPED
@@ -18,7 +19,6 @@ from trainables.trial import BASELINES
 ALPHA = 0.05  # of every interval: 95 %
 CONVERGED = ("converged",)
 LEARNED = ("converged", "still_improving", "overfit")  # left chance, whatever came of it
-EVERY_CELL = "every cell"  # the design where none was named, as in analysis.effects
 
 _IDENTITY = ["trial_id", "phase", "task", "cell", "seed"]
 _STOPPED = "stopped early for its values: whether it would have converged is unknown"
@@ -76,7 +76,7 @@ def convergence_rates(
     """
     judged = _judged(runs, verdicts, converged)
     by = list(by)
-    one_trial_a_seed(judged, by)
+    check_one_run_a_seed(judged, by)
     groups = judged.groupby(by, sort=False, dropna=False)["converged"]
     rates = groups.agg(n_seeds="size", n_converged="sum").reset_index()
     rates["rate"] = rates["n_converged"] / rates["n_seeds"]
@@ -93,8 +93,7 @@ def rate_differences(
 ) -> pd.DataFrame:
     """Compare how often cells converge with how often their baseline does, on the same seeds.
 
-    designs: task, design, cell, baseline; passed over are rows that are their own baseline or have none, and tasks that
-        are not in `runs`. None: every other cell of a task against `baseline`, one design named EVERY_CELL.
+    designs, baseline: as `analysis.cells.comparisons` takes them.
     Returns task, design, cell, baseline, n_pairs, only_cell, only_baseline, rate_difference, p, p_holm: the seeds that
     both have, those on which one of the two alone converged, and the difference of the rates over these pairs, cell
     minus baseline.
@@ -106,8 +105,10 @@ def rate_differences(
     Raises UserError as `convergence_rates` does, and for a baseline without trials.
     """
     judged = _judged(runs, verdicts, converged)
-    one_trial_a_seed(judged, ["task", "cell"])
-    wanted = _comparisons(judged, baseline, designs)
+    check_one_run_a_seed(judged, ["task", "cell"])
+    if designs is not None:
+        _require(designs, KEY, "designs")
+    wanted = comparisons(judged, baseline, designs)
     table = wanted.merge(_discordant(judged, wanted), how="left", on=list(wanted))
     counts = ["n_pairs", "only_cell", "only_baseline"]
     table[counts] = table[counts].fillna(0).astype(np.int64)
@@ -145,7 +146,7 @@ def grid(
     if "n_images" in (rows, columns):
         sizes = cells["n_images"]
         cells["n_images"] = sizes.astype(object).where(sizes.notna(), "all" if all_images is None else all_images)
-    one_trial_a_seed(cells.assign(seed=cells.get("seed", 0)), [rows, columns])
+    check_one_run_a_seed(cells.assign(seed=cells.get("seed", 0)), [rows, columns])
     table = cells.pivot_table(value, rows, columns, aggfunc=aggregate, dropna=False, sort=False)
     return _ascending(_ascending(table).T).T
 
@@ -166,17 +167,6 @@ def exact_interval(count: pd.Series, n: pd.Series) -> tuple[np.ndarray, np.ndarr
     return np.asarray(low, np.float64), np.asarray(high, np.float64)
 
 
-def one_trial_a_seed(runs: pd.DataFrame, by: Sequence[str]) -> None:
-    """Raise UserError where a group of `runs` holds a seed more than once: its trials would not be independent."""
-    again = runs.loc[runs.duplicated([*by, "seed"])]
-    if len(again):
-        group = ", ".join(f"{name}={again[name].iloc[0]}" for name in by)
-        raise UserError(
-            f"seed {again['seed'].iloc[0]} is there more than once for {group}; pass the cells of one phase and "
-            "design, or group by what tells these trials apart"
-        )
-
-
 def _trained(runs: pd.DataFrame) -> pd.DataFrame:
     return runs.loc[~runs["task"].isin(BASELINES) & (runs["init_from"] == "") & (runs["budget_steps"] > 0)]
 
@@ -195,22 +185,6 @@ def _judged(runs: pd.DataFrame, verdicts: pd.DataFrame, converged: Collection[st
             "make the verdicts from the same runs: verdicts(runs, curves)"
         )
     return kept.assign(converged=verdict.isin(list(converged)))
-
-
-def _comparisons(judged: pd.DataFrame, baseline: str, designs: pd.DataFrame | None) -> pd.DataFrame:
-    names = ["task", "design", "cell", "baseline"]
-    present = judged[["task", "cell"]].drop_duplicates()
-    if designs is None:
-        wanted = present.assign(design=EVERY_CELL, baseline=baseline)[names]
-    else:
-        _require(designs, names, "designs")
-        wanted = designs.loc[(designs["baseline"] != "") & designs["task"].isin(present["task"]), names]
-    known = set(present.itertuples(index=False, name=None))
-    for task, reference in wanted[["task", "baseline"]].drop_duplicates().itertuples(index=False):
-        if (task, reference) not in known:
-            cells = ", ".join(present.loc[present["task"] == task, "cell"])
-            raise UserError(f"{task} has no trial of the baseline {reference!r}; its cells are: {cells}")
-    return wanted.loc[wanted["cell"] != wanted["baseline"]].drop_duplicates(ignore_index=True)
 
 
 def _discordant(judged: pd.DataFrame, wanted: pd.DataFrame) -> pd.DataFrame:

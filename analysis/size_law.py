@@ -10,7 +10,8 @@ import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.stats import t
 
-from analysis.rates import ALPHA, finished_values, one_trial_a_seed
+from analysis.cells import check_one_run_a_seed
+from analysis.rates import ALPHA, finished_values
 from trainables.errors import UserError
 from trainables.trial import BASELINES
 
@@ -102,7 +103,7 @@ def _points(runs: pd.DataFrame, metric: str, by: list[str], all_images: int | No
                 "say how many that is: data_size_law(..., all_images=50_000)"
             )
         points = points.assign(n_images=points["n_images"].fillna(all_images))
-    one_trial_a_seed(points, [*by, "n_images"])
+    check_one_run_a_seed(points, [*by, "n_images"])
     return points[names].assign(**{metric: finished_values(points, metric)})
 
 

@@ -118,8 +118,7 @@ def _phases(plan: Plan, executor: Executor, history: History) -> list[tuple[str,
         return {}
 
     def search() -> dict[str, Any]:
-        for task in plan.config.tasks:
-            executor.search(task)
+        executor.search(*plan.config.tasks)
         ranking = {task: plan.best_searched(history, task) for task in plan.config.tasks}
         return {"best": {task: [record.trial.trial_id for record in records] for task, records in ranking.items()}}
 

@@ -31,7 +31,7 @@ class PhaseEstimate:
 def estimate(plan: Plan) -> list[PhaseEstimate]:
     """Return each phase's size and time. Schedulers stop trials early, so time is an upper bound for the training.
 
-    The time of a step is measured on one CPU core with the task's default batch; reports and probes are left out.
+    The time of a step is measured on one CPU core with the task's largest batch; reports and probes are left out.
     """
     config = plan.config
     slots = max(1, (os.cpu_count() or 1) // (config.resources.cpu * config.workers))
@@ -57,8 +57,8 @@ def estimate(plan: Plan) -> list[PhaseEstimate]:
 
 
 def seconds_per_step(plan: Plan, task: TaskName) -> float:
-    """Return the seconds of one optimiser step of a task's default configuration on one core."""
-    trial = plan.search_base(task)
+    """Return the seconds of one optimiser step of a task, at the largest batch it may have, on one core."""
+    trial = plan.search_base(task).replace(batch_size=max(plan.batch_sizes(task)))
     splits = plan.datasets[trial.dataset]
     images = torch.from_numpy(splits.pretext_train.images[: trial.batch_size].copy())
     threads = torch.get_num_threads()

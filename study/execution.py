@@ -1,8 +1,7 @@
-"""One phase on Ray Tune: searcher, scheduler, resources, and every event into the journal."""
+"""One phase on Ray Tune: its trials, their resources, and every event into the journal."""
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import re
@@ -14,23 +13,17 @@ from typing import Any
 import optuna
 import ray
 from ray import tune
-from ray.tune.schedulers import AsyncHyperBandScheduler, PopulationBasedTraining, TrialScheduler
-from ray.tune.search.optuna import OptunaSearch
 
-from search_spaces import Space
+from study import searching
 from study.config import StudyConfig, TaskName
 from study.history import History
 from study.journal import FAILED, FINISHED, STOPPED, Journal
 from study.phases import SEARCH, Plan
-from trainables.chance import clears_chance
 from trainables.errors import ConfigError
-from trainables.tasks import TASKS, build_options
-from trainables.trainable import OBJECTIVE, Shared, run_trial, trial_of
+from trainables.trainable import Shared, run_trial, trial_of
 from trainables.trial import TrialConfig
 
 CHECKPOINTS, TUNE_FOLDER, TRAIN_FOLDER = "checkpoints", "tune", "train"
-MUTATED = ("lr", "weight_decay", "augmentation_strength")  # what PBT may change while a trial runs
-
 TERMINAL_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 logging.getLogger("ray.tune").setLevel(logging.ERROR)
@@ -56,46 +49,51 @@ class Executor:
 
     def run(self, trials: list[TrialConfig], name: str) -> None:
         """Run listed trials, all of one phase, that the journal does not know as ended."""
+        self._fit_listed(name, trials, self.shared, tune.TuneConfig())
+
+    def search(self, *tasks: TaskName) -> None:
+        """Search the hyperparameters of the tasks side by side, each with a searcher and a scheduler of its own."""
+        plan, settings = self.plan, self.config.search
+        shared = replace(self.shared, objectives={task: plan.metric(task) for task in tasks})
+        if settings.scheduler == "pbt":  # a population asks after all trials of its experiment, so each has its own
+            shared = replace(shared, population_based=True)
+            for task in tasks:
+                scheduler = searching.population(self.config.space(task), self.config.grace_period)
+                tuning = tune.TuneConfig(scheduler=scheduler)
+                self._fit_listed(f"{SEARCH}-{task}", plan.enumerated(task), shared, tuning)
+            return
+        tuning = tune.TuneConfig(scheduler=self._halving() if settings.scheduler == "asha" else None)
+        if settings.algorithm == "optuna":
+            shared = replace(shared, bases={task: plan.search_base(task) for task in tasks})
+            ended = [record.trial for record in self.history.trials.values() if record.ended]
+            searches = {task: searching.tpe(plan, self.history, task) for task in tasks}
+            searcher = searching.TaskSearches(searches, shared.bases, ended)
+            if searcher.n_left > 0:
+                tuning.search_alg, tuning.num_samples = searcher, searcher.n_left
+                self._fit(SEARCH, None, shared, tuning)
+            return
+        self._fit_listed(SEARCH, [trial for task in tasks for trial in plan.enumerated(task)], shared, tuning)
+
+    def _fit_listed(self, name: str, trials: list[TrialConfig], shared: Shared, tuning: tune.TuneConfig) -> None:
         waiting = [trial for trial in trials if not self._ended(trial)]
         if waiting:
             space = {"trial": tune.grid_search([trial.to_dict() for trial in waiting])}
-            self._fit(name, space, self.shared, tune.TuneConfig(scheduler=None))
+            self._fit(name, space, shared, tuning)
 
-    def search(self, task: TaskName) -> None:
-        """Search one task's hyperparameters."""
-        metric, mode = self.plan.metric(task)
-        shared = replace(self.shared, metric=metric, mode=mode)
+    def _halving(self) -> searching.HalvingByTask:
         settings = self.config.search
-        name = f"{SEARCH}-{task}"
-        if settings.algorithm == "optuna" and settings.scheduler != "pbt":
-            shared = replace(shared, base=self.plan.search_base(task))
-            searcher, samples = self._tpe(task, mode)
-            if samples > 0:
-                tuning = tune.TuneConfig(search_alg=searcher, num_samples=samples, scheduler=self._scheduler(mode))
-                self._fit(name, None, shared, tuning)
-            return
-        waiting = [trial for trial in self.plan.enumerated(task) if not self._ended(trial)]
-        if not waiting:
-            return
-        space = {"trial": tune.grid_search([trial.to_dict() for trial in waiting])}
-        scheduler = self._scheduler(mode)
-        if settings.scheduler == "pbt":
-            shared = replace(shared, population_based=True)
-            scheduler = self._population(mode, self.config.space(task))
-        self._fit(name, space, shared, tune.TuneConfig(scheduler=scheduler))
+        return searching.HalvingByTask(self.config.budget_steps, self.config.grace_period, settings.reduction_factor)
 
     def _fit(self, name: str, space: dict[str, Any] | None, shared: Shared, tuning: tune.TuneConfig) -> None:
         config, workers = self.config, self.config.workers
         tuning.reuse_actors = True
-        if name.startswith(SEARCH):
-            tuning.metric, tuning.mode = (None, None) if tuning.scheduler else (OBJECTIVE, shared.mode)
         resources: dict[str, float] = {"cpu": config.resources.cpu, "gpu": config.resources.gpu}
         if workers > 1:
             # The CPUs are the worker group's; a byte, since Tune does not take a trial that asks for nothing.
             resources = {"cpu": 0, "memory": 1}
             tuning.max_concurrent_trials = self._worker_groups()
-        recorder = _Recorder(self.journal, self.history, shared.base)
-        stopper = ChanceStopper(config.chance_patience) if name.startswith(SEARCH) else None
+        recorder = _Recorder(self.journal, self.history, shared.bases)
+        stopper = searching.ChanceStopper(config.chance_patience) if name.startswith(SEARCH) else None
         recorder.stopper = stopper
         trainable = tune.with_parameters(run_trial, shared=shared)
         tune.Tuner(
@@ -111,58 +109,6 @@ class Executor:
                 failure_config=tune.FailureConfig(max_failures=config.max_failures if workers == 1 else 0),
             ),
         ).fit()
-
-    def _tpe(self, task: TaskName, mode: str) -> tuple[OptunaSearch, int]:
-        """Return Optuna's TPE, told what the journal knows, and how many trials are left to run."""
-        settings, space = self.config.search, self.config.space(task)
-        records = self.history.of(SEARCH, task)
-        running = [_values(record.trial, space) for record in records if not record.ended]
-        known = [record for record in records if record.ended]
-        first = running if records else [_default_values(task, self.plan.search_base(task), space)]
-        sampler = optuna.samplers.TPESampler(
-            seed=self.config.seed + len(records),
-            n_startup_trials=min(10, max(4, settings.num_samples // 3)),
-            multivariate=True,
-        )
-        searcher = OptunaSearch(
-            space=OptunaSearch.convert_search_space(_tune_space(space)),
-            metric=OBJECTIVE,
-            mode=mode,
-            points_to_evaluate=first,
-            sampler=sampler,
-        )
-        metric, _ = self.plan.metric(task)
-        for record in known:
-            value = record.value(metric)
-            if value == value and record.status != FAILED:
-                searcher.add_evaluated_point(_values(record.trial, space), value)
-        return searcher, settings.num_samples - len(known)
-
-    def _scheduler(self, mode: str) -> TrialScheduler | None:
-        if self.config.search.scheduler != "asha":
-            return None
-        return _SuccessiveHalving(
-            time_attr="step",
-            metric=OBJECTIVE,
-            mode=mode,
-            max_t=self.config.budget_steps,
-            grace_period=self.config.grace_period,
-            reduction_factor=self.config.search.reduction_factor,
-            stop_last_trials=False,
-        )
-
-    def _population(self, mode: str, space: Space) -> TrialScheduler:
-        mutations = {name: domain.sampled() for name, domain in space.items() if name in MUTATED}
-        if not mutations:
-            raise ConfigError(f"search.scheduler = 'pbt' needs one of {', '.join(MUTATED)} in search.space")
-        return PopulationBasedTraining(
-            time_attr="step",
-            metric=OBJECTIVE,
-            mode=mode,
-            perturbation_interval=self.config.grace_period,
-            hyperparam_mutations={"trial": mutations},
-            custom_explore_fn=functools.partial(_clipped, domains={name: space[name] for name in mutations}),
-        )
 
     def _worker_groups(self) -> int:
         """Return how many worker groups fit the cluster at once. Raises ConfigError where not even one does."""
@@ -191,57 +137,12 @@ def storage_of(config: StudyConfig, folder: Path) -> str:
     return f"{root}/{config.name}"
 
 
-class _SuccessiveHalving(AsyncHyperBandScheduler):
-    """ASHA (Li 2018, 1810.05934) that stops no trial at the end of its budget, where nothing is left to be saved."""
-
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Return what becomes of the trial after this result."""
-        action = super().on_trial_result(tune_controller, trial, result)
-        return TrialScheduler.CONTINUE if result["step"] >= self._max_t else action
-
-
-class ChanceStopper(tune.Stopper):
-    """Stops a trial whose primary metric has not cleared chance within `patience` steps; 0 never stops one."""
-
-    def __init__(self, patience: int) -> None:
-        self.patience = patience
-        self.reasons: dict[str, str] = {}
-        self._looks: dict[str, int] = {}
-        self._cleared: set[str] = set()
-
-    def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
-        """Return whether to stop the trial after this result."""
-        facts, metrics = result.get("facts"), result.get("metrics")
-        if not self.patience or not facts or not metrics or trial_id in self._cleared or not result["step"]:
-            return False
-        name = facts["primary_metric"]
-        look = self._looks[trial_id] = self._looks.get(trial_id, 0) + 1
-        value, chance = metrics[name], facts["chance"][name]
-        error = metrics.get(f"{name}_se")
-        if clears_chance(
-            value, chance, facts["n_validation"], mode=facts["primary_mode"], standard_error=error, look=look
-        ):
-            self._cleared.add(trial_id)
-            return False
-        if result["step"] < self.patience:
-            return False
-        self.reasons[trial_id] = (
-            f"at chance after {result['step']} steps: {name} {value:.4f}, chance {chance:.4f}, "
-            f"{facts['n_validation']} predictions"
-        )
-        return True
-
-    def stop_all(self) -> bool:
-        """Return False: one trial at chance says nothing of the others."""
-        return False
-
-
 class _Recorder(tune.Callback):
     """Writes what Tune reports into the journal, on the driver, as it arrives."""
 
-    def __init__(self, journal: Journal, history: History, base: TrialConfig | None) -> None:
-        self.journal, self.history, self.base = journal, history, base
-        self.stopper: ChanceStopper | None = None
+    def __init__(self, journal: Journal, history: History, bases: Mapping[str, TrialConfig]) -> None:
+        self.journal, self.history, self.bases = journal, history, bases
+        self.stopper: searching.ChanceStopper | None = None
         self._ids: dict[str, str] = {}
         self._started: dict[str, float] = {}
         self._last: dict[str, dict[str, Any]] = {}
@@ -252,7 +153,7 @@ class _Recorder(tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Record a trial's start, or its new start after a failure."""
-        config = trial_of(trial.config, self.base)
+        config = trial_of(trial.config, self.bases)
         # Population-based training changes a configuration while its trial runs: the key is that of its start.
         key = self._ids.setdefault(trial.trial_id, config.trial_id)
         if key == config.trial_id:
@@ -296,41 +197,6 @@ class _Recorder(tune.Callback):
             results=last.get("results", {}),
             checkpoint=last.get("saved_to", ""),
         )
-
-
-def _clipped(config: dict[str, Any], domains: Space) -> dict[str, Any]:
-    """Bring what population-based training has multiplied back into its domain."""
-    for name, domain in domains.items():
-        value = config["trial"][name]
-        if value not in domain:
-            config["trial"][name] = min((abs(known - value), known) for known in domain.grid(2))[1]
-    return config
-
-
-def _tune_space(space: Space) -> dict[str, Any]:
-    """Return a search space as Tune spells it: `option/NAME` nested."""
-    nested: dict[str, Any] = {}
-    for name, domain in space.items():
-        kind, _, inner = name.rpartition("/")
-        (nested.setdefault(kind, {}) if kind else nested)[inner] = domain.sampled()
-    return nested
-
-
-def _values(trial: TrialConfig, space: Space) -> dict[str, Any]:
-    """Return a trial's values of the searched hyperparameters, by name."""
-    columns = trial.to_columns()
-    return {name: columns[name] for name in space}
-
-
-def _default_values(task: TaskName, base: TrialConfig, space: Space) -> dict[str, Any]:
-    """Return where a search begins: the default configuration, and the middle of a domain that excludes its value."""
-    options = build_options(TASKS[task], dict(base.options))
-    columns = {f"option/{name}": value for name, value in vars(options).items()} | base.to_columns()
-    values = {}
-    for name, domain in space.items():
-        middle = domain.grid(3)
-        values[name] = columns[name] if columns.get(name) in domain else middle[len(middle) // 2]
-    return values
 
 
 def _quiet_tune() -> None:

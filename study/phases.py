@@ -82,6 +82,11 @@ class Plan:
         """Return the trial whose fields a search varies."""
         return self.config.base_trial(task, SEARCH)
 
+    def batch_sizes(self, task: TaskName) -> list[int]:
+        """Return the batch sizes that a task's trials may have: those searched over, at least both ends of a range."""
+        space = self.config.space(task)
+        return space["batch_size"].grid(2) if "batch_size" in space else [self.search_base(task).batch_size]
+
     def enumerated(self, task: TaskName) -> list[TrialConfig]:
         """Return the trials of a random or grid search, which are known before it starts, each of them once."""
         space, search, base = self.config.space(task), self.config.search, self.search_base(task)
@@ -198,8 +203,7 @@ class Plan:
         if n_images > available:
             raise ConfigError(f"n_images = {n_images}, but {config.dataset} gives {available} training images")
         for task in config.tasks:
-            base, space = self.search_base(task), config.space(task)
-            sizes = space["batch_size"].grid(2) if "batch_size" in space else [base.batch_size]
+            base, sizes = self.search_base(task), self.batch_sizes(task)
             self._check_cells(task, sizes, available)
             if max(sizes) > n_images:
                 raise ConfigError(

@@ -12,7 +12,6 @@ import math
 from collections.abc import Iterable
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from trainables.errors import ConfigError
@@ -71,6 +70,8 @@ def _conv4(width: int) -> Encoder:
 
 
 def _resnet(name: str, *, small_image: bool) -> Encoder:
+    import torchvision  # seconds, which every worker of a study of small nets would wait for
+
     net = getattr(torchvision.models, name)(weights=None)
     if small_image:
         convolution = nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False)

@@ -11,7 +11,7 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,9 @@ from trainables.loop import Report, Worker, build_task, fit
 from trainables.storage import CheckpointStore
 from trainables.trial import BASELINES, TrialConfig
 
-OBJECTIVE = "objective"  # what searcher and scheduler see; always finite
+OBJECTIVE = "objective"  # what searcher and scheduler see: finite, and the higher the better
 STATE_FILE = "state.pt"
-WORST = 1e9  # stands for a metric that is not finite; samplers and schedulers only rank
+WORST = -1e9  # stands for a metric that is not finite; samplers and schedulers only rank
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Shared:
 
     datasets: object references of each data set's Splits, put once; a trial gets them without a copy.
     checkpoints: root of the checkpoint store.
-    metric, mode: what the search maximises or minimises; None for the task's primary metric.
-    base: TrialConfig of a search, whose fields the sampled configuration replaces; None where trials are listed.
+    objectives: metric, and `max` or `min`, that the search of each task looks at; its primary metric for any other.
+    bases: TrialConfig of each task, whose fields a sampled configuration replaces; none where trials are listed.
     cpus, gpus: resources of one worker.
     population_based: whether trials hand their state to one another (PBT), which then travels as Tune checkpoints.
     train_storage: path or URI where Ray Train keeps the runs of worker groups.
@@ -55,9 +55,8 @@ class Shared:
 
     datasets: Mapping[str, Any]
     checkpoints: str
-    metric: str | None = None
-    mode: str | None = None
-    base: TrialConfig | None = None
+    objectives: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    bases: Mapping[str, TrialConfig] = field(default_factory=dict)
     cpus: float = 1
     gpus: float = 0
     population_based: bool = False
@@ -66,23 +65,31 @@ class Shared:
     simulate: bool = False
 
 
-def trial_of(config: Mapping[str, Any], base: TrialConfig | None) -> TrialConfig:
+def trial_of(config: Mapping[str, Any], bases: Mapping[str, TrialConfig]) -> TrialConfig:
     """Return the TrialConfig that a Tune configuration stands for.
 
-    It either holds a whole one under `trial`, or replaces fields of `base`; `option` and `augmentation` are nested
-    and are merged.
+    It either holds a whole one under `trial`, or names a `task` and replaces fields of its base; `option` and
+    `augmentation` are nested and are merged.
     """
-    if base is None:
+    if "trial" in config:
         return TrialConfig.from_dict(config["trial"])
     changes = dict(config)
+    base = bases[changes.pop("task")]
     options = {**dict(base.options), **changes.pop("option", {})}
     policy = {**dict(base.augmentation), **changes.pop("augmentation", {})}
     return base.replace(**changes, options=options, augmentation=policy)
 
 
+def as_objective(value: float, mode: str) -> float:
+    """Return a metric's value as searchers and schedulers see it: finite, and the higher the better."""
+    if not math.isfinite(value):
+        return WORST
+    return value if mode == "max" else -value
+
+
 def run_trial(config: dict[str, Any], *, shared: Shared) -> None:
     """Run one trial as a Tune function."""
-    trial = trial_of(config, shared.base)
+    trial = trial_of(config, shared.bases)
     if trial.task in BASELINES or trial.init_from or trial.workers == 1 or shared.simulate:
         TorchTrainer(
             lambda: _run_here(trial, shared),
@@ -177,7 +184,7 @@ class _Sender:
         saves: bool = True,
     ) -> None:
         self.trial, self.shared, self.store, self.send, self.saves = trial, shared, store, send, saves
-        self.last: dict[str, Any] = {"step": 0, OBJECTIVE: WORST if shared.mode == "min" else -WORST}
+        self.last: dict[str, Any] = {"step": 0, OBJECTIVE: WORST}
 
     def report(self, report: Report) -> None:
         """Save the checkpoint and send the metrics of one report."""
@@ -204,12 +211,9 @@ class _Sender:
         self.send({**self.last, "results": results, "finished": True}, None)
 
     def _objective(self, report: Report) -> float:
-        metric = self.shared.metric or report.facts["primary_metric"]
-        mode = self.shared.mode or report.facts["primary_mode"]
-        value = report.metrics.get(metric, math.nan)
-        if math.isfinite(value):
-            return value
-        return WORST if mode == "min" else -WORST
+        own = (report.facts["primary_metric"], report.facts["primary_mode"])
+        metric, mode = self.shared.objectives.get(self.trial.task, own)
+        return as_objective(report.metrics.get(metric, math.nan), mode)
 
 
 def _send_to_tune(result: dict[str, Any], state: bytes | None) -> None:

@@ -21,6 +21,7 @@ from analysis.report.words import (
     listed,
     metric_words,
     number,
+    p_value,
     quoted,
     signed,
 )
@@ -58,6 +59,18 @@ def cure_clause(findings: Findings, task: str) -> str:
     if first["answer"] == TOO_FEW:
         return told
     return f"{told}, is inconclusive (a difference below {number(first['smallest_detectable'])} may go unseen)"
+
+
+def take_off_clause(findings: Findings, task: str) -> str:
+    """Return what makes a task that stays at chance leave it, which its probe may not show, with how often it does."""
+    found = answers.take_offs(findings, task)
+    if found.empty:
+        return "nothing tried makes it leave chance more often"
+    row = found.iloc[0]
+    rate = f"{row['n_learned']} of {counted(row['n_pairs'], 'seed')} against {row['n_baseline_learned']}"
+    others = len(found) - 1
+    more = f", as do {counted(others, 'other change')} more often than it" if others else ""
+    return f"it leaves chance with {quoted(row['cell'])} ({rate}, Holm {p_value(row['p_holm'])}){more}"
 
 
 def _numbers(row: pd.Series) -> str:
@@ -165,7 +178,8 @@ def _ablation(findings: Findings, task: str) -> str:
     if found is None:
         return f"{name}: {cure_clause(findings, task)}."
     why = "" if found.verdict == "converged" else f": {first_clause(found.evidence)}"
-    return f"{name} {ending(found)}{why}{_features(findings, task)}; {cure_clause(findings, task)}."
+    left = f"; {take_off_clause(findings, task)}" if found.verdict == "at_chance" else ""
+    return f"{name} {ending(found)}{why}{_features(findings, task)}{left}; {cure_clause(findings, task)}."
 
 
 def _features(findings: Findings, task: str) -> str:

@@ -69,7 +69,7 @@ def test_a_score_without_scale_or_reference_is_an_error():
         normalised_scores(runs.assign(**{"last/probe/knn": 0.5}), "last/probe/knn", "chance")
     with pytest.raises(UserError, match=r"mix probe splits \(test, validation\)"):
         normalised_scores(runs.assign(probe_split=["test"] * 2 + ["validation"] * 2), METRIC)
-    with pytest.raises(UserError, match="seed 0 is there more than once for task=rotation, cell=base"):
+    with pytest.raises(UserError, match="two runs of task 'rotation', cell 'base', seed 0"):
         normalised_scores(runs.assign(seed=0), METRIC)
 
 

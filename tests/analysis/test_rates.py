@@ -108,7 +108,7 @@ def test_a_missing_verdict_or_a_seed_that_is_there_twice_is_an_error():
     runs, verdicts = ablation({("a", "base"): ["converged"] * 3, ("a", "only flip"): ["converged"] * 3})
     with pytest.raises(UserError, match="1 of 6 trials have no verdict, the first is t5"):
         rates.convergence_rates(runs, verdicts.head(5))
-    with pytest.raises(UserError, match="seed 0 is there more than once for task=a"):
+    with pytest.raises(UserError, match="two runs of task 'a'"):
         rates.convergence_rates(runs, verdicts, by=["task"])
     with pytest.raises(UserError, match="converged names no verdict: Converged"):
         rates.convergence_rates(runs, verdicts, converged=["Converged"])
@@ -157,7 +157,7 @@ def test_designs_name_the_baselines_and_the_families():
     assert found[["design", "cell", "baseline"]].to_numpy().tolist() == [list(rows[1]), list(rows[2])]
     assert found["p"].tolist() == pytest.approx([1.0, 2**-5])
     assert found["p_holm"].tolist() == pytest.approx([1.0, 2**-5]), "each design is a family of its own"
-    with pytest.raises(UserError, match="a has no trial of the baseline 'nothing'"):
+    with pytest.raises(UserError, match="a: no run of the baseline 'nothing'"):
         rates.rate_differences(runs, verdicts, baseline="nothing")
 
 
@@ -206,7 +206,7 @@ def test_a_grid_does_not_mix_tasks_or_cells_that_differ_otherwise():
     frame = pd.DataFrame({"task": ["a", "b"], "n_images": 200, "augmentation_strength": 1.0, "seed": 0, "x": 1.0})
     with pytest.raises(UserError, match="a grid shows one task, these are a, b"):
         rates.grid(frame, "x")
-    with pytest.raises(UserError, match="seed 0 is there more than once for n_images=200"):
+    with pytest.raises(UserError, match="two runs of n_images 200"):
         rates.grid(frame.assign(task="a"), "x")
     with pytest.raises(UserError, match="no column y"):
         rates.grid(frame, "y")

@@ -110,7 +110,7 @@ def test_all_images_need_a_number_and_a_seed_counts_once():
     with pytest.raises(UserError, match="5 trials have no n_images, which means all"):
         data_size_law(runs, "score")
     assert data_size_law(runs, "score", all_images=10_000).iloc[0].equals(expected)
-    with pytest.raises(UserError, match="seed 0 is there more than once for task=task0, n_images=100"):
+    with pytest.raises(UserError, match="two runs of task 'task0', n_images 100, seed 0"):
         data_size_law(pd.concat([runs, runs.head(1)]), "score", all_images=10_000)
     with pytest.raises(UserError, match="no column strength, height"):
         data_size_law(runs, "height", by=["task", "strength"])

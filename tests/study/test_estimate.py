@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from study.config import check_config
 from study.driver import load_datasets
-from study.estimate import estimate
+from study.estimate import estimate, seconds_per_step
 from study.phases import Plan
 
 
@@ -28,6 +28,13 @@ def test_a_grid_counts_its_points():
 def test_time_grows_with_the_budget():
     short, long = (sum(p.seconds for p in estimate(plan_of(budget_steps=steps))) for steps in (10, 1000))
     assert long > 10 * short > 0
+
+
+def test_a_step_is_timed_with_the_batches_that_trials_will_have():
+    small, large = (
+        seconds_per_step(plan_of(search={"space": {"batch_size": [size]}}), "rotation") for size in (8, 256)
+    )
+    assert large > 4 * small  # 32 times the work, whatever each step costs beside it
 
 
 def test_an_ablation_counts_every_cell_with_every_seed_at_its_own_budget():

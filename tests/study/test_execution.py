@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from study.config import StudyConfig, load_config, preset_names
-from study.execution import ChanceStopper, Executor, _default_values, storage_of
+from study.execution import Executor, storage_of
 from study.history import History, TrialRecord
 from study.journal import FAILED, FILE_NAME, FINISHED, STOPPED, Journal, read
+from study.searching import ChanceStopper, HalvingByTask, TaskSearches, default_values, population, tpe
 from tests.study.studies import plan_of, tiny
 from trainables.errors import ConfigError
 from trainables.trial import RANDOM_INIT, RAW_PIXELS, TrialConfig
@@ -106,8 +107,8 @@ def test_a_search_records_every_trial_whole_and_once(study: Any, algorithm: str,
     assert statuses == ({FINISHED} if scheduler == "none" else {FINISHED, STOPPED})
 
 
-def test_asha_stops_the_worse_of_two_but_no_trial_at_the_end_of_its_budget(study: Any):
-    scheduler = study(search={"grace_period": 2}).executor._scheduler("max")
+def test_asha_stops_the_worse_of_two_but_no_trial_at_the_end_of_its_budget():
+    scheduler = HalvingByTask(max_t=6, grace_period=2, reduction_factor=2)
 
     def ask(trial: FakeTrial, step: int, value: float) -> str:
         return scheduler.on_trial_result(None, trial, {"step": step, "objective": value})
@@ -119,6 +120,48 @@ def test_asha_stops_the_worse_of_two_but_no_trial_at_the_end_of_its_budget(study
     assert ask(good, 6, 0.9) == "CONTINUE"
     assert ask(bad, 2, 0.1) == "STOP"
     assert ask(late, 6, 0.1) == "CONTINUE"  # its first report and its last
+
+
+def test_asha_never_holds_a_trial_of_one_task_against_those_of_another():
+    scheduler = HalvingByTask(max_t=6, grace_period=2, reduction_factor=2)
+    trials = [FakeTrial("good", {"task": "rotation"}), FakeTrial("listed", {"trial": {"task": "simclr"}})]
+    for trial in trials:
+        scheduler.on_trial_add(None, trial)
+    actions = [
+        scheduler.on_trial_result(None, trial, {"step": 2, "objective": value})
+        for trial, value in zip(trials, (0.9, 0.1), strict=True)
+    ]
+    assert actions == ["CONTINUE", "CONTINUE"]
+
+
+@pytest.mark.parametrize("algorithm", ["optuna", "grid"])
+def test_the_tasks_of_a_search_run_side_by_side_each_with_its_own_space(study: Any, algorithm: str):
+    space = {"rotation": {"lr": [1e-2, 5e-3]}, "simclr": {"option/temperature": [0.2, 0.5]}}
+    search = {"algorithm": algorithm, "scheduler": "asha", "num_samples": 2, "metric": "val/loss", "space": space}
+    ran = study(tasks=["rotation", "simclr"], search=search)
+    ran.executor.search("rotation", "simclr")
+    for task, varied in space.items():
+        base = ran.plan.search_base(task).to_columns()
+        records = ran.searched(task)
+        assert len(records) == 2
+        for record in records:
+            assert_recorded_once_and_in_order(ran, record)
+            columns = record.trial.to_columns()
+            assert {name for name in columns if columns[name] != base.get(name)} <= set(varied)
+            assert all(columns[name] in values for name, values in varied.items())
+    order = [event["config"]["task"] for event in ran.trial_events() if event["event"] == "trial_started"]
+    assert set(order[:2]) == ({"rotation", "simclr"} if algorithm == "optuna" else {"rotation"})
+
+
+def test_no_point_of_a_small_space_is_suggested_twice_nor_what_an_earlier_driver_has_run():
+    plan = plan_of(tiny(search={"num_samples": 9, "space": {"lr": [1e-2, 5e-3, 1e-3]}}))
+    base = plan.search_base("rotation")
+    searches = TaskSearches({"rotation": tpe(plan, History(), "rotation")}, {"rotation": base}, [base.replace(lr=1e-2)])
+    suggested = []
+    while (config := searches.suggest(str(len(suggested)))) != TaskSearches.FINISHED:
+        suggested.append(config)
+    assert sorted(suggested, key=lambda config: config["lr"]) == [{"task": "rotation", "lr": lr} for lr in (1e-3, 5e-3)]
+    assert searches.n_left == 0
 
 
 def test_population_based_training_ends_every_trial_and_reports_no_step_twice(study: Any):
@@ -139,7 +182,8 @@ def test_population_based_training_ends_every_trial_and_reports_no_step_twice(st
 def test_population_based_training_never_leaves_the_space(study: Any):
     space = {"lr": {"loguniform": [1e-3, 1e-2]}, "augmentation_strength": {"uniform": [0.9, 1.0]}}
     ran = study(search={"scheduler": "pbt", "space": space | {"weight_decay": [1e-4, 1e-3]}})
-    scheduler, domains = ran.executor._population("max", ran.config.space("rotation")), ran.config.space("rotation")
+    domains = ran.config.space("rotation")
+    scheduler = population(domains, grace_period=3)
     config = {"trial": {"lr": 1e-2, "augmentation_strength": 0.99, "weight_decay": 1e-3, "batch_size": 8}}
     for _ in range(50):
         changed, _ = scheduler._get_new_config(None, FakeTrial("a", config))
@@ -151,7 +195,7 @@ class FakeTrial:
     """All that a scheduler asks of a trial."""
 
     def __init__(self, trial_id: str, config: dict[str, Any] | None = None) -> None:
-        self.trial_id, self.config, self.experiment_tag = trial_id, config or {}, ""
+        self.trial_id, self.config, self.experiment_tag = trial_id, config or {"task": "rotation"}, ""
 
 
 def test_a_population_needs_something_that_may_change_while_it_trains(study: Any):
@@ -213,7 +257,7 @@ def test_an_interrupted_search_runs_what_is_left_and_goes_on_from_checkpoints_to
     written = [(folder / "step-000000006.pt").stat().st_mtime_ns for folder in checkpoints]
 
     resumed = undisturbed.again()
-    searcher, left = resumed.executor._tpe("rotation", "max")
+    searcher, left = tpe(resumed.plan, resumed.history, "rotation")
     assert left == 3
     told = [trial.values for trial in searcher._ot_study.trials if trial.values]
     assert told == [[record.value(resumed.plan.metric("rotation")[0])] for record in records[:2]]
@@ -333,7 +377,7 @@ def test_a_search_begins_inside_its_space_also_where_the_space_excludes_the_defa
     config = load_config(preset)
     for task in config.tasks:
         space, base = config.space(task), config.base_trial(task, "search")
-        first = _default_values(task, base, space)
+        first = default_values(task, base, space)
         assert set(first) == set(space)  # Ray's OptunaSearch refuses a point that leaves one out
         assert all(value in space[name] for name, value in first.items())
         kept = {name for name in ("lr", "batch_size") if getattr(base, name) in space[name]}
