@@ -1,0 +1,39 @@
+"""The page stands alone: no network, well formed, readable on a phone and on paper, answers in order."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tests.analysis.report.pages import ORDER, Page
+
+
+def test_the_page_asks_the_network_for_nothing(folder: Path, page: Page):
+    assert page.links
+    assert all(link.startswith(("data:image/png;base64,", "#")) for link in page.links)
+    assert not {"script", "link", "iframe", "object", "form"} & set(page.tags)
+    assert not re.search(r"url\(|@import", (folder / "report.html").read_text())
+
+
+def test_the_page_is_well_formed_and_its_links_lead_somewhere(page: Page):
+    assert (page.unclosed, page.open) == ([], [])
+    assert len(set(page.ids)) == len(page.ids)
+    assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
+
+
+def test_it_reads_on_a_phone_and_on_paper(folder: Path):
+    source = (folder / "report.html").read_text()
+    assert '<meta name="viewport" content="width=device-width' in source
+    assert "@media print" in source
+    for table in re.findall(r"(.{40})<table>", source):
+        assert table.endswith('<div class="scroll">')
+
+
+def test_every_image_is_described_in_words_of_its_own_and_lies_in_figures_too(folder: Path, page: Page):
+    alts = [image["alt"] or "" for image in page.images]
+    assert all(len(alt) > 30 for alt in alts)
+    assert len(set(alts)) == len(alts) == len(list((folder / "figures").glob("*.png")))
+
+
+def test_sections_answer_in_the_order_of_the_design(page: Page):
+    assert page.sections == ORDER

@@ -1,0 +1,40 @@
+"""Studies that have not come far, and folders that hold none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from analysis.report import write_report
+from study.journal import Journal
+from tests.analysis.journals import write_study
+from tests.analysis.report.pages import ORDER, Page
+from trainables.errors import UserError
+from trainables.trial import TrialConfig
+
+
+@pytest.mark.parametrize("until", ["baselines", "search", "confirm"])
+def test_an_unfinished_study_gets_a_report_that_says_what_is_missing(tmp_path: Path, until: str):
+    page = Page(write_report(write_study(tmp_path, until=until, tasks=("rotation",))))
+    assert page.sections == ORDER
+    assert "Nothing has been evaluated on the test split yet" in page.text
+    assert ("No configuration is chosen yet" in page.text) == (until != "confirm")
+    assert ("No pretext trial has reported yet" in page.text) == (until == "baselines")
+    assert ("No search trial has started" in page.text) == (until == "baselines")
+
+
+def test_a_study_that_has_only_begun_and_one_with_a_running_trial_get_one_too(tmp_path: Path):
+    journal = Journal(tmp_path)
+    journal.append("study_started", study="<b>new</b>", config={}, datasets={})
+    assert "<b>new</b>" in Page(write_report(tmp_path)).text
+    trial = TrialConfig("search", "rotation")
+    journal.append("trial_started", trial_id=trial.trial_id, phase="search", config=trial.to_dict())
+    journal.close()
+    assert "1 trial not ended yet" in Page(write_report(tmp_path)).text
+
+
+def test_a_folder_that_is_no_study_gets_no_page(tmp_path: Path):
+    with pytest.raises(UserError, match="is no study"):
+        write_report(tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,87 @@
+"""What to use, and whether it converged and why not."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import html
+import re
+from pathlib import Path
+
+import yaml
+
+import analysis
+from analysis.findings import Findings, find
+from study.journal import Journal
+from tests.analysis.journals import TRUTH, write_study
+from tests.analysis.report.pages import Page, section
+from trainables.trial import TrialConfig
+
+
+def test_what_to_use_is_yaml_of_the_chosen_trial(folder: Path, page: Page):
+    chosen = analysis.load(folder).outcomes["confirm"]["chosen"]
+    blocks = re.findall(r"<pre>(.*?)</pre>", (folder / "report.html").read_text(), re.DOTALL)
+    documents = [yaml.safe_load(html.unescape(block)) for block in blocks]
+    found = {
+        task: TrialConfig.from_dict(config)
+        for document in documents
+        for task, config in document.items()
+        if task in TRUTH
+    }
+    assert found == {task: TrialConfig.from_dict(choice["config"]) for task, choice in chosen.items()}
+    for choice in chosen.values():
+        assert f"Mean probe/linear {choice['mean']:.3f} over 3 fresh seeds" in page.text
+        assert ", ".join(f"{value:.3f}" for value in choice["values"]) in page.text
+
+
+def test_a_recommended_study_is_shown_to_the_letter_with_the_command_that_runs_it(folder: Path, page: Page):
+    assert f"python study/run.py {folder.as_posix()}/recommended.yaml" in page.text
+    assert "name: again\nbudget_steps: 7  # <steps>" in page.text
+
+
+def test_an_ablation_of_another_case_is_not_taken_for_one_of_what_was_chosen(page: Page):
+    assert "The ablation asks about another case, on 200 images without augmentation" in page.text
+    assert "The ablation found better" not in page.text
+
+
+def test_what_the_ablation_found_better_than_what_was_chosen_is_told_beside_it(findings: Findings):
+    choices = copy.deepcopy(findings.study.outcomes["confirm"]["chosen"])
+    choices["rotation"]["config"] |= {"n_images": 200, "augmentation_strength": 0.0}
+    outcomes = {**findings.study.outcomes, "confirm": {"chosen": choices}}
+    study = dataclasses.replace(findings.study, outcomes=outcomes)
+    text = section(dataclasses.replace(findings, study=study), "what-to-use")
+    assert "**The ablation found better**: `augmentation_strength=1` (+0.07" in text
+
+
+def test_verdicts_are_counted_and_told_with_evidence_and_cure(findings: Findings, page: Page):
+    text = page.section("did-it-converge")
+    base = findings.verdicts.query("phase == 'ablate' and task == 'rotation' and cell == 'base'").sort_values("seed")
+    assert f"Evidence: {base['evidence'].iloc[0]}." in text
+    assert f"Cure: {base['cure'].iloc[0]}." in text
+    assert "The ablation's base, it overfits (5 of 5 seeds). P(converged) 0.00 [0.00, 0.52]." in text
+    assert "As chosen, it stays at chance (3 of 3 seeds). P(converged) 0.00 [0.00, 0.71]." in text
+    counts = findings.verdicts.query("phase == 'ablate' and task == 'rotation'")["verdict"].value_counts()
+    shown = [counts.get(name, "–") for name in ("failed", "at_chance", "overfit", "still_improving", "converged")]
+    row = "|".join(map(str, ["ablate", "rotation", *shown, counts.sum()]))
+    assert row in section(findings, "did-it-converge").splitlines()
+
+
+def test_each_configuration_stands_beside_its_chance_level(page: Page):
+    assert "context_prediction: a configuration of which no seed beat chance" in page.text
+    assert "rotation: a configuration" not in page.text
+    assert page.text.count("learning_curves(") == 2 * len(
+        [i for i in page.images if "optimiser steps of" in str(i["alt"])]
+    )
+
+
+def test_a_task_that_beats_chance_untrained_is_called_by_name(tmp_path: Path):
+    folder = write_study(tmp_path, until="baselines", tasks=("simclr",))
+    trial = TrialConfig("confirm", "simclr")
+    facts = {"primary_metric": "val/accuracy", "primary_mode": "max", "chance": {"val/accuracy": 0.004}}
+    journal = Journal(folder)
+    journal.append("trial_started", trial_id=trial.trial_id, phase="confirm", config=trial.to_dict())
+    journal.append("facts", trial_id=trial.trial_id, n_validation=500, **facts)
+    for step, value in ((0, 0.04), (25, 0.05)):
+        journal.append("report", trial_id=trial.trial_id, step=step, metrics={"val/accuracy": value})
+    journal.close()
+    assert "simclr: beyond chance before the first step" in section(find(analysis.load(folder)), "did-it-converge")
