@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib.resources
 import json
@@ -225,16 +226,28 @@ def load_config(
 ) -> StudyConfig:
     """Return the StudyConfig of a preset or YAML file, with `KEY=VALUE` overrides and then `changes` applied.
 
+    Where these choose among the tasks, what the preset or file sets for the others is left out.
     Raises ConfigError, in one line that names the key, the value and what is allowed.
     """
     try:
         content = _read(source)
-        for override in overrides or []:
-            _override(content, override)
+        chosen = (changes or {}).get("tasks") or _overridden(content, overrides or []).get("tasks")
+        if chosen != content.get("tasks") and isinstance(chosen, list):
+            content = _without(content, {*TASK_NAMES} - {*map(str, chosen)})
+        content = _overridden(content, overrides or [])
     except ConfigError as error:
         raise _one_line(error) from error
     content.update({key: value for key, value in (changes or {}).items() if value is not None})
     return check_config(content)
+
+
+def _without(content: dict[str, Any], tasks: set[str]) -> dict[str, Any]:
+    """Return plain data without the settings of some tasks, at any depth."""
+    return {
+        key: _without(value, tasks) if isinstance(value, dict) else value
+        for key, value in content.items()
+        if key not in tasks
+    }
 
 
 def simulated(config: StudyConfig) -> StudyConfig:
@@ -339,6 +352,14 @@ def _read(source: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"{source}: must hold `key: value` lines, not {content!r}")
     return content
+
+
+def _overridden(content: Mapping[str, Any], overrides: list[str]) -> dict[str, Any]:
+    """Return plain data with every `KEY=VALUE` applied."""
+    changed = copy.deepcopy(dict(content))
+    for override in overrides:
+        _override(changed, override)
+    return changed
 
 
 def _override(content: dict[str, Any], override: str) -> None:

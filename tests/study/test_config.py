@@ -345,6 +345,15 @@ def refusal(content: Callable[[], StudyConfig]) -> str | None:
     return None
 
 
+def test_tasks_may_be_chosen_from_a_preset_that_has_settings_for_the_others():
+    for choice in ({"overrides": ["tasks=[rotation]"]}, {"changes": {"tasks": ["rotation"]}}):
+        config = load_config("small_data", **choice)
+        assert (config.tasks, config.ablate.cures["width"]) == (["rotation"], [8])
+        assert "simclr" not in config.ablate.cures
+    with pytest.raises(ConfigError, match="settings for task 'simclr'"):  # said in so many words, that is a mistake
+        load_config("quick", ["tasks=[rotation]", "defaults.simclr.lr=0.1"])
+
+
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.one_of(nearly_right(), st.dictionaries(keys, anything, max_size=4)))
 def test_any_mapping_is_a_configuration_or_is_refused_in_one_line(content: dict[Any, Any]):
