@@ -220,8 +220,9 @@ class _Delivery:
         with (self._folder / journal.FILE_NAME).open("rb") as file:
             while lines := _whole_lines(file, self._state.offset, chunk_bytes):
                 with self._step():
+                    where = f"{self._folder / journal.FILE_NAME}, after byte {self._state.offset}"
                     for line in lines:
-                        self._runs.apply(journal.decode(line, where=str(self._folder / journal.FILE_NAME)))
+                        self._runs.apply(journal.decode(line, where=where))
                     self._runs.flush()
                     self._state.offset += sum(map(len, lines))
                 events += len(lines)

@@ -25,9 +25,10 @@ def storing(place: str | Path) -> Iterator[None]:
 
 def storage_error(error: OSError, place: str | Path) -> StorageError:
     """Return what to tell of an operating system's error: where, what, and how to go on."""
+    problem = os.strerror(error.errno) if error.errno else str(error)  # Arrow's own text is a paragraph
     cure = "make room there" if error.errno in NO_ROOM else "see to that"
     return StorageError(
-        f"{error.filename or place}: {error.strerror or error}; {cure}, and the same command goes on where this stopped"
+        f"{error.filename or place}: {problem}; {cure}, and the same command goes on where this stopped"
     )
 
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,9 +23,13 @@ from tests.acceptance.studies import DriverProcess, assert_mlflow_equals_journal
 from tests.study.studies import tiny
 from trainables.errors import ConfigError
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
-CONFIG = tiny(budget_steps=9, search={"num_samples": 4, "algorithm": "random", "scheduler": "none"})
+CONFIG = tiny(
+    budget_steps=9,
+    search={"num_samples": 4, "algorithm": "random", "scheduler": "none"},
+    resources={"cpu": 2},  # one actor a phase: they take longer to start than such a phase to run
+)
 
 
 def run_here(study: DriverProcess, *, fresh: bool = False) -> Outcome:
@@ -49,6 +54,14 @@ def study(undisturbed: DriverProcess, tmp_path: Path) -> Iterator[DriverProcess]
     # What is remembered of a store goes by its address.
     (copy.folder / "mlflow.json").unlink()
     return copy
+
+
+@pytest.fixture
+def own_sigterm() -> Iterator[None]:
+    """Give SIGTERM back to the tests, from whom the command line takes it."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
 
 
 def lines_of(study: DriverProcess) -> list[bytes]:
@@ -89,9 +102,11 @@ def test_half_a_journal_line_and_half_a_checkpoint_are_passed_over_with_a_word(
 def test_garbage_amid_the_journal_is_an_error_that_names_the_line_and_changes_nothing(
     garbage: bytes,
     study: DriverProcess,
+    own_sigterm: None,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ):
+    monkeypatch.chdir(study.root)
     lines = lines_of(study)
     lines[6] = garbage + b"\n"
     (study.folder / FILE_NAME).write_bytes(b"".join(lines))
@@ -104,9 +119,10 @@ def test_garbage_amid_the_journal_is_an_error_that_names_the_line_and_changes_no
             main()
         said = capfd.readouterr().err
         assert exit_.value.code == 2, said
-        assert "line 7: broken line" in said
+        assert f"error: {study.folder / FILE_NAME}, " in said
+        assert "broken line" in said
         assert "Traceback" not in said
-    assert {path: path.read_bytes() for path in study.folder.glob("*.*")} == before
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_a_study_with_a_broken_journal_begins_again_where_that_is_asked_for(study: DriverProcess):

@@ -21,11 +21,11 @@ from tests.acceptance.tracking_trouble import Proxy, WatchedStudy, own_process
 from tests.conftest import REPOSITORY
 from tests.study.mlflow_stores import Server, eventually, free_port, started_server
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 MOST_DELAY = 0.01  # of the time of a study's trials
 CLOSE_S = 30.0  # that a study waits for MLflow when all else is done
-PATIENCE_S = 300.0
+PATIENCE_S = 600.0
 
 
 def simulated(uri: str) -> StudyConfig:
@@ -38,6 +38,7 @@ def simulated(uri: str) -> StudyConfig:
         "report_every": 10,
         "search": {"num_samples": 40, "algorithm": "random", "scheduler": "none", "chance_patience": 0},
         "confirm": {"top_k": 2, "seeds": 2},
+        "resources": {"cpu": 2},  # one actor a phase: they take longer to start than such a phase to run
         "tracking_uri": uri,
     }
     return check_config(content)
