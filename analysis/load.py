@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from trainables.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-REPORT_PREFIX = '{"event":"report"'  # how the journal's writer begins the lines that `headlines` need not decode
+REPORT_PREFIX = b'{"event":"report"'  # how the journal's writer begins the lines that `headlines` need not decode
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,12 +67,8 @@ def load(source: str | Path, study: str | None = None) -> Study:
     folder = Path(source).expanduser()
     if study is not None:
         raise UserError(f"study = {study!r} goes with a tracking URI, but {folder} is a folder; leave it out")
-    try:
-        runs, curves = _folder_frames(folder)
-        events = list(headlines(folder))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        path = folder / journal.FILE_NAME
-        raise UserError(f"{path}: broken line ({error}); remove it, or restore the file from a copy") from error
+    runs, curves = _folder_frames(folder)
+    events = list(headlines(folder))
     started: dict[str, Any] = next((event for event in reversed(events) if event["event"] == "study_started"), {})
     outcomes = {event["phase"]: event.get("outcome") or {} for event in events if event["event"] == "phase_ended"}
     name = started.get("study") or (runs["study"].iloc[0] if len(runs) else folder.resolve().name)
@@ -85,10 +80,10 @@ def headlines(folder: Path) -> Iterator[dict[str, Any]]:
     path = folder / journal.FILE_NAME
     if not path.exists():
         return
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            if line.endswith("\n") and not line.startswith(REPORT_PREFIX):
-                event = journal.decode(line)
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.endswith(b"\n") and not line.startswith(REPORT_PREFIX):
+                event = journal.decode(line, where=f"{path}, line {number}")
                 if event["event"] != "report":
                     yield event
 

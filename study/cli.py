@@ -15,8 +15,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from study.config import StudyConfig, load_config, preset_names, simulated
-from study.driver import Outcome, load_datasets, run_study
+from study import plain_yaml
+from study.config import StudyConfig, check_config, load_config, preset_names, simulated
+from study.driver import CONFIG_FILE, Outcome, load_datasets, run_study
 from study.estimate import estimate
 from study.history import History
 from study.journal import FILE_NAME
@@ -84,7 +85,7 @@ def sync_command(
 ) -> None:
     """Bring MLflow up to what the study's journal says."""
     _check_study(folder)
-    result = sync(folder, tracking_uri)
+    result = sync(folder, tracking_uri or _own_store(folder))
     out.print(f"{result.events} events, {result.points} metric values, {result.artifacts} files delivered")
 
 
@@ -201,6 +202,12 @@ def _show_outcome(outcome: Outcome, *, as_json: bool) -> None:
     if not outcome.tracked:
         err.print(f"MLflow is behind; `python -m study sync {outcome.folder}` brings it up to date")
     out.print(f"report: {outcome.report}\nruns and curves: {outcome.folder}/runs.parquet, curves.parquet")
+
+
+def _own_store(folder: Path) -> str | None:
+    """Return the MLflow store that the study in `folder` was configured with, if it names one."""
+    file = folder / CONFIG_FILE
+    return check_config(plain_yaml.load(file.read_text(encoding="utf-8"))).tracking_uri if file.exists() else None
 
 
 def _check_study(folder: Path) -> None:

@@ -30,7 +30,7 @@ from study.models import log_model
 from study.phases import ABLATE, BASELINE, CONFIRM, EVALUATE, SEARCH, Plan
 from study.recommend import write_recommended
 from study.tracking import MlflowTracker, TrackingError
-from trainables import simulated
+from trainables import files, simulated
 from trainables.data import Splits, load_splits
 from trainables.encoders import recalibrated
 from trainables.errors import ConfigError
@@ -68,7 +68,8 @@ def run_study(
     fresh: move an earlier study of that name aside first.
     listeners: are called with every event of the journal, on the driver.
     Raises ConfigError where the folder holds a study of another configuration or another process runs it, DataError
-    for data that cannot be used. What is wrong with configuration or data is raised before the folder is touched.
+    for data that cannot be used, StorageError where what it writes finds no room. What is wrong with
+    configuration or data is raised before the folder is touched.
     """
     plan = Plan(config, load_datasets(config, download=download))
     plan.check()
@@ -95,11 +96,12 @@ def _run(plan: Plan, folder: Path, listeners: list[Callable[[dict[str, Any]], No
             if name not in history.outcomes:
                 journal.append("phase_started", phase=name)
                 journal.append("phase_ended", phase=name, outcome=run())
-        export(folder)
-        write_recommended(folder, config, history.outcomes[CONFIRM]["chosen"])
-        findings = find(load(folder))
-        write_tables(folder, findings)
-        report = write_report(folder, findings)
+        with files.storing(folder):
+            export(folder)
+            write_recommended(folder, config, history.outcomes[CONFIRM]["chosen"])
+            findings = find(load(folder))
+            write_tables(folder, findings)
+            report = write_report(folder, findings)
         journal.append("study_ended", status="FINISHED")
     finally:
         journal.close()
@@ -170,15 +172,17 @@ def _log_encoders(plan: Plan, history: History, executor: Executor, folder: Path
 @contextlib.contextmanager
 def _only_driver(output: Path, name: str) -> Iterator[None]:
     """Hold a study's lock, which its process's death frees. Raises ConfigError where another process holds it."""
-    output.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(output / f".{name}.lock")
     try:
+        output.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except filelock.Timeout as error:
         raise ConfigError(
             f"{output / name}: another process is running this study; wait for it, or give this one another name "
             "(--set name=...)"
         ) from error
+    except OSError as error:
+        raise files.storage_error(error, output) from error
     try:
         yield
     finally:
@@ -194,14 +198,18 @@ def open_folder(config: StudyConfig, output: Path, *, fresh: bool = False) -> Pa
         folder.rename(aside)
         logger.info("moved the earlier study to %s", aside)
     if file.exists():
-        earlier = check_config(plain_yaml.load(file.read_text(encoding="utf-8")))
+        try:
+            earlier = check_config(plain_yaml.load(file.read_text(encoding="utf-8")))
+        except (ConfigError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"{file} cannot be read: {error}; restore it, or --fresh to move the folder aside"
+            ) from error
         if earlier.config_hash != config.config_hash:
             raise ConfigError(
                 f"{folder} holds a study of another configuration:\n{_difference(earlier, config)}\n"
                 "Give this one another name (--set name=...), or --fresh to move the earlier one aside"
             )
-    folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(config.to_yaml(), encoding="utf-8")
+    files.write(file, config.to_yaml().encode())
     return folder
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,19 +14,22 @@ from typing import Any
 import optuna
 import ray
 from ray import tune
+from ray.exceptions import RayTaskError
 
 from study import searching
 from study.config import StudyConfig, TaskName
 from study.history import History
 from study.journal import FAILED, FINISHED, STOPPED, Journal
 from study.phases import SEARCH, Plan
-from trainables.errors import ConfigError
+from trainables import files
+from trainables.errors import ConfigError, StorageError
 from trainables.trainable import Shared, run_trial, trial_of
 from trainables.trial import TrialConfig
 
 CHECKPOINTS, TUNE_FOLDER, TRAIN_FOLDER = "checkpoints", "tune", "train"
 TERMINAL_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
+logger = logging.getLogger(__name__)
 logging.getLogger("ray.tune").setLevel(logging.ERROR)
 
 
@@ -96,19 +100,24 @@ class Executor:
         stopper = searching.ChanceStopper(config.chance_patience) if name.startswith(SEARCH) else None
         recorder.stopper = stopper
         trainable = tune.with_parameters(run_trial, shared=shared)
-        tune.Tuner(
-            tune.with_resources(trainable, resources),
-            param_space=space,
-            tune_config=tuning,
-            run_config=tune.RunConfig(
-                name=f"{name}.{self.history.drivers}",  # Tune gets a new folder from every driver
-                storage_path=f"{self.storage}/{TUNE_FOLDER}",
-                callbacks=[recorder],
-                stop=stopper,
-                verbose=0,
-                failure_config=tune.FailureConfig(max_failures=config.max_failures if workers == 1 else 0),
-            ),
-        ).fit()
+        scratch_folder = tempfile.TemporaryDirectory(prefix="tune-", ignore_cleanup_errors=True)
+        with files.storing(self.storage), scratch_folder as scratch:
+            # What Tune keeps to restore an experiment outgrows the journal tenfold; only states that trials hand to
+            # one another have to lie where every node reaches them.
+            place = f"{self.storage}/{TUNE_FOLDER}" if shared.population_based else scratch
+            tune.Tuner(
+                tune.with_resources(trainable, resources),
+                param_space=space,
+                tune_config=tuning,
+                run_config=tune.RunConfig(
+                    name=f"{name}.{self.history.drivers}",  # Tune gets a new folder from every driver
+                    storage_path=place,
+                    callbacks=[recorder],
+                    stop=stopper,
+                    verbose=0,
+                    failure_config=tune.FailureConfig(max_failures=config.max_failures if workers == 1 else 0),
+                ),
+            ).fit()
 
     def _worker_groups(self) -> int:
         """Return how many worker groups fit the cluster at once. Raises ConfigError where not even one does."""
@@ -138,7 +147,11 @@ def storage_of(config: StudyConfig, folder: Path) -> str:
 
 
 class _Recorder(tune.Callback):
-    """Writes what Tune reports into the journal, on the driver, as it arrives."""
+    """Writes what Tune reports into the journal, on the driver, as it arrives.
+
+    A place that cannot be written, journal or checkpoints, is no outcome of a trial: nothing more is recorded, and the
+    StorageError ends the phase.
+    """
 
     def __init__(self, journal: Journal, history: History, bases: Mapping[str, TrialConfig]) -> None:
         self.journal, self.history, self.bases = journal, history, bases
@@ -146,6 +159,7 @@ class _Recorder(tune.Callback):
         self._ids: dict[str, str] = {}
         self._started: dict[str, float] = {}
         self._last: dict[str, dict[str, Any]] = {}
+        self._refused: StorageError | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Return nothing: Tune pickles its callbacks to restore an experiment, which only the journal does here."""
@@ -157,16 +171,18 @@ class _Recorder(tune.Callback):
         # Population-based training changes a configuration while its trial runs: the key is that of its start.
         key = self._ids.setdefault(trial.trial_id, config.trial_id)
         if key == config.trial_id:
-            self.journal.append("trial_started", trial_id=key, phase=config.phase, config=config.to_dict())
+            self._append("trial_started", trial_id=key, phase=config.phase, config=config.to_dict())
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict, **info: Any) -> None:
         """Record a report."""
         key = self._ids[trial.trial_id]
+        for problem in result.get("broken", ()):
+            logger.warning("%s; going on with the one before", problem)
         self._last[key] = self._last.get(key, {}) | result  # final results come without a checkpoint of their own
         if result.get("facts") and not self.history.trials[key].facts:
-            self.journal.append("facts", trial_id=key, **result["facts"])
+            self._append("facts", trial_id=key, **result["facts"])
         if result.get("metrics") is not None:
-            self.journal.append("report", trial_id=key, step=result["step"], metrics=result["metrics"])
+            self._append("report", trial_id=key, step=result["step"], metrics=result["metrics"])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Record the end of a trial: finished if it has sent its final results, else stopped."""
@@ -178,16 +194,34 @@ class _Recorder(tune.Callback):
             self._end(trial, STOPPED, chance or f"by the scheduler after {last.get('step', 0)} steps")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Record a failure with its traceback."""
+        """Record a failure with its traceback, unless it is not the trial's own."""
+        self._refused = self._refused or _refusal(trial)
         if trial.trial_id not in self._ids:
             self.on_trial_start(iteration, trials, trial)
         reason = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else "unknown error"
         self._end(trial, FAILED, TERMINAL_COLOURS.sub("", reason))
 
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Leave a trial that could not write its checkpoint to the next driver: trying at once finds no more room."""
+        self._refused = self._refused or _refusal(trial)
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """End the phase where something cannot be written; from the other callbacks Tune lets no error through."""
+        if self._refused:
+            raise self._refused
+
+    def _append(self, event: str, **values: Any) -> None:
+        if self._refused:
+            return
+        try:
+            self.journal.append(event, **values)
+        except StorageError as error:
+            self._refused = error
+
     def _end(self, trial: Any, status: str, reason: str) -> None:
         key = self._ids[trial.trial_id]
         last = self._last.get(key, {})
-        self.journal.append(
+        self._append(
             "trial_ended",
             trial_id=key,
             status=status,
@@ -199,11 +233,30 @@ class _Recorder(tune.Callback):
         )
 
 
+def _refusal(trial: Any) -> StorageError | None:
+    """Return what a trial could not write, where that is what it failed of: the error itself or one that caused it."""
+    if not trial.pickled_error_file:
+        return None
+    found: list[Any] = [ray.cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())]
+    for error in found:
+        if isinstance(error, RayTaskError):  # is of its cause's class, too, and its message a traceback
+            found.append(error.cause)
+        elif isinstance(error, StorageError):
+            return error
+        elif isinstance(error, OSError) and error.errno in files.NO_ROOM:
+            return files.storage_error(error, "a node's disk")
+        else:
+            found += getattr(error, "worker_failures", {}).values()
+    return None
+
+
 def _quiet_tune() -> None:
     """Keep Tune from writing its own logs, tables and signal handlers: the journal is the record."""
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the new output prints a banner whatever `verbose` says
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    os.environ["TUNE_PRINT_ALL_TRIAL_ERRORS"] = "0"  # tracebacks, which the journal and MLflow keep
+    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "inf"
     os.environ["TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S"] = "0"
     os.environ["RAY_TRAIN_V2_ENABLED"] = "1"
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -66,6 +66,8 @@ class History:
             else:
                 known.status = None
         elif kind in ("facts", "report", "trial_ended"):
+            if event["trial_id"] not in self.trials:
+                raise journal.broken(f"{journal.FILE_NAME}: {kind} of trial {event['trial_id']}, which never started")
             self._update(self.trials[event["trial_id"]], event)
 
     def of(self, phase: str, task: str | None = None) -> list[TrialRecord]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from study.config import TUNABLE, StudyConfig, check_config
+from trainables import files
 from trainables.trial import TrialConfig
 
 FILE_NAME = "recommended.yaml"
@@ -20,7 +21,7 @@ def write_recommended(folder: Path, config: StudyConfig, chosen: Mapping[str, Ma
     if not chosen:
         return None
     path = folder / FILE_NAME
-    path.write_text(recommended(config, chosen).to_yaml(), encoding="utf-8")
+    files.write(path, recommended(config, chosen).to_yaml().encode())
     return path
 
 

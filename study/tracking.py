@@ -20,6 +20,7 @@ import filelock
 
 from study import journal
 from study.tracking_state import TrackingError, TrackingState, milliseconds
+from trainables.errors import UserError
 
 __all__ = [
     "MlflowTracker",
@@ -168,7 +169,7 @@ class MlflowTracker:
             closing = self._closing.is_set()  # asked before the delivery, which then covers all that was written
             try:
                 sync(self.folder, self.tracking_uri)
-            except TrackingError as error:
+            except UserError as error:
                 if pause == self._poll_s:
                     logger.warning("%s. The study goes on, and this is tried again.", error)
                 pause = min(2 * pause, LONGEST_PAUSE_S)
@@ -189,8 +190,12 @@ def _deliver(folder: Path, uri: str, close_abandoned: bool, chunk_bytes: int) ->
         return SyncResult()
     if study["event"] != "study_started":
         raise TrackingError(f"{folder / journal.FILE_NAME}: must begin with study_started, not {study['event']}")
-    state = TrackingState.load(folder, tracking_uri=uri, journal=milliseconds(study))
     path = folder / journal.FILE_NAME
+    state = TrackingState.load(folder, tracking_uri=uri, journal=milliseconds(study))
+    if not _is_end_of_line(path, state.offset):  # the journal lost its end, and has another by now
+        logger.warning("%s: not the file that was delivered to MLflow, so it is delivered again", path)
+        TrackingState.forget(folder)
+        state = TrackingState.load(folder, tracking_uri=uri, journal=milliseconds(study))
     if state.clean and state.offset >= path.stat().st_size and not (state.ended or close_abandoned):
         return SyncResult()
     return _Delivery(folder, uri, study, state).run(close_abandoned, chunk_bytes)
@@ -215,8 +220,9 @@ class _Delivery:
         with (self._folder / journal.FILE_NAME).open("rb") as file:
             while lines := _whole_lines(file, self._state.offset, chunk_bytes):
                 with self._step():
+                    where = f"{self._folder / journal.FILE_NAME}, after byte {self._state.offset}"
                     for line in lines:
-                        self._runs.apply(journal.decode(line.decode()))
+                        self._runs.apply(journal.decode(line, where=where))
                     self._runs.flush()
                     self._state.offset += sum(map(len, lines))
                 events += len(lines)
@@ -236,6 +242,12 @@ class _Delivery:
         yield
         self._state.clean = True
         self._state.save(self._folder)
+
+
+def _is_end_of_line(path: Path, offset: int) -> bool:
+    with path.open("rb") as file:
+        file.seek(max(0, offset - 1))
+        return offset == 0 or file.read(1) == b"\n"
 
 
 def _whole_lines(file: BinaryIO, offset: int, chunk_bytes: int) -> list[bytes]:

@@ -22,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from study import tracking_text as text
 from study.journal import FAILED, FINISHED, KILLED, STOPPED
 from study.tracking_state import TrackingError, TrackingState, milliseconds
+from trainables.files import NO_ROOM
 from trainables.trial import TrialConfig
 
 logger = logging.getLogger(__name__)
@@ -229,12 +230,17 @@ class RunWriter:
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Whether trying again later cannot help: a deleted run, a bad value, a folder that may not be written."""
+    """Whether trying again later cannot help: a deleted run, a bad value, a folder that may not be written.
+
+    A full disk is none: there will be room again.
+    """
     if isinstance(error, MlflowException):
         return error.error_code in REFUSALS
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return 400 <= error.response.status_code < 500 and error.response.status_code not in (401, 403, 408, 429)
-    return isinstance(error, OSError) and not isinstance(error, requests.RequestException)
+    if isinstance(error, requests.RequestException):
+        return False
+    return isinstance(error, OSError) and error.errno not in NO_ROOM
 
 
 def _experiment(client: MlflowClient, study: str) -> str:

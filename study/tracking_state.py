@@ -9,13 +9,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trainables import files
 from trainables.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 FILE_NAME = "mlflow.json"
 
@@ -54,15 +57,19 @@ class TrackingState:
         fresh = cls(store=hashlib.sha256(tracking_uri.encode()).hexdigest()[:16], journal=journal)
         try:
             kept = cls(**_read_json(folder / FILE_NAME))
-        except (FileNotFoundError, ValueError, TypeError):  # absent, cut short, or of another version
+        except FileNotFoundError:
+            return fresh
+        except (ValueError, TypeError) as error:  # cut short, or of another version
+            logger.warning("%s: not readable (%s), so what MLflow has is looked up there", folder / FILE_NAME, error)
             return fresh
         return kept if (kept.store, kept.journal) == (fresh.store, fresh.journal) else fresh
 
     def save(self, folder: Path) -> None:
-        """Write the state, so that a reader finds the old or the new one and nothing between."""
-        partial = folder / f"{FILE_NAME}.partial"
-        partial.write_text(json.dumps(dataclasses.asdict(self)), encoding="utf-8")
-        os.replace(partial, folder / FILE_NAME)
+        """Write the state, so that a reader finds the old or the new one and nothing between.
+
+        Raises StorageError where it cannot be written.
+        """
+        files.write(folder / FILE_NAME, json.dumps(dataclasses.asdict(self)).encode())
 
     @staticmethod
     def forget(folder: Path) -> None:

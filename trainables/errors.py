@@ -22,6 +22,10 @@ class CheckpointError(UserError):
     """A checkpoint that is missing, broken or belongs to another trial."""
 
 
+class StorageError(UserError):
+    """A place that cannot be written, for example a full disk. It says nothing of what was to be written there."""
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """Return the end of a message about an unknown name: the closest known one, if any is close, and all of them."""
     names = list(known)

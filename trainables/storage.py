@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow.fs
 
-from trainables import checkpoint
+from trainables import checkpoint, files
 from trainables.errors import CheckpointError
 
 KEPT = 2  # a trial's newest checkpoints; the second is there for the case that the newest is broken
@@ -20,35 +20,44 @@ class CheckpointStore:
     """Checkpoints of many trials under one root.
 
     root: an absolute path or a URI such as `s3://bucket/study`; every node that runs trials must reach it.
+    broken: what was wrong with checkpoints that `load` has passed over.
     """
 
     def __init__(self, root: str) -> None:
         self.root = root
+        self.broken: list[str] = []
         self._files, self._base = pyarrow.fs.FileSystem.from_uri(root if "://" in root else Path(root).as_uri())
 
     def save(self, trial_id: str, state: dict[str, Any]) -> str:
-        """Write the state of `state["step"]`, drop older ones, and return the new file's path."""
+        """Write the state of `state["step"]`, drop older ones, and return the new file's path.
+
+        Raises StorageError where it cannot be written.
+        """
         folder, content = self._folder(trial_id), checkpoint.to_bytes(state)
         path = f"{folder}/step-{state['step']:09d}.pt"
-        if isinstance(self._files, pyarrow.fs.LocalFileSystem):
-            checkpoint.write(Path(path), content)
-        else:  # object stores show an object only when it is complete
-            with self._files.open_output_stream(path) as stream:
-                stream.write(content)
-        for old in self._paths(trial_id)[:-KEPT]:
-            self._files.delete_file(old)
+        with files.storing(path):
+            if isinstance(self._files, pyarrow.fs.LocalFileSystem):
+                files.write(Path(path), content)
+            else:  # object stores show an object only when it is complete
+                with self._files.open_output_stream(path) as stream:
+                    stream.write(content)
+            for old in self._paths(trial_id)[:-KEPT]:
+                self._files.delete_file(old)
         return path
 
     def load(self, trial_id: str, *, any_trial: bool = False) -> dict[str, Any] | None:
         """Return the newest readable state of the trial, or None where it has none.
 
         any_trial: accept a state that another trial wrote, as population-based training hands them on.
+        Raises StorageError where the place cannot be read.
         """
-        for path in reversed(self._paths(trial_id)):
-            try:
-                return self.read(path, None if any_trial else trial_id)
-            except CheckpointError as error:
-                logger.warning("%s; going on with the one before", error)
+        with files.storing(self._folder(trial_id)):
+            for path in reversed(self._paths(trial_id)):
+                try:
+                    return self.read(path, None if any_trial else trial_id)
+                except CheckpointError as error:
+                    logger.warning("%s; going on with the one before", error)
+                    self.broken.append(str(error))
         return None
 
     def read(self, path: str, trial_id: str | None) -> dict[str, Any]:

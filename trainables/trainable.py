@@ -183,7 +183,8 @@ class _Sender:
         send: Callable[[dict[str, Any], bytes | None], None],
         saves: bool = True,
     ) -> None:
-        self.trial, self.shared, self.store, self.send, self.saves = trial, shared, store, send, saves
+        self.trial, self.shared, self.store, self.saves = trial, shared, store, saves
+        self._to_driver = send
         self.last: dict[str, Any] = {"step": 0, OBJECTIVE: WORST}
 
     def report(self, report: Report) -> None:
@@ -209,6 +210,11 @@ class _Sender:
     def finish(self, results: dict[str, float]) -> None:
         """Send the results of the final probes; only a trial that does this has finished."""
         self.send({**self.last, "results": results, "finished": True}, None)
+
+    def send(self, result: dict[str, Any], state: bytes | None) -> None:
+        """Send a result, with what was found broken until then: a worker's own log is seen by nobody."""
+        result["broken"], self.store.broken = self.store.broken, []
+        self._to_driver(result, state)
 
     def _objective(self, report: Report) -> float:
         own = (report.facts["primary_metric"], report.facts["primary_mode"])

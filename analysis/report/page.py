@@ -6,7 +6,6 @@ It renders. What the numbers are is decided in `analysis.findings` and `analysis
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import jinja2
@@ -23,6 +22,7 @@ from analysis.report.sensitivity import how_sensitive
 from analysis.report.sources import Sources
 from analysis.report.summary import summary
 from analysis.report.use import what_to_use
+from trainables import files
 
 FILE_NAME, FIGURES = "report.html", "figures"
 
@@ -56,9 +56,8 @@ def write_report(folder: Path, findings: Findings | None = None, *, source: str 
         )
     )
     path = folder / FILE_NAME
-    temporary = folder / f".{FILE_NAME}.{os.getpid()}"
-    temporary.write_text(page, encoding="utf-8")
-    return temporary.replace(path)
+    files.write(path, page.encode())
+    return path
 
 
 def sections_of(findings: Findings, folder: Path) -> list[Section]:

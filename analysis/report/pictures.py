@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import io
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import figures
+from trainables import files
 
 DOTS_PER_INCH = 130
 WIDE = 7.0  # inches from which a figure takes the whole width of the page
@@ -79,14 +81,15 @@ class Picture:
         """Draw it, write `folder/NAME.png`, and return it."""
         figure = self.draw().get_figure(root=True)
         assert figure is not None
-        path = folder / f"{self.name}.png"
+        drawn = io.BytesIO()
         try:
             _lay_out(figure)
-            figure.savefig(path, dpi=DOTS_PER_INCH)
+            figure.savefig(drawn, dpi=DOTS_PER_INCH)
             width, height = (round(side * DOTS_PER_INCH) for side in figure.get_size_inches())
         finally:
             plt.close(figure)
-        source = "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+        source = "data:image/png;base64," + base64.b64encode(drawn.getvalue()).decode()
+        files.write(folder / f"{self.name}.png", drawn.getvalue())
         return Image(source, width, height, wide=width >= WIDE * DOTS_PER_INCH)
 
 

@@ -101,7 +101,7 @@ def test_a_broken_line_of_the_journal_is_named(tmp_path: Path):
     folder = write_study(tmp_path, until="baselines")
     with (folder / "journal.jsonl").open("a") as file:
         file.write('{"event": "repo\n')
-    with pytest.raises(UserError, match=r"journal\.jsonl: broken line .*remove it"):
+    with pytest.raises(UserError, match=r"journal\.jsonl, line \d+: broken line .*restore the file"):
         analysis.load(folder)
 
 

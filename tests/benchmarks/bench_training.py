@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from search_spaces import DEFAULTS
-from trainables import checkpoint
+from trainables import checkpoint, files
 from trainables.augmentation import Augmentation
 from trainables.data import Splits, load_splits
 from trainables.loop import Report, Worker, build_task, fit
@@ -56,7 +56,7 @@ def whole(trial: TrialConfig, splits: Splits, device: torch.device, folder: Path
     times, rates = [], []
 
     def report(found: Report) -> None:
-        checkpoint.write(folder / "state.pt", checkpoint.to_bytes(found.state()))
+        files.write(folder / "state.pt", checkpoint.to_bytes(found.state()))
         times.append(_now(device))
         rates.append(found.metrics.get("images_per_s"))
 

@@ -36,10 +36,14 @@ class Server:
 
 
 @contextlib.contextmanager
-def started_server(root: Path, empty_database: Path) -> Iterator[Server]:
-    """Run `mlflow server` on 127.0.0.1 for as long as the block runs, with everything it stores under `root`."""
-    database, port = root / "server.db", free_port()
-    database.write_bytes(empty_database.read_bytes())
+def started_server(root: Path, empty_database: Path, port: int | None = None) -> Iterator[Server]:
+    """Run `mlflow server` on 127.0.0.1 for as long as the block runs, with everything it stores under `root`.
+
+    What an earlier server stored there is served again.
+    """
+    database, port = root / "server.db", port or free_port()
+    if not database.exists():
+        database.write_bytes(empty_database.read_bytes())
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{database}", "--artifacts-destination", str(root / "artifacts")]
     with (root / "log").open("wb") as log:

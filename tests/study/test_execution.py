@@ -16,7 +16,7 @@ from study.history import History, TrialRecord
 from study.journal import FAILED, FILE_NAME, FINISHED, STOPPED, Journal, read
 from study.searching import ChanceStopper, HalvingByTask, TaskSearches, default_values, population, tpe
 from tests.study.studies import plan_of, tiny
-from trainables.errors import ConfigError
+from trainables.errors import ConfigError, StorageError
 from trainables.trial import RANDOM_INIT, RAW_PIXELS, TrialConfig
 
 CLOCK = "images_per_s"  # the one metric that no two runs share
@@ -304,6 +304,21 @@ def test_two_workers_train_one_trial_that_learns_and_reports_each_step_once(stud
     losses = [metrics["train/loss"] for step, metrics in ran.curve(trial.trial_id) if step]
     assert losses[-1] < min(losses[0], math.log(4)) - 0.02
     assert record.results["probe/shapes/linear"] > 0.1
+
+
+def test_a_place_that_takes_no_checkpoints_ends_the_phase_and_is_no_failure_of_a_trial(study: Any):
+    ran = study(max_failures=1)
+    trial = ran.plan.search_base("rotation")
+    place = ran.folder / "checkpoints" / trial.trial_id
+    place.parent.mkdir()
+    place.write_text("in the way")
+    with pytest.raises(StorageError, match=rf"^{place}: Not a directory; see to that, and the same command goes on"):
+        ran.executor.run([trial], "any")
+    assert ran.kinds(trial.trial_id) == ["trial_started"]
+    place.unlink()
+    again = ran.again()
+    again.executor.run([trial], "any")
+    assert again.history.trials[trial.trial_id].status == FINISHED
 
 
 def test_more_workers_than_the_cluster_has_are_refused(study: Any):

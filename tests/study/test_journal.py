@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from study.journal import FILE_NAME, Journal, decode, encode, read
+from study.journal import FILE_NAME, Journal, JournalError, decode, encode, read
+from trainables.errors import StorageError
 
 
 def events(folder: Path) -> list[dict[str, Any]]:
@@ -72,6 +75,7 @@ values = st.recursive(
 
 @given(st.dictionaries(st.text(), values, max_size=4))
 def test_whatever_is_encoded_in_one_line_is_decoded_to_the_same(event: dict[str, Any]):
+    event = {"event": "any", "values": event}
     line = json.dumps(encode(event))
     assert "\n" not in line
     assert repr(decode(line)) == repr(event)
@@ -89,12 +93,17 @@ def test_a_half_written_last_line_is_passed_over_by_readers(tmp_path: Path):
 
 
 @pytest.mark.parametrize("half", ['{"event":"rep', '{"event":"phase_started","time":1,"phase":"whole"}', " "])
-def test_a_half_written_last_line_is_cut_off_before_the_next_event(tmp_path: Path, half: str):
+def test_a_half_written_last_line_is_cut_off_before_the_next_event(
+    tmp_path: Path, half: str, caplog: pytest.LogCaptureFixture
+):
     Journal(tmp_path).append("phase_started", phase="a")
     with (tmp_path / FILE_NAME).open("a") as file:
         file.write(half)
-    Journal(tmp_path).append("phase_started", phase="b")
+    with caplog.at_level(logging.WARNING):
+        Journal(tmp_path).append("phase_started", phase="b")
     assert [event["phase"] for event in events(tmp_path)] == ["a", "b"]
+    (said,) = caplog.messages
+    assert said == f"{tmp_path / FILE_NAME}: cut off a last line that was half written ({len(half)} bytes)"
 
 
 def test_a_journal_that_is_nothing_but_half_a_line_begins_anew(tmp_path: Path):
@@ -132,3 +141,33 @@ def test_listeners_hear_what_was_written_in_order_and_nothing_that_was_dropped(t
     journal.append("report", trial_id="a", step=1, metrics={"loss": 0.0})
     assert heard[1::2] == ["phase_started", "report"]
     assert heard[::2] == list(read(tmp_path))
+
+
+def test_an_event_that_finds_no_room_is_an_error_and_leaves_the_journal_as_it_was(tmp_path: Path):
+    journal, heard = Journal(tmp_path), []
+    journal.listeners.append(heard.append)
+    journal.append("report", trial_id="a", step=0, metrics={})
+    before = (tmp_path / FILE_NAME).read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, hard))  # room for half of the next line
+    try:
+        with pytest.raises(StorageError, match=rf"^{tmp_path / FILE_NAME}: File too large"):
+            journal.append("report", trial_id="a", step=5, metrics={"loss": 1.0})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (tmp_path / FILE_NAME).read_bytes() == before
+    journal.append("report", trial_id="a", step=5, metrics={"loss": 1.0})
+    journal.close()
+    assert steps(tmp_path, "a") == [0, 5]
+    assert heard == list(read(tmp_path))
+
+
+@pytest.mark.parametrize("garbage", [b"\x00" * 9, b'{"event":"repo', b"[1, 2]", b"{}", b"\xff\xfe", b""])
+def test_a_line_that_is_no_event_is_named(tmp_path: Path, garbage: bytes):
+    journal = Journal(tmp_path)
+    journal.append("phase_started", phase="a")
+    with (tmp_path / FILE_NAME).open("ab") as file:
+        file.write(garbage + b"\n")
+    journal.append("phase_started", phase="b")
+    with pytest.raises(JournalError, match=rf"^{tmp_path / FILE_NAME}, line 2: broken line .*restore the file"):
+        list(read(tmp_path))

@@ -173,6 +173,34 @@ def test_a_lost_state_file_costs_nothing_and_stores_nothing_twice(folder: Path, 
     assert stored_points(store) == points
 
 
+def test_a_state_file_that_is_cut_short_is_named_and_costs_nothing(
+    folder: Path, store: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(folder, study_events())
+    sync(folder, store)
+    points = stored_points(store)
+    path = folder / "mlflow.json"
+    path.write_bytes(path.read_bytes()[:100])
+    with caplog.at_level(logging.WARNING, logger="study"):
+        sync(folder, store)
+    assert [message.startswith(f"{path}: not readable") for message in caplog.messages] == [True]
+    assert stored_points(store) == points
+    assert len(all_runs(store)) == 7
+
+
+def test_a_journal_that_has_lost_its_end_is_delivered_from_its_beginning(
+    folder: Path, store: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(folder, study_events())
+    sync(folder, store)
+    points, path = stored_points(store), folder / "journal.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:5]))
+    with caplog.at_level(logging.WARNING, logger="study"):
+        assert sync(folder, store).events == 5
+    assert "delivered again" in caplog.text
+    assert stored_points(store) == points
+
+
 def test_a_crash_between_creating_a_run_and_remembering_it_makes_no_second_run(folder: Path, store: str) -> None:
     write(folder, study_events()[:2])
     sync(folder, store)

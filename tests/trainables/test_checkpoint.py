@@ -85,44 +85,6 @@ def test_something_else_than_a_state_is_refused(content: Any) -> None:
         checkpoint.from_bytes(checkpoint.to_bytes(content), where="here")
 
 
-# --- files -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("moment", ["fsync", "replace"])
-def test_a_write_that_is_cut_off_leaves_the_file_before(
-    moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "folder" / "state.pt"
-    checkpoint.write(path, b"before")
-
-    def killed(*arguments: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, moment, killed)
-    with pytest.raises(KeyboardInterrupt):
-        checkpoint.write(path, b"after")
-    assert path.read_bytes() == b"before"
-    assert list(path.parent.iterdir()) == [path]  # and nothing is left lying about
-    monkeypatch.undo()
-    checkpoint.write(path, b"after")
-    assert path.read_bytes() == b"after"
-
-
-def test_a_file_is_never_seen_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "state.pt"
-    checkpoint.write(path, b"before")
-    seen: list[bytes] = []
-    original = os.fsync
-
-    def look(descriptor: int) -> None:
-        seen.append(path.read_bytes())
-        original(descriptor)
-
-    monkeypatch.setattr(os, "fsync", look)
-    checkpoint.write(path, b"after")
-    assert seen == [b"before"]
-
-
 # --- the store ---------------------------------------------------------------------------------------------------
 
 

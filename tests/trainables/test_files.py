@@ -1,0 +1,59 @@
+"""Files: all or nothing on disk, and an error that names what could not be written."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainables import files
+from trainables.errors import StorageError
+
+
+@pytest.mark.parametrize("moment", ["fsync", "replace"])
+def test_a_write_that_is_cut_off_leaves_the_file_before(
+    moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "folder" / "state.pt"
+    files.write(path, b"before")
+
+    def killed(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, moment, killed)
+    with pytest.raises(KeyboardInterrupt):
+        files.write(path, b"after")
+    assert path.read_bytes() == b"before"
+    assert list(path.parent.iterdir()) == [path]  # and nothing is left lying about
+    monkeypatch.undo()
+    files.write(path, b"after")
+    assert path.read_bytes() == b"after"
+
+
+def test_a_file_is_never_seen_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "state.pt"
+    files.write(path, b"before")
+    seen: list[bytes] = []
+    original = os.fsync
+
+    def look(descriptor: int) -> None:
+        seen.append(path.read_bytes())
+        original(descriptor)
+
+    monkeypatch.setattr(os, "fsync", look)
+    files.write(path, b"after")
+    assert seen == [b"before"]
+
+
+def test_a_place_that_cannot_be_written_is_named_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match=r"file: File exists; see to that, and the same command goes on"):
+        files.write(tmp_path / "file" / "state.pt", b"after")
+    with (
+        pytest.raises(StorageError, match=r"^/dev/full: No space left on device; make room there"),
+        files.storing("/dev/full"),
+        open("/dev/full", "wb", buffering=0) as full,
+    ):
+        full.write(b"content")

@@ -1,0 +1,51 @@
+"""Writing files: whole or not at all, and a full disk is an error that names the place."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from trainables.errors import StorageError
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextlib.contextmanager
+def storing(place: str | Path) -> Iterator[None]:
+    """Turn what the operating system refuses meanwhile into a StorageError that names the file, or else `place`."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(error, place) from error
+
+
+def storage_error(error: OSError, place: str | Path) -> StorageError:
+    """Return what to tell of an operating system's error: where, what, and how to go on."""
+    problem = os.strerror(error.errno) if error.errno else str(error)  # Arrow's own text is a paragraph
+    cure = "make room there" if error.errno in NO_ROOM else "see to that"
+    return StorageError(
+        f"{error.filename or place}: {problem}; {cure}, and the same command goes on where this stopped"
+    )
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write `content` to `path` so that a reader finds all of it or the file as it was before.
+
+    Raises StorageError where it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
+    with storing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
