@@ -61,12 +61,21 @@ class DriverProcess:
         script = str(REPOSITORY / "study" / "run.py")
         return [sys.executable, script, "study.yaml", "--output", "out", "--json", *self.arguments]
 
-    def start(self) -> subprocess.Popen[str]:
-        """Start a driver; its output goes to `root/driver.log`, its JSON outcome to `root/outcome.json`."""
+    def start(self, *, new_session: bool = False) -> subprocess.Popen[str]:
+        """Start a driver; its output goes to `root/driver.log`, its JSON outcome to `root/outcome.json`.
+
+        new_session: make it lead a process group, as the foreground job of a terminal does.
+        """
         environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
         with (self.root / "driver.log").open("ab") as log, (self.root / "outcome.json").open("wb") as out:
             return subprocess.Popen(
-                self.command, cwd=self.root, text=True, stdout=out, stderr=log, env=environment | self.environment
+                self.command,
+                cwd=self.root,
+                text=True,
+                stdout=out,
+                stderr=log,
+                env=environment | self.environment,
+                start_new_session=new_session,
             )
 
     def run(self, timeout_s: float = 2 * PATIENCE_S) -> int:
