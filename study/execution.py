@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ class Executor:
     def __init__(self, plan: Plan, folder: Path, journal: Journal, history: History) -> None:
         self.plan, self.journal, self.history = plan, journal, history
         self.config: StudyConfig = plan.config
-        self.storage = storage_of(self.config, folder)
+        self.storage = storage_of(self.config, folder, history.began)
         self.shared = Shared(
             datasets={name: ray.put(splits) for name, splits in plan.datasets.items()},
             checkpoints=f"{self.storage}/{CHECKPOINTS}",
@@ -183,12 +184,16 @@ class Executor:
         return record is not None and record.ended
 
 
-def storage_of(config: StudyConfig, folder: Path) -> str:
-    """Return where checkpoints and Tune's folders lie, as a URI or an absolute path: the study's folder by default."""
+def storage_of(config: StudyConfig, folder: Path, began: float) -> str:
+    """Return where checkpoints and Tune's folders lie, as a URI or an absolute path: the study's folder by default.
+
+    Elsewhere each study has a place of its own, named by when it began: one of the same name from another host, or
+    from before `--fresh`, would find the other's checkpoints there and go on from them.
+    """
     if config.storage is None:
         return str(folder.resolve())
     root = config.storage if "://" in config.storage else str(Path(config.storage).expanduser().resolve())
-    return f"{root}/{config.name}"
+    return f"{root}/{config.name}/{datetime.fromtimestamp(began, UTC):%Y%m%d-%H%M%S-%f}"
 
 
 class _SuccessiveHalving(AsyncHyperBandScheduler):
@@ -212,7 +217,15 @@ class ChanceStopper(tune.Stopper):
     def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
         """Return whether to stop the trial after this result."""
         facts, metrics = result.get("facts"), result.get("metrics")
-        if not self.patience or not facts or not metrics or trial_id in self._cleared or not result["step"]:
+        if not self.patience or not facts:
+            return False
+        if earlier := result.get("repeated"):  # the whole curve of a trial that goes on from its checkpoint
+            self._looks.pop(trial_id, None)
+            return [self._at_chance(trial_id, facts, **report) for report in earlier][-1]
+        return metrics is not None and self._at_chance(trial_id, facts, result["step"], metrics)
+
+    def _at_chance(self, trial_id: str, facts: Mapping[str, Any], step: int, metrics: Mapping[str, float]) -> bool:
+        if trial_id in self._cleared or not step:
             return False
         name = facts["primary_metric"]
         look = self._looks[trial_id] = self._looks.get(trial_id, 0) + 1
@@ -223,10 +236,10 @@ class ChanceStopper(tune.Stopper):
         ):
             self._cleared.add(trial_id)
             return False
-        if result["step"] < self.patience:
+        if step < self.patience:
             return False
         self.reasons[trial_id] = (
-            f"at chance after {result['step']} steps: {name} {value:.4f}, chance {chance:.4f}, "
+            f"at chance after {step} steps: {name} {value:.4f}, chance {chance:.4f}, "
             f"{facts['n_validation']} predictions"
         )
         return True
@@ -264,8 +277,11 @@ class _Recorder(tune.Callback):
         self._last[key] = self._last.get(key, {}) | result  # final results come without a checkpoint of their own
         if result.get("facts") and not self.history.trials[key].facts:
             self.journal.append("facts", trial_id=key, **result["facts"])
+        reports = result.get("repeated", [])
         if result.get("metrics") is not None:
-            self.journal.append("report", trial_id=key, step=result["step"], metrics=result["metrics"])
+            reports = [{"step": result["step"], "metrics": result["metrics"]}]
+        for report in reports:
+            self.journal.append("report", trial_id=key, **report)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Record the end of a trial: finished if it has sent its final results, else stopped."""

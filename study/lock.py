@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import logging
 import os
+import signal
+import threading
 from pathlib import Path
 
 from filelock import FileLock, OwnerRecord, SoftFileLease, Timeout
@@ -43,11 +44,13 @@ class DriverLock:
         )
 
     def __enter__(self) -> DriverLock:
-        self._study.parent.mkdir(parents=True, exist_ok=True)
         try:
+            self._study.parent.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
         except Timeout as error:
             raise self._refusal() from error
+        except OSError as error:
+            raise ConfigError(f"{error.filename or self._study.parent}: {error.strerror or error}") from error
         try:
             self._take_lease()
         except BaseException:
@@ -94,8 +97,10 @@ class DriverLock:
         )
 
     def _lose(self) -> None:
+        """Interrupt the driver, wherever it waits; called by the thread that gives the signs of life."""
         self.lost = True
-        _thread.interrupt_main()
+        heard = callable(signal.getsignal(signal.SIGINT))  # not by a driver that was started in the background
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT if heard else signal.SIGTERM)
 
 
 def is_driven(folder: Path) -> bool:
