@@ -36,6 +36,7 @@ SEARCH = {"algorithm": "random", "num_samples": 3, "scheduler": "none"}
 ABLATE = {"designs": ["strength"], "strengths": [0.0, 1.0], "seeds": 2}
 # Trials of a second or two that train nothing, and so many reports that most kills hit one under way.
 SIMULATED = {"simulate": True, "budget_steps": 1000, "report_every": 10, "search": SEARCH, "ablate": ABLATE}
+ONE_BY_ONE = {"resources": {"cpu": 2}}  # of two; a phase starts as many actors as it runs trials at once
 REPORT = "report"  # what comes after the last phase
 LAST_PHASE = "evaluate"
 MOST_EVENTS = 8  # of trials, that a driver lives to see
@@ -111,7 +112,7 @@ def finish_after_kills(study: DriverProcess, phases: list[str], rng: random.Rand
     with watched(study.folder / "checkpoints") as written:
         for phase in phases:
             killed_in(study, phase, rng, report_s)
-        assert study.run(timeout_s=1200) == 0, study.log()
+        assert study.run() == 0, study.log()
     events = study.events()
     assert sum(event["event"] == "study_started" for event in events) == len(phases) + 1
     assert sum(event["event"] == "study_ended" for event in events) == 1  # each of the others was killed in time
@@ -135,9 +136,9 @@ def undisturbed_curve(trial: TrialConfig, splits: Splits) -> dict[int, dict[str,
     return curve
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(3600)
 def test_a_killed_driver_of_simulated_trials_is_continued_as_if_nothing_had_happened(ray_address: str, tmp_path: Path):
-    config = tiny(**SIMULATED)
+    config = tiny(**SIMULATED, **ONE_BY_ONE)
     study = DriverProcess(tmp_path, config, {"RAY_ADDRESS": ray_address})
     finish_after_kills(study, ["search", "ablate"], random.Random(1))
     (splits,) = load_datasets(config).values()
@@ -153,7 +154,7 @@ def test_a_killed_driver_of_simulated_trials_is_continued_as_if_nothing_had_happ
 def test_a_driver_killed_ten_times_in_a_row_leaves_curves_equal_to_the_bit(tmp_path: Path):
     config = tiny(budget_steps=60, report_every=10, search=SEARCH, ablate=ABLATE)
     undisturbed = DriverProcess(tmp_path / "undisturbed", config)
-    assert undisturbed.run(timeout_s=1200) == 0, undisturbed.log()
+    assert undisturbed.run() == 0, undisturbed.log()
     study = DriverProcess(tmp_path / "killed", config)
     phases = ["search"] * 3 + ["confirm"] * 2 + ["ablate"] * 3 + [REPORT] * 2
     finish_after_kills(study, phases, random.Random(2), report_s(undisturbed))
