@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +35,7 @@ from analysis.interactions import (
     task_interaction,
 )
 from analysis.load import Study, load
+from trainables import files
 from trainables.errors import UserError, suggestion
 from trainables.trial import BASELINES
 
@@ -156,17 +156,11 @@ def write_tables(folder: Path, findings: Findings | None = None) -> list[Path]:
     findings: computed from the folder where they are not given. Raises UserError where it holds no study.
     """
     findings = findings or find(load(folder))
-    contents = {VERDICTS_FILE: findings.verdicts, EFFECTS_FILE: findings.every_effect}
-    written = {folder / name: folder / f".{name}.{os.getpid()}" for name in contents}
-    try:
-        for temporary, frame in zip(written.values(), contents.values(), strict=True):
-            frame.to_csv(temporary, index=False)
-        for path, temporary in written.items():
-            temporary.replace(path)
-    finally:
-        for temporary in written.values():
-            temporary.unlink(missing_ok=True)
-    return list(written)
+    frames = {VERDICTS_FILE: findings.verdicts, EFFECTS_FILE: findings.every_effect}
+    contents = {folder / name: frame.to_csv(index=False).encode() for name, frame in frames.items()}
+    for path, content in contents.items():
+        files.write(path, content)
+    return list(contents)
 
 
 def cells_of(findings: Findings, task: str, design: str) -> pd.DataFrame:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from study import journal
+from trainables import files
 from trainables.errors import UserError
 from trainables.trial import ONLINE_PROBES, TrialConfig
 
@@ -175,12 +175,9 @@ def export(folder: Path) -> None:
 def _write(frame: pd.DataFrame, path: Path, journal_bytes: int) -> None:
     table = pa.Table.from_pandas(frame, preserve_index=False)
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), JOURNAL_BYTES: str(journal_bytes).encode()})
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        pq.write_table(table, temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    content = pa.BufferOutputStream()
+    pq.write_table(table, content)
+    files.write(path, content.getvalue().to_pybytes())
 
 
 def _facts(event: dict[str, Any]) -> dict[str, Any]:

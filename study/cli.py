@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import signal
 import sys
 from collections import Counter
 from pathlib import Path
@@ -20,7 +19,9 @@ from study.config import StudyConfig, check_config, load_config, preset_names, s
 from study.driver import CONFIG_FILE, Outcome, load_datasets, run_study
 from study.estimate import estimate
 from study.history import History
+from study.interruption import resuming_command, stop_on_signals
 from study.journal import FILE_NAME
+from study.lock import is_driven
 from study.phases import Plan
 from study.progress import Progress
 from study.tracking import TrackingError, sync
@@ -68,7 +69,7 @@ def run(
         with Progress(config, console) as progress:
             outcome = run_study(config, output, download=download, fresh=fresh, listeners=[progress])
     except KeyboardInterrupt:  # of which typer would say nothing
-        err.print("interrupted; the same command goes on from here")
+        err.print(f"interrupted; to go on from here, type: {resuming_command()}")
         raise typer.Exit(INTERRUPTED) from None
     _show_outcome(outcome, as_json=json_)
     if outcome.failed:
@@ -85,7 +86,7 @@ def sync_command(
 ) -> None:
     """Bring MLflow up to what the study's journal says."""
     _check_study(folder)
-    result = sync(folder, tracking_uri or _own_store(folder))
+    result = sync(folder, tracking_uri or _own_store(folder), close_abandoned=not is_driven(folder))
     out.print(f"{result.events} events, {result.points} metric values, {result.artifacts} files delivered")
 
 
@@ -136,8 +137,7 @@ def tools_main() -> None:
 def _call(app: typer.Typer) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("mlflow").setLevel(logging.WARNING)
-    # SIGTERM ends a study the way Ctrl-C does: what was reported is in the journal and its checkpoints are on disk.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stop_on_signals()
     try:
         app()
     except UserError as error:

@@ -7,7 +7,7 @@ import hashlib
 import importlib.resources
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -233,7 +233,7 @@ def load_config(
         content = _read(source)
         chosen = (changes or {}).get("tasks") or _overridden(content, overrides or []).get("tasks")
         if chosen != content.get("tasks") and isinstance(chosen, list):
-            content = _without(content, {*TASK_NAMES} - {*map(str, chosen)})
+            content = _without(content, {task for task in TASK_NAMES if task not in chosen})
         content = _overridden(content, overrides or [])
     except ConfigError as error:
         raise _one_line(error) from error
@@ -241,7 +241,7 @@ def load_config(
     return check_config(content)
 
 
-def _without(content: dict[str, Any], tasks: set[str]) -> dict[str, Any]:
+def _without(content: dict[str, Any], tasks: Collection[str]) -> dict[str, Any]:
     """Return plain data without the settings of some tasks, at any depth."""
     return {
         key: _without(value, tasks) if isinstance(value, dict) else value

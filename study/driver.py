@@ -8,24 +8,24 @@ import importlib.metadata
 import logging
 import platform
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import filelock
 import torch
 
 from analysis.findings import find, write_tables
 from analysis.frames import export
 from analysis.load import load
-from analysis.report import write_report
-from study import cluster, plain_yaml
+from analysis.report import FIGURES, write_report
+from study import cluster
 from study.config import StudyConfig, check_config
 from study.execution import Executor
 from study.history import History
-from study.journal import Journal
+from study.journal import FAILED, FINISHED, KILLED, Journal, read
+from study.lock import DriverLock
 from study.models import log_model
 from study.phases import ABLATE, BASELINE, CONFIRM, EVALUATE, SEARCH, Plan
 from study.recommend import write_recommended
@@ -33,12 +33,13 @@ from study.tracking import MlflowTracker, TrackingError
 from trainables import files, simulated
 from trainables.data import Splits, load_splits
 from trainables.encoders import recalibrated
-from trainables.errors import ConfigError
+from trainables.errors import ConfigError, UserError
 from trainables.monitor import calibration_images
 from trainables.storage import CheckpointStore
 from trainables.trainable import trained_encoder
 
 CONFIG_FILE = "study.yaml"
+TRACKING_PATIENCE_S, INTERRUPTED_PATIENCE_S = 30.0, 8.0  # for MLflow at the end, and of who wants to stop
 PACKAGES = ("pretext-study", "torch", "torchvision", "ray", "mlflow", "optuna", "numpy", "pandas")
 
 logger = logging.getLogger(__name__)
@@ -73,11 +74,11 @@ def run_study(
     """
     plan = Plan(config, load_datasets(config, download=download))
     plan.check()
-    with _only_driver(output, config.name):
-        return _run(plan, open_folder(config, output, fresh=fresh), listeners or [])
+    with DriverLock(output, config.name) as lock:
+        return _run(plan, open_folder(config, output, fresh=fresh), lock, listeners or [])
 
 
-def _run(plan: Plan, folder: Path, listeners: list[Callable[[dict[str, Any]], None]]) -> Outcome:
+def _run(plan: Plan, folder: Path, lock: DriverLock, listeners: list[Callable[[dict[str, Any]], None]]) -> Outcome:
     config = plan.config
     cluster.connect()
     if config.storage is None and cluster.is_multi_node():
@@ -89,6 +90,7 @@ def _run(plan: Plan, folder: Path, listeners: list[Callable[[dict[str, Any]], No
     journal.listeners += [history.observe, *listeners]
     tracker = MlflowTracker(folder, config.tracking_uri)
     tracker.start()
+    interrupted = False
     try:
         _start(journal, plan)
         executor = Executor(plan, folder, journal, history)
@@ -102,10 +104,16 @@ def _run(plan: Plan, folder: Path, listeners: list[Callable[[dict[str, Any]], No
             findings = find(load(folder))
             write_tables(folder, findings)
             report = write_report(folder, findings)
-        journal.append("study_ended", status="FINISHED")
+        journal.append("study_ended", status=FINISHED)
+    except BaseException as error:
+        interrupted = isinstance(error, KeyboardInterrupt)
+        if not lock.lost:  # else the journal is another driver's
+            with contextlib.suppress(OSError, UserError):  # what stopped the study is told, and not this
+                journal.append("study_ended", status=KILLED if interrupted else FAILED)
+        raise
     finally:
         journal.close()
-        tracked = tracker.close()
+        tracked = tracker.close(INTERRUPTED_PATIENCE_S if interrupted else TRACKING_PATIENCE_S)
     if tracked and not config.simulate:
         tracked = _log_encoders(plan, history, executor, folder)
     chosen = history.outcomes[CONFIRM]["chosen"]
@@ -169,46 +177,23 @@ def _log_encoders(plan: Plan, history: History, executor: Executor, folder: Path
     return True
 
 
-@contextlib.contextmanager
-def _only_driver(output: Path, name: str) -> Iterator[None]:
-    """Hold a study's lock, which its process's death frees. Raises ConfigError where another process holds it."""
-    lock = filelock.FileLock(output / f".{name}.lock")
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except filelock.Timeout as error:
-        raise ConfigError(
-            f"{output / name}: another process is running this study; wait for it, or give this one another name "
-            "(--set name=...)"
-        ) from error
-    except OSError as error:
-        raise files.storage_error(error, output) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def open_folder(config: StudyConfig, output: Path, *, fresh: bool = False) -> Path:
     """Return the study's folder, with its configuration in it. Raises ConfigError where another study lies there."""
     folder = output / config.name
     file = folder / CONFIG_FILE
     if fresh and folder.exists():
-        aside = folder.with_name(f"{folder.name}.{datetime.now():%Y%m%d-%H%M%S}")
+        aside = folder.with_name(f"{folder.name}.{datetime.now():%Y%m%d-%H%M%S-%f}")
         folder.rename(aside)
-        logger.info("moved the earlier study to %s", aside)
-    if file.exists():
-        try:
-            earlier = check_config(plain_yaml.load(file.read_text(encoding="utf-8")))
-        except (ConfigError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f"{file} cannot be read: {error}; restore it, or --fresh to move the folder aside"
-            ) from error
-        if earlier.config_hash != config.config_hash:
-            raise ConfigError(
-                f"{folder} holds a study of another configuration:\n{_difference(earlier, config)}\n"
-                "Give this one another name (--set name=...), or --fresh to move the earlier one aside"
-            )
+        logger.warning("moved the earlier study to %s", aside)
+    # The journal's, not the file's: who edits the file and runs the study from it would compare it with itself.
+    started = next(read(folder), None)
+    earlier = check_config(started["config"]) if started else config
+    if earlier.config_hash != config.config_hash:
+        raise ConfigError(
+            f"{folder} holds a study of another configuration:\n{_difference(earlier, config)}\n"
+            "Give this one another name (--set name=...), or --fresh to move the earlier one aside"
+        )
+    files.remove_partial(folder, folder / FIGURES)
     files.write(file, config.to_yaml().encode())
     return folder
 

@@ -8,6 +8,7 @@ import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ class Executor:
     def __init__(self, plan: Plan, folder: Path, journal: Journal, history: History) -> None:
         self.plan, self.journal, self.history = plan, journal, history
         self.config: StudyConfig = plan.config
-        self.storage = storage_of(self.config, folder)
+        self.storage = storage_of(self.config, folder, history.began)
         self.shared = Shared(
             datasets={name: ray.put(splits) for name, splits in plan.datasets.items()},
             checkpoints=f"{self.storage}/{CHECKPOINTS}",
@@ -138,12 +139,16 @@ class Executor:
         return record is not None and record.ended
 
 
-def storage_of(config: StudyConfig, folder: Path) -> str:
-    """Return where checkpoints and Tune's folders lie, as a URI or an absolute path: the study's folder by default."""
+def storage_of(config: StudyConfig, folder: Path, began: float) -> str:
+    """Return where checkpoints and Tune's folders lie, as a URI or an absolute path: the study's folder by default.
+
+    Elsewhere each study has a place of its own, named by when it began: one of the same name from another host, or
+    from before `--fresh`, would find the other's checkpoints there and go on from them.
+    """
     if config.storage is None:
         return str(folder.resolve())
     root = config.storage if "://" in config.storage else str(Path(config.storage).expanduser().resolve())
-    return f"{root}/{config.name}"
+    return f"{root}/{config.name}/{datetime.fromtimestamp(began, UTC):%Y%m%d-%H%M%S-%f}"
 
 
 class _Recorder(tune.Callback):
@@ -181,8 +186,11 @@ class _Recorder(tune.Callback):
         self._last[key] = self._last.get(key, {}) | result  # final results come without a checkpoint of their own
         if result.get("facts") and not self.history.trials[key].facts:
             self._append("facts", trial_id=key, **result["facts"])
+        reports = result.get("repeated", [])
         if result.get("metrics") is not None:
-            self._append("report", trial_id=key, step=result["step"], metrics=result["metrics"])
+            reports = [{"step": result["step"], "metrics": result["metrics"]}]
+        for report in reports:
+            self._append("report", trial_id=key, **report)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Record the end of a trial: finished if it has sent its final results, else stopped."""

@@ -42,6 +42,7 @@ class History:
     outcomes: dict[str, dict[str, Any]] = field(default_factory=dict)
     config_hash: str | None = None
     drivers: int = 0  # how many times the study was started, this time included
+    began: float = 0.0  # when it was first started, in seconds since the epoch; no two studies share it
 
     @classmethod
     def read(cls, folder: Path) -> History:
@@ -56,6 +57,7 @@ class History:
         kind = event["event"]
         if kind == "study_started":
             self.config_hash = event["config_hash"]
+            self.began = self.began or event["time"]
             self.drivers += 1
         elif kind == "phase_ended":
             self.outcomes[event["phase"]] = event["outcome"]

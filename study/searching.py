@@ -197,7 +197,15 @@ class ChanceStopper(tune.Stopper):
     def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
         """Return whether to stop the trial after this result."""
         facts, metrics = result.get("facts"), result.get("metrics")
-        if not self.patience or not facts or not metrics or trial_id in self._cleared or not result["step"]:
+        if not self.patience or not facts:
+            return False
+        if earlier := result.get("repeated"):  # the whole curve of a trial that goes on from its checkpoint
+            self._looks.pop(trial_id, None)
+            return [self._at_chance(trial_id, facts, **report) for report in earlier][-1]
+        return metrics is not None and self._at_chance(trial_id, facts, result["step"], metrics)
+
+    def _at_chance(self, trial_id: str, facts: Mapping[str, Any], step: int, metrics: Mapping[str, float]) -> bool:
+        if trial_id in self._cleared or not step:
             return False
         name = facts["primary_metric"]
         look = self._looks[trial_id] = self._looks.get(trial_id, 0) + 1
@@ -208,10 +216,10 @@ class ChanceStopper(tune.Stopper):
         ):
             self._cleared.add(trial_id)
             return False
-        if result["step"] < self.patience:
+        if step < self.patience:
             return False
         self.reasons[trial_id] = (
-            f"at chance after {result['step']} steps: {name} {value:.4f}, chance {chance:.4f}, "
+            f"at chance after {step} steps: {name} {value:.4f}, chance {chance:.4f}, "
             f"{facts['n_validation']} predictions"
         )
         return True

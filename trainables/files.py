@@ -11,6 +11,7 @@ from pathlib import Path
 
 from trainables.errors import StorageError
 
+PARTIAL = ".partial-"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -37,7 +38,7 @@ def write(path: Path, content: bytes) -> None:
 
     Raises StorageError where it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
+    temporary = path.with_name(f".{path.name}{PARTIAL}{uuid.uuid4().hex[:8]}")
     with storing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -49,3 +50,9 @@ def write(path: Path, content: bytes) -> None:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def remove_partial(*folders: Path) -> None:
+    """Remove what killed writers have left half written in the folders, some of which may not be there."""
+    for partial in (path for folder in folders for path in folder.glob(f".*{PARTIAL}*")):
+        partial.unlink(missing_ok=True)

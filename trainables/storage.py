@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from pathlib import Path
 from typing import Any
@@ -42,20 +43,23 @@ class CheckpointStore:
                 with self._files.open_output_stream(path) as stream:
                     stream.write(content)
             for old in self._paths(trial_id)[:-KEPT]:
-                self._files.delete_file(old)
+                self._delete(old)
         return path
 
     def load(self, trial_id: str, *, any_trial: bool = False) -> dict[str, Any] | None:
         """Return the newest readable state of the trial, or None where it has none.
 
+        What a killed writer has left half written is removed.
         any_trial: accept a state that another trial wrote, as population-based training hands them on.
         Raises StorageError where the place cannot be read.
         """
         with files.storing(self._folder(trial_id)):
+            if isinstance(self._files, pyarrow.fs.LocalFileSystem):
+                files.remove_partial(Path(self._folder(trial_id)))
             for path in reversed(self._paths(trial_id)):
                 try:
                     return self.read(path, None if any_trial else trial_id)
-                except CheckpointError as error:
+                except (CheckpointError, FileNotFoundError) as error:
                     logger.warning("%s; going on with the one before", error)
                     self.broken.append(str(error))
         return None
@@ -64,6 +68,11 @@ class CheckpointStore:
         """Return the state in one file. Raises CheckpointError where it is broken or of another trial."""
         with self._files.open_input_stream(path) as stream:
             return checkpoint.from_bytes(stream.read(), where=path, trial_id=trial_id)
+
+    def _delete(self, path: str) -> None:
+        """Remove a file that may be gone already: a trial that has lost its driver can live for a moment."""
+        with contextlib.suppress(FileNotFoundError):
+            self._files.delete_file(path)
 
     def _folder(self, trial_id: str) -> str:
         return f"{self._base}/{trial_id}"

@@ -186,25 +186,30 @@ class _Sender:
         self.trial, self.shared, self.store, self.saves = trial, shared, store, saves
         self._to_driver = send
         self.last: dict[str, Any] = {"step": 0, OBJECTIVE: WORST}
+        self._reports: list[dict[str, Any]] = []  # so far, for the next checkpoint
 
     def report(self, report: Report) -> None:
         """Save the checkpoint and send the metrics of one report."""
         self.last = {"step": report.step, OBJECTIVE: self._objective(report), "pid": os.getpid()}
+        if not self._reports or report.step > self._reports[-1]["step"]:
+            self._reports.append({"step": report.step, "metrics": report.metrics})
         result = {**self.last, "metrics": report.metrics, "facts": report.facts}
-        state = report.state() | {"metrics": report.metrics, "facts": report.facts}
+        state = report.state() | {"reports": self._reports, "facts": report.facts}
         if self.saves:
             result["saved_to"] = self.store.save(self.trial.trial_id, state)
         self.send(result, checkpoint.to_bytes(state) if self.shared.population_based else None)
 
     def repeated(self, state: dict[str, Any] | None) -> dict[str, Any] | None:
-        """Send once more what this trial's newest checkpoint was saved with, and return it.
+        """Send once more all that this trial had reported when it saved its newest checkpoint, and return that.
 
-        A driver may have died after the checkpoint and before it wrote the report down; else it passes over it.
+        Reports wait in several queues on their way to the driver, which may have died meanwhile. Those that it has
+        written down it passes over; who judges by the whole curve sees it again.
         """
-        if state is not None and "metrics" in state:
-            report = Report(state["step"], state["metrics"], state["facts"], lambda: state)
-            self.last = {"step": report.step, OBJECTIVE: self._objective(report), "pid": os.getpid()}
-            self.send({**self.last, "metrics": report.metrics, "facts": report.facts}, None)
+        if state is not None and state.get("reports"):
+            self._reports = list(state["reports"])
+            last = Report(**self._reports[-1], facts=state["facts"], state=lambda: state)
+            self.last = {"step": last.step, OBJECTIVE: self._objective(last), "pid": os.getpid()}
+            self.send({**self.last, "repeated": self._reports, "facts": last.facts}, None)
         return state
 
     def finish(self, results: dict[str, float]) -> None:

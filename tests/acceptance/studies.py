@@ -61,19 +61,28 @@ class DriverProcess:
         script = str(REPOSITORY / "study" / "run.py")
         return [sys.executable, script, "study.yaml", "--output", "out", "--json", *self.arguments]
 
-    def start(self) -> subprocess.Popen[str]:
-        """Start a driver; its output goes to `root/driver.log`, its JSON outcome to `root/outcome.json`."""
+    def start(self, *, new_session: bool = False) -> subprocess.Popen[str]:
+        """Start a driver; its output goes to `root/driver.log`, its JSON outcome to `root/outcome.json`.
+
+        new_session: make it lead a process group, as the foreground job of a terminal does.
+        """
         environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
         with (self.root / "driver.log").open("ab") as log, (self.root / "outcome.json").open("wb") as out:
             return subprocess.Popen(
-                self.command, cwd=self.root, text=True, stdout=out, stderr=log, env=environment | self.environment
+                self.command,
+                cwd=self.root,
+                text=True,
+                stdout=out,
+                stderr=log,
+                env=environment | self.environment,
+                start_new_session=new_session,
             )
 
     def run(self, timeout_s: float = 2 * PATIENCE_S) -> int:
-        """Run a driver to its end and return its exit code."""
+        """Run a driver to its end and return its exit code. timeout_s: on a quiet machine."""
         process = self.start()
         try:
-            return process.wait(timeout_s)
+            return process.wait(timeout_s * crowding())
         finally:
             if process.poll() is None:
                 kill(process)
@@ -99,7 +108,12 @@ class DriverProcess:
             assert process.poll() is None, self.log()
             return False
 
-        eventually(holds, timeout_s=PATIENCE_S)
+        eventually(holds, timeout_s=PATIENCE_S * crowding())
+
+
+def crowding() -> float:
+    """Return how many times longer than on a quiet machine things take here and now; 1 on a quiet one."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def kill(process: subprocess.Popen[str]) -> None:

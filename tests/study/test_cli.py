@@ -17,6 +17,7 @@ import torch
 from study import cli
 from study.config import StudyConfig, preset_names
 from study.driver import Outcome
+from study.interruption import SIGNALS
 from study.journal import FAILED, FINISHED, Journal
 from tests.conftest import REPOSITORY
 from tests.study.mlflow_stores import stored_points
@@ -36,10 +37,11 @@ class Answer(NamedTuple):
 @pytest.fixture(autouse=True)
 def process_as_before() -> Iterator[None]:
     """Undo what a command changes in its process; one thread, since more get in each other's way on a busy machine."""
-    handler, threads = signal.getsignal(signal.SIGTERM), torch.get_num_threads()
+    handlers, threads = {each: signal.getsignal(each) for each in SIGNALS}, torch.get_num_threads()
     torch.set_num_threads(1)
     yield
-    signal.signal(signal.SIGTERM, handler)
+    for each, handler in handlers.items():
+        signal.signal(each, handler)
     torch.set_num_threads(threads)
 
 
@@ -194,9 +196,11 @@ def test_an_interrupted_study_says_how_to_go_on_with_exit_code_130(run: Command,
         raise AssertionError("SIGTERM was ignored")
 
     monkeypatch.setattr(cli, "run_study", interrupted)
+    monkeypatch.setattr(sys, "orig_argv", ["python", "study/run.py", "my study.yaml", "--fresh", "--output", "out"])
     answer = run("quick")
     assert answer.code == 130
-    assert answer.err == "interrupted; the same command goes on from here\n"
+    # Not `--fresh`, with which the study would begin anew.
+    assert answer.err == "interrupted; to go on from here, type: python study/run.py 'my study.yaml' --output out\n"
 
 
 def test_options_reach_the_study(run: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

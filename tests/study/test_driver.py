@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -259,7 +260,7 @@ def test_an_interrupted_and_then_killed_driver_is_continued_by_the_same_command(
     interrupted.send_signal(signal.SIGTERM)
     said, _ = interrupted.communicate(timeout=120)
     assert interrupted.returncode == 130, said
-    assert "the same command goes on from here" in said
+    assert f"to go on from here, type: {shlex.join(command)}" in said
 
     # Without any chance to tidy up, one trial and some reports later.
     reports = sum(event["event"] == "report" and event["step"] > 0 for event in read(folder))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -247,9 +248,9 @@ def test_an_interrupted_search_runs_what_is_left_and_goes_on_from_checkpoints_to
         kept = record.trial.replace(lr=base.lr, options=base.options, augmentation=base.augmentation)
         assert kept == base
 
-    # As a killed driver leaves it: two trials have ended, two were at step 6 of 9, of which the driver had not yet
-    # heard of one, and the fifth never was.
-    cut_off(undisturbed.folder, {ended[0]: 9, ended[1]: 9, running: 6, ahead: 3})
+    # As a killed driver leaves it: two trials have ended, two were at step 6 of 9, of one of which the driver had only
+    # heard that it began, and the fifth never was.
+    cut_off(undisturbed.folder, {ended[0]: 9, ended[1]: 9, running: 6, ahead: 0})
     shutil.rmtree(undisturbed.folder / "checkpoints" / never)
     checkpoints = [undisturbed.folder / "checkpoints" / key for key in (running, ahead)]
     for folder in checkpoints:
@@ -358,6 +359,20 @@ def test_the_stopper_judges_a_loss_by_its_standard_error():
     assert not ChanceStopper(patience=10)("a", result(10, 1.2, **loss))
 
 
+def test_the_stopper_judges_a_trial_that_goes_on_by_its_whole_curve():
+    def curve(*values: float) -> dict[str, Any]:
+        known = [{"step": 10 * (i + 1), **result(0, value)} for i, value in enumerate(values)]
+        reports = [{"step": each["step"], "metrics": each["metrics"]} for each in known]
+        return {"step": reports[-1]["step"], "facts": known[0]["facts"], "repeated": reports}
+
+    assert not ChanceStopper(patience=10)("cleared long ago", curve(0.9, 0.25))
+    assert ChanceStopper(patience=10)("at chance", curve(0.25, 0.25))
+    # The more looks, the more a look must show: what clears chance at the second does not at the hundredth.
+    lucky = 0.35
+    assert not ChanceStopper(patience=10)("second look", curve(0.25, lucky))
+    assert ChanceStopper(patience=10)("hundredth look", curve(*[0.25] * 99, lucky))
+
+
 def test_the_stopper_keeps_trials_apart_and_never_stops_all():
     stopper = ChanceStopper(patience=10)
     assert not stopper("good", result(10, 0.9))
@@ -403,6 +418,8 @@ def test_storage_is_absolute_and_a_folder_of_the_study_wherever_it_lies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
-    assert storage_of(tiny(), Path("studies/tiny")) == str(tmp_path / "studies" / "tiny")
-    assert storage_of(tiny(storage="shared"), Path("studies/tiny")) == str(tmp_path / "shared" / "tiny")
-    assert storage_of(tiny(storage="s3://bucket/studies"), Path("x")) == "s3://bucket/studies/tiny"
+    began = datetime(2026, 11, 25, 19, 30, 5, 250, UTC).timestamp()
+    own = "20261125-193005-000250"
+    assert storage_of(tiny(), Path("studies/tiny"), began) == str(tmp_path / "studies" / "tiny")
+    assert storage_of(tiny(storage="shared"), Path("x"), began) == str(tmp_path / "shared" / "tiny" / own)
+    assert storage_of(tiny(storage="s3://bucket/studies"), Path("x"), began) == f"s3://bucket/studies/tiny/{own}"

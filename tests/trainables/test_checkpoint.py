@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -155,5 +156,22 @@ def test_another_trials_file_is_loaded_only_where_any_will_do(tmp_path: Path) ->
 def test_a_write_that_was_killed_is_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = store_at(tmp_path, as_uri=False)
     store.save("abc", state_of(1))
-    (tmp_path / "abc" / ".step-000000002.pt-x7").write_bytes(b"half")  # what SIGKILL leaves
+    half = tmp_path / "abc" / ".step-000000002.pt-x7"  # what SIGKILL leaves
+    half.write_bytes(b"half")
     assert store.load("abc")["step"] == 1  # type: ignore[index]
+    assert not half.exists()
+
+
+def test_two_writers_of_one_trial_do_not_fail_of_each_other(tmp_path: Path) -> None:
+    """A trial that has lost its driver may still write its last checkpoint while another goes on with the trial."""
+
+    def write_all(_: int) -> None:
+        store = store_at(tmp_path, as_uri=False)
+        for step in range(100):
+            store.save("abc", state_of(step))
+
+    with ThreadPoolExecutor(2) as writers:
+        list(writers.map(write_all, range(2)))
+    newest = store_at(tmp_path, as_uri=False).load("abc")
+    assert newest is not None
+    assert same(newest, state_of(99))
