@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 import os
 import re
@@ -34,6 +35,7 @@ MUTATED = ("lr", "weight_decay", "augmentation_strength")  # what PBT may change
 TERMINAL_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 logging.getLogger("ray.tune").setLevel(logging.ERROR)
+logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # its list of failed trials, by ids that nobody knows
 
 
 class Executor:
@@ -42,6 +44,7 @@ class Executor:
     def __init__(self, plan: Plan, folder: Path, journal: Journal, history: History) -> None:
         self.plan, self.journal, self.history = plan, journal, history
         self.config: StudyConfig = plan.config
+        self._fits = itertools.count()
         self.storage = storage_of(self.config, folder)
         self.shared = Shared(
             datasets={name: ray.put(splits) for name, splits in plan.datasets.items()},
@@ -49,20 +52,24 @@ class Executor:
             cpus=self.config.resources.cpu,
             gpus=self.config.resources.gpu,
             train_storage=f"{self.storage}/{TRAIN_FOLDER}",
-            max_failures=self.config.max_failures,
             simulate=self.config.simulate,
         )
         _quiet_tune()
 
     def run(self, trials: list[TrialConfig], name: str) -> None:
         """Run listed trials, all of one phase, that the journal does not know as ended."""
-        waiting = [trial for trial in trials if not self._ended(trial)]
-        if waiting:
+        while waiting := [trial for trial in trials if not self._ended(trial)]:
             space = {"trial": tune.grid_search([trial.to_dict() for trial in waiting])}
-            self._fit(name, space, self.shared, tune.TuneConfig(scheduler=None))
+            if not self._fit(name, space, self.shared, tune.TuneConfig(scheduler=None)):
+                return
 
     def search(self, task: TaskName) -> None:
         """Search one task's hyperparameters."""
+        while self._search(task):
+            pass
+
+    def _search(self, task: TaskName) -> bool:
+        """Run what is left of a search; return whether Tune has given up some of it."""
         metric, mode = self.plan.metric(task)
         shared = replace(self.shared, metric=metric, mode=mode)
         settings = self.config.search
@@ -70,21 +77,22 @@ class Executor:
         if settings.algorithm == "optuna" and settings.scheduler != "pbt":
             shared = replace(shared, base=self.plan.search_base(task))
             searcher, samples = self._tpe(task, mode)
-            if samples > 0:
-                tuning = tune.TuneConfig(search_alg=searcher, num_samples=samples, scheduler=self._scheduler(mode))
-                self._fit(name, None, shared, tuning)
-            return
+            if samples <= 0:
+                return False
+            tuning = tune.TuneConfig(search_alg=searcher, num_samples=samples, scheduler=self._scheduler(mode))
+            return self._fit(name, None, shared, tuning)
         waiting = [trial for trial in self.plan.enumerated(task) if not self._ended(trial)]
         if not waiting:
-            return
+            return False
         space = {"trial": tune.grid_search([trial.to_dict() for trial in waiting])}
         scheduler = self._scheduler(mode)
         if settings.scheduler == "pbt":
             shared = replace(shared, population_based=True)
             scheduler = self._population(mode, self.config.space(task))
-        self._fit(name, space, shared, tune.TuneConfig(scheduler=scheduler))
+        return self._fit(name, space, shared, tune.TuneConfig(scheduler=scheduler))
 
-    def _fit(self, name: str, space: dict[str, Any] | None, shared: Shared, tuning: tune.TuneConfig) -> None:
+    def _fit(self, name: str, space: dict[str, Any] | None, shared: Shared, tuning: tune.TuneConfig) -> bool:
+        """Run one Tune experiment; return whether Tune has given up trials that are to be run again."""
         config, workers = self.config, self.config.workers
         tuning.reuse_actors = True
         if name.startswith(SEARCH):
@@ -103,14 +111,15 @@ class Executor:
             param_space=space,
             tune_config=tuning,
             run_config=tune.RunConfig(
-                name=f"{name}.{self.history.drivers}",  # Tune gets a new folder from every driver
+                name=f"{name}.{self.history.drivers}.{next(self._fits)}",  # Tune gets a new folder every time
                 storage_path=f"{self.storage}/{TUNE_FOLDER}",
                 callbacks=[recorder],
                 stop=stopper,
                 verbose=0,
-                failure_config=tune.FailureConfig(max_failures=config.max_failures if workers == 1 else 0),
+                failure_config=tune.FailureConfig(max_failures=config.max_failures),
             ),
         ).fit()
+        return recorder.given_up
 
     def _tpe(self, task: TaskName, mode: str) -> tuple[OptunaSearch, int]:
         """Return Optuna's TPE, told what the journal knows, and how many trials are left to run."""
@@ -242,8 +251,10 @@ class _Recorder(tune.Callback):
     def __init__(self, journal: Journal, history: History, base: TrialConfig | None) -> None:
         self.journal, self.history, self.base = journal, history, base
         self.stopper: ChanceStopper | None = None
+        self.given_up = False  # whether Tune has ended trials that were not running
         self._ids: dict[str, str] = {}
-        self._started: dict[str, float] = {}
+        self._running: set[str] = set()
+        self._ended: set[str] = set()
         self._last: dict[str, dict[str, Any]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -255,15 +266,21 @@ class _Recorder(tune.Callback):
         config = trial_of(trial.config, self.base)
         # Population-based training changes a configuration while its trial runs: the key is that of its start.
         key = self._ids.setdefault(trial.trial_id, config.trial_id)
+        self._running.add(trial.trial_id)
         if key == config.trial_id:
             self.journal.append("trial_started", trial_id=key, phase=config.phase, config=config.to_dict())
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict, **info: Any) -> None:
         """Record a report."""
+        if result.get("hopeless"):
+            trial.max_failures = 0  # its error comes next, and would come again
+            return
         key = self._ids[trial.trial_id]
         self._last[key] = self._last.get(key, {}) | result  # final results come without a checkpoint of their own
         if result.get("facts") and not self.history.trials[key].facts:
             self.journal.append("facts", trial_id=key, **result["facts"])
+        for report in result.get("earlier", ()):  # those that a death has swallowed; the journal knows the others
+            self.journal.append("report", trial_id=key, **report)
         if result.get("metrics") is not None:
             self.journal.append("report", trial_id=key, step=result["step"], metrics=result["metrics"])
 
@@ -276,14 +293,29 @@ class _Recorder(tune.Callback):
             chance = self.stopper.reasons.get(trial.trial_id) if self.stopper else None
             self._end(trial, STOPPED, chance or f"by the scheduler after {last.get('step', 0)} steps")
 
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Note that a trial waits for a new process, the one it ran in having died."""
+        self._running.discard(trial.trial_id)
+
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Record a failure with its traceback."""
+        """Record a failure with its traceback.
+
+        Where Tune gives a trial the idle process of one that has ended, and that has died, Tune ends the trial whatever
+        `max_failures` is. It is not recorded as failed, since it did not run.
+        """
+        if trial.trial_id not in self._running and self._ended:
+            return
         if trial.trial_id not in self._ids:
             self.on_trial_start(iteration, trials, trial)
         reason = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else "unknown error"
         self._end(trial, FAILED, TERMINAL_COLOURS.sub("", reason))
 
+    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
+        """Find out whether trials are left to be run again; some has ended, so this comes to an end, too."""
+        self.given_up = 0 < len(self._ended) < len(trials)
+
     def _end(self, trial: Any, status: str, reason: str) -> None:
+        self._ended.add(trial.trial_id)
         key = self._ids[trial.trial_id]
         last = self._last.get(key, {})
         self.journal.append(
@@ -338,6 +370,7 @@ def _quiet_tune() -> None:
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the new output prints a banner whatever `verbose` says
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    os.environ["TUNE_PRINT_ALL_TRIAL_ERRORS"] = "0"
     os.environ["TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S"] = "0"
     os.environ["RAY_TRAIN_V2_ENABLED"] = "1"
     optuna.logging.set_verbosity(optuna.logging.WARNING)

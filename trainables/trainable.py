@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,15 +20,17 @@ import ray
 import ray.train
 import ray.train.torch
 import torch
+import torch.distributed
 from ray import tune
-from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.exceptions import RayError
+from ray.train import RunConfig, ScalingConfig, TrainingFailedError, WorkerGroupError
 from ray.train.torch import TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from trainables import checkpoint, simulated
 from trainables.data.table import Splits
 from trainables.encoders import Encoder
-from trainables.errors import CheckpointError
+from trainables.errors import CheckpointError, UserError
 from trainables.evaluation import baseline_encoder, evaluate
 from trainables.loop import Report, Worker, build_task, fit
 from trainables.storage import CheckpointStore
@@ -36,6 +39,11 @@ from trainables.trial import BASELINES, TrialConfig
 OBJECTIVE = "objective"  # what searcher and scheduler see; always finite
 STATE_FILE = "state.pt"
 WORST = 1e9  # stands for a metric that is not finite; samplers and schedulers only rank
+PASSING = (  # errors of the machine, which a new start may not meet again
+    *(OSError, MemoryError, RayError, TrainingFailedError),
+    *(torch.OutOfMemoryError, torch.AcceleratorError, torch.distributed.DistError),
+)
+RECENT = 16  # reports that a checkpoint repeats; more than can be on their way to the driver at any time
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,6 @@ class Shared:
     cpus, gpus: resources of one worker.
     population_based: whether trials hand their state to one another (PBT), which then travels as Tune checkpoints.
     train_storage: path or URI where Ray Train keeps the runs of worker groups.
-    max_failures: how often a worker group is started again after one of its workers died.
     simulate: whether trials are those of `trainables.simulated`, which train nothing.
     """
 
@@ -62,7 +69,6 @@ class Shared:
     gpus: float = 0
     population_based: bool = False
     train_storage: str = ""
-    max_failures: int = 0
     simulate: bool = False
 
 
@@ -81,15 +87,31 @@ def trial_of(config: Mapping[str, Any], base: TrialConfig | None) -> TrialConfig
 
 
 def run_trial(config: dict[str, Any], *, shared: Shared) -> None:
-    """Run one trial as a Tune function."""
+    """Run one trial as a Tune function.
+
+    An error that would only come again is announced with a result `hopeless` before it is raised, since Tune would
+    start the trial anew as after the death of its process.
+    """
     trial = trial_of(config, shared.base)
-    if trial.task in BASELINES or trial.init_from or trial.workers == 1 or shared.simulate:
-        TorchTrainer(
-            lambda: _run_here(trial, shared),
-            scaling_config=ScalingConfig(num_workers=0),
-        ).fit()
-    else:
-        _run_workers(trial, shared)
+    try:
+        if trial.task in BASELINES or trial.init_from or trial.workers == 1 or shared.simulate:
+            TorchTrainer(
+                lambda: _run_here(trial, shared),
+                scaling_config=ScalingConfig(num_workers=0),
+            ).fit()
+        else:
+            _run_workers(trial, shared)
+    except Exception as error:
+        if not _may_pass(error):
+            tune.report({"step": 0, OBJECTIVE: WORST if shared.mode == "min" else -WORST, "hopeless": True})
+        raise
+
+
+def _may_pass(error: Exception) -> bool:
+    """Return whether a new start may help: everything in a trial is seeded, so what it raises it raises again."""
+    if isinstance(error, WorkerGroupError):  # the other errors of a worker may be echoes of another one's death
+        return not any(isinstance(failure, UserError) for failure in error.worker_failures.values())
+    return isinstance(error, PASSING)
 
 
 def _run_here(trial: TrialConfig, shared: Shared) -> None:
@@ -131,7 +153,6 @@ def _run_workers(trial: TrialConfig, shared: Shared) -> None:
             name=trial.trial_id,
             storage_path=shared.train_storage,
             callbacks=[TuneReportCallback()],  # type: ignore[list-item]  # Ray has two of that name
-            failure_config=FailureConfig(max_failures=shared.max_failures),
         ),
     ).fit()
 
@@ -178,30 +199,37 @@ class _Sender:
     ) -> None:
         self.trial, self.shared, self.store, self.send, self.saves = trial, shared, store, send, saves
         self.last: dict[str, Any] = {"step": 0, OBJECTIVE: WORST if shared.mode == "min" else -WORST}
+        self.recent: deque[dict[str, Any]] = deque(maxlen=RECENT)
 
     def report(self, report: Report) -> None:
         """Save the checkpoint and send the metrics of one report."""
-        self.last = {"step": report.step, OBJECTIVE: self._objective(report), "pid": os.getpid()}
+        self._remember(report)
+        self.recent.append({"step": report.step, "metrics": report.metrics})
         result = {**self.last, "metrics": report.metrics, "facts": report.facts}
-        state = report.state() | {"metrics": report.metrics, "facts": report.facts}
+        state = report.state() | {"reports": list(self.recent), "facts": report.facts}
         if self.saves:
             result["saved_to"] = self.store.save(self.trial.trial_id, state)
         self.send(result, checkpoint.to_bytes(state) if self.shared.population_based else None)
 
     def repeated(self, state: dict[str, Any] | None) -> dict[str, Any] | None:
-        """Send once more what this trial's newest checkpoint was saved with, and return it.
+        """Send once more the last reports before this trial's newest checkpoint, and return its state.
 
-        A driver may have died after the checkpoint and before it wrote the report down; else it passes over it.
+        Driver or workers may have died after a checkpoint and before its report was written down; what was is passed
+        over. The reports of a worker group are several at a time on their way.
         """
-        if state is not None and "metrics" in state:
-            report = Report(state["step"], state["metrics"], state["facts"], lambda: state)
-            self.last = {"step": report.step, OBJECTIVE: self._objective(report), "pid": os.getpid()}
-            self.send({**self.last, "metrics": report.metrics, "facts": report.facts}, None)
+        if state is not None and "reports" in state:
+            self.recent.extend(state["reports"])
+            *earlier, newest = self.recent
+            self._remember(Report(**newest, facts=state["facts"], state=lambda: state))
+            self.send({**self.last, "metrics": newest["metrics"], "facts": state["facts"], "earlier": earlier}, None)
         return state
 
     def finish(self, results: dict[str, float]) -> None:
         """Send the results of the final probes; only a trial that does this has finished."""
         self.send({**self.last, "results": results, "finished": True}, None)
+
+    def _remember(self, report: Report) -> None:
+        self.last = {"step": report.step, OBJECTIVE: self._objective(report), "pid": os.getpid()}
 
     def _objective(self, report: Report) -> float:
         metric = self.shared.metric or report.facts["primary_metric"]

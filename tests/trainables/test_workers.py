@@ -39,7 +39,8 @@ TRAINING = """
     reports = []
     worker = Worker(rank=rank, world_size=2, wrap=DistributedDataParallel)
     fit(trial(), splits(), reports.append, worker=worker)
-    curve = [[report.step, report.metrics.get("train/loss"), report.metrics.get("train/accuracy")] for report in reports]
+    names = ("train/loss", "train/accuracy")
+    curve = [[report.step, *map(report.metrics.get, names)] for report in reports]
     with open(f"{out}/{rank}.json", "w") as file:
         json.dump(curve, file)
     torch.distributed.destroy_process_group()
