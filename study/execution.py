@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import logging
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +18,7 @@ import optuna
 import ray
 from ray import tune
 from ray.exceptions import RayTaskError
+from ray.tune.schedulers import TrialScheduler
 
 from study import searching
 from study.config import StudyConfig, TaskName
@@ -32,6 +35,7 @@ TERMINAL_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 logger = logging.getLogger(__name__)
 logging.getLogger("ray.tune").setLevel(logging.ERROR)
+logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # its list of failed trials, by ids that nobody knows
 
 
 class Executor:
@@ -40,6 +44,7 @@ class Executor:
     def __init__(self, plan: Plan, folder: Path, journal: Journal, history: History) -> None:
         self.plan, self.journal, self.history = plan, journal, history
         self.config: StudyConfig = plan.config
+        self._fits = itertools.count()
         self.storage = storage_of(self.config, folder, history.began)
         self.shared = Shared(
             datasets={name: ray.put(splits) for name, splits in plan.datasets.items()},
@@ -47,49 +52,61 @@ class Executor:
             cpus=self.config.resources.cpu,
             gpus=self.config.resources.gpu,
             train_storage=f"{self.storage}/{TRAIN_FOLDER}",
-            max_failures=self.config.max_failures,
             simulate=self.config.simulate,
         )
         _quiet_tune()
 
     def run(self, trials: list[TrialConfig], name: str) -> None:
         """Run listed trials, all of one phase, that the journal does not know as ended."""
-        self._fit_listed(name, trials, self.shared, tune.TuneConfig())
+        self._run_listed(name, trials, self.shared)
 
     def search(self, *tasks: TaskName) -> None:
         """Search the hyperparameters of the tasks side by side, each with a searcher and a scheduler of its own."""
-        plan, settings = self.plan, self.config.search
+        plan, config = self.plan, self.config
         shared = replace(self.shared, objectives={task: plan.metric(task) for task in tasks})
-        if settings.scheduler == "pbt":  # a population asks after all trials of its experiment, so each has its own
+        if config.search.scheduler == "pbt":  # a population asks after all trials of its experiment: one a task
             shared = replace(shared, population_based=True)
             for task in tasks:
-                scheduler = searching.population(self.config.space(task), self.config.grace_period)
-                tuning = tune.TuneConfig(scheduler=scheduler)
-                self._fit_listed(f"{SEARCH}-{task}", plan.enumerated(task), shared, tuning)
-            return
-        tuning = tune.TuneConfig(scheduler=self._halving() if settings.scheduler == "asha" else None)
-        if settings.algorithm == "optuna":
-            shared = replace(shared, bases={task: plan.search_base(task) for task in tasks})
-            ended = [record.trial for record in self.history.trials.values() if record.ended]
-            searches = {task: searching.tpe(plan, self.history, task) for task in tasks}
-            searcher = searching.TaskSearches(searches, shared.bases, ended)
-            if searcher.n_left > 0:
-                tuning.search_alg, tuning.num_samples = searcher, searcher.n_left
-                self._fit(SEARCH, None, shared, tuning)
-            return
-        self._fit_listed(SEARCH, [trial for task in tasks for trial in plan.enumerated(task)], shared, tuning)
+                make = functools.partial(searching.population, config.space(task), config.grace_period)
+                self._run_listed(f"{SEARCH}-{task}", plan.enumerated(task), shared, make)
+        elif config.search.algorithm == "optuna":
+            while self._search_by_tpe(tasks, shared):
+                pass
+        else:
+            self._run_listed(SEARCH, [trial for task in tasks for trial in plan.enumerated(task)], shared, self._asha)
 
-    def _fit_listed(self, name: str, trials: list[TrialConfig], shared: Shared, tuning: tune.TuneConfig) -> None:
-        waiting = [trial for trial in trials if not self._ended(trial)]
-        if waiting:
+    def _search_by_tpe(self, tasks: Sequence[TaskName], shared: Shared) -> bool:
+        """Run what is left of a search; return whether Tune has given up some of it."""
+        shared = replace(shared, bases={task: self.plan.search_base(task) for task in tasks})
+        ended = [record.trial for record in self.history.trials.values() if record.ended]
+        searches = {task: searching.tpe(self.plan, self.history, task) for task in tasks}
+        searcher = searching.TaskSearches(searches, shared.bases, ended)
+        if not searcher.n_left:
+            return False
+        tuning = tune.TuneConfig(search_alg=searcher, num_samples=searcher.n_left, scheduler=self._asha())
+        return self._fit(SEARCH, None, shared, tuning)
+
+    def _run_listed(
+        self,
+        name: str,
+        trials: Sequence[TrialConfig],
+        shared: Shared,
+        make_scheduler: Callable[[], TrialScheduler | None] = lambda: None,
+    ) -> None:
+        """Run the trials that the journal does not know as ended, until it knows all of them so."""
+        while waiting := [trial for trial in trials if not self._ended(trial)]:
             space = {"trial": tune.grid_search([trial.to_dict() for trial in waiting])}
-            self._fit(name, space, shared, tuning)
+            if not self._fit(name, space, shared, tune.TuneConfig(scheduler=make_scheduler())):
+                return
 
-    def _halving(self) -> searching.HalvingByTask:
+    def _asha(self) -> TrialScheduler | None:
         settings = self.config.search
+        if settings.scheduler != "asha":
+            return None
         return searching.HalvingByTask(self.config.budget_steps, self.config.grace_period, settings.reduction_factor)
 
-    def _fit(self, name: str, space: dict[str, Any] | None, shared: Shared, tuning: tune.TuneConfig) -> None:
+    def _fit(self, name: str, space: dict[str, Any] | None, shared: Shared, tuning: tune.TuneConfig) -> bool:
+        """Run one Tune experiment; return whether Tune has given up trials that are to be run again."""
         config, workers = self.config, self.config.workers
         tuning.reuse_actors = True
         resources: dict[str, float] = {"cpu": config.resources.cpu, "gpu": config.resources.gpu}
@@ -111,14 +128,15 @@ class Executor:
                 param_space=space,
                 tune_config=tuning,
                 run_config=tune.RunConfig(
-                    name=f"{name}.{self.history.drivers}",  # Tune gets a new folder from every driver
+                    name=f"{name}.{self.history.drivers}.{next(self._fits)}",  # Tune gets a new folder every time
                     storage_path=place,
                     callbacks=[recorder],
                     stop=stopper,
                     verbose=0,
-                    failure_config=tune.FailureConfig(max_failures=config.max_failures if workers == 1 else 0),
+                    failure_config=tune.FailureConfig(max_failures=config.max_failures),
                 ),
             ).fit()
+        return recorder.given_up
 
     def _worker_groups(self) -> int:
         """Return how many worker groups fit the cluster at once. Raises ConfigError where not even one does."""
@@ -161,8 +179,10 @@ class _Recorder(tune.Callback):
     def __init__(self, journal: Journal, history: History, bases: Mapping[str, TrialConfig]) -> None:
         self.journal, self.history, self.bases = journal, history, bases
         self.stopper: searching.ChanceStopper | None = None
+        self.given_up = False  # whether Tune has ended trials that were not running
         self._ids: dict[str, str] = {}
-        self._started: dict[str, float] = {}
+        self._running: set[str] = set()
+        self._ended: set[str] = set()
         self._last: dict[str, dict[str, Any]] = {}
         self._refused: StorageError | None = None
 
@@ -175,11 +195,15 @@ class _Recorder(tune.Callback):
         config = trial_of(trial.config, self.bases)
         # Population-based training changes a configuration while its trial runs: the key is that of its start.
         key = self._ids.setdefault(trial.trial_id, config.trial_id)
+        self._running.add(trial.trial_id)
         if key == config.trial_id:
             self._append("trial_started", trial_id=key, phase=config.phase, config=config.to_dict())
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict, **info: Any) -> None:
         """Record a report."""
+        if result.get("hopeless"):
+            trial.max_failures = 0  # its error comes next, and would come again
+            return
         key = self._ids[trial.trial_id]
         for problem in result.get("broken", ()):
             logger.warning("%s; going on with the one before", problem)
@@ -201,22 +225,33 @@ class _Recorder(tune.Callback):
             chance = self.stopper.reasons.get(trial.trial_id) if self.stopper else None
             self._end(trial, STOPPED, chance or f"by the scheduler after {last.get('step', 0)} steps")
 
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Record a failure with its traceback, unless it is not the trial's own."""
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Note that a trial waits for a new process; one that could not write waits for room and the next driver."""
+        self._running.discard(trial.trial_id)
         self._refused = self._refused or _refusal(trial)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Record a failure with its traceback, unless it is not the trial's own.
+
+        Where Tune gives a trial the idle process of one that has ended, and that has died, Tune ends the trial whatever
+        `max_failures` is. It is not recorded as failed, since it did not run.
+        """
+        self._refused = self._refused or _refusal(trial)
+        if trial.trial_id not in self._running and self._ended:
+            return
         if trial.trial_id not in self._ids:
             self.on_trial_start(iteration, trials, trial)
         reason = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else "unknown error"
         self._end(trial, FAILED, TERMINAL_COLOURS.sub("", reason))
 
-    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Leave a trial that could not write its checkpoint to the next driver: trying at once finds no more room."""
-        self._refused = self._refused or _refusal(trial)
-
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """End the phase where something cannot be written; from the other callbacks Tune lets no error through."""
         if self._refused:
             raise self._refused
+
+    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
+        """Find out whether trials are left to be run again; some has ended, so this comes to an end, too."""
+        self.given_up = 0 < len(self._ended) < len(trials)
 
     def _append(self, event: str, **values: Any) -> None:
         if self._refused:
@@ -227,6 +262,7 @@ class _Recorder(tune.Callback):
             self._refused = error
 
     def _end(self, trial: Any, status: str, reason: str) -> None:
+        self._ended.add(trial.trial_id)
         key = self._ids[trial.trial_id]
         last = self._last.get(key, {})
         self._append(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed
 from torch import Tensor, nn
 
 from trainables.augmentation import Augmentation
@@ -115,7 +116,7 @@ def fit(
         if worker.rank == 0:
             metrics |= monitor.validate()
         report(Report(step, metrics, monitor.facts, state))
-        if not np.isfinite(metrics["train/loss"]):
+        if not np.isfinite(metrics["train/loss"]):  # on every worker alike: one that went on would wait for ever
             break
         running, started = _RunningMeans(), time.perf_counter()
     return task.encoder
@@ -182,5 +183,9 @@ class _RunningMeans:
             self._sums[name] = self._sums[name] + mean if name in self._sums else mean
 
     def values(self) -> dict[str, float]:
-        """Return the mean of every metric, named `train/NAME`."""
-        return {f"train/{name}": float(total) / self.steps for name, total in self._sums.items()}
+        """Return the mean of every metric over all workers, named `train/NAME`: each of them gets the same."""
+        totals = torch.stack([total.float() for total in self._sums.values()])
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(totals)
+            totals /= torch.distributed.get_world_size()
+        return {f"train/{name}": total / self.steps for name, total in zip(self._sums, totals.tolist(), strict=True)}

@@ -19,15 +19,17 @@ import ray
 import ray.train
 import ray.train.torch
 import torch
+import torch.distributed
 from ray import tune
-from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.exceptions import RayError
+from ray.train import RunConfig, ScalingConfig, TrainingFailedError, WorkerGroupError
 from ray.train.torch import TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from trainables import checkpoint, simulated
 from trainables.data.table import Splits
 from trainables.encoders import Encoder
-from trainables.errors import CheckpointError
+from trainables.errors import CheckpointError, UserError
 from trainables.evaluation import baseline_encoder, evaluate
 from trainables.loop import Report, Worker, build_task, fit
 from trainables.storage import CheckpointStore
@@ -36,6 +38,10 @@ from trainables.trial import BASELINES, TrialConfig
 OBJECTIVE = "objective"  # what searcher and scheduler see: finite, and the higher the better
 STATE_FILE = "state.pt"
 WORST = -1e9  # stands for a metric that is not finite; samplers and schedulers only rank
+PASSING = (  # errors of the machine, which a new start may not meet again
+    *(OSError, MemoryError, RayError, TrainingFailedError),
+    *(torch.OutOfMemoryError, torch.AcceleratorError, torch.distributed.DistError),
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,6 @@ class Shared:
     cpus, gpus: resources of one worker.
     population_based: whether trials hand their state to one another (PBT), which then travels as Tune checkpoints.
     train_storage: path or URI where Ray Train keeps the runs of worker groups.
-    max_failures: how often a worker group is started again after one of its workers died.
     simulate: whether trials are those of `trainables.simulated`, which train nothing.
     """
 
@@ -61,7 +66,6 @@ class Shared:
     gpus: float = 0
     population_based: bool = False
     train_storage: str = ""
-    max_failures: int = 0
     simulate: bool = False
 
 
@@ -88,15 +92,31 @@ def as_objective(value: float, mode: str) -> float:
 
 
 def run_trial(config: dict[str, Any], *, shared: Shared) -> None:
-    """Run one trial as a Tune function."""
+    """Run one trial as a Tune function.
+
+    An error that would only come again is announced with a result `hopeless` before it is raised, since Tune would
+    start the trial anew as after the death of its process.
+    """
     trial = trial_of(config, shared.bases)
-    if trial.task in BASELINES or trial.init_from or trial.workers == 1 or shared.simulate:
-        TorchTrainer(
-            lambda: _run_here(trial, shared),
-            scaling_config=ScalingConfig(num_workers=0),
-        ).fit()
-    else:
-        _run_workers(trial, shared)
+    try:
+        if trial.task in BASELINES or trial.init_from or trial.workers == 1 or shared.simulate:
+            TorchTrainer(
+                lambda: _run_here(trial, shared),
+                scaling_config=ScalingConfig(num_workers=0),
+            ).fit()
+        else:
+            _run_workers(trial, shared)
+    except Exception as error:
+        if not _may_pass(error):
+            tune.report({"step": 0, OBJECTIVE: WORST, "hopeless": True})
+        raise
+
+
+def _may_pass(error: Exception) -> bool:
+    """Return whether a new start may help: everything in a trial is seeded, so what it raises it raises again."""
+    if isinstance(error, WorkerGroupError):  # the other errors of a worker may be echoes of another one's death
+        return not any(isinstance(failure, UserError) for failure in error.worker_failures.values())
+    return isinstance(error, PASSING)
 
 
 def _run_here(trial: TrialConfig, shared: Shared) -> None:
@@ -138,7 +158,6 @@ def _run_workers(trial: TrialConfig, shared: Shared) -> None:
             name=trial.trial_id,
             storage_path=shared.train_storage,
             callbacks=[TuneReportCallback()],  # type: ignore[list-item]  # Ray has two of that name
-            failure_config=FailureConfig(max_failures=shared.max_failures),
         ),
     ).fit()
 
@@ -190,7 +209,7 @@ class _Sender:
 
     def report(self, report: Report) -> None:
         """Save the checkpoint and send the metrics of one report."""
-        self.last = {"step": report.step, OBJECTIVE: self._objective(report), "pid": os.getpid()}
+        self._remember(report)
         if not self._reports or report.step > self._reports[-1]["step"]:
             self._reports.append({"step": report.step, "metrics": report.metrics})
         result = {**self.last, "metrics": report.metrics, "facts": report.facts}
@@ -202,14 +221,13 @@ class _Sender:
     def repeated(self, state: dict[str, Any] | None) -> dict[str, Any] | None:
         """Send once more all that this trial had reported when it saved its newest checkpoint, and return that.
 
-        Reports wait in several queues on their way to the driver, which may have died meanwhile. Those that it has
-        written down it passes over; who judges by the whole curve sees it again.
+        Reports wait in several queues on their way to the driver; it or a worker may have died meanwhile. Those that
+        the driver has written down it passes over; who judges by the whole curve sees it again.
         """
         if state is not None and state.get("reports"):
             self._reports = list(state["reports"])
-            last = Report(**self._reports[-1], facts=state["facts"], state=lambda: state)
-            self.last = {"step": last.step, OBJECTIVE: self._objective(last), "pid": os.getpid()}
-            self.send({**self.last, "repeated": self._reports, "facts": last.facts}, None)
+            self._remember(Report(**self._reports[-1], facts=state["facts"], state=lambda: state))
+            self.send({**self.last, "repeated": self._reports, "facts": state["facts"]}, None)
         return state
 
     def finish(self, results: dict[str, float]) -> None:
@@ -220,6 +238,9 @@ class _Sender:
         """Send a result, with what was found broken until then: a worker's own log is seen by nobody."""
         result["broken"], self.store.broken = self.store.broken, []
         self._to_driver(result, state)
+
+    def _remember(self, report: Report) -> None:
+        self.last = {"step": report.step, OBJECTIVE: self._objective(report), "pid": os.getpid()}
 
     def _objective(self, report: Report) -> float:
         own = (report.facts["primary_metric"], report.facts["primary_mode"])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,9 +81,15 @@ class DriverProcess:
 
     def run(self, timeout_s: float = 2 * PATIENCE_S) -> int:
         """Run a driver to its end and return its exit code. timeout_s: on a quiet machine."""
+        with self.running() as process:
+            return process.wait(timeout_s * crowding())
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[subprocess.Popen[str]]:
+        """Run a driver for as long as the block runs, at most."""
         process = self.start()
         try:
-            return process.wait(timeout_s * crowding())
+            yield process
         finally:
             if process.poll() is None:
                 kill(process)

@@ -1,0 +1,135 @@
+"""Nodes of a cluster are lost while a study runs on them, and others come: every trial is whole in the end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from ray._private.authentication.authentication_token_setup import (
+    enable_token_auth_by_default,
+    ensure_token_if_auth_enabled,
+)
+from ray._private.node import Node
+from ray.cluster_utils import Cluster
+
+from study import cluster
+from study.history import History
+from study.journal import FINISHED
+from tests.acceptance.studies import (
+    CLOCK,
+    PATIENCE_S,
+    DriverProcess,
+    assert_mlflow_equals_journal,
+    assert_whole,
+    curves_of,
+)
+from tests.study.studies import splits_of, tiny
+from trainables.loop import Report, fit
+from trainables.trial import TrialConfig
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+LOOPBACK = {"node_ip_address": "127.0.0.1"}
+
+
+@pytest.fixture
+def head() -> Iterator[Cluster]:
+    """A cluster of a head node that drivers run on and no trial; the Ray of the other tests is away meanwhile."""
+    import ray
+
+    others = ray.is_initialized()
+    ray.shutdown()
+    enable_token_auth_by_default()  # as `ray.init` does for a cluster that it starts
+    ensure_token_if_auth_enabled()
+    own = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "memory": 0, **LOOPBACK})
+    try:
+        yield own
+    finally:
+        own.shutdown()
+        if others:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("RAY_ADDRESS", "local")
+                cluster.connect(cpus=2)
+
+
+def worker_node(head: Cluster) -> Node:
+    """Start a node with one CPU."""
+    return head.add_node(num_cpus=1, **LOOPBACK)
+
+
+def study_on(head: Cluster, root: Path, **changes: Any) -> DriverProcess:
+    return DriverProcess(root, tiny(storage=str(root / "shared"), **changes), {"RAY_ADDRESS": head.address})
+
+
+def running(events: list[dict[str, Any]], step: int) -> set[str]:
+    """Return the trials that have reported `step` and not ended."""
+    ended = {event["trial_id"] for event in events if event["event"] == "trial_ended"}
+    return {event["trial_id"] for event in events if event["event"] == "report" and event["step"] == step} - ended
+
+
+def host_of(name: str, nodes: list[Node]) -> Node:
+    """Return the node on which the process of that name runs."""
+    for node in nodes:
+        raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+        if any(" ".join(process.cmdline()).startswith(name) for process in raylet.children(recursive=True)):
+            return node
+    raise AssertionError(f"{name} runs on none of them")
+
+
+def undisturbed_curve(trial: TrialConfig) -> dict[int, dict[str, float]]:
+    """Return {step: metrics} of the trial, run here and in one go."""
+    reports: list[Report] = []
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        fit(trial, splits_of("shapes", 150), reports.append)
+    finally:
+        torch.set_num_threads(threads)
+    metrics = {report.step: report.metrics for report in reports}
+    return {step: {name: value for name, value in found.items() if name != CLOCK} for step, found in metrics.items()}
+
+
+def restarted(study: DriverProcess) -> set[str]:
+    starts = Counter(event["trial_id"] for event in study.events() if event["event"] == "trial_started")
+    return {key for key, count in starts.items() if count > 1}
+
+
+def test_a_study_survives_the_loss_of_a_node_and_uses_one_that_comes(head: Cluster, tmp_path: Path):
+    lost, _ = worker_node(head), worker_node(head)
+    search = {"algorithm": "random", "scheduler": "none", "num_samples": 4}
+    study = study_on(head, tmp_path, budget_steps=90, search=search, max_failures=2)
+    with study.running() as process:
+        study.wait_for(process, lambda events: len(running(events, step=6)) == 2)
+        head.remove_node(lost, allow_graceful=False)
+        worker_node(head)
+        assert process.wait(2 * PATIENCE_S) == 0, study.log()
+
+    assert_whole(study)
+    assert_mlflow_equals_journal(study)
+    history, curves = History.read(study.folder), curves_of(study.folder)
+    assert {record.status for record in history.trials.values()} == {FINISHED}
+    assert restarted(study)
+    for key in restarted(study):
+        assert curves[key] == undisturbed_curve(history.trials[key].trial)
+
+
+def test_a_worker_group_survives_the_loss_of_the_node_that_its_trial_runs_on(head: Cluster, tmp_path: Path):
+    nodes = [worker_node(head), worker_node(head)]
+    search, confirm = {"num_samples": 1, "scheduler": "none"}, {"top_k": 1, "seeds": 1}
+    study = study_on(head, tmp_path, workers=2, budget_steps=60, search=search, confirm=confirm, max_failures=2)
+    with study.running() as process:
+        study.wait_for(process, lambda events: bool(running(events, step=6)))
+        head.remove_node(host_of("ray::ImplicitFunc", nodes), allow_graceful=False)
+        worker_node(head)
+        assert process.wait(3 * PATIENCE_S) == 0, study.log()
+
+    assert_whole(study)
+    assert_mlflow_equals_journal(study)
+    assert {record.status for record in History.read(study.folder).trials.values()} == {FINISHED}
+    assert restarted(study)

@@ -1,0 +1,75 @@
+"""What a trial sends to its driver, and which of its errors a new start may cure; without Ray running."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ray.exceptions import ActorDiedError, OutOfMemoryError
+from ray.train import WorkerGroupError
+
+from tests.trainables.tiny import trial
+from trainables.errors import ConfigError
+from trainables.loop import Report
+from trainables.storage import CheckpointStore
+from trainables.trainable import RECENT, Shared, _may_pass, _Sender
+
+FACTS = {"primary_metric": "val/accuracy", "primary_mode": "max"}
+
+
+def sender(folder: Path, sent: list[dict[str, Any]]) -> _Sender:
+    shared = Shared(datasets={}, checkpoints=str(folder))
+    return _Sender(trial(), shared, CheckpointStore(str(folder)), send=lambda result, state: sent.append(result))
+
+
+def report(step: int) -> Report:
+    state = {"trial_id": trial().trial_id, "step": step}
+    return Report(step, {"val/accuracy": step / 100}, FACTS, lambda: state)
+
+
+def test_a_trial_that_goes_on_repeats_the_last_reports_before_its_checkpoint(tmp_path: Path) -> None:
+    sent: list[dict[str, Any]] = []
+    first = sender(tmp_path, sent)
+    for step in range(RECENT + 4):
+        first.report(report(step))
+    again = sender(tmp_path, sent)
+    again.repeated(again.store.load(trial().trial_id))
+    result = sent[-1]
+    told = [*result["earlier"], {"step": result["step"], "metrics": result["metrics"]}]
+    assert told == [{"step": step, "metrics": sent[step]["metrics"]} for step in range(4, RECENT + 4)]
+    assert result["facts"] == FACTS
+
+    again.report(report(RECENT + 4))
+    again.repeated(again.store.load(trial().trial_id))
+    assert [earlier["step"] for earlier in sent[-1]["earlier"]] == list(range(5, RECENT + 4))
+
+
+def test_a_trial_without_a_checkpoint_repeats_nothing(tmp_path: Path) -> None:
+    sent: list[dict[str, Any]] = []
+    assert sender(tmp_path, sent).repeated(None) is None
+    assert sent == []
+
+
+def of_group(*errors: Exception) -> WorkerGroupError:
+    return WorkerGroupError("a worker failed", dict(enumerate(errors)))
+
+
+@pytest.mark.parametrize(
+    ("error", "may_pass"),
+    [
+        (ConfigError("batch_size = 1000"), False),
+        (RuntimeError("shapes do not match"), False),
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (MemoryError(), True),
+        (OSError("the storage is away"), True),
+        (OutOfMemoryError("a node is out of memory"), True),
+        (of_group(ConfigError("batch_size = 15")), False),
+        (of_group(RuntimeError("Connection closed by peer"), ActorDiedError()), True),
+        (of_group(RuntimeError("Connection closed by peer")), True),  # the other one's death may not be known yet
+    ],
+    ids=lambda value: value if isinstance(value, bool) else type(value).__name__,
+)
+def test_only_an_error_that_may_pass_is_worth_a_new_start(error: Exception, may_pass: bool) -> None:
+    assert _may_pass(error) == may_pass
