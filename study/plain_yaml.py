@@ -26,7 +26,7 @@ _MOST_VALUES = 100_000  # of a document, with its aliases written out
 def load(text: str) -> Any:
     """Return what the text says: None, bool, int, float, str, date, list and dict. Raises ConfigError, in one line."""
     try:
-        return yaml.load(text, Loader=_Loader)
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader that refuses more
     except _ERRORS as error:
         raise ConfigError(f"not valid YAML: {' '.join(str(error).split())}") from error
 
