@@ -97,7 +97,7 @@ def _folder_frames(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     if has_parquet:
         try:
             if not has_journal or all(_journal_bytes(path) == journal_path.stat().st_size for path in parquet_paths):
-                runs, curves = (pd.read_parquet(path) for path in parquet_paths)
+                runs, curves = (_frame(path) for path in parquet_paths)
                 return runs, curves
         except (pa.ArrowException, OSError) as error:
             if not has_journal:
@@ -107,6 +107,14 @@ def _folder_frames(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
                 ) from error
             logger.warning("%s: rebuilt from the journal, its parquet files cannot be read (%s)", folder, error)
     return frames(journal.read(folder))
+
+
+def _frame(path: Path) -> pd.DataFrame:
+    """Return a parquet file's frame. Raises ArrowInvalid for an extension type, as Ray has one that unpickles."""
+    for column in pq.read_schema(path):
+        if isinstance(column.type, pa.BaseExtensionType) or b"ARROW:extension:name" in (column.metadata or {}):
+            raise pa.ArrowInvalid(f"{path.name}: the type of column {column.name} is no plain one")
+    return pd.read_parquet(path)
 
 
 def _journal_bytes(path: Path) -> int | None:

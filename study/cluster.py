@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -37,6 +38,7 @@ def connect(cpus: int | None = None) -> None:
         if address in (None, "local"):
             _listen_on_loopback()
             ray.init(address="local", num_cpus=cpus, include_dashboard=False, **options)
+            _hide_token()
             logger.info("started a local Ray cluster on 127.0.0.1")
             return
         try:
@@ -62,6 +64,12 @@ def _own_sigterm() -> Iterator[None]:
     finally:
         if handler is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)
+
+
+def _hide_token() -> None:
+    """Let nobody else on this machine read the token that Ray has made, with which they could run code as this user."""
+    with contextlib.suppress(FileNotFoundError, PermissionError):  # the token may come from elsewhere
+        (Path.home() / ".ray" / "auth_token").chmod(0o600)
 
 
 def _listen_on_loopback() -> None:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from search_spaces import DEFAULTS, SPACES, Space, parse_domain
 from search_spaces.ablations import POLICY_DESIGNS, Comparison, Levels, ablation, changed
 from study import plain_yaml
 from trainables.augmentation import validate_policy
-from trainables.errors import ConfigError, suggestion
+from trainables.errors import ConfigError, printable, suggestion, without_secrets
 from trainables.tasks import TASKS, build_options
 from trainables.trial import TrialConfig
 
@@ -31,6 +31,8 @@ DesignName = Literal[
 ]
 OpName = Literal["crop_resize", "flip", "translate", "color_jitter", "grey", "blur", "erase", "noise"]
 
+LONGEST_MESSAGE = 1000  # characters
+_NO_KEYS = ("[key]", "dict", "list", "str", "int", "float", "bool")  # what pydantic adds to where a value lies
 # Fields of a trial that a user may set for all trials of a task, or search over.
 TUNABLE = ("optimizer", "lr", "weight_decay", "warmup_fraction", "batch_size", "augmentation_strength")
 
@@ -65,7 +67,7 @@ class SearchConfig(_Frozen):
     grace_period: Positive | None = None
     reduction_factor: Annotated[int, Field(ge=2)] = 2
     chance_patience: Annotated[int, Field(ge=0)] | None = None
-    space: dict[str, Any] = {}
+    space: dict[str, JsonValue] = {}
 
 
 class ConfirmConfig(_Frozen):
@@ -88,12 +90,12 @@ class AblateConfig(_Frozen):
     designs: list[DesignName] = []
     seeds: Positive = 5
     margin: Annotated[float, Field(gt=0)] = 0.01
-    base: dict[str, Any] = {}
+    base: dict[str, JsonValue] = {}
     strengths: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)] = [0.0, 0.5, 1.0]
     sizes: Annotated[list[Positive | None], Field(min_length=1)] = [None]
     ops: list[OpName] | None = None
-    factors: dict[str, list[Any]] = {}
-    cures: dict[str, Any] | None = None
+    factors: dict[str, list[JsonValue]] = {}
+    cures: dict[str, JsonValue] | None = None
 
 
 class EvaluateConfig(_Frozen):
@@ -124,8 +126,8 @@ class StudyConfig(_Frozen):
     encoder: EncoderConfig = EncoderConfig()
     budget_steps: Positive = 500
     report_every: Positive = 25
-    defaults: dict[TaskName, dict[str, Any]] = {}
-    task_options: dict[TaskName, dict[str, Any]] = {}
+    defaults: dict[TaskName, dict[str, JsonValue]] = {}
+    task_options: dict[TaskName, dict[str, JsonValue]] = {}
     search: SearchConfig = SearchConfig()
     confirm: ConfirmConfig = ConfirmConfig()
     ablate: AblateConfig = AblateConfig()
@@ -171,7 +173,7 @@ class StudyConfig(_Frozen):
         settings, task = self.ablate, confirmed.task
         if not settings.designs:
             return [], []
-        cures = settings.cures
+        cures: dict[str, Any] | None = settings.cures
         if cures is not None:
             cures = _for_task(cures, task, "ablate.cures")
             for name, values in cures.items():
@@ -268,6 +270,13 @@ def _checked(content: Mapping[str, Any]) -> StudyConfig:
         config = StudyConfig.model_validate(content)
     except pydantic.ValidationError as error:
         raise ConfigError(_explain(error)) from error
+    for key in ("storage", "tracking_uri"):
+        uri = getattr(config, key) or ""
+        if without_secrets(uri) != uri:
+            raise ConfigError(
+                f"{key} = {uri!r}: a password here would be written to the study's files; leave {key} out and set "
+                "MLFLOW_TRACKING_URI, or give it to MLflow or to the cloud's client by their own environment variables"
+            )
     for task in config.tasks:
         if config.tasks.count(task) > 1:
             raise ConfigError(f"tasks = {config.tasks}: {task!r} is named twice")
@@ -336,10 +345,12 @@ def _read(source: str) -> dict[str, Any]:
     path = Path(source)
     if path.suffix in (".yaml", ".yml"):
         try:
+            if path.exists() and not path.is_file():
+                raise ConfigError(f"{source}: not a file")  # a pipe would be waited for without end
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError as error:
             raise ConfigError(f"{source}: no such file") from error
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise ConfigError(f"{source}: not a text file in UTF-8 that can be read ({error})") from error
     elif source in preset_names():
         text = (importlib.resources.files("study") / "presets" / f"{source}.yaml").read_text(encoding="utf-8")
@@ -385,7 +396,7 @@ def _override(content: dict[str, Any], override: str) -> None:
 def _explain(error: pydantic.ValidationError) -> str:
     """Return the first problem in one line: key, value, and what is allowed or the closest known key."""
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"] if part != "[key]") or "the configuration"
+    key = ".".join(str(part) for part in first["loc"] if part not in _NO_KEYS) or "the configuration"
     if first["type"] == "extra_forbidden":
         return f"{key}: unknown key; {suggestion(str(first['loc'][-1]), _keys_beside(first['loc']))}"
     if first["type"] == "missing":
@@ -401,5 +412,8 @@ def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
 
 
 def _one_line(error: ConfigError) -> ConfigError:
-    """Return the error in one line; it may quote a key with a line break in it."""
-    return ConfigError(" ".join(str(error).split()))
+    """Return the error in one line of some length; it may quote a key with a line break in it, or a book."""
+    text = printable(" ".join(str(error).split()))
+    if len(text) > LONGEST_MESSAGE:
+        text = f"{text[: LONGEST_MESSAGE // 2]} ... {text[-LONGEST_MESSAGE // 2 :]}"
+    return ConfigError(text)

@@ -1,44 +1,96 @@
-"""YAML as plain data: no tag runs code, no key is given twice, and 1e-3 is a number as in YAML 1.2."""
+"""YAML as plain data: no tag runs code, no key is given twice, and 1e-3 is a number as in YAML 1.2.
+
+A few lines of aliases cannot stand for billions of values, nor a value hold itself.
+"""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
 
 from trainables.errors import ConfigError
 
-_FLOAT_TAG = "tag:yaml.org,2002:float"
+_INT_TAG, _FLOAT_TAG = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
 _EXPONENT = re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$")  # PyYAML wants a dot and a sign in it
-
-
-class _Loader(yaml.SafeLoader):
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for name in names:
-            if names.count(name) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"{name!r} is given twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-class _Dumper(yaml.SafeDumper):
-    pass
-
-
-for _kind in (_Loader, _Dumper):
-    _kind.add_implicit_resolver(_FLOAT_TAG, _EXPONENT, list("-+.0123456789"))
+_NO_CHARACTER = re.compile("[\0\ud800-\udfff]")  # no file name may hold NUL, no file in UTF-8 half a pair
+_LARGEST_INT = 2**63
+# PyYAML's own constructors let what `!!int x` or the date 2020-13-40 raise pass through.
+_ERRORS = (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
+_MOST_VALUES = 100_000  # of a document, with its aliases written out
 
 
 def load(text: str) -> Any:
     """Return what the text says: None, bool, int, float, str, date, list and dict. Raises ConfigError, in one line."""
     try:
-        return yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
-        # PyYAML's own constructors let what `!!int x` or the date 2020-13-40 raise pass through.
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader that refuses more
+    except _ERRORS as error:
         raise ConfigError(f"not valid YAML: {' '.join(str(error).split())}") from error
 
 
 def dump(content: Any) -> str:
     """Return plain data as YAML that `load` reads back, keys in their order."""
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False)
+
+
+class _Loader(yaml.SafeLoader):
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None:
+            _check_size(node, {})
+        return node
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        for name, count in names.items():
+            if count > 1:
+                raise _refusal(node, f"{name!r} is given twice")
+        return super().construct_mapping(node, deep)
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        if isinstance(node.value, str) and _NO_CHARACTER.search(node.value):
+            raise _refusal(node, f"{node.value!r} holds what is no character")
+        return super().construct_scalar(node)
+
+    def construct_int(self, node: yaml.ScalarNode) -> int:
+        value = self.construct_yaml_int(node)
+        if abs(value) >= _LARGEST_INT:  # Python would not even print 5,000 digits
+            raise _refusal(node, "a whole number must lie below 2**63")
+        return value
+
+
+class _Dumper(yaml.SafeDumper):
+    pass
+
+
+_Loader.add_constructor(_INT_TAG, _Loader.construct_int)
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver(_FLOAT_TAG, _EXPONENT, list("-+.0123456789"))
+
+
+def _check_size(node: yaml.Node, sizes: dict[yaml.Node, int | None]) -> int:
+    """Return how many values a node stands for, aliases written out; `sizes` are known, None of those it lies in."""
+    if node not in sizes:
+        sizes[node] = None
+        sizes[node] = size = 1 + sum(_check_size(part, sizes) for part in _parts(node))
+        if size > _MOST_VALUES:
+            raise _refusal(node, f"more than {_MOST_VALUES:,} values, aliases written out")
+    known = sizes[node]
+    if known is None:
+        raise _refusal(node, "a value holds itself")
+    return known
+
+
+def _parts(node: yaml.Node) -> Iterator[yaml.Node]:
+    if isinstance(node, yaml.SequenceNode):
+        yield from node.value
+    elif isinstance(node, yaml.MappingNode):
+        for pair in node.value:
+            yield from pair
+
+
+def _refusal(node: yaml.Node, problem: str) -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ import filelock
 
 from study import journal
 from study.tracking_state import TrackingError, TrackingState, milliseconds
-from trainables.errors import UserError
+from trainables.errors import UserError, without_secrets
 
 __all__ = [
     "MlflowTracker",
@@ -98,8 +97,7 @@ def sync(
         except filelock.Timeout as error:
             raise TrackingError(f"{folder}: another process has been writing to MLflow for long; try later") from error
         except UNREACHABLE as error:
-            problem = f"MLflow at {uri} cannot be written: {_first_line(error)}"
-            raise TrackingError(_without_password(problem)) from error
+            raise TrackingError(f"MLflow at {uri} cannot be written: {_first_line(error)}") from error
 
 
 def run_id_of(folder: Path, tracking_uri: str | None, trial_id: str) -> tuple[str, str]:
@@ -111,7 +109,7 @@ def run_id_of(folder: Path, tracking_uri: str | None, trial_id: str) -> tuple[st
     study = next(journal.read(folder), None)
     runs = TrackingState.load(folder, tracking_uri=uri, journal=milliseconds(study)).runs if study else {}
     if f"trial/{trial_id}" not in runs:
-        raise TrackingError(f"{folder}: no trial {trial_id} in MLflow at {_without_password(uri)}; sync it first")
+        raise TrackingError(f"{folder}: no trial {trial_id} in MLflow at {uri}; sync it first")
     return runs[f"trial/{trial_id}"], uri
 
 
@@ -158,7 +156,7 @@ class MlflowTracker:
         if not self._delivered:
             logger.warning(
                 "MLflow at %s has not received everything. Nothing is lost; to finish, type: python -m study sync %s",
-                _without_password(self.tracking_uri),
+                without_secrets(self.tracking_uri),
                 self.folder,
             )
         return self._delivered
@@ -254,10 +252,6 @@ def _whole_lines(file: BinaryIO, offset: int, chunk_bytes: int) -> list[bytes]:
     """Return some `chunk_bytes` of lines from `offset` on, without a last one that is still being written."""
     file.seek(offset)
     return [line for line in file.readlines(chunk_bytes) if line.endswith(b"\n")]
-
-
-def _without_password(text: str) -> str:
-    return re.sub(r"//[^/@\s]*@", "//***@", text)
 
 
 def _first_line(error: BaseException) -> str:

@@ -22,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from study import tracking_text as text
 from study.journal import FAILED, FINISHED, KILLED, STOPPED
 from study.tracking_state import TrackingError, TrackingState, milliseconds
+from trainables.errors import without_secrets
 from trainables.files import NO_ROOM
 from trainables.trial import TrialConfig
 
@@ -224,7 +225,9 @@ class RunWriter:
                 raise
             self.refused += 1
             name = getattr(call, "__name__", "call")
-            logger.warning("MLflow refused %s for run %s, which is left out: %s", name, args[0], error)
+            logger.warning(
+                "MLflow refused %s for run %s, which is left out: %s", name, args[0], without_secrets(str(error))
+            )
             return False
         return True
 

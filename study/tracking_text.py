@@ -62,7 +62,7 @@ def study_note(study: Event) -> str:
     tasks = ", ".join(config.get("tasks") or []) or "pretext tasks"
     lines = [f"Study **{study['study']}**: {tasks}, {config.get('budget_steps', '?')} optimiser steps a trial."]
     for name, dataset in datasets.items():
-        lines.append(f"- data set `{name}`, fingerprint `{dataset.get('fingerprint')}`: {_counts(dataset)}")
+        lines.append(f"- data set {escaped(name)}, fingerprint `{dataset.get('fingerprint')}`: {_counts(dataset)}")
     versions = ", ".join(f"{name} {version}" for name, version in (study.get("versions") or {}).items())
     return "\n".join([*lines, f"- {versions}" if versions else ""]).strip()
 
@@ -71,19 +71,22 @@ def phase_note(study: Event, phase: str, outcome: Any = None) -> str:
     """Return a phase run's description, with what the phase decided once it has ended."""
     note = f"Phase **{phase}** of study **{study['study']}**."
     if outcome:
-        note += f"\n\nOutcome:\n```json\n{json.dumps(outcome, indent=1, default=str)[:4000]}\n```"
+        content = json.dumps(outcome, indent=1, default=str)[:4000]
+        # As JSON may write them: no tag, and nothing that ends the block.
+        content = content.replace("<", "\\u003c").replace("`", "\\u0060")
+        note += f"\n\nOutcome:\n```json\n{content}\n```"
     return note
 
 
 def trial_note(trial: TrialConfig) -> str:
     """Return a trial run's description."""
     images = "all images" if trial.n_images is None else f"{trial.n_images} images"
-    cell = f", cell **{trial.cell}**" if trial.cell else ""
+    cell = f", cell **{escaped(trial.cell)}**" if trial.cell else ""
     if trial.task in BASELINES or trial.init_from:
         what = f"**{trial.task}** {trial.encoder}, probed without further training"
     else:
         what = f"**{trial.task}** with {trial.encoder}, {trial.budget_steps} steps of {trial.batch_size} images"
-    return f"{what}, on {trial.dataset} ({images}); phase {trial.phase}{cell}, seed {trial.seed}."
+    return f"{what}, on {escaped(trial.dataset)} ({images}); phase {trial.phase}{cell}, seed {trial.seed}."
 
 
 def study_params(config: Any, prefix: str = "") -> dict[str, str]:
@@ -142,6 +145,11 @@ def dataset_inputs(study: Event, trial: TrialConfig) -> list[DatasetInput]:
 def valid_name(name: str) -> str:
     """Return `name` with everything that MLflow refuses in the name of a metric or param replaced by `_`."""
     return posixpath.normpath(re.sub(r"[^/\w.\- :]", "_", name).lstrip("/"))[:250]
+
+
+def escaped(text: str) -> str:
+    """Return a text that markdown and HTML show as it stands: all that might be markup as character references."""
+    return re.sub(r"[^\w .,:/=+@-]", lambda found: f"&#{ord(found[0])};", text)
 
 
 def _counts(dataset: Event) -> str:

@@ -81,7 +81,8 @@ def title(ax: Axes, text: str, length: int | None = None) -> None:
     """Write a title at the left, each of its lines broken after `length` characters, by default those that fit."""
     length = length or max(24, int(CHARACTERS_PER_INCH * ax.get_window_extent().width / ax.figure.dpi))
     lines = [part for line in text.splitlines() for part in textwrap.wrap(line, length)]
-    ax.set_title("\n".join(lines), fontsize=TITLE, loc="left")
+    # A data set or class may be called anything, also half a formula.
+    ax.set_title("\n".join(lines), fontsize=TITLE, loc="left", parse_math=False)
 
 
 def legend_below(ax: Axes, entries: Mapping[str, Any] | None = None, **options: Any) -> None:
@@ -160,7 +161,7 @@ def name_rows(ax: Axes, names: Mapping[float, str], rows: float, length: int) ->
     texts = [wrapped(name, length if lines > 1 else ONE_LINE, lines) for name in names.values()]
     most = max(text.count("\n") + 1 for text in texts)
     size = row_font(ax, rows * most, share=0.9 / LEADING)
-    ax.set_yticks(list(names), texts, fontsize=size)
+    ax.set_yticks(list(names), texts, fontsize=size, parse_math=False)
     ax.tick_params(axis="y", length=0)
 
 

@@ -23,6 +23,7 @@ from analysis.report.sources import Sources
 from analysis.report.summary import summary
 from analysis.report.use import what_to_use
 from trainables import files
+from trainables.errors import without_secrets
 
 FILE_NAME, FIGURES = "report.html", "figures"
 
@@ -76,6 +77,7 @@ def sections_of(findings: Findings, folder: Path) -> list[Section]:
 def _again(findings: Findings, source: str, pictures: list[Picture]) -> Section:
     """Return the script that draws every figure of the page."""
     is_uri = "://" in source
+    source = without_secrets(source)
     name = findings.study.name
     lines = [
         "import analysis",

@@ -14,7 +14,7 @@ from tests.trainables.tiny import trial
 from trainables.errors import ConfigError
 from trainables.loop import Report
 from trainables.storage import CheckpointStore
-from trainables.trainable import RECENT, Shared, _may_pass, _Sender
+from trainables.trainable import Shared, _may_pass, _Sender
 
 FACTS = {"primary_metric": "val/accuracy", "primary_mode": "max"}
 
@@ -29,21 +29,19 @@ def report(step: int) -> Report:
     return Report(step, {"val/accuracy": step / 100}, FACTS, lambda: state)
 
 
-def test_a_trial_that_goes_on_repeats_the_last_reports_before_its_checkpoint(tmp_path: Path) -> None:
+def test_a_trial_that_goes_on_repeats_its_whole_curve_up_to_its_checkpoint(tmp_path: Path) -> None:
     sent: list[dict[str, Any]] = []
     first = sender(tmp_path, sent)
-    for step in range(RECENT + 4):
+    for step in range(20):
         first.report(report(step))
+    curve = [{"step": each["step"], "metrics": each["metrics"]} for each in sent]
     again = sender(tmp_path, sent)
     again.repeated(again.store.load(trial().trial_id))
-    result = sent[-1]
-    told = [*result["earlier"], {"step": result["step"], "metrics": result["metrics"]}]
-    assert told == [{"step": step, "metrics": sent[step]["metrics"]} for step in range(4, RECENT + 4)]
-    assert result["facts"] == FACTS
+    assert (sent[-1]["repeated"], sent[-1]["step"], sent[-1]["facts"]) == (curve, 19, FACTS)
 
-    again.report(report(RECENT + 4))
+    again.report(report(20))
     again.repeated(again.store.load(trial().trial_id))
-    assert [earlier["step"] for earlier in sent[-1]["earlier"]] == list(range(5, RECENT + 4))
+    assert [each["step"] for each in sent[-1]["repeated"]] == list(range(21))
 
 
 def test_a_trial_without_a_checkpoint_repeats_nothing(tmp_path: Path) -> None:

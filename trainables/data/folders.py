@@ -15,7 +15,7 @@ import numpy as np
 from trainables.data.images import read_all, read_image
 from trainables.data.request import Request, Tables
 from trainables.data.table import ImageTable
-from trainables.errors import DataError
+from trainables.errors import DataError, printable
 
 logger = logging.getLogger(__name__)
 
@@ -148,6 +148,9 @@ def _list_classes(folder: Path, classes: list[str], root: Path, name: str, known
         if empty:
             raise DataError(f"{name}: there is no image in class folder {_few(empty)} of {folder}; fill or remove it")
         known = tuple(classes)
+    unprintable = [label for label in classes if printable(label) != label]
+    if unprintable:
+        raise DataError(f"{name}: class folder {_few(unprintable)} of {folder} has a name that no report can print")
     unknown = [label for label in classes if label not in known]
     if unknown:
         raise DataError(f"{name}: class folder {_few(unknown)} of {folder} is not among the training classes")

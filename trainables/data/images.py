@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import re
+import stat
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -16,12 +17,13 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from trainables.data.table import VOID
-from trainables.errors import DataError
+from trainables.errors import DataError, printable
 
 logger = logging.getLogger(__name__)
 
 _NAMED = 3  # broken images that a message names
 _PHOTOGRAPH_BYTES = 16_384
+_FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")  # of Pillow's others, EPS would start Ghostscript
 # All that Pillow's decoders were seen to raise on broken files.
 _DECODER_ERRORS = (
     OSError,
@@ -54,7 +56,7 @@ def read_image(path: Path, image_size: int, *, upscale: bool = False) -> np.ndar
     frame is taken. Raises BadImage for what cannot be decoded, for more pixels than Pillow's limit against
     decompression bombs, and, without `upscale`, for a short side below `image_size`.
     """
-    with _decoding(), Image.open(path) as image:
+    with _decoding(), _open(path) as image:
         _check_pixels(image)
         rgb = _to_rgb(ImageOps.exif_transpose(image))
         return _square(rgb, image_size, upscale).transpose(2, 0, 1)
@@ -66,10 +68,10 @@ def read_image_and_mask(image_path: Path, mask_path: Path, image_size: int, n_cl
     Mask values are 0 .. n_classes - 1 and 255 for void. Smaller images are enlarged; EXIF orientation is left alone,
     since masks have none. Raises BadImage as `read_image` does, and for a mask that does not fit its image.
     """
-    with _decoding(), Image.open(image_path) as image:
+    with _decoding(), _open(image_path) as image:
         _check_pixels(image)
         planes = _square(_to_rgb(image), image_size, upscale=True)
-    with _decoding("its mask: "), Image.open(mask_path) as mask:
+    with _decoding("its mask: "), _open(mask_path) as mask:
         if mask.mode not in ("P", "L"):
             raise BadImage(f"its mask is a {mask.mode} image; class ids in a palette or grey image are needed")
         if mask.size != image.size:
@@ -103,7 +105,7 @@ def read_all(
         what = f"{name}: {len(bad)} of {len(paths)} images in {root} cannot be used: {_first_few(bad, root)}"
         if on_bad_image == "stop" or blocks is None:
             raise DataError(f"{what}. {_remedy(bad)}")
-        logger.warning("%s. They are left out", what)
+        logger.warning("%s. They are left out", printable(what))
     if blocks is None:
         raise DataError(f"{name}: there is no image in {root}")
     return (blocks if good.all() else blocks[good]), np.flatnonzero(good)
@@ -142,6 +144,12 @@ def _attempts(read: Callable[[Path], np.ndarray], paths: Sequence[Path]) -> Iter
 
 def _is_photograph(path: Path) -> bool:
     return path.is_file() and path.stat().st_size >= _PHOTOGRAPH_BYTES
+
+
+def _open(path: Path) -> Image.Image:
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise BadImage("not a regular file")  # a pipe would be waited for without end
+    return Image.open(path, formats=_FORMATS)
 
 
 @contextlib.contextmanager
