@@ -29,6 +29,7 @@ __all__ = [
     "mlflow_environment",
     "run_id_of",
     "sync",
+    "without_password",
 ]
 
 logger = logging.getLogger(__name__)
@@ -98,7 +99,7 @@ def sync(
             raise TrackingError(f"{folder}: another process has been writing to MLflow for long; try later") from error
         except UNREACHABLE as error:
             problem = f"MLflow at {uri} cannot be written: {_first_line(error)}"
-            raise TrackingError(_without_password(problem)) from error
+            raise TrackingError(without_password(problem)) from error
 
 
 def run_id_of(folder: Path, tracking_uri: str | None, trial_id: str) -> tuple[str, str]:
@@ -110,7 +111,7 @@ def run_id_of(folder: Path, tracking_uri: str | None, trial_id: str) -> tuple[st
     study = next(journal.read(folder), None)
     runs = TrackingState.load(folder, tracking_uri=uri, journal=milliseconds(study)).runs if study else {}
     if f"trial/{trial_id}" not in runs:
-        raise TrackingError(f"{folder}: no trial {trial_id} in MLflow at {_without_password(uri)}; sync it first")
+        raise TrackingError(f"{folder}: no trial {trial_id} in MLflow at {without_password(uri)}; sync it first")
     return runs[f"trial/{trial_id}"], uri
 
 
@@ -157,7 +158,7 @@ class MlflowTracker:
         if not self._delivered:
             logger.warning(
                 "MLflow at %s has not received everything. Nothing is lost; to finish, type: python -m study sync %s",
-                _without_password(self.tracking_uri),
+                without_password(self.tracking_uri),
                 self.folder,
             )
         return self._delivered
@@ -244,7 +245,8 @@ def _whole_lines(file: BinaryIO, offset: int, chunk_bytes: int) -> list[bytes]:
     return [line for line in file.readlines(chunk_bytes) if line.endswith(b"\n")]
 
 
-def _without_password(text: str) -> str:
+def without_password(text: str) -> str:
+    """Return `text` with user and password of every URI in it hidden."""
     return re.sub(r"//[^/@\s]*@", "//***@", text)
 
 
