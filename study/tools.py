@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from study import plain_yaml
 from study.console import call, out
 from study.history import History
 from study.journal import FILE_NAME
@@ -32,7 +33,7 @@ def sync_command(
 ) -> None:
     """Bring MLflow up to what the study's journal says."""
     _check_study(folder)
-    result = sync(folder, tracking_uri)
+    result = sync(folder, tracking_uri or _own_store(folder))
     out.print(f"{result.events} events, {result.points} metric values, {result.artifacts} files delivered")
 
 
@@ -71,6 +72,14 @@ def list_command(
 def main() -> None:
     """Run `python -m study`."""
     call(app)
+
+
+def _own_store(folder: Path) -> str | None:
+    """Return the MLflow store that the study in `folder` was configured with, if it names one."""
+    from study.config import check_config
+
+    file = folder / "study.yaml"
+    return check_config(plain_yaml.load(file.read_text(encoding="utf-8"))).tracking_uri if file.exists() else None
 
 
 def _check_study(folder: Path) -> None:

@@ -272,6 +272,15 @@ def test_sync_brings_mlflow_up_to_date(run: Command, tmp_path: Path):
     assert "0 metric values" in run("sync", "demo", "--tracking-uri", uri, main=tools.main).out
 
 
+def test_sync_goes_to_the_store_that_the_study_names(run: Command, tmp_path: Path):
+    write(tmp_path / "demo", study_events("demo"))
+    uri = f"sqlite:///{tmp_path}/of_the_study.db"
+    (tmp_path / "demo" / "study.yaml").write_text(tiny(tracking_uri=uri).to_yaml())
+    assert run("sync", "demo", main=tools.main).code == 0
+    assert set(stored_points(uri, "demo").values()) == {1}
+    assert not (tmp_path / "mlflow.db").exists()
+
+
 def test_sync_with_a_store_that_is_away_fails_in_one_line(run: Command, tmp_path: Path):
     write(tmp_path / "demo", study_events("demo"))
     answer = run("sync", "demo", "--tracking-uri", "http://127.0.0.1:9", main=tools.main)
