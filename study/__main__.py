@@ -1,6 +1,6 @@
 """`python -m study sync|status|list DIR`."""
 
-from study.cli import tools_main
+from study.tools import main
 
 if __name__ == "__main__":
-    tools_main()
+    main()

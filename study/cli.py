@@ -1,39 +1,29 @@
-"""The command line: `python study/run.py [PRESET or FILE.yaml] ...` and `python -m study sync|status|list DIR`."""
+"""The command line that runs a study: `python study/run.py [PRESET or FILE.yaml] ...`."""
 
 from __future__ import annotations
 
 import json
-import logging
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from study import plain_yaml
-from study.config import StudyConfig, check_config, load_config, preset_names, simulated
-from study.driver import CONFIG_FILE, Outcome, load_datasets, run_study
+from study.config import StudyConfig, load_config, simulated
+from study.console import INTERRUPTED, SOME_FAILED, call, err, out
+from study.driver import Outcome, load_datasets, run_study
 from study.estimate import estimate
-from study.history import History
-from study.interruption import resuming_command, stop_on_signals
-from study.journal import FILE_NAME
-from study.lock import is_driven
+from study.interruption import resuming_command
 from study.phases import Plan
 from study.progress import Progress
-from study.tracking import TrackingError, sync
+from study.tracking import default_tracking_uri
 from trainables.data.table import as_tensor
-from trainables.errors import ConfigError, UserError
+from trainables.errors import without_secrets
 from trainables.self_test import self_tests
 
-OK, SOME_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 SELF_TEST_IMAGES = 512
-
-out = Console(soft_wrap=True)
-err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 
 def run(
@@ -71,78 +61,16 @@ def run(
     except KeyboardInterrupt:  # of which typer would say nothing
         err.print(f"interrupted; to go on from here, type: {resuming_command()}")
         raise typer.Exit(INTERRUPTED) from None
-    _show_outcome(outcome, as_json=json_)
+    _show_outcome(outcome, config.tracking_uri or default_tracking_uri(), as_json=json_)
     if outcome.failed:
         raise typer.Exit(SOME_FAILED)
-
-
-tools = typer.Typer(help="Tools for studies that exist.", no_args_is_help=True, add_completion=False)
-
-
-@tools.command("sync")
-def sync_command(
-    folder: Annotated[Path, typer.Argument(help="a study's folder", metavar="DIR")],
-    tracking_uri: Annotated[str | None, typer.Option(help="MLflow store; default: the study's own")] = None,
-) -> None:
-    """Bring MLflow up to what the study's journal says."""
-    _check_study(folder)
-    result = sync(folder, tracking_uri or _own_store(folder), close_abandoned=not is_driven(folder))
-    out.print(f"{result.events} events, {result.points} metric values, {result.artifacts} files delivered")
-
-
-@tools.command("status")
-def status_command(folder: Annotated[Path, typer.Argument(help="a study's folder", metavar="DIR")]) -> None:
-    """Show a study's phases and trials by state; works while it runs."""
-    _check_study(folder)
-    history = History.read(folder)
-    counts: dict[str, Counter[str]] = {}
-    for record in history.trials.values():
-        counts.setdefault(record.trial.phase, Counter())[record.status or "RUNNING"] += 1
-    table = Table("phase", "state", "trials", title=folder.name)
-    for phase, states in counts.items():
-        state = "done" if phase in history.outcomes else "running"
-        table.add_row(phase, state, ", ".join(f"{count} {name.lower()}" for name, count in sorted(states.items())))
-    out.print(table)
-
-
-@tools.command("list")
-def list_command(
-    folder: Annotated[Path, typer.Argument(help="the folder that studies are written to", metavar="DIR")] = Path(
-        "studies"
-    ),
-) -> None:
-    """List the studies in a folder, and the built-in presets."""
-    table = Table("study", "trials", "failed", "phases done")
-    for path in sorted(folder.glob(f"*/{FILE_NAME}")):
-        history = History.read(path.parent)
-        table.add_row(
-            path.parent.name, str(len(history.trials)), str(len(history.failed())), ", ".join(history.outcomes)
-        )
-    out.print(table)
-    out.print(f"presets: {', '.join(preset_names())}")
 
 
 def main() -> None:
     """Run a study from the command line; errors of the user end in one line and exit code 2."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(run)
-    _call(app)
-
-
-def tools_main() -> None:
-    """Run `python -m study`."""
-    _call(tools)
-
-
-def _call(app: typer.Typer) -> None:
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
-    stop_on_signals()
-    try:
-        app()
-    except UserError as error:
-        err.print(f"error: {error}", style="red")
-        sys.exit(SOME_FAILED if isinstance(error, TrackingError) else BAD_INPUT)
+    call(app)
 
 
 def _self_test(config: StudyConfig, download: bool) -> bool:
@@ -175,7 +103,7 @@ def _show_plan(config: StudyConfig, *, download: bool, as_json: bool) -> None:
     out.print("Time is of training steps alone, measured on this machine; reports and probes come on top.")
 
 
-def _show_outcome(outcome: Outcome, *, as_json: bool) -> None:
+def _show_outcome(outcome: Outcome, tracking_uri: str, *, as_json: bool) -> None:
     if as_json:
         values: dict[str, Any] = {
             "folder": str(outcome.folder),
@@ -201,15 +129,7 @@ def _show_outcome(outcome: Outcome, *, as_json: bool) -> None:
         err.print(f"{len(outcome.failed)} trials failed; the report says why", style="red")
     if not outcome.tracked:
         err.print(f"MLflow is behind; `python -m study sync {outcome.folder}` brings it up to date")
-    out.print(f"report: {outcome.report}\nruns and curves: {outcome.folder}/runs.parquet, curves.parquet")
-
-
-def _own_store(folder: Path) -> str | None:
-    """Return the MLflow store that the study in `folder` was configured with, if it names one."""
-    file = folder / CONFIG_FILE
-    return check_config(plain_yaml.load(file.read_text(encoding="utf-8"))).tracking_uri if file.exists() else None
-
-
-def _check_study(folder: Path) -> None:
-    if not (folder / FILE_NAME).exists():
-        raise ConfigError(f"{folder} is no study: it has no {FILE_NAME}")
+    # In full, since `ray submit` runs in the home folder of another machine.
+    for name, place in (("report", outcome.report), ("runs and curves", outcome.folder)):
+        out.print(f"{name}: {place.resolve()}", highlight=False)
+    out.print(f"MLflow: {without_secrets(tracking_uri)}", highlight=False)

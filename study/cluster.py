@@ -13,6 +13,7 @@ from typing import Any
 
 import ray
 from ray._private import ray_constants, services
+from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 
 from trainables.errors import ConfigError
 
@@ -41,12 +42,15 @@ def connect(cpus: int | None = None) -> None:
             _hide_token()
             logger.info("started a local Ray cluster on 127.0.0.1")
             return
+        if ray_constants.RAY_ADDRESS_ENVIRONMENT_VARIABLE not in os.environ:
+            # `ray start` has asked for a token where there is one; Ray itself offers it to the address "auto" alone.
+            maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
         try:
             ray.init(address=address, **options)
         except ConnectionError as error:
             raise ConfigError(
-                f"no Ray cluster answers at {address}; start it, or unset RAY_ADDRESS and type `ray stop` to run on "
-                "this machine alone"
+                f"no Ray cluster answers at {address}; start it (with RAY_AUTH_MODE=token here too, where it asks for "
+                "a token), or unset RAY_ADDRESS and type `ray stop` to run on this machine alone"
             ) from error
 
 

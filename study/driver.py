@@ -22,6 +22,7 @@ from analysis.load import load
 from analysis.report import FIGURES, write_report
 from study import cluster
 from study.config import StudyConfig, check_config
+from study.estimate import sizes
 from study.execution import Executor
 from study.history import History
 from study.journal import FAILED, FINISHED, KILLED, Journal, read
@@ -233,6 +234,8 @@ def _start(journal: Journal, plan: Plan) -> None:
         git_commit=_git_commit(),
         versions={package: _version(package) for package in PACKAGES} | {"python": platform.python_version()},
         datasets={name: describe(splits) for name, splits in plan.datasets.items()},
+        plan={size.phase: {"trials": size.trials, "steps": sum(size.steps.values())} for size in sizes(plan)},
+        objectives={task: plan.metric(task) for task in config.tasks},
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +20,15 @@ TIMED_STEPS = 3
 
 
 @dataclass(frozen=True)
+class PhaseSize:
+    """One phase of the plan: its trials at most, and the optimiser steps of all of them at most, by task."""
+
+    phase: str
+    trials: int
+    steps: Mapping[TaskName, int]
+
+
+@dataclass(frozen=True)
 class PhaseEstimate:
     """One phase of the plan: trials, optimiser steps of all of them at most, and seconds at most."""
 
@@ -26,6 +36,26 @@ class PhaseEstimate:
     trials: int
     steps: int
     seconds: float
+
+
+def sizes(plan: Plan) -> list[PhaseSize]:
+    """Return how large each phase is at most; schedulers stop trials early."""
+    config = plan.config
+    n_search = {task: _search_trials(plan, task) for task in config.tasks}
+    n_confirm = config.confirm.top_k * config.confirm.seeds
+    cells = {task: config.ablation(plan.search_base(task))[0] for task in config.tasks}
+    n_cells, n_seeds = sum(map(len, cells.values())), config.ablate.seeds
+    probed = len(plan.probed) > 0
+    found = [
+        PhaseSize(BASELINE, len(plan.baselines()), {}),
+        PhaseSize(SEARCH, sum(n_search.values()), {task: n * config.budget_steps for task, n in n_search.items()}),
+        PhaseSize(CONFIRM, n_confirm * len(config.tasks), dict.fromkeys(config.tasks, n_confirm * config.budget_steps)),
+    ]
+    if n_cells:
+        steps = {task: n_seeds * sum(cell.budget_steps for cell in own) for task, own in cells.items()}
+        found.append(PhaseSize(ABLATE, n_seeds * (n_cells + int(probed)), steps))
+    n_evaluate = (len(config.tasks) + 1) * config.confirm.seeds + 1
+    return [*found, PhaseSize(EVALUATE, n_evaluate if probed else 0, {})]
 
 
 def estimate(plan: Plan) -> list[PhaseEstimate]:
@@ -36,23 +66,14 @@ def estimate(plan: Plan) -> list[PhaseEstimate]:
     config = plan.config
     slots = max(1, (os.cpu_count() or 1) // (config.resources.cpu * config.workers))
     per_step = {task: 0.0 if config.simulate else seconds_per_step(plan, task) for task in config.tasks}
-    probed = len(plan.probed) > 0
-    n_search = {task: _search_trials(plan, task) for task in config.tasks}
-    n_confirm = config.confirm.top_k * config.confirm.seeds
-    search_s = sum(n_search[task] * per_step[task] for task in config.tasks) * config.budget_steps / slots
-    confirm_s = sum(n_confirm * per_step[task] for task in config.tasks) * config.budget_steps / slots
-    cells = [cell for task in config.tasks for cell in config.ablation(plan.search_base(task))[0]]
-    n_seeds = config.ablate.seeds
-    ablate_s = n_seeds * math.fsum(cell.budget_steps * per_step[cell.task] for cell in cells) / slots  # type: ignore[index]
-    ablate_steps = n_seeds * sum(cell.budget_steps for cell in cells)
-    n_ablate = n_seeds * (len(cells) + int(probed))
-    searches, confirms = sum(n_search.values()), n_confirm * len(config.tasks)
     return [
-        PhaseEstimate(BASELINE, len(plan.baselines()), 0, 0.0),
-        PhaseEstimate(SEARCH, searches, searches * config.budget_steps, search_s),
-        PhaseEstimate(CONFIRM, confirms, confirms * config.budget_steps, confirm_s),
-        *([PhaseEstimate(ABLATE, n_ablate, ablate_steps, ablate_s)] if cells else []),
-        PhaseEstimate(EVALUATE, (len(config.tasks) + 1) * config.confirm.seeds + 1 if probed else 0, 0, 0.0),
+        PhaseEstimate(
+            size.phase,
+            size.trials,
+            sum(size.steps.values()),
+            math.fsum(steps * per_step[task] for task, steps in size.steps.items()) / slots,
+        )
+        for size in sizes(plan)
     ]
 
 

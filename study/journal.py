@@ -2,7 +2,8 @@
 
 One JSON object a line in `journal.jsonl`, each with `event` and `time` (seconds since the epoch, UTC):
 
-study_started   study, config, config_hash, git_commit, versions, datasets {name: {fingerprint, counts, class_names}}
+study_started   study, config, config_hash, git_commit, versions, datasets {name: {fingerprint, counts, class_names}},
+                plan {phase: {trials, steps}, both at most}, objectives {task: [metric, max or min]}
 phase_started   phase
 trial_started   trial_id, phase, config (TrialConfig.to_dict)
 facts           trial_id, primary_metric, primary_mode, chance {metric: value}, n_train, n_validation, parameters

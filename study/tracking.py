@@ -29,6 +29,7 @@ __all__ = [
     "mlflow_environment",
     "run_id_of",
     "sync",
+    "without_password",
 ]
 
 logger = logging.getLogger(__name__)

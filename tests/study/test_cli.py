@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from study import cli
+from study import cli, tools
 from study.config import StudyConfig, preset_names
 from study.driver import Outcome
 from study.interruption import SIGNALS
@@ -50,14 +50,14 @@ Command = Callable[..., Answer]
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Call `python study/run.py ...` (or `python -m study ...`, with `tools`) in this process, in an empty folder."""
+    """Call `python study/run.py ...` (or `python -m study ...`, with its main) in this process, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
 
-    def call(*arguments: str, tools: bool = False) -> Answer:
+    def call(*arguments: str, main: Callable[[], None] = cli.main) -> Answer:
         monkeypatch.setattr(sys, "argv", ["command", *arguments])
         with pytest.raises(SystemExit) as ended:
-            (cli.tools_main if tools else cli.main)()
+            main()
         return Answer(int(ended.value.code or 0), *capsys.readouterr())
 
     return call
@@ -184,6 +184,22 @@ def test_a_study_ends_with_what_it_chose_and_with_exit_code_1_where_trials_faile
     }
 
 
+def test_a_study_ends_with_where_to_look_in_full_and_without_a_password(run: Command, monkeypatch: pytest.MonkeyPatch):
+    """`ray submit` runs it in the home folder of another machine."""
+    outcome = Outcome(Path("studies/quick"), Path("studies/quick/report.html"), {})
+    monkeypatch.setattr(cli, "run_study", lambda *_, **__: outcome)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    here = Path.cwd()
+    assert run("quick").out.splitlines()[-3:] == [
+        f"report: {here}/studies/quick/report.html",
+        f"runs and curves: {here}/studies/quick",
+        f"MLflow: sqlite:///{here}/mlflow.db",
+    ]
+    secret = run("quick", "--set", "tracking_uri=postgresql://me:secret@db/mlflow").out
+    assert "@db/mlflow" in secret
+    assert "secret" not in secret
+
+
 def test_a_study_that_mlflow_lags_behind_says_how_to_catch_up(run: Command, monkeypatch: pytest.MonkeyPatch):
     outcome = Outcome(Path("studies/quick"), Path("report.html"), {}, tracked=False)
     monkeypatch.setattr(cli, "run_study", lambda *_, **__: outcome)
@@ -235,7 +251,7 @@ def recorded(folder: Path, *statuses: str) -> Path:
 
 def test_status_counts_the_trials_of_each_phase_by_state(run: Command, tmp_path: Path):
     recorded(tmp_path / "demo", FINISHED, FINISHED, FAILED)
-    answer = run("status", "demo", tools=True)
+    answer = run("status", "demo", main=tools.main)
     assert answer.code == 0
     assert "search" in answer.out
     assert "1 failed, 2 finished, 1 running" in answer.out
@@ -244,7 +260,7 @@ def test_status_counts_the_trials_of_each_phase_by_state(run: Command, tmp_path:
 def test_list_shows_the_studies_and_the_presets(run: Command, tmp_path: Path):
     recorded(tmp_path / "studies" / "first", FINISHED)
     recorded(tmp_path / "studies" / "second", FAILED)
-    answer = run("list", tools=True)
+    answer = run("list", main=tools.main)
     assert answer.code == 0
     for name in ("first", "second", *preset_names()):
         assert name in answer.out
@@ -253,11 +269,20 @@ def test_list_shows_the_studies_and_the_presets(run: Command, tmp_path: Path):
 def test_sync_brings_mlflow_up_to_date(run: Command, tmp_path: Path):
     write(tmp_path / "demo", study_events("demo"))
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    answer = run("sync", "demo", "--tracking-uri", uri, tools=True)
+    answer = run("sync", "demo", "--tracking-uri", uri, main=tools.main)
     assert answer.code == 0
     assert "metric values" in answer.out
     assert set(stored_points(uri, "demo").values()) == {1}
-    assert "0 metric values" in run("sync", "demo", "--tracking-uri", uri, tools=True).out
+    assert "0 metric values" in run("sync", "demo", "--tracking-uri", uri, main=tools.main).out
+
+
+def test_sync_goes_to_the_store_that_the_study_names(run: Command, tmp_path: Path):
+    write(tmp_path / "demo", study_events("demo"))
+    uri = f"sqlite:///{tmp_path}/of_the_study.db"
+    (tmp_path / "demo" / "study.yaml").write_text(tiny(tracking_uri=uri).to_yaml())
+    assert run("sync", "demo", main=tools.main).code == 0
+    assert set(stored_points(uri, "demo").values()) == {1}
+    assert not (tmp_path / "mlflow.db").exists()
 
 
 def test_sync_goes_to_the_store_that_the_study_names(run: Command, tmp_path: Path):
@@ -271,7 +296,7 @@ def test_sync_goes_to_the_store_that_the_study_names(run: Command, tmp_path: Pat
 
 def test_sync_with_a_store_that_is_away_fails_in_one_line(run: Command, tmp_path: Path):
     write(tmp_path / "demo", study_events("demo"))
-    answer = run("sync", "demo", "--tracking-uri", "http://127.0.0.1:9", tools=True)
+    answer = run("sync", "demo", "--tracking-uri", "http://127.0.0.1:9", main=tools.main)
     assert answer.code == 1
     assert "error: MLflow at http://127.0.0.1:9 cannot be written" in answer.err
     assert "Traceback" not in answer.err
@@ -279,7 +304,7 @@ def test_sync_with_a_store_that_is_away_fails_in_one_line(run: Command, tmp_path
 
 @pytest.mark.parametrize("tool", ["status", "sync"])
 def test_a_folder_that_is_no_study_is_refused(run: Command, tool: str):
-    answer = run(tool, "nowhere", tools=True)
+    answer = run(tool, "nowhere", main=tools.main)
     assert answer.code == 2
     assert answer.err == "error: nowhere is no study: it has no journal.jsonl\n"
 

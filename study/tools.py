@@ -1,0 +1,88 @@
+"""The command line for studies that exist: `python -m study sync|status|list DIR`.
+
+What trains takes many seconds to import; nothing here does so at its top, since these commands are for a glance.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from study import plain_yaml
+from study.console import call, out
+from study.history import History
+from study.journal import FILE_NAME
+from study.lock import is_driven
+from study.status import read_status, render
+from study.tracking import sync
+from trainables.errors import ConfigError
+
+app = typer.Typer(help="Tools for studies that exist.", no_args_is_help=True, add_completion=False)
+
+Folder = Annotated[Path, typer.Argument(help="a study's folder", metavar="DIR")]
+
+
+@app.command("sync")
+def sync_command(
+    folder: Folder,
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow store; default: the study's own")] = None,
+) -> None:
+    """Bring MLflow up to what the study's journal says."""
+    _check_study(folder)
+    result = sync(folder, tracking_uri or _own_store(folder), close_abandoned=not is_driven(folder))
+    out.print(f"{result.events} events, {result.points} metric values, {result.artifacts} files delivered")
+
+
+@app.command("status")
+def status_command(
+    folder: Folder, json_: Annotated[bool, typer.Option("--json", help="print it as JSON")] = False
+) -> None:
+    """Show how a study stands: phases, trials by state, best so far, verdicts, time left; works while it runs."""
+    _check_study(folder)
+    status = read_status(folder)
+    if json_:
+        sys.stdout.write(json.dumps(status.to_dict()) + "\n")
+    else:
+        out.print(render(status))
+
+
+@app.command("list")
+def list_command(
+    folder: Annotated[Path, typer.Argument(help="the folder that studies are written to", metavar="DIR")] = Path(
+        "studies"
+    ),
+) -> None:
+    """List the studies in a folder, and the built-in presets."""
+    from study.config import preset_names
+
+    table = Table("study", "trials", "failed", "phases done")
+    for path in sorted(folder.glob(f"*/{FILE_NAME}")):
+        history = History.read(path.parent)
+        table.add_row(
+            path.parent.name, str(len(history.trials)), str(len(history.failed())), ", ".join(history.outcomes)
+        )
+    out.print(table)
+    out.print(f"presets: {', '.join(preset_names())}")
+
+
+def main() -> None:
+    """Run `python -m study`."""
+    call(app)
+
+
+def _own_store(folder: Path) -> str | None:
+    """Return the MLflow store that the study in `folder` was configured with, if it names one."""
+    from study.config import check_config
+
+    file = folder / "study.yaml"
+    return check_config(plain_yaml.load(file.read_text(encoding="utf-8"))).tracking_uri if file.exists() else None
+
+
+def _check_study(folder: Path) -> None:
+    if not (folder / FILE_NAME).exists():
+        raise ConfigError(f"{folder} is no study: it has no {FILE_NAME}")
