@@ -29,7 +29,6 @@ __all__ = [
     "mlflow_environment",
     "run_id_of",
     "sync",
-    "without_password",
 ]
 
 logger = logging.getLogger(__name__)

@@ -15,10 +15,10 @@ import pandas as pd
 import pytest
 
 from analysis.__main__ import main as analysis_main
-from study.cli import tools_main
 from study.driver import Outcome, run_study
 from study.history import History
 from study.journal import FILE_NAME, JournalError, read
+from study.tools import main as tools_main
 from tests.acceptance.studies import DriverProcess, assert_mlflow_equals_journal, assert_whole, curves_of
 from tests.study.studies import tiny
 from trainables.errors import ConfigError

@@ -280,15 +280,6 @@ def test_sync_goes_to_the_store_that_the_study_names(run: Command, tmp_path: Pat
     write(tmp_path / "demo", study_events("demo"))
     uri = f"sqlite:///{tmp_path}/of_the_study.db"
     (tmp_path / "demo" / "study.yaml").write_text(tiny(tracking_uri=uri).to_yaml())
-    assert run("sync", "demo", main=tools.main).code == 0
-    assert set(stored_points(uri, "demo").values()) == {1}
-    assert not (tmp_path / "mlflow.db").exists()
-
-
-def test_sync_goes_to_the_store_that_the_study_names(run: Command, tmp_path: Path):
-    write(tmp_path / "demo", study_events("demo"))
-    uri = f"sqlite:///{tmp_path}/of_the_study.db"
-    (tmp_path / "demo" / "study.yaml").write_text(tiny(tracking_uri=uri).to_yaml())
     assert run("sync", "demo", tools=True).code == 0
     assert set(stored_points(uri, "demo").values()) == {1}
     assert not (tmp_path / "mlflow.db").exists()
