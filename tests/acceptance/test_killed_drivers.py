@@ -50,9 +50,9 @@ def killed_in(study: DriverProcess, phase: str, rng: random.Random, report_s: fl
     def far_enough(known: list[dict[str, Any]]) -> bool:
         kinds = [(event["event"], event.get("phase")) for event in known]
         if phase == REPORT:
-            return ("phase_ended", LAST_PHASE) in kinds and len(known) > before
-        began = ("phase_started", phase) in kinds and len(known) >= before + events
-        return ("phase_ended", phase) in kinds or began
+            return len(known) > before and ("phase_ended", LAST_PHASE) in kinds
+        began = len(known) >= before + events and ("phase_started", phase) in kinds
+        return began or (len(known) > before and ("phase_ended", phase) in kinds)
 
     process = study.start()
     study.wait_for(process, far_enough)
