@@ -202,7 +202,7 @@ class ChanceStopper(tune.Stopper):
         if earlier := result.get("repeated"):  # the whole curve of a trial that goes on from its checkpoint
             self._looks.pop(trial_id, None)
             return [self._at_chance(trial_id, facts, **report) for report in earlier][-1]
-        return metrics is not None and self._at_chance(trial_id, facts, result["step"], metrics)
+        return bool(metrics) and self._at_chance(trial_id, facts, result["step"], metrics)
 
     def _at_chance(self, trial_id: str, facts: Mapping[str, Any], step: int, metrics: Mapping[str, float]) -> bool:
         if trial_id in self._cleared or not step:

@@ -33,7 +33,7 @@ WITHIN_S = 15.0
 # Trials of some seconds that train nothing, so that an interruption finds two of them under way.
 SIMULATED = {
     "simulate": True,
-    "budget_steps": 5000,
+    "budget_steps": 3000,
     "report_every": 10,
     "search": {"num_samples": 3, "scheduler": "none"},
 }

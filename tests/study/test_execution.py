@@ -361,7 +361,7 @@ def test_the_stopper_judges_a_loss_by_its_standard_error():
 
 def test_the_stopper_judges_a_trial_that_goes_on_by_its_whole_curve():
     def curve(*values: float) -> dict[str, Any]:
-        known = [{"step": 10 * (i + 1), **result(0, value)} for i, value in enumerate(values)]
+        known = [result(10 * look, value) for look, value in enumerate(values, start=1)]
         reports = [{"step": each["step"], "metrics": each["metrics"]} for each in known]
         return {"step": reports[-1]["step"], "facts": known[0]["facts"], "repeated": reports}
 
