@@ -289,8 +289,9 @@ def _refusal(trial: Any) -> StorageError | None:
             return error
         elif isinstance(error, OSError) and error.errno in files.NO_ROOM:
             return files.storage_error(error, "a node's disk")
-        else:
+        else:  # a worker group's error holds those of its workers, each wrapped with its traceback
             found += getattr(error, "worker_failures", {}).values()
+            found += [error._base_exc] if hasattr(error, "_base_exc") else []
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import shutil
@@ -10,9 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
+from ray.exceptions import RayTaskError
+from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
+from ray.train.v2.api.exceptions import WorkerGroupError
 
 from study.config import StudyConfig, load_config, preset_names
-from study.execution import Executor, storage_of
+from study.execution import Executor, _refusal, storage_of
 from study.history import History, TrialRecord
 from study.journal import FAILED, FILE_NAME, FINISHED, STOPPED, Journal, read
 from study.searching import ChanceStopper, HalvingByTask, TaskSearches, default_values, population, tpe
@@ -193,10 +198,11 @@ def test_population_based_training_never_leaves_the_space(study: Any):
 
 
 class FakeTrial:
-    """All that a scheduler asks of a trial."""
+    """All that a scheduler or the recorder asks of a trial."""
 
     def __init__(self, trial_id: str, config: dict[str, Any] | None = None) -> None:
         self.trial_id, self.config, self.experiment_tag = trial_id, config or {"task": "rotation"}, ""
+        self.pickled_error_file: str | None = None
 
 
 def test_a_population_needs_something_that_may_change_while_it_trains(study: Any):
@@ -320,6 +326,33 @@ def test_a_place_that_takes_no_checkpoints_ends_the_phase_and_is_no_failure_of_a
     again = ran.again()
     again.executor.run([trial], "any")
     assert again.history.trials[trial.trial_id].status == FINISHED
+
+
+FULL = StorageError("/disk/step-000000003.pt: No space left on device")
+OF_A_WORKER = WorkerGroupError("rank 1", {1: UserExceptionWithTraceback(FULL, "Traceback")})
+OF_A_NODE = OSError(errno.ENOSPC, "No space left on device", "/tmp/torch")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (FULL, "/disk/step-000000003.pt: No space"),
+        (OF_A_WORKER, "/disk/step-000000003.pt: No space"),
+        (OF_A_NODE, "/tmp/torch: No space"),
+        (ConfigError("batch_size"), None),
+        (PermissionError(errno.EACCES, "Permission denied", "/data"), None),
+    ],
+    ids=["checkpoint", "checkpoint of a worker group", "a node's disk", "configuration", "another file"],
+)
+def test_what_a_trial_could_not_write_is_found_in_what_ray_makes_of_it(
+    tmp_path: Path, error: Exception, told: str | None
+):
+    raised = RayTaskError("train", "Traceback", error, "ray::train", 1, "127.0.0.1").as_instanceof_cause()
+    (tmp_path / "error.pkl").write_bytes(ray.cloudpickle.dumps(raised))
+    trial = FakeTrial("a")
+    trial.pickled_error_file = str(tmp_path / "error.pkl")
+    found = _refusal(trial)
+    assert (found is None) if told is None else str(found).startswith(told)
 
 
 def test_more_workers_than_the_cluster_has_are_refused(study: Any):
