@@ -196,7 +196,7 @@ class ChanceStopper(tune.Stopper):
 
     def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
         """Return whether to stop the trial after this result."""
-        facts, metrics = result.get("facts"), result.get("metrics")
+        facts, metrics = result.get("facts"), result.get("metrics") or {}
         if not self.patience or not facts:
             return False
         if earlier := result.get("repeated"):  # the whole curve of a trial that goes on from its checkpoint
