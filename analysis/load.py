@@ -18,6 +18,7 @@ from trainables.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+END_PREFIX = b'{"event":"study_ended"'
 REPORT_PREFIX = b'{"event":"report"'  # how the journal's writer begins the lines that `headlines` need not decode
 
 
@@ -96,7 +97,7 @@ def _folder_frames(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
         raise UserError(_no_study(folder))
     if has_parquet:
         try:
-            if not has_journal or all(_journal_bytes(path) == journal_path.stat().st_size for path in parquet_paths):
+            if not has_journal or all(_is_current(path, journal_path) for path in parquet_paths):
                 runs, curves = (_frame(path) for path in parquet_paths)
                 return runs, curves
         except (pa.ArrowException, OSError) as error:
@@ -107,6 +108,16 @@ def _folder_frames(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
                 ) from error
             logger.warning("%s: rebuilt from the journal, its parquet files cannot be read (%s)", folder, error)
     return frames(journal.read(folder))
+
+
+def _is_current(path: Path, journal_path: Path) -> bool:
+    """Return whether the journal has told of no trial since the parquet file was made from it."""
+    known = _journal_bytes(path)
+    if known is None or known > journal_path.stat().st_size:
+        return False
+    with journal_path.open("rb") as lines:
+        lines.seek(known)
+        return all(line.startswith(END_PREFIX) for line in lines)
 
 
 def _frame(path: Path) -> pd.DataFrame:

@@ -88,7 +88,7 @@ def test_checkpoints_that_find_no_room_are_no_failure_of_their_trials(
 ):
     with small_disk(tmp_path / "disk", kib=100) as disk:
         study = DriverProcess(tmp_path, simulated(storage=str(disk.path)))
-        with pytest.raises(StorageError, match=rf"^{disk.path}/full/checkpoints/\w+/step-\d+\.pt: {NO_ROOM}$"):
+        with pytest.raises(StorageError, match=rf"^{disk.path}/full/[\d-]+/checkpoints/\w+/step-\d+\.pt: {NO_ROOM}$"):
             run_here(study)
         stopped = History.read(study.folder)
         assert 3 < len(stopped.trials) < 29

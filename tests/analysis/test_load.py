@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -68,6 +69,17 @@ def test_a_truncated_parquet_is_rebuilt_from_the_journal_with_one_line_in_the_lo
         assert_frame_equal(analysis.load(folder).curves, expected.curves)
     assert len(caplog.records) == 1
     assert "rebuilt from the journal" in caplog.text
+
+
+def test_the_parquet_files_of_a_finished_study_are_read_and_not_its_journal(tmp_path: Path, monkeypatch):
+    folder = write_study(tmp_path)
+    export(folder)
+    journal = Journal(folder)
+    journal.append("study_ended", status="FINISHED")
+    journal.close()
+    module = sys.modules["analysis.load"]  # which the function of that name hides
+    monkeypatch.setattr(module, "frames", lambda events: pytest.fail("the journal was read"))
+    assert len(analysis.load(folder).runs) == 47
 
 
 def test_parquet_files_alone_are_enough_unless_they_are_broken(tmp_path: Path):
