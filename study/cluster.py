@@ -21,13 +21,15 @@ logger = logging.getLogger(__name__)
 logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # its warning: authentication is on
 
 
-def connect(cpus: int | None = None) -> None:
+def connect(cpus: int | None = None, *, dashboard: bool = False) -> None:
     """Connect to the cluster that RAY_ADDRESS or `ray start` names (`ray submit` runs there), else start a local one.
 
     The local one listens on 127.0.0.1 alone, with the token authentication that Ray switches on for local clusters.
     Does nothing where Ray is already connected.
 
     cpus: CPUs of a local cluster; None for all of this machine's.
+    dashboard: start it too. Ray Train asks it whether the driver of a worker group lives: without it, what a stopped
+        or killed one had reserved is never given back.
     Raises ConfigError where the named cluster does not answer.
     """
     if ray.is_initialized():
@@ -38,7 +40,7 @@ def connect(cpus: int | None = None) -> None:
     with _own_sigterm():
         if address in (None, "local"):
             _listen_on_loopback()
-            ray.init(address="local", num_cpus=cpus, include_dashboard=False, **options)
+            ray.init(address="local", num_cpus=cpus, include_dashboard=dashboard, **options)
             _hide_token()
             logger.info("started a local Ray cluster on 127.0.0.1")
             return

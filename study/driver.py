@@ -81,7 +81,7 @@ def run_study(
 
 def _run(plan: Plan, folder: Path, lock: DriverLock, listeners: list[Callable[[dict[str, Any]], None]]) -> Outcome:
     config = plan.config
-    cluster.connect()
+    cluster.connect(dashboard=config.workers > 1)
     if config.storage is None and cluster.is_multi_node():
         raise ConfigError(
             f"storage: the cluster has several nodes, which cannot all reach {folder}; "
@@ -235,7 +235,7 @@ def _start(journal: Journal, plan: Plan) -> None:
         versions={package: _version(package) for package in PACKAGES} | {"python": platform.python_version()},
         datasets={name: describe(splits) for name, splits in plan.datasets.items()},
         plan={size.phase: {"trials": size.trials, "steps": sum(size.steps.values())} for size in sizes(plan)},
-        objectives={task: plan.metric(task) for task in config.tasks},
+        objectives={task: list(plan.metric(task)) for task in config.tasks},
     )
 
 

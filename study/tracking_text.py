@@ -64,7 +64,7 @@ def study_note(study: Event) -> str:
     for name, dataset in datasets.items():
         lines.append(f"- data set {escaped(name)}, fingerprint `{dataset.get('fingerprint')}`: {_counts(dataset)}")
     versions = ", ".join(f"{name} {version}" for name, version in (study.get("versions") or {}).items())
-    return "\n".join([*lines, f"- {versions}" if versions else ""]).strip()
+    return "\n".join([*lines, f"- {escaped(versions)}" if versions else ""]).strip()
 
 
 def phase_note(study: Event, phase: str, outcome: Any = None) -> str:

@@ -29,7 +29,7 @@ def local_ray() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_ADDRESS", "local")  # never the cluster of somebody else on this machine
-        cluster.connect(cpus=2)
+        cluster.connect(cpus=2, dashboard=True)  # for the trials with worker groups among them
     yield
     ray.shutdown()
 

@@ -43,7 +43,7 @@ def _problem(value: Any, field: dataclasses.Field[Any]) -> str | None:
         return None
     if "low" not in limits or (value is None and field.default is None):
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
         return "must be a finite number"
     if field.type in ("int", "int | None") and not isinstance(value, int):
         return "must be a whole number"
@@ -52,3 +52,7 @@ def _problem(value: Any, field: dataclasses.Field[Any]) -> str | None:
         left = "(" if limits["exclusive_low"] else "["
         return f"must lie in {left}{low}, {high}]"
     return None
+
+
+def _is_finite(value: float) -> bool:
+    return isinstance(value, int) or math.isfinite(value)  # which takes no integer above the largest float

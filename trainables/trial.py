@@ -130,5 +130,5 @@ class TrialConfig:
 
 
 def _as_float(value: Any) -> Any:
-    """Return an int as a float, and anything else as it is, for `check_fields` to judge."""
-    return float(value) if type(value) is int else value
+    """Return an int that a float holds exactly as one, and anything else as it is, for `check_fields` to judge."""
+    return float(value) if type(value) is int and abs(value) < 2**53 else value

@@ -22,7 +22,7 @@ from study.phases import Plan
 from tests.study.studies import TINY
 from trainables.errors import ConfigError, UserError
 
-fuzzed = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+fuzzed = settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def is_one_line(message: str) -> bool:

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from analysis.load import load
+from study import tools
 from study.config import check_config
 from study.driver import open_folder, run_study
 from study.history import History
@@ -122,8 +123,10 @@ def test_a_study_file_with_a_tag_that_would_run_code_is_refused(tmp_path: Path, 
     (tmp_path / config.name).mkdir()
     (tmp_path / config.name / "study.yaml").write_text(f"name: !!python/object/apply:os.mkdir ['{sprung}']")
     with pytest.raises(ConfigError, match="not valid YAML"):
-        open_folder(config, tmp_path)
+        tools._own_store(tmp_path / config.name)
+    open_folder(config, tmp_path)
     assert not sprung.exists()
+    assert "!!python" not in (tmp_path / config.name / "study.yaml").read_text()
 
 
 # --- other trials' states ------------------------------------------------------------------------------------------

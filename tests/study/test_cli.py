@@ -195,7 +195,8 @@ def test_a_study_ends_with_where_to_look_in_full_and_without_a_password(run: Com
         f"runs and curves: {here}/studies/quick",
         f"MLflow: sqlite:///{here}/mlflow.db",
     ]
-    secret = run("quick", "--set", "tracking_uri=postgresql://me:secret@db/mlflow").out
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:secret@db/mlflow")
+    secret = run("quick").out
     assert "@db/mlflow" in secret
     assert "secret" not in secret
 
@@ -280,7 +281,7 @@ def test_sync_goes_to_the_store_that_the_study_names(run: Command, tmp_path: Pat
     write(tmp_path / "demo", study_events("demo"))
     uri = f"sqlite:///{tmp_path}/of_the_study.db"
     (tmp_path / "demo" / "study.yaml").write_text(tiny(tracking_uri=uri).to_yaml())
-    assert run("sync", "demo", tools=True).code == 0
+    assert run("sync", "demo", main=tools.main).code == 0
     assert set(stored_points(uri, "demo").values()) == {1}
     assert not (tmp_path / "mlflow.db").exists()
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from trainables import checkpoint
+from trainables import checkpoint, files
 from trainables.errors import CheckpointError
 from trainables.storage import KEPT, CheckpointStore
 
@@ -156,7 +156,7 @@ def test_another_trials_file_is_loaded_only_where_any_will_do(tmp_path: Path) ->
 def test_a_write_that_was_killed_is_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = store_at(tmp_path, as_uri=False)
     store.save("abc", state_of(1))
-    half = tmp_path / "abc" / ".step-000000002.pt-x7"  # what SIGKILL leaves
+    half = tmp_path / "abc" / f".step-000000002.pt{files.PARTIAL}x7"  # what SIGKILL leaves
     half.write_bytes(b"half")
     assert store.load("abc")["step"] == 1  # type: ignore[index]
     assert not half.exists()
