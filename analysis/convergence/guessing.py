@@ -6,10 +6,11 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import kendalltau
 
 from analysis.convergence.curves import Curve, Head, Trial
 from analysis.convergence.finding import AT_CHANCE, Finding
-from analysis.convergence.noise import noise
+from analysis.convergence.noise import ALPHA
 from trainables.chance import chance_bound, clears_chance
 
 
@@ -87,8 +88,14 @@ def _losses_fell(head: Head, trial: Trial) -> bool:
 
 
 def _fell(loss: Curve) -> bool:
-    scatter = noise(loss)
-    return scatter is not None and loss.values[0] - loss.last > scatter.quantile() * scatter.sd * math.sqrt(2)
+    """Whether a loss ends below its first report by more than their standard errors explain, or falls steadily.
+
+    The latter is Kendall's test for a trend (Mann 1945), which five reports can pass. A curve's own scatter is no
+    measure of either: the first steps bend it, and few reports leave it next to no degrees of freedom.
+    """
+    if _beats(loss, -1, len(loss), Yardstick("untrained", float(loss.values[0]), float(loss.errors[0]))):
+        return True
+    return kendalltau(loss.steps, loss.values, alternative="less").pvalue <= ALPHA  # NaN, of one report, is no trend
 
 
 def _told(curve: Curve, yardstick: Yardstick, looks: int) -> str:

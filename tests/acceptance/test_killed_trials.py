@@ -138,17 +138,9 @@ def test_a_process_that_dies_between_two_trials_harms_neither(local_ray: None, t
     assert outcome.failed == []
 
 
-GROUP_STAYS = (
-    "Ray frees the placement group of a worker group whose driver has died only with the job, unless Ray Train's "
-    "PlacementGroupCleaner does, which needs the dashboard and no other Ray on the host: the new group waits for ever"
-)
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(
-    "victim", [WORKER, pytest.param(TRIAL, marks=pytest.mark.xfail(reason=GROUP_STAYS, run=False))]
-)
+@pytest.mark.parametrize("victim", [WORKER, TRIAL])
 def test_a_worker_group_survives_a_death(victim: str, local_ray: None, tmp_path: Path):
     study = Study(tmp_path / "study", tiny(workers=2, budget_steps=30, max_failures=1))
     trial = study.plan.search_base("rotation").replace(probe_datasets=("shapes",))

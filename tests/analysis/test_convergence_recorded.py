@@ -2,7 +2,7 @@
 
 `recorded/trials.json` holds each trial's configuration, facts and verdict, and what is known of it beyond its own
 curve, such as where twice the steps led; `recorded/NAME.csv` its reports, one row each. All were trained by
-`trainables.loop.fit` on CIFAR-10 with `max_train: 2000`, a conv4 of width 8 (2 for `rotation_narrow`). Most tell the
+`trainables.loop.fit` on CIFAR-10, with `max_train: 2000` and a conv4 of width 8 but for two. Most tell the
 standard error of every validation metric, and not of the primary one alone.
 """
 
