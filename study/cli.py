@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -56,7 +57,9 @@ def run(
         return
     console = err if json_ else out
     try:
-        with Progress(config, console) as progress:
+        # Ray tells of dead processes on standard output, where nothing but the JSON belongs.
+        elsewhere = contextlib.redirect_stdout(sys.stderr if json_ else sys.stdout)
+        with elsewhere, Progress(config, console) as progress:
             outcome = run_study(config, output, download=download, fresh=fresh, listeners=[progress])
     except KeyboardInterrupt:  # of which typer would say nothing
         err.print(f"interrupted; to go on from here, type: {resuming_command()}")
