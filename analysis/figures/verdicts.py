@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -33,6 +34,7 @@ PER_LINE = 20  # trials; more of them go on in the next line
 NAME_LENGTH = 36  # characters a line of a row's name
 GAP = 0.3  # between the lines of two rows, in squares
 TALLEST = 4  # height over width from which squares are drawn flatter than square
+WIDEST_TICK = 4  # characters of a column's name; fresh seeds have seven, and most of them in common
 MAKER = "analysis.convergence.verdicts"
 
 
@@ -171,8 +173,11 @@ def _write(ax: Axes, layout: _Layout, verdicts: pd.Series) -> None:
     middles = [line.mean() for line in layout.lines]
     rows = layout.height / min(len(line) for line in layout.lines)
     name_rows(ax, dict(zip(middles, layout.names, strict=True)), rows, NAME_LENGTH)
-    ax.set_xticks(range(len(layout.ticks)), layout.ticks)
-    ax.set_xlabel(layout.columns if layout.ticks else f"trials by {layout.columns}, lowest first, line by line")
+    is_wide = len(layout.ticks) > 1 and max(map(len, layout.ticks)) > WIDEST_TICK
+    shared = os.path.commonprefix(layout.ticks) if is_wide else ""  # noqa: RUF071 - it is characters that they share
+    ax.set_xticks(range(len(layout.ticks)), [tick.removeprefix(shared) for tick in layout.ticks])
+    begin = f" {shared}…" if shared else ""
+    ax.set_xlabel(layout.columns + begin if layout.ticks else f"trials by {layout.columns}, lowest first, line by line")
     converged = (verdicts == "converged").to_numpy()
     for row, middle in enumerate(middles):
         of_row = layout.row_of == row

@@ -93,6 +93,14 @@ def test_cells_by_seeds_stand_in_a_grid_with_a_gap_where_a_trial_is_missing():
     assert (2.0, 1.0) not in expected
 
 
+def test_long_seeds_are_written_without_what_they_share():
+    runs = ablation(["base", "no augmentation"], seeds=5)
+    runs["seed"] += 1_048_976
+    ax = verdict_map(runs, judged(runs), blank())
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["76", "77", "78", "79", "80"]
+    assert ax.get_xlabel() == "seed 10490…"
+
+
 def test_beside_each_row_stands_how_many_converged():
     runs = ablation(["base", "no augmentation"], seeds=5).drop(index=7)
     verdicts = judged(runs).assign(verdict=["converged"] * 5 + ["converged", "at_chance", "failed", "converged"])
