@@ -57,6 +57,8 @@ def state_of(trial: TrialConfig, step: int, **more: Any) -> dict[str, Any]:
 # --- code ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.core
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_nothing_that_was_planted_in_a_study_folder_is_run_or_taken_for_a_trials_own(
     local_ray: None, tmp_path: Path, sprung: Path, monkeypatch: pytest.MonkeyPatch

@@ -89,6 +89,8 @@ def assert_goes_on(study: DriverProcess) -> None:
     assert {run.info.status for run in after.values()} == {FINISHED}
 
 
+@pytest.mark.core
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_sigterm_stops_a_study_on_a_running_cluster_in_good_order_and_it_goes_on(ray_address: str, tmp_path: Path):
     study = DriverProcess(tmp_path, tiny(**SIMULATED), {"RAY_ADDRESS": ray_address}, arguments=("--fresh",))
@@ -125,6 +127,8 @@ def test_however_a_study_with_a_ray_of_its_own_is_interrupted_no_process_is_left
     assert_goes_on(study)
 
 
+@pytest.mark.core
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_second_ctrl_c_stops_at_once_a_study_that_waits_for_mlflow(ray_address: str, tmp_path: Path):
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and never answers

@@ -136,6 +136,8 @@ def undisturbed_curve(trial: TrialConfig, splits: Splits) -> dict[int, dict[str,
     return curve
 
 
+@pytest.mark.core
+@pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_a_killed_driver_of_simulated_trials_is_continued_as_if_nothing_had_happened(ray_address: str, tmp_path: Path):
     config = tiny(**SIMULATED, **ONE_BY_ONE)
@@ -174,6 +176,8 @@ def test_a_search_by_optuna_whose_driver_is_killed_runs_as_many_trials_as_it_was
     assert len(History.read(study.folder).of("search")) == 8
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_no_trial_outlives_a_killed_driver_on_a_running_cluster(ray_address: str, tmp_path: Path):
     """Where the next driver starts such a trial again, nobody else writes its checkpoints."""
     study = DriverProcess(tmp_path, tiny(**SIMULATED), {"RAY_ADDRESS": ray_address})

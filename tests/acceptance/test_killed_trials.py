@@ -122,6 +122,8 @@ def test_a_trial_whose_process_is_killed_too_often_fails_alone(driver: Any):
     assert "Traceback" not in study.log()
 
 
+@pytest.mark.core
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_process_that_dies_between_two_trials_harms_neither(local_ray: None, tmp_path: Path):
     killed = []
@@ -138,6 +140,7 @@ def test_a_process_that_dies_between_two_trials_harms_neither(local_ray: None, t
     assert outcome.failed == []
 
 
+@pytest.mark.core
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("victim", [WORKER, TRIAL])

@@ -61,6 +61,7 @@ def trained(folder: Path, bad_step: int = 0) -> list[list[list[Any]]]:
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
 
 
+@pytest.mark.core
 @pytest.mark.slow
 def test_workers_report_the_training_metrics_of_the_whole_batch(tmp_path: Path) -> None:
     first, second = trained(tmp_path)
@@ -69,6 +70,7 @@ def test_workers_report_the_training_metrics_of_the_whole_batch(tmp_path: Path) 
     assert all(math.isfinite(value) for _, *values in first[1:] for value in values)
 
 
+@pytest.mark.core
 @pytest.mark.slow
 def test_a_loss_that_is_not_finite_on_one_worker_ends_the_trial_on_all(tmp_path: Path) -> None:
     first, second = trained(tmp_path, bad_step=4)
