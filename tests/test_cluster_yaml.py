@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +26,7 @@ PAGE = REPOSITORY / "docs" / "cluster.md"
 COMMANDS = ("initialization_commands", "setup_commands", "head_start_ray_commands", "worker_start_ray_commands")
 UBUNTU = {"sudo"}  # what an Ubuntu machine has, and this one may lack
 BUILT_IN = {"ulimit", "test"}
+PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # Ray's is beside our Python
 
 
 @pytest.fixture(params=FILES)
@@ -74,7 +77,7 @@ def test_every_command_is_one_that_bash_can_read_of_programs_that_there_are(conf
         subprocess.run(["bash", "-n", "-c", command], check=True)
         for words in simple_commands(command):
             program = words[0].replace("~/venv/bin/", "")
-            assert program in UBUNTU | BUILT_IN or shutil.which(program), command
+            assert program in UBUNTU | BUILT_IN or shutil.which(program, path=PATH), command
 
 
 def test_every_option_of_ray_is_one_that_this_ray_has(config: dict[str, Any]):

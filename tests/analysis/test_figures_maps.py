@@ -145,5 +145,5 @@ def test_what_cannot_be_drawn_says_what_is_missing_and_what_makes_it():
         size_strength_map(grid_runs().assign(lost=np.nan), "lost", blank())
     with pytest.raises(UserError, match="one task"):
         size_strength_map(grid_runs().assign(task=["a", "b"] * 15), "probe/shapes/linear", blank())
-    with pytest.raises(UserError, match="more than once"):  # cells of another design would be mixed in
+    with pytest.raises(UserError, match="two runs of n_images 200"):  # cells of another design would be mixed in
         size_strength_map(grid_runs().assign(seed=0), "probe/shapes/linear", blank())

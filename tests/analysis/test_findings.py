@@ -16,7 +16,7 @@ from analysis.frames import FrameBuilder
 from study.tracking_runs import STUDY_FILES
 from tests.analysis.journals import ABLATION_SEEDS, CELLS, DATASET, MARGIN, SEEDS, write_study
 from tests.analysis.simulated_frames import add_trial
-from trainables.errors import UserError
+from trainables.errors import StorageError, UserError
 from trainables.simulated.curves import curve
 
 PROBE = f"probe/{DATASET}/linear"
@@ -241,7 +241,7 @@ def test_the_tables_are_written_whole_under_the_names_that_mlflow_takes(findings
 
 def test_tables_that_cannot_be_written_leave_nothing_half_written(findings: Findings, tmp_path: Path):
     (tmp_path / "effects.csv").mkdir()
-    with pytest.raises(OSError, match=r"effects\.csv"):
+    with pytest.raises(StorageError, match=r"/effects\.csv: Is a directory"):
         write_tables(tmp_path, findings)
     assert not list(tmp_path.glob(".*"))
     assert len(pd.read_csv(tmp_path / "verdicts.csv")) == len(findings.verdicts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from pandas.testing import assert_frame_equal
 from analysis.frames import CURVE_DTYPES, RUN_DTYPES, RUNS_FILE, export, frames
 from study import journal
 from tests.analysis.journals import BASELINE_TRUTH, DATASET, EVERY, SEEDS, STEPS, TRUTH, write_study
-from trainables.errors import UserError
+from trainables.errors import StorageError, UserError
 from trainables.trial import TrialConfig
 
 DESIGN_ORDER = [
@@ -177,13 +178,13 @@ def test_an_export_that_fails_half_way_leaves_the_old_file(tmp_path: Path, monke
     export(folder)
     before = (folder / RUNS_FILE).read_bytes()
 
-    def full_disk(table: object, path: Path) -> None:
-        path.write_bytes(b"PAR1 half")
-        raise OSError(28, "No space left on device")
+    def full_disk(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("analysis.frames.pq.write_table", full_disk)
-    with pytest.raises(OSError, match="No space left"):
-        export(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr("trainables.files.os.fsync", full_disk)
+        with pytest.raises(StorageError, match=r"/runs\.parquet: No space left"):
+            export(folder)
     assert (folder / RUNS_FILE).read_bytes() == before
     assert not list(folder.glob(".*"))
 
