@@ -127,7 +127,6 @@ def test_however_a_study_with_a_ray_of_its_own_is_interrupted_no_process_is_left
     assert_goes_on(study)
 
 
-@pytest.mark.core
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_second_ctrl_c_stops_at_once_a_study_that_waits_for_mlflow(ray_address: str, tmp_path: Path):
