@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -77,6 +78,8 @@ class DriverProcess:
                 stderr=log,
                 env=environment | self.environment,
                 start_new_session=new_session,
+                # A shell starts what it puts in the background deaf to Ctrl-C, and its children inherit that.
+                preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
             )
 
     def run(self, timeout_s: float = 2 * PATIENCE_S) -> int:
