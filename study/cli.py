@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ import torch
 import typer
 from rich.table import Table
 
+from study import cluster
 from study.config import StudyConfig, load_config, simulated
 from study.console import INTERRUPTED, SOME_FAILED, call, err, out
 from study.driver import Outcome, load_datasets, run_study
@@ -25,6 +27,7 @@ from trainables.errors import without_secrets
 from trainables.self_test import self_tests
 
 SELF_TEST_IMAGES = 512
+RAY_PATIENCE_S = 5.0  # of who has interrupted a study
 
 
 def run(
@@ -63,6 +66,8 @@ def run(
             outcome = run_study(config, output, download=download, fresh=fresh, listeners=[progress])
     except KeyboardInterrupt:  # of which typer would say nothing
         err.print(f"interrupted; to go on from here, type: {resuming_command()}")
+        if not cluster.leave(RAY_PATIENCE_S):
+            os._exit(INTERRUPTED)  # the interpreter would wait for Ray once more
         raise typer.Exit(INTERRUPTED) from None
     _show_outcome(outcome, config.tracking_uri or default_tracking_uri(), as_json=json_)
     if outcome.failed:

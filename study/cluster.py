@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import ray._private.worker
 from ray._private import ray_constants, services
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 
@@ -54,6 +55,19 @@ def connect(cpus: int | None = None, *, dashboard: bool = False) -> None:
                 f"no Ray cluster answers at {address}; start it (with RAY_AUTH_MODE=token here too, where it asks for "
                 "a token), or unset RAY_ADDRESS and type `ray stop` to run on this machine alone"
             ) from error
+
+
+def leave(within_s: float) -> bool:
+    """Disconnect, and stop a local Ray; return whether that was done within so many seconds.
+
+    A signal to the whole process group ends the servers of a local Ray too, for which Ray itself then waits a minute.
+    """
+    leaving = threading.Thread(target=ray.shutdown, name="leaving Ray", daemon=True)
+    leaving.start()
+    leaving.join(within_s)
+    if leaving.is_alive() and (node := ray._private.worker._global_node) is not None:
+        node.kill_all_processes(check_alive=False, allow_graceful=False)
+    return not leaving.is_alive()
 
 
 def is_multi_node() -> bool:
