@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from study.config import StudyConfig
+from study.config import StudyConfig, check_config
 from study.history import History
 from study.journal import KILLED, read
 from tests.conftest import REPOSITORY
@@ -119,6 +119,26 @@ class DriverProcess:
             return False
 
         eventually(holds, timeout_s=PATIENCE_S * crowding())
+
+
+def simulated(name: str, *, num_samples: int, report_every: int, **changes: Any) -> StudyConfig:
+    """Return a study of `num_samples` simulated trials of a random search, and some more of the other phases."""
+    content: dict[str, Any] = {
+        "name": name,
+        "simulate": True,
+        "tasks": ["rotation"],
+        "budget_steps": 100,
+        "report_every": report_every,
+        "search": {
+            "num_samples": num_samples,
+            "algorithm": "random",
+            "scheduler": "none",
+            "chance_patience": 0,
+        },
+        "confirm": {"top_k": 2, "seeds": 2},
+        "resources": {"cpu": 2},  # one actor a phase: they take longer to start than such a phase to run
+    }
+    return check_config(content | changes)
 
 
 def crowding() -> float:

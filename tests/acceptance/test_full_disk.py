@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from study.config import StudyConfig, check_config
+from study.config import StudyConfig
 from study.driver import Outcome, run_study
 from study.history import History
 from study.journal import FILE_NAME, FINISHED
 from study.tracking import TrackingError, sync
 from tests.acceptance.small_disks import small_disk
-from tests.acceptance.studies import DriverProcess, assert_mlflow_equals_journal, assert_whole
+from tests.acceptance.studies import DriverProcess, assert_mlflow_equals_journal, assert_whole, simulated
 from tests.study.mlflow_stores import runs_by_key
 from trainables.errors import StorageError
 
@@ -27,19 +27,9 @@ PLENTY_KIB = 64 * 1024
 RESULTS = {"study.yaml", "runs.parquet", "curves.parquet", "report.html", "recommended.yaml"}
 
 
-def simulated(**changes: Any) -> StudyConfig:
+def small(**changes: Any) -> StudyConfig:
     """A study of some thirty simulated trials."""
-    content: dict[str, Any] = {
-        "name": "full",
-        "simulate": True,
-        "tasks": ["rotation"],
-        "budget_steps": 100,
-        "report_every": 25,
-        "search": {"num_samples": 24, "algorithm": "random", "scheduler": "none", "chance_patience": 0},
-        "confirm": {"top_k": 2, "seeds": 2},
-        "resources": {"cpu": 2},  # one actor a phase: they take longer to start than such a phase to run
-    }
-    return check_config(content | changes)
+    return simulated("full", num_samples=24, report_every=25, **changes)
 
 
 @pytest.fixture
@@ -72,7 +62,7 @@ def assert_finished_by_running_again(study: DriverProcess) -> None:
 def test_a_journal_that_finds_no_room_ends_the_study_with_one_line_and_is_continued(
     joined: dict[str, str], tmp_path: Path
 ):
-    study = DriverProcess(tmp_path, simulated(storage=str(tmp_path / "checkpoints")), joined)
+    study = DriverProcess(tmp_path, small(storage=str(tmp_path / "checkpoints")), joined)
     with small_disk(tmp_path / "out", kib=80) as disk:
         exit_code, said = study.run(), study.log()
         assert exit_code == 2, said
@@ -87,7 +77,7 @@ def test_checkpoints_that_find_no_room_are_no_failure_of_their_trials(
     local_ray: None, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ):
     with small_disk(tmp_path / "disk", kib=100) as disk:
-        study = DriverProcess(tmp_path, simulated(storage=str(disk.path)))
+        study = DriverProcess(tmp_path, small(storage=str(disk.path)))
         with pytest.raises(StorageError, match=rf"^{disk.path}/full/[\d-]+/checkpoints/\w+/step-\d+\.pt: {NO_ROOM}$"):
             run_here(study)
         stopped = History.read(study.folder)
@@ -101,7 +91,7 @@ def test_checkpoints_that_find_no_room_are_no_failure_of_their_trials(
 def test_results_that_find_no_room_leave_those_of_before_and_are_made_once_there_is(
     local_ray: None, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ):
-    study = DriverProcess(tmp_path, simulated(storage=str(tmp_path / "checkpoints")))
+    study = DriverProcess(tmp_path, small(storage=str(tmp_path / "checkpoints")))
     with small_disk(tmp_path / "out", kib=PLENTY_KIB) as disk:
         run_here(study)
         before = {
@@ -126,7 +116,7 @@ def test_mlflow_on_a_full_disk_costs_the_study_nothing_and_is_filled_later(
 ):
     with small_disk(tmp_path / "disk", kib=PLENTY_KIB) as disk:
         root = disk.path if full == "database" else tmp_path
-        study = DriverProcess(tmp_path / "study", simulated(tracking_uri=f"sqlite:///{root}/mlflow.db"))
+        study = DriverProcess(tmp_path / "study", small(tracking_uri=f"sqlite:///{root}/mlflow.db"))
         with contextlib.chdir(disk.path):  # where MLflow puts its artifacts
             MlflowClient(tracking_uri=study.tracking_uri).search_experiments()  # makes the tables
         disk.leave(200 if full == "database" else 40)

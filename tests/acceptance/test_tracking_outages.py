@@ -8,15 +8,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 
-from study.config import StudyConfig, check_config
 from study.history import History
 from study.tracking import sync
-from tests.acceptance.studies import DriverProcess, assert_mlflow_equals_journal, assert_whole
+from tests.acceptance.studies import DriverProcess, assert_mlflow_equals_journal, assert_whole, simulated
 from tests.acceptance.tracking_trouble import Proxy, WatchedStudy, own_process
 from tests.conftest import REPOSITORY
 from tests.study.mlflow_stores import Server, eventually, free_port, started_server
@@ -26,22 +24,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 MOST_DELAY = 0.01  # of the time of a study's trials
 CLOSE_S = 30.0  # that a study waits for MLflow when all else is done
 PATIENCE_S = 600.0
-
-
-def simulated(uri: str) -> StudyConfig:
-    """A study of some fifty simulated trials with eleven reports each."""
-    content: dict[str, Any] = {
-        "name": "outage",
-        "simulate": True,
-        "tasks": ["rotation"],
-        "budget_steps": 100,
-        "report_every": 10,
-        "search": {"num_samples": 40, "algorithm": "random", "scheduler": "none", "chance_patience": 0},
-        "confirm": {"top_k": 2, "seeds": 2},
-        "resources": {"cpu": 2},  # one actor a phase: they take longer to start than such a phase to run
-        "tracking_uri": uri,
-    }
-    return check_config(content)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +51,8 @@ def door() -> int:
 @pytest.fixture
 def study(local_ray: None, tmp_path: Path, door: int, monkeypatch: pytest.MonkeyPatch) -> DriverProcess:
     root = tmp_path / "study"
-    made = DriverProcess(root, simulated(f"http://127.0.0.1:{door}"))
+    uri = f"http://127.0.0.1:{door}"
+    made = DriverProcess(root, simulated("outage", num_samples=40, report_every=10, tracking_uri=uri))
     monkeypatch.chdir(root)
     return made
 
