@@ -106,7 +106,7 @@ def list_images(folder: Path, root: Path, name: str) -> list[Path]:
     n_others = 0
     for entry in entries(folder, root, name):
         path = folder / entry.name
-        if entry.is_dir():
+        if _is_folder(entry):
             found += list_images(path, root, name)
         elif _may_hold_images(entry):
             found.append(path)
@@ -120,8 +120,8 @@ def list_images(folder: Path, root: Path, name: str) -> list[Path]:
 def _list_part(folder: Path, root: Path, name: str, known: tuple[str, ...] | None = None) -> Listing:
     """List one part; `known` are the classes of the training part, which a test part must share."""
     found = list(entries(folder, root, name))
-    classes = [entry.name for entry in found if entry.is_dir()]
-    loose = [folder / entry.name for entry in found if not entry.is_dir() and _may_hold_images(entry)]
+    classes = [entry.name for entry in found if _is_folder(entry)]
+    loose = [folder / entry.name for entry in found if not _is_folder(entry) and _may_hold_images(entry)]
     if loose and classes:
         raise DataError(
             f"{name}: {folder} holds images ({_few([path.name for path in loose])}) beside folders ({_few(classes)}): "
@@ -179,8 +179,16 @@ def entries(folder: Path, root: Path, name: str) -> Iterator[os.DirEntry[str]]:
         yield entry
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether it is a folder; a link to itself is none, but an image that cannot be read."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
 def _may_hold_images(entry: os.DirEntry[str]) -> bool:
-    return entry.is_dir() or Path(entry.name).suffix.lower() in IMAGE_SUFFIXES
+    return _is_folder(entry) or Path(entry.name).suffix.lower() in IMAGE_SUFFIXES
 
 
 def _table(name: str, listing: Listing, images: np.ndarray) -> ImageTable:
