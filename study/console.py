@@ -20,7 +20,8 @@ err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 def call(app: typer.Typer) -> None:
     """Run a command line; errors of the user end in one line and exit code 2."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    # By force: mlflow.pytorch, when it is imported, makes the root logger deaf to warnings.
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", force=True)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     stop_on_signals()
     try:

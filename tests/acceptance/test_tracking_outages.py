@@ -49,11 +49,15 @@ def door() -> int:
 
 
 @pytest.fixture
-def study(local_ray: None, tmp_path: Path, door: int, monkeypatch: pytest.MonkeyPatch) -> DriverProcess:
-    root = tmp_path / "study"
-    uri = f"http://127.0.0.1:{door}"
-    made = DriverProcess(root, simulated("outage", num_samples=40, report_every=10, tracking_uri=uri))
-    monkeypatch.chdir(root)
+def study(
+    request: pytest.FixtureRequest, local_ray: None, tmp_path: Path, door: int, monkeypatch: pytest.MonkeyPatch
+) -> DriverProcess:
+    """A study of some fifty trials with eleven reports each; of more where the test's parameter says how many."""
+    uri, n_searched = f"http://127.0.0.1:{door}", getattr(request, "param", 40)
+    made = DriverProcess(
+        tmp_path / "study", simulated("outage", num_samples=n_searched, report_every=10, tracking_uri=uri)
+    )
+    monkeypatch.chdir(made.root)
     return made
 
 
@@ -76,6 +80,7 @@ def assert_delivered(study: DriverProcess, server: Server) -> None:
     assert_mlflow_equals_journal(DriverProcess(study.root, config))
 
 
+@pytest.mark.parametrize("study", [400], indirect=True)  # enough to outlast the pauses between two attempts
 def test_a_server_that_comes_late_and_dies_midway_receives_everything(
     study: DriverProcess, server: Server, door: int, tmp_path: Path, empty_database: Path
 ):

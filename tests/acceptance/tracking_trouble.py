@@ -61,7 +61,7 @@ class Proxy:
 
     def _answer(self, request: BaseHTTPRequestHandler) -> None:
         self.calls += 1
-        self.clients |= _processes_at(request.client_address[1])
+        self.clients |= _processes_at(request.client_address[1], self.port)
         body = request.rfile.read(int(request.headers.get("Content-Length", 0)))
         time.sleep(self.delay_s)
         status, content = (500, b"<html>Internal Server Error</html>") if self.broken else self._pass_on(request, body)
@@ -82,8 +82,10 @@ class Proxy:
             server.close()
 
 
-def _processes_at(port: int) -> set[int | None]:
-    return {each.pid for each in psutil.net_connections("tcp4") if each.laddr and each.laddr.port == port}
+def _processes_at(port: int, door: int) -> set[int | None]:
+    """Return who holds the near end of a connection; its port may have served another before, still remembered."""
+    connections = [each for each in psutil.net_connections("tcp4") if each.laddr and each.raddr]
+    return {each.pid for each in connections if (each.laddr.port, each.raddr.port) == (port, door)}
 
 
 class WatchedStudy:

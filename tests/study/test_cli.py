@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from PIL import Image
 
 from study import cli, tools
 from study.config import StudyConfig, preset_names
@@ -38,8 +40,10 @@ class Answer(NamedTuple):
 def process_as_before() -> Iterator[None]:
     """Undo what a command changes in its process; one thread, since more get in each other's way on a busy machine."""
     handlers, threads = {each: signal.getsignal(each) for each in SIGNALS}, torch.get_num_threads()
+    told = list(logging.root.handlers)
     torch.set_num_threads(1)
     yield
+    logging.root.handlers = told
     for each, handler in handlers.items():
         signal.signal(each, handler)
     torch.set_num_threads(threads)
@@ -306,6 +310,22 @@ def test_the_module_runs_as_a_program():
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=REPOSITORY)
     assert ended.returncode == 0, ended.stderr
     assert "presets:" in ended.stdout
+
+
+def test_a_study_says_what_it_warns_of(tmp_path: Path):
+    """In a process of its own, since some libraries make the root logger deaf when they are imported."""
+    for index in range(40):
+        Image.new("RGB", (16, 16), (index, 0, 0)).save(tmp_path / f"{index}.png")
+    (tmp_path / "broken.png").write_bytes(b"")
+    config = tiny(
+        dataset=f"folder:{tmp_path}", max_train=None, on_bad_image="skip", defaults={"rotation": {"batch_size": 2}}
+    )
+    (tmp_path / "study.yaml").write_text(config.to_yaml())
+    command = [sys.executable, "study/run.py", str(tmp_path / "study.yaml"), "--dry-run"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=REPOSITORY)
+    assert ended.returncode == 0, ended.stderr
+    assert "1 of 41 images" in ended.stderr
+    assert "WARNING" in ended.stderr
 
 
 def test_the_script_copied_alone_finds_the_installed_package_and_never_its_neighbours(tmp_path: Path):
