@@ -19,9 +19,11 @@ from study.driver import load_datasets
 from study.history import History
 from tests.acceptance.studies import (
     CLOCK,
+    PATIENCE_S,
     DriverProcess,
     assert_mlflow_equals_journal,
     assert_whole,
+    crowding,
     curves_of,
     kill,
     reported,
@@ -185,7 +187,7 @@ def test_no_trial_outlives_a_killed_driver_on_a_running_cluster(ray_address: str
     study.wait_for(process, lambda events: reported(events, "search") >= 5)
     assert trials_running()
     kill(process)
-    eventually(lambda: not trials_running())
+    eventually(lambda: not trials_running(), timeout_s=PATIENCE_S * crowding())
 
 
 def trials_running() -> list[int]:
