@@ -80,7 +80,7 @@ def assert_delivered(study: DriverProcess, server: Server) -> None:
     assert_mlflow_equals_journal(DriverProcess(study.root, config))
 
 
-@pytest.mark.parametrize("study", [400], indirect=True)  # enough to outlast the pauses between two attempts
+@pytest.mark.parametrize("study", [200], indirect=True)  # enough to outlast the pauses between two attempts
 def test_a_server_that_comes_late_and_dies_midway_receives_everything(
     study: DriverProcess, server: Server, door: int, tmp_path: Path, empty_database: Path
 ):

@@ -76,7 +76,7 @@ class Proxy:
             server.request(request.command, request.path, body, dict(request.headers))
             answer = server.getresponse()
             return answer.status, answer.read()
-        except OSError:
+        except (OSError, http.client.HTTPException):  # the latter where the server dies in the middle of an answer
             return 502, b"<html>Bad Gateway</html>"
         finally:
             server.close()
