@@ -34,6 +34,7 @@ from trainables.evaluation import baseline_encoder, evaluate
 from trainables.loop import Report, Worker, build_task, fit
 from trainables.storage import CheckpointStore
 from trainables.trial import BASELINES, TrialConfig
+from trainables.workers import share_batchnorm
 
 OBJECTIVE = "objective"  # what searcher and scheduler see: finite, and the higher the better
 STATE_FILE = "state.pt"
@@ -272,6 +273,4 @@ def _inherited_state() -> dict[str, Any] | None:
 
 
 def _distributed(task: torch.nn.Module) -> torch.nn.Module:
-    if next(task.parameters()).is_cuda:  # PyTorch has no SyncBatchNorm on the CPU
-        task = torch.nn.SyncBatchNorm.convert_sync_batchnorm(task)
-    return ray.train.torch.prepare_model(task, move_to_device=False)
+    return ray.train.torch.prepare_model(share_batchnorm(task), move_to_device=False)
