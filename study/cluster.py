@@ -14,8 +14,11 @@ from typing import Any
 import ray
 from ray._private import ray_constants, services
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+from ray.exceptions import LocalRayletDiedError, RaySystemError, RpcError
 
-from trainables.errors import ConfigError
+from trainables.errors import ClusterError, ConfigError, printable
+
+LOST = (ConnectionError, LocalRayletDiedError, RaySystemError, RpcError)  # what Ray raises on a driver that is alone
 
 logger = logging.getLogger(__name__)
 logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # its warning: authentication is on
@@ -59,6 +62,18 @@ def connect(cpus: int | None = None, *, dashboard: bool = False) -> None:
 def is_multi_node() -> bool:
     """Return whether more than one node is alive."""
     return sum(node["Alive"] for node in ray.nodes()) > 1
+
+
+@contextlib.contextmanager
+def needed() -> Iterator[None]:
+    """Turn the loss of the cluster meanwhile into a ClusterError."""
+    try:
+        yield
+    except LOST as error:
+        raise ClusterError(
+            f"the Ray cluster was lost ({printable(str(error).split(chr(10))[0][:200])}); once it runs again, the same "
+            "command goes on where this stopped"
+        ) from error
 
 
 @contextlib.contextmanager
