@@ -14,7 +14,7 @@ from trainables import checkpoint, files
 from trainables.errors import CheckpointError, StorageError
 
 KEPT = 2  # a trial's newest checkpoints; the second is there for the case that the newest is broken
-MARK = "mark"  # no trial has an id of four letters
+MARK = "driver/mark"  # beside the trials' folders: no trial has such an id
 
 logger = logging.getLogger(__name__)
 

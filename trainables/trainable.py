@@ -185,7 +185,7 @@ def _worker_loop(config: dict[str, Any]) -> None:
 def _store(shared: Shared) -> CheckpointStore:
     """Return the checkpoint store. Raises StorageError on a node that has come later and does not reach it."""
     store = CheckpointStore(shared.checkpoints)
-    if ray.get_runtime_context().get_node_id() != shared.home:
+    if shared.mark and ray.get_runtime_context().get_node_id() != shared.home:
         store.check(shared.mark, node=ray.util.get_node_ip_address())
     return store
 

@@ -27,6 +27,6 @@ def test_the_loss_of_the_cluster_is_one_line_that_says_how_to_go_on(error: Excep
 
 
 def test_a_place_that_cannot_be_written_is_no_loss_of_the_cluster():
-    with pytest.raises(StorageError, match=r"^/studies/a: No space left on device"):
-        with files.storing("/studies/a"), cluster.needed():
-            raise OSError(errno.ENOSPC, "No space left on device")
+    told = pytest.raises(StorageError, match=r"^/studies/a: No space left on device")
+    with told, files.storing("/studies/a"), cluster.needed():
+        raise OSError(errno.ENOSPC, "No space left on device")
