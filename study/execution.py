@@ -113,12 +113,7 @@ class Executor:
         config, workers = self.config, self.config.workers
         tuning.reuse_actors = True
         at_once = resources.check(config.resources, workers)
-        request = tune.PlacementGroupFactory(
-            [resources.of_worker(config.resources)], bundle_label_selector=[config.resources.labels]
-        )
         if workers > 1:
-            # The CPUs are the worker group's; a byte, since Tune does not take a trial that asks for nothing.
-            request = tune.PlacementGroupFactory([{"memory": 1}])
             tuning.max_concurrent_trials = at_once
         recorder = _Recorder(self.journal, self.history, shared.bases)
         stopper = searching.ChanceStopper(config.chance_patience) if name.startswith(SEARCH) else None
@@ -130,7 +125,7 @@ class Executor:
             # one another have to lie where every node reaches them.
             place = f"{self.storage}/{TUNE_FOLDER}" if shared.population_based else scratch
             tune.Tuner(
-                tune.with_resources(trainable, request),
+                tune.with_resources(trainable, _reserved(config)),
                 param_space=space,
                 tune_config=tuning,
                 run_config=tune.RunConfig(
@@ -147,6 +142,16 @@ class Executor:
     def _ended(self, trial: TrialConfig) -> bool:
         record = self.history.trials.get(trial.trial_id)
         return record is not None and record.ended
+
+
+def _reserved(config: StudyConfig) -> tune.PlacementGroupFactory:
+    """Return what Tune reserves for a trial; a worker group reserves its own."""
+    if config.workers > 1:
+        return tune.PlacementGroupFactory([{"memory": 1}])  # a byte: Tune takes no trial that asks for nothing
+    bundle, labels = resources.of_worker(config.resources), config.resources.labels
+    if not labels:
+        return tune.PlacementGroupFactory([bundle])
+    return tune.PlacementGroupFactory([bundle], bundle_label_selector=[labels])
 
 
 def storage_of(config: StudyConfig, folder: Path, began: float) -> str:

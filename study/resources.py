@@ -53,7 +53,8 @@ def _room(need: ResourcesConfig, resources: Mapping[str, float], labels: Mapping
     """Return how many workers a node with these resources takes."""
     if not all(_selected(labels.get(key), selector) for key, selector in need.labels.items()):
         return 0
-    return int(min(resources.get(name, 0) // amount for name, amount in of_worker(need).items()))
+    shares = [resources.get(name, 0) / amount for name, amount in of_worker(need).items()]
+    return int(min(shares) + 1e-6)  # ten tenths of a GPU are a whole one
 
 
 def _selected(label: str | None, selector: str) -> bool:

@@ -58,6 +58,7 @@ LAUNCHED: dict[str, Any] = {
         ({"cpu": 3}, 1, 2),  # 8 CPUs, but of the two that a node keeps over no trial can be made
         ({"cpu": 3}, 2, 1),
         ({"gpu": 0.25}, 1, 4),
+        ({"gpu": 1 / 3}, 1, 3),
         ({"custom": {"fast": 1}}, 1, 2),
         ({"custom": {"memory": 4e9}}, 1, 2),
         ({"labels": {"zone": "a"}}, 1, 4),
