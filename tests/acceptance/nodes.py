@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import psutil
 from ray._private.node import Node
 from ray.cluster_utils import Cluster
@@ -14,10 +16,16 @@ def worker_node(head: Cluster) -> Node:
     return head.add_node(num_cpus=1, **LOOPBACK)
 
 
+def hosts(name: str, nodes: list[Node]) -> list[Node]:
+    """Return the nodes on which a process of that name runs."""
+    ancestors: set[int] = set()
+    for process in psutil.process_iter(["cmdline"]):
+        if " ".join(process.info["cmdline"] or []).startswith(name):
+            with contextlib.suppress(psutil.Error):  # it may have ended meanwhile
+                ancestors.update(parent.pid for parent in process.parents())
+    return [node for node in nodes if node.all_processes["raylet"][0].process.pid in ancestors]
+
+
 def host_of(name: str, nodes: list[Node]) -> Node:
-    """Return the node on which the process of that name runs."""
-    for node in nodes:
-        raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
-        if any(" ".join(process.cmdline()).startswith(name) for process in raylet.children(recursive=True)):
-            return node
-    raise AssertionError(f"{name} runs on none of them")
+    """Return a node on which a process of that name runs."""
+    return hosts(name, nodes)[0]

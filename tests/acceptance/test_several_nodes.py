@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 import ray
 from ray._private.internal_api import node_stats
+from ray._private.node import Node
 from ray.cluster_utils import Cluster
 
 from study import cluster
 from study.journal import FINISHED, STOPPED
-from tests.acceptance.nodes import LOOPBACK, host_of, worker_node
+from tests.acceptance.nodes import LOOPBACK, hosts, worker_node
 from tests.acceptance.studies import PATIENCE_S, DriverProcess, crowding
 from tests.study.studies import tiny
 from tests.study.test_execution import Study, assert_recorded_once_and_in_order
@@ -45,8 +46,7 @@ def test_data_reach_every_node_once_and_every_node_works(head: Cluster, tmp_path
     search = {"algorithm": "random", "scheduler": "none", "num_samples": 8}
     with connected(head):
         ran = Study(tmp_path / "study", tiny(max_train=4000, search=search, storage=str(tmp_path / "shared")))
-        worked = set()
-        ran.journal.listeners.append(lambda event: worked.update(hosts(TRIAL, nodes)))
+        worked = working(ran, nodes)
         ran.executor.search("rotation")
         data = ran.executor.shared.datasets["shapes"]
         (found,) = ray.experimental.get_object_locations([data]).values()
@@ -61,14 +61,10 @@ def test_data_reach_every_node_once_and_every_node_works(head: Cluster, tmp_path
     assert {key: round(amount / size, 1) for key, amount in held.items()} == dict.fromkeys(held, 1.0)
 
 
-def hosts(name: str, nodes: list) -> set[str]:
-    """Return the ids of the nodes on which a process of that name runs."""
-    found = set()
-    for node in nodes:
-        try:
-            found.add(host_of(name, [node]).unique_id)
-        except AssertionError:
-            continue
+def working(ran: Study, nodes: list[Node]) -> set[str]:
+    """Return the ids of the nodes on which trials run, to which every event of the study adds."""
+    found: set[str] = set()
+    ran.journal.listeners.append(lambda event: found.update(node.unique_id for node in hosts(TRIAL, nodes)))
     return found
 
 
@@ -85,8 +81,7 @@ def test_trials_go_to_the_nodes_that_their_resources_and_labels_name(head: Clust
     resources = {"custom": {"fast": 0.5}, "labels": {"zone": "!a"}}
     with connected(head):
         ran = Study(tmp_path / "study", tiny(search=search, resources=resources, storage=str(tmp_path / "shared")))
-        worked = set()
-        ran.journal.listeners.append(lambda event: worked.update(hosts(TRIAL, [plain, wanted])))
+        worked = working(ran, [plain, wanted])
         ran.executor.search("rotation")
     assert [record.status for record in ran.searched()] == [FINISHED] * 3
     assert worked == {wanted.unique_id}
