@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from study.config import ResourcesConfig
 from trainables.errors import ConfigError
 
 BOOTSTRAP = "~/ray_bootstrap_config.yaml"  # where `ray up` leaves the cluster's file on its head
+NAMELESS = re.compile("node_[0-9a-f]{56}")
 GROUPS_AHEAD = 4  # worker groups that may wait at once for nodes that nobody knows yet
 
 logger = logging.getLogger(__name__)
@@ -66,11 +68,11 @@ def _selected(label: str | None, selector: str) -> bool:
 def _autoscaled() -> bool:
     """Return whether an autoscaler runs: Ray's own, which knows kinds of nodes by name, or its second version.
 
-    Without one, Ray calls each node a kind of its own.
+    Without one, Ray calls each node a kind of its own, by its id.
     """
     status = json.loads(_internal_kv_get(ray_constants.DEBUG_AUTOSCALING_STATUS) or b"{}")
     kinds = (status.get("autoscaler_report") or {}).get("active_nodes") or {}
-    return is_autoscaler_v2() or any(not kind.startswith("node_") for kind in kinds)
+    return is_autoscaler_v2() or not all(NAMELESS.fullmatch(kind) for kind in kinds)
 
 
 @functools.cache

@@ -117,3 +117,25 @@ def test_a_kind_of_node_that_nobody_has_seen_is_waited_for_until_all_have_come(c
 def test_an_autoscaler_whose_nodes_are_unknown_is_trusted(cluster_of: Nodes):
     cluster_of(node(), autoscaled=True)
     assert check(ResourcesConfig(gpu=1), workers=2) == resources.GROUPS_AHEAD
+
+
+@pytest.mark.parametrize(
+    ("status", "second", "autoscaled"),
+    [
+        (b'{"autoscaler_report": {"active_nodes": {"head": 1}}}', False, True),
+        (
+            b'{"autoscaler_report": {"active_nodes": {"node_2a7efdcb": 1}}}',
+            False,
+            False,
+        ),  # machines, `ray start` on each
+        (b'{"autoscaler_report": null}', False, False),
+        (None, False, False),
+        (None, True, True),
+    ],
+)
+def test_an_autoscaler_is_known_by_the_names_of_its_kinds_of_nodes(
+    monkeypatch: pytest.MonkeyPatch, status: bytes | None, second: bool, autoscaled: bool
+):
+    monkeypatch.setattr(resources, "_internal_kv_get", lambda key: status)
+    monkeypatch.setattr(resources, "is_autoscaler_v2", lambda: second)
+    assert resources._autoscaled() == autoscaled
