@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +16,13 @@ import ray
 import ray._private.worker
 from ray._private import ray_constants, services
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+from ray.exceptions import LocalRayletDiedError, RaySystemError, RpcError
 
-from trainables.errors import ConfigError
+from trainables.errors import ClusterError, ConfigError, printable
+
+LOST = (ConnectionError, LocalRayletDiedError, RaySystemError, RpcError)  # what Ray raises on a driver that is alone
+GO_ON = "once it runs again, the same command goes on where this stopped"
+PULSE_S, MISSED = 5.0, 4  # within the minute that Ray waits
 
 logger = logging.getLogger(__name__)
 logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # its warning: authentication is on
@@ -73,6 +79,40 @@ def leave(within_s: float) -> bool:
 def is_multi_node() -> bool:
     """Return whether more than one node is alive."""
     return sum(node["Alive"] for node in ray.nodes()) > 1
+
+
+@contextlib.contextmanager
+def needed() -> Iterator[None]:
+    """Turn the loss of the cluster meanwhile into a ClusterError, and say so where Ray only waits for it to come back.
+
+    A minute after it has lost its head, Ray ends the whole process from within, and Python never hears of it.
+    """
+    over = threading.Event()
+    if ray.is_initialized():
+        address = ray.get_runtime_context().gcs_address
+        threading.Thread(target=_watch, args=(address, over), daemon=True, name="cluster-watch").start()
+    try:
+        yield
+    except LOST as error:
+        raise ClusterError(
+            f"the Ray cluster was lost ({printable(str(error).split(chr(10))[0][:200])}); {GO_ON}"
+        ) from error
+    finally:
+        over.set()
+
+
+def _watch(address: str, over: threading.Event) -> None:
+    """Say once when the cluster's head has not answered several times, until `over`."""
+    host, _, port = address.rpartition(":")
+    missed = 0
+    while missed < MISSED and not over.wait(PULSE_S):
+        try:
+            socket.create_connection((host, int(port)), timeout=PULSE_S).close()
+            missed = 0
+        except OSError:
+            missed += 1
+    if not over.is_set():
+        logger.error("the Ray cluster at %s does not answer any more, and Ray gives up soon; %s", address, GO_ON)
 
 
 @contextlib.contextmanager

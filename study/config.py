@@ -105,10 +105,16 @@ class EvaluateConfig(_Frozen):
 
 
 class ResourcesConfig(_Frozen):
-    """CPUs and GPUs of one worker of a trial; a fraction of a GPU is shared by several trials."""
+    """What one worker of a trial takes of its node; a fraction of a GPU is shared by several trials.
+
+    custom: amounts of other resources by Ray's name for them: those of `ray start --resources`, or `memory` in bytes.
+    labels: labels that its node must have, as in Ray's label selectors: `VALUE`, `in(A, B)`, or either after `!`.
+    """
 
     cpu: Annotated[int, Field(ge=1)] = 1
     gpu: Annotated[float, Field(ge=0)] = 0
+    custom: dict[str, Annotated[float, Field(gt=0)]] = {}
+    labels: dict[str, str] = {}
 
 
 class StudyConfig(_Frozen):
@@ -277,6 +283,9 @@ def _checked(content: Mapping[str, Any]) -> StudyConfig:
                 f"{key} = {uri!r}: a password here would be written to the study's files; leave {key} out and set "
                 "MLFLOW_TRACKING_URI, or give it to MLflow or to the cloud's client by their own environment variables"
             )
+    for name in config.resources.custom:
+        if name.lower() in ("cpu", "gpu"):
+            raise ConfigError(f"resources.custom.{name}: this is resources.{name.lower()}")
     for task in config.tasks:
         if config.tasks.count(task) > 1:
             raise ConfigError(f"tasks = {config.tasks}: {task!r} is named twice")

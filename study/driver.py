@@ -20,7 +20,7 @@ from analysis.findings import find, write_tables
 from analysis.frames import export
 from analysis.load import load
 from analysis.report import FIGURES, write_report
-from study import cluster
+from study import cluster, resources
 from study.config import StudyConfig, check_config
 from study.estimate import sizes
 from study.execution import Executor
@@ -87,6 +87,7 @@ def _run(plan: Plan, folder: Path, lock: DriverLock, listeners: list[Callable[[d
             f"storage: the cluster has several nodes, which cannot all reach {folder}; "
             "name a shared folder or a URI, for example --set storage=s3://BUCKET/studies"
         )
+    resources.check(config.resources, config.workers)
     history, journal = History.read(folder), Journal(folder)
     journal.listeners += [history.observe, *listeners]
     tracker = MlflowTracker(folder, config.tracking_uri)

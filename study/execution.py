@@ -20,13 +20,14 @@ from ray import tune
 from ray.exceptions import RayTaskError
 from ray.tune.schedulers import TrialScheduler
 
-from study import searching
+from study import cluster, resources, searching
 from study.config import StudyConfig, TaskName
 from study.history import History
 from study.journal import FAILED, FINISHED, STOPPED, Journal
 from study.phases import SEARCH, Plan
 from trainables import files
-from trainables.errors import ConfigError, StorageError
+from trainables.errors import StorageError
+from trainables.storage import CheckpointStore
 from trainables.trainable import Shared, run_trial, trial_of
 from trainables.trial import TrialConfig
 
@@ -49,8 +50,10 @@ class Executor:
         self.shared = Shared(
             datasets={name: ray.put(splits) for name, splits in plan.datasets.items()},
             checkpoints=f"{self.storage}/{CHECKPOINTS}",
-            cpus=self.config.resources.cpu,
-            gpus=self.config.resources.gpu,
+            mark=CheckpointStore(f"{self.storage}/{CHECKPOINTS}").mark(),
+            home=ray.get_runtime_context().get_node_id(),
+            resources=resources.of_worker(self.config.resources),
+            labels=self.config.resources.labels,
             train_storage=f"{self.storage}/{TRAIN_FOLDER}",
             simulate=self.config.simulate,
         )
@@ -109,22 +112,20 @@ class Executor:
         """Run one Tune experiment; return whether Tune has given up trials that are to be run again."""
         config, workers = self.config, self.config.workers
         tuning.reuse_actors = True
-        resources: dict[str, float] = {"cpu": config.resources.cpu, "gpu": config.resources.gpu}
+        at_once = resources.check(config.resources, workers)
         if workers > 1:
-            # The CPUs are the worker group's; a byte, since Tune does not take a trial that asks for nothing.
-            resources = {"cpu": 0, "memory": 1}
-            tuning.max_concurrent_trials = self._worker_groups()
+            tuning.max_concurrent_trials = at_once
         recorder = _Recorder(self.journal, self.history, shared.bases)
         stopper = searching.ChanceStopper(config.chance_patience) if name.startswith(SEARCH) else None
         recorder.stopper = stopper
         trainable = tune.with_parameters(run_trial, shared=shared)
         scratch_folder = tempfile.TemporaryDirectory(prefix="tune-", ignore_cleanup_errors=True)
-        with files.storing(self.storage), scratch_folder as scratch:
+        with files.storing(self.storage), scratch_folder as scratch, cluster.needed():
             # What Tune keeps to restore an experiment outgrows the journal tenfold; only states that trials hand to
             # one another have to lie where every node reaches them.
             place = f"{self.storage}/{TUNE_FOLDER}" if shared.population_based else scratch
             tune.Tuner(
-                tune.with_resources(trainable, resources),
+                tune.with_resources(trainable, _reserved(config)),
                 param_space=space,
                 tune_config=tuning,
                 run_config=tune.RunConfig(
@@ -138,23 +139,19 @@ class Executor:
             ).fit()
         return recorder.given_up
 
-    def _worker_groups(self) -> int:
-        """Return how many worker groups fit the cluster at once. Raises ConfigError where not even one does."""
-        need, have = self.config.resources, ray.cluster_resources()
-        workers = self.config.workers
-        fits = [have.get("CPU", 0) // (workers * need.cpu)]
-        if need.gpu:
-            fits.append(have.get("GPU", 0) // (workers * need.gpu))
-        if min(fits) < 1:
-            raise ConfigError(
-                f"workers = {workers} of {need.cpu} CPU and {need.gpu} GPU each need more than the cluster has "
-                f"({have.get('CPU', 0):g} CPU, {have.get('GPU', 0):g} GPU); use fewer workers"
-            )
-        return int(min(fits))
-
     def _ended(self, trial: TrialConfig) -> bool:
         record = self.history.trials.get(trial.trial_id)
         return record is not None and record.ended
+
+
+def _reserved(config: StudyConfig) -> tune.PlacementGroupFactory:
+    """Return what Tune reserves for a trial; a worker group reserves its own."""
+    if config.workers > 1:
+        return tune.PlacementGroupFactory([{"memory": 1}])  # a byte: Tune takes no trial that asks for nothing
+    bundle, labels = resources.of_worker(config.resources), config.resources.labels
+    if not labels:
+        return tune.PlacementGroupFactory([bundle])
+    return tune.PlacementGroupFactory([bundle], bundle_label_selector=[labels])
 
 
 def storage_of(config: StudyConfig, folder: Path, began: float) -> str:

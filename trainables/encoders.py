@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from trainables.errors import ConfigError
 from trainables.streams import initialisation
+from trainables.workers import SharedBatchNorm
 
 MEAN, STD = 0.5, 0.25  # near the statistics of natural images; fixed, so that one encoder serves every data set
 SMALL_IMAGE = 64  # px; below it a ResNet keeps its resolution in the stem (SimCLR, appendix B.9)
@@ -97,6 +98,8 @@ def recalibrated(encoder: Encoder, images: Tensor, *, batch_size: int = 256) -> 
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # cumulative average over the batches below
+        if isinstance(norm, SharedBatchNorm):
+            norm.shared = False  # only the first worker probes: it would wait for the others for ever
     encoder.train()
     # Batches of equal size, since each counts the same in the average: a last one of a few images would spoil it.
     for batch in images.chunk(math.ceil(len(images) / batch_size)):

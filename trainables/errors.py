@@ -41,6 +41,10 @@ class StorageError(UserError):
     """A place that cannot be written, for example a full disk. It says nothing of what was to be written there."""
 
 
+class ClusterError(UserError):
+    """The Ray cluster was lost while a study ran on it."""
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """Return the end of a message about an unknown name: the closest known one, if any is close, and all of them."""
     names = list(known)

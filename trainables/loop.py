@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed
 from torch import Tensor, nn
 
 from trainables.augmentation import Augmentation
@@ -21,6 +20,7 @@ from trainables.optimizers import build_optimizer, lr_at
 from trainables.streams import generator, stream_seed
 from trainables.tasks import TASKS, PretextTask, build_options
 from trainables.trial import TrialConfig
+from trainables.workers import mean_over_workers
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,9 @@ def fit(
 
     running, started = _RunningMeans(), time.perf_counter()
     for rows in _batches(trial, len(table), first=step):
-        mine = torch.from_numpy(rows[worker.rank :: worker.world_size]).to(device)
-        batch = task.draw(images[mine], augmentation, generator(device, trial.seed, "augmentation", step, worker.rank))
+        mine = torch.from_numpy(rows.reshape(worker.world_size, -1)[worker.rank]).to(device)
+        draws = generator(device, trial.seed, "augmentation", step, rank=worker.rank, world_size=worker.world_size)
+        batch = task.draw(images[mine], augmentation, draws)
         for group in optimizer.param_groups:
             group["lr"] = lr_at(trial, step)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
@@ -185,7 +186,5 @@ class _RunningMeans:
     def values(self) -> dict[str, float]:
         """Return the mean of every metric over all workers, named `train/NAME`: each of them gets the same."""
         totals = torch.stack([total.float() for total in self._sums.values()])
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(totals)
-            totals /= torch.distributed.get_world_size()
+        totals = mean_over_workers(totals)
         return {f"train/{name}": total / self.steps for name, total in zip(self._sums, totals.tolist(), strict=True)}

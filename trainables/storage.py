@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import uuid
 from pathlib import Path
 from typing import Any
 
 import pyarrow.fs
 
 from trainables import checkpoint, files
-from trainables.errors import CheckpointError
+from trainables.errors import CheckpointError, StorageError
 
 KEPT = 2  # a trial's newest checkpoints; the second is there for the case that the newest is broken
+MARK = "driver/mark"  # beside the trials' folders: no trial has such an id
 
 logger = logging.getLogger(__name__)
 
@@ -29,19 +31,39 @@ class CheckpointStore:
         self.broken: list[str] = []
         self._files, self._base = pyarrow.fs.FileSystem.from_uri(root if "://" in root else Path(root).as_uri())
 
+    def mark(self) -> str:
+        """Leave a new mark here, by which other nodes find out whether they reach this place, and return it.
+
+        Raises StorageError where it cannot be written.
+        """
+        mark = uuid.uuid4().hex
+        with files.storing(self.root):
+            self._write(f"{self._base}/{MARK}", mark.encode())
+        return mark
+
+    def check(self, mark: str, node: str) -> None:
+        """Raise StorageError where `node`, on which this runs, finds another mark or none: its place is another one."""
+        path, found = f"{self._base}/{MARK}", b""
+        with (
+            files.storing(f"{self.root} on node {node}"),
+            contextlib.suppress(FileNotFoundError),
+            self._files.open_input_stream(path) as stream,
+        ):
+            found = stream.read()
+        if found != mark.encode():
+            raise StorageError(
+                f"storage: {self.root} on node {node} is not the folder that the study writes; name one that all nodes "
+                "reach, or a URI, for example --set storage=s3://BUCKET/studies, and the same command goes on"
+            )
+
     def save(self, trial_id: str, state: dict[str, Any]) -> str:
         """Write the state of `state["step"]`, drop older ones, and return the new file's path.
 
         Raises StorageError where it cannot be written.
         """
-        folder, content = self._folder(trial_id), checkpoint.to_bytes(state)
-        path = f"{folder}/step-{state['step']:09d}.pt"
+        path = f"{self._folder(trial_id)}/step-{state['step']:09d}.pt"
         with files.storing(path):
-            if isinstance(self._files, pyarrow.fs.LocalFileSystem):
-                files.write(Path(path), content)
-            else:  # object stores show an object only when it is complete
-                with self._files.open_output_stream(path) as stream:
-                    stream.write(content)
+            self._write(path, checkpoint.to_bytes(state))
             for old in self._paths(trial_id)[:-KEPT]:
                 self._delete(old)
         return path
@@ -68,6 +90,13 @@ class CheckpointStore:
         """Return the state in one file. Raises CheckpointError where it is broken or of another trial."""
         with self._files.open_input_stream(path) as stream:
             return checkpoint.from_bytes(stream.read(), where=path, trial_id=trial_id)
+
+    def _write(self, path: str, content: bytes) -> None:
+        if isinstance(self._files, pyarrow.fs.LocalFileSystem):
+            files.write(Path(path), content)
+        else:  # object stores show an object only when it is complete
+            with self._files.open_output_stream(path) as stream:
+                stream.write(content)
 
     def _delete(self, path: str) -> None:
         """Remove a file that may be gone already: a trial that has lost its driver can live for a moment."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
+from torch import Tensor
 
 
 def stream_seed(seed: int, stream: str, *indices: int) -> int:
@@ -20,9 +21,44 @@ def stream_seed(seed: int, stream: str, *indices: int) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
-def generator(device: torch.device | str, seed: int, stream: str, *indices: int) -> torch.Generator:
-    """Return a fresh generator on `device` for one stream at one place."""
-    return torch.Generator(device=device).manual_seed(stream_seed(seed, stream, *indices))
+class SharedGenerator(torch.Generator):
+    """A generator from which all workers draw the same numbers, of which `drawn` gives each those of its own images.
+
+    rank, world_size: this worker among those that share a batch in parts of one size, one behind the other.
+    """
+
+    rank = 0
+    world_size = 1
+
+    def child(self, seed: int) -> SharedGenerator:
+        """Return a fresh generator that is shared in the same way."""
+        child = SharedGenerator(self.device)
+        child.manual_seed(seed)
+        child.rank, child.world_size = self.rank, self.world_size
+        return child
+
+
+def generator(
+    device: torch.device | str, seed: int, stream: str, *indices: int, rank: int = 0, world_size: int = 1
+) -> SharedGenerator:
+    """Return a fresh generator on `device` for one stream at one place, shared by `world_size` workers."""
+    fresh = SharedGenerator(device)
+    fresh.manual_seed(stream_seed(seed, stream, *indices))
+    fresh.rank, fresh.world_size = rank, world_size
+    return fresh
+
+
+def drawn(kind: Callable[..., Tensor], generator: torch.Generator, *shape: int, images: int = 0) -> Tensor:
+    """Return random numbers of `shape` on the generator's device, by `torch.rand` or what else takes a shape.
+
+    images: the axis along which the images of a batch lie. From a generator that workers share come the numbers for the
+        whole batch, so that an image gets the same ones however many workers there are.
+    """
+    if not isinstance(generator, SharedGenerator) or generator.world_size == 1:
+        return kind(shape, generator=generator, device=generator.device)
+    own = shape[images]
+    whole = (*shape[:images], own * generator.world_size, *shape[images + 1 :])
+    return kind(whole, generator=generator, device=generator.device).narrow(images, own * generator.rank, own)
 
 
 @contextlib.contextmanager

@@ -34,6 +34,7 @@ from trainables.evaluation import baseline_encoder, evaluate
 from trainables.loop import Report, Worker, build_task, fit
 from trainables.storage import CheckpointStore
 from trainables.trial import BASELINES, TrialConfig
+from trainables.workers import share_batchnorm
 
 OBJECTIVE = "objective"  # what searcher and scheduler see: finite, and the higher the better
 STATE_FILE = "state.pt"
@@ -52,7 +53,8 @@ class Shared:
     checkpoints: root of the checkpoint store.
     objectives: metric, and `max` or `min`, that the search of each task looks at; its primary metric for any other.
     bases: TrialConfig of each task, whose fields a sampled configuration replaces; none where trials are listed.
-    cpus, gpus: resources of one worker.
+    mark, home: what the driver has left in `checkpoints`, and the id of its node: other nodes look for it.
+    resources, labels: what one worker takes of its node, by Ray's names, and the labels that its node must have.
     population_based: whether trials hand their state to one another (PBT), which then travels as Tune checkpoints.
     train_storage: path or URI where Ray Train keeps the runs of worker groups.
     simulate: whether trials are those of `trainables.simulated`, which train nothing.
@@ -62,8 +64,10 @@ class Shared:
     checkpoints: str
     objectives: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     bases: Mapping[str, TrialConfig] = field(default_factory=dict)
-    cpus: float = 1
-    gpus: float = 0
+    mark: str = ""
+    home: str = ""
+    resources: Mapping[str, float] = field(default_factory=lambda: {"CPU": 1.0})
+    labels: Mapping[str, str] = field(default_factory=dict)
     population_based: bool = False
     train_storage: str = ""
     simulate: bool = False
@@ -121,9 +125,9 @@ def _may_pass(error: Exception) -> bool:
 
 def _run_here(trial: TrialConfig, shared: Shared) -> None:
     """Run a whole trial in this process."""
-    device = torch.device("cuda" if shared.gpus and torch.cuda.is_available() else "cpu")
-    torch.set_num_threads(max(1, math.floor(shared.cpus)))
-    store = CheckpointStore(shared.checkpoints)
+    device = torch.device("cuda" if "GPU" in shared.resources and torch.cuda.is_available() else "cpu")
+    torch.set_num_threads(max(1, math.floor(shared.resources["CPU"])))
+    store = _store(shared)
     sender = _Sender(trial, shared, store, send=_send_to_tune)
     datasets = {name: ray.get(shared.datasets[name]) for name in {trial.dataset, *trial.probe_datasets}}
     if shared.simulate:
@@ -151,8 +155,9 @@ def _run_workers(trial: TrialConfig, shared: Shared) -> None:
         train_loop_config={"trial": trial.to_dict(), "shared": shared},
         scaling_config=ScalingConfig(
             num_workers=trial.workers,
-            use_gpu=shared.gpus > 0,
-            resources_per_worker={"CPU": shared.cpus} | ({"GPU": shared.gpus} if shared.gpus else {}),
+            use_gpu="GPU" in shared.resources,
+            resources_per_worker=dict(shared.resources),
+            label_selector=dict(shared.labels) or None,  # type: ignore[call-arg]  # Ray has two of that name
         ),
         run_config=RunConfig(
             name=trial.trial_id,
@@ -165,16 +170,24 @@ def _run_workers(trial: TrialConfig, shared: Shared) -> None:
 def _worker_loop(config: dict[str, Any]) -> None:
     """Run one worker of a group: its share of every batch under DistributedDataParallel."""
     trial, shared = TrialConfig.from_dict(config["trial"]), config["shared"]
-    torch.set_num_threads(max(1, math.floor(shared.cpus)))
+    torch.set_num_threads(max(1, math.floor(shared.resources["CPU"])))
     context = ray.train.get_context()
     device = ray.train.torch.get_device()
     worker = Worker(device, context.get_world_rank(), context.get_world_size(), _distributed)
-    store = CheckpointStore(shared.checkpoints)
+    store = _store(shared)
     sender = _Sender(trial, shared, store, send=_send_to_train, saves=worker.rank == 0)
     datasets = {name: ray.get(shared.datasets[name]) for name in {trial.dataset, *trial.probe_datasets}}
     resume = sender.repeated(store.load(trial.trial_id))
     encoder = fit(trial, datasets[trial.dataset], sender.report, worker=worker, resume=resume)
     sender.finish(evaluate(trial, encoder, datasets, device) if worker.rank == 0 else {})
+
+
+def _store(shared: Shared) -> CheckpointStore:
+    """Return the checkpoint store. Raises StorageError on a node that has come later and does not reach it."""
+    store = CheckpointStore(shared.checkpoints)
+    if shared.mark and ray.get_runtime_context().get_node_id() != shared.home:
+        store.check(shared.mark, node=ray.util.get_node_ip_address())
+    return store
 
 
 def trained_encoder(trial: TrialConfig, store: CheckpointStore, splits: Splits) -> Encoder:
@@ -272,6 +285,4 @@ def _inherited_state() -> dict[str, Any] | None:
 
 
 def _distributed(task: torch.nn.Module) -> torch.nn.Module:
-    if next(task.parameters()).is_cuda:  # PyTorch has no SyncBatchNorm on the CPU
-        task = torch.nn.SyncBatchNorm.convert_sync_batchnorm(task)
-    return ray.train.torch.prepare_model(task, move_to_device=False)
+    return ray.train.torch.prepare_model(share_batchnorm(task), move_to_device=False)

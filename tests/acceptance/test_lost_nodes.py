@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import torch
-from ray._private.authentication.authentication_token_setup import (
-    enable_token_auth_by_default,
-    ensure_token_if_auth_enabled,
-)
-from ray._private.node import Node
 from ray.cluster_utils import Cluster
 
-from study import cluster
 from study.history import History
 from study.journal import FINISHED
+from tests.acceptance.nodes import host_of, worker_node
 from tests.acceptance.studies import (
     CLOCK,
     PATIENCE_S,
@@ -35,34 +28,6 @@ from trainables.trial import TrialConfig
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-LOOPBACK = {"node_ip_address": "127.0.0.1"}
-
-
-@pytest.fixture
-def head() -> Iterator[Cluster]:
-    """A cluster of a head node that drivers run on and no trial; the Ray of the other tests is away meanwhile."""
-    import ray
-
-    others = ray.is_initialized()
-    ray.shutdown()
-    enable_token_auth_by_default()  # as `ray.init` does for a cluster that it starts
-    ensure_token_if_auth_enabled()
-    own = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "memory": 0, **LOOPBACK})
-    try:
-        yield own
-    finally:
-        own.shutdown()
-        if others:
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setenv("RAY_ADDRESS", "local")
-                cluster.connect(cpus=2)
-
-
-def worker_node(head: Cluster) -> Node:
-    """Start a node with one CPU."""
-    return head.add_node(num_cpus=1, **LOOPBACK)
-
-
 def study_on(head: Cluster, root: Path, **changes: Any) -> DriverProcess:
     return DriverProcess(root, tiny(storage=str(root / "shared"), **changes), {"RAY_ADDRESS": head.address})
 
@@ -71,15 +36,6 @@ def running(events: list[dict[str, Any]], step: int) -> set[str]:
     """Return the trials that have reported `step` and not ended."""
     ended = {event["trial_id"] for event in events if event["event"] == "trial_ended"}
     return {event["trial_id"] for event in events if event["event"] == "report" and event["step"] == step} - ended
-
-
-def host_of(name: str, nodes: list[Node]) -> Node:
-    """Return the node on which the process of that name runs."""
-    for node in nodes:
-        raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
-        if any(" ".join(process.cmdline()).startswith(name) for process in raylet.children(recursive=True)):
-            return node
-    raise AssertionError(f"{name} runs on none of them")
 
 
 def undisturbed_curve(trial: TrialConfig) -> dict[int, dict[str, float]]:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from trainables import checkpoint, files
-from trainables.errors import CheckpointError
+from trainables.errors import CheckpointError, StorageError
 from trainables.storage import KEPT, CheckpointStore
 
 Roots = pytest.mark.parametrize("as_uri", [False, True], ids=["path", "file-uri"])
@@ -175,3 +175,25 @@ def test_two_writers_of_one_trial_do_not_fail_of_each_other(tmp_path: Path) -> N
     newest = store_at(tmp_path, as_uri=False).load("abc")
     assert newest is not None
     assert same(newest, state_of(99))
+
+
+# --- marks -------------------------------------------------------------------------------------------------------
+
+
+@Roots
+def test_a_node_knows_by_its_mark_the_place_that_the_driver_writes(tmp_path: Path, as_uri: bool) -> None:
+    mark = store_at(tmp_path, as_uri).mark()
+    store_at(tmp_path, as_uri).check(mark, node="10.0.0.2")
+    assert store_at(tmp_path, as_uri).load("abc") is None
+
+
+@Roots
+def test_a_place_of_the_same_name_on_another_nodes_disk_is_refused(tmp_path: Path, as_uri: bool) -> None:
+    store = store_at(tmp_path / "here", as_uri)
+    with pytest.raises(
+        StorageError, match=r"^storage: .*/here on node 10.0.0.2 is not the folder .* name one that all"
+    ):
+        store.check("another", node="10.0.0.2")
+    store.mark()  # as an earlier study has left one there
+    with pytest.raises(StorageError, match=r"on node 10.0.0.2 is not the folder"):
+        store.check("another", node="10.0.0.2")

@@ -22,7 +22,7 @@ def fit(*_, **__):
 
 trainable.fit, trainable.ray.get = fit, lambda splits: splits
 datasets = {trial().dataset: splits()}
-trainable._run_here(trial(), trainable.Shared(datasets, checkpoints=sys.argv[1], cpus=float(sys.argv[2])))
+trainable._run_here(trial(), trainable.Shared(datasets, sys.argv[1], resources={"CPU": float(sys.argv[2])}))
 """
 
 

@@ -31,6 +31,7 @@ from torch import Tensor
 
 from trainables.augmentation import geometry, pixels
 from trainables.errors import ConfigError
+from trainables.streams import SharedGenerator, drawn
 
 # How many uniform numbers an image needs for each op. All are always drawn, in this order.
 _N_DRAWS = {
@@ -86,23 +87,26 @@ class Augmentation:
         if images.dtype != torch.uint8:
             raise TypeError(f"augmentation takes uint8 images, not {images.dtype}")
         draws = draw(len(images), generator)
-        noise = _child(generator) if "noise" in self.magnitudes else None
+        field = drawn(torch.randn, _child(generator), *images.shape) if "noise" in self.magnitudes else None
         size = _chunk_size(images)
         with torch.autocast(images.device.type, enabled=False):
             chunks = [
-                self._augment(images[i : i + size], {op: u[:, i : i + size] for op, u in draws.items()}, noise)
+                self._augment(
+                    images[i : i + size],
+                    {op: u[:, i : i + size] for op, u in draws.items()},
+                    None if field is None else field[i : i + size],
+                )
                 for i in range(0, max(1, len(images)), size)
             ]
         return chunks[0] if len(chunks) == 1 else torch.cat(chunks)
 
-    def _augment(self, images: Tensor, draws: Mapping[str, Tensor], noise: torch.Generator | None) -> Tensor:
+    def _augment(self, images: Tensor, draws: Mapping[str, Tensor], noise: Tensor | None) -> Tensor:
         views = self._move(pixels.to_float(images), draws)
         for op, change in _PIXEL_OPS.items():
             if op in self.magnitudes:
                 views = change(views, self.magnitudes[op], draws[op])
         if noise is not None:
-            field = torch.randn(views.shape, generator=noise, device=views.device)
-            views = pixels.add_noise(views, field, draws["noise"][0] * (0.1 * self.magnitudes["noise"]))
+            views = pixels.add_noise(views, noise, draws["noise"][0] * (0.1 * self.magnitudes["noise"]))
         return views
 
     def _move(self, images: Tensor, draws: Mapping[str, Tensor]) -> Tensor:
@@ -140,7 +144,7 @@ def validate_policy(policy: Mapping[str, float]) -> dict[str, float]:
 
 def draw(n: int, generator: torch.Generator) -> dict[str, Tensor]:
     """Return each op's uniform numbers in [0, 1) for `n` images, float32 [k, n]."""
-    numbers = torch.rand(n, sum(_N_DRAWS.values()), generator=generator, device=generator.device)
+    numbers = drawn(torch.rand, generator, n, sum(_N_DRAWS.values()))
     return dict(zip(OPS, numbers.t().contiguous().split(list(_N_DRAWS.values())), strict=True))
 
 
@@ -234,6 +238,8 @@ def _child(generator: torch.Generator) -> torch.Generator:
     """
     state = generator.get_state().numpy().tobytes()  # on the host for every device, so nothing waits
     seed = int.from_bytes(hashlib.blake2b(state, digest_size=8).digest(), "big") >> 1
+    if isinstance(generator, SharedGenerator):
+        return generator.child(seed)
     return torch.Generator(generator.device).manual_seed(seed)
 
 

@@ -18,7 +18,9 @@ from trainables.augmentation import Augmentation
 from trainables.encoders import MEAN, to_float
 from trainables.errors import ConfigError
 from trainables.options import in_range, one_of
+from trainables.streams import drawn
 from trainables.tasks.base import Batch, Output, PretextTask, zero_init
+from trainables.workers import mean_over_workers
 
 OVERLAP_WEIGHT = 10.0  # Pathak 2016, section 3.3: the band is counted ten times
 DECODER_WIDTHS = (64, 48, 24)
@@ -105,7 +107,8 @@ class ContextEncoder(PretextTask):
         hole = (batch.mask == 1).float()
         loss = _masked_mean(error.detach(), hole)
         by_mean = _masked_mean(_error(self.mean_image, batch.targets, self.options.loss), hole)
-        return Output(objective, {"loss": loss, "loss_fraction": loss / by_mean.mean()})
+        by_mean = mean_over_workers(by_mean.mean()) if self.training else by_mean.mean()
+        return Output(objective, {"loss": loss, "loss_fraction": loss / by_mean})
 
     def paint(self, batch: Batch) -> Tensor:
         """Return painted images, float [N, 3, S, S] in (0, 1); an untrained decoder paints the mean image."""
@@ -127,7 +130,7 @@ class ContextEncoder(PretextTask):
             return region.expand(n, -1, -1, -1)
         cells = math.ceil(size / self.options.block_size)
         count = min(cells**2 - 1, max(1, round(self.options.mask_ratio * cells**2)))
-        order = torch.rand(n, cells**2, generator=generator, device=images.device).argsort(dim=1)
+        order = drawn(torch.rand, generator, n, cells**2).argsort(dim=1)
         region = (order < count).float().view(n, 1, cells, cells)
         block = self.options.block_size
         return region.repeat_interleave(block, 2).repeat_interleave(block, 3)[:, :, :size, :size]

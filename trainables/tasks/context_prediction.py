@@ -7,6 +7,7 @@ Learning, CVPR 2019 (arXiv:1901.09005): a 3x3 grid of patches, each standardised
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from trainables.augmentation import Augmentation
 from trainables.encoders import MEAN, STD
 from trainables.errors import ConfigError
 from trainables.options import in_range, one_of
+from trainables.streams import drawn
 from trainables.tasks.base import Batch, Output, PretextTask, zero_init
 
 DIRECTIONS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))  # (row, column), label 0 .. 7
@@ -93,7 +95,7 @@ class ContextPrediction(PretextTask):
         pairs, labels = _pairs(self.options.pairs_per_image if self.training else CENTRE_PAIRS, device)
         cells = torch.arange(9, device=device).expand(n, 9)
         if len(pairs) == 1:
-            labels = torch.randint(len(DIRECTIONS), (n, 1), generator=generator, device=device)
+            labels = drawn(functools.partial(torch.randint, len(DIRECTIONS)), generator, n, 1)
             neighbours = labels + (labels >= CENTRE).long()
             cells = torch.cat([torch.full_like(neighbours, CENTRE), neighbours], dim=1)
         top, left = self._places(cells, generator)
@@ -132,9 +134,8 @@ class ContextPrediction(PretextTask):
         """Return top and left [N, G] of each cell's patch: the grid shifted as a whole, and each patch in its cell."""
         pitch = self.patch + self.spacing + self.freedom
         slack = self.image_size - 3 * pitch + self.spacing
-        shape, device = cells.shape, cells.device
-        shift = torch.rand(2, shape[0], 1, generator=generator, device=device)
-        jitter = torch.rand(2, *shape, generator=generator, device=device)
+        shift = drawn(torch.rand, generator, 2, len(cells), 1, images=1)
+        jitter = drawn(torch.rand, generator, 2, *cells.shape, images=1)
         if not self.options.jitter:
             shift = torch.full_like(shift, 0.5)
         origin = (shift * (slack + 1)).long().clamp_(max=slack)
@@ -145,14 +146,14 @@ class ContextPrediction(PretextTask):
     def _guard(self, patches: Tensor, generator: torch.Generator) -> Tensor:
         """Take from each patch the colours that would give its place away (chromatic aberration, lighting)."""
         n, cells, channels = patches.shape[:3]
-        chosen = torch.rand(3, n, cells, 1, 1, 1, generator=generator, device=patches.device)
+        chosen = drawn(torch.rand, generator, 3, n, cells, 1, 1, 1, images=1)
         if self.options.grey:
             weights = torch.tensor([0.299, 0.587, 0.114], device=patches.device).view(3, 1, 1)
             grey = (patches * weights).sum(dim=2, keepdim=True)
             patches = torch.where(chosen[0] < self.options.grey, grey, patches)
         if self.options.color_drop:
             kept = (chosen[1] * channels).long() == torch.arange(channels, device=patches.device).view(3, 1, 1)
-            noise = torch.randn(patches.shape, generator=generator, device=patches.device)
+            noise = drawn(torch.randn, generator, *patches.shape)
             spread = (patches.std(dim=(3, 4), keepdim=True) * kept).sum(dim=2, keepdim=True)
             dropped = torch.where(kept, patches, MEAN + CHANNEL_NOISE * spread * noise)
             patches = torch.where(chosen[2] < self.options.color_drop, dropped, patches)

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from trainables.augmentation import Augmentation
 from trainables.options import in_range
 from trainables.tasks.base import Batch, Output, PretextTask
+from trainables.workers import several_workers
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def nt_xent_logits(first: Tensor, second: Tensor, temperature: float, *, gather:
     first, second = F.normalize(first, dim=1), F.normalize(second, dim=1)
     n, rank = len(first), 0
     all_first, all_second = first, second
-    if gather and torch.distributed.is_available() and torch.distributed.is_initialized():
+    if gather and several_workers():
         rank = torch.distributed.get_rank()
         all_first = torch.cat(torch.distributed.nn.all_gather(first))
         all_second = torch.cat(torch.distributed.nn.all_gather(second))
