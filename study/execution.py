@@ -91,18 +91,18 @@ class Executor:
         name: str,
         trials: Sequence[TrialConfig],
         shared: Shared,
-        make_scheduler: Callable[[], TrialScheduler | None] = lambda: None,
+        make_scheduler: Callable[[], TrialScheduler] = searching.InOrder,
     ) -> None:
         """Run the trials that the journal does not know as ended, until it knows all of them so."""
         while waiting := [trial for trial in trials if not self._ended(trial)]:
-            space = {"trial": tune.grid_search([trial.to_dict() for trial in waiting])}
-            if not self._fit(name, space, shared, tune.TuneConfig(scheduler=make_scheduler())):
+            tuning = tune.TuneConfig(scheduler=make_scheduler(), num_samples=len(waiting))
+            if not self._fit(name, searching.one_after_another(waiting), shared, tuning):
                 return
 
-    def _asha(self) -> TrialScheduler | None:
+    def _asha(self) -> TrialScheduler:
         settings = self.config.search
         if settings.scheduler != "asha":
-            return None
+            return searching.InOrder()
         return searching.HalvingByTask(self.config.budget_steps, self.config.grace_period, settings.reduction_factor)
 
     def _fit(self, name: str, space: dict[str, Any] | None, shared: Shared, tuning: tune.TuneConfig) -> bool:
