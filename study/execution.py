@@ -264,7 +264,9 @@ class _Recorder(tune.Callback):
     def _end(self, trial: Any, status: str, reason: str) -> None:
         self._ended.add(trial.trial_id)
         key = self._ids[trial.trial_id]
-        last = self._last.get(key, {})
+        last = self._last.pop(key, {})
+        # Of each metric of each trial of a phase Tune keeps statistics, 70 kB a trial, that nobody here asks for.
+        trial.run_metadata.metric_analysis, trial.run_metadata.metric_n_steps = {}, {}
         self._append(
             "trial_ended",
             trial_id=key,

@@ -16,9 +16,10 @@ from ray.exceptions import RayTaskError
 from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 from ray.train.v2.api.exceptions import WorkerGroupError
 from ray.tune.search.variant_generator import generate_variants
+from ray.tune.trainable.metadata import _TrainingRunMetadata
 
 from study.config import StudyConfig, load_config, preset_names
-from study.execution import Executor, _refusal, storage_of
+from study.execution import Executor, _Recorder, _refusal, storage_of
 from study.history import History, TrialRecord
 from study.journal import FAILED, FILE_NAME, FINISHED, STOPPED, Journal, read
 from study.searching import (
@@ -232,13 +233,31 @@ def test_population_based_training_never_leaves_the_space(study: Any):
         assert changed["trial"]["batch_size"] == 8
 
 
+def test_of_a_trial_that_has_ended_tune_keeps_no_statistics_of_its_metrics(tmp_path: Path):
+    history, journal = History(), Journal(tmp_path)
+    journal.listeners.append(history.observe)
+    recorder = _Recorder(journal, history, {})
+    config = TrialConfig("search", "rotation")
+    trial = FakeTrial("a", {"trial": config.to_dict()})
+    recorder.on_trial_start(0, [trial], trial)
+    result = {"step": 1, "metrics": {"val/loss": 0.5}, "facts": {"primary_metric": "val/loss"}}
+    recorder.on_trial_result(0, [trial], trial, result)
+    trial.run_metadata.update_metric("metrics/val/loss", 0.5)
+    recorder.on_trial_result(0, [trial], trial, {"step": 1, "results": {"probe/shapes/knn": 0.4}, "finished": True})
+    recorder.on_trial_complete(0, [trial], trial)
+    record = history.trials[config.trial_id]
+    assert (record.status, record.step, record.results) == (FINISHED, 1, {"probe/shapes/knn": 0.4})
+    kept = trial.run_metadata
+    assert (kept.metric_analysis, kept.metric_n_steps, recorder._last) == ({}, {}, {})
+
+
 class FakeTrial:
     """All that a scheduler or the recorder asks of a trial."""
 
     def __init__(self, trial_id: str, config: dict[str, Any] | None = None) -> None:
         self.trial_id, self.config, self.experiment_tag = trial_id, config or {"task": "rotation"}, ""
         self.pickled_error_file: str | None = None
-        self.status = "PENDING"
+        self.status, self.run_metadata = "PENDING", _TrainingRunMetadata()
 
     def is_finished(self) -> bool:
         return self.status in ("TERMINATED", "ERROR")
