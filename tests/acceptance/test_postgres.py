@@ -9,6 +9,7 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -55,7 +56,12 @@ def server(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iter
     environment = os.environ | {"PGPASSFILE": str(postgres.password_file)}
     with (root / "log").open("wb") as log:
         process = subprocess.Popen(
-            shlex.split(command), cwd=root, env=environment, stdout=log, stderr=log, start_new_session=True
+            [sys.executable, "-m", *shlex.split(command)],
+            cwd=root,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
     url = f"http://127.0.0.1:{port}"
     try:
