@@ -200,7 +200,7 @@ def seconds(call: Callable[[], Any]) -> float:
 
 def table(rows: list[dict[str, float]]) -> str:
     """Return the rows as a table in markdown, a line a measure."""
-    lines = [[COLUMNS[name], *(f"{row[name]:,.{_digits(name)}f}" for row in rows)] for name in COLUMNS]
+    lines = [[COLUMNS[name], *(_number(row[name], _digits(name)) for row in rows)] for name in COLUMNS]
     lines.insert(1, ["---"] * (len(rows) + 1))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -224,6 +224,10 @@ def plot(rows: list[dict[str, float]], path: Path) -> None:
         ax.set_xlabel("trials of the study")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=80)
+
+
+def _number(value: float, digits: int) -> str:
+    return "–" if np.isnan(value) else f"{value:,.{digits}f}"
 
 
 def _digits(name: str) -> int:
