@@ -31,6 +31,7 @@ _SEARCH = "search"
 _NOT_SEARCHED = ("phase", "task", "cell", "seed", "data_seed", "init_from", "probe_datasets", "probe_split")
 _TREES, _BOOTSTRAP_TREES = 64, 16  # Optuna's own number, and a quarter of the time for each resample
 _TARGET_QUANTILE = 0.25  # of PED-ANOVA; at Optuna's 0.1 three trials of thirty would speak for all
+_MOST_RESAMPLED = 1000  # trials of one resample: Optuna takes a millisecond to take in each
 _LEVEL = 0.95
 _COLUMNS = ["task", "hyperparameter", "importance", "low", "high", "first", "n_trials", "n_left_out", "note"]
 
@@ -62,7 +63,8 @@ def importance(
     low, high: middle 95 % over `n_bootstrap` resamples of the trials; first: share of the resamples in which this one
         came out first, which is the figure to trust a ranking by. The range shows how much hangs on single trials and
         is no confidence interval: few trials shrink importances towards one another, and it held what fANOVA finds
-        in 1,500 trials in under a tenth of cases with 15 to 60 of them. NaN where n_bootstrap is 0.
+        in 1,500 trials in under a tenth of cases with 15 to 60 of them. Of more than 1,000 trials a resample takes
+        1,000, and the range is that of so many. NaN where n_bootstrap is 0.
     n_left_out: search trials of the task that were stopped, failed or have no finite value. What is left after stops by
         a scheduler is a selection: the importance is that among trials good enough to be finished.
     note: why there is no number: fewer than MIN_TRIALS trials, nothing that varies, or a metric that does not.
@@ -116,7 +118,7 @@ def _of_task(
                     mode,
                     _evaluator(evaluator, seed, _BOOTSTRAP_TREES),
                 )
-                for rows in rng.integers(0, len(trials), (n_bootstrap, len(trials)))
+                for rows in rng.integers(0, len(trials), (n_bootstrap, min(len(trials), _MOST_RESAMPLED)))
             ]
         ).reshape(n_bootstrap, len(names))
     low, high = np.quantile(draws, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2], axis=0) if n_bootstrap else (np.nan, np.nan)

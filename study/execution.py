@@ -94,18 +94,18 @@ class Executor:
         name: str,
         trials: Sequence[TrialConfig],
         shared: Shared,
-        make_scheduler: Callable[[], TrialScheduler | None] = lambda: None,
+        make_scheduler: Callable[[], TrialScheduler] = searching.InOrder,
     ) -> None:
         """Run the trials that the journal does not know as ended, until it knows all of them so."""
         while waiting := [trial for trial in trials if not self._ended(trial)]:
-            space = {"trial": tune.grid_search([trial.to_dict() for trial in waiting])}
-            if not self._fit(name, space, shared, tune.TuneConfig(scheduler=make_scheduler())):
+            tuning = tune.TuneConfig(scheduler=make_scheduler(), num_samples=len(waiting))
+            if not self._fit(name, searching.one_after_another(waiting), shared, tuning):
                 return
 
-    def _asha(self) -> TrialScheduler | None:
+    def _asha(self) -> TrialScheduler:
         settings = self.config.search
         if settings.scheduler != "asha":
-            return None
+            return searching.InOrder()
         return searching.HalvingByTask(self.config.budget_steps, self.config.grace_period, settings.reduction_factor)
 
     def _fit(self, name: str, space: dict[str, Any] | None, shared: Shared, tuning: tune.TuneConfig) -> bool:
@@ -261,7 +261,9 @@ class _Recorder(tune.Callback):
     def _end(self, trial: Any, status: str, reason: str) -> None:
         self._ended.add(trial.trial_id)
         key = self._ids[trial.trial_id]
-        last = self._last.get(key, {})
+        last = self._last.pop(key, {})
+        # Of each metric of each trial of a phase Tune keeps statistics, 70 kB a trial, that nobody here asks for.
+        trial.run_metadata.metric_analysis, trial.run_metadata.metric_n_steps = {}, {}
         self._append(
             "trial_ended",
             trial_id=key,

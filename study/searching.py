@@ -12,6 +12,7 @@ from typing import Any
 
 import optuna
 from ray import tune
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, PopulationBasedTraining, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
@@ -122,7 +123,41 @@ def tpe(plan: Plan, history: History, task: TaskName) -> tuple[OptunaSearch, int
     return searcher, settings.num_samples - len(known)
 
 
-class HalvingByTask(FIFOScheduler):
+def one_after_another(trials: Iterable[TrialConfig]) -> dict[str, Any]:
+    """Return the search space of which each sample is the next of these trials.
+
+    A grid of them would be the same, but for every trial Tune copies the whole grid.
+    """
+    waiting = iter(trials)
+    return {"trial": tune.sample_from(lambda spec: next(waiting).to_dict())}
+
+
+class InOrder(FIFOScheduler):
+    """Tune's own order of trials, first come, first served, whatever the number of those that have ended.
+
+    At every event Tune asks which trial to start next, and its own scheduler looks through all that there ever were.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._alive: dict[str, Any] = {}
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Take in a trial, or one that is to be run again, at the end of the queue."""
+        self._alive.pop(trial.trial_id, None)
+        self._alive[trial.trial_id] = trial
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """Return the first trial that waits to be started, else the first that is paused, else None."""
+        self._alive = {key: trial for key, trial in self._alive.items() if not trial.is_finished()}
+        for status in (Trial.PENDING, Trial.PAUSED):
+            for trial in self._alive.values():
+                if trial.status == status:
+                    return trial
+        return None
+
+
+class HalvingByTask(InOrder):
     """ASHA (Li 2018, 1810.05934) among the trials of each task.
 
     max_t: the budget in steps, at whose end no trial is stopped, since nothing is left to be saved.
@@ -145,6 +180,7 @@ class HalvingByTask(FIFOScheduler):
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Take in a trial of its task."""
+        super().on_trial_add(tune_controller, trial)
         self._of(trial).on_trial_add(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from itertools import cycle
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 
 from analysis.figures.style import (
     COLOURS,
@@ -38,19 +39,16 @@ def learning_curves(curves: pd.DataFrame, runs: pd.DataFrame, metric: str, ax: A
     ax = axes(ax)
     groups = runs["trial_id"].groupby(configurations(runs), sort=False)
     told_apart = len(groups) <= len(MARKERS)
-    for (name, trials), colour, marker in zip(groups, cycle(LINE_COLOURS), cycle(MARKERS)):
+    if not told_apart:
+        _draw_alike(ax, points, len(runs))
+    for (name, trials), colour, marker in zip(groups if told_apart else (), cycle(LINE_COLOURS), cycle(MARKERS)):
         wide = points[points["trial_id"].isin(trials)].pivot(index="step", columns="trial_id", values="value")
-        if not told_apart:
-            ax.plot(wide.index, wide, color=COLOURS[0], linewidth=0.9, alpha=0.6)
-            continue
         name = textwrap.shorten(str(name), LONGEST_NAME, placeholder=" …")
         label = ": ".join(filter(None, [name, f"mean of {len(trials)} seeds" if len(trials) > 1 else ""]))
         if len(trials) > 1:
             ax.plot(wide.index, wide, color=colour, linewidth=0.8, alpha=0.55)
         mean = wide.mean(axis=1, skipna=False)
         ax.plot(wide.index, mean, color=colour, linewidth=2.0, marker=marker, markersize=4, label=label or "one trial")
-    if not told_apart:
-        ax.lines[0].set_label(f"{len(runs)} trials")
     levels = chance_lines(ax, runs, metric)
     title = f"{whose(runs)}{metric}"
     first = points.loc[points["step"] == points["step"].min(), "value"]
@@ -62,3 +60,13 @@ def learning_curves(curves: pd.DataFrame, runs: pd.DataFrame, metric: str, ax: A
         title += f"\n(values above {top:.3g} cut off)"
     ax.set_xlim(left=0)
     return finish(ax, "optimiser steps", metric, title)
+
+
+def _draw_alike(ax: Axes, points: pd.DataFrame, n_trials: int) -> None:
+    """Draw every trial's curve as one artist: there may be thousands."""
+    wide = points.pivot(index="step", columns="trial_id", values="value")
+    drawn = wide.where(np.isfinite)
+    curves = [np.column_stack([wide.index, values]) for values in drawn.to_numpy().T]
+    label = f"{n_trials} trials"
+    ax.add_collection(LineCollection(curves, colors=COLOURS[0], linewidths=0.9, alpha=0.6, label=label))
+    ax.autoscale_view()

@@ -31,6 +31,9 @@ from analysis.figures.style import (
 from trainables.errors import UserError
 
 PER_LINE = 20  # trials; more of them go on in the next line
+MANY = 1000  # trials, above which squares are small, and only their colours are told
+MANY_PER_LINE = 100
+SQUARE, SMALL_SQUARE = 0.24, 0.07  # inches
 NAME_LENGTH = 36  # characters a line of a row's name
 GAP = 0.3  # between the lines of two rows, in squares
 TALLEST = 4  # height over width from which squares are drawn flatter than square
@@ -66,14 +69,15 @@ def verdict_map(
     rows: Sequence[str] | None = None,
     columns: str | None = None,
 ) -> Axes:
-    """Draw a square for each trial that has a verdict, in the verdict's colour and with its letter.
+    """Draw a square for each trial that has a verdict, in the verdict's colour and, of a thousand at most, its letter.
 
     verdicts: columns trial_id, verdict, as `analysis.convergence.verdicts` returns them.
     rows: columns of `runs` whose values make a row, by default task and cell, as far as there are several. Beside
         each row stands how many of its trials converged.
     columns: the column of `runs` that places trials from left to right, by default the seed where it tells a row's
         trials apart, and otherwise the learning rate. Whole numbers and names that tell a row's trials apart get a
-        place each, the same in all rows; by anything else the trials are merely sorted, 20 a line, read like text.
+        place each, the same in all rows; by anything else the trials are merely sorted, 20 a line (100 where there are
+        thousands), read like text.
 
     Raises UserError for missing columns, and where no trial has a verdict, or has one that is not known.
     """
@@ -94,7 +98,8 @@ def verdict_map(
     rows = rows or [name for name in ("task", "cell") if drawn[name].nunique() > 1] or ["task"]
     layout = _lay_out(drawn, list(rows), columns)
 
-    ax = axes(ax, size=(max(SIZE[0], 3.5 + 0.24 * layout.width), 1.5 + 0.24 * layout.height))
+    side = SQUARE if len(drawn) <= MANY else SMALL_SQUARE
+    ax = axes(ax, size=(max(SIZE[0], 3.5 + side * layout.width), 1.5 + side * layout.height))
     legend = {}
     for verdict, style in VERDICT_STYLES.items():
         places = layout.places[(drawn["verdict"] == verdict).to_numpy()]
@@ -147,7 +152,7 @@ def _lay_out(drawn: pd.DataFrame, rows: list[str], columns: str | None) -> _Layo
     else:
         by_value = drawn.assign(row=row_of).sort_values(columns, kind="stable")
         place = by_value.groupby("row").cumcount().sort_index().to_numpy()
-        per_line = PER_LINE
+        per_line = PER_LINE if len(drawn) <= MANY else MANY_PER_LINE
     lines, top = [], 0.0
     for row in range(len(labels)):
         count = place[row_of == row].max() // per_line + 1
@@ -166,8 +171,9 @@ def _write(ax: Axes, layout: _Layout, verdicts: pd.Series) -> None:
         ax.set_aspect("equal", anchor="W")
     ax.tick_params(length=0, labelsize=SMALL)
     ax.spines[:].set_visible(False)
-    size = row_font(ax, layout.height)
-    for (x, y), verdict in zip(layout.places, verdicts, strict=True):
+    has_letters = len(verdicts) <= MANY
+    size = row_font(ax, layout.height) if has_letters else SMALL
+    for (x, y), verdict in zip(layout.places, verdicts, strict=True) if has_letters else ():
         style = VERDICT_STYLES[verdict]
         ax.text(x, y, style.letter, color=style.ink, fontsize=size, ha="center", va="center_baseline")
     middles = [line.mean() for line in layout.lines]

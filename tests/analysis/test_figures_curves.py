@@ -80,6 +80,11 @@ def test_many_configurations_are_drawn_alike_and_counted(study: analysis.Study, 
     runs["weight_decay"] = np.arange(len(runs)) * 1e-3
     learning_curves(study.curves, runs, "val/accuracy", ax)
     assert legend(ax) == [f"{len(runs)} trials", "chance 0.125, 0.25"]
+    (drawn,) = ax.collections  # one artist for all of them, however many there are
+    points = study.curves.query("metric == 'val/accuracy'")
+    expected = {tuple(points.loc[points["trial_id"] == trial, "value"]) for trial in runs["trial_id"]}
+    assert {tuple(curve[np.isfinite(curve).all(axis=1), 1]) for curve in drawn.get_segments()} == expected
+    assert ax.get_ylim()[1] > max(map(max, expected))
 
 
 def test_a_metric_that_nobody_reported_is_an_error_that_lists_the_metrics(study: analysis.Study, ax: Axes):

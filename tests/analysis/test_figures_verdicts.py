@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -133,6 +134,17 @@ def test_letters_stay_inside_their_squares():
     marks = [text for text in ax.texts if len(text.get_text()) == 1]
     assert len(marks) == 240
     assert max(text.get_window_extent().width for text in marks) < side
+
+
+def test_more_than_a_thousand_trials_are_small_squares_without_letters_that_fit_a_page():
+    runs = searched(1200, ("rotation", "simclr"))
+    verdicts = judged(runs)
+    width, height = verdict_map(runs, verdicts).figure.get_size_inches()
+    assert (width < 12, height < 5) == (True, True)
+    ax = verdict_map(runs, verdicts, blank(width, height))
+    assert Counter(squares(ax).values()) == Counter(verdicts["verdict"])
+    assert not letters(ax)
+    assert not cut_off(ax)
 
 
 @pytest.mark.parametrize("own_size", [False, True])

@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -18,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -90,10 +90,12 @@ def stored_points(database: str | Path, study: str = "small-data") -> Counter[tu
     """Count the rows of each (run, metric, step) in a store's database, which is the whole truth and quick to ask."""
     query = """
         SELECT metrics.run_uuid, metrics.key, metrics.step FROM metrics JOIN runs USING (run_uuid)
-        JOIN experiments USING (experiment_id) WHERE experiments.name = ?
+        JOIN experiments USING (experiment_id) WHERE experiments.name = :study
     """
-    with contextlib.closing(sqlite3.connect(str(database).removeprefix("sqlite:///"))) as connection:
-        return Counter(connection.execute(query, (study,)))
+    uri = str(database) if "://" in str(database) else f"sqlite:///{database}"
+    engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool)
+    with engine.connect() as connection:
+        return Counter(map(tuple, connection.execute(sqlalchemy.text(query), {"study": study})))
 
 
 def eventually(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:

@@ -15,12 +15,23 @@ import ray
 from ray.exceptions import RayTaskError
 from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 from ray.train.v2.api.exceptions import WorkerGroupError
+from ray.tune.search.variant_generator import generate_variants
+from ray.tune.trainable.metadata import _TrainingRunMetadata
 
 from study.config import StudyConfig, load_config, preset_names
-from study.execution import Executor, _refusal, storage_of
+from study.execution import Executor, _Recorder, _refusal, storage_of
 from study.history import History, TrialRecord
 from study.journal import FAILED, FILE_NAME, FINISHED, STOPPED, Journal, read
-from study.searching import ChanceStopper, HalvingByTask, TaskSearches, default_values, population, tpe
+from study.searching import (
+    ChanceStopper,
+    HalvingByTask,
+    InOrder,
+    TaskSearches,
+    default_values,
+    one_after_another,
+    population,
+    tpe,
+)
 from tests.study.studies import plan_of, tiny
 from trainables.errors import ConfigError, StorageError
 from trainables.trial import RANDOM_INIT, RAW_PIXELS, TrialConfig
@@ -113,6 +124,31 @@ def test_a_search_records_every_trial_whole_and_once(study: Any, algorithm: str,
     assert statuses == ({FINISHED} if scheduler == "none" else {FINISHED, STOPPED})
 
 
+def test_listed_trials_are_samples_of_their_space_each_once_and_in_order():
+    trials = [TrialConfig("search", "rotation", seed=seed) for seed in range(5)]
+    space = one_after_another(trials)
+    sampled = [next(iter(generate_variants(space)))[1] for _ in trials]
+    assert sampled == [{"trial": trial.to_dict()} for trial in trials]
+
+
+@pytest.mark.parametrize("scheduler", [InOrder(), HalvingByTask(max_t=6, grace_period=2, reduction_factor=2)])
+def test_trials_start_in_their_order_one_that_failed_again_after_all_others_and_the_ended_are_forgotten(scheduler: Any):
+    first, second, paused = trials = [FakeTrial(name) for name in ("c", "b", "a")]
+    for trial in trials:
+        scheduler.on_trial_add(None, trial)
+    paused.status = "PAUSED"
+    assert scheduler.choose_trial_to_run(None) is first
+    scheduler.on_trial_add(None, first)  # Tune puts it into the queue again
+    assert scheduler.choose_trial_to_run(None) is second
+    second.status = "ERROR"
+    assert scheduler.choose_trial_to_run(None) is first
+    first.status = "TERMINATED"
+    assert scheduler.choose_trial_to_run(None) is paused
+    paused.status = "RUNNING"
+    assert scheduler.choose_trial_to_run(None) is None
+    assert list(scheduler._alive.values()) == [paused]
+
+
 def test_asha_stops_the_worse_of_two_but_no_trial_at_the_end_of_its_budget():
     scheduler = HalvingByTask(max_t=6, grace_period=2, reduction_factor=2)
 
@@ -197,12 +233,34 @@ def test_population_based_training_never_leaves_the_space(study: Any):
         assert changed["trial"]["batch_size"] == 8
 
 
+def test_of_a_trial_that_has_ended_tune_keeps_no_statistics_of_its_metrics(tmp_path: Path):
+    history, journal = History(), Journal(tmp_path)
+    journal.listeners.append(history.observe)
+    recorder = _Recorder(journal, history, {})
+    config = TrialConfig("search", "rotation")
+    trial = FakeTrial("a", {"trial": config.to_dict()})
+    recorder.on_trial_start(0, [trial], trial)
+    result = {"step": 1, "metrics": {"val/loss": 0.5}, "facts": {"primary_metric": "val/loss"}}
+    recorder.on_trial_result(0, [trial], trial, result)
+    trial.run_metadata.update_metric("metrics/val/loss", 0.5)
+    recorder.on_trial_result(0, [trial], trial, {"step": 1, "results": {"probe/shapes/knn": 0.4}, "finished": True})
+    recorder.on_trial_complete(0, [trial], trial)
+    record = history.trials[config.trial_id]
+    assert (record.status, record.step, record.results) == (FINISHED, 1, {"probe/shapes/knn": 0.4})
+    kept = trial.run_metadata
+    assert (kept.metric_analysis, kept.metric_n_steps, recorder._last) == ({}, {}, {})
+
+
 class FakeTrial:
     """All that a scheduler or the recorder asks of a trial."""
 
     def __init__(self, trial_id: str, config: dict[str, Any] | None = None) -> None:
         self.trial_id, self.config, self.experiment_tag = trial_id, config or {"task": "rotation"}, ""
         self.pickled_error_file: str | None = None
+        self.status, self.run_metadata = "PENDING", _TrainingRunMetadata()
+
+    def is_finished(self) -> bool:
+        return self.status in ("TERMINATED", "ERROR")
 
 
 def test_a_population_needs_something_that_may_change_while_it_trains(study: Any):
