@@ -99,7 +99,7 @@ class AblateConfig(_Frozen):
 
 
 class EvaluateConfig(_Frozen):
-    """Data sets on which the confirmed encoders are probed; null for the one trained on, if it has labels."""
+    """Data sets on which the confirmed encoders are probed; null for the one trained on, if it has labels or masks."""
 
     datasets: list[str] | None = None
 

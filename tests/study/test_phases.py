@@ -262,7 +262,7 @@ def test_values_by_name_reach_fields_options_and_the_policy_and_leave_the_rest()
         ({"defaults": {"rotation": {"batch_size": 1}}}, "BatchNorm needs at least 2"),
         ({"workers": 3}, "batch_size 8 cannot be shared by workers = 3"),
         ({"workers": 8}, "batch_size 8 cannot be shared by workers = 8"),
-        ({"evaluate": {"datasets": ["shapes", "unlabelled"]}}, "evaluate.datasets: unlabelled has no labels"),
+        ({"evaluate": {"datasets": ["shapes", "unlabelled"]}}, "evaluate.datasets: unlabelled has neither labels"),
         (
             {"search": {"metric": "val/acuracy"}},
             "search.metric = 'val/acuracy': .* there are probe/linear, probe/knn, val/loss",
