@@ -33,6 +33,7 @@ from trainables.trial import BASELINES, ONLINE_PROBES, RANDOM_INIT, RAW_PIXELS
 BASELINE_STYLES = {RANDOM_INIT: "-.", RAW_PIXELS: ":"}
 BASELINE_NAMES = {RANDOM_INIT: "random init", RAW_PIXELS: "raw pixels"}
 PROBE_NAMES = {"linear": "linear probe", "knn": "kNN probe"}
+SEGMENTATION_NAMES = {"miou": "segmentation probe"}
 STATUS_MARKERS = {FINISHED: "o", STOPPED: "X", FAILED: "v", KILLED: "s", "RUNNING": "^"}
 
 
@@ -43,18 +44,31 @@ def accuracy_by_task(runs: pd.DataFrame, dataset: str, ax: Axes | None = None) -
     horizontal lines. Pass the runs of one probe split, and of one configuration a task. Raises UserError where they
     mix splits or hold no probe on `dataset`.
     """
+    return _probes_by_task(runs, dataset, PROBE_NAMES, "accuracy", ax)
+
+
+def miou_by_task(runs: pd.DataFrame, dataset: str, ax: Axes | None = None) -> Axes:
+    """Draw the final segmentation probe on `dataset` as `accuracy_by_task` draws the others; raises as that does.
+
+    Chance is background everywhere.
+    """
+    return _probes_by_task(runs, dataset, SEGMENTATION_NAMES, "mIoU", ax)
+
+
+def _probes_by_task(runs: pd.DataFrame, dataset: str, names: dict[str, str], quantity: str, ax: Axes | None) -> Axes:
     every = probe_results(runs)
-    results = every.loc[(every["dataset"] == dataset) & every["probe"].isin(list(PROBE_NAMES))]
+    results = every.loc[(every["dataset"] == dataset) & every["probe"].isin(list(names))]
     if results.empty:
         raise UserError(f"no probe on {dataset!r} in these runs; there are: {listed(every['dataset'].unique())}")
     splits = results["probe_split"].unique()
     if len(splits) > 1:
         raise UserError(f"these runs mix probe splits ({listed(splits)}); keep one: runs[runs.probe_split == 'test']")
     ax = axes(ax)
+    shifts = (-0.2, 0.2) if len(names) > 1 else (0.0,)
     summary = probe_summary(results)
     pretext = summary.loc[~summary["task"].isin(BASELINES)]
     tasks = list(pretext["task"].unique())
-    for probe, colour, marker, shift in zip(PROBE_NAMES, COLOURS, MARKERS, (-0.2, 0.2), strict=False):
+    for probe, colour, marker, shift in zip(names, COLOURS, MARKERS, shifts, strict=False):
         seeds = results.loc[(results["probe"] == probe) & results["task"].isin(tasks)]
         order = seeds.groupby("task").cumcount()  # side by side, so that equal seeds do not hide one another
         places = (
@@ -67,21 +81,21 @@ def accuracy_by_task(runs: pd.DataFrame, dataset: str, ax: Axes | None = None) -
             s=22,
             facecolors="none",
             edgecolors=colour,
-            label=f"{PROBE_NAMES[probe]}, each seed",
+            label=f"{names[probe]}, each seed",
         )
         means = pretext.loc[pretext["probe"] == probe]
         places = means["task"].map(tasks.index) + shift
         ax.scatter(
-            places, means["mean"], marker="_", s=420, color=colour, linewidths=2.5, label=f"{PROBE_NAMES[probe]}, mean"
+            places, means["mean"], marker="_", s=420, color=colour, linewidths=2.5, label=f"{names[probe]}, mean"
         )
         for row in summary.loc[summary["task"].isin(BASELINES) & (summary["probe"] == probe)].itertuples():
-            name = f"{BASELINE_NAMES[row.task]}, {PROBE_NAMES[probe]} {row.mean:.3f}"
+            name = f"{BASELINE_NAMES[row.task]}, {names[probe]} {row.mean:.3f}"
             ax.axhline(row.mean, color=colour, linestyle=BASELINE_STYLES[row.task], linewidth=1.3, label=name)
     for level in results["chance"].dropna().unique():
         ax.axhline(level, **CHANCE_STYLE, label=f"chance {level:.3f}")
     ax.set_xticks(range(len(tasks)), [task.replace("_", "\n") for task in tasks])
     ax.set_xlim(-0.5, max(len(tasks), 1) - 0.5)
-    return finish(ax, "pretext task", "accuracy", f"{dataset}, {splits[0]} split")
+    return finish(ax, "pretext task", quantity, f"{dataset}, {splits[0]} split")
 
 
 def search_scatter(
