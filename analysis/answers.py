@@ -18,7 +18,7 @@ Standing = Literal["better", "above in every seed", "not better"]
 
 _NO_SETTING = (
     *("phase", "task", "cell", "seed", "data_seed", "init_from"),
-    *("probe_datasets", "probe_split", "report_every", "workers"),
+    *("probe_datasets", "probe_split", "probe_layers", "report_every", "workers"),
 )
 
 

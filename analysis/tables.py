@@ -18,10 +18,11 @@ ACCURACIES = ("accuracy", "linear", "knn")  # last words of the metrics that are
 JUDGING = ("linear", "miou")  # final probes that encoders are compared by; the first that a data set has
 MINIMISED = ("loss", "alignment", "uniformity")  # words in the names of metrics of which less is better
 _PROBE = re.compile(r"probe/(?P<dataset>.+)/(?P<probe>linear|knn|miou)")
+_STAGE = re.compile(r"probe/(?P<dataset>.+)/(?P<probe>linear|miou)/stage(?P<stage>\d+)")
 _CLASS = re.compile(r"probe/(?P<dataset>.+)/iou/(?P<name>.+)")
 _NOT_SEARCHED = (
     *("phase", "task", "cell", "seed", "data_seed", "init_from"),
-    *("probe_datasets", "probe_split", "report_every"),
+    *("probe_datasets", "probe_split", "probe_layers", "report_every"),
 )
 
 
@@ -134,6 +135,22 @@ def probe_summary(results: pd.DataFrame) -> pd.DataFrame:
         n_seeds=("value", "size"), mean=("value", "mean"), sd=("value", "std"), chance=("chance", "first")
     ).reset_index()
     return found.sort_values("task", key=lambda tasks: tasks.isin(BASELINES), kind="stable", ignore_index=True)
+
+
+def stage_results(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the probes of every stage in long form: trial_id, task, seed, dataset, probe, stage (int, from 1), value.
+
+    probe is `linear` or `miou`. Empty where `evaluate.probe_layers` was not `all`.
+    """
+    names = ["trial_id", "task", "seed", "dataset", "probe", "stage", "value"]
+    parts = [
+        runs.loc[runs[column].notna(), ["trial_id", "task", "seed"]].assign(
+            dataset=match["dataset"], probe=match["probe"], stage=int(match["stage"]), value=runs[column]
+        )
+        for column in runs
+        if (match := _STAGE.fullmatch(column)) is not None
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({name: [] for name in names})
 
 
 def class_ious(runs: pd.DataFrame) -> pd.DataFrame:

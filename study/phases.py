@@ -62,7 +62,10 @@ class Plan:
         """Return the untrained encoders, one a fresh seed, and raw pixels, under every probe."""
         if not self.probed:
             return []
-        common = self._untrained().replace(phase=phase, probe_datasets=self.probed, probe_split=split)
+        layers = self.config.evaluate.probe_layers if phase == EVALUATE else "last"
+        common = self._untrained().replace(
+            phase=phase, probe_datasets=self.probed, probe_split=split, probe_layers=layers
+        )
         untrained = [common.replace(seed=seed) for seed in self.fresh_seeds()]
         return [*untrained, common.replace(task=RAW_PIXELS)]
 
@@ -188,7 +191,12 @@ class Plan:
             return []
         trained = [
             history.trials[trial_id].trial.replace(
-                phase=EVALUATE, cell="", init_from=trial_id, probe_datasets=self.probed, probe_split="test"
+                phase=EVALUATE,
+                cell="",
+                init_from=trial_id,
+                probe_datasets=self.probed,
+                probe_split="test",
+                probe_layers=self.config.evaluate.probe_layers,
             )
             for choice in self.chosen(history).values()
             for trial_id in choice["trial_ids"]

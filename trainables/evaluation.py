@@ -24,6 +24,7 @@ def evaluate(
     the probe's own training images; `weight_decay` is what the linear probe chose on probe validation. A data set
     with masks gets `miou`, `pixel_accuracy` and `iou/CLASS` of its segmentation probe on `trial.probe_split`;
     `_chance` is background everywhere, `miou_train` on the pixels it was fitted on, `miou_weight_decay` as above.
+    `probe_layers: all` adds `linear/stageN` and `miou/stageN`, N from 1, each with a probe of its own.
     encoder: None for the raw-pixel baseline.
     Raises ConfigError for a data set with neither labels nor masks.
     """
@@ -52,6 +53,16 @@ def _probe(trial: TrialConfig, encoder: Encoder | None, splits: Splits, device: 
         results |= _classified(trial, encoder, splits, device)
     if splits.masked:
         results |= _segmented(trial, encoder, splits, device)
+    if encoder is not None and trial.probe_layers == "all":
+        n_stages = len(encoder.blocks)
+        for stage in range(1, n_stages + 1):
+            part = encoder.up_to(stage)
+            if splits.labelled:
+                found = results if stage == n_stages else _classified(trial, part, splits, device)
+                results[f"linear/stage{stage}"] = found["linear"]
+            if splits.masked:
+                found = results if stage == n_stages else _segmented(trial, part, splits, device)
+                results[f"miou/stage{stage}"] = found["miou"]
     return results
 
 

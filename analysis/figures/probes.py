@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from analysis.figures.style import (
     listed,
     whose,
 )
-from analysis.tables import LAST, probe_results, probe_summary
+from analysis.tables import LAST, probe_results, probe_summary, stage_results
 from study.journal import FAILED, FINISHED, KILLED, STOPPED
 from trainables.errors import UserError
 from trainables.trial import BASELINES, ONLINE_PROBES, RANDOM_INIT, RAW_PIXELS
@@ -96,6 +97,32 @@ def _probes_by_task(runs: pd.DataFrame, dataset: str, names: dict[str, str], qua
     ax.set_xticks(range(len(tasks)), [task.replace("_", "\n") for task in tasks])
     ax.set_xlim(-0.5, max(len(tasks), 1) - 0.5)
     return finish(ax, "pretext task", quantity, f"{dataset}, {splits[0]} split")
+
+
+def probe_by_stage(runs: pd.DataFrame, dataset: str, probe: str = "linear", ax: Axes | None = None) -> Axes:
+    """Draw a final probe of every stage of the encoder on `dataset`: the mean over seeds, one line a task.
+
+    probe: `linear` or `miou`. Open markers are seeds; the untrained encoder is the line to compare with. Pass the runs
+    of one probe split, and of one configuration a task. Raises UserError where no stage of these runs was probed so.
+    """
+    every = stage_results(runs)
+    results = every.loc[(every["dataset"] == dataset) & (every["probe"] == probe)]
+    if results.empty:
+        raise UserError(f"no {probe} probe of stages on {dataset!r} in these runs: set evaluate.probe_layers to all")
+    ax = axes(ax)
+    tasks = sorted(results["task"].unique(), key=lambda task: task in BASELINES)
+    for task, colour, marker in zip(tasks, itertools.cycle(COLOURS), itertools.cycle(MARKERS), strict=False):
+        own = results.loc[results["task"] == task]
+        colour = "0.4" if task in BASELINES else colour
+        means = own.groupby("stage")["value"].mean()
+        style = BASELINE_STYLES.get(task, "-")
+        ax.plot(means.index, means, style, color=colour, marker=marker, label=BASELINE_NAMES.get(task, task))
+        ax.scatter(own["stage"], own["value"], marker=marker, s=22, facecolors="none", edgecolors=colour)
+    ax.set_xticks(sorted(results["stage"].unique()))
+    quantity = {"linear": "accuracy of the linear probe", "miou": "mIoU"}[probe]
+    return finish(
+        ax, "stage of the encoder, pooled" if probe == "linear" else "stage of the encoder", quantity, dataset
+    )
 
 
 def search_scatter(

@@ -9,14 +9,26 @@ import pandas as pd
 from analysis import answers, tables
 from analysis.aggregates import improvement_probabilities, interquartile_means, normalised_scores
 from analysis.comparisons import ABLATE, BASE, PRETRAINING, PRETRAINING_TEST
-from analysis.figures import PROBE_NAMES, SEGMENTATION_NAMES, accuracy_by_task, miou_by_task
+from analysis.figures import PROBE_NAMES, SEGMENTATION_NAMES, accuracy_by_task, miou_by_task, probe_by_stage
 from analysis.findings import Findings
 from analysis.paired import MIN_SEEDS
 from analysis.rates import left_out
 from analysis.report.blocks import Block, Folded, Gallery, Section, Table, Text
 from analysis.report.pictures import Picture, picture
 from analysis.report.sources import Sources
-from analysis.report.words import NONE, count, counted, effect, interval, listed, metric_words, number, p_cell, signed
+from analysis.report.words import (
+    NONE,
+    PROBES,
+    count,
+    counted,
+    effect,
+    interval,
+    listed,
+    metric_words,
+    number,
+    p_cell,
+    signed,
+)
 from trainables.trial import BASELINES, RANDOM_INIT
 
 TEST = "probe_split == 'test'"
@@ -40,6 +52,7 @@ def _blocks(findings: Findings, sources: Sources) -> Iterator[Block]:
         yield _probes(summary)
         yield from _warnings(findings, summary)
         yield Gallery([*_by_task(sources, "accuracy"), *_by_task(sources, "miou")])
+        yield from _stages(sources)
         yield from _classes(findings)
         yield from _untrained(findings, PRETRAINING_TEST)
     yield from _in_the_ablation(findings)
@@ -94,6 +107,21 @@ def _by_task(sources: Sources, name: str) -> Iterator[Picture]:
         means = ", ".join(f"{row.task} {row.probe} {row.mean:.3f}" for row in summary.itertuples())
         alt = f"{quantity} on {dataset} by pretext task: {means}"
         yield picture(f"{name}-{index}", alt, draw, runs, dataset)
+
+
+def _stages(sources: Sources) -> Iterator[Block]:
+    """Yield what each stage of the encoders is worth, where that was asked for."""
+    runs = sources.runs.query(TEST)
+    results = tables.stage_results(runs.value)
+    pictures = []
+    for index, ((dataset, probe), own) in enumerate(results.groupby(["dataset", "probe"], sort=False)):
+        means = own.groupby(["task", "stage"], sort=False)["value"].mean()
+        told = ", ".join(f"{task} stage {stage} {mean:.3f}" for (task, stage), mean in means.items())
+        alt = f"{PROBES[probe]} of every stage on {dataset}: {told}"
+        pictures.append(picture(f"stages-{index}", alt, probe_by_stage, runs, dataset, probe))
+    if pictures:
+        yield Text("**Which stage is best?** Tasks whose last stage falls off are best used from an earlier one.")
+        yield Gallery(pictures)
 
 
 def _classes(findings: Findings) -> Iterator[Block]:

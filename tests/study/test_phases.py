@@ -358,3 +358,11 @@ def test_without_a_design_nothing_is_ablated():
 def test_cells_that_the_data_cannot_give_are_refused_before_anything_runs(ablate: dict, message: str):
     with pytest.raises(ConfigError, match=message):
         plan_of(tiny(ablate=ablate)).check()
+
+
+def test_every_stage_is_probed_in_the_evaluation_alone():
+    plan = plan_of(tiny(evaluate={"probe_layers": "all"}))
+    history = whole_history(plan)
+    assert {trial.probe_layers for trial in plan.evaluate(history)} == {"all"}
+    assert {trial.probe_layers for trial in [*plan.baselines(), *plan.confirm(history)]} == {"last"}
+    assert {trial.probe_layers for trial in plan_of(tiny()).evaluate(history)} == {"last"}

@@ -161,3 +161,17 @@ def test_a_data_set_without_labels_and_masks_is_refused_by_name(missing: str) ->
         data = dataclasses.replace(data, probe_train=None)
     with pytest.raises(ConfigError, match=r"evaluate.datasets: shapes has neither labels nor masks"):
         evaluate(probing(), ENCODER, {"shapes": data}, CPU)
+
+
+def test_every_stage_is_probed_where_that_is_asked_for() -> None:
+    data = {"shapes": scenes()}
+    last, every = (evaluate(probing(probe_layers=layers), ENCODER, data, CPU) for layers in ("last", "all"))
+    added = {f"probe/shapes/{probe}/stage{stage}" for probe in ("linear", "miou") for stage in (1, 2, 3, 4)}
+    assert every.keys() - last.keys() == added
+    assert last.items() <= every.items()
+    for probe in ("linear", "miou"):
+        assert every[f"probe/shapes/{probe}/stage4"] == every[f"probe/shapes/{probe}"]
+    first = evaluate(probing(), ENCODER.up_to(1), data, CPU)
+    assert every["probe/shapes/linear/stage1"] == first["probe/shapes/linear"]
+    assert every["probe/shapes/miou/stage1"] == first["probe/shapes/miou"]
+    assert evaluate(probing(RAW_PIXELS, probe_layers="all"), None, data, CPU).keys() == last.keys()

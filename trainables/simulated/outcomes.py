@@ -43,10 +43,20 @@ FAILED = "failed"
 WEIGHT_DECAY = 1e-2  # what every linear probe chooses
 BACKGROUND = 0.75  # share of the pixels of every mask
 OVERLAP = 0.4  # IoU of a foreground class, for each share of right answers above chance
+STAGE_SHARES = (0.7, 0.85, 0.95, 1.0)  # of the last stage's result, for each stage of an encoder
 DIVERGED_FOR_GOOD = 16.0  # times the optimal lr, from which a diverging loss is NaN; below it grows to GROWTH
 GROWTH = 1.7
 
-_IDENTITY_WITHOUT = ("phase", "cell", "seed", "init_from", "probe_datasets", "probe_split", "report_every")
+_IDENTITY_WITHOUT = (
+    "phase",
+    "cell",
+    "seed",
+    "init_from",
+    "probe_datasets",
+    "probe_split",
+    "probe_layers",
+    "report_every",
+)
 
 
 class Shifts(NamedTuple):
@@ -99,6 +109,10 @@ def results(trial: TrialConfig, dataset: str, splits: Splits, truth: Truth = TRU
         means |= dict(zip(names, seen.tolist(), strict=True))
     if splits.masked:
         means |= _mask_means(float(shares(np.array([accuracy]), len(queries), 1.0, rng)[0]), queries.mask_names)
+    if trial.probe_layers == "all" and trial.task != RAW_PIXELS:
+        probes = [probe for probe in ("linear", "miou") if probe in means]
+        for stage, share in enumerate(STAGE_SHARES, start=1):
+            means |= {f"{probe}/stage{stage}": share * means[probe] for probe in probes}
     return {f"probe/{dataset}/{name}": value for name, value in means.items()}
 
 
