@@ -122,7 +122,7 @@ def _from_mlflow(uri: str, tracking_uri: str | None) -> Loaded:
         raise TrackingError(f"MLflow has no model {uri} that can be read: {_line(error)}") from error
     finally:
         mlflow.set_tracking_uri(before)
-    shape = signature.inputs.inputs[0].shape if signature and signature.inputs.is_tensor_spec() else ()
+    shape: tuple[int, ...] = signature.inputs.inputs[0].shape if signature and signature.inputs.is_tensor_spec() else ()
     if len(shape) != 4:
         raise ConfigError(f"{uri}: its signature takes no images [N, 3, S, S], so it is no encoder of a study")
     return Loaded(module, int(shape[-1]))
