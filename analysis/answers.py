@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from analysis import tables
 from analysis.comparisons import BASE, CHOSEN, PRETRAINING, PRETRAINING_TEST
 from analysis.effects import BETTER, TOO_FEW
 from analysis.findings import Findings
@@ -17,7 +18,7 @@ Standing = Literal["better", "above in every seed", "not better"]
 
 _NO_SETTING = (
     *("phase", "task", "cell", "seed", "data_seed", "init_from"),
-    *("probe_datasets", "probe_split", "report_every", "workers"),
+    *("probe_datasets", "probe_split", "probe_layers", "report_every", "workers"),
 )
 
 
@@ -131,11 +132,15 @@ def base_settings(findings: Findings, task: str) -> dict[str, Any]:
 
 
 def against_untrained(findings: Findings, task: str, dataset: str) -> Untrained | None:
-    """Compare what was chosen for a task with untrained encoders by the linear probe on the test split of a data set.
+    """Compare what was chosen for a task with untrained encoders on the test split of a data set.
 
-    With fewer seeds than a test needs: whether every seed lies above. None where it was not evaluated.
+    By the linear probe, on masks alone by the segmentation probe. With fewer seeds than a test needs: whether every
+    seed lies above. None where it was not evaluated.
     """
-    return _standing(findings, task, PRETRAINING_TEST, CHOSEN, f"probe/{dataset}/linear")
+    tried = (
+        _standing(findings, task, PRETRAINING_TEST, CHOSEN, f"probe/{dataset}/{probe}") for probe in tables.JUDGING
+    )
+    return next((found for found in tried if found is not None), None)
 
 
 def base_against_untrained(findings: Findings, task: str) -> Untrained | None:

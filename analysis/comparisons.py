@@ -43,8 +43,8 @@ class Metric(NamedTuple):
 def metrics_of(ablated: pd.DataFrame, wanted: str | None = None) -> dict[str, Metric]:
     """Return what each task of an ablation is judged by; a task without any value has no entry.
 
-    That is the final linear probe of the data set it trained on, otherwise its primary metric at the last report; or
-    `wanted`, a column, or a metric of the curves at the last report.
+    That is the final linear probe of the data set it trained on, of one with masks alone the segmentation probe, and
+    its primary metric at the last report otherwise; or `wanted`, a column or a metric of the curves at that report.
     """
     found = {}
     for task, own in ablated.groupby("task", sort=False):
@@ -52,7 +52,7 @@ def metrics_of(ablated: pd.DataFrame, wanted: str | None = None) -> dict[str, Me
             column = next((name for name in (wanted, tables.LAST + wanted) if name in own), wanted)
         else:
             primary = tables.LAST + next((name for name in own["primary_metric"] if name), "")
-            probes = [f"probe/{dataset}/linear" for dataset in own["dataset"].unique()]
+            probes = [f"probe/{dataset}/{probe}" for probe in tables.JUDGING for dataset in own["dataset"].unique()]
             column = next((name for name in (*probes, primary) if name in own and own[name].notna().any()), "")
         if column:
             found[str(task)] = Metric(column, tables.mode_of(own, column))
@@ -113,7 +113,7 @@ def chosen_against_untrained(study: Study, margin: float | None) -> list[Compare
     runs = study.runs.loc[study.runs["probe_split"] == "test"]
     untrained = runs.loc[runs["task"] == RANDOM_INIT]
     trained = runs.loc[~runs["task"].isin(BASELINES)].assign(cell=CHOSEN)
-    columns = [name for name in runs if tables.is_final_accuracy(name) and name.endswith("/linear")]
+    columns = [name for name in runs if tables.is_judging(name)]
     return [
         _against_untrained(own, untrained, PRETRAINING_TEST, Metric(column, "max"), margin)
         for _, own in trained.groupby("task", sort=False)

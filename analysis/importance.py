@@ -28,7 +28,17 @@ MIN_TRIALS = 15
 LOG_SCALED = ("lr", "weight_decay", "batch_size", "n_images", "budget_steps", "width", "option/temperature")
 
 _SEARCH = "search"
-_NOT_SEARCHED = ("phase", "task", "cell", "seed", "data_seed", "init_from", "probe_datasets", "probe_split")
+_NOT_SEARCHED = (
+    "phase",
+    "task",
+    "cell",
+    "seed",
+    "data_seed",
+    "init_from",
+    "probe_datasets",
+    "probe_split",
+    "probe_layers",
+)
 _TREES, _BOOTSTRAP_TREES = 64, 16  # Optuna's own number, and a quarter of the time for each resample
 _TARGET_QUANTILE = 0.25  # of PED-ANOVA; at Optuna's 0.1 three trials of thirty would speak for all
 _MOST_RESAMPLED = 1000  # trials of one resample: Optuna takes a millisecond to take in each

@@ -15,11 +15,14 @@ from trainables.trial import BASELINES, TrialConfig
 CONFIDENCE = 0.95
 LAST = "last/"
 ACCURACIES = ("accuracy", "linear", "knn")  # last words of the metrics that are shares of right answers
+JUDGING = ("linear", "miou")  # final probes that encoders are compared by; the first that a data set has
 MINIMISED = ("loss", "alignment", "uniformity")  # words in the names of metrics of which less is better
 _PROBE = re.compile(r"probe/(?P<dataset>.+)/(?P<probe>linear|knn|miou)")
+_STAGE = re.compile(r"probe/(?P<dataset>.+)/(?P<probe>linear|miou)/stage(?P<stage>\d+)")
+_CLASS = re.compile(r"probe/(?P<dataset>.+)/iou/(?P<name>.+)")
 _NOT_SEARCHED = (
     *("phase", "task", "cell", "seed", "data_seed", "init_from"),
-    *("probe_datasets", "probe_split", "report_every"),
+    *("probe_datasets", "probe_split", "probe_layers", "report_every"),
 )
 
 
@@ -40,6 +43,12 @@ def is_accuracy(metric: str) -> bool:
 def is_final_accuracy(column: str) -> bool:
     """Whether a column of `runs` is the accuracy of a final probe, `probe/DATASET/linear` or `probe/DATASET/knn`."""
     return _PROBE.fullmatch(column) is not None and is_accuracy(column)
+
+
+def is_judging(column: str) -> bool:
+    """Whether a column of `runs` is what encoders are compared by: a final linear probe's accuracy or a final mIoU."""
+    match = _PROBE.fullmatch(column)
+    return match is not None and match["probe"] in JUDGING
 
 
 def mode_of(runs: pd.DataFrame, column: str) -> Literal["max", "min"]:
@@ -98,7 +107,8 @@ def against_chance(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
 def probe_results(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the final probes in long form: trial_id, phase, task, seed, probe_split, dataset, probe, value, chance.
 
-    probe is `linear`, `knn` or `miou`; chance is NaN where the number of classes is unknown, and for mIoU.
+    probe is `linear`, `knn` or `miou`; chance is NaN where the number of classes is unknown. That of mIoU is background
+    everywhere.
     """
     parts = []
     for column in runs.columns:
@@ -106,9 +116,8 @@ def probe_results(runs: pd.DataFrame) -> pd.DataFrame:
         if match is None:
             continue
         part = runs.loc[runs[column].notna(), ["trial_id", "phase", "task", "seed", "probe_split"]].copy()
-        level = f"probe/{match['dataset']}/chance"
-        known = level in runs and is_accuracy(column)
-        part = part.assign(**match.groupdict(), value=runs[column], chance=runs[level] if known else np.nan)
+        level = f"probe/{match['dataset']}/{'miou_chance' if match['probe'] == 'miou' else 'chance'}"
+        part = part.assign(**match.groupdict(), value=runs[column], chance=runs.get(level, np.nan))
         parts.append(part)
     if not parts:
         names = ["trial_id", "phase", "task", "seed", "probe_split", "dataset", "probe", "value", "chance"]
@@ -126,6 +135,39 @@ def probe_summary(results: pd.DataFrame) -> pd.DataFrame:
         n_seeds=("value", "size"), mean=("value", "mean"), sd=("value", "std"), chance=("chance", "first")
     ).reset_index()
     return found.sort_values("task", key=lambda tasks: tasks.isin(BASELINES), kind="stable", ignore_index=True)
+
+
+def stage_results(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the probes of every stage in long form: trial_id, task, seed, dataset, probe, stage (int, from 1), value.
+
+    probe is `linear` or `miou`. Empty where `evaluate.probe_layers` was not `all`.
+    """
+    names = ["trial_id", "task", "seed", "dataset", "probe", "stage", "value"]
+    parts = [
+        runs.loc[runs[column].notna(), ["trial_id", "task", "seed"]].assign(
+            dataset=match["dataset"], probe=match["probe"], stage=int(match["stage"]), value=runs[column]
+        )
+        for column in runs
+        if (match := _STAGE.fullmatch(column)) is not None
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({name: [] for name in names})
+
+
+def class_ious(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean IoU of each class by task: dataset, class, then one column a task, the baselines last.
+
+    Classes are in the order of the data set; those that do not occur in a split's truth have no row. Pass the runs of
+    one split and of one configuration a task.
+    """
+    columns = [name for name in runs if _CLASS.fullmatch(name) and runs[name].notna().any()]
+    if not columns:
+        return pd.DataFrame({"dataset": [], "class": []})
+    tasks = sorted(runs["task"].unique(), key=lambda task: task in BASELINES)
+    means = runs.groupby("task", sort=False)[columns].mean().T.reindex(columns=tasks).dropna(axis=1, how="all")
+    parts = [_CLASS.fullmatch(name) for name in columns]
+    means.insert(0, "dataset", [part["dataset"] for part in parts if part])
+    means.insert(1, "class", [part["name"] for part in parts if part])
+    return means.reset_index(drop=True).rename_axis(columns=None)
 
 
 def not_above_baselines(summary: pd.DataFrame) -> pd.DataFrame:

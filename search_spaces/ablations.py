@@ -25,7 +25,18 @@ from trainables.trial import TrialConfig
 Values = Mapping[str, Any]
 
 BASE, NO_AUGMENTATION = "base", "no augmentation"
-FIXED = ("phase", "task", "cell", "seed", "data_seed", "init_from", "probe_datasets", "probe_split", "augmentation")
+FIXED = (
+    "phase",
+    "task",
+    "cell",
+    "seed",
+    "data_seed",
+    "init_from",
+    "probe_datasets",
+    "probe_split",
+    "probe_layers",
+    "augmentation",
+)
 FACTORS = tuple(field.name for field in dataclasses.fields(TrialConfig) if field.name not in (*FIXED, "options"))
 MAGNITUDE = 1.0  # of an op that neither the base's policy nor the list of levels gives one
 

@@ -1,4 +1,4 @@
-"""`python -m study sync|status|list DIR`."""
+"""`python -m study sync|status|list DIR`, `python -m study embed MODEL FOLDER`."""
 
 from study.tools import main
 

@@ -99,9 +99,15 @@ class AblateConfig(_Frozen):
 
 
 class EvaluateConfig(_Frozen):
-    """Data sets on which the confirmed encoders are probed; null for the one trained on, if it has labels."""
+    """The final evaluation of the confirmed encoders.
+
+    datasets: on which they are probed; null for the one trained on, if it has labels or masks.
+    probe_layers: `all` probes every stage of the encoder; the last is often not the best of tasks such as rotation
+        (Gidaris 2018) and context prediction (Kolesnikov 2019).
+    """
 
     datasets: list[str] | None = None
+    probe_layers: Literal["last", "all"] = "last"
 
 
 class ResourcesConfig(_Frozen):

@@ -22,6 +22,7 @@ from analysis.load import load
 from analysis.report import FIGURES, write_report
 from study import cluster, resources
 from study.config import StudyConfig, check_config
+from study.encoders import ENCODERS, write_encoder
 from study.estimate import sizes
 from study.execution import Executor
 from study.history import History
@@ -33,11 +34,12 @@ from study.recommend import write_recommended
 from study.tracking import MlflowTracker, TrackingError
 from trainables import files, simulated
 from trainables.data import Splits, load_splits
-from trainables.encoders import recalibrated
+from trainables.encoders import Encoder, recalibrated
 from trainables.errors import ConfigError, UserError
 from trainables.monitor import calibration_images
 from trainables.storage import CheckpointStore
 from trainables.trainable import trained_encoder
+from trainables.trial import TrialConfig
 
 CONFIG_FILE = "study.yaml"
 TRACKING_PATIENCE_S, INTERRUPTED_PATIENCE_S = 30.0, 8.0  # for MLflow at the end, and of who wants to stop
@@ -116,8 +118,9 @@ def _run(plan: Plan, folder: Path, lock: DriverLock, listeners: list[Callable[[d
     finally:
         journal.close()
         tracked = tracker.close(INTERRUPTED_PATIENCE_S if interrupted else TRACKING_PATIENCE_S)
-    if tracked and not config.simulate:
-        tracked = _log_encoders(plan, history, executor, folder)
+    if not config.simulate:
+        encoders = _best_encoders(plan, history, executor, folder)
+        tracked = tracked and _log_encoders(plan, encoders, folder)
     chosen = history.outcomes[CONFIRM]["chosen"]
     return Outcome(folder, report, chosen, [record.trial.trial_id for record in history.failed()], tracked)
 
@@ -152,24 +155,38 @@ def _phases(plan: Plan, executor: Executor, history: History) -> list[tuple[str,
     return list(phases.items())
 
 
-def _log_encoders(plan: Plan, history: History, executor: Executor, folder: Path) -> bool:
-    """Log each task's best confirmed encoder as a model, registered as STUDY-TASK; return whether MLflow took them.
+def _best_encoders(
+    plan: Plan, history: History, executor: Executor, folder: Path
+) -> dict[str, tuple[TrialConfig, Encoder]]:
+    """Return each task's best confirmed trial with its encoder, and write that to `encoders/TASK` in the folder.
 
-    The model is the encoder that the probes saw: its BatchNorm statistics are those of whole images.
+    It is the encoder that the probes saw: its BatchNorm statistics are those of whole images.
     """
     splits = plan.datasets[plan.config.dataset]
     calibration = calibration_images(splits, torch.device("cpu"))
+    found = {}
     for task, choice in history.outcomes[CONFIRM]["chosen"].items():
         best = (max if choice["mode"] == "max" else min)(zip(choice["values"], choice["trial_ids"], strict=True))[1]
-        trial = history.trials[best].trial.replace(init_from=best)
-        encoder = trained_encoder(trial, CheckpointStore(executor.shared.checkpoints), splits)
+        trial = history.trials[best].trial
+        store = CheckpointStore(executor.shared.checkpoints)
+        encoder = recalibrated(trained_encoder(trial.replace(init_from=best), store, splits), calibration)
+        about = {"name": trial.encoder, "width": trial.width, "image_size": splits.pretext_train.image_size}
+        write_encoder(folder / ENCODERS / task, encoder, about | {"study": plan.config.name, "trial_id": best})
+        found[task] = trial, encoder
+    return found
+
+
+def _log_encoders(plan: Plan, encoders: dict[str, tuple[TrialConfig, Encoder]], folder: Path) -> bool:
+    """Log each task's best encoder as a model, registered as STUDY-TASK; return whether MLflow took them."""
+    example = plan.datasets[plan.config.dataset].pretext_validation.images[:4]
+    for task, (trial, encoder) in encoders.items():
         try:
             log_model(
                 folder,
                 plan.config.tracking_uri,
-                trial_id=best,
-                encoder=recalibrated(encoder, calibration),
-                example=splits.pretext_validation.images[:4],
+                trial_id=trial.trial_id,
+                encoder=encoder,
+                example=example,
                 name=f"{plan.config.name}-{task}",
                 step=trial.budget_steps,
             )

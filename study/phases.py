@@ -62,7 +62,10 @@ class Plan:
         """Return the untrained encoders, one a fresh seed, and raw pixels, under every probe."""
         if not self.probed:
             return []
-        common = self._untrained().replace(phase=phase, probe_datasets=self.probed, probe_split=split)
+        layers = self.config.evaluate.probe_layers if phase == EVALUATE else "last"
+        common = self._untrained().replace(
+            phase=phase, probe_datasets=self.probed, probe_split=split, probe_layers=layers
+        )
         untrained = [common.replace(seed=seed) for seed in self.fresh_seeds()]
         return [*untrained, common.replace(task=RAW_PIXELS)]
 
@@ -111,7 +114,7 @@ class Plan:
 
     def confirm(self, history: History) -> list[TrialConfig]:
         """Return the best configurations of each task with fresh seeds, a cell each."""
-        probe = (self.config.dataset,) if self.datasets[self.config.dataset].labelled else ()
+        probe = (self.config.dataset,) if self.datasets[self.config.dataset].annotated else ()
         return [
             record.trial.replace(phase=CONFIRM, cell=f"candidate-{rank}", seed=seed, probe_datasets=probe)
             for task in self.config.tasks
@@ -165,7 +168,7 @@ class Plan:
         cells = [
             cell for choice in self.chosen(history).values() for cell in self.config.ablation(_config_of(choice))[0]
         ]
-        probed = (self.config.dataset,) if self.datasets[self.config.dataset].labelled else ()
+        probed = (self.config.dataset,) if self.datasets[self.config.dataset].annotated else ()
         trials: list[TrialConfig] = []
         for seed in self.ablation_seeds() if cells else []:
             own = {"phase": ABLATE, "seed": seed, "probe_datasets": probed}
@@ -188,7 +191,12 @@ class Plan:
             return []
         trained = [
             history.trials[trial_id].trial.replace(
-                phase=EVALUATE, cell="", init_from=trial_id, probe_datasets=self.probed, probe_split="test"
+                phase=EVALUATE,
+                cell="",
+                init_from=trial_id,
+                probe_datasets=self.probed,
+                probe_split="test",
+                probe_layers=self.config.evaluate.probe_layers,
             )
             for choice in self.chosen(history).values()
             for trial_id in choice["trial_ids"]
@@ -217,8 +225,8 @@ class Plan:
                 )
             self._check_metric(build_task(base, splits.pretext_train.image_size))
         for name in self.probed:
-            if not self.datasets[name].labelled:
-                raise ConfigError(f"evaluate.datasets: {name} has no labels to probe with")
+            if not self.datasets[name].annotated:
+                raise ConfigError(f"evaluate.datasets: {name} has neither labels nor masks to probe with")
 
     def _check_cells(self, task: TaskName, batch_sizes: list[int], available: int) -> None:
         """Raise ConfigError where a cell asks for more images than there are, or than its batches could be made of."""
@@ -250,11 +258,11 @@ class Plan:
 
 
 def probed_datasets(config: StudyConfig, datasets: Mapping[str, Splits]) -> tuple[str, ...]:
-    """Return the data sets that are probed: those named, else the one trained on where it has labels."""
+    """Return the data sets that are probed: those named, else the one trained on where it has labels or masks."""
     if config.evaluate.datasets is not None:
         return tuple(config.evaluate.datasets)
     own = datasets.get(config.dataset)
-    return (config.dataset,) if own is not None and own.labelled else ()
+    return (config.dataset,) if own is not None and own.annotated else ()
 
 
 def _config_of(choice: Mapping[str, Any]) -> TrialConfig:

@@ -1,4 +1,4 @@
-"""The command line for studies that exist: `python -m study sync|status|list DIR`.
+"""The command line for studies that exist: `python -m study sync|status|list DIR`, `embed MODEL FOLDER`.
 
 What trains takes many seconds to import; nothing here does so at its top, since these commands are for a glance.
 """
@@ -68,6 +68,33 @@ def list_command(
         )
     out.print(table)
     out.print(f"presets: {', '.join(preset_names())}")
+
+
+@app.command("embed")
+def embed_command(
+    model: Annotated[
+        str, typer.Argument(help="models:/NAME/VERSION, runs:/ID/NAME, a study's folder, or an exported encoder.pt2")
+    ],
+    folder: Annotated[Path, typer.Argument(help="the folder of your images", metavar="FOLDER")],
+    task: Annotated[str | None, typer.Option(help="which of a study's encoders")] = None,
+    output: Annotated[Path, typer.Option(help="the parquet file to write")] = Path("features.parquet"),
+    on_bad_image: Annotated[str, typer.Option(help="stop, or skip to leave broken images out")] = "stop",
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow store; default: MLFLOW_TRACKING_URI")] = None,
+) -> None:
+    """Write the features of your own images, one row an image: path, f0, f1, ...
+
+    A model of MLflow or a .pt2 file can run code when it is opened: take your own tracking store's and your own files.
+    An encoder of a study's folder is loaded from its weights alone.
+    """
+    from study.embedding import embed
+    from study.encoders import load_encoder
+    from trainables.data.request import ON_BAD_IMAGE
+
+    if on_bad_image not in ON_BAD_IMAGE:
+        raise ConfigError(f"--on-bad-image {on_bad_image}: must be one of {', '.join(ON_BAD_IMAGE)}")
+    loaded = load_encoder(model, task=task, tracking_uri=tracking_uri)
+    n_images, dim = embed(loaded, folder, output, on_bad_image=on_bad_image)
+    out.print(f"{n_images} images, {dim} features each: {output}")
 
 
 def main() -> None:

@@ -40,6 +40,12 @@ class Encoder(nn.Module):
         hidden = (images - MEAN) / STD
         return [hidden := block(hidden) for block in self.blocks]
 
+    def up_to(self, stage: int) -> Encoder:
+        """Return the encoder that ends with this stage, the first being 1; it shares the modules, and their mode."""
+        part = Encoder(self.blocks[:stage], self.widths[:stage])
+        part.training = self.training
+        return part
+
     def forward(self, images: Tensor) -> Tensor:
         """Return features [N, feature_dim]: the last stage, averaged over space."""
         return self.stages(images)[-1].mean(dim=(2, 3))

@@ -11,6 +11,7 @@ from trainables.encoders import Encoder, build_encoder, recalibrated
 from trainables.errors import ConfigError
 from trainables.monitor import calibration_images
 from trainables.probes import extract_features, knn_probe, linear_probe, raw_pixels
+from trainables.segmentation import encoder_maps, pixel_maps, segmentation_probe
 from trainables.trial import RANDOM_INIT, RAW_PIXELS, TrialConfig
 
 
@@ -20,13 +21,17 @@ def evaluate(
     """Return the results of all probes that the trial asks for, named `probe/DATASET/WHAT`.
 
     `linear` and `knn` are top-1 accuracies on `trial.probe_split`, `_top5` the same for top-5, `linear_train` that on
-    the probe's own training images; `weight_decay` is what the linear probe chose on probe validation.
+    the probe's own training images; `weight_decay` is what the linear probe chose on probe validation. A data set
+    with masks gets `miou`, `pixel_accuracy` and `iou/CLASS` of its segmentation probe on `trial.probe_split`;
+    `_chance` is background everywhere, `miou_train` on the pixels it was fitted on, `miou_weight_decay` as above.
+    `probe_layers: all` adds `linear/stageN` and `miou/stageN`, N from 1, each with a probe of its own.
     encoder: None for the raw-pixel baseline.
-    Raises ConfigError for a data set without labels.
+    Raises ConfigError for a data set with neither labels nor masks.
     """
     results: dict[str, float] = {}
     for name in trial.probe_datasets:
-        results |= {f"probe/{name}/{what}": value for what, value in _probe(trial, encoder, datasets[name], device)}
+        found = _probe(trial, encoder, datasets[name], device)
+        results |= {f"probe/{name}/{what}": value for what, value in found.items()}
     return results
 
 
@@ -38,13 +43,33 @@ def baseline_encoder(trial: TrialConfig, image_size: int) -> Encoder | None:
     return build_encoder(trial.encoder, width=trial.width, image_size=image_size, seed=trial.seed)
 
 
-def _probe(
-    trial: TrialConfig, encoder: Encoder | None, splits: Splits, device: torch.device
-) -> list[tuple[str, float]]:
-    if not splits.labelled or splits.probe_train is None or splits.probe_validation is None:
-        raise ConfigError(f"evaluate.datasets: {splits.name} has no labels to probe with")
+def _probe(trial: TrialConfig, encoder: Encoder | None, splits: Splits, device: torch.device) -> dict[str, float]:
+    if not splits.annotated:
+        raise ConfigError(f"evaluate.datasets: {splits.name} has neither labels nor masks to probe with")
     if encoder is not None:
         encoder = recalibrated(encoder.to(device), calibration_images(splits, device))
+    results: dict[str, float] = {}
+    if splits.labelled:
+        results |= _classified(trial, encoder, splits, device)
+    if splits.masked:
+        results |= _segmented(trial, encoder, splits, device)
+    if encoder is not None and trial.probe_layers == "all":
+        n_stages = len(encoder.blocks)
+        for stage in range(1, n_stages + 1):
+            part = encoder.up_to(stage)
+            if splits.labelled:
+                found = results if stage == n_stages else _classified(trial, part, splits, device)
+                results[f"linear/stage{stage}"] = found["linear"]
+            if splits.masked:
+                found = results if stage == n_stages else _segmented(trial, part, splits, device)
+                results[f"miou/stage{stage}"] = found["miou"]
+    return results
+
+
+def _classified(trial: TrialConfig, encoder: Encoder | None, splits: Splits, device: torch.device) -> dict[str, float]:
+    """Return what the linear and kNN probes say of a data set with labels."""
+    assert splits.probe_train is not None
+    assert splits.probe_validation is not None
 
     def features(table: ImageTable) -> tuple[torch.Tensor, torch.Tensor]:
         images = as_tensor(table.images)
@@ -62,12 +87,30 @@ def _probe(
     knn = knn_probe(*train, *queries, n_classes=n_classes)
     judged = linear.validation if test is None else linear.test
     assert judged is not None
-    return [
-        ("linear", judged.top1),
-        ("linear_top5", judged.top5),
-        ("linear_train", linear.train.top1),
-        ("linear_train_top5", linear.train.top5),
-        ("weight_decay", linear.weight_decay),
-        ("knn", knn.top1),
-        ("knn_top5", knn.top5),
-    ]
+    return {
+        "linear": judged.top1,
+        "linear_top5": judged.top5,
+        "linear_train": linear.train.top1,
+        "linear_train_top5": linear.train.top5,
+        "weight_decay": linear.weight_decay,
+        "knn": knn.top1,
+        "knn_top5": knn.top5,
+    }
+
+
+def _segmented(trial: TrialConfig, encoder: Encoder | None, splits: Splits, device: torch.device) -> dict[str, float]:
+    """Return what the segmentation probe says of a data set with masks."""
+    assert splits.probe_train is not None
+    assert splits.probe_validation is not None
+    dense = pixel_maps if encoder is None else encoder_maps(encoder)
+    test = splits.test if trial.probe_split == "test" else None
+    found = segmentation_probe(dense, splits.probe_train, splits.probe_validation, test, device=device)
+    return {
+        "miou": found.judged.miou,
+        "pixel_accuracy": found.judged.pixel_accuracy,
+        "miou_chance": found.chance.miou,
+        "pixel_accuracy_chance": found.chance.pixel_accuracy,
+        "miou_train": found.train,
+        "miou_weight_decay": found.weight_decay,
+        **{f"iou/{name}": iou for name, iou in found.judged.iou.items()},
+    }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,9 +73,8 @@ def linear_probe(
 
     *_x: float [N, D]; *_y: int64 [N] in 0 .. n_classes - 1; all on one device. Features are standardised by the
     training split; the objective is mean cross entropy + weight_decay / 2 * |W|^2 with a free bias, convex, solved by
-    L-BFGS from zeros. Weight decay runs down WEIGHT_DECAYS, each solution the start of the next, until the top-1 on the
-    validation split has been below its best PATIENCE times in a row; the best is kept, the strongest of equals. The
-    test split is read once, after that choice.
+    L-BFGS from zeros. Weight decay is chosen by the top-1 on the validation split (`best_of_path`). The test split is
+    read once, after that choice.
 
     Features that are not finite, as of a diverged encoder, give NaN accuracies. Raises ValueError for splits without
     samples or a test split without labels.
@@ -87,22 +86,13 @@ def linear_probe(
     if not (torch.isfinite(train_x).all() and torch.isfinite(validation_x).all()):
         lost = Accuracy(math.nan, math.nan)
         return ProbeResult(math.nan, lost, lost, None if test_x is None else lost)
-    scale = _Standardiser(train_x)
+    scale = Standardiser(train_x)
     train_z, validation_z = scale(train_x), scale(validation_x)
-    weight, bias = train_z.new_zeros(n_classes, train_z.shape[1]), train_z.new_zeros(n_classes)
-    covariance = train_z.t() @ train_z / len(train_z)
 
-    chosen, best, n_worse = (0.0, weight, bias), -1.0, 0
-    for weight_decay in WEIGHT_DECAYS:
-        weight, bias = logistic_regression(train_z, train_y, weight_decay, (weight, bias), covariance)
-        top1 = _accuracy(F.linear(validation_z, weight, bias), validation_y).top1
-        n_worse = n_worse + 1 if top1 < best else 0
-        if top1 > best:
-            chosen, best = (weight_decay, weight, bias), top1
-        if n_worse == PATIENCE:
-            break
+    def score(weight: Tensor, bias: Tensor) -> float:
+        return _accuracy(F.linear(validation_z, weight, bias), validation_y).top1
 
-    weight_decay, weight, bias = chosen
+    weight_decay, weight, bias = best_of_path(train_z, train_y, n_classes, score)
     test = None
     if test_x is not None and test_y is not None:
         test = _accuracy(F.linear(scale(test_x), weight, bias), test_y)
@@ -114,8 +104,46 @@ def linear_probe(
     )
 
 
+def best_of_path(
+    train_z: Tensor,
+    train_y: Tensor,
+    n_classes: int,
+    score: Callable[[Tensor, Tensor], float],
+    *,
+    weight_decays: Sequence[float] = WEIGHT_DECAYS,
+    max_iterations: int = MAX_ITERATIONS,
+) -> tuple[float, Tensor, Tensor]:
+    """Return the weight decay, weight [K, D] and bias [K] of the logistic regression that scores best on validation.
+
+    train_z: float [N, D], standardised; train_y: int64 [N]; score: of a weight and a bias, in [0, 1], more is better.
+    Weight decay runs down `weight_decays`, each solution the start of the next, until the score has been below its best
+    PATIENCE times in a row; the best is kept, the strongest of equals.
+    """
+    weight, bias = train_z.new_zeros(n_classes, train_z.shape[1]), train_z.new_zeros(n_classes)
+    covariance = train_z.t() @ train_z / len(train_z)
+    chosen, best, n_worse = (0.0, weight, bias), -1.0, 0
+    for weight_decay in weight_decays:
+        start = (weight, bias)
+        weight, bias = logistic_regression(
+            train_z, train_y, weight_decay, start, covariance, max_iterations=max_iterations
+        )
+        value = score(weight, bias)
+        n_worse = n_worse + 1 if value < best else 0
+        if value > best:
+            chosen, best = (weight_decay, weight, bias), value
+        if n_worse == PATIENCE:
+            break
+    return chosen
+
+
 def logistic_regression(
-    x: Tensor, y: Tensor, weight_decay: float, start: tuple[Tensor, Tensor], covariance: Tensor
+    x: Tensor,
+    y: Tensor,
+    weight_decay: float,
+    start: tuple[Tensor, Tensor],
+    covariance: Tensor,
+    *,
+    max_iterations: int = MAX_ITERATIONS,
 ) -> tuple[Tensor, Tensor]:
     """Return weight [K, D] and bias [K] that minimise mean cross entropy + weight_decay / 2 * |weight|^2.
 
@@ -133,7 +161,7 @@ def logistic_regression(
     bias_coordinates = (start[1] / math.sqrt(n_classes)).requires_grad_()
     optimizer = torch.optim.LBFGS(
         [weight_coordinates, bias_coordinates],
-        max_iter=MAX_ITERATIONS,
+        max_iter=max_iterations,
         tolerance_grad=1e-5,
         tolerance_change=1e-9,
         line_search_fn="strong_wolfe",
@@ -221,7 +249,7 @@ def chance(labels: Tensor | np.ndarray, n_classes: int) -> Chance:
     return Chance(uniform=1 / n_classes, majority=float(counts.max()) / len(labels))
 
 
-class _Standardiser:
+class Standardiser:
     """Centre and scale features by the statistics of a training split; constant features become zero."""
 
     def __init__(self, x: Tensor) -> None:
@@ -232,6 +260,7 @@ class _Standardiser:
         self.inverse = torch.where(varies, 1 / std, torch.zeros_like(std))
 
     def __call__(self, x: Tensor) -> Tensor:
+        """Return features [..., D], standardised."""
         return (x.float() - self.mean) * self.inverse
 
 

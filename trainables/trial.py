@@ -18,6 +18,9 @@ RAW_PIXELS = "raw_pixels"
 BASELINES = (RANDOM_INIT, RAW_PIXELS)
 ONLINE_PROBES = ("probe/linear", "probe/knn")  # on probe validation at every report; the first is what is chosen by
 
+# Fields that studies have been run without: at these values a trial keeps the id that it had before there were any.
+_YOUNGER_FIELDS = (("probe_layers", "last"),)
+
 Pairs = tuple[tuple[str, Any], ...] | Mapping[str, Any]  # given as either, kept as sorted pairs
 
 
@@ -34,6 +37,7 @@ class TrialConfig:
     init_from: trial id whose encoder is probed without further training, empty for a trial that trains itself.
     probe_datasets: data sets the frozen features are probed on at the end.
     probe_split: `validation` while choices are still made, `test` for the final evaluation only.
+    probe_layers: `last` probes the encoder's features, `all` each of its stages beside them.
 
     Raises ConfigError for a value out of range.
     """
@@ -61,6 +65,7 @@ class TrialConfig:
     init_from: str = ""
     probe_datasets: tuple[str, ...] = ()
     probe_split: str = one_of("validation", "validation", "test")
+    probe_layers: str = one_of("last", "last", "all")
 
     def __post_init__(self) -> None:
         for name in ("augmentation", "options"):
@@ -78,7 +83,8 @@ class TrialConfig:
     @functools.cached_property
     def trial_id(self) -> str:
         """Twelve hex digits of SHA-256 over the canonical JSON: the trial's key in journal, frames and MLflow."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
+        known = {name: value for name, value in self.to_dict().items() if (name, value) not in _YOUNGER_FIELDS}
+        return hashlib.sha256(_canonical(known).encode()).hexdigest()[:12]
 
     def replace(self, **changes: Any) -> TrialConfig:
         """Return a copy with some fields changed."""
@@ -107,7 +113,7 @@ class TrialConfig:
 
     def to_json(self) -> str:
         """Return canonical JSON: sorted keys, no white space, no NaN."""
-        return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return _canonical(self.to_dict())
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrialConfig:
@@ -127,6 +133,10 @@ class TrialConfig:
         columns.update({f"option/{name}": value for name, value in options.items()})
         columns.update({f"augmentation/{name}": value for name, value in policy.items()})
         return columns
+
+
+def _canonical(values: Mapping[str, Any]) -> str:
+    return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def _as_float(value: Any) -> Any:

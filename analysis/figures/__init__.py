@@ -7,7 +7,14 @@ from analysis.figures.curves import learning_curves
 from analysis.figures.effects import ANSWER_STYLES, effects_forest
 from analysis.figures.images import sample_grid, what_a_task_sees
 from analysis.figures.maps import pair_heatmap, size_strength_map
-from analysis.figures.probes import PROBE_NAMES, accuracy_by_task, search_scatter
+from analysis.figures.probes import (
+    PROBE_NAMES,
+    SEGMENTATION_NAMES,
+    accuracy_by_task,
+    miou_by_task,
+    probe_by_stage,
+    search_scatter,
+)
 from analysis.figures.scaling import size_law
 from analysis.figures.search import importance_bars, parallel_coordinates
 from analysis.figures.survival import survival_curves
@@ -16,13 +23,16 @@ from analysis.figures.verdicts import VERDICT_STYLES, verdict_map
 __all__ = [
     "ANSWER_STYLES",
     "PROBE_NAMES",
+    "SEGMENTATION_NAMES",
     "VERDICT_STYLES",
     "accuracy_by_task",
     "effects_forest",
     "importance_bars",
     "learning_curves",
+    "miou_by_task",
     "pair_heatmap",
     "parallel_coordinates",
+    "probe_by_stage",
     "sample_grid",
     "search_scatter",
     "size_law",

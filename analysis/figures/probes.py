@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from analysis.figures.style import (
     listed,
     whose,
 )
-from analysis.tables import LAST, probe_results, probe_summary
+from analysis.tables import LAST, probe_results, probe_summary, stage_results
 from study.journal import FAILED, FINISHED, KILLED, STOPPED
 from trainables.errors import UserError
 from trainables.trial import BASELINES, ONLINE_PROBES, RANDOM_INIT, RAW_PIXELS
@@ -33,6 +34,7 @@ from trainables.trial import BASELINES, ONLINE_PROBES, RANDOM_INIT, RAW_PIXELS
 BASELINE_STYLES = {RANDOM_INIT: "-.", RAW_PIXELS: ":"}
 BASELINE_NAMES = {RANDOM_INIT: "random init", RAW_PIXELS: "raw pixels"}
 PROBE_NAMES = {"linear": "linear probe", "knn": "kNN probe"}
+SEGMENTATION_NAMES = {"miou": "segmentation probe"}
 STATUS_MARKERS = {FINISHED: "o", STOPPED: "X", FAILED: "v", KILLED: "s", "RUNNING": "^"}
 
 
@@ -43,18 +45,31 @@ def accuracy_by_task(runs: pd.DataFrame, dataset: str, ax: Axes | None = None) -
     horizontal lines. Pass the runs of one probe split, and of one configuration a task. Raises UserError where they
     mix splits or hold no probe on `dataset`.
     """
+    return _probes_by_task(runs, dataset, PROBE_NAMES, "accuracy", ax)
+
+
+def miou_by_task(runs: pd.DataFrame, dataset: str, ax: Axes | None = None) -> Axes:
+    """Draw the final segmentation probe on `dataset` as `accuracy_by_task` draws the others; raises as that does.
+
+    Chance is background everywhere.
+    """
+    return _probes_by_task(runs, dataset, SEGMENTATION_NAMES, "mIoU", ax)
+
+
+def _probes_by_task(runs: pd.DataFrame, dataset: str, names: dict[str, str], quantity: str, ax: Axes | None) -> Axes:
     every = probe_results(runs)
-    results = every.loc[(every["dataset"] == dataset) & every["probe"].isin(list(PROBE_NAMES))]
+    results = every.loc[(every["dataset"] == dataset) & every["probe"].isin(list(names))]
     if results.empty:
         raise UserError(f"no probe on {dataset!r} in these runs; there are: {listed(every['dataset'].unique())}")
     splits = results["probe_split"].unique()
     if len(splits) > 1:
         raise UserError(f"these runs mix probe splits ({listed(splits)}); keep one: runs[runs.probe_split == 'test']")
     ax = axes(ax)
+    shifts = (-0.2, 0.2) if len(names) > 1 else (0.0,)
     summary = probe_summary(results)
     pretext = summary.loc[~summary["task"].isin(BASELINES)]
     tasks = list(pretext["task"].unique())
-    for probe, colour, marker, shift in zip(PROBE_NAMES, COLOURS, MARKERS, (-0.2, 0.2), strict=False):
+    for probe, colour, marker, shift in zip(names, COLOURS, MARKERS, shifts, strict=False):
         seeds = results.loc[(results["probe"] == probe) & results["task"].isin(tasks)]
         order = seeds.groupby("task").cumcount()  # side by side, so that equal seeds do not hide one another
         places = (
@@ -67,21 +82,47 @@ def accuracy_by_task(runs: pd.DataFrame, dataset: str, ax: Axes | None = None) -
             s=22,
             facecolors="none",
             edgecolors=colour,
-            label=f"{PROBE_NAMES[probe]}, each seed",
+            label=f"{names[probe]}, each seed",
         )
         means = pretext.loc[pretext["probe"] == probe]
         places = means["task"].map(tasks.index) + shift
         ax.scatter(
-            places, means["mean"], marker="_", s=420, color=colour, linewidths=2.5, label=f"{PROBE_NAMES[probe]}, mean"
+            places, means["mean"], marker="_", s=420, color=colour, linewidths=2.5, label=f"{names[probe]}, mean"
         )
         for row in summary.loc[summary["task"].isin(BASELINES) & (summary["probe"] == probe)].itertuples():
-            name = f"{BASELINE_NAMES[row.task]}, {PROBE_NAMES[probe]} {row.mean:.3f}"
+            name = f"{BASELINE_NAMES[row.task]}, {names[probe]} {row.mean:.3f}"
             ax.axhline(row.mean, color=colour, linestyle=BASELINE_STYLES[row.task], linewidth=1.3, label=name)
     for level in results["chance"].dropna().unique():
         ax.axhline(level, **CHANCE_STYLE, label=f"chance {level:.3f}")
     ax.set_xticks(range(len(tasks)), [task.replace("_", "\n") for task in tasks])
     ax.set_xlim(-0.5, max(len(tasks), 1) - 0.5)
-    return finish(ax, "pretext task", "accuracy", f"{dataset}, {splits[0]} split")
+    return finish(ax, "pretext task", quantity, f"{dataset}, {splits[0]} split")
+
+
+def probe_by_stage(runs: pd.DataFrame, dataset: str, probe: str = "linear", ax: Axes | None = None) -> Axes:
+    """Draw a final probe of every stage of the encoder on `dataset`: the mean over seeds, one line a task.
+
+    probe: `linear` or `miou`. Open markers are seeds; the untrained encoder is the line to compare with. Pass the runs
+    of one probe split, and of one configuration a task. Raises UserError where no stage of these runs was probed so.
+    """
+    every = stage_results(runs)
+    results = every.loc[(every["dataset"] == dataset) & (every["probe"] == probe)]
+    if results.empty:
+        raise UserError(f"no {probe} probe of stages on {dataset!r} in these runs: set evaluate.probe_layers to all")
+    ax = axes(ax)
+    tasks = sorted(results["task"].unique(), key=lambda task: task in BASELINES)
+    for task, colour, marker in zip(tasks, itertools.cycle(COLOURS), itertools.cycle(MARKERS), strict=False):
+        own = results.loc[results["task"] == task]
+        colour = "0.4" if task in BASELINES else colour
+        means = own.groupby("stage")["value"].mean()
+        style = BASELINE_STYLES.get(task, "-")
+        ax.plot(means.index, means, style, color=colour, marker=marker, label=BASELINE_NAMES.get(task, task))
+        ax.scatter(own["stage"], own["value"], marker=marker, s=22, facecolors="none", edgecolors=colour)
+    ax.set_xticks(sorted(results["stage"].unique()))
+    quantity = {"linear": "accuracy of the linear probe", "miou": "mIoU"}[probe]
+    return finish(
+        ax, "stage of the encoder, pooled" if probe == "linear" else "stage of the encoder", quantity, dataset
+    )
 
 
 def search_scatter(

@@ -33,7 +33,17 @@ from study.journal import FINISHED
 from trainables.errors import UserError
 from trainables.trial import TrialConfig
 
-NOT_SEARCHED = ("phase", "task", "cell", "seed", "data_seed", "init_from", "probe_datasets", "probe_split")
+NOT_SEARCHED = (
+    "phase",
+    "task",
+    "cell",
+    "seed",
+    "data_seed",
+    "init_from",
+    "probe_datasets",
+    "probe_split",
+    "probe_layers",
+)
 FEW = 6  # distinct values that get a tick each
 UNFINISHED_STYLE: dict[str, Any] = {"color": "0.72", "linestyle": (0, (4, 2)), "linewidth": 0.9}
 PADDING = 0.04

@@ -9,14 +9,26 @@ import pandas as pd
 from analysis import answers, tables
 from analysis.aggregates import improvement_probabilities, interquartile_means, normalised_scores
 from analysis.comparisons import ABLATE, BASE, PRETRAINING, PRETRAINING_TEST
-from analysis.figures import PROBE_NAMES, accuracy_by_task
+from analysis.figures import PROBE_NAMES, SEGMENTATION_NAMES, accuracy_by_task, miou_by_task, probe_by_stage
 from analysis.findings import Findings
 from analysis.paired import MIN_SEEDS
 from analysis.rates import left_out
 from analysis.report.blocks import Block, Folded, Gallery, Section, Table, Text
 from analysis.report.pictures import Picture, picture
 from analysis.report.sources import Sources
-from analysis.report.words import NONE, count, counted, effect, interval, listed, metric_words, number, p_cell, signed
+from analysis.report.words import (
+    NONE,
+    PROBES,
+    count,
+    counted,
+    effect,
+    interval,
+    listed,
+    metric_words,
+    number,
+    p_cell,
+    signed,
+)
 from trainables.trial import BASELINES, RANDOM_INIT
 
 TEST = "probe_split == 'test'"
@@ -33,13 +45,15 @@ def _blocks(findings: Findings, sources: Sources) -> Iterator[Block]:
     summary = tables.probe_summary(tables.probe_results(findings.study.runs.query(TEST)))
     if summary.empty:
         told = (
-            "Nothing has been evaluated on the test split yet: that is what the evaluate phase does, on labelled data."
+            "Nothing has been evaluated on the test split yet: that is what the evaluate phase does, on annotated data."
         )
         yield Text(told, "caveat")
     else:
         yield _probes(summary)
         yield from _warnings(findings, summary)
-        yield Gallery(list(_accuracies(sources)))
+        yield Gallery([*_by_task(sources, "accuracy"), *_by_task(sources, "miou")])
+        yield from _stages(sources)
+        yield from _classes(findings)
         yield from _untrained(findings, PRETRAINING_TEST)
     yield from _in_the_ablation(findings)
     yield from _untrained(findings, PRETRAINING)
@@ -77,15 +91,50 @@ def _warnings(findings: Findings, summary: pd.DataFrame) -> Iterator[Text]:
         yield Text(f"{told} A difference of the size of the standard deviations may be luck.", "caveat")
 
 
-def _accuracies(sources: Sources) -> Iterator[Picture]:
+_DRAWN = {
+    "accuracy": ("Test accuracy", PROBE_NAMES, accuracy_by_task),
+    "miou": ("Test mIoU", SEGMENTATION_NAMES, miou_by_task),
+}
+
+
+def _by_task(sources: Sources, name: str) -> Iterator[Picture]:
+    quantity, probes, draw = _DRAWN[name]
     runs = sources.runs.query(TEST)
     results = tables.probe_results(runs.value)
-    datasets = results.loc[results["probe"].isin(list(PROBE_NAMES)), "dataset"].unique()
-    for index, dataset in enumerate(datasets):
+    results = results.loc[results["probe"].isin(list(probes))]
+    for index, dataset in enumerate(results["dataset"].unique()):
         summary = tables.probe_summary(results.loc[results["dataset"] == dataset])
         means = ", ".join(f"{row.task} {row.probe} {row.mean:.3f}" for row in summary.itertuples())
-        alt = f"Test accuracy on {dataset} by pretext task: {means}"
-        yield picture(f"accuracy-{index}", alt, accuracy_by_task, runs, dataset)
+        alt = f"{quantity} on {dataset} by pretext task: {means}"
+        yield picture(f"{name}-{index}", alt, draw, runs, dataset)
+
+
+def _stages(sources: Sources) -> Iterator[Block]:
+    """Yield what each stage of the encoders is worth, where that was asked for."""
+    runs = sources.runs.query(TEST)
+    results = tables.stage_results(runs.value)
+    pictures = []
+    for index, ((dataset, probe), own) in enumerate(results.groupby(["dataset", "probe"], sort=False)):
+        means = own.groupby(["task", "stage"], sort=False)["value"].mean()
+        told = ", ".join(f"{task} stage {stage} {mean:.3f}" for (task, stage), mean in means.items())
+        alt = f"{PROBES[probe]} of every stage on {dataset}: {told}"
+        pictures.append(picture(f"stages-{index}", alt, probe_by_stage, runs, dataset, probe))
+    if pictures:
+        yield Text("**Which stage is best?** Tasks whose last stage falls off are best used from an earlier one.")
+        yield Gallery(pictures)
+
+
+def _classes(findings: Findings) -> Iterator[Block]:
+    """Yield the IoU of every class of each data set with masks."""
+    found = tables.class_ious(findings.study.runs.query(TEST))
+    for dataset, own in found.groupby("dataset", sort=False):
+        ious = own.drop(columns="dataset").set_index("class")
+        rows = [[str(name), *map(number, values)] for name, values in zip(ious.index, ious.to_numpy(), strict=True)]
+        caption = (
+            "Intersection over union of each class on the test split, mean over seeds; mIoU is the mean over classes. "
+            "Classes that the split's masks do not show are left out, and void pixels count nowhere."
+        )
+        yield Folded(f"Segmentation of {dataset}, class by class", [Table(caption, ["class", *ious.columns], rows)])
 
 
 def _untrained(findings: Findings, design: str) -> Iterator[Block]:

@@ -13,6 +13,7 @@ from analysis.effects import EQUIVALENT, INCONCLUSIVE, TOO_FEW, WORSE
 from analysis.findings import Findings
 from analysis.report.designs import factorial_clause
 from analysis.report.words import (
+    PROBES,
     circumstances,
     counted,
     effect,
@@ -135,15 +136,16 @@ def _worth(findings: Findings) -> list[str]:
 def _worth_of(findings: Findings, found: Untrained, dataset: str) -> str:
     row = found.row
     pixels = probe_results(findings.study.runs.query("probe_split == 'test'")).query(
-        "task == @RAW_PIXELS and dataset == @dataset and probe == 'linear'",
-        local_dict={"RAW_PIXELS": RAW_PIXELS, "dataset": dataset},
+        "task == @RAW_PIXELS and dataset == @dataset and probe == @probe",
+        local_dict={"RAW_PIXELS": RAW_PIXELS, "dataset": dataset, "probe": row["metric"].rsplit("/", 1)[-1]},
     )
     beside = [f"{number(row['baseline_mean'])} of an untrained encoder ({_difference(found)})"]
     if len(pixels):
         beside.append(f"{number(pixels['value'].mean())} of raw pixels")
         if pixels["chance"].notna().any():
             beside.append(f"{number(pixels['chance'].iloc[0])} by chance")
-    return f"linear probe {number(row['mean'])} on the test split, against {listed(beside)}"
+    what = PROBES[row["metric"].rsplit("/", 1)[-1]]
+    return f"{what} {number(row['mean'])} on the test split, against {listed(beside)}"
 
 
 def _difference(found: Untrained) -> str:

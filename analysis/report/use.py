@@ -13,6 +13,7 @@ from analysis.findings import Findings
 from analysis.report.blocks import Block, Code, Folded, Heading, Section, Table, Text
 from analysis.report.words import (
     NONE,
+    PROBES,
     VERBS,
     circumstances,
     counted,
@@ -49,7 +50,7 @@ def _blocks(findings: Findings, recommended: Path) -> Iterator[Block]:
 
 def _glance(findings: Findings) -> Table:
     dataset = answers.main_dataset(findings)
-    rows = []
+    rows, probes = [], set()
     for task in answers.chosen(findings):
         found = answers.convergence(findings, "confirm", task, answers.chosen_cell(findings, task))
         ended = f"{VERBS[found.verdict]}, {found.count} of {found.n_trials}" if found else NONE
@@ -57,12 +58,15 @@ def _glance(findings: Findings) -> Table:
         numbers = [NONE] * 3
         if tested is not None:
             row = tested.row
+            probes.add(PROBES[row["metric"].rsplit("/", 1)[-1]])
             difference = f"{signed(row['mean_difference'])} {interval(row['ci_low'], row['ci_high'])}".strip()
             numbers = [number(row["mean"]), number(row["baseline_mean"]), difference]
         rows.append([task, ended, _helps(findings, task), *numbers])
-    head = ["task", "as chosen, it …", "in the ablation helps most", "linear probe", "untrained", "difference"]
+    probe = next(iter(probes), PROBES["linear"])
+    head = ["task", "as chosen, it …", "in the ablation helps most", probe, "untrained", "difference"]
     caption = (
-        f"Linear probe on the test split of {dataset}, mean over seeds, beside untrained encoders of the same seeds."
+        f"{probe[0].upper()}{probe[1:]} on the test split of {dataset}, mean over seeds, beside untrained encoders of "
+        "the same seeds."
     )
     return Table(caption, head, rows, 3)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import analysis
-from analysis.figures import accuracy_by_task, learning_curves, search_scatter
+from analysis.figures import accuracy_by_task, learning_curves, miou_by_task, probe_by_stage, search_scatter
 from analysis.tables import last_values
 from tests.analysis.drawn import lines
 from tests.analysis.journals import DATASET, write_study
@@ -38,6 +39,29 @@ def test_accuracy_by_task_shows_seeds_means_chance_and_baselines(study: analysis
     assert len([label for label in lines(ax) if label.startswith(("random init", "raw pixels"))]) == 4
     assert set(lines(ax)["chance 0.200"]) == {0.2}
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["rotation", "simclr", "context\nprediction"]
+
+
+def test_miou_by_task_shows_seeds_and_means_beside_background_everywhere(study: analysis.Study, ax: Axes):
+    runs = study.runs.query("probe_split == 'test'")
+    runs = runs.assign(**{"probe/voc/miou": np.linspace(0.1, 0.4, len(runs)), "probe/voc/miou_chance": 0.05})
+    miou_by_task(runs, "voc", ax)
+    drawn = {str(points.get_label()): np.asarray(points.get_offsets())[:, 1] for points in ax.collections}
+    pretext = runs[~runs["task"].isin(["random_init", "raw_pixels"])]
+    np.testing.assert_allclose(sorted(drawn["segmentation probe, each seed"]), sorted(pretext["probe/voc/miou"]))
+    assert set(lines(ax)["chance 0.050"]) == {0.05}
+    assert ax.get_ylabel() == "mIoU"
+    assert "linear probe, mean" not in drawn
+
+
+def test_stages_are_drawn_one_line_a_task_beside_the_untrained_encoder(ax: Axes):
+    runs = pd.DataFrame({"trial_id": list("abc"), "task": ["random_init", "rotation", "rotation"], "seed": [1, 1, 2]})
+    for stage, values in enumerate(([0.2, 0.3, 0.5], [0.25, 0.6, 0.8]), start=1):
+        runs[f"probe/shapes/linear/stage{stage}"] = values
+    probe_by_stage(runs, "shapes", ax=ax)
+    drawn = {line.get_label(): np.asarray(line.get_ydata()).tolist() for line in ax.get_lines()}
+    assert drawn == {"rotation": pytest.approx([0.4, 0.7]), "random init": [0.2, 0.25]}
+    with pytest.raises(UserError, match=r"no miou probe of stages on 'shapes'.*evaluate.probe_layers"):
+        probe_by_stage(runs, "shapes", "miou")
 
 
 def test_every_accuracy_axis_begins_at_0_and_ends_at_1_at_most(study: analysis.Study):

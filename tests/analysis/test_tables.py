@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -135,6 +137,39 @@ def test_less_is_better_where_the_task_or_the_metrics_name_says_so(column: str, 
 def test_final_accuracies_are_told_from_curves_and_other_results():
     columns = ["probe/voc/linear", "probe/voc/knn", "probe/voc/miou", "probe/linear", "probe/voc/linear_top5", "lr"]
     assert [name for name in columns if tables.is_final_accuracy(name)] == ["probe/voc/linear", "probe/voc/knn"]
+
+
+def segmented() -> pd.DataFrame:
+    """Return runs that were probed on masks: three encoders, one of them diverged, and raw pixels."""
+    rows = [
+        ("raw_pixels", 0.30, 0.8, 0.1),
+        ("rotation", 0.40, 0.8, 0.2),
+        ("rotation", 0.50, 0.8, 0.4),
+        ("simclr", math.nan, math.nan, math.nan),
+    ]
+    names = ["task", "probe/voc/miou", "probe/voc/iou/background", "probe/voc/iou/cat"]
+    runs = pd.DataFrame(rows, columns=names).assign(phase="evaluate", seed=range(4), probe_split="test")
+    return runs.assign(trial_id=list("abcd"), **{"probe/voc/iou/bus": math.nan, "probe/voc/miou_chance": 0.25})
+
+
+def test_the_miou_stands_beside_that_of_background_everywhere():
+    found = tables.probe_results(segmented())
+    assert set(found["probe"]) == {"miou"}
+    assert set(found["dataset"]) == {"voc"}
+    assert found["chance"].tolist() == [0.25] * 3
+    assert tables.probe_summary(found).set_index("task")["mean"].to_dict() == {"rotation": 0.45, "raw_pixels": 0.30}
+
+
+def test_ious_of_classes_are_means_over_seeds_of_those_that_occur():
+    found = tables.class_ious(segmented())
+    assert found.columns.tolist() == ["dataset", "class", "rotation", "raw_pixels"]
+    assert found.to_numpy().tolist() == [["voc", "background", 0.8, 0.8], ["voc", "cat", pytest.approx(0.3), 0.1]]
+    assert tables.class_ious(pd.DataFrame({"task": ["rotation"]})).empty
+
+
+def test_encoders_are_compared_by_the_linear_probe_and_by_the_miou():
+    columns = ["probe/voc/linear", "probe/voc/knn", "probe/voc/miou", "probe/voc/miou_chance", "probe/voc/iou/cat"]
+    assert [name for name in columns if tables.is_judging(name)] == ["probe/voc/linear", "probe/voc/miou"]
 
 
 def test_the_best_trial_follows_the_direction_of_the_metric(study: analysis.Study):

@@ -262,7 +262,7 @@ def test_values_by_name_reach_fields_options_and_the_policy_and_leave_the_rest()
         ({"defaults": {"rotation": {"batch_size": 1}}}, "BatchNorm needs at least 2"),
         ({"workers": 3}, "batch_size 8 cannot be shared by workers = 3"),
         ({"workers": 8}, "batch_size 8 cannot be shared by workers = 8"),
-        ({"evaluate": {"datasets": ["shapes", "unlabelled"]}}, "evaluate.datasets: unlabelled has no labels"),
+        ({"evaluate": {"datasets": ["shapes", "unlabelled"]}}, "evaluate.datasets: unlabelled has neither labels"),
         (
             {"search": {"metric": "val/acuracy"}},
             "search.metric = 'val/acuracy': .* there are probe/linear, probe/knn, val/loss",
@@ -358,3 +358,11 @@ def test_without_a_design_nothing_is_ablated():
 def test_cells_that_the_data_cannot_give_are_refused_before_anything_runs(ablate: dict, message: str):
     with pytest.raises(ConfigError, match=message):
         plan_of(tiny(ablate=ablate)).check()
+
+
+def test_every_stage_is_probed_in_the_evaluation_alone():
+    plan = plan_of(tiny(evaluate={"probe_layers": "all"}))
+    history = whole_history(plan)
+    assert {trial.probe_layers for trial in plan.evaluate(history)} == {"all"}
+    assert {trial.probe_layers for trial in [*plan.baselines(), *plan.confirm(history)]} == {"last"}
+    assert {trial.probe_layers for trial in plan_of(tiny()).evaluate(history)} == {"last"}

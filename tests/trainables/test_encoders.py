@@ -143,3 +143,13 @@ def test_uint8_becomes_zero_to_one() -> None:
     images = to_float(torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 3, 1, 1))
     assert images.dtype == torch.float32
     assert images.flatten().tolist() == pytest.approx([0, 0.2, 1])
+
+
+def test_an_encoder_up_to_a_stage_gives_that_stages_features() -> None:
+    encoder = build_encoder("conv4", width=4).eval()
+    images = torch.rand(3, 3, 16, 16)
+    for stage, features in enumerate(encoder.stages(images), start=1):
+        part = encoder.up_to(stage)
+        assert part.feature_dim == features.shape[1]
+        assert not part.training
+        torch.testing.assert_close(part(images), features.mean(dim=(2, 3)), rtol=0, atol=0)

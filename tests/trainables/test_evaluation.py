@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from tests.trainables.tiny import SIDE, splits, trial, with_unreadable_test
+from trainables import segmentation
+from trainables.data.shapes import MASK_NAMES
 from trainables.data.table import ImageTable, Splits
-from trainables.encoders import build_encoder
+from trainables.encoders import Encoder, build_encoder
 from trainables.errors import ConfigError
 from trainables.evaluation import baseline_encoder, evaluate
 from trainables.probes import linear_probe, raw_pixels
@@ -19,7 +21,13 @@ from trainables.trial import RANDOM_INIT, RAW_PIXELS, TrialConfig
 
 CPU = torch.device("cpu")
 WHAT = ("linear", "linear_top5", "linear_train", "linear_train_top5", "weight_decay", "knn", "knn_top5")
+SEGMENTED = ("miou", "pixel_accuracy", "miou_chance", "pixel_accuracy_chance", "miou_train", "miou_weight_decay")
 ENCODER = build_encoder("conv4", width=4)
+
+
+@pytest.fixture(autouse=True)
+def few_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segmentation, "PIXELS", 400)
 
 
 def probing(task: str = "rotation", *, datasets: tuple[str, ...] = ("shapes",), **changes: Any) -> TrialConfig:
@@ -46,7 +54,8 @@ def brightness() -> Splits:
 def test_results_are_named_by_data_set_and_probe() -> None:
     datasets = {"shapes": scenes(), "brightness": brightness(), "unused": scenes()}
     results = evaluate(probing(datasets=("shapes", "brightness")), ENCODER, datasets, CPU)
-    assert results.keys() == {f"probe/{name}/{what}" for name in ("shapes", "brightness") for what in WHAT}
+    of_masks = {f"probe/shapes/{what}" for what in (*SEGMENTED, *(f"iou/{name}" for name in MASK_NAMES))}
+    assert results.keys() == {f"probe/{name}/{what}" for name in ("shapes", "brightness") for what in WHAT} | of_masks
     shares = [value for name, value in results.items() if not name.endswith("weight_decay")]
     assert all(0 <= share <= 1 for share in shares)
     assert evaluate(probing(datasets=()), ENCODER, datasets, CPU) == {}
@@ -124,13 +133,45 @@ def test_probing_leaves_the_encoder_as_it_was() -> None:
     assert all(torch.equal(value, before[key]) for key, value in ENCODER.state_dict().items())
 
 
-@pytest.mark.parametrize("missing", ["labels", "probe_train"])
-def test_a_data_set_without_labels_is_refused_by_name(missing: str) -> None:
+def without(data: Splits, *fields: str) -> Splits:
+    """Return the splits with tables that lack labels or masks."""
+    bare = dict.fromkeys(fields)
+    tables = {
+        field.name: dataclasses.replace(getattr(data, field.name), **bare) for field in dataclasses.fields(Splits)
+    }
+    return Splits(**tables)
+
+
+@pytest.mark.parametrize("encoder", [ENCODER, None])
+def test_a_data_set_of_masks_alone_gets_the_segmentation_probe_alone(encoder: Encoder | None) -> None:
+    both = evaluate(probing(), encoder, {"shapes": scenes()}, CPU)
+    masks = evaluate(probing(), encoder, {"shapes": without(scenes(), "labels")}, CPU)
+    labels = evaluate(probing(), encoder, {"shapes": without(scenes(), "masks")}, CPU)
+    assert labels.keys() == {f"probe/shapes/{what}" for what in WHAT}
+    assert both == labels | masks
+    assert not labels.keys() & masks.keys()
+
+
+@pytest.mark.parametrize("missing", ["annotations", "probe_train"])
+def test_a_data_set_without_labels_and_masks_is_refused_by_name(missing: str) -> None:
     data = scenes()
-    if missing == "labels":
-        bare = dataclasses.replace(data.test, labels=None, class_names=())
-        data = dataclasses.replace(data, test=bare)
+    if missing == "annotations":
+        data = dataclasses.replace(data, test=without(data, "labels", "masks").test)
     else:
         data = dataclasses.replace(data, probe_train=None)
-    with pytest.raises(ConfigError, match=r"evaluate.datasets: shapes has no labels"):
+    with pytest.raises(ConfigError, match=r"evaluate.datasets: shapes has neither labels nor masks"):
         evaluate(probing(), ENCODER, {"shapes": data}, CPU)
+
+
+def test_every_stage_is_probed_where_that_is_asked_for() -> None:
+    data = {"shapes": scenes()}
+    last, every = (evaluate(probing(probe_layers=layers), ENCODER, data, CPU) for layers in ("last", "all"))
+    added = {f"probe/shapes/{probe}/stage{stage}" for probe in ("linear", "miou") for stage in (1, 2, 3, 4)}
+    assert every.keys() - last.keys() == added
+    assert last.items() <= every.items()
+    for probe in ("linear", "miou"):
+        assert every[f"probe/shapes/{probe}/stage4"] == every[f"probe/shapes/{probe}"]
+    first = evaluate(probing(), ENCODER.up_to(1), data, CPU)
+    assert every["probe/shapes/linear/stage1"] == first["probe/shapes/linear"]
+    assert every["probe/shapes/miou/stage1"] == first["probe/shapes/miou"]
+    assert evaluate(probing(RAW_PIXELS, probe_layers="all"), None, data, CPU).keys() == last.keys()

@@ -49,6 +49,7 @@ OTHER_VALUES: dict[str, Any] = {
     "init_from": "0123456789ab",
     "probe_datasets": ("cifar10",),
     "probe_split": "test",
+    "probe_layers": "all",
 }
 
 
@@ -67,6 +68,7 @@ def test_a_trial_survives_pickle() -> None:
 def test_the_id_is_the_same_for_ever() -> None:
     # Journals and checkpoints of earlier studies are found by it: a change here orphans them all.
     assert TrialConfig(phase="search", task="rotation").trial_id == "9d949a7f618e"
+    assert TrialConfig(phase="search", task="rotation", probe_layers="all").trial_id == "2b806cef5031"
     assert FULL.trial_id == "a20bd5616cad"
 
 

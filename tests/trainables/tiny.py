@@ -39,10 +39,11 @@ def trial(task: str = "rotation", **changes: Any) -> TrialConfig:
 
 
 class _Unreadable:
-    """A table of which no more may be known than whether it has labels."""
+    """A table of which no more may be known than whether it has labels and masks."""
 
     def __init__(self, table: ImageTable) -> None:
         self.labels = None if table.labels is None else np.empty(0)
+        self.masks = None if table.masks is None else np.empty(0)
 
     def __getattr__(self, name: str) -> NoReturn:
         raise AssertionError(f"{name} of the test split was read")

@@ -115,8 +115,21 @@ class Splits:
     @property
     def labelled(self) -> bool:
         """Whether a classification probe can be fitted."""
-        probed = (self.probe_train, self.probe_validation, self.test)
-        return all(table is not None and table.labels is not None for table in probed)
+        return all(table is not None and table.labels is not None for table in self._probed)
+
+    @property
+    def masked(self) -> bool:
+        """Whether a segmentation probe can be fitted."""
+        return all(table is not None and table.masks is not None for table in self._probed)
+
+    @property
+    def annotated(self) -> bool:
+        """Whether there is anything that a probe can be fitted to."""
+        return self.labelled or self.masked
+
+    @property
+    def _probed(self) -> tuple[ImageTable | None, ...]:
+        return self.probe_train, self.probe_validation, self.test
 
     @property
     def fingerprint(self) -> str:

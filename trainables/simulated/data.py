@@ -1,4 +1,4 @@
-"""Stand-ins for data sets: the right numbers, labels and class names, and images of one grey that take no memory."""
+"""Stand-ins for data sets: the right numbers, labels and class names, and images and masks that take no memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import numpy as np
 
 from trainables.data.load import PHOTO_SIZE
 from trainables.data.shapes import CLASS_NAMES as SHAPE_NAMES
+from trainables.data.shapes import MASK_NAMES as SHAPE_MASKS
 from trainables.data.table import ImageTable, Splits
+from trainables.data.torchvision_sets import VOC_CLASSES
 from trainables.simulated.courses import N_CLASSES
 
 N_TRAIN, N_TEST = 12_500, 2_000  # before a fifth of the training images is held out for validation
@@ -22,6 +24,7 @@ _CLASS_NAMES = {
     "fashion_mnist": ("top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"),
     "shapes": SHAPE_NAMES,
 }
+_MASK_NAMES = {"shapes": SHAPE_MASKS, "voc2007": VOC_CLASSES, "voc2012": VOC_CLASSES}
 _UNLABELLED = ("voc2007", "voc2012")
 
 
@@ -32,23 +35,23 @@ class GreyTable(ImageTable):
     def fingerprint(self) -> str:
         """Sixteen hex digits over name, shape, labels and class names; all images are alike."""
         labels = b"" if self.labels is None else np.ascontiguousarray(self.labels).tobytes()
-        text = "\0".join(("simulated", self.name, str(self.images.shape), *self.class_names))
+        text = "\0".join(("simulated", self.name, str(self.images.shape), *self.class_names, *self.mask_names))
         return hashlib.sha256(text.encode() + labels).hexdigest()[:16]
 
     def take(self, indices: np.ndarray) -> ImageTable:
         """Return the rows at `indices` (int64 [M]), in that order, as a new table."""
         labels = None if self.labels is None else self.labels[indices]
-        return grey_table(self.name, len(indices), self.image_size, labels, self.class_names)
+        return grey_table(self.name, len(indices), self.image_size, labels, self.class_names, self.mask_names)
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return grey_table, (self.name, len(self), self.image_size, self.labels, self.class_names)
+        return grey_table, (self.name, len(self), self.image_size, self.labels, self.class_names, self.mask_names)
 
 
 def load_splits(name: str, *, max_train: int | None = None, seed: int = 0, image_size: int | None = None) -> Splits:
     """Return splits that stand in for the data set `name`, whatever name: nothing is read.
 
-    Ten classes, but no labels for `voc2007` and `voc2012`; 10,000 images for pretext training and 2,500 for
-    validation, or four and one fifth of `max_train`; 2,000 for test. Labels depend on `seed`.
+    Ten classes, but no labels for `voc2007` and `voc2012`; masks for those and for `shapes`. 10,000 images for pretext
+    training and 2,500 for validation, or four and one fifth of `max_train`; 2,000 for test. Labels depend on `seed`.
     image_size: side in pixels; None for the data set's own.
     """
     rng = np.random.default_rng([seed, *name.encode()])
@@ -58,13 +61,12 @@ def load_splits(name: str, *, max_train: int | None = None, seed: int = 0, image
 
     def table(n_images: int) -> ImageTable:
         if not is_labelled(name):
-            return grey_table(name, n_images, size, None, ())
+            return grey_table(name, n_images, size, None, (), mask_names(name))
         names = _CLASS_NAMES.get(name, tuple(f"class_{index}" for index in range(N_CLASSES)))
-        return grey_table(name, n_images, size, rng.permutation(n_images) % N_CLASSES, names)
+        labels = rng.permutation(n_images) % N_CLASSES
+        return grey_table(name, n_images, size, labels, names, mask_names(name))
 
     train, validation, test = table(max(1, total - n_validation)), table(n_validation), table(N_TEST)
-    if not is_labelled(name):
-        return Splits(train, validation, None, None, test)
     return Splits(train, validation, train, validation, test)
 
 
@@ -73,9 +75,20 @@ def is_labelled(name: str) -> bool:
     return name not in _UNLABELLED
 
 
+def mask_names(name: str) -> tuple[str, ...]:
+    """Return the names of the classes in the masks of the simulated data set; none where it has no masks."""
+    return _MASK_NAMES.get(name, ())
+
+
 def grey_table(
-    name: str, n_images: int, image_size: int, labels: np.ndarray | None, class_names: tuple[str, ...]
+    name: str,
+    n_images: int,
+    image_size: int,
+    labels: np.ndarray | None,
+    class_names: tuple[str, ...],
+    mask_names: tuple[str, ...] = (),
 ) -> GreyTable:
-    """Return `n_images` grey images of a side of `image_size` px, a read-only view of one byte."""
+    """Return `n_images` grey images of a side of `image_size` px and their masks, read-only views of one byte each."""
     images = np.broadcast_to(np.uint8(GREY), (n_images, 3, image_size, image_size))
-    return GreyTable(name, images, labels, None, class_names)
+    masks = np.broadcast_to(np.uint8(0), (n_images, image_size, image_size)) if mask_names else None
+    return GreyTable(name, images, labels, masks, class_names, mask_names)

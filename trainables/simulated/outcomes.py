@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -31,7 +32,7 @@ from trainables.simulated.courses import (
     Course,
 )
 from trainables.simulated.curves import Curve, expected_curve, knn_accuracy, measured, shares
-from trainables.simulated.data import is_labelled, load_splits
+from trainables.simulated.data import is_labelled, load_splits, mask_names
 from trainables.simulated.instrument import Instrument, task_facts
 from trainables.simulated.truth import TRUTH, Truth
 from trainables.streams import stream_seed
@@ -40,10 +41,22 @@ from trainables.trial import BASELINES, RANDOM_INIT, RAW_PIXELS, TrialConfig
 
 FAILED = "failed"
 WEIGHT_DECAY = 1e-2  # what every linear probe chooses
+BACKGROUND = 0.75  # share of the pixels of every mask
+OVERLAP = 0.4  # IoU of a foreground class, for each share of right answers above chance
+STAGE_SHARES = (0.7, 0.85, 0.95, 1.0)  # of the last stage's result, for each stage of an encoder
 DIVERGED_FOR_GOOD = 16.0  # times the optimal lr, from which a diverging loss is NaN; below it grows to GROWTH
 GROWTH = 1.7
 
-_IDENTITY_WITHOUT = ("phase", "cell", "seed", "init_from", "probe_datasets", "probe_split", "report_every")
+_IDENTITY_WITHOUT = (
+    "phase",
+    "cell",
+    "seed",
+    "init_from",
+    "probe_datasets",
+    "probe_split",
+    "probe_layers",
+    "report_every",
+)
 
 
 class Shifts(NamedTuple):
@@ -89,11 +102,17 @@ def results(trial: TrialConfig, dataset: str, splits: Splits, truth: Truth = TRU
     rng = np.random.default_rng(
         stream_seed(trial.seed, f"simulated/probe/{dataset}/{trial.probe_split}/{identity(trial)}")
     )
-    means = _result_means(accuracy, truth)
+    means = _result_means(accuracy, truth) if splits.labelled else {}
     for on_train, size in ((True, len(splits.probe_train)), (False, len(queries))):
         names = [name for name in means if name != "weight_decay" and ("train" in name) == on_train]
         seen = shares(np.array([means[name] for name in names]), size, 1.0, rng)
         means |= dict(zip(names, seen.tolist(), strict=True))
+    if splits.masked:
+        means |= _mask_means(float(shares(np.array([accuracy]), len(queries), 1.0, rng)[0]), queries.mask_names)
+    if trial.probe_layers == "all" and trial.task != RAW_PIXELS:
+        probes = [probe for probe in ("linear", "miou") if probe in means]
+        for stage, share in enumerate(STAGE_SHARES, start=1):
+            means |= {f"{probe}/stage{stage}": share * means[probe] for probe in probes}
     return {f"probe/{dataset}/{name}": value for name, value in means.items()}
 
 
@@ -202,7 +221,10 @@ def _expected_of(trial: TrialConfig, kind: str, metric: str, truth: Truth) -> fl
     """Return the mean of a metric over the seeds of one kind."""
     if metric.startswith("probe/") and metric.count("/") > 1:  # else an online probe's; a data set's name may hold any
         dataset, _, name = metric.removeprefix("probe/").rpartition("/")
-        means = _result_means(_accuracy(trial, kind, dataset, truth, Shifts()), truth)
+        accuracy = _accuracy(trial, kind, dataset, truth, Shifts())
+        means = _result_means(accuracy, truth) if is_labelled(dataset) else {}
+        if names := mask_names(dataset):
+            means |= _mask_means(accuracy, names)
         if name in means:
             return means[name]
         raise ConfigError(f"no result {metric!r}; {suggestion(name, means)}")
@@ -226,6 +248,26 @@ def _result_means(accuracy: float, truth: Truth) -> dict[str, float]:
         "weight_decay": WEIGHT_DECAY,
         "knn": knn,
         "knn_top5": _top5(knn),
+    }
+
+
+def _mask_means(accuracy: float, names: Sequence[str]) -> dict[str, float]:
+    """Return what the segmentation probe says of an encoder on which a linear probe has this accuracy.
+
+    All foreground classes have one IoU, which grows with the accuracy from 0 where that is chance.
+    """
+    foreground = OVERLAP * max(0.0, accuracy - 1 / N_CLASSES) if math.isfinite(accuracy) else math.nan
+    background = BACKGROUND + (1 - BACKGROUND) * foreground
+    ious = {name: foreground if index else background for index, name in enumerate(names)}
+    miou = math.fsum(ious.values()) / len(names)
+    return {
+        "miou": miou,
+        "pixel_accuracy": background,
+        "miou_chance": BACKGROUND / len(names),
+        "pixel_accuracy_chance": BACKGROUND,
+        "miou_train": miou,
+        "miou_weight_decay": WEIGHT_DECAY,
+        **({} if math.isnan(miou) else {f"iou/{name}": iou for name, iou in ious.items()}),
     }
 
 

@@ -42,12 +42,12 @@ def evaluate(trial: TrialConfig, datasets: Mapping[str, Splits], truth: Truth = 
     """Return the results of all probes that the trial asks for, as `trainables.evaluation.evaluate` names them.
 
     An encoder taken from another trial (`init_from`) is that of its configuration and seed, so it gives the same.
-    Raises ConfigError for a data set without labels.
+    Raises ConfigError for a data set with neither labels nor masks.
     """
     found: dict[str, float] = {}
     for name in trial.probe_datasets:
-        if not datasets[name].labelled:
-            raise ConfigError(f"evaluate.datasets: {datasets[name].name} has no labels to probe with")
+        if not datasets[name].annotated:
+            raise ConfigError(f"evaluate.datasets: {datasets[name].name} has neither labels nor masks to probe with")
         found |= results(trial, name, datasets[name], truth)
     return found
 

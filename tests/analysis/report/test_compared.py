@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
 import analysis
 from analysis.findings import Findings
+from analysis.report.blocks import Folded, Gallery, Table
+from analysis.report.compared import how_it_compares
+from analysis.report.sources import Sources
 from tests.analysis.journals import TRUTH
 from tests.analysis.report.pages import Page
 
@@ -26,6 +30,22 @@ def test_pre_training_is_tested_against_untrained_encoders_in_the_ablation(findi
     told = f"rotation better, +{row['mean_difference']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}], 5 seeds"
     assert f"Did pre-training help at all? The ablation's base against untrained encoders: {told}" in page.text
     assert "Across tasks: which cell is best on average" in page.text
+
+
+def test_masks_and_stages_are_told_where_they_were_probed(findings: Findings):
+    runs = findings.study.runs.query("probe_split == 'test'")
+    columns = {"miou": 0.31, "miou_chance": 0.04, "iou/background": 0.9, "iou/cat": 0.123, "miou/stage1": 0.2}
+    runs = runs.assign(**{f"probe/voc/{name}": value for name, value in columns.items()})
+    segmented = dataclasses.replace(findings, study=dataclasses.replace(findings.study, runs=runs))
+    blocks = how_it_compares(segmented, Sources(segmented)).blocks
+    probes = next(block for block in blocks if isinstance(block, Table))
+    assert probes.head[-1] == "voc miou"
+    assert {row[0]: row[-1] for row in probes.rows}["chance"] == "0.040"
+    alts = [shown.alt for block in blocks if isinstance(block, Gallery) for shown in block.pictures]
+    assert any(alt.startswith("Test mIoU on voc by pretext task: rotation miou 0.310") for alt in alts)
+    assert any("segmentation probe (mIoU) of every stage on voc: " in alt for alt in alts)
+    [classes] = [block for block in blocks if isinstance(block, Folded) and "class by class" in block.summary]
+    assert [row[:2] for row in classes.blocks[0].rows] == [["background", "0.900"], ["cat", "0.123"]]
 
 
 def test_data_and_cost_are_told(page: Page):

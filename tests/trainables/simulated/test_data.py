@@ -29,10 +29,11 @@ def test_labelled_sets_have_ten_balanced_classes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["voc2007", "voc2012"])
-def test_photographs_are_unlabelled(name: str) -> None:
+def test_photographs_have_masks_and_no_labels(name: str) -> None:
     splits = simulated.load_splits(name)
     assert not splits.labelled
-    assert splits.probe_train is None
+    assert splits.masked
+    assert len(splits.test.mask_names) == 21
     assert splits.pretext_train.labels is None
     assert len(splits.pretext_train) >= 10_000
 
