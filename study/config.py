@@ -8,6 +8,7 @@ import importlib.resources
 import json
 import re
 from collections.abc import Collection, Mapping
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -40,6 +41,8 @@ DesignName = Literal[
 ]
 OpName = Literal["crop_resize", "flip", "translate", "color_jitter", "grey", "blur", "erase", "noise"]
 
+PRESETS = importlib.resources.files("study") / "presets"
+SERIES = PRESETS / "series"
 LONGEST_MESSAGE = 1000  # characters
 _NO_KEYS = ("[key]", "dict", "list", "str", "int", "float", "bool")  # what pydantic adds to where a value lies
 # Fields of a trial that a user may set for all trials of a task, or search over.
@@ -229,8 +232,16 @@ def _for_task(values: Mapping[str, Any], task: str, key: str) -> dict[str, Any]:
 
 
 def preset_names() -> list[str]:
-    """Return the names of the built-in presets."""
-    folder = importlib.resources.files("study") / "presets"
+    """Return the names of the built-in presets that are one study."""
+    return _names_in(PRESETS)
+
+
+def series_names() -> list[str]:
+    """Return the names of the built-in presets that are a series of studies."""
+    return _names_in(SERIES)
+
+
+def _names_in(folder: Traversable) -> list[str]:
     return sorted(path.name.removesuffix(".yaml") for path in folder.iterdir() if path.name.endswith(".yaml"))
 
 
@@ -379,10 +390,11 @@ def _read(source: str) -> dict[str, Any]:
             raise ConfigError(f"{source}: no such file") from error
         except (OSError, ValueError) as error:
             raise ConfigError(f"{source}: not a text file in UTF-8 that can be read ({error})") from error
-    elif source in preset_names():
-        text = (importlib.resources.files("study") / "presets" / f"{source}.yaml").read_text(encoding="utf-8")
+    elif source in (presets := [*preset_names(), *series_names()]):
+        folder = PRESETS if source in preset_names() else SERIES
+        text = (folder / f"{source}.yaml").read_text(encoding="utf-8")
     else:
-        raise ConfigError(f"{source!r} is neither a YAML file nor a preset; {suggestion(source, preset_names())}")
+        raise ConfigError(f"{source!r} is neither a YAML file nor a preset; {suggestion(source, presets)}")
     try:
         content = plain_yaml.load(text)
     except ConfigError as error:

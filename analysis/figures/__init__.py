@@ -3,6 +3,7 @@
 With `ax=None` a figure is made in the size that its content needs.
 """
 
+from analysis.figures.bars import accuracy_bars
 from analysis.figures.curves import learning_curves
 from analysis.figures.effects import ANSWER_STYLES, effects_forest
 from analysis.figures.images import sample_grid, what_a_task_sees
@@ -17,6 +18,7 @@ __all__ = [
     "ANSWER_STYLES",
     "PROBE_NAMES",
     "VERDICT_STYLES",
+    "accuracy_bars",
     "accuracy_by_task",
     "effects_forest",
     "importance_bars",
