@@ -55,11 +55,11 @@ class Format(enum.StrEnum):
 @app.command()
 def report(source: Source, study: StudyName = None, output: Output = None) -> None:
     """Write report.html and figures/, of a study or of a series of studies."""
-    from analysis import original  # the figures take seconds to import
+    from analysis import series  # the figures take seconds to import
     from analysis.report import write_report
 
-    if study is None and output is None and original.is_series(Path(source)):
-        typer.echo(original.write_page(Path(source)))
+    if study is None and output is None and series.is_series(Path(source)):
+        typer.echo(series.write_page(Path(source)))
         return
     folder = _output(source, output)
     findings = find(load(source, study))

@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from analysis.original import FILE_NAME as SERIES_FILE
-from analysis.original import PAGES, write_page
+from analysis.series import FILE_NAME as SERIES_FILE
+from analysis.series import PAGES, write_page
 from study import plain_yaml
 from study.config import StudyConfig, config_of, read_source, simulated
 from trainables import files

@@ -7,7 +7,7 @@ from analysis.figures.bars import accuracy_bars
 from analysis.figures.curves import learning_curves
 from analysis.figures.effects import ANSWER_STYLES, effects_forest
 from analysis.figures.images import sample_grid, what_a_task_sees
-from analysis.figures.maps import pair_heatmap, size_strength_map
+from analysis.figures.maps import pair_heatmap, size_strength_map, transfer_map
 from analysis.figures.probes import PROBE_NAMES, accuracy_by_task, search_scatter
 from analysis.figures.scaling import size_law
 from analysis.figures.search import importance_bars, parallel_coordinates
@@ -30,6 +30,7 @@ __all__ = [
     "size_law",
     "size_strength_map",
     "survival_curves",
+    "transfer_map",
     "verdict_map",
     "what_a_task_sees",
 ]

@@ -7,8 +7,8 @@ import pandas as pd
 from analysis import answers
 from analysis.comparisons import ABLATE, BASE
 from analysis.effects import BETTER, EQUIVALENT, INCONCLUSIVE, WORSE
-from analysis.original.parts import Part
 from analysis.original.training import TASK, matched, rows_against_base
+from analysis.parts import Part
 from analysis.report.words import count, counted, effect, ending, first_clause, listed, number, quoted
 
 STRENGTH = "augmentation_strength"

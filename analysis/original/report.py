@@ -9,8 +9,8 @@ from analysis.comparisons import PRETRAINING_TEST
 from analysis.effects import BETTER
 from analysis.figures import accuracy_bars, what_a_task_sees
 from analysis.original.cause import cause
-from analysis.original.parts import N_SHOWN, Part, chosen_task, images_of
 from analysis.original.training import TASK, training
+from analysis.parts import N_SHOWN, Part, chosen_task, images_of
 from analysis.report.blocks import Block, Gallery, Section, Table, Text
 from analysis.report.pictures import Picture, call, picture
 from analysis.report.words import NONE, effect, listed, number

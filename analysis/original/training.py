@@ -11,7 +11,7 @@ from analysis import answers
 from analysis.comparisons import ABLATE, BASE, PRETRAINING
 from analysis.figures import effects_forest, learning_curves
 from analysis.findings import Findings
-from analysis.original.parts import Part
+from analysis.parts import Part
 from analysis.report.blocks import Block, Bullets, Folded, Gallery, Heading, Table, Text
 from analysis.report.pictures import Picture, picture
 from analysis.report.words import NONE, VERBS, count, effect, ending, interval, number, p_cell, quoted, signed

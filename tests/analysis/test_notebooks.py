@@ -22,9 +22,9 @@ from scipy.stats import binomtest
 from analysis import load
 from analysis.convergence import verdicts
 from analysis.findings import find
-from analysis.original import read_parts
 from analysis.original.cause import cause
 from analysis.original.training import rows_against_base
+from analysis.series import read_parts
 from study.series import load_series
 from tests.analysis.journals import write_study
 from tests.analysis.simulated_studies import simulate_series

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.original import is_series, read_parts, write_page
 from analysis.original.cause import cause
-from analysis.original.parts import Part, images_of
 from analysis.original.report import original_report
 from analysis.original.training import TASK, matched, pretext_verdict, probe_verdict, rows_against_base
+from analysis.parts import Part, images_of
 from analysis.report.blocks import Section
+from analysis.series import is_series, read_parts, write_page
 from study.series import load_series
 from tests.analysis.report.pages import Page, texts
 from tests.analysis.simulated_studies import simulate_series

@@ -1,4 +1,4 @@
-"""One part of the report: a study, what was found in it, and the images that it is about."""
+"""One part of a series: a study, what was found in it, and the images that it is about."""
 
 from __future__ import annotations
 
