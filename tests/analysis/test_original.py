@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from analysis.__main__ import app
 from analysis.original.cause import cause
 from analysis.original.report import original_report
 from analysis.original.training import TASK, matched, pretext_verdict, probe_verdict, rows_against_base
@@ -59,7 +61,10 @@ def words(sections: list[Section], name: str) -> str:
 
 @pytest.fixture(scope="module")
 def page(folder: Path) -> Page:
-    return Page(write_page(folder))
+    """The page, as the command line writes it again from the folder alone."""
+    answer = CliRunner().invoke(app, ["report", str(folder)])
+    assert (answer.exit_code, answer.stdout.strip()) == (0, str(folder / "report.html"))
+    return Page(folder / "report.html")
 
 
 def test_the_page_has_every_figure_of_the_original_and_ends_with_the_cause(folder: Path, page: Page):
