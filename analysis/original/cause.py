@@ -9,6 +9,7 @@ from analysis.comparisons import ABLATE, BASE
 from analysis.effects import BETTER, EQUIVALENT, INCONCLUSIVE, WORSE
 from analysis.original.training import TASK, matched, rows_against_base
 from analysis.parts import Part
+from analysis.rates import LEARNED
 from analysis.report.words import count, counted, effect, ending, first_clause, listed, number, quoted
 
 STRENGTH = "augmentation_strength"
@@ -55,18 +56,22 @@ def _probe(case: Part) -> str:
 
 
 def _single(cures: Part) -> str:
-    """Return which single changes cure the pretext head, the largest gain first, and which do not."""
+    """Return which single changes make the pretext head leave chance, the largest gain first, and which do not.
+
+    Better than the base is not enough: a cause is what a run without it does otherwise, which is to learn.
+    """
     rows = rows_against_base(cures.found)
     if rows.empty:
         return "Its cures have not been tried yet."
     single = rows.loc[~rows["cell"].str.contains(TOGETHER, regex=False)]
     better = single.loc[single["answer"] == BETTER].sort_values("mean_difference", ascending=False)
+    better = better.loc[[_learned(cures, cell) for cell in better["cell"]]]
     rest = _others(single, better)
     steps = _steps(cures, BASE)
     if better.empty:
         first = single.sort_values("mean_difference", ascending=False).iloc[0]
         told = f"the largest difference is that of {quoted(first['cell'])}, {effect(first)}, {first['answer']}"
-        return f"**No single change is shown to help at all**: {told}."
+        return f"**No single change is shown to make it leave chance**: {told}."
     factors = list(dict.fromkeys(map(_factor, better["cell"])))
     main = CAUSES.get(factors[0], quoted(factors[0]))
     each = [f"{quoted(row['cell'])} {_ends(cures, row['cell'])}, {effect(row)}" for _, row in better.iterrows()]
@@ -75,6 +80,11 @@ def _single(cures: Part) -> str:
         named = listed(f"{quoted(row['cell'])} ({effect(row)}, {row['answer']})" for _, row in rest.iterrows())
         sentence += f" Not shown to help by itself at {count(steps)} steps: {named}."
     return sentence
+
+
+def _learned(cures: Part, cell: str) -> bool:
+    found = answers.convergence(cures.found, ABLATE, TASK, cell)
+    return found is not None and found.verdict in LEARNED
 
 
 def _others(single: pd.DataFrame, better: pd.DataFrame) -> pd.DataFrame:
