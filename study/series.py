@@ -64,7 +64,8 @@ class Series:
 def load_series(source: str, overrides: list[str] | None = None, changes: Mapping[str, Any] | None = None) -> Series:
     """Return the series of a preset or YAML file; a single study is a series of one.
 
-    overrides: `KEY=VALUE`; in a series, of the part that KEY begins with (`PART.KEY=VALUE`), else of all parts.
+    overrides: `KEY=VALUE`; in a series, of the part that KEY begins with (`PART.KEY=VALUE`), else of all parts, but for
+        `name`, which is the series' own.
     Raises ConfigError, in one line that names the key, the value and what is allowed.
     """
     content = read_source(source)
@@ -77,6 +78,9 @@ def load_series(source: str, overrides: list[str] | None = None, changes: Mappin
         raise ConfigError(f"--tasks: {name} has several parts, each with its own; use --set '{first}.tasks=[...]'")
     own: dict[str, list[str]] = {part: [] for part in parts}
     for override in overrides or []:
+        if override.startswith("name="):
+            name = override.removeprefix("name=")
+            continue
         part, _, rest = override.partition(".")
         for each in [part] if part in parts else parts:
             own[each].append(rest if part in parts else override)

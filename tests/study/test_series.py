@@ -52,6 +52,12 @@ def test_set_reaches_one_part_by_its_name_and_all_parts_without(tmp_path: Path):
     assert [config.data_root for config in series.parts.values()] == ["/data", "/data"]
 
 
+def test_another_name_is_that_of_the_series_and_tells_its_parts_apart(tmp_path: Path):
+    series = load(tmp_path, TWO, "name=again")
+    assert series.within(Path("studies")) == Path("studies/again")
+    assert [config.name for config in series.parts.values()] == ["again-first", "again-second"]
+
+
 def test_a_simulated_series_leaves_the_real_one_alone(tmp_path: Path):
     series = load(tmp_path).simulated()
     assert series.name == "two-simulated"
