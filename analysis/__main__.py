@@ -54,9 +54,13 @@ class Format(enum.StrEnum):
 
 @app.command()
 def report(source: Source, study: StudyName = None, output: Output = None) -> None:
-    """Write report.html and figures/."""
-    from analysis.report import write_report  # the figures take seconds to import
+    """Write report.html and figures/, of a study or of a series of studies."""
+    from analysis import series  # the figures take seconds to import
+    from analysis.report import write_report
 
+    if study is None and output is None and series.is_series(Path(source)):
+        typer.echo(series.write_page(Path(source)))
+        return
     folder = _output(source, output)
     findings = find(load(source, study))
     folder.mkdir(parents=True, exist_ok=True)

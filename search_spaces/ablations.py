@@ -76,6 +76,7 @@ class Levels:
     ops: augmentation ops to add or pair; None for those of the base's policy.
     factors: values of each named factor, for the factorial and the screening design.
     cures: values of each rival cure; None for `default_cures`.
+    steps: budgets of optimiser steps.
     """
 
     strengths: Sequence[float] = (0.0, 0.5, 1.0)
@@ -83,6 +84,7 @@ class Levels:
     ops: Sequence[str] | None = None
     factors: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     cures: Mapping[str, Sequence[Any]] | None = None
+    steps: Sequence[int] = ()
 
 
 def leave_one_out(base: TrialConfig, levels: Levels) -> Iterator[Arm]:
@@ -117,6 +119,13 @@ def size_by_strength(base: TrialConfig, levels: Levels) -> Iterator[Arm]:
             yield Arm({"n_images": size, **arm.values}, {"n_images": size, **(arm.baseline or {})})
 
 
+def steps_by_strength(base: TrialConfig, levels: Levels) -> Iterator[Arm]:
+    """Every augmentation strength at every budget, against the first strength at the same budget."""
+    for steps in levels.steps:
+        for arm in strength(base, levels):
+            yield Arm({"budget_steps": steps, **arm.values}, {"budget_steps": steps, **(arm.baseline or {})})
+
+
 def factorial(base: TrialConfig, levels: Levels) -> Iterator[Arm]:
     """All combinations of the factors' values."""
     for values in itertools.product(*levels.factors.values()):
@@ -138,15 +147,22 @@ def screening(base: TrialConfig, levels: Levels) -> Iterator[Arm]:
 
 def cures(base: TrialConfig, levels: Levels) -> Iterator[Arm]:
     """Every rival cure by itself, against the base."""
-    rivals = default_cures(base) if levels.cures is None else levels.cures
-    for name, values in rivals.items():
+    for name, values in _rivals(base, levels).items():
         for value in values:
             yield Arm({name: value}, {})
 
 
+def together(base: TrialConfig, levels: Levels) -> Iterator[Arm]:
+    """All rival cures at once, each at the last of its values, against the base."""
+    yield Arm({name: values[-1] for name, values in _rivals(base, levels).items() if values}, {})
+
+
 DESIGNS: dict[str, Callable[[TrialConfig, Levels], Iterator[Arm]]] = {
     design.__name__: design
-    for design in (leave_one_out, add_one_in, pairs, strength, size_by_strength, factorial, screening, cures)
+    for design in (
+        *(leave_one_out, add_one_in, pairs, strength, size_by_strength, steps_by_strength),
+        *(factorial, screening, cures, together),
+    )
 }
 
 
@@ -218,8 +234,14 @@ def _check_levels(design: str, levels: Levels) -> None:
             if len(values) < 2 or (design == "screening" and len(values) != 2):
                 wanted = "exactly two" if design == "screening" else "at least two"
                 raise ConfigError(f"ablate.factors.{name} = {list(values)}: {design} needs {wanted} values")
-    if design in ("strength", "size_by_strength") and len(levels.strengths) < 2:
+    if design == "steps_by_strength" and not levels.steps:
+        raise ConfigError("ablate.designs: steps_by_strength needs ablate.steps, for example [300, 1200]")
+    if design in ("strength", "size_by_strength", "steps_by_strength") and len(levels.strengths) < 2:
         raise ConfigError(f"ablate.strengths = {list(levels.strengths)}: {design} needs at least two")
+
+
+def _rivals(base: TrialConfig, levels: Levels) -> Mapping[str, Sequence[Any]]:
+    return default_cures(base) if levels.cures is None else levels.cures
 
 
 def _active(base: TrialConfig) -> list[str]:

@@ -14,13 +14,14 @@ import typer
 from rich.table import Table
 
 from study import cluster
-from study.config import StudyConfig, load_config, simulated
+from study.config import StudyConfig
 from study.console import INTERRUPTED, SOME_FAILED, call, err, out
 from study.driver import Outcome, load_datasets, run_study
-from study.estimate import estimate
+from study.estimate import PhaseEstimate, estimate
 from study.interruption import resuming_command
 from study.phases import Plan
 from study.progress import Progress
+from study.series import Series, load_series
 from study.tracking import default_tracking_uri
 from trainables.data.table import as_tensor
 from trainables.errors import without_secrets
@@ -50,27 +51,16 @@ def run(
         "tasks": [task.strip() for task in tasks.split(",")] if tasks else None,
         "data_root": str(data_root.expanduser().resolve()) if data_root else None,
     }
-    config = load_config(study, set_, changes)
+    series = load_series(study, set_, changes)
     if simulate:
-        config = simulated(config)
-    if self_test and not _self_test(config, download):
+        series = series.simulated()
+    if self_test and not all(_self_test(config, download) for config in series.parts.values()):
         raise typer.Exit(SOME_FAILED)
     if dry_run:
-        _show_plan(config, download=download, as_json=json_)
+        _show_plans(series, download=download, as_json=json_)
         return
-    console = err if json_ else out
-    try:
-        # Ray tells of dead processes on standard output, where nothing but the JSON belongs.
-        elsewhere = contextlib.redirect_stdout(sys.stderr if json_ else sys.stdout)
-        with elsewhere, Progress(config, console) as progress:
-            outcome = run_study(config, output, download=download, fresh=fresh, listeners=[progress])
-    except KeyboardInterrupt:  # of which typer would say nothing
-        err.print(f"interrupted; to go on from here, type: {resuming_command()}")
-        if not cluster.leave(RAY_PATIENCE_S):
-            os._exit(INTERRUPTED)  # the interpreter would wait for Ray once more
-        raise typer.Exit(INTERRUPTED) from None
-    _show_outcome(outcome, config.tracking_uri or default_tracking_uri(), as_json=json_)
-    if outcome.failed:
+    outcomes = _run_parts(series, output, download=download, fresh=fresh, as_json=json_)
+    if any(outcome.failed for outcome in outcomes.values()):
         raise typer.Exit(SOME_FAILED)
 
 
@@ -97,30 +87,70 @@ def _self_test(config: StudyConfig, download: bool) -> bool:
     return passed
 
 
-def _show_plan(config: StudyConfig, *, download: bool, as_json: bool) -> None:
-    plan = Plan(config, load_datasets(config, download=download))
-    plan.check()
-    phases = estimate(plan)
+def _run_parts(series: Series, output: Path, *, download: bool, fresh: bool, as_json: bool) -> dict[str, Outcome]:
+    """Run every part of a series, show how each ended, and write the page that joins them."""
+    console = err if as_json else out
+    outcomes: dict[str, Outcome] = {}
+    if series.name:  # else the last part might be refused when the others have run for an hour
+        for config in series.parts.values():
+            Plan(config, load_datasets(config, download=download)).check()
+        series.begin(output)
+    for part, config in series.parts.items():
+        try:
+            # Ray tells of dead processes on standard output, where nothing but the JSON belongs.
+            elsewhere = contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout)
+            with elsewhere, Progress(config, console) as progress:
+                within = series.within(output)
+                outcomes[part] = run_study(config, within, download=download, fresh=fresh, listeners=[progress])
+        except KeyboardInterrupt:  # of which typer would say nothing
+            err.print(f"interrupted; to go on from here, type: {resuming_command()}")
+            if not cluster.leave(RAY_PATIENCE_S):
+                os._exit(INTERRUPTED)  # the interpreter would wait for Ray once more
+            raise typer.Exit(INTERRUPTED) from None
+        if not as_json:
+            _show_outcome(outcomes[part], config.tracking_uri or default_tracking_uri())
+    page = series.end(output)
     if as_json:
-        sys.stdout.write(json.dumps([vars(phase) for phase in phases]) + "\n")
+        values = {part: _as_json(outcome) for part, outcome in outcomes.items()}
+        whole = {"report": str(page), "parts": values} if series.name else next(iter(values.values()))
+        sys.stdout.write(json.dumps(whole) + "\n")
+    elif page is not None:
+        out.print(f"the whole report: {page.resolve()}", highlight=False)
+    return outcomes
+
+
+def _show_plans(series: Series, *, download: bool, as_json: bool) -> None:
+    """Show the phases of every part."""
+    plans = {part: Plan(config, load_datasets(config, download=download)) for part, config in series.parts.items()}
+    for plan in plans.values():
+        plan.check()
+    phases = {part: estimate(plan) for part, plan in plans.items()}
+    if as_json:
+        values = {part: [vars(phase) for phase in own] for part, own in phases.items()}
+        sys.stdout.write(json.dumps(values if series.name else next(iter(values.values()))) + "\n")
         return
+    for part, config in series.parts.items():
+        _show_plan(config, phases[part])
+    out.print("Time is of training steps alone, measured on this machine; reports and probes come on top.")
+
+
+def _show_plan(config: StudyConfig, phases: list[PhaseEstimate]) -> None:
     table = Table("phase", "trials", "steps at most", "minutes at most", title=f"{config.name}: {config.dataset}")
     for phase in phases:
         table.add_row(phase.phase, str(phase.trials), f"{phase.steps:,}", f"{phase.seconds / 60:.1f}")
     out.print(table)
-    out.print("Time is of training steps alone, measured on this machine; reports and probes come on top.")
 
 
-def _show_outcome(outcome: Outcome, tracking_uri: str, *, as_json: bool) -> None:
-    if as_json:
-        values: dict[str, Any] = {
-            "folder": str(outcome.folder),
-            "report": str(outcome.report),
-            "failed": outcome.failed,
-            "chosen": outcome.chosen,
-        }
-        sys.stdout.write(json.dumps(values) + "\n")
-        return
+def _as_json(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "folder": str(outcome.folder),
+        "report": str(outcome.report),
+        "failed": outcome.failed,
+        "chosen": outcome.chosen,
+    }
+
+
+def _show_outcome(outcome: Outcome, tracking_uri: str) -> None:
     table = Table("task", "lr", "batch", "augment", "metric", "mean of seeds")
     for task, choice in outcome.chosen.items():
         config = choice["config"]

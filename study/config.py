@@ -8,6 +8,7 @@ import importlib.resources
 import json
 import re
 from collections.abc import Collection, Mapping
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -27,10 +28,21 @@ TASK_NAMES: tuple[TaskName, ...] = get_args(TaskName)
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Positive = Annotated[int, Field(ge=1)]
 DesignName = Literal[
-    "leave_one_out", "add_one_in", "pairs", "strength", "size_by_strength", "factorial", "screening", "cures"
+    "leave_one_out",
+    "add_one_in",
+    "pairs",
+    "strength",
+    "size_by_strength",
+    "steps_by_strength",
+    "factorial",
+    "screening",
+    "cures",
+    "together",
 ]
 OpName = Literal["crop_resize", "flip", "translate", "color_jitter", "grey", "blur", "erase", "noise"]
 
+PRESETS = importlib.resources.files("study") / "presets"
+SERIES = PRESETS / "series"
 LONGEST_MESSAGE = 1000  # characters
 _NO_KEYS = ("[key]", "dict", "list", "str", "int", "float", "bool")  # what pydantic adds to where a value lies
 # Fields of a trial that a user may set for all trials of a task, or search over.
@@ -83,8 +95,8 @@ class AblateConfig(_Frozen):
     designs: names of designs of `search_spaces.ablations`.
     margin: a difference of the metric, in its own units, that is too small to matter: the equivalence margin.
     base: values that the confirmed configuration gets first; `{TASK: {...}}` for one task alone.
-    strengths, sizes, ops, factors, cures: what the designs vary; null sizes are all images, null ops those of the
-        policy, null cures a task's own. `{TASK: {...}}` among the cures is for one task alone.
+    strengths, sizes, steps, ops, factors, cures: what the designs vary; null sizes are all images, null ops those of
+        the policy, null cures a task's own. `{TASK: {...}}` among the cures is for one task alone.
     """
 
     designs: list[DesignName] = []
@@ -93,6 +105,7 @@ class AblateConfig(_Frozen):
     base: dict[str, JsonValue] = {}
     strengths: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)] = [0.0, 0.5, 1.0]
     sizes: Annotated[list[Positive | None], Field(min_length=1)] = [None]
+    steps: list[Positive] = []
     ops: list[OpName] | None = None
     factors: dict[str, list[JsonValue]] = {}
     cures: dict[str, JsonValue] | None = None
@@ -131,6 +144,7 @@ class StudyConfig(_Frozen):
     dataset: str = "shapes"
     data_root: str | None = None
     image_size: Annotated[int, Field(ge=8, le=1024)] | None = None
+    resize: Literal["crop", "squash"] = "crop"  # how a photograph becomes a square
     max_train: Annotated[int, Field(ge=2)] | None = None
     n_images: Positive | None = None
     on_bad_image: Literal["stop", "skip"] = "stop"
@@ -191,7 +205,7 @@ class StudyConfig(_Frozen):
             for name, values in cures.items():
                 if not isinstance(values, list):
                     raise ConfigError(f"ablate.cures.{name} = {values!r}: must be a list of values to try")
-        levels = Levels(settings.strengths, settings.sizes, settings.ops, settings.factors, cures)
+        levels = Levels(settings.strengths, settings.sizes, settings.ops, settings.factors, cures, settings.steps)
         try:
             base = changed(confirmed, _for_task(settings.base, task, "ablate.base"))
             return ablation(base, settings.designs, levels)
@@ -230,8 +244,16 @@ def _for_task(values: Mapping[str, Any], task: str, key: str) -> dict[str, Any]:
 
 
 def preset_names() -> list[str]:
-    """Return the names of the built-in presets."""
-    folder = importlib.resources.files("study") / "presets"
+    """Return the names of the built-in presets that are one study."""
+    return _names_in(PRESETS)
+
+
+def series_names() -> list[str]:
+    """Return the names of the built-in presets that are a series of studies."""
+    return _names_in(SERIES)
+
+
+def _names_in(folder: Traversable) -> list[str]:
     return sorted(path.name.removesuffix(".yaml") for path in folder.iterdir() if path.name.endswith(".yaml"))
 
 
@@ -240,11 +262,19 @@ def load_config(
 ) -> StudyConfig:
     """Return the StudyConfig of a preset or YAML file, with `KEY=VALUE` overrides and then `changes` applied.
 
-    Where these choose among the tasks, what the preset or file sets for the others is left out.
     Raises ConfigError, in one line that names the key, the value and what is allowed.
     """
+    return config_of(read_source(source), overrides, changes)
+
+
+def config_of(
+    content: dict[str, Any], overrides: list[str] | None = None, changes: Mapping[str, Any] | None = None
+) -> StudyConfig:
+    """Return the StudyConfig of plain data, with overrides and then `changes` applied.
+
+    Where these choose among the tasks, what the data set for the others is left out. Raises ConfigError, in one line.
+    """
     try:
-        content = _read(source)
         chosen = (changes or {}).get("tasks") or _overridden(content, overrides or []).get("tasks")
         if chosen != content.get("tasks") and isinstance(chosen, list):
             content = _without(content, {task for task in TASK_NAMES if task not in chosen})
@@ -356,6 +386,14 @@ def _check_value(task: TaskName, base: TrialConfig, name: str, value: Any) -> No
         raise ConfigError(f"search.space.{name}: {error}") from error
 
 
+def read_source(source: str) -> dict[str, Any]:
+    """Return the plain data of a preset or YAML file. Raises ConfigError, in one line."""
+    try:
+        return _read(source)
+    except ConfigError as error:
+        raise _one_line(error) from error
+
+
 def _read(source: str) -> dict[str, Any]:
     path = Path(source)
     if path.suffix in (".yaml", ".yml"):
@@ -367,10 +405,11 @@ def _read(source: str) -> dict[str, Any]:
             raise ConfigError(f"{source}: no such file") from error
         except (OSError, ValueError) as error:
             raise ConfigError(f"{source}: not a text file in UTF-8 that can be read ({error})") from error
-    elif source in preset_names():
-        text = (importlib.resources.files("study") / "presets" / f"{source}.yaml").read_text(encoding="utf-8")
+    elif source in (presets := [*preset_names(), *series_names()]):
+        folder = PRESETS if source in preset_names() else SERIES
+        text = (folder / f"{source}.yaml").read_text(encoding="utf-8")
     else:
-        raise ConfigError(f"{source!r} is neither a YAML file nor a preset; {suggestion(source, preset_names())}")
+        raise ConfigError(f"{source!r} is neither a YAML file nor a preset; {suggestion(source, presets)}")
     try:
         content = plain_yaml.load(text)
     except ConfigError as error:

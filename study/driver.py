@@ -237,6 +237,7 @@ def load_datasets(config: StudyConfig, *, download: bool = False) -> dict[str, S
             seed=config.seed,
             download=download,
             on_bad_image=config.on_bad_image,
+            resize=config.resize,
         )
         for name in names
     }

@@ -163,12 +163,13 @@ class Plan:
         """Return the cells of every task's ablations with every seed, and the untrained encoder of each seed.
 
         Seed by seed, so that what an interrupted study has is whole seeds. A seed draws its own subset of the images,
-        the same for all its cells: what is found is not found of one subset.
+        the same for all its cells: what is found is not found of one subset. They are probed on the images they were
+        trained on or, where those have no labels, on the data sets that the evaluation probes.
         """
         cells = [
             cell for choice in self.chosen(history).values() for cell in self.config.ablation(_config_of(choice))[0]
         ]
-        probed = (self.config.dataset,) if self.datasets[self.config.dataset].annotated else ()
+        probed = (self.config.dataset,) if self.datasets[self.config.dataset].labelled else self.probed
         trials: list[TrialConfig] = []
         for seed in self.ablation_seeds() if cells else []:
             own = {"phase": ABLATE, "seed": seed, "probe_datasets": probed}

@@ -58,16 +58,15 @@ def list_command(
     ),
 ) -> None:
     """List the studies in a folder, and the built-in presets."""
-    from study.config import preset_names
+    from study.config import preset_names, series_names
 
     table = Table("study", "trials", "failed", "phases done")
-    for path in sorted(folder.glob(f"*/{FILE_NAME}")):
+    for path in sorted([*folder.glob(f"*/{FILE_NAME}"), *folder.glob(f"*/*/{FILE_NAME}")]):  # the latter of series
         history = History.read(path.parent)
-        table.add_row(
-            path.parent.name, str(len(history.trials)), str(len(history.failed())), ", ".join(history.outcomes)
-        )
+        name = path.parent.relative_to(folder).as_posix()
+        table.add_row(name, str(len(history.trials)), str(len(history.failed())), ", ".join(history.outcomes))
     out.print(table)
-    out.print(f"presets: {', '.join(preset_names())}")
+    out.print(f"presets: {', '.join([*preset_names(), *series_names()])}")
 
 
 @app.command("embed")

@@ -3,10 +3,11 @@
 With `ax=None` a figure is made in the size that its content needs.
 """
 
+from analysis.figures.bars import accuracy_bars
 from analysis.figures.curves import learning_curves
 from analysis.figures.effects import ANSWER_STYLES, effects_forest
 from analysis.figures.images import sample_grid, what_a_task_sees
-from analysis.figures.maps import pair_heatmap, size_strength_map
+from analysis.figures.maps import pair_heatmap, size_strength_map, transfer_map
 from analysis.figures.probes import (
     PROBE_NAMES,
     SEGMENTATION_NAMES,
@@ -25,6 +26,7 @@ __all__ = [
     "PROBE_NAMES",
     "SEGMENTATION_NAMES",
     "VERDICT_STYLES",
+    "accuracy_bars",
     "accuracy_by_task",
     "effects_forest",
     "importance_bars",
@@ -38,6 +40,7 @@ __all__ = [
     "size_law",
     "size_strength_map",
     "survival_curves",
+    "transfer_map",
     "verdict_map",
     "what_a_task_sees",
 ]

@@ -98,6 +98,32 @@ def size_strength_map(
     return ax
 
 
+def transfer_map(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Draw what encoders trained on each data set are worth on each other one, against untrained encoders.
+
+    frame: what `analysis.transfer.transfer_frame` gives, of one task. A row is the data set that was trained on, a
+        column the one probed on with a probe of its own. The colour is the difference from random init in that column,
+        the text the mean accuracy and the answer of the test; the last row is random init itself.
+
+    Raises UserError for an empty frame, missing columns or several tasks.
+    """
+    require(frame, ["trained_on", "probed_on", "mean", "mean_difference", "answer"], "the frame", "transfer_frame")
+    if frame["task"].nunique() > 1:
+        raise UserError(f"several tasks in one map: {', '.join(frame['task'].unique())}; keep one")
+    cells = frame.assign(text=frame["mean"].map("{:.3f}\n".format) + frame["answer"])
+    index = {"index": "trained_on", "columns": "probed_on"}
+    differences, texts = (cells.pivot(values=name, **index) for name in ("mean_difference", "text"))
+    order, columns = list(dict.fromkeys(frame["trained_on"])), list(dict.fromkeys(frame["probed_on"]))
+    differences, texts = (table.reindex(index=order, columns=columns) for table in (differences, texts))
+    untrained = frame.drop_duplicates("probed_on").set_index("probed_on")["baseline_mean"]
+    differences.loc["random init"], texts.loc["random init"] = 0.0, untrained[columns].map("{:.3f}".format)
+    ax = axes(ax, size=(max(SIZE[0], 2.6 + 1.3 * len(columns)), max(3.0, 1.4 + SQUARE * len(differences))))
+    _heat(ax, differences, texts.fillna(MISSING), "difference from random init", centre=0.0)
+    ax.set(xlabel="probed on", ylabel="trained on")
+    title(ax, f"{frame['task'].iloc[0]}: linear probe, test split")
+    return ax
+
+
 def _heat(
     ax: Axes,
     table: pd.DataFrame,

@@ -106,7 +106,7 @@ def _context_prediction(task: ContextPrediction, images: Tensor, batch: Batch) -
         grid = [_grid(patches, (first, second))] if nine else []
         row = [_tile(images[i] / 255), *grid, _tile(patches[first]), _tile(patches[second])]
         rows.append(Row(row, f"{_ROWS[down]} {_COLUMNS[right]}".strip()))
-    return ["image", *(["patches"] if nine else []), "one patch", "the other"], rows
+    return ["image", *(["patches", "one patch", "the other"] if nine else ["centre patch", "neighbour"])], rows
 
 
 _ROWS, _COLUMNS = {-1: "above", 0: "", 1: "below"}, {-1: "left", 0: "", 1: "right"}

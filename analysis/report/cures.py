@@ -39,7 +39,9 @@ DESIGNS = {
     "pairs": "what two do together",
     "strength": "how strong they should be",
     "size_by_strength": "whether that depends on the number of images",
+    "steps_by_strength": "whether that depends on the number of steps",
     "cures": "augmentation against more steps, more images, a smaller encoder",
+    "together": "what all cures do at once",
 }
 MOST_NAMED = 3  # cells of one answer that are named in a sentence
 NOT_AGAINST_EACH_OTHER = (

@@ -38,27 +38,27 @@ def write_report(folder: Path, findings: Findings | None = None, *, source: str 
     is not `folder` but a tracking URI. Raises UserError where `folder` is to be read and holds no study.
     """
     findings = findings or find(load(folder))
-    (folder / FIGURES).mkdir(parents=True, exist_ok=True)
+    started = next((event for event in headlines(folder) if event["event"] == "study_started"), {})
     with off_screen():
         sections = sections_of(findings, folder)
-        pictures = [each for section in sections for each in pictures_in(section.blocks)]
-        images = {each.name: each.save(folder / FIGURES) for each in pictures}
-    sections.append(_again(findings, source or folder.as_posix(), pictures))
-    started = next((event for event in headlines(folder) if event["event"] == "study_started"), {})
-    page = (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            name=findings.study.name,
-            header=header(findings, started),
-            summary=summary(findings),
-            sections=sections,
-            images=images,
-        )
-    )
+        again = _again(findings, source or folder.as_posix(), pictures_of(sections))
+        return write_html(folder, findings.study.name, header(findings, started), summary(findings), [*sections, again])
+
+
+def write_html(folder: Path, name: str, header: str, summary: list[str], sections: list[Section]) -> Path:
+    """Draw the pictures of the sections into `folder/figures`, write the page around them and return its path."""
+    (folder / FIGURES).mkdir(parents=True, exist_ok=True)
+    images = {each.name: each.save(folder / FIGURES) for each in pictures_of(sections)}
+    template = _environment().get_template("report.html.j2")
+    page = template.render(name=name, header=header, summary=summary, sections=sections, images=images)
     path = folder / FILE_NAME
     files.write(path, page.encode())
     return path
+
+
+def pictures_of(sections: list[Section]) -> list[Picture]:
+    """Return every picture of the sections in the order in which they are shown."""
+    return [each for section in sections for each in pictures_in(section.blocks)]
 
 
 def sections_of(findings: Findings, folder: Path) -> list[Section]:

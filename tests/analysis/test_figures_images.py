@@ -189,7 +189,7 @@ def test_context_prediction_shows_the_pair_its_places_and_its_direction(table: I
 def test_a_single_pair_is_shown_without_a_grid_and_the_policy_can_be_given(table: ImageTable):
     task = built("context_prediction", pairs_per_image=1)
     ax = what_a_task_sees(task, table, blank(), n_shown=2, augmentation={"grey": 1.0})
-    assert headings(ax) == ["image", "one patch", "the other"]
+    assert headings(ax) == ["image", "centre patch", "neighbour"]
     patch = tiles(ax)[0, 1]
     np.testing.assert_allclose(patch, patch[:, :, :1].repeat(3, axis=2), atol=1e-5)
 

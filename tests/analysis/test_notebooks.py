@@ -22,10 +22,16 @@ from scipy.stats import binomtest
 from analysis import load
 from analysis.convergence import verdicts
 from analysis.findings import find
+from analysis.original.cause import cause
+from analysis.original.training import rows_against_base
+from analysis.series import read_parts
+from study.series import load_series
 from tests.analysis.journals import write_study
+from tests.analysis.simulated_studies import simulate_series
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NOTEBOOKS = ("results", "convergence", "ablation")
+OF_A_SERIES = "original_report"
 FOLDER = REPOSITORY / "analysis" / "notebooks"
 MOST_LINES = 8  # of code in a cell
 PLACES = 1e-3  # relative: four digits are printed
@@ -40,7 +46,7 @@ def executed(simulated_study: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return functools.cache(lambda name: _execute(name, simulated_study, tmp_path_factory.mktemp(name)))
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
+@pytest.mark.parametrize("name", [*NOTEBOOKS, OF_A_SERIES])
 def test_is_committed_without_outputs_and_without_a_machine(name: str) -> None:
     notebook = _read(name)
     nbformat.validate(notebook)
@@ -54,7 +60,7 @@ def test_is_committed_without_outputs_and_without_a_machine(name: str) -> None:
     assert not re.search(r"/(home|Users|root|tmp|work|mnt|var|opt)/|[A-Z]:\\\\", text)
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
+@pytest.mark.parametrize("name", [*NOTEBOOKS, OF_A_SERIES])
 def test_cells_are_short_and_define_no_helper(name: str) -> None:
     for cell in _code(_read(name)):
         assert len([line for line in cell.source.splitlines() if line.strip()]) <= MOST_LINES, cell.source
@@ -63,7 +69,7 @@ def test_cells_are_short_and_define_no_helper(name: str) -> None:
         assert not any(isinstance(node, helpers) for node in ast.walk(tree)), cell.source
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
+@pytest.mark.parametrize("name", [*NOTEBOOKS, OF_A_SERIES])
 def test_first_cell_names_the_study(name: str) -> None:
     first = _code(_read(name))[0]
     assert first.metadata.tags == ["parameters"]
@@ -160,6 +166,18 @@ def test_ablation_of_a_study_without_one_says_so_in_a_line(tmp_path: Path) -> No
     assert "\n" not in raised.value.evalue
 
 
+def test_the_original_report_says_what_its_page_says(tmp_path: Path) -> None:
+    series = simulate_series(load_series("report", ["pretext.tasks=[rotation]"]).simulated(), tmp_path / "series")
+    notebook = _execute(OF_A_SERIES, series, tmp_path / "run")
+    found = read_parts(series)
+    told = [output.data["text/markdown"] for cell in _code(notebook) for output in cell.outputs if _is_markdown(output)]
+    assert told[-1] == cause(found["case"], found["cures"])
+    assert told[0].startswith("**Pretext head**: it stays at chance (5 of 5 seeds)")
+    shown = _table(notebook, "head", "cell", "mean_difference", "answer")
+    wanted = [rows_against_base(findings) for findings in found["cures"].heads.values()]
+    assert list(shown["answer"]) == [answer for rows in wanted for answer in rows["answer"]]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NOTEBOOKS)
 @pytest.mark.parametrize(
@@ -215,6 +233,10 @@ def _execute(name: str, study: Path, folder: Path, **settings: str) -> NotebookN
     assert list(empty.iterdir()) == []
     assert sorted(study.rglob("*")) == before
     return notebook
+
+
+def _is_markdown(output: NotebookNode) -> bool:
+    return "text/markdown" in output.get("data", {})
 
 
 def _read(name: str) -> NotebookNode:

@@ -86,6 +86,22 @@ def test_data_size_by_strength_compares_within_each_size():
     }
 
 
+def test_steps_by_strength_compares_at_matched_steps():
+    base = trial(augmentation_strength=0.0, budget_steps=72)
+    found = baselines_of(base, "steps_by_strength", steps=[72, 720], strengths=[0.0, 1.0])
+    assert found == {
+        BASE: BASE,
+        "augmentation_strength=1": BASE,
+        "budget_steps=720": "budget_steps=720",
+        "augmentation_strength=1, budget_steps=720": "budget_steps=720",
+    }
+
+
+def test_steps_by_strength_without_steps_says_what_is_missing():
+    with pytest.raises(ConfigError, match=r"steps_by_strength needs ablate\.steps"):
+        cells_of(trial(), "steps_by_strength")
+
+
 def test_a_strength_sweep_has_every_strength_against_the_first():
     found = baselines_of(trial(augmentation_strength=0.5), "strength", strengths=[0.0, 0.5, 1.0])
     assert found == {
@@ -121,6 +137,17 @@ def test_a_screening_is_balanced_and_no_main_effect_is_mixed_up_with_a_pair(n_fa
     assert (signs.T @ signs == len(cells) * np.eye(n_factors)).all()
     for first, second in itertools.combinations(range(n_factors), 2):
         assert (signs.T @ (signs[:, first] * signs[:, second]) == 0).all()
+
+
+def test_together_is_one_cell_with_the_last_value_of_every_cure():
+    base = trial("context_prediction", augmentation_strength=0.0, options={"pairs_per_image": 1})
+    cures = {"option/pairs_per_image": [8, 40], "budget_steps": [720], "augmentation_strength": [0.5, 1.0], "lr": []}
+    cells = cells_of(base, "cures", "together", cures=cures)
+    (name,) = [name for name in cells if "," in name]
+    assert cells[name] == base.replace(
+        cell=name, budget_steps=720, augmentation_strength=1.0, options={"pairs_per_image": 40}
+    )
+    assert baselines_of(base, "together", cures=cures) == {BASE: BASE, name: BASE}
 
 
 def test_every_cure_changes_one_thing_of_the_base():

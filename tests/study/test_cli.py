@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from study import cli, tools
-from study.config import StudyConfig, preset_names
+from study.config import StudyConfig, preset_names, series_names
 from study.driver import Outcome
 from study.interruption import SIGNALS
 from study.journal import FAILED, FINISHED, Journal
@@ -128,6 +128,31 @@ def test_a_dry_run_as_json_is_one_object_a_phase(run: Command, study_file: str):
     }
     assert phases["search"]["steps"] == 3 * 6
     assert phases["search"]["seconds"] > 0
+
+
+SERIES = """
+name: two
+parts:
+  first: {{max_train: 250, budget_steps: 4, report_every: 2, tasks: [rotation], encoder: {{width: 4}}}}
+  second: {{max_train: 250, budget_steps: 4, tasks: [rotation], encoder: {{width: 4}}, dataset: {dataset}}}
+"""
+
+
+def test_a_dry_run_of_a_series_shows_the_plan_of_every_part(run: Command):
+    Path("two.yaml").write_text(SERIES.format(dataset="shapes"))
+    answer = run("two.yaml", "--dry-run", "--json", "--set", "second.confirm.seeds=5")
+    plans = json.loads(answer.out)
+    assert list(plans) == ["first", "second"]
+    confirm = {part: next(phase for phase in phases if phase["phase"] == "confirm") for part, phases in plans.items()}
+    assert (confirm["first"]["trials"], confirm["second"]["trials"]) == (2 * 3, 2 * 5)
+
+
+def test_a_series_of_which_one_part_cannot_run_is_refused_before_any_part_runs(run: Command):
+    Path("two.yaml").write_text(SERIES.format(dataset="nowhere"))
+    answer = run("two.yaml")
+    assert answer.code == 2
+    assert answer.err.startswith("error: unknown data set 'nowhere'")
+    assert not Path("studies").exists()
 
 
 def test_what_cannot_run_is_refused_by_a_dry_run_too(run: Command, study_file: str):
@@ -265,9 +290,10 @@ def test_status_counts_the_trials_of_each_phase_by_state(run: Command, tmp_path:
 def test_list_shows_the_studies_and_the_presets(run: Command, tmp_path: Path):
     recorded(tmp_path / "studies" / "first", FINISHED)
     recorded(tmp_path / "studies" / "second", FAILED)
+    recorded(tmp_path / "studies" / "series" / "series-part", FINISHED)
     answer = run("list", main=tools.main)
     assert answer.code == 0
-    for name in ("first", "second", *preset_names()):
+    for name in ("first", "second", "series/series-part", *preset_names(), *series_names()):
         assert name in answer.out
 
 

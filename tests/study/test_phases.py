@@ -336,6 +336,15 @@ def test_every_compared_cell_runs():
         assert {(row["task"], row["cell"]), (row["task"], row["baseline"])} <= run
 
 
+def test_where_the_images_have_no_labels_cells_are_probed_where_the_evaluation_probes():
+    searched_for = {"metric": "probe/linear"}  # which `whole_history` has
+    plan = plan_of(tiny(dataset="unlabelled", evaluate={"datasets": ["shapes"]}, ablate=ABLATION, search=searched_for))
+    trials = plan.ablate(whole_history(plan))
+    assert {trial.probe_datasets for trial in trials} == {("shapes",)}
+    assert {trial.probe_split for trial in trials} == {"validation"}
+    assert "random_init" in {trial.task for trial in trials}
+
+
 def test_without_a_design_nothing_is_ablated():
     plan = plan_of(tiny())
     assert plan.ablate(whole_history(plan)) == plan.designs(whole_history(plan)) == []

@@ -53,7 +53,7 @@ def load_folder(request: Request, folder: Path) -> Tables:
     train = train.take(request.choose(len(train.paths)))
     images, kept = read_all(
         train.paths + test.paths,
-        functools.partial(read_image, image_size=request.image_size),
+        functools.partial(read_image, image_size=request.image_size, squash=request.squash),
         name=request.name,
         root=root,
         on_bad_image=request.on_bad_image,

@@ -49,8 +49,10 @@ class BadImage(Exception):  # noqa: N818 (it says what the image is; `read_all` 
         self.short_side = short_side
 
 
-def read_image(path: Path, image_size: int, *, upscale: bool = False) -> np.ndarray:
+def read_image(path: Path, image_size: int, *, upscale: bool = False, squash: bool = False) -> np.ndarray:
     """Return an image file as uint8 [3, S, S] RGB: short side resized with antialias, then the centre square.
+
+    squash: resize both sides instead, so that nothing is cut off and shapes are distorted.
 
     EXIF orientation is applied, 16-bit grey keeps its upper 8 bits, alpha is laid on white, of an animation the first
     frame is taken. Raises BadImage for what cannot be decoded, for more pixels than Pillow's limit against
@@ -59,10 +61,12 @@ def read_image(path: Path, image_size: int, *, upscale: bool = False) -> np.ndar
     with _decoding(), _open(path) as image:
         _check_pixels(image)
         rgb = _to_rgb(ImageOps.exif_transpose(image))
-        return _square(rgb, image_size, upscale).transpose(2, 0, 1)
+        return _square(rgb, image_size, upscale, squash).transpose(2, 0, 1)
 
 
-def read_image_and_mask(image_path: Path, mask_path: Path, image_size: int, n_classes: int) -> np.ndarray:
+def read_image_and_mask(
+    image_path: Path, mask_path: Path, image_size: int, n_classes: int, *, squash: bool = False
+) -> np.ndarray:
     """Return image and class mask as uint8 [4, S, S], the mask last, both cut alike; masks by nearest neighbour.
 
     Mask values are 0 .. n_classes - 1 and 255 for void. Smaller images are enlarged; EXIF orientation is left alone,
@@ -70,13 +74,13 @@ def read_image_and_mask(image_path: Path, mask_path: Path, image_size: int, n_cl
     """
     with _decoding(), _open(image_path) as image:
         _check_pixels(image)
-        planes = _square(_to_rgb(image), image_size, upscale=True)
+        planes = _square(_to_rgb(image), image_size, True, squash)
     with _decoding("its mask: "), _open(mask_path) as mask:
         if mask.mode not in ("P", "L"):
             raise BadImage(f"its mask is a {mask.mode} image; class ids in a palette or grey image are needed")
         if mask.size != image.size:
             raise BadImage(f"{_by(image.size)} pixels, but its mask has {_by(mask.size)}")
-        classes = np.asarray(ImageOps.fit(mask, (image_size, image_size), Image.Resampling.NEAREST))
+        classes = _resized(mask, image_size, Image.Resampling.NEAREST, squash)
     foreign = classes[(classes >= n_classes) & (classes != VOID)]
     if len(foreign):
         raise BadImage(f"its mask holds the class id {foreign[0]}; 0 to {n_classes - 1} and {VOID} are known")
@@ -120,7 +124,7 @@ def resize_arrays(images: np.ndarray, image_size: int, name: str) -> np.ndarray:
     if image_size > native:
         raise DataError(f"{name}: image_size = {image_size}, but its images have {native} pixels; set {native} or less")
     if image_size < native:
-        images = np.stack([_square(Image.fromarray(image), image_size, upscale=False) for image in images])
+        images = np.stack([_square(Image.fromarray(image), image_size, False, squash=False) for image in images])
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
 
 
@@ -185,12 +189,17 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _square(image: Image.Image, image_size: int, upscale: bool) -> np.ndarray:
+def _square(image: Image.Image, image_size: int, upscale: bool, squash: bool) -> np.ndarray:
     """Return uint8 [S, S, C]."""
     if not upscale and min(image.size) < image_size:
         reason = f"{_by(image.size)} pixels, too small for image_size {image_size}"
         raise BadImage(reason, short_side=min(image.size))
-    return np.asarray(ImageOps.fit(image, (image_size, image_size), Image.Resampling.BILINEAR))
+    return _resized(image, image_size, Image.Resampling.BILINEAR, squash)
+
+
+def _resized(image: Image.Image, image_size: int, how: Image.Resampling, squash: bool) -> np.ndarray:
+    size = (image_size, image_size)
+    return np.asarray(image.resize(size, how) if squash else ImageOps.fit(image, size, how))
 
 
 def _by(size: tuple[int, int]) -> str:

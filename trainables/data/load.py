@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from trainables.data import shapes
 from trainables.data.folders import load_folder
-from trainables.data.request import ON_BAD_IMAGE, Request, Tables
+from trainables.data.request import ON_BAD_IMAGE, RESIZE, Request, Tables
 from trainables.data.splits import make_splits
 from trainables.data.table import Splits
 from trainables.data.torchvision_sets import load_cifar10, load_fashion_mnist, load_voc, within
@@ -35,6 +35,7 @@ def load_splits(
     seed: int = 0,
     download: bool = False,
     on_bad_image: str = "stop",
+    resize: str = "crop",
 ) -> Splits:
     """Load the data set `name` and return its five splits; equal arguments and files give equal fingerprints.
 
@@ -44,17 +45,19 @@ def load_splits(
     seed: of the validation draw, the `max_train` draw and the generated images. It never moves an official test split.
     download: fetch a missing set into `root` by torchvision; nothing is ever fetched otherwise.
     on_bad_image: `stop` raises for broken images, `skip` leaves them out with a warning.
+    resize: how a photograph becomes a square: `crop` cuts its longer side, `squash` distorts it.
 
     Raises ConfigError for a value out of range, DataError for a set that is unknown, missing, broken or too small.
     """
-    if on_bad_image not in ON_BAD_IMAGE:
-        raise ConfigError(f"on_bad_image = {on_bad_image!r}: must be one of {', '.join(ON_BAD_IMAGE)}")
+    for key, choice, known in (("on_bad_image", on_bad_image, ON_BAD_IMAGE), ("resize", resize, RESIZE)):
+        if choice not in known:
+            raise ConfigError(f"{key} = {choice!r}: must be one of {', '.join(known)}")
     for key, value, least in (("image_size", image_size, 8), ("max_train", max_train, 2), ("seed", seed, 0)):
         if value is not None and value < least:
             raise ConfigError(f"{key} = {value}: must be {least} or more")
     source = _find(name)
     size = source.native_size if image_size is None else image_size
-    train, test, unannotated = source.load(Request(name, root, size, max_train, seed, download, on_bad_image))
+    train, test, unannotated = source.load(Request(name, root, size, max_train, seed, download, on_bad_image, resize))
     return make_splits(train, test, seed=seed, extra_pretext=unannotated)
 
 

@@ -12,6 +12,7 @@ from trainables.data.table import ImageTable
 from trainables.errors import DataError
 
 ON_BAD_IMAGE = ("stop", "skip")
+RESIZE = ("crop", "squash")
 
 
 class Tables(NamedTuple):
@@ -29,6 +30,7 @@ class Request:
     image_size: side of the images in pixels.
     max_train: at most so many images on the training side, None for all.
     on_bad_image: `stop` or `skip`.
+    resize: how a photograph becomes a square, `crop` or `squash`.
     """
 
     name: str
@@ -38,6 +40,12 @@ class Request:
     seed: int = 0
     download: bool = False
     on_bad_image: str = "stop"
+    resize: str = "crop"
+
+    @property
+    def squash(self) -> bool:
+        """Whether photographs are squashed into the square instead of cut to it."""
+        return self.resize == "squash"
 
     def choose(self, n_images: int) -> np.ndarray:
         """Return which of `n_images` training images to read: int64, ascending, nested over `max_train`."""

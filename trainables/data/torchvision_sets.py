@@ -180,7 +180,8 @@ def _read_masked(request: Request, root: Path, masks: dict[Path, Path]) -> tuple
     """Return blocks uint8 [M, 4, S, S], the mask last, and the files they came from."""
 
     def read(path: Path) -> np.ndarray:
-        return read_image_and_mask(path, masks[path], request.image_size, len(VOC_CLASSES))
+        n_classes = len(VOC_CLASSES)
+        return read_image_and_mask(path, masks[path], request.image_size, n_classes, squash=request.squash)
 
     paths = list(masks)
     blocks, kept = read_all(paths, read, name=request.name, root=root, on_bad_image=request.on_bad_image)
@@ -195,7 +196,7 @@ def _masked_table(name: str, blocks: np.ndarray) -> ImageTable:
 def _read_unannotated(request: Request, root: Path, paths: list[Path]) -> ImageTable | None:
     if not paths:
         return None
-    read = functools.partial(read_image, image_size=request.image_size, upscale=True)
+    read = functools.partial(read_image, image_size=request.image_size, upscale=True, squash=request.squash)
     images, _ = read_all(paths, read, name=request.name, root=root, on_bad_image=request.on_bad_image)
     return ImageTable(request.name, images)
 

@@ -136,6 +136,16 @@ def test_a_small_image_is_enlarged_only_where_allowed(tmp_path: Path) -> None:
     assert read_at_16(tmp_path / "x.png", upscale=True).shape == (3, 16, 16)
 
 
+def test_a_squashed_image_keeps_what_a_crop_cuts_off(tmp_path: Path) -> None:
+    image = Image.new("RGB", (96, 32))
+    image.paste((255, 0, 0), (0, 0, 24, 32))
+    image.save(tmp_path / "x.png")
+    red = read_image(tmp_path / "x.png", 16, squash=True)[0]
+    assert (red[:, :3] > 200).all(), "the left quarter is still there, a quarter wide"
+    assert (red[:, 5:] < 50).all()
+    assert not read_at_16(tmp_path / "x.png").any(), "the centre square has none of it"
+
+
 def _pair(folder: Path, mask: np.ndarray | Image.Image, size: tuple[int, int] = (40, 60)) -> tuple[Path, Path]:
     image = Image.new("RGB", size)
     image.paste((255, 0, 0), (10, 20, 30, 40))
@@ -152,6 +162,14 @@ def test_image_and_mask_are_cut_alike_and_masks_stay_class_ids(tmp_path: Path) -
     assert block.shape == (4, 20, 20)
     assert set(np.unique(block[3])) == {0, 7, 255}
     assert ((block[0] > 128) == (block[3] == 7)).all()
+
+
+def test_a_squashed_mask_still_fits_its_image(tmp_path: Path) -> None:
+    mask = np.zeros((60, 40), np.uint8)
+    mask[20:40, 10:30] = 7
+    block = read_image_and_mask(*_pair(tmp_path, mask), 20, 21, squash=True)
+    assert ((block[0] > 128) == (block[3] == 7)).mean() > 0.9, "but for pixels on the border"
+    assert (block[3] == 7).mean() == pytest.approx(20 * 20 / (60 * 40), abs=0.01)
 
 
 @pytest.mark.parametrize(

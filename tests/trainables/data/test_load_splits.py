@@ -196,6 +196,7 @@ def test_small_photographs_are_refused_with_the_size_that_would_do(tmp_path: Pat
     ("options", "message"),
     [
         ({"on_bad_image": "ignore"}, "on_bad_image = 'ignore': must be one of stop, skip"),
+        ({"resize": "stretch"}, "resize = 'stretch': must be one of crop, squash"),
         ({"image_size": 4}, "image_size = 4"),
         ({"max_train": 1}, "max_train = 1"),
         ({"seed": -1}, "seed = -1"),
@@ -204,6 +205,13 @@ def test_small_photographs_are_refused_with_the_size_that_would_do(tmp_path: Pat
 def test_impossible_values_are_refused(options: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_splits("shapes", root=None, **options)
+
+
+@pytest.mark.parametrize("name", ["voc2012", "birds", "folder:flat"])
+def test_photographs_are_squashed_where_that_is_asked_for(name: str, written_root: Path) -> None:
+    cropped, squashed = (load(name, written_root, image_size=24, resize=how) for how in ("crop", "squash"))
+    assert cropped.pretext_train.images.shape == squashed.pretext_train.images.shape
+    assert not np.array_equal(cropped.pretext_train.images, squashed.pretext_train.images)
 
 
 def test_shapes_needs_neither_torchvision_nor_ray() -> None:

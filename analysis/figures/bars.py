@@ -1,0 +1,122 @@
+"""Accuracy bars: top-1 and top-5 of a linear probe, on what it was fitted to and on the test split."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from analysis.effects import BETTER, EQUIVALENT, INCONCLUSIVE, TOO_FEW, WORSE
+from analysis.figures.probes import BASELINE_NAMES
+from analysis.figures.style import CHANCE_STYLE, COLOURS, SMALL, axes, legend_below, listed, title
+from trainables.errors import UserError
+from trainables.trial import BASELINES, RANDOM_INIT
+
+Band = tuple[float, float]
+
+# column ending, its name, colour, hatch
+_BARS = (
+    ("linear_train", "top-1, train", COLOURS[9], "//"),
+    ("linear", "top-1, test", COLOURS[0], ""),
+    ("linear_train_top5", "top-5, train", COLOURS[8], "//"),
+    ("linear_top5", "top-5, test", COLOURS[1], ""),
+)
+_WIDTH = 0.2
+_TOP = 5
+_STANDING = {
+    BETTER: "better than\nuntrained",
+    WORSE: "worse than\nuntrained",
+    EQUIVALENT: "no different\nfrom untrained",
+    INCONCLUSIVE: "not shown\nbetter than\nuntrained",
+    TOO_FEW: "not tested",
+}
+
+
+def accuracy_bars(
+    runs: pd.DataFrame,
+    dataset: str,
+    ax: Axes | None = None,
+    *,
+    compared: pd.DataFrame | None = None,
+    reported: tuple[Band, ...] = (),
+) -> Axes:
+    """Draw the linear probe on `dataset` as bars grouped by encoder: top-1 and top-5, each on train and on test.
+
+    A bar is the mean over seeds, which are dots on it. Raw pixels and random init are groups of their own; a line at
+    what random init scores on test, and one at chance, top-1 and top-5 each, run through all groups.
+
+    runs: of the test split, one configuration a task.
+    compared: rows of `findings.against_untrained` on this data set, whose answers are written under the tasks.
+    reported: (low, high) bands of accuracies that another report drew, to see beside these.
+
+    Raises UserError where the runs are of another split or hold no probe on `dataset`.
+    """
+    column = f"probe/{dataset}/linear"
+    if column not in runs or runs[column].isna().all():
+        known = sorted({name.split("/")[1] for name in runs if name.startswith("probe/")})
+        raise UserError(f"no linear probe on {dataset!r} in these runs; there are: {listed(known)}")
+    runs = runs.loc[runs[column].notna()]
+    if set(runs["probe_split"]) != {"test"}:
+        raise UserError("these runs are not of the test split alone; keep it: runs[runs.probe_split == 'test']")
+    tasks = sorted(runs["task"].unique(), key=lambda task: task in BASELINES)  # stable: baselines last
+    ax = axes(ax, size=(1.6 + 1.05 * len(tasks), 4.6))
+    for x, task in enumerate(tasks):
+        _group(ax, runs.loc[runs["task"] == task], dataset, x)
+    _levels(ax, runs, dataset)
+    for low, high in reported:
+        ax.axhspan(low, high, color="0.75", alpha=0.6, zorder=0)
+    answers = {} if compared is None else dict(zip(compared["task"], compared["answer"], strict=True))
+    names = [BASELINE_NAMES.get(task, task.replace("_", "\n")) for task in tasks]
+    told = [_STANDING.get(answers.get(task, ""), "") for task in tasks]
+    ax.set_xticks(range(len(tasks)), [f"{name}\n{words}".strip() for name, words in zip(names, told, strict=True)])
+    ax.set_xlim(-0.55, len(tasks) - 0.45)
+    ax.set_ylim(0, 1)
+    ax.set_ylabel("accuracy (fraction)")
+    ax.tick_params(labelsize=SMALL)
+    title(ax, f"{dataset}: frozen encoder, linear probe fitted to {dataset}")
+    _legend(ax, shown=bool(reported))
+    return ax
+
+
+def _group(ax: Axes, own: pd.DataFrame, dataset: str, x: int) -> None:
+    for place, (ending, _, colour, hatch) in enumerate(_BARS):
+        name = f"probe/{dataset}/{ending}"
+        values = own[name].dropna().to_numpy() if name in own else np.empty(0)
+        if not len(values):
+            continue
+        at = x + (place - 1.5) * _WIDTH
+        ax.bar(at, values.mean(), _WIDTH, color=colour, hatch=hatch, edgecolor="white", linewidth=0.5)
+        spread = np.linspace(-0.3, 0.3, len(values)) * _WIDTH if len(values) > 1 else np.zeros(1)
+        ax.scatter(at + spread, values, s=5, color="0.15", zorder=3)
+        if not hatch:
+            ax.text(at, values.max() + 0.012, f"{values.mean():.2f}", ha="center", fontsize=SMALL - 1)
+
+
+def _levels(ax: Axes, runs: pd.DataFrame, dataset: str) -> None:
+    level = f"probe/{dataset}/chance"
+    if level in runs and runs[level].notna().any():
+        chance = float(runs[level].dropna().iloc[0])
+        for value in (chance, min(1.0, _TOP * chance)):
+            ax.axhline(value, **CHANCE_STYLE)
+            place: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "center", "fontsize": SMALL}
+            ax.text(1.01, value, f"chance {value:.0%}", **place)
+    untrained = runs.loc[runs["task"] == RANDOM_INIT]
+    for ending, _, colour, hatch in _BARS:
+        name = f"probe/{dataset}/{ending}"
+        if not hatch and name in untrained and untrained[name].notna().any():
+            ax.axhline(untrained[name].mean(), color=colour, linestyle="-.", linewidth=1.2)
+
+
+def _legend(ax: Axes, *, shown: bool) -> None:
+    entries: dict[str, Any] = {
+        name: Patch(facecolor=colour, hatch=hatch, edgecolor="white") for _, name, colour, hatch in _BARS
+    }
+    entries["chance"] = Line2D([], [], **CHANCE_STYLE)
+    entries["random init, test"] = Line2D([], [], color="0.4", linestyle="-.")
+    if shown:
+        entries["original report's bars"] = Patch(color="0.75", alpha=0.6)
+    legend_below(ax, entries)

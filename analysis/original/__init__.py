@@ -1,0 +1,1 @@
+"""The original report, rebuilt figure by figure from a series of studies."""

@@ -1,0 +1,74 @@
+"""Studies of simulated trials in this process, without Ray: what a page of several studies is tested on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from study.config import StudyConfig
+from study.driver import _phases, _start, load_datasets
+from study.history import History
+from study.journal import FAILED, FINISHED, Journal
+from study.phases import Plan
+from study.series import Series
+from trainables import simulated
+from trainables.loop import Report
+from trainables.trial import BASELINES, TrialConfig
+
+
+def simulate_series(series: Series, output: Path) -> Path:
+    """Run every part of a series on simulated trials; return the folder around them, its page not yet written."""
+    series.begin(output)
+    for config in series.parts.values():
+        simulate(config, series.within(output))
+    return series.within(output)
+
+
+def simulate(config: StudyConfig, output: Path) -> Path:
+    """Run one study on simulated trials, its search as a random one; return its folder."""
+    plan = Plan(config, load_datasets(config))
+    plan.check()
+    folder, history = output / config.name, History()
+    journal = Journal(folder)
+    journal.listeners.append(history.observe)
+    _start(journal, plan)
+    for phase, run in _phases(plan, _Executor(plan, journal), history):  # type: ignore[arg-type]
+        journal.append("phase_started", phase=phase)
+        journal.append("phase_ended", phase=phase, outcome=run())
+    journal.append("study_ended", status=FINISHED)
+    journal.close()
+    return folder
+
+
+class _Executor:
+    """Does what `study.execution.Executor` does, a trial after the other."""
+
+    def __init__(self, plan: Plan, journal: Journal) -> None:
+        self.plan, self.journal = plan, journal
+
+    def search(self, *tasks: str) -> None:
+        for task in tasks:
+            self.run(self.plan.enumerated(task), "search")  # type: ignore[arg-type]
+
+    def run(self, trials: list[TrialConfig], phase: str) -> None:
+        for trial in trials:
+            self._run(trial)
+
+    def _run(self, trial: TrialConfig) -> None:
+        name, datasets = trial.trial_id, self.plan.datasets
+        steps: list[int] = [0]
+
+        def report(made: Report) -> None:
+            if len(steps) == 1:
+                self.journal.append("facts", trial_id=name, **made.facts)
+            steps.append(made.step)
+            self.journal.append("report", trial_id=name, step=made.step, metrics=made.metrics)
+
+        self.journal.append("trial_started", trial_id=name, phase=trial.phase, config=trial.to_dict())
+        ended = {"status": FINISHED, "reason": "", "results": {}}
+        try:
+            if trial.task not in BASELINES and not trial.init_from:
+                simulated.fit(trial, datasets[trial.dataset], report)
+            ended["results"] = simulated.evaluate(trial, datasets)
+        except RuntimeError as error:  # the simulated failure
+            ended |= {"status": FAILED, "reason": f"RuntimeError: {error}"}
+        self.journal.append("trial_ended", trial_id=name, steps=steps[-1], wall_s=1.0, checkpoint="", **ended)

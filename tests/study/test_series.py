@@ -1,0 +1,88 @@
+"""A series: several studies from one file, each a study of its own, and one page that joins them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from study.config import series_names
+from study.series import Series, load_series
+from trainables.errors import ConfigError
+
+TWO = """
+name: two
+parts:
+  first: {dataset: shapes, budget_steps: 10}
+  second: {dataset: shapes, budget_steps: 20, tasks: [simclr]}
+"""
+
+
+def load(folder: Path, text: str = TWO, *overrides: str, **changes: object) -> Series:
+    path = folder / "series.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_series(str(path), list(overrides), changes)
+
+
+@pytest.mark.parametrize("name", series_names())
+def test_every_series_is_valid_and_is_named_after_its_file(name: str):
+    series = load_series(name)
+    assert series.name == name.replace("_", "-")
+    assert all(config.name == f"{series.name}-{part}" for part, config in series.parts.items())
+
+
+def test_a_single_study_is_a_series_of_one_without_a_folder_around_it():
+    series = load_series("quick", ["budget_steps=7"])
+    assert [config.budget_steps for config in series.parts.values()] == [7]
+    assert series.within(Path("studies")) == Path("studies")
+    assert series.end(Path("studies")) is None
+
+
+def test_parts_run_in_their_order_in_a_folder_of_the_series(tmp_path: Path):
+    series = load(tmp_path)
+    assert list(series.parts) == ["first", "second"]
+    assert series.within(Path("studies")) == Path("studies/two")
+    assert series.parts["second"].tasks == ["simclr"]
+
+
+def test_set_reaches_one_part_by_its_name_and_all_parts_without(tmp_path: Path):
+    series = load(tmp_path, TWO, "second.search.num_samples=3", "report_every=5", data_root="/data")
+    assert [config.search.num_samples for config in series.parts.values()] == [8, 3]
+    assert [config.report_every for config in series.parts.values()] == [5, 5]
+    assert [config.data_root for config in series.parts.values()] == ["/data", "/data"]
+
+
+def test_another_name_is_that_of_the_series_and_tells_its_parts_apart(tmp_path: Path):
+    series = load(tmp_path, TWO, "name=again")
+    assert series.within(Path("studies")) == Path("studies/again")
+    assert [config.name for config in series.parts.values()] == ["again-first", "again-second"]
+
+
+def test_a_simulated_series_leaves_the_real_one_alone(tmp_path: Path):
+    series = load(tmp_path).simulated()
+    assert series.name == "two-simulated"
+    assert all(config.simulate for config in series.parts.values())
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("parts: {a: {dataset: shapes}}", "name = None: a series of parts needs a name"),
+        ("{name: two, parts: {a: {dataset: shapes}}, tasks: [rotation]}", "tasks: unknown key beside parts"),
+        ("{name: two, parts: {}}", "parts = {}: must be studies by name"),
+        ("{name: two, parts: [1]}", r"parts = \[1\]: must be studies by name"),
+        ("{name: two, page: orignal_report, parts: {a: {}}}", "no such page; did you mean 'original_report'?"),
+        ("{name: two, parts: {a: {budget: 3}}}", "a: budget: unknown key; did you mean 'budget_steps'"),
+        ("{name: two, parts: {search: {}}}", "parts.search: the name of a setting"),
+        ("{name: ../up, parts: {a: {}}}", r"a: name = '\.\./up-a': string should match pattern"),
+    ],
+)
+def test_what_is_wrong_with_a_series_is_said_in_one_line(tmp_path: Path, text: str, complaint: str):
+    with pytest.raises(ConfigError, match=complaint) as refused:
+        load(tmp_path, text)
+    assert "\n" not in str(refused.value)
+
+
+def test_tasks_for_all_parts_are_refused_since_each_part_names_its_own(tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"--tasks: two has several parts.*first\.tasks="):
+        load(tmp_path, TWO, tasks=["rotation"])
