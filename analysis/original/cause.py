@@ -71,7 +71,7 @@ def _single(cures: Part) -> str:
     if better.empty:
         first = single.sort_values("mean_difference", ascending=False).iloc[0]
         told = f"the largest difference is that of {quoted(first['cell'])}, {effect(first)}, {first['answer']}"
-        return f"**No single change is shown to make it leave chance**: {told}."
+        return f"**No single change is shown to be what it lacked**: {told}."
     factors = list(dict.fromkeys(map(_factor, better["cell"])))
     main = CAUSES.get(factors[0], quoted(factors[0]))
     each = [f"{quoted(row['cell'])} {_ends(cures, row['cell'])}, {effect(row)}" for _, row in better.iterrows()]

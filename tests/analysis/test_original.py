@@ -123,7 +123,7 @@ def test_the_cause_is_the_change_that_cures_and_no_other(parts: dict[str, Part],
 
 def test_where_nothing_helps_no_cause_is_named(parts: dict[str, Part]):
     told = cause(parts["case"], learned_in(parts["cures"], ()))
-    assert "**No single change is shown to make it leave chance**" in told
+    assert "**No single change is shown to be what it lacked**" in told
     assert "The cause was" not in told
 
 
