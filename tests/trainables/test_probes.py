@@ -179,9 +179,9 @@ def test_features_beyond_the_dimension_of_the_data_are_no_problem() -> None:
 def test_the_search_for_a_weight_decay_stops_when_weaker_ones_only_overfit(monkeypatch: pytest.MonkeyPatch) -> None:
     tried = []
 
-    def spy(x: Tensor, y: Tensor, weight_decay: float, *rest: object) -> tuple[Tensor, Tensor]:
+    def spy(x: Tensor, y: Tensor, weight_decay: float, *rest: object, **limits: int) -> tuple[Tensor, Tensor]:
         tried.append(weight_decay)
-        return logistic_regression(x, y, weight_decay, *rest)  # type: ignore[arg-type]
+        return logistic_regression(x, y, weight_decay, *rest, **limits)  # type: ignore[arg-type]
 
     monkeypatch.setattr("trainables.probes.logistic_regression", spy)
     result = linear_probe(*clusters(60, spread=3, dim=64), *clusters(1000, spread=3, dim=64, seed=1), n_classes=CLASSES)
