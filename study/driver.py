@@ -22,27 +22,27 @@ from analysis.load import load
 from analysis.report import FIGURES, write_report
 from study import cluster, resources
 from study.config import StudyConfig, check_config
-from study.encoders import ENCODERS, write_encoder
+from study.encoders import ENCODERS, told_of, write_encoder
 from study.estimate import sizes
 from study.execution import Executor
 from study.history import History
 from study.journal import FAILED, FINISHED, KILLED, Journal, read
 from study.lock import DriverLock
-from study.models import log_model
+from study.models import log_models
 from study.phases import ABLATE, BASELINE, CONFIRM, EVALUATE, SEARCH, Plan
 from study.recommend import write_recommended
-from study.tracking import MlflowTracker, TrackingError
+from study.tracking import MlflowTracker
 from trainables import files, simulated
 from trainables.data import Splits, load_splits
-from trainables.encoders import Encoder, recalibrated
+from trainables.encoders import recalibrated
 from trainables.errors import ConfigError, UserError
 from trainables.monitor import calibration_images
 from trainables.storage import CheckpointStore
 from trainables.trainable import trained_encoder
-from trainables.trial import TrialConfig
 
 CONFIG_FILE = "study.yaml"
-TRACKING_PATIENCE_S, INTERRUPTED_PATIENCE_S = 30.0, 8.0  # for MLflow at the end, and of who wants to stop
+EXAMPLES = 4  # images kept beside an encoder
+TRACKING_PATIENCE_S, INTERRUPTED_PATIENCE_S = 60.0, 8.0  # for MLflow at the end, and of who wants to stop
 PACKAGES = ("pretext-study", "torch", "torchvision", "ray", "mlflow", "optuna", "numpy", "pandas")
 
 logger = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ def _run(plan: Plan, folder: Path, lock: DriverLock, listeners: list[Callable[[d
     resources.check(config.resources, config.workers)
     history, journal = History.read(folder), Journal(folder)
     journal.listeners += [history.observe, *listeners]
-    tracker = MlflowTracker(folder, config.tracking_uri)
+    tracker = MlflowTracker(folder, config.tracking_uri, finish=lambda: log_models(folder, config.tracking_uri))
     tracker.start()
     interrupted = False
     try:
@@ -108,6 +108,8 @@ def _run(plan: Plan, folder: Path, lock: DriverLock, listeners: list[Callable[[d
             findings = find(load(folder))
             write_tables(folder, findings)
             report = write_report(folder, findings)
+            if not config.simulate:
+                _write_encoders(plan, history, executor, folder)
         journal.append("study_ended", status=FINISHED)
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
@@ -118,9 +120,6 @@ def _run(plan: Plan, folder: Path, lock: DriverLock, listeners: list[Callable[[d
     finally:
         journal.close()
         tracked = tracker.close(INTERRUPTED_PATIENCE_S if interrupted else TRACKING_PATIENCE_S)
-    if not config.simulate:
-        encoders = _best_encoders(plan, history, executor, folder)
-        tracked = tracked and _log_encoders(plan, encoders, folder)
     chosen = history.outcomes[CONFIRM]["chosen"]
     return Outcome(folder, report, chosen, [record.trial.trial_id for record in history.failed()], tracked)
 
@@ -155,45 +154,23 @@ def _phases(plan: Plan, executor: Executor, history: History) -> list[tuple[str,
     return list(phases.items())
 
 
-def _best_encoders(
-    plan: Plan, history: History, executor: Executor, folder: Path
-) -> dict[str, tuple[TrialConfig, Encoder]]:
-    """Return each task's best confirmed trial with its encoder, and write that to `encoders/TASK` in the folder.
+def _write_encoders(plan: Plan, history: History, executor: Executor, folder: Path) -> None:
+    """Write the encoder of each task's best confirmed trial to `encoders/TASK`, where it is not there yet.
 
     It is the encoder that the probes saw: its BatchNorm statistics are those of whole images.
     """
     splits = plan.datasets[plan.config.dataset]
-    calibration = calibration_images(splits, torch.device("cpu"))
-    found = {}
     for task, choice in history.outcomes[CONFIRM]["chosen"].items():
         best = (max if choice["mode"] == "max" else min)(zip(choice["values"], choice["trial_ids"], strict=True))[1]
-        trial = history.trials[best].trial
+        trial, own = history.trials[best].trial, folder / ENCODERS / task
+        if told_of(own).get("trial_id") == best:
+            continue
         store = CheckpointStore(executor.shared.checkpoints)
-        encoder = recalibrated(trained_encoder(trial.replace(init_from=best), store, splits), calibration)
+        encoder = trained_encoder(trial.replace(init_from=best), store, splits)
+        encoder = recalibrated(encoder, calibration_images(splits, torch.device("cpu")))
         about = {"name": trial.encoder, "width": trial.width, "image_size": splits.pretext_train.image_size}
-        write_encoder(folder / ENCODERS / task, encoder, about | {"study": plan.config.name, "trial_id": best})
-        found[task] = trial, encoder
-    return found
-
-
-def _log_encoders(plan: Plan, encoders: dict[str, tuple[TrialConfig, Encoder]], folder: Path) -> bool:
-    """Log each task's best encoder as a model, registered as STUDY-TASK; return whether MLflow took them."""
-    example = plan.datasets[plan.config.dataset].pretext_validation.images[:4]
-    for task, (trial, encoder) in encoders.items():
-        try:
-            log_model(
-                folder,
-                plan.config.tracking_uri,
-                trial_id=trial.trial_id,
-                encoder=encoder,
-                example=example,
-                name=f"{plan.config.name}-{task}",
-                step=trial.budget_steps,
-            )
-        except TrackingError as error:
-            logger.warning("%s", error)
-            return False
-    return True
+        about |= {"study": plan.config.name, "trial_id": best, "step": trial.budget_steps}
+        write_encoder(own, encoder, about, splits.pretext_validation.images[:EXAMPLES])
 
 
 def open_folder(config: StudyConfig, output: Path, *, fresh: bool = False) -> Path:

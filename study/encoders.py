@@ -1,7 +1,7 @@
 """Encoders as files: each task's best one in the study's folder, and what one is stored as turned back into a function.
 
 `OUTPUT/NAME/encoders/TASK/` holds `encoder.pt2` (a `torch.export` program for any number of images), `state_dict.pt`
-(weights alone) and `encoder.json` (how to build the network that they fit).
+(weights alone), `example.npy` (images of those that it learned from) and `encoder.json` (how to build the network).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -24,7 +25,8 @@ from trainables import files
 from trainables.encoders import Encoder, build_encoder
 from trainables.errors import ConfigError, UserError
 
-ENCODERS, PROGRAM, WEIGHTS, ABOUT = "encoders", "encoder.pt2", "state_dict.pt", "encoder.json"
+ENCODERS, PROGRAM, WEIGHTS = "encoders", "encoder.pt2", "state_dict.pt"
+EXAMPLE, ABOUT = "example.npy", "encoder.json"
 MODEL_URIS = ("models:/", "runs:/")
 
 
@@ -36,19 +38,39 @@ class Loaded:
     image_size: int
 
 
-def write_encoder(folder: Path, encoder: Encoder, about: dict[str, Any]) -> None:
-    """Write an encoder's three files to `folder`, each whole or not at all.
+def write_encoder(folder: Path, encoder: Encoder, about: dict[str, Any], example: np.ndarray) -> None:
+    """Write an encoder's four files to `folder`, each whole or not at all, `encoder.json` last.
 
     about: `name`, `width` and `image_size` as `build_encoder` takes them, and whatever else is worth knowing.
-    Raises StorageError where they cannot be written.
+    example: uint8 images [n, 3, S, S]. Raises StorageError where they cannot be written.
     """
     encoder = copy.deepcopy(encoder).to("cpu", torch.float32).eval().requires_grad_(False)
-    weights, program = io.BytesIO(), io.BytesIO()
+    weights, program, images = io.BytesIO(), io.BytesIO(), io.BytesIO()
     torch.save(encoder.state_dict(), weights)
     torch.export.save(exported(encoder, int(about["image_size"])), program)
-    files.write(folder / WEIGHTS, weights.getvalue())
-    files.write(folder / PROGRAM, program.getvalue())
+    np.save(images, example, allow_pickle=False)
+    for name, content in ((WEIGHTS, weights), (PROGRAM, program), (EXAMPLE, images)):
+        files.write(folder / name, content.getvalue())
     files.write(folder / ABOUT, json.dumps(about | {"feature_dim": encoder.feature_dim}, indent=2).encode())
+
+
+def told_of(folder: Path) -> dict[str, Any]:
+    """Return what an encoder's folder says of it, nothing where it holds no whole encoder."""
+    try:
+        return json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def read_encoder(folder: Path) -> Encoder:
+    """Return the encoder that `write_encoder` wrote, in evaluation mode. Raises UserError for files that do not fit."""
+    try:
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        encoder = build_encoder(about["name"], width=about["width"], image_size=about["image_size"])
+        encoder.load_state_dict(torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True))
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        raise UserError(f"{folder}: its {ABOUT} and {WEIGHTS} cannot be read or do not fit: {_line(error)}") from error
+    return encoder.eval().requires_grad_(False)
 
 
 def exported(encoder: nn.Module, image_size: int) -> torch.export.ExportedProgram:
@@ -87,13 +109,7 @@ def load_encoder(model: str, *, task: str | None = None, tracking_uri: str | Non
 
 
 def _from_weights(folder: Path) -> Loaded:
-    try:
-        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-        encoder = build_encoder(about["name"], width=about["width"], image_size=about["image_size"])
-        encoder.load_state_dict(torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True))
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(f"{folder}: its {ABOUT} and {WEIGHTS} cannot be read or do not fit: {_line(error)}") from error
-    return Loaded(encoder.eval().requires_grad_(False), about["image_size"])
+    return Loaded(read_encoder(folder), told_of(folder)["image_size"])
 
 
 def _from_program(path: Path) -> Loaded:

@@ -15,9 +15,31 @@ from mlflow.entities import LoggedModel, LoggedModelOutput
 from mlflow.models import Model, infer_signature
 from torch import nn
 
+from study.encoders import ENCODERS, EXAMPLE, read_encoder, told_of
 from study.tracking import TrackingError, mlflow_environment, run_id_of, sync
 
 TRIAL_TAG = "pretext.trial_id"
+
+
+def log_models(folder: Path, tracking_uri: str | None) -> list[str]:
+    """Log the encoders of a study's folder, registered as `STUDY-TASK`; return their `models:/NAME/VERSION` URIs.
+
+    Those that are there are left alone. Raises TrackingError where MLflow is away, UserError where a file is broken.
+    """
+    logged = []
+    for own in sorted((folder / ENCODERS).glob("*/")):
+        if about := told_of(own):
+            model = log_model(
+                folder,
+                tracking_uri,
+                trial_id=about["trial_id"],
+                encoder=read_encoder(own),
+                example=np.load(own / EXAMPLE, allow_pickle=False),
+                name=f"{about['study']}-{own.name}",
+                step=about["step"],
+            )
+            logged.append(model)
+    return logged
 
 
 def log_model(

@@ -34,8 +34,13 @@ def sync_command(
 ) -> None:
     """Bring MLflow up to what the study's journal says."""
     _check_study(folder)
-    result = sync(folder, tracking_uri or _own_store(folder), close_abandoned=not is_driven(folder))
+    store = tracking_uri or _own_store(folder)
+    result = sync(folder, store, close_abandoned=not is_driven(folder))
     out.print(f"{result.events} events, {result.points} metric values, {result.artifacts} files delivered")
+    if (folder / "encoders").is_dir():
+        from study.models import log_models
+
+        out.print(f"models: {', '.join(log_models(folder, store))}")
 
 
 @app.command("status")

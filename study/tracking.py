@@ -10,7 +10,7 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -129,10 +129,19 @@ class MlflowTracker:
     """Follows the journal in `folder` in a thread of its own; the study itself never talks to MLflow.
 
     tracking_uri: None for `default_tracking_uri()` at the time of the call.
+    finish: called in that thread when all of the journal is there; it may raise UserError, and is then tried again.
     """
 
-    def __init__(self, folder: Path, tracking_uri: str | None = None, *, poll_s: float = POLL_S) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        tracking_uri: str | None = None,
+        *,
+        poll_s: float = POLL_S,
+        finish: Callable[[], object] = lambda: None,
+    ) -> None:
         self.folder = folder
+        self._finish = finish
         self.tracking_uri = tracking_uri or default_tracking_uri()
         self._poll_s = poll_s
         self._closing = threading.Event()
@@ -167,6 +176,8 @@ class MlflowTracker:
             closing = self._closing.is_set()  # asked before the delivery, which then covers all that was written
             try:
                 sync(self.folder, self.tracking_uri)
+                if closing:
+                    self._finish()
             except UserError as error:
                 if pause == self._poll_s:
                     logger.warning("%s. The study goes on, and this is tried again.", error)

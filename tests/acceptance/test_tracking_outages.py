@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from study.driver import TRACKING_PATIENCE_S
 from study.history import History
 from study.tracking import sync
 from tests.acceptance.studies import DriverProcess, assert_mlflow_equals_journal, assert_whole, simulated
@@ -22,7 +23,6 @@ from tests.study.mlflow_stores import Server, eventually, free_port, started_ser
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 MOST_DELAY = 0.01  # of the time of a study's trials
-CLOSE_S = 30.0  # that a study waits for MLflow when all else is done
 PATIENCE_S = 600.0
 
 
@@ -129,7 +129,7 @@ def test_a_server_that_never_answers_costs_the_study_a_limited_wait_and_is_fille
     with Proxy(door, server.port, delay_s=1000):
         with WatchedStudy(study) as watched:
             assert not watched.outcome().tracked
-        assert watched.close_s < CLOSE_S + 10
+        assert watched.close_s < TRACKING_PATIENCE_S + 10
         assert_undisturbed(watched)
     by_hand = f"python -m study sync {study.folder}"
     assert f"to finish, type: {by_hand}" in caplog.text

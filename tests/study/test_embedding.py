@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from mlflow import MlflowClient
 from PIL import Image
 
 from study import tools
@@ -23,6 +24,7 @@ from trainables.errors import ConfigError, DataError, UserError
 
 SIDE = 16
 ABOUT_IT = {"name": "conv4", "width": 4, "image_size": SIDE}
+EXAMPLE = np.random.default_rng(0).integers(0, 256, (1, 3, SIDE, SIDE), dtype=np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,7 @@ def encoder() -> Encoder:
 @pytest.fixture
 def study(tmp_path: Path, encoder: Encoder) -> Path:
     """The folder of a study with one encoder."""
-    write_encoder(tmp_path / "study" / ENCODERS / "rotation", encoder, ABOUT_IT)
+    write_encoder(tmp_path / "study" / ENCODERS / "rotation", encoder, ABOUT_IT, EXAMPLE)
     return tmp_path / "study"
 
 
@@ -63,6 +65,21 @@ def test_every_file_gives_the_features_of_the_encoder_itself(form: str, study: P
             torch.testing.assert_close(loaded.features(batch), encoder.eval()(batch), rtol=0, atol=1e-6)
 
 
+def test_encoders_that_mlflow_has_not_received_are_registered_by_sync_once(
+    study: Path, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    write(study, study_events("s"))
+    about = ABOUT_IT | {"study": "s", "trial_id": trial(0).trial_id, "step": 3}
+    write_encoder(study / ENCODERS / "rotation", encoder, about, EXAMPLE)
+    for _ in range(2):
+        tools.sync_command(study, tracking_uri=uri)
+        assert "models: models:/s-rotation/1\n" in capsys.readouterr().out
+    (version,) = MlflowClient(tracking_uri=uri).search_model_versions("name = 's-rotation'")
+    assert version.run_id == run_id_of(study, uri, trial(0).trial_id)[0]
+
+
 def test_a_model_of_mlflow_gives_the_features_of_the_encoder_itself(
     tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,8 +87,7 @@ def test_a_model_of_mlflow_gives_the_features_of_the_encoder_itself(
     uri, folder = f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "study"
     write(folder, study_events("s"))
     key = trial(0).trial_id
-    example = np.random.default_rng(0).integers(0, 256, (1, 3, SIDE, SIDE), dtype=np.uint8)
-    model = log_model(folder, uri, trial_id=key, encoder=encoder, example=example, name="s-rotation")
+    model = log_model(folder, uri, trial_id=key, encoder=encoder, example=EXAMPLE, name="s-rotation")
     batch = torch.rand(5, 3, SIDE, SIDE)
     for name in (model, f"runs:/{run_id_of(folder, uri, key)[0]}/s-rotation"):
         loaded = load_encoder(name, tracking_uri=uri)
