@@ -21,7 +21,8 @@ from analysis.frames import export
 from analysis.load import load
 from analysis.report import FIGURES, write_report
 from study import cluster, resources
-from study.config import StudyConfig, check_config
+from study.checks import check_config
+from study.config import StudyConfig
 from study.encoders import ENCODERS, told_of, write_encoder
 from study.estimate import sizes
 from study.execution import Executor

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from study.config import TUNABLE, StudyConfig, check_config
+from study.checks import check_config
+from study.config import TUNABLE, StudyConfig
 from trainables import files
 from trainables.trial import TrialConfig
 

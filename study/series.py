@@ -21,7 +21,8 @@ from typing import Any
 from analysis.series import FILE_NAME as SERIES_FILE
 from analysis.series import PAGES, write_page
 from study import plain_yaml
-from study.config import StudyConfig, config_of, read_source, simulated
+from study.config import StudyConfig
+from study.loading import config_of, read_source, simulated
 from trainables import files
 from trainables.errors import ConfigError, suggestion
 

@@ -63,7 +63,7 @@ def list_command(
     ),
 ) -> None:
     """List the studies in a folder, and the built-in presets."""
-    from study.config import preset_names, series_names
+    from study.loading import preset_names, series_names
 
     table = Table("study", "trials", "failed", "phases done")
     for path in sorted([*folder.glob(f"*/{FILE_NAME}"), *folder.glob(f"*/*/{FILE_NAME}")]):  # the latter of series
@@ -108,7 +108,7 @@ def main() -> None:
 
 def _own_store(folder: Path) -> str | None:
     """Return the MLflow store that the study in `folder` was configured with, if it names one."""
-    from study.config import check_config
+    from study.checks import check_config
 
     file = folder / "study.yaml"
     return check_config(plain_yaml.load(file.read_text(encoding="utf-8"))).tracking_uri if file.exists() else None

@@ -37,7 +37,7 @@ def local_ray() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def simulated_study(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a whole study on simulated trials, ablations included. Not to be changed."""
-    from study.config import check_config
+    from study.checks import check_config
     from study.driver import run_study
 
     folder = tmp_path_factory.mktemp("simulated")

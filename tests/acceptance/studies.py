@@ -17,7 +17,8 @@ from typing import Any
 
 import pandas as pd
 
-from study.config import StudyConfig, check_config
+from study.checks import check_config
+from study.config import StudyConfig
 from study.history import History
 from study.journal import KILLED, read
 from tests.conftest import REPOSITORY

@@ -16,8 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, JsonValue
 
-from study.config import StudyConfig, check_config, load_config, preset_names
+from study.checks import check_config
+from study.config import StudyConfig
 from study.driver import load_datasets
+from study.loading import load_config, preset_names
 from study.phases import Plan
 from tests.study.studies import TINY
 from trainables.errors import ConfigError, UserError

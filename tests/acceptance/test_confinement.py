@@ -16,7 +16,7 @@ import torch
 
 from analysis.load import load
 from study import tools
-from study.config import check_config
+from study.checks import check_config
 from study.driver import open_folder, run_study
 from study.history import History
 from study.journal import FINISHED

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from study.config import load_config
+from study.loading import load_config
 from tests.acceptance.ssh_machines import Machine, obstacle, ssh_machine
 from tests.acceptance.studies import DriverProcess, assert_mlflow_equals_journal, assert_whole
 from tests.conftest import REPOSITORY

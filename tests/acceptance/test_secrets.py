@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from study.config import check_config
+from study.checks import check_config
 from tests.acceptance.studies import DriverProcess, assert_whole
 from tests.conftest import REPOSITORY
 from tests.study.mlflow_stores import all_runs, free_port, started_server

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from study.config import check_config
+from study.checks import check_config
 from study.history import History
 from study.journal import FILE_NAME
 from tests.acceptance.studies import DriverProcess, assert_mlflow_equals_journal, assert_whole

@@ -28,7 +28,8 @@ import numpy as np
 import psutil
 
 import analysis
-from study.config import StudyConfig, check_config
+from study.checks import check_config
+from study.config import StudyConfig
 from study.driver import load_datasets
 from study.history import History
 from study.journal import FILE_NAME, read

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from study import cluster
-from study.config import check_config
+from study.checks import check_config
 from study.driver import _start, load_datasets
 from study.execution import Executor
 from study.history import History

@@ -6,7 +6,8 @@ import dataclasses
 import functools
 from typing import Any
 
-from study.config import StudyConfig, check_config
+from study.checks import check_config
+from study.config import StudyConfig
 from study.driver import load_datasets
 from study.history import History
 from study.journal import FINISHED

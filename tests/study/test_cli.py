@@ -17,10 +17,11 @@ import torch
 from PIL import Image
 
 from study import cli, tools
-from study.config import StudyConfig, preset_names, series_names
+from study.config import StudyConfig
 from study.driver import Outcome
 from study.interruption import SIGNALS
 from study.journal import FAILED, FINISHED, Journal
+from study.loading import preset_names, series_names
 from tests.conftest import REPOSITORY
 from tests.study.mlflow_stores import stored_points
 from tests.study.studies import tiny

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from search_spaces import SPACES, Choice, LogUniform, Uniform
 from study import plain_yaml
-from study.config import StudyConfig, check_config, load_config, preset_names
+from study.checks import check_config
+from study.config import StudyConfig
+from study.loading import load_config, preset_names
 from trainables.errors import ConfigError
 from trainables.tasks import TASKS
 

@@ -24,7 +24,8 @@ import torch
 from mlflow import MlflowClient
 
 from study import driver, plain_yaml
-from study.config import StudyConfig, check_config
+from study.checks import check_config
+from study.config import StudyConfig
 from study.driver import Outcome, run_study
 from study.history import History
 from study.journal import FILE_NAME, FINISHED, read

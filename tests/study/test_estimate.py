@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from study.config import check_config
+from study.checks import check_config
 from study.driver import load_datasets
 from study.estimate import estimate, seconds_per_step
 from study.phases import Plan

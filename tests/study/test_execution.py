@@ -18,10 +18,11 @@ from ray.train.v2.api.exceptions import WorkerGroupError
 from ray.tune.search.variant_generator import generate_variants
 from ray.tune.trainable.metadata import _TrainingRunMetadata
 
-from study.config import StudyConfig, load_config, preset_names
+from study.config import StudyConfig
 from study.execution import Executor, _Recorder, _refusal, storage_of
 from study.history import History, TrialRecord
 from study.journal import FAILED, FILE_NAME, FINISHED, STOPPED, Journal, read
+from study.loading import load_config, preset_names
 from study.searching import (
     ChanceStopper,
     HalvingByTask,

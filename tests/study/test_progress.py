@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from study.config import check_config
+from study.checks import check_config
 from study.progress import Progress
 from trainables.trial import TrialConfig
 

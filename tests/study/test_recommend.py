@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from study.config import check_config, load_config
+from study.checks import check_config
 from study.driver import load_datasets
+from study.loading import load_config
 from study.phases import CONFIRM, Plan
 from study.recommend import write_recommended
 

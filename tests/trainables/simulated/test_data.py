@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
-from study.config import load_config, preset_names
+from study.loading import load_config, preset_names
 from study.phases import Plan, probed_datasets
 from trainables import simulated
 
