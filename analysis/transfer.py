@@ -44,7 +44,7 @@ def transfer_frame(*parts: Part) -> pd.DataFrame:
     rows = []
     for part in parts:
         found = part.found.against_untrained
-        own = found.loc[found["design"] == PRETRAINING_TEST]
+        own = found.loc[(found["design"] == PRETRAINING_TEST) & found["metric"].str.endswith("/linear")]
         probed = own["metric"].str.removeprefix("probe/").str.removesuffix("/linear")
         rows.append(own.assign(trained_on=part.study.config["dataset"], probed_on=probed))
     frame = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=COLUMNS)

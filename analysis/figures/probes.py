@@ -49,9 +49,9 @@ def accuracy_by_task(runs: pd.DataFrame, dataset: str, ax: Axes | None = None) -
 
 
 def miou_by_task(runs: pd.DataFrame, dataset: str, ax: Axes | None = None) -> Axes:
-    """Draw the final segmentation probe on `dataset` as `accuracy_by_task` draws the others; raises as that does.
+    """Draw the final segmentation probe on `dataset` as `accuracy_by_task` draws the others.
 
-    Chance is background everywhere.
+    Chance is background everywhere. Raises UserError as that does.
     """
     return _probes_by_task(runs, dataset, SEGMENTATION_NAMES, "mIoU", ax)
 
