@@ -132,7 +132,7 @@ class Plan:
     def _chosen(self, history: History, task: TaskName) -> dict[str, Any] | None:
         metric, mode = self.metric(task)
         cells: dict[str, list[TrialRecord]] = defaultdict(list)
-        for record in finished(history.of(CONFIRM, task)):
+        for record in sorted(finished(history.of(CONFIRM, task)), key=lambda record: record.trial.seed):
             if math.isfinite(record.value(metric)):
                 cells[record.trial.cell].append(record)
         if not cells:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import tempfile
 import time
@@ -20,6 +21,7 @@ from tests.conftest import REPOSITORY
 from tests.study.mlflow_stores import free_port
 
 COMMAND_S = 1500  # for what takes one or two minutes on a quiet machine
+TERMINAL_CODES = re.compile(r"\x1b\[[0-9;]*m|\r")
 SMALL = (
     *("budget_steps=6", "report_every=3", "max_train=200", "search.num_samples=1", "search.chance_patience=0"),
     *("confirm.seeds=2", "max_failures=0"),
@@ -67,7 +69,10 @@ class Cluster:
     def remotely(self, command: str) -> str:
         """Return what a command on the head prints, as `ray exec` runs it, without Ray's own words."""
         said = self.run("exec", str(self.file), f"echo BEGIN; {command}; echo END")
-        return said.replace("\r", "").split("BEGIN\n", 1)[1].split("\nEND", 1)[0]
+        plain = TERMINAL_CODES.sub("", said)  # some library turns colours off at exit where it finds a terminal
+        found = re.search(r"^BEGIN\n(.*?)^END$", plain, re.DOTALL | re.MULTILINE)
+        assert found, said
+        return found[1].strip()
 
 
 @pytest.fixture(scope="module")

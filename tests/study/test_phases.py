@@ -132,6 +132,13 @@ def test_the_winner_has_the_best_mean_over_fresh_seeds_at_the_last_report():
     assert all(history.trials[key].trial.cell == "candidate-2" for key in choice["trial_ids"])
 
 
+def test_the_choice_does_not_depend_on_which_seed_came_first():
+    plan, history, other_way = plan_of(tiny(confirm={"top_k": 1, "seeds": 3})), History(), History()
+    confirmed(history, plan, 1, 0.1, 0.2, 0.3)
+    other_way.trials = dict(reversed(history.trials.items()))
+    assert plan.chosen(other_way) == plan.chosen(history)
+
+
 def test_a_candidate_that_often_fails_does_not_win_by_a_lucky_seed():
     plan, history = plan_of(tiny(confirm={"top_k": 2, "seeds": 3})), History()
     confirmed(history, plan, 1, 0.4, 0.4, 0.4)
