@@ -83,19 +83,19 @@ def simulated(name: str, uri: str) -> StudyConfig:
             "tasks": ["rotation"],
             "budget_steps": 100,
             "report_every": 20,
-            "search": {"num_samples": 20, "algorithm": "random", "scheduler": "none", "chance_patience": 0},
+            "search": {"num_samples": 60, "algorithm": "random", "scheduler": "none", "chance_patience": 0},
             "confirm": {"top_k": 2, "seeds": 2},
+            "resources": {"cpu": 2},  # one actor, whatever the machine
             "tracking_uri": uri,
         }
     )
 
 
 def test_two_studies_that_log_to_one_server_at_once_are_both_there_whole_and_nothing_of_them_twice(
-    ray_address: str, server: str, postgres: Postgres, tmp_path: Path
+    server: str, postgres: Postgres, tmp_path: Path
 ):
-    studies = [
-        DriverProcess(tmp_path / name, simulated(name, server), {"RAY_ADDRESS": ray_address}) for name in ("one", "two")
-    ]
+    # Each on a Ray of its own: of one, who comes first takes every CPU until its phase is over.
+    studies = [DriverProcess(tmp_path / name, simulated(name, server)) for name in ("one", "two")]
     with studies[0].running() as first, studies[1].running() as second:
         assert {process.wait(600 * crowding()) for process in (first, second)} == {0}, "".join(s.log() for s in studies)
     assert_at_once(studies)
