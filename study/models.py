@@ -69,7 +69,10 @@ def log_model(
             version = _registered(client, name, trial_id)
             if version is None:
                 model = _log(client, run_id, encoder, example, name=name, trial_id=trial_id, step=step)
-                version = _register(client, name, model, run_id, trial_id)
+                side = example.shape[-1]
+                what = f"Float images [n, 3, {side}, {side}] in [0, 1] to features, after {step} steps of trial "
+                what += f"{trial_id}."
+                version = _register(client, name, model, run_id, trial_id, what)
     except (MlflowException, OSError) as error:
         raise TrackingError(f"MLflow would not take model {name} of trial {trial_id}: {error}") from error
     return f"models:/{name}/{version}"
@@ -95,7 +98,7 @@ def _log(
     return client.finalize_logged_model(model.model_id, "READY")
 
 
-def _register(client: MlflowClient, name: str, model: LoggedModel, run_id: str, trial_id: str) -> str:
+def _register(client: MlflowClient, name: str, model: LoggedModel, run_id: str, trial_id: str, description: str) -> str:
     try:
         client.create_registered_model(name)
     except MlflowException as error:
@@ -103,7 +106,12 @@ def _register(client: MlflowClient, name: str, model: LoggedModel, run_id: str, 
             raise
     # By its location: a `models:/` source would be looked up in the process's global store, whatever this client's.
     version = client.create_model_version(
-        name, model.artifact_location, run_id, tags={TRIAL_TAG: trial_id}, model_id=model.model_id
+        name,
+        model.artifact_location,
+        run_id,
+        tags={TRIAL_TAG: trial_id},
+        model_id=model.model_id,
+        description=description,
     )
     link = json.dumps([{"name": name, "version": version.version}])
     client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": link})  # as the UI links them

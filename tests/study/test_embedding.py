@@ -78,6 +78,9 @@ def test_encoders_that_mlflow_has_not_received_are_registered_by_sync_once(
         assert "models: models:/s-rotation/1\n" in capsys.readouterr().out
     (version,) = MlflowClient(tracking_uri=uri).search_model_versions("name = 's-rotation'")
     assert version.run_id == run_id_of(study, uri, trial(0).trial_id)[0]
+    assert version.description == (
+        f"Float images [n, 3, {SIDE}, {SIDE}] in [0, 1] to features, after 3 steps of trial {trial(0).trial_id}."
+    )
 
 
 def test_a_model_of_mlflow_gives_the_features_of_the_encoder_itself(
