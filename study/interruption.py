@@ -6,9 +6,11 @@ import os
 import shlex
 import signal
 import sys
+import time
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+ONE_SIGNAL_S = 0.25  # `timeout` sends one to its child and, at once, another to the whole group
 
 
 def stop_on_signals() -> None:
@@ -28,8 +30,11 @@ def resuming_command() -> str:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    for each in SIGNALS:
-        if signal.getsignal(each) == _interrupt:
-            signal.signal(each, signal.SIG_DFL)  # the system's own, so that it works wherever this process hangs
+    ours = [each for each in SIGNALS if signal.getsignal(each) == _interrupt]
+    for each in ours:
+        signal.signal(each, signal.SIG_IGN)
     os.write(2, b"\nstopping; once more stops at once\n")  # a handler may run in the middle of anybody's print
+    time.sleep(ONE_SIGNAL_S)
+    for each in ours:
+        signal.signal(each, signal.SIG_DFL)  # the system's own, so that it works wherever this process hangs
     raise KeyboardInterrupt

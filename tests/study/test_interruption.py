@@ -61,6 +61,16 @@ def test_the_first_signal_is_an_interruption_and_the_second_the_end(
     assert process.wait(30) == -second
 
 
+def test_a_signal_that_comes_twice_at_once_is_one(process: subprocess.Popen[str]):
+    """As `timeout` sends it: to its child, and then to the whole group."""
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.05)  # the first has been taken by now
+    process.send_signal(signal.SIGTERM)
+    assert line(process).endswith("--set 'a=b c'")
+    time.sleep(0.5)
+    assert process.poll() is None
+
+
 @pytest.mark.parametrize("process", [["env", "--ignore-signal=INT"]], ids=["in the background"], indirect=True)
 def test_a_signal_that_the_process_was_started_to_ignore_stays_ignored(process: subprocess.Popen[str]):
     process.send_signal(signal.SIGINT)
