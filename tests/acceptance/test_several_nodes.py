@@ -137,8 +137,8 @@ def test_worker_groups_that_are_stopped_give_everything_back_and_a_full_cluster_
         assert groups_held() == []
         assert ray.available_resources()["CPU"] == 4
     assert {record.status for record in ran.searched()} == {FINISHED, STOPPED}
-    for record in ran.searched():
-        assert_recorded_once_and_in_order(ran, record)
+    for record in ran.searched():  # a group trains ahead of its reports: what it had saved at its last one may be gone
+        assert ran.steps(record.trial.trial_id) == list(range(0, record.step + 1, 3))
 
 
 def groups_held() -> list[str]:
