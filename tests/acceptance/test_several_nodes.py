@@ -22,7 +22,7 @@ from study.journal import FINISHED, STOPPED
 from tests.acceptance.nodes import LOOPBACK, hosts, worker_node
 from tests.acceptance.studies import PATIENCE_S, DriverProcess, crowding
 from tests.study.studies import tiny
-from tests.study.test_execution import Study, assert_recorded_once_and_in_order
+from tests.study.test_execution import BEST_FIRST, Study, assert_recorded_once_and_in_order
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -124,8 +124,7 @@ def node_with_a_disk_of_its_own(head: Cluster, folder: Path) -> Iterator[None]:
 def test_worker_groups_that_are_stopped_give_everything_back_and_a_full_cluster_goes_on(head: Cluster, tmp_path: Path):
     for _ in range(2):
         head.add_node(num_cpus=2, **LOOPBACK)
-    space = {"lr": [1e-2, 5e-3, 2e-3, 1e-6]}
-    search = {"algorithm": "grid", "scheduler": "asha", "reduction_factor": 4, "grace_period": 3, "space": space}
+    search = {"algorithm": "grid", "scheduler": "asha", "reduction_factor": 4, "grace_period": 3, "space": BEST_FIRST}
     changes = {"workers": 2, "budget_steps": 9, "search": search | {"metric": "val/loss"}}
     with connected(head):
         ran = Study(tmp_path / "study", tiny(storage=str(tmp_path / "shared"), **changes))

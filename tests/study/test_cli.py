@@ -242,10 +242,13 @@ def test_an_interrupted_study_says_how_to_go_on_with_exit_code_130(run: Command,
         signal.raise_signal(signal.SIGTERM)
         raise AssertionError("SIGTERM was ignored")
 
+    left: list[float] = []
     monkeypatch.setattr(cli, "run_study", interrupted)
+    monkeypatch.setattr(cli.cluster, "leave", lambda within_s: not left.append(within_s))  # the tests' Ray goes on
     monkeypatch.setattr(sys, "orig_argv", ["python", "study/run.py", "my study.yaml", "--fresh", "--output", "out"])
     answer = run("quick")
     assert answer.code == 130
+    assert left == [cli.RAY_PATIENCE_S]
     # Not `--fresh`, with which the study would begin anew.
     assert answer.err == "interrupted; to go on from here, type: python study/run.py 'my study.yaml' --output out\n"
 
