@@ -20,7 +20,7 @@ from optuna.importance import (
 
 from analysis.rates import finished_values
 from trainables.errors import UserError
-from trainables.trial import BASELINES, TrialConfig
+from trainables.trial import BASELINES, PURPOSE, TrialConfig
 
 Evaluator = Literal["fanova", "mean_decrease_impurity", "ped_anova"]
 
@@ -28,17 +28,6 @@ MIN_TRIALS = 15
 LOG_SCALED = ("lr", "weight_decay", "batch_size", "n_images", "budget_steps", "width", "option/temperature")
 
 _SEARCH = "search"
-_NOT_SEARCHED = (
-    "phase",
-    "task",
-    "cell",
-    "seed",
-    "data_seed",
-    "init_from",
-    "probe_datasets",
-    "probe_split",
-    "probe_layers",
-)
 _TREES, _BOOTSTRAP_TREES = 64, 16  # Optuna's own number, and a quarter of the time for each resample
 _TARGET_QUANTILE = 0.25  # of PED-ANOVA; at Optuna's 0.1 three trials of thirty would speak for all
 _MOST_RESAMPLED = 1000  # trials of one resample: Optuna takes a millisecond to take in each
@@ -97,7 +86,7 @@ def importance(
 
 def searched_columns(trials: pd.DataFrame) -> list[str]:
     """Return the columns of a trial's configuration that take more than one value in these trials of one task."""
-    fields = [name for name in TrialConfig.__dataclass_fields__ if name not in _NOT_SEARCHED]
+    fields = [name for name in TrialConfig.__dataclass_fields__ if name not in PURPOSE]
     names = [name for name in trials if name in fields or name.startswith(("option/", "augmentation/"))]
     return [name for name in names if trials[name].nunique(dropna=False) > 1]
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import beta, norm
 
-from trainables.trial import BASELINES, TrialConfig
+from trainables.trial import BASELINES, PURPOSE, TrialConfig
 
 CONFIDENCE = 0.95
 LAST = "last/"
@@ -20,10 +20,7 @@ MINIMISED = ("loss", "alignment", "uniformity")  # words in the names of metrics
 _PROBE = re.compile(r"probe/(?P<dataset>.+)/(?P<probe>linear|knn|miou)")
 _STAGE = re.compile(r"probe/(?P<dataset>.+)/(?P<probe>linear|miou)/stage(?P<stage>\d+)")
 _CLASS = re.compile(r"probe/(?P<dataset>.+)/iou/(?P<name>.+)")
-_NOT_SEARCHED = (
-    *("phase", "task", "cell", "seed", "data_seed", "init_from"),
-    *("probe_datasets", "probe_split", "probe_layers", "report_every"),
-)
+_NOT_SEARCHED = (*PURPOSE, "report_every")
 
 
 def last_values(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:

@@ -20,23 +20,12 @@ from search_spaces import context_encoder, context_prediction, rotation, simclr
 from trainables.augmentation import validate_policy
 from trainables.errors import ConfigError, suggestion
 from trainables.tasks import TASKS, build_options
-from trainables.trial import TrialConfig
+from trainables.trial import PURPOSE, TrialConfig
 
 Values = Mapping[str, Any]
 
 BASE, NO_AUGMENTATION = "base", "no augmentation"
-FIXED = (
-    "phase",
-    "task",
-    "cell",
-    "seed",
-    "data_seed",
-    "init_from",
-    "probe_datasets",
-    "probe_split",
-    "probe_layers",
-    "augmentation",
-)
+FIXED = (*PURPOSE, "augmentation")
 FACTORS = tuple(field.name for field in dataclasses.fields(TrialConfig) if field.name not in (*FIXED, "options"))
 MAGNITUDE = 1.0  # of an op that neither the base's policy nor the list of levels gives one
 

@@ -18,6 +18,12 @@ RAW_PIXELS = "raw_pixels"
 BASELINES = (RANDOM_INIT, RAW_PIXELS)
 ONLINE_PROBES = ("probe/linear", "probe/knn")  # on probe validation at every report; the first is what is chosen by
 
+# Fields that say what a trial is for, and not how it trains.
+PURPOSE = (
+    *("phase", "task", "cell", "seed", "data_seed", "init_from"),
+    *("probe_datasets", "probe_split", "probe_layers"),
+)
+
 # Fields that studies have been run without: at these values a trial keeps the id that it had before there were any.
 _YOUNGER_FIELDS = (("probe_layers", "last"),)
 

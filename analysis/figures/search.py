@@ -31,19 +31,8 @@ from analysis.figures.style import (
 from analysis.tables import LAST
 from study.journal import FINISHED
 from trainables.errors import UserError
-from trainables.trial import TrialConfig
+from trainables.trial import PURPOSE, TrialConfig
 
-NOT_SEARCHED = (
-    "phase",
-    "task",
-    "cell",
-    "seed",
-    "data_seed",
-    "init_from",
-    "probe_datasets",
-    "probe_split",
-    "probe_layers",
-)
 FEW = 6  # distinct values that get a tick each
 UNFINISHED_STYLE: dict[str, Any] = {"color": "0.72", "linestyle": (0, (4, 2)), "linewidth": 0.9}
 PADDING = 0.04
@@ -150,7 +139,7 @@ class _Scale:
 
 
 def _searched(runs: pd.DataFrame) -> list[str]:
-    fields = [name for name in TrialConfig.__dataclass_fields__ if name not in NOT_SEARCHED]
+    fields = [name for name in TrialConfig.__dataclass_fields__ if name not in PURPOSE]
     fields += [name for name in runs if name.startswith(("option/", "augmentation/"))]
     return [name for name in fields if name in runs and runs[name].nunique(dropna=False) > 1]
 
