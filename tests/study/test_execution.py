@@ -379,7 +379,6 @@ def test_a_place_that_takes_no_checkpoints_ends_the_phase_and_is_no_failure_of_a
     ran = study(max_failures=1)
     trial = ran.plan.search_base("rotation")
     place = ran.folder / "checkpoints" / trial.trial_id
-    place.parent.mkdir(exist_ok=True)
     place.write_text("in the way")
     with pytest.raises(StorageError, match=rf"^{place}: Not a directory; see to that, and the same command goes on"):
         ran.executor.run([trial], "any")
