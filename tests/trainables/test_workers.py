@@ -90,6 +90,7 @@ def of_two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Curve, C
 
 
 @pytest.mark.core
+@pytest.mark.core
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TRIALS)
 def test_two_workers_follow_the_curve_of_one(of_two: dict[str, tuple[Curve, Curve]], name: str) -> None:
@@ -108,6 +109,7 @@ def test_two_workers_follow_the_curve_of_one(of_two: dict[str, tuple[Curve, Curv
         }
 
 
+@pytest.mark.core
 @pytest.mark.core
 @pytest.mark.slow
 def test_a_loss_that_is_not_finite_on_one_worker_ends_the_trial_on_all(tmp_path: Path) -> None:
