@@ -94,13 +94,13 @@ def test_a_worker_group_survives_the_loss_of_the_node_that_its_trial_runs_on(hea
 def test_a_study_that_loses_its_head_says_so_and_goes_on_elsewhere(head: Cluster, tmp_path: Path):
     worker_node(head)
     search = {"algorithm": "random", "scheduler": "none", "num_samples": 2}
-    study = study_on(head, tmp_path, budget_steps=600, search=search)
+    study, address = study_on(head, tmp_path, budget_steps=600, search=search), head.address
     with study.running() as process:
         study.wait_for(process, lambda events: bool(running(events, step=6)))
         head.head_node.kill_gcs_server(check_alive=False)
         head.head_node.kill_raylet(check_alive=False)
         assert process.wait(PATIENCE_S) != 0  # Ray ends it from within
-    assert f"the Ray cluster at {head.address} does not answer any more, and Ray gives up soon" in study.log()
+    assert f"the Ray cluster at {address} does not answer any more, and Ray gives up soon" in study.log()
 
     elsewhere = DriverProcess(tmp_path, study.config, {"RAY_ADDRESS": "local"})
     assert elsewhere.run() == 0, elsewhere.log()
