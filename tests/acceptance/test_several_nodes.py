@@ -89,7 +89,7 @@ def test_trials_go_to_the_nodes_that_their_resources_and_labels_name(head: Clust
 
 def test_a_node_that_comes_and_does_not_reach_the_storage_ends_the_study_in_one_line(head: Cluster, tmp_path: Path):
     worker_node(head)
-    search = {"algorithm": "random", "scheduler": "none", "num_samples": 4}
+    search = {"algorithm": "random", "scheduler": "none", "num_samples": 40}  # more than it takes the node to come
     config = tiny(budget_steps=600, search=search, storage=str(tmp_path / "shared"), max_failures=2)
     study = DriverProcess(tmp_path, config, {"RAY_ADDRESS": head.address})
     (tmp_path / "shared").mkdir()
