@@ -7,7 +7,7 @@ import pandas as pd
 from analysis import answers
 from analysis.comparisons import ABLATE, BASE
 from analysis.effects import BETTER, EQUIVALENT, INCONCLUSIVE, WORSE
-from analysis.original.training import TASK, matched, rows_against_base
+from analysis.original.training import TASK, matched, refitted, repeated, rows_against_base
 from analysis.parts import Part
 from analysis.rates import LEARNED
 from analysis.report.words import count, counted, effect, ending, first_clause, listed, number, quoted
@@ -32,27 +32,25 @@ def cause(case: Part, cures: Part) -> str:
 
 
 def _case(case: Part) -> str:
-    found = answers.convergence(case.found, "confirm", TASK, answers.chosen_cell(case.found, TASK))
+    found = repeated(case)
     if found is None:
         return "The run that did not converge has not been repeated yet."
     return f"The run that did not converge, repeated, {ending(found)}: {first_clause(found.evidence)}."
 
 
 def _probe(case: Part) -> str:
-    for column in (name for name in case.study.runs if name.startswith("probe/") and name.endswith("/linear")):
-        dataset = column.split("/")[1]
-        found = answers.against_untrained(case.found, TASK, dataset)
-        if found is not None:
-            row = found.row
-            told = {
-                BETTER: "its features are better than untrained ones all the same",
-                WORSE: "its features are worse than untrained ones",
-                EQUIVALENT: "its features are worth what untrained ones are",
-                INCONCLUSIVE: "its features are not shown to be better than untrained ones",
-            }.get(row["answer"], "its features were not tested against untrained ones")
-            beside = f"{number(row['mean'])} against {number(row['baseline_mean'])} on {dataset}, {effect(row)}"
-            return f"By a refitted probe {told} ({beside})."
-    return ""
+    found = refitted(case)
+    if found is None:
+        return ""
+    dataset, row = found
+    told = {
+        BETTER: "its features are better than untrained ones all the same",
+        WORSE: "its features are worse than untrained ones",
+        EQUIVALENT: "its features are worth what untrained ones are",
+        INCONCLUSIVE: "its features are not shown to be better than untrained ones",
+    }.get(row["answer"], "its features were not tested against untrained ones")
+    beside = f"{number(row['mean'])} against {number(row['baseline_mean'])} on {dataset}, {effect(row)}"
+    return f"By a refitted probe {told} ({beside})."
 
 
 def _single(cures: Part) -> str:

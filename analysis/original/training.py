@@ -47,7 +47,7 @@ def training(case: Part | None, cures: Part | None) -> Iterator[Block]:
 
 def pretext_verdict(case: Part) -> str:
     """Return how the repeated run ended, on what evidence."""
-    found = answers.convergence(case.found, "confirm", TASK, answers.chosen_cell(case.found, TASK))
+    found = repeated(case)
     if found is None:
         return "no trial has ended yet."
     return f"it {ending(found)}. Evidence: {found.evidence}. What the analysis advises: {found.cure}."
@@ -55,19 +55,33 @@ def pretext_verdict(case: Part) -> str:
 
 def probe_verdict(case: Part) -> str:
     """Return what a probe refitted on the frozen features says, beside chance and untrained encoders."""
-    for dataset in (name.split("/")[1] for name in case.study.runs if name.endswith("/linear")):
-        found = answers.against_untrained(case.found, TASK, dataset)
-        if found is None:
-            continue
-        level = case.study.runs[f"probe/{dataset}/chance"].dropna().iloc[0]
-        row = found.row
-        return (
-            f"a linear probe of {dataset}, refitted on the frozen features, scores {number(row['mean'])} on test, "
-            f"where chance is {number(level)} and an untrained encoder scores {number(row['baseline_mean'])}: "
-            f"{row['answer']} ({effect(row)}). That it is above chance says nothing of the pretext task; how it stands "
-            "beside the untrained encoder does."
-        )
-    return "no probe has been fitted yet."
+    found = refitted(case)
+    if found is None:
+        return "no probe has been fitted yet."
+    dataset, row = found
+    level = case.study.runs[f"probe/{dataset}/chance"].dropna().iloc[0]
+    return (
+        f"a linear probe of {dataset}, refitted on the frozen features, scores {number(row['mean'])} on test, "
+        f"where chance is {number(level)} and an untrained encoder scores {number(row['baseline_mean'])}: "
+        f"{row['answer']} ({effect(row)}). That it is above chance says nothing of the pretext task; how it stands "
+        "beside the untrained encoder does."
+    )
+
+
+def repeated(case: Part) -> answers.Convergence | None:
+    """Return how the trials of the repeated run ended, None before one has."""
+    return answers.convergence(case.found, "confirm", TASK, answers.chosen_cell(case.found, TASK))
+
+
+def refitted(case: Part) -> tuple[str, pd.Series] | None:
+    """Return the first data set on which a linear probe was refitted, and its comparison with untrained encoders."""
+    for name in case.study.runs:
+        if name.startswith("probe/") and name.endswith("/linear"):
+            dataset = name.split("/")[1]
+            found = answers.against_untrained(case.found, TASK, dataset)
+            if found is not None:
+                return dataset, found.row
+    return None
 
 
 def rows_against_base(findings: Findings) -> pd.DataFrame:
