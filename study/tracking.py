@@ -19,7 +19,7 @@ import filelock
 
 from study import journal
 from study.tracking_state import TrackingError, TrackingState, milliseconds
-from trainables.errors import UserError, without_secrets
+from trainables.errors import StorageError, UserError, without_secrets
 
 __all__ = [
     "MlflowTracker",
@@ -82,9 +82,11 @@ def sync(
         return SyncResult()
     with mlflow_environment():
         # MLflow takes seconds to import, which neither the command line nor a study should wait for.
+        from study.tracking_database import create_database
         from study.tracking_runs import GONE, UNREACHABLE
 
         try:
+            create_database(uri)
             with filelock.FileLock(folder / "mlflow.lock", timeout=LOCK_PATIENCE_S):
                 try:
                     return _deliver(folder, uri, close_abandoned, chunk_bytes)
@@ -96,7 +98,7 @@ def sync(
                     return _deliver(folder, uri, close_abandoned, chunk_bytes)
         except filelock.Timeout as error:
             raise TrackingError(f"{folder}: another process has been writing to MLflow for long; try later") from error
-        except UNREACHABLE as error:
+        except (*UNREACHABLE, StorageError) as error:
             raise TrackingError(f"MLflow at {uri} cannot be written: {_first_line(error)}") from error
 
 

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from trainables.errors import StorageError
@@ -38,6 +38,25 @@ def write(path: Path, content: bytes) -> None:
 
     Raises StorageError where it cannot be written.
     """
+    _place(path, content, os.replace)
+
+
+def create(path: Path, content: bytes) -> None:
+    """Write `content` to `path`, all of it or nothing, unless there is a file already, which is left as it is.
+
+    Raises StorageError where it cannot be written.
+    """
+
+    def link(temporary: Path, path: Path) -> None:
+        with contextlib.suppress(FileExistsError):  # of two that create a file at once, one is first
+            os.link(temporary, path)
+        temporary.unlink()
+
+    _place(path, content, link)
+
+
+def _place(path: Path, content: bytes, put: Callable[[Path, Path], None]) -> None:
+    """Write `content` beside `path` and put it there."""
     temporary = path.with_name(f".{path.name}{PARTIAL}{uuid.uuid4().hex[:8]}")
     with storing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +65,7 @@ def write(path: Path, content: bytes) -> None:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
+            put(temporary, path)
         except BaseException as error:
             temporary.unlink(missing_ok=True)
             if isinstance(error, OSError):
