@@ -12,13 +12,13 @@ from analysis.comparisons import BASE, CHOSEN, PRETRAINING, PRETRAINING_TEST
 from analysis.effects import BETTER, TOO_FEW
 from analysis.findings import Findings
 from analysis.rates import LEARNED
-from trainables.trial import BASELINES, TrialConfig
+from trainables.trial import BASELINES, PURPOSE, TrialConfig
 
 Standing = Literal["better", "above in every seed", "not better"]
 
 _NO_SETTING = (
-    *("phase", "task", "cell", "seed", "data_seed", "init_from"),
-    *("probe_datasets", "probe_split", "probe_layers", "report_every", "workers"),
+    *PURPOSE,
+    *("report_every", "workers"),
 )
 
 

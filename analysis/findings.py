@@ -26,6 +26,7 @@ from analysis.comparisons import (
 )
 from analysis.convergence import verdicts
 from analysis.effects import outcomes
+from analysis.few_labels import few_labels
 from analysis.interactions import (
     ANOVA_DTYPES,
     FACTORIAL_DTYPES,
@@ -67,7 +68,8 @@ class Findings:
     effects: `analysis.effects.effects` of every task, with metric, mode and seeds_needed of `comparisons.compare`.
     against_untrained: the same columns: ablated cells (design PRETRAINING) and confirmed encoders on the test split
         (PRETRAINING_TEST, one metric a data set) against untrained encoders of the same seeds.
-    differences: every seed of the comparisons of both, as `analysis.effects.paired_differences` gives them, with the
+    few_labels: the same columns: frozen features, fine-tuning and supervised training (design `few labels`).
+    differences: every seed of all these comparisons, as `analysis.effects.paired_differences` gives them, with the
         column metric.
     factorial: design, and `analysis.interactions.factorial_effects` of the factorial and screening designs.
     synergy: `analysis.interactions.pair_synergy` of the pairs designs.
@@ -84,6 +86,7 @@ class Findings:
     margin: float | None
     effects: pd.DataFrame
     against_untrained: pd.DataFrame
+    few_labels: pd.DataFrame
     differences: pd.DataFrame
     factorial: pd.DataFrame
     synergy: pd.DataFrame
@@ -94,8 +97,8 @@ class Findings:
 
     @property
     def every_effect(self) -> pd.DataFrame:
-        """The comparisons with a baseline cell and those with untrained encoders, told apart by `design`."""
-        return pd.concat([self.effects, self.against_untrained], ignore_index=True)
+        """All comparisons with a baseline cell, with untrained encoders and of few labels, told apart by `design`."""
+        return pd.concat([self.effects, self.against_untrained, self.few_labels], ignore_index=True)
 
 
 def find(
@@ -129,6 +132,7 @@ def find(
     designs = {name: wanted for name, wanted in designs.items() if len(wanted)}
     inside = [compare(by_task[name], wanted, metrics[name], margin) for name, wanted in designs.items()]
     untrained = [*cells_against_untrained(study, ablated, metrics, margin), *chosen_against_untrained(study, margin)]
+    labels = few_labels(study, margin)
     counted = _counted(study.runs.loc[study.runs["phase"].isin(COUNTED_PHASES)], judged)
     of_cells = counted.loc[counted["phase"] == ABLATE]
     return Findings(
@@ -139,7 +143,8 @@ def find(
         margin=margin,
         effects=_effects(inside),
         against_untrained=_effects(untrained),
-        differences=_joined([seeds for _, seeds in (*inside, *untrained)], SEED_DTYPES),
+        few_labels=_effects(labels),
+        differences=_joined([seeds for _, seeds in (*inside, *untrained, *labels)], SEED_DTYPES),
         factorial=_factorial(study, by_task, metrics),
         synergy=_synergy(study, by_task, metrics),
         across_tasks=_across_tasks(ablated, metrics),

@@ -22,9 +22,9 @@ RUNNING = "RUNNING"  # a trial that has started and not ended; the other statuse
 RUNS_FILE, CURVES_FILE = "runs.parquet", "curves.parquet"
 JOURNAL_BYTES = b"pretext.journal_bytes"
 
-_FIELD_DTYPES = {"str": "str", "int": "int64", "float": "float64", "int | None": "Int64", "tuple[str, ...]": "str"}
+_FIELD_DTYPES = {"str": "str", "int": "int64", "float": "float64", "int | None": "Int64"}
 _CONFIG_DTYPES = {
-    field.name: _FIELD_DTYPES[str(field.type)]
+    field.name: "str" if str(field.type).startswith("tuple") else _FIELD_DTYPES[str(field.type)]
     for field in dataclasses.fields(TrialConfig)
     if field.name not in ("augmentation", "options")  # these become one column an entry
 }

@@ -106,10 +106,14 @@ class EvaluateConfig(_Frozen):
     datasets: on which they are probed; null for the one trained on, if it has labels or masks.
     probe_layers: `all` probes every stage of the encoder; the last is often not the best of tasks such as rotation
         (Gidaris 2018) and context prediction (Kolesnikov 2019).
+    labels_per_class: numbers of labelled images of a class, null for all, from which a probe on frozen features,
+        fine-tuning for `fine_tune_steps` and supervised training from scratch are compared; none by default.
     """
 
     datasets: list[str] | None = None
     probe_layers: Literal["last", "all"] = "last"
+    labels_per_class: list[Positive | None] = []
+    fine_tune_steps: Positive = 300
 
 
 class ResourcesConfig(_Frozen):

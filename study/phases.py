@@ -62,12 +62,19 @@ class Plan:
         """Return the untrained encoders, one a fresh seed, and raw pixels, under every probe."""
         if not self.probed:
             return []
-        layers = self.config.evaluate.probe_layers if phase == EVALUATE else "last"
-        common = self._untrained().replace(
-            phase=phase, probe_datasets=self.probed, probe_split=split, probe_layers=layers
-        )
+        common = self._untrained().replace(phase=phase, probe_datasets=self.probed, probe_split=split)
+        if phase == EVALUATE:
+            common = common.replace(**self._evaluated())
         untrained = [common.replace(seed=seed) for seed in self.fresh_seeds()]
         return [*untrained, common.replace(task=RAW_PIXELS)]
+
+    def _evaluated(self) -> dict[str, Any]:
+        """Return what the final evaluation does beside the usual probes."""
+        asked = self.config.evaluate
+        values: dict[str, Any] = {"probe_layers": asked.probe_layers}
+        if asked.labels_per_class:
+            values |= {"labels_per_class": asked.labels_per_class, "fine_tune_steps": asked.fine_tune_steps}
+        return values
 
     def _untrained(self) -> TrialConfig:
         config = self.config
@@ -197,7 +204,7 @@ class Plan:
                 init_from=trial_id,
                 probe_datasets=self.probed,
                 probe_split="test",
-                probe_layers=self.config.evaluate.probe_layers,
+                **self._evaluated(),
             )
             for choice in self.chosen(history).values()
             for trial_id in choice["trial_ids"]
@@ -228,6 +235,27 @@ class Plan:
         for name in self.probed:
             if not self.datasets[name].annotated:
                 raise ConfigError(f"evaluate.datasets: {name} has neither labels nor masks to probe with")
+        self._check_labels()
+
+    def _check_labels(self) -> None:
+        """Raise ConfigError where the final evaluation asks for more labels than there are, or where there are none."""
+        asked = self.config.evaluate.labels_per_class
+        labelled = [name for name in self.probed if self.datasets[name].labelled]
+        if asked and not labelled:
+            raise ConfigError(
+                f"evaluate.labels_per_class = {asked}: no data set with labels is probed; name one, for example "
+                "--set 'evaluate.datasets=[cifar10]'"
+            )
+        most = max((number or 0 for number in asked), default=0)
+        for table in (self.datasets[name].probe_train for name in labelled):
+            assert table is not None
+            assert table.labels is not None
+            counts = np.bincount(table.labels, minlength=table.n_classes)
+            if most > counts.min():
+                raise ConfigError(
+                    f"evaluate.labels_per_class: {most}, but {table.name} has only {counts.min()} labelled training "
+                    f"images of {table.class_names[counts.argmin()]}; use at most that, or null for all"
+                )
 
     def _check_cells(self, task: TaskName, batch_sizes: list[int], available: int) -> None:
         """Raise ConfigError where a cell asks for more images than there are, or than its batches could be made of."""

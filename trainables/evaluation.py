@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Mapping
 
 import torch
@@ -9,10 +11,11 @@ import torch
 from trainables.data.table import ImageTable, Splits, as_tensor
 from trainables.encoders import Encoder, build_encoder, recalibrated
 from trainables.errors import ConfigError
+from trainables.few_labels import Classifier, accuracy, fine_tune, frozen_probe, labelled_subset
 from trainables.monitor import calibration_images
 from trainables.probes import extract_features, knn_probe, linear_probe, raw_pixels
 from trainables.segmentation import encoder_maps, pixel_maps, segmentation_probe
-from trainables.trial import RANDOM_INIT, RAW_PIXELS, TrialConfig
+from trainables.trial import RANDOM_INIT, RAW_PIXELS, TrialConfig, labels_name
 
 
 def evaluate(
@@ -25,6 +28,9 @@ def evaluate(
     with masks gets `miou`, `pixel_accuracy` and `iou/CLASS` of its segmentation probe on `trial.probe_split`;
     `_chance` is background everywhere, `miou_train` on the pixels it was fitted on, `miou_weight_decay` as above.
     `probe_layers: all` adds `linear/stageN` and `miou/stageN`, N from 1, each with a probe of its own.
+    `labels_per_class` adds `linear/N_labels` and, but for raw pixels, `fine_tuned/N_labels`, N a number or `all`: top-1
+    of what has learned from that many labelled images of each class, and has chosen on all of probe validation; and
+    `fine_tuned/N_labels_step`, the step of fine-tuning that was best there.
     encoder: None for the raw-pixel baseline.
     Raises ConfigError for a data set with neither labels nor masks.
     """
@@ -51,6 +57,7 @@ def _probe(trial: TrialConfig, encoder: Encoder | None, splits: Splits, device: 
     results: dict[str, float] = {}
     if splits.labelled:
         results |= _classified(trial, encoder, splits, device)
+        results |= _few_labels(trial, encoder, splits, device)
     if splits.masked:
         results |= _segmented(trial, encoder, splits, device)
     if encoder is not None and trial.probe_layers == "all":
@@ -96,6 +103,30 @@ def _classified(trial: TrialConfig, encoder: Encoder | None, splits: Splits, dev
         "knn": knn.top1,
         "knn_top5": knn.top5,
     }
+
+
+def _few_labels(trial: TrialConfig, encoder: Encoder | None, splits: Splits, device: torch.device) -> dict[str, float]:
+    """Return what the linear probe and fine-tuning make of each number of labels that the trial asks for."""
+    assert splits.probe_train is not None
+    assert splits.probe_validation is not None
+    results = {}
+    for per_class in trial.labels_per_class:
+        frozen, tuned = (f"{way}/{labels_name(per_class)}_labels" for way in ("linear", "fine_tuned"))
+        train = labelled_subset(splits.probe_train, per_class, trial.seed)
+        if encoder is None:
+            few = dataclasses.replace(splits, probe_train=train)
+            results[frozen] = _classified(trial, encoder, few, device)["linear"]
+            continue
+        probe = frozen_probe(encoder, train, splits.probe_validation, device)
+        if probe is None:
+            results |= dict.fromkeys((frozen, tuned), math.nan)
+            continue
+        judged = splits.test if trial.probe_split == "test" else splits.probe_validation
+        model = Classifier(encoder, probe).to(device)
+        results[frozen] = accuracy(model, judged, device).top1
+        results[f"{tuned}_step"] = fine_tune(trial, model, train, splits.probe_validation, device)
+        results[tuned] = accuracy(model, judged, device).top1
+    return results
 
 
 def _segmented(trial: TrialConfig, encoder: Encoder | None, splits: Splits, device: torch.device) -> dict[str, float]:

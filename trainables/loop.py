@@ -94,7 +94,7 @@ def fit(
         report(Report(step, monitor.validate() if worker.rank == 0 else {}, monitor.facts, state))
 
     running, started = _RunningMeans(), time.perf_counter()
-    for rows in _batches(trial, len(table), first=step):
+    for rows in batches(trial, len(table), first=step):
         mine = torch.from_numpy(rows.reshape(worker.world_size, -1)[worker.rank]).to(device)
         draws = generator(device, trial.seed, "augmentation", step, rank=worker.rank, world_size=worker.world_size)
         batch = task.draw(images[mine], augmentation, draws)
@@ -143,7 +143,7 @@ def _check_batches(trial: TrialConfig, table: ImageTable, worker: Worker) -> Non
         )
 
 
-def _batches(trial: TrialConfig, n_images: int, first: int) -> Iterator[np.ndarray]:
+def batches(trial: TrialConfig, n_images: int, first: int) -> Iterator[np.ndarray]:
     """Yield the rows (int64 [batch_size]) of step `first` and all later ones; every epoch is a new permutation."""
     per_epoch = n_images // trial.batch_size
     order, epoch = np.empty(0, dtype=np.int64), -1

@@ -59,6 +59,46 @@ class Chance:
     majority: float
 
 
+@dataclass(frozen=True)
+class LinearProbe:
+    """Multinomial logistic regression on standardised features: x [N, D] to scores [N, K]."""
+
+    weight_decay: float
+    scale: Standardiser
+    weight: Tensor
+    bias: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return scores [N, K] of features [N, D]."""
+        return F.linear(self.scale(x), self.weight, self.bias)
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Return weight [K, D] and bias [K] that give the same scores of features that are not standardised."""
+        weight = self.weight * self.scale.inverse
+        return weight, self.bias - weight @ self.scale.mean
+
+
+def fit_linear_probe(
+    train_x: Tensor, train_y: Tensor, validation_x: Tensor, validation_y: Tensor, n_classes: int
+) -> LinearProbe | None:
+    """Fit a linear probe as `linear_probe` says, which see for the arguments and errors.
+
+    None for features that are not finite.
+    """
+    if not len(train_x) or not len(validation_x):
+        raise ValueError(f"a probe needs samples: {len(train_x)} to train and {len(validation_x)} to validate on")
+    if not (torch.isfinite(train_x).all() and torch.isfinite(validation_x).all()):
+        return None
+    scale = Standardiser(train_x)
+    validation_z = scale(validation_x)
+
+    def score(weight: Tensor, bias: Tensor) -> float:
+        return top_accuracy(F.linear(validation_z, weight, bias), validation_y).top1
+
+    weight_decay, weight, bias = best_of_path(scale(train_x), train_y, n_classes, score)
+    return LinearProbe(weight_decay, scale, weight, bias)
+
+
 def linear_probe(
     train_x: Tensor,
     train_y: Tensor,
@@ -81,25 +121,15 @@ def linear_probe(
     """
     if (test_x is None) != (test_y is None):
         raise ValueError("the test split needs features and labels, or neither")
-    if not len(train_x) or not len(validation_x):
-        raise ValueError(f"a probe needs samples: {len(train_x)} to train and {len(validation_x)} to validate on")
-    if not (torch.isfinite(train_x).all() and torch.isfinite(validation_x).all()):
+    probe = fit_linear_probe(train_x, train_y, validation_x, validation_y, n_classes)
+    if probe is None:
         lost = Accuracy(math.nan, math.nan)
         return ProbeResult(math.nan, lost, lost, None if test_x is None else lost)
-    scale = Standardiser(train_x)
-    train_z, validation_z = scale(train_x), scale(validation_x)
-
-    def score(weight: Tensor, bias: Tensor) -> float:
-        return _accuracy(F.linear(validation_z, weight, bias), validation_y).top1
-
-    weight_decay, weight, bias = best_of_path(train_z, train_y, n_classes, score)
-    test = None
-    if test_x is not None and test_y is not None:
-        test = _accuracy(F.linear(scale(test_x), weight, bias), test_y)
+    test = None if test_x is None or test_y is None else top_accuracy(probe(test_x), test_y)
     return ProbeResult(
-        weight_decay=weight_decay,
-        train=_accuracy(F.linear(train_z, weight, bias), train_y),
-        validation=_accuracy(F.linear(validation_z, weight, bias), validation_y),
+        weight_decay=probe.weight_decay,
+        train=top_accuracy(probe(train_x), train_y),
+        validation=top_accuracy(probe(validation_x), validation_y),
         test=test,
     )
 
@@ -213,7 +243,7 @@ def knn_probe(
     for query, score in zip(queries.split(chunk), scores.split(chunk), strict=True):
         similarity, neighbour = (query @ bank).topk(k, dim=1)
         score.scatter_add_(1, bank_y[neighbour], torch.exp((similarity - 1) / temperature))
-    accuracy = _accuracy(scores, query_y)
+    accuracy = top_accuracy(scores, query_y)
     return KnnResult(k, accuracy.top1, accuracy.top5)
 
 
@@ -264,7 +294,7 @@ class Standardiser:
         return (x.float() - self.mean) * self.inverse
 
 
-def _accuracy(scores: Tensor, labels: Tensor) -> Accuracy:
+def top_accuracy(scores: Tensor, labels: Tensor) -> Accuracy:
     """Return top-1 and top-5 of scores [N, K]; NaN where a score is NaN."""
     if not torch.isfinite(scores).all():
         return Accuracy(math.nan, math.nan)

@@ -21,11 +21,15 @@ ONLINE_PROBES = ("probe/linear", "probe/knn")  # on probe validation at every re
 # Fields that say what a trial is for, and not how it trains.
 PURPOSE = (
     *("phase", "task", "cell", "seed", "data_seed", "init_from"),
-    *("probe_datasets", "probe_split", "probe_layers"),
+    *("probe_datasets", "probe_split", "probe_layers", "labels_per_class", "fine_tune_steps"),
 )
 
 # Fields that studies have been run without: at these values a trial keeps the id that it had before there were any.
-_YOUNGER_FIELDS = (("probe_layers", "last"),)
+_YOUNGER_FIELDS: tuple[tuple[str, Any], ...] = (
+    ("probe_layers", "last"),
+    ("labels_per_class", []),
+    ("fine_tune_steps", 300),
+)
 
 Pairs = tuple[tuple[str, Any], ...] | Mapping[str, Any]  # given as either, kept as sorted pairs
 
@@ -44,6 +48,8 @@ class TrialConfig:
     probe_datasets: data sets the frozen features are probed on at the end.
     probe_split: `validation` while choices are still made, `test` for the final evaluation only.
     probe_layers: `last` probes the encoder's features, `all` each of its stages beside them.
+    labels_per_class: numbers of labelled images of a class, None for all, with which the encoder is also probed and
+        fine-tuned for `fine_tune_steps`; the images are drawn by `seed`, nested.
 
     Raises ConfigError for a value out of range.
     """
@@ -72,13 +78,16 @@ class TrialConfig:
     probe_datasets: tuple[str, ...] = ()
     probe_split: str = one_of("validation", "validation", "test")
     probe_layers: str = one_of("last", "last", "all")
+    labels_per_class: tuple[int | None, ...] = ()
+    fine_tune_steps: int = in_range(300, 1, 10**9)
 
     def __post_init__(self) -> None:
         for name in ("augmentation", "options"):
             value = getattr(self, name)
             pairs = value.items() if isinstance(value, Mapping) else value
             object.__setattr__(self, name, tuple(sorted((str(key), item) for key, item in pairs)))
-        object.__setattr__(self, "probe_datasets", tuple(self.probe_datasets))
+        for name in ("probe_datasets", "labels_per_class"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         # 1 and 1.0 are one trial, so they must be one in JSON too.
         policy = tuple((op, _as_float(magnitude)) for op, magnitude in dict(self.augmentation).items())
         object.__setattr__(self, "augmentation", policy)
@@ -114,7 +123,7 @@ class TrialConfig:
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         values["augmentation"] = dict(self.augmentation)
         values["options"] = dict(self.options)
-        values["probe_datasets"] = list(self.probe_datasets)
+        values["probe_datasets"], values["labels_per_class"] = list(self.probe_datasets), list(self.labels_per_class)
         return values
 
     def to_json(self) -> str:
@@ -136,9 +145,15 @@ class TrialConfig:
         columns = self.to_dict()
         options, policy = columns.pop("options"), columns.pop("augmentation")
         columns["probe_datasets"] = ",".join(self.probe_datasets)
+        columns["labels_per_class"] = ",".join(map(labels_name, self.labels_per_class))
         columns.update({f"option/{name}": value for name, value in options.items()})
         columns.update({f"augmentation/{name}": value for name, value in policy.items()})
         return columns
+
+
+def labels_name(per_class: int | None) -> str:
+    """Return a number of labelled images of a class as text, in result names and columns: `10`, or `all`."""
+    return "all" if per_class is None else str(per_class)
 
 
 def _canonical(values: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from analysis.figures.bars import accuracy_bars
 from analysis.figures.curves import learning_curves
 from analysis.figures.effects import ANSWER_STYLES, effects_forest
 from analysis.figures.images import sample_grid, what_a_task_sees
+from analysis.figures.labels import label_curves
 from analysis.figures.maps import pair_heatmap, size_strength_map, transfer_map
 from analysis.figures.probes import (
     PROBE_NAMES,
@@ -30,6 +31,7 @@ __all__ = [
     "accuracy_by_task",
     "effects_forest",
     "importance_bars",
+    "label_curves",
     "learning_curves",
     "miou_by_task",
     "pair_heatmap",

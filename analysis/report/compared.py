@@ -14,6 +14,7 @@ from analysis.findings import Findings
 from analysis.paired import MIN_SEEDS
 from analysis.rates import left_out
 from analysis.report.blocks import Block, Folded, Gallery, Section, Table, Text
+from analysis.report.few_labels import few_labels
 from analysis.report.pictures import Picture, picture
 from analysis.report.sources import Sources
 from analysis.report.words import (
@@ -53,6 +54,7 @@ def _blocks(findings: Findings, sources: Sources) -> Iterator[Block]:
         yield from _warnings(findings, summary)
         yield Gallery([*_by_task(sources, "accuracy"), *_by_task(sources, "miou")])
         yield from _stages(sources)
+        yield from few_labels(findings, sources)
         yield from _classes(findings)
         yield from _untrained(findings, PRETRAINING_TEST)
     yield from _in_the_ablation(findings)

@@ -21,7 +21,12 @@ VERBS = {
     "still_improving": "is still improving at the end",
     "converged": "converges",
 }
-PROBES = {"linear": "linear probe", "knn": "kNN probe", "miou": "segmentation probe (mIoU)"}
+PROBES = {
+    "linear": "linear probe",
+    "knn": "kNN probe",
+    "miou": "segmentation probe (mIoU)",
+    "few_labels": "accuracy from few labels",
+}
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -382,3 +382,27 @@ def test_every_stage_is_probed_in_the_evaluation_alone():
     assert {trial.probe_layers for trial in plan.evaluate(history)} == {"all"}
     assert {trial.probe_layers for trial in [*plan.baselines(), *plan.confirm(history)]} == {"last"}
     assert {trial.probe_layers for trial in plan_of(tiny()).evaluate(history)} == {"last"}
+
+
+def test_few_labels_are_asked_of_the_evaluation_alone():
+    plan = plan_of(tiny(evaluate={"labels_per_class": [2, None], "fine_tune_steps": 7}))
+    plan.check()
+    history = whole_history(plan)
+    assert {(trial.labels_per_class, trial.fine_tune_steps) for trial in plan.evaluate(history)} == {((2, None), 7)}
+    assert {trial.labels_per_class for trial in [*plan.baselines(), *plan.confirm(history)]} == {()}
+    assert {trial.labels_per_class for trial in plan_of(tiny()).evaluate(history)} == {()}
+
+
+@pytest.mark.parametrize(
+    ("evaluate", "message"),
+    [
+        (
+            {"labels_per_class": [10_000]},
+            r"labels_per_class: 10000, but shapes has only \d+ labelled",
+        ),
+        ({"labels_per_class": [2], "datasets": []}, r"labels_per_class = \[2\]: no data set with labels is probed"),
+    ],
+)
+def test_labels_that_the_data_cannot_give_are_refused_before_anything_runs(evaluate: dict, message: str):
+    with pytest.raises(ConfigError, match=message):
+        plan_of(tiny(evaluate=evaluate)).check()

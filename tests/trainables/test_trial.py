@@ -50,6 +50,8 @@ OTHER_VALUES: dict[str, Any] = {
     "probe_datasets": ("cifar10",),
     "probe_split": "test",
     "probe_layers": "all",
+    "labels_per_class": (10, None),
+    "fine_tune_steps": 301,
 }
 
 
@@ -106,6 +108,7 @@ def test_columns_are_flat() -> None:
     assert columns["option/pairs_per_image"] == 40
     assert columns["augmentation/flip"] == 1.0
     assert columns["probe_datasets"] == "cifar10,fashion_mnist"
+    assert FULL.replace(labels_per_class=(10, None)).to_columns()["labels_per_class"] == "10,all"
     assert not {"options", "augmentation"} & columns.keys()
     assert all(isinstance(value, str | int | float | bool | None) for value in columns.values())
     plain = {field.name for field in dataclasses.fields(TrialConfig)} - {"options", "augmentation"}

@@ -37,7 +37,7 @@ from trainables.simulated.instrument import Instrument, task_facts
 from trainables.simulated.truth import TRUTH, Truth
 from trainables.streams import stream_seed
 from trainables.tasks import TASKS, build_options
-from trainables.trial import BASELINES, RANDOM_INIT, RAW_PIXELS, TrialConfig
+from trainables.trial import BASELINES, PURPOSE, RANDOM_INIT, RAW_PIXELS, TrialConfig, labels_name
 
 FAILED = "failed"
 WEIGHT_DECAY = 1e-2  # what every linear probe chooses
@@ -46,17 +46,10 @@ OVERLAP = 0.4  # IoU of a foreground class, for each share of right answers abov
 STAGE_SHARES = (0.7, 0.85, 0.95, 1.0)  # of the last stage's result, for each stage of an encoder
 DIVERGED_FOR_GOOD = 16.0  # times the optimal lr, from which a diverging loss is NaN; below it grows to GROWTH
 GROWTH = 1.7
+HALF_LABELS = 30.0  # labelled images of a class from which a probe reaches half of what all of them give
+FINE_TUNING = 0.3  # of the errors that a probe makes with all labels, those that fine-tuning takes away
 
-_IDENTITY_WITHOUT = (
-    "phase",
-    "cell",
-    "seed",
-    "init_from",
-    "probe_datasets",
-    "probe_split",
-    "probe_layers",
-    "report_every",
-)
+_IDENTITY_WITHOUT = {*PURPOSE, "report_every"} - {"task", "data_seed"}
 
 
 class Shifts(NamedTuple):
@@ -107,6 +100,8 @@ def results(trial: TrialConfig, dataset: str, splits: Splits, truth: Truth = TRU
         names = [name for name in means if name != "weight_decay" and ("train" in name) == on_train]
         seen = shares(np.array([means[name] for name in names]), size, 1.0, rng)
         means |= dict(zip(names, seen.tolist(), strict=True))
+    if splits.labelled:
+        means |= _few_labels(trial, means["linear"])
     if splits.masked:
         means |= _mask_means(float(shares(np.array([accuracy]), len(queries), 1.0, rng)[0]), queries.mask_names)
     if trial.probe_layers == "all" and trial.task != RAW_PIXELS:
@@ -249,6 +244,19 @@ def _result_means(accuracy: float, truth: Truth) -> dict[str, float]:
         "knn": knn,
         "knn_top5": _top5(knn),
     }
+
+
+def _few_labels(trial: TrialConfig, accuracy: float) -> dict[str, float]:
+    """Return what a probe and fine-tuning make of few labels where a probe on all labels has this accuracy."""
+    found = {}
+    for per_class in trial.labels_per_class:
+        share = 1.0 if per_class is None else per_class / (per_class + HALF_LABELS)
+        name, frozen = f"{labels_name(per_class)}_labels", 1 / N_CLASSES + (accuracy - 1 / N_CLASSES) * share
+        found[f"linear/{name}"] = frozen
+        if trial.task != RAW_PIXELS:
+            found[f"fine_tuned/{name}"] = frozen + FINE_TUNING * share**2 * (1 - frozen)
+            found[f"fine_tuned/{name}_step"] = float(trial.fine_tune_steps)
+    return found
 
 
 def _mask_means(accuracy: float, names: Sequence[str]) -> dict[str, float]:

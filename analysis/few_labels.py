@@ -1,0 +1,72 @@
+"""Few labels: frozen features, fine-tuning and supervised training from scratch at each number of labelled images.
+
+Fine-tuning an untrained encoder is supervised training from scratch; the untrained encoders of the evaluation give it,
+at the same seeds, on the same labelled images and in the same steps.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+
+from analysis.cells import KEY
+from analysis.comparisons import Compared, Metric, compare
+from analysis.load import Study
+from trainables.trial import BASELINES, RANDOM_INIT, labels_name
+
+DESIGN = "few labels"
+FROZEN, TUNED, SUPERVISED = "frozen", "fine-tuned", "supervised"
+PAIRS = ((FROZEN, SUPERVISED), (TUNED, SUPERVISED), (TUNED, FROZEN))  # what is compared with what
+_RESULT = re.compile(r"probe/(?P<dataset>.+)/(?P<way>linear|fine_tuned)/(?P<labels>\d+|all)_labels")
+_WAYS = {"linear": FROZEN, "fine_tuned": TUNED}
+_ABOUT = ["trial_id", "task", "seed", "status"]
+
+
+def label_results(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return what few labels gave, in long form: trial_id, task, seed, status, dataset, labels, way, value, step.
+
+    labels: labelled images of a class, Int64, missing for all of them. way: FROZEN or TUNED; of the task `random_init`
+    the latter is supervised training from scratch. value: top-1. step: of fine-tuning, at which validation was best,
+    NaN for frozen features. Fewest labels first. Empty where `evaluate.labels_per_class` was not set. Pass the runs of
+    one probe split, and of one configuration a task.
+    """
+    parts = []
+    for column in runs:
+        if match := _RESULT.fullmatch(column):
+            labels = None if match["labels"] == "all" else int(match["labels"])
+            part = runs.loc[runs[column].notna(), _ABOUT].assign(dataset=match["dataset"], way=_WAYS[match["way"]])
+            step = runs.get(f"{column}_step", float("nan"))
+            parts.append(part.assign(labels=pd.array([labels] * len(part), "Int64"), value=runs[column], step=step))
+    names = [*_ABOUT, "dataset", "labels", "way", "value", "step"]
+    if not parts:
+        return pd.DataFrame({name: [] for name in names})
+    return pd.concat(parts)[names].sort_values("labels", na_position="last", kind="stable", ignore_index=True)
+
+
+def few_labels(study: Study, margin: float | None) -> list[Compared]:
+    """Compare the three ways at each number of labels, by seed; those of one task and data set are one family."""
+    results = label_results(study.runs.loc[study.runs["probe_split"] == "test"])
+    found = []
+    for (dataset, task), own in results.loc[~results["task"].isin(BASELINES)].groupby(["dataset", "task"], sort=False):
+        column = f"probe/{dataset}/few_labels"
+        untrained = (results["dataset"] == dataset) & (results["task"] == RANDOM_INIT)
+        scratch = results.loc[untrained & (results["way"] == TUNED)]
+        runs = pd.concat([own, scratch.assign(task=task, way=SUPERVISED)], ignore_index=True)
+        runs["cell"] = [cell_of(way, labels) for way, labels in zip(runs["way"], runs["labels"], strict=True)]
+        runs = runs.rename(columns={"value": column})
+        rows = [
+            (task, DESIGN, cell_of(way, labels), cell_of(other, labels))
+            for labels in own["labels"].unique()
+            for way, other in PAIRS
+        ]
+        ran = set(runs["cell"])
+        designs = pd.DataFrame([row for row in rows if ran >= set(row[2:])], columns=KEY, dtype="str")
+        if len(designs):
+            found.append(compare(runs, designs, Metric(column, "max"), margin))
+    return found
+
+
+def cell_of(way: str, labels: int | None) -> str:
+    """Return the name of one way at one number of labels: `frozen, 10 labels a class`."""
+    return f"{way}, {labels_name(None if pd.isna(labels) else labels)} labels a class"

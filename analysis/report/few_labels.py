@@ -1,0 +1,74 @@
+"""How it compares with few labels: frozen features, fine-tuning, and supervised training from scratch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from analysis.few_labels import FROZEN, PAIRS, SUPERVISED, TUNED, cell_of, label_results
+from analysis.figures import label_curves
+from analysis.findings import Findings
+from analysis.report.blocks import Block, Gallery, Table, Text
+from analysis.report.pictures import Picture, picture
+from analysis.report.sources import Sources
+from analysis.report.words import NONE, counted, interval, number, signed
+from trainables.trial import BASELINES, RANDOM_INIT, labels_name
+
+
+def few_labels(findings: Findings, sources: Sources) -> Iterator[Block]:
+    """Yield the blocks; none where the evaluation was not asked for few labels."""
+    runs = sources.runs.query("probe_split == 'test'")
+    results = label_results(runs.value)
+    trained = results.loc[~results["task"].isin(BASELINES)]
+    pictures: list[Picture] = []
+    for dataset, own in trained.groupby("dataset", sort=False):
+        yield _table(findings, str(dataset), results.loc[results["dataset"] == dataset])
+        for task in own["task"].unique():
+            means = own.loc[own["task"] == task].groupby(["way", "labels"], sort=False, dropna=False)["value"].mean()
+            told = ", ".join(f"{cell_of(way, labels)} {mean:.3f}" for (way, labels), mean in means.items())
+            name = f"few-labels-{len(pictures)}"
+            pictures.append(picture(name, f"{task} on {dataset}: {told}", label_curves, runs, str(dataset), task))
+    if pictures:
+        yield from _still_improving(results)
+        yield Gallery(pictures)
+
+
+def _table(findings: Findings, dataset: str, results: pd.DataFrame) -> Table:
+    effects = findings.few_labels.loc[findings.few_labels["metric"] == f"probe/{dataset}/few_labels"]
+    effects = effects.set_index(["task", "cell", "baseline"])
+    scratch = results.loc[results["task"] == RANDOM_INIT]
+    rows = []
+    for (task, labels), own in results.groupby(["task", "labels"], sort=False, dropna=False):
+        if task in BASELINES:
+            continue
+        same = scratch["labels"].isna() if pd.isna(labels) else scratch["labels"] == labels
+        means = [own.loc[own["way"] == way, "value"].mean() for way in (FROZEN, TUNED)]
+        means.append(scratch.loc[same & (scratch["way"] == TUNED), "value"].mean())
+        keys = [(task, cell_of(way, labels), cell_of(other, labels)) for way, other in PAIRS]
+        compared = [_answer(effects.loc[key]) if key in effects.index else NONE for key in keys]
+        rows.append([str(task), labels_name(None if pd.isna(labels) else labels), *map(number, means), *compared])
+    head = ["task", "labels a class", FROZEN, TUNED, SUPERVISED, *(f"{way} against {other}" for way, other in PAIRS)]
+    caption = (
+        f"Few labels of {dataset}: test accuracy, mean over seeds. Each seed draws its own labelled images, the same "
+        "for all ways, which take the same steps and choose on the whole validation split. Differences with 95 % "
+        "intervals of paired seeds; answers are Holm-adjusted over a task."
+    )
+    return Table(caption, head, rows, 2)
+
+
+def _answer(row: pd.Series) -> str:
+    difference = f"{signed(row['mean_difference'])} {interval(row['ci_low'], row['ci_high'])}".strip()
+    return f"{row['answer']}, {difference}"
+
+
+def _still_improving(results: pd.DataFrame) -> Iterator[Text]:
+    """Yield where training that was best at its end stands for too few steps and not for too few labels."""
+    tuned = results.loc[results["way"] == TUNED].rename(columns={"step": "best_step"})
+    last = tuned["best_step"].max()
+    for (task, labels), own in tuned.groupby(["task", "labels"], sort=False, dropna=False):
+        n_last = int((own["best_step"] == last).sum())
+        if 2 * n_last > len(own):
+            what = cell_of(SUPERVISED if task == RANDOM_INIT else f"{TUNED} {task}", labels)
+            told = f"{what}: best at its last step in {n_last} of {counted(len(own), 'seed')}"
+            yield Text(f"{told}; more of `evaluate.fine_tune_steps` may raise it.", "caveat")
