@@ -105,10 +105,7 @@ def test_the_report_tells_each_way_and_where_more_steps_may_raise_it(findings: F
     few, every = table.rows
     assert few[5].startswith("better, +0.10")
     assert every[5].startswith("worse, −0.099")
-    notes = [block.text for block in blocks if isinstance(block, Text) and "may raise it" in block.text]
-    assert [note.partition(":")[0] for note in notes] == [
-        "fine-tuned rotation, all labels a class",
-        "supervised, all labels a class",
-    ]
+    [note] = [block.text for block in blocks if isinstance(block, Text) and "may raise it" in block.text]
+    assert note.endswith(": fine-tuned rotation, all labels a class; supervised, all labels a class.")
     alts = [shown.alt for block in blocks if isinstance(block, Gallery) for shown in block.pictures]
-    assert any(alt.startswith("rotation on cifar10: frozen, 10 labels a class 0.4") for alt in alts)
+    assert any(alt.startswith("rotation on cifar10: frozen, 10 labels a class 0.") for alt in alts)
