@@ -20,13 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from study.folder import ENCODERS
 from study.tracking_state import TrackingError
 from trainables import files
 from trainables.encoders import Encoder, build_encoder
 from trainables.errors import ConfigError, UserError
 
-ENCODERS, PROGRAM, WEIGHTS = "encoders", "encoder.pt2", "state_dict.pt"
-EXAMPLE, ABOUT = "example.npy", "encoder.json"
+PROGRAM, WEIGHTS, EXAMPLE, ABOUT = "encoder.pt2", "state_dict.pt", "example.npy", "encoder.json"
 MODEL_URIS = ("models:/", "runs:/")
 
 

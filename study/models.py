@@ -15,7 +15,8 @@ from mlflow.entities import LoggedModel, LoggedModelOutput
 from mlflow.models import Model, infer_signature
 from torch import nn
 
-from study.encoders import ENCODERS, EXAMPLE, read_encoder, told_of
+from study.encoders import EXAMPLE, read_encoder, told_of
+from study.folder import ENCODERS
 from study.tracking import TrackingError, mlflow_environment, run_id_of, sync
 
 TRIAL_TAG = "pretext.trial_id"

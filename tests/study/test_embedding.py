@@ -14,7 +14,8 @@ from PIL import Image
 
 from study import tools
 from study.embedding import embed
-from study.encoders import ABOUT, ENCODERS, PROGRAM, WEIGHTS, load_encoder, write_encoder
+from study.encoders import ABOUT, PROGRAM, WEIGHTS, load_encoder, write_encoder
+from study.folder import ENCODERS
 from study.models import log_model
 from study.tracking import run_id_of
 from study.tracking_state import TrackingError
