@@ -73,6 +73,14 @@ def read_encoder(folder: Path) -> Encoder:
     return encoder.eval().requires_grad_(False)
 
 
+def read_example(folder: Path) -> np.ndarray:
+    """Return the images beside an encoder, uint8 [n, 3, S, S]. Raises UserError for a file that cannot be read."""
+    try:
+        return np.load(folder / EXAMPLE, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{folder / EXAMPLE} cannot be read: {_line(error)}") from error
+
+
 def exported(encoder: nn.Module, image_size: int) -> torch.export.ExportedProgram:
     """Return the encoder, in evaluation mode, as a program for float images [N, 3, S, S] of this side and any N."""
     example = torch.zeros(2, 3, image_size, image_size)  # torch.export takes a batch of one for a constant
