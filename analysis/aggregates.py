@@ -16,7 +16,7 @@ from scipy.stats import beta, norm, t, trim_mean
 
 from analysis.cells import check_one_run_a_seed
 from analysis.rates import ALPHA, finished_values, fixed_budget
-from analysis.tables import LAST, is_accuracy
+from analysis.tables import LAST, is_share
 from trainables.errors import UserError
 from trainables.trial import RANDOM_INIT
 
@@ -38,7 +38,7 @@ def normalised_scores(runs: pd.DataFrame, metric: str, reference: Reference = "r
     The trials are those of `analysis.rates.fixed_budget`. Raises UserError where the metric is no share or has no
     reference, where runs mix probe splits, and where a task, cell and seed is there twice.
     """
-    if metric not in runs or not (is_accuracy(metric) or metric.endswith("/miou")):
+    if metric not in runs or not is_share(metric):
         raise UserError(f"{metric!r} is no column of these runs that holds an accuracy or mIoU, whose best is 1")
     kept = fixed_budget(runs)
     check_one_run_a_seed(kept, ["task", "cell"])

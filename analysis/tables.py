@@ -37,6 +37,11 @@ def is_accuracy(metric: str) -> bool:
     return metric.rsplit("/", 1)[-1] in ACCURACIES
 
 
+def is_share(metric: str) -> bool:
+    """Whether a metric is an accuracy or mIoU, so that it lies in [0, 1] and 1 is its best."""
+    return is_accuracy(metric) or metric.rsplit("/", 1)[-1] == "miou"
+
+
 def is_final_accuracy(column: str) -> bool:
     """Whether a column of `runs` is the accuracy of a final probe, `probe/DATASET/linear` or `probe/DATASET/knn`."""
     return _PROBE.fullmatch(column) is not None and is_accuracy(column)

@@ -23,9 +23,10 @@ from analysis.report import FIGURES, write_report
 from study import cluster, resources
 from study.checks import check_config
 from study.config import StudyConfig
-from study.encoders import ENCODERS, told_of, write_encoder
+from study.encoders import told_of, write_encoder
 from study.estimate import sizes
 from study.execution import Executor
+from study.folder import CONFIG_FILE, ENCODERS
 from study.history import History
 from study.journal import FAILED, FINISHED, KILLED, Journal, read
 from study.lock import DriverLock
@@ -41,7 +42,6 @@ from trainables.monitor import calibration_images
 from trainables.storage import CheckpointStore
 from trainables.trainable import trained_encoder
 
-CONFIG_FILE = "study.yaml"
 EXAMPLES = 4  # images kept beside an encoder
 TRACKING_PATIENCE_S, INTERRUPTED_PATIENCE_S = 60.0, 8.0  # for MLflow at the end, and of who wants to stop
 PACKAGES = ("pretext-study", "torch", "torchvision", "ray", "mlflow", "optuna", "numpy", "pandas")

@@ -20,13 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from study.folder import ENCODERS
 from study.tracking_state import TrackingError
 from trainables import files
 from trainables.encoders import Encoder, build_encoder
 from trainables.errors import ConfigError, UserError
 
-ENCODERS, PROGRAM, WEIGHTS = "encoders", "encoder.pt2", "state_dict.pt"
-EXAMPLE, ABOUT = "example.npy", "encoder.json"
+PROGRAM, WEIGHTS, EXAMPLE, ABOUT = "encoder.pt2", "state_dict.pt", "example.npy", "encoder.json"
 MODEL_URIS = ("models:/", "runs:/")
 
 
@@ -71,6 +71,14 @@ def read_encoder(folder: Path) -> Encoder:
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
         raise UserError(f"{folder}: its {ABOUT} and {WEIGHTS} cannot be read or do not fit: {_line(error)}") from error
     return encoder.eval().requires_grad_(False)
+
+
+def read_example(folder: Path) -> np.ndarray:
+    """Return the images beside an encoder, uint8 [n, 3, S, S]. Raises UserError for a file that cannot be read."""
+    try:
+        return np.load(folder / EXAMPLE, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{folder / EXAMPLE} cannot be read: {_line(error)}") from error
 
 
 def exported(encoder: nn.Module, image_size: int) -> torch.export.ExportedProgram:

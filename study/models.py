@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow.pytorch
@@ -15,8 +17,10 @@ from mlflow.entities import LoggedModel, LoggedModelOutput
 from mlflow.models import Model, infer_signature
 from torch import nn
 
-from study.encoders import ENCODERS, EXAMPLE, read_encoder, told_of
-from study.tracking import TrackingError, mlflow_environment, run_id_of, sync
+from study.encoders import read_encoder, read_example, told_of
+from study.folder import ENCODERS
+from study.tracking import TrackingError, default_tracking_uri, mlflow_environment, run_id_of, sync
+from study.tracking_runs import UNREACHABLE
 
 TRIAL_TAG = "pretext.trial_id"
 
@@ -24,22 +28,27 @@ TRIAL_TAG = "pretext.trial_id"
 def log_models(folder: Path, tracking_uri: str | None) -> list[str]:
     """Log the encoders of a study's folder, registered as `STUDY-TASK`; return their `models:/NAME/VERSION` URIs.
 
-    Those that are there are left alone. Raises TrackingError where MLflow is away, UserError where a file is broken.
+    Those that are there are left alone, and their files unread. Raises TrackingError where MLflow is away, UserError
+    where a file is broken.
     """
-    logged = []
-    for own in sorted((folder / ENCODERS).glob("*/")):
-        if about := told_of(own):
-            model = log_model(
-                folder,
-                tracking_uri,
-                trial_id=about["trial_id"],
-                encoder=read_encoder(own),
-                example=np.load(own / EXAMPLE, allow_pickle=False),
-                name=f"{about['study']}-{own.name}",
-                step=about["step"],
-            )
-            logged.append(model)
-    return logged
+    stored = {own: about for own in sorted((folder / ENCODERS).glob("*/")) if (about := told_of(own))}
+    names = {own: f"{about['study']}-{own.name}" for own, about in stored.items()}
+    logged = {own: _registered(tracking_uri, names[own], about["trial_id"]) for own, about in stored.items()}
+    if None in logged.values():
+        sync(folder, tracking_uri)
+    return [
+        logged[own]
+        or _store(
+            folder,
+            tracking_uri,
+            trial_id=about["trial_id"],
+            encoder=read_encoder(own),
+            example=read_example(own),
+            name=names[own],
+            step=about["step"],
+        )
+        for own, about in stored.items()
+    ]
 
 
 def log_model(
@@ -61,26 +70,51 @@ def log_model(
     example: images [n, 3, S, S], uint8 or float32 in [0, 1]. step: optimiser step that the weights come from.
     Raises TrackingError where MLflow is away or does not know the trial.
     """
+    if (model := _registered(tracking_uri, name, trial_id)) is not None:
+        return model
     sync(folder, tracking_uri)
+    return _store(folder, tracking_uri, trial_id=trial_id, encoder=encoder, example=example, name=name, step=step)
+
+
+def _registered(tracking_uri: str | None, name: str, trial_id: str) -> str | None:
+    """Return the `models:/NAME/VERSION` URI of a trial's model, None where MLflow has none.
+
+    Raises TrackingError where MLflow is away.
+    """
+    with _talking(f"MLflow would not say whether it has model {name} of trial {trial_id}"):
+        client = MlflowClient(tracking_uri=tracking_uri or default_tracking_uri())
+        found = client.search_model_versions(f"name = '{name}' and tags.`{TRIAL_TAG}` = '{trial_id}'")
+    return f"models:/{name}/{min(int(version.version) for version in found)}" if found else None
+
+
+def _store(
+    folder: Path,
+    tracking_uri: str | None,
+    *,
+    trial_id: str,
+    encoder: nn.Module,
+    example: np.ndarray,
+    name: str,
+    step: int,
+) -> str:
     run_id, uri = run_id_of(folder, tracking_uri, trial_id)
+    side = example.shape[-1]
+    what = f"Float images [n, 3, {side}, {side}] in [0, 1] to features, after {step} steps of trial {trial_id}."
+    with _talking(f"MLflow would not take model {name} of trial {trial_id}"):
+        client = MlflowClient(tracking_uri=uri)
+        model = _log(client, run_id, encoder, example, name=name, trial_id=trial_id, step=step)
+        return f"models:/{name}/{_register(client, name, model, run_id, trial_id, what)}"
+
+
+@contextlib.contextmanager
+def _talking(refusal: str) -> Iterator[None]:
+    """Raise TrackingError that begins with `refusal` where MLflow is away or says no."""
     try:
         with mlflow_environment():
-            client = MlflowClient(tracking_uri=uri)
-            version = _registered(client, name, trial_id)
-            if version is None:
-                model = _log(client, run_id, encoder, example, name=name, trial_id=trial_id, step=step)
-                side = example.shape[-1]
-                what = f"Float images [n, 3, {side}, {side}] in [0, 1] to features, after {step} steps of trial "
-                what += f"{trial_id}."
-                version = _register(client, name, model, run_id, trial_id, what)
-    except (MlflowException, OSError) as error:
-        raise TrackingError(f"MLflow would not take model {name} of trial {trial_id}: {error}") from error
-    return f"models:/{name}/{version}"
-
-
-def _registered(client: MlflowClient, name: str, trial_id: str) -> str | None:
-    found = client.search_model_versions(f"name = '{name}' and tags.`{TRIAL_TAG}` = '{trial_id}'")
-    return str(min(int(version.version) for version in found)) if found else None
+            yield
+    except UNREACHABLE as error:
+        line = str(error).partition("\n")[0]
+        raise TrackingError(f"{refusal}: {line}") from error
 
 
 def _log(

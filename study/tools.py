@@ -15,6 +15,7 @@ from rich.table import Table
 
 from study import plain_yaml
 from study.console import call, out
+from study.folder import CONFIG_FILE, ENCODERS
 from study.history import History
 from study.journal import FILE_NAME
 from study.lock import is_driven
@@ -37,7 +38,7 @@ def sync_command(
     store = tracking_uri or _own_store(folder)
     result = sync(folder, store, close_abandoned=not is_driven(folder))
     out.print(f"{result.events} events, {result.points} metric values, {result.artifacts} files delivered")
-    if (folder / "encoders").is_dir():
+    if (folder / ENCODERS).is_dir():
         from study.models import log_models
 
         out.print(f"models: {', '.join(log_models(folder, store))}")
@@ -110,7 +111,7 @@ def _own_store(folder: Path) -> str | None:
     """Return the MLflow store that the study in `folder` was configured with, if it names one."""
     from study.checks import check_config
 
-    file = folder / "study.yaml"
+    file = folder / CONFIG_FILE
     return check_config(plain_yaml.load(file.read_text(encoding="utf-8"))).tracking_uri if file.exists() else None
 
 

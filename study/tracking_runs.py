@@ -20,6 +20,7 @@ from mlflow.entities import Metric, Param, RunTag
 from sqlalchemy.exc import SQLAlchemyError
 
 from study import tracking_text as text
+from study.folder import CONFIG_FILE
 from study.journal import FAILED, FINISHED, KILLED, STOPPED
 from study.tracking_state import TrackingError, TrackingState, milliseconds
 from trainables.errors import without_secrets
@@ -32,7 +33,7 @@ UNREACHABLE = (MlflowException, SQLAlchemyError, OSError)  # requests' errors ar
 GONE = "RESOURCE_DOES_NOT_EXIST"
 REFUSALS = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_ALREADY_EXISTS", "ENDPOINT_NOT_FOUND")
 STUDY_FILES = (
-    *("study.yaml", "runs.parquet", "curves.parquet", "verdicts.csv", "effects.csv"),
+    *(CONFIG_FILE, "runs.parquet", "curves.parquet", "verdicts.csv", "effects.csv"),
     *("recommended.yaml", "report.html", "figures"),
 )
 # An early stop is what the scheduler was asked for, so the run is whole; `pretext.status` keeps the difference.

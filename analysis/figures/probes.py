@@ -53,10 +53,10 @@ def miou_by_task(runs: pd.DataFrame, dataset: str, ax: Axes | None = None) -> Ax
 
     Chance is background everywhere. Raises UserError as that does.
     """
-    return _probes_by_task(runs, dataset, SEGMENTATION_NAMES, "mIoU", ax)
+    return _probes_by_task(runs, dataset, SEGMENTATION_NAMES, "miou", ax)
 
 
-def _probes_by_task(runs: pd.DataFrame, dataset: str, names: dict[str, str], quantity: str, ax: Axes | None) -> Axes:
+def _probes_by_task(runs: pd.DataFrame, dataset: str, names: dict[str, str], metric: str, ax: Axes | None) -> Axes:
     every = probe_results(runs)
     results = every.loc[(every["dataset"] == dataset) & every["probe"].isin(list(names))]
     if results.empty:
@@ -96,7 +96,7 @@ def _probes_by_task(runs: pd.DataFrame, dataset: str, names: dict[str, str], qua
         ax.axhline(level, **CHANCE_STYLE, label=f"chance {level:.3f}")
     ax.set_xticks(range(len(tasks)), [task.replace("_", "\n") for task in tasks])
     ax.set_xlim(-0.5, max(len(tasks), 1) - 0.5)
-    return finish(ax, "pretext task", quantity, f"{dataset}, {splits[0]} split")
+    return finish(ax, "pretext task", metric, f"{dataset}, {splits[0]} split")
 
 
 def probe_by_stage(runs: pd.DataFrame, dataset: str, probe: str = "linear", ax: Axes | None = None) -> Axes:
@@ -119,10 +119,7 @@ def probe_by_stage(runs: pd.DataFrame, dataset: str, probe: str = "linear", ax: 
         ax.plot(means.index, means, style, color=colour, marker=marker, label=BASELINE_NAMES.get(task, task))
         ax.scatter(own["stage"], own["value"], marker=marker, s=22, facecolors="none", edgecolors=colour)
     ax.set_xticks(sorted(results["stage"].unique()))
-    quantity = {"linear": "accuracy of the linear probe", "miou": "mIoU"}[probe]
-    return finish(
-        ax, "stage of the encoder, pooled" if probe == "linear" else "stage of the encoder", quantity, dataset
-    )
+    return finish(ax, "stage of the encoder, pooled" if probe == "linear" else "stage of the encoder", probe, dataset)
 
 
 def search_scatter(

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
-from analysis.tables import is_accuracy
+from analysis.tables import is_accuracy, is_share
 from trainables.errors import UserError
 
 COLOURS = sns.color_palette("colorblind").as_hex()
@@ -27,6 +27,7 @@ MARKERS = "os^DvPX*"
 LINE_STYLES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)))
 CHANCE_STYLE: dict[str, Any] = {"color": "0.25", "linestyle": "--", "linewidth": 1.3}
 SHADES = sns.color_palette("crest", as_cmap=True)  # from light to dark, so it is a scale in grey too
+NAMES = {"linear": "accuracy of the linear probe", "miou": "mIoU"}  # of final probes
 UNITS = {"images_per_s": "images/s", "wall_s": "s", "batch_size": "images", "n_images": "images", "steps": "steps"}
 LOG_AXES = ("lr", "weight_decay", "batch_size", "n_images", "budget_steps", "temperature", "pairs_per_image")
 SIZE = (5.5, 4.2)  # inches
@@ -63,14 +64,17 @@ def chance_lines(ax: Axes, runs: pd.DataFrame, metric: str) -> list[float]:
 
 
 def finish(ax: Axes, xlabel: str, metric: str, text: str) -> Axes:
-    """Label the axes, write the title, put the legend below; an accuracy's axis begins at 0 and ends at 1 at most."""
+    """Label the axes, write the title, put the legend below; the axis of a share begins at 0 and ends at 1 at most.
+
+    A share is an accuracy or mIoU.
+    """
     ax.set_xlabel(xlabel)
     ax.set_ylabel(label(metric))
     title(ax, text)
     ax.tick_params(labelsize=SMALL)
     ax.grid(axis="y", color="0.9", linewidth=0.6)
     ax.set_axisbelow(True)
-    if is_accuracy(metric):  # from 0, so that a small gain over chance looks small
+    if is_share(metric):  # from 0, so that a small gain over chance looks small
         ax.set_ylim(0, min(1.0, 1.05 * ax.get_ylim()[1]))
     legend_below(ax)
     sns.despine(ax=ax)
@@ -115,7 +119,8 @@ def legend_below(ax: Axes, entries: Mapping[str, Any] | None = None, **options: 
 def label(metric: str) -> str:
     """Return a metric's or a setting's name with its unit, where it has one."""
     unit = "fraction" if is_accuracy(metric) else UNITS.get(metric)
-    return f"{metric} ({unit})" if unit else metric
+    name = NAMES.get(metric, metric)
+    return f"{name} ({unit})" if unit else name
 
 
 def whose(frame: pd.DataFrame) -> str:

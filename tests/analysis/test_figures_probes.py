@@ -64,16 +64,23 @@ def test_stages_are_drawn_one_line_a_task_beside_the_untrained_encoder(ax: Axes)
         probe_by_stage(runs, "shapes", "miou")
 
 
-def test_every_accuracy_axis_begins_at_0_and_ends_at_1_at_most(study: analysis.Study):
+def test_every_axis_of_accuracy_or_miou_begins_at_0_and_ends_at_1_at_most(study: analysis.Study):
     runs = last_values(study.runs, study.curves).query("task == 'rotation' and phase == 'search'")
     runs.loc[runs.index[0], "last/probe/linear"] = 1.0
+    tested = study.runs.query("probe_split == 'test'")
+    # So close together that on an axis of their own they would look far apart.
+    segmented = tested.assign(**{"probe/voc/miou": np.linspace(0.30, 0.31, len(tested)), "probe/voc/miou_chance": 0.29})
+    stages = tested.assign(**{f"probe/voc/{probe}/stage1": 0.3 for probe in ("linear", "miou")})
     drawn = [
-        accuracy_by_task(study.runs.query("probe_split == 'test'"), DATASET, Figure().subplots()),
+        accuracy_by_task(tested, DATASET, Figure().subplots()),
+        miou_by_task(segmented, "voc", Figure().subplots()),
+        probe_by_stage(stages, "voc", "linear", Figure().subplots()),
+        probe_by_stage(stages, "voc", "miou", Figure().subplots()),
         learning_curves(study.curves, runs, "probe/linear", Figure().subplots()),
         search_scatter(runs, ax=Figure().subplots()),
     ]
-    assert [ax.get_ylim()[0] for ax in drawn] == [0, 0, 0]
-    assert drawn[2].get_ylim()[1] == 1
+    assert [ax.get_ylim()[0] for ax in drawn] == [0] * len(drawn)
+    assert max(ax.get_ylim()[1] for ax in drawn) == drawn[-1].get_ylim()[1] == 1
 
 
 def test_accuracy_by_task_refuses_mixed_splits_and_unknown_sets(study: analysis.Study, ax: Axes):

@@ -12,12 +12,13 @@ import torch
 from mlflow import MlflowClient
 from PIL import Image
 
-from study import tools
+from study import models, tools
 from study.embedding import embed
-from study.encoders import ABOUT, ENCODERS, PROGRAM, WEIGHTS, load_encoder, write_encoder
-from study.models import log_model
-from study.tracking import run_id_of
+from study.encoders import ABOUT, PROGRAM, WEIGHTS, load_encoder, read_example, write_encoder
+from study.folder import ENCODERS
+from study.tracking import run_id_of, sync
 from study.tracking_state import TrackingError
+from tests.study.mlflow_stores import free_port
 from tests.study.tracked_journals import study_events, trial, write
 from trainables.encoders import Encoder, build_encoder
 from trainables.errors import ConfigError, DataError, UserError
@@ -69,18 +70,33 @@ def test_encoders_that_mlflow_has_not_received_are_registered_by_sync_once(
     study: Path, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    uri, deliveries = f"sqlite:///{tmp_path}/mlflow.db", []
+    monkeypatch.setattr(models, "sync", lambda *arguments: deliveries.append(sync(*arguments)))
     write(study, study_events("s"))
-    about = ABOUT_IT | {"study": "s", "trial_id": trial(0).trial_id, "step": 3}
-    write_encoder(study / ENCODERS / "rotation", encoder, about, EXAMPLE)
+    for number, task in enumerate(("rotation", "simclr")):
+        about = ABOUT_IT | {"study": "s", "trial_id": trial(number).trial_id, "step": 3}
+        write_encoder(study / ENCODERS / task, encoder, about, EXAMPLE)
     for _ in range(2):
         tools.sync_command(study, tracking_uri=uri)
-        assert "models: models:/s-rotation/1\n" in capsys.readouterr().out
+        assert "models: models:/s-rotation/1, models:/s-simclr/1\n" in capsys.readouterr().out
+        for file in study.glob(f"{ENCODERS}/*/*[!n]"):  # all but encoder.json: what MLflow has is not read again
+            file.unlink()
+    assert len(deliveries) == 1
     (version,) = MlflowClient(tracking_uri=uri).search_model_versions("name = 's-rotation'")
     assert version.run_id == run_id_of(study, uri, trial(0).trial_id)[0]
     assert version.description == (
         f"Float images [n, 3, {SIDE}, {SIDE}] in [0, 1] to features, after 3 steps of trial {trial(0).trial_id}."
     )
+
+
+def test_an_encoder_that_cannot_be_registered_is_named_with_what_is_in_the_way(study: Path, encoder: Encoder) -> None:
+    about = ABOUT_IT | {"study": "s", "trial_id": trial(0).trial_id, "step": 3}
+    write_encoder(study / ENCODERS / "rotation", encoder, about, EXAMPLE)
+    with pytest.raises(TrackingError, match=f"whether it has model s-rotation of trial {trial(0).trial_id}: "):
+        models.log_models(study, f"http://127.0.0.1:{free_port()}")
+    (study / ENCODERS / "rotation" / "example.npy").write_bytes(b"no images")
+    with pytest.raises(UserError, match=r"rotation/example.npy cannot be read"):
+        read_example(study / ENCODERS / "rotation")
 
 
 def test_a_model_of_mlflow_gives_the_features_of_the_encoder_itself(
@@ -90,7 +106,7 @@ def test_a_model_of_mlflow_gives_the_features_of_the_encoder_itself(
     uri, folder = f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "study"
     write(folder, study_events("s"))
     key = trial(0).trial_id
-    model = log_model(folder, uri, trial_id=key, encoder=encoder, example=EXAMPLE, name="s-rotation")
+    model = models.log_model(folder, uri, trial_id=key, encoder=encoder, example=EXAMPLE, name="s-rotation")
     batch = torch.rand(5, 3, SIDE, SIDE)
     for name in (model, f"runs:/{run_id_of(folder, uri, key)[0]}/s-rotation"):
         loaded = load_encoder(name, tracking_uri=uri)
