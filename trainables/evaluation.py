@@ -12,8 +12,9 @@ from trainables.data.table import ImageTable, Splits, as_tensor
 from trainables.encoders import Encoder, build_encoder, recalibrated
 from trainables.errors import ConfigError
 from trainables.few_labels import Classifier, accuracy, fine_tune, frozen_probe, labelled_subset
+from trainables.linear_probe import linear_probe
 from trainables.monitor import calibration_images
-from trainables.probes import extract_features, knn_probe, linear_probe, raw_pixels
+from trainables.probes import extract_features, knn_probe, raw_pixels
 from trainables.segmentation import encoder_maps, pixel_maps, segmentation_probe
 from trainables.trial import RANDOM_INIT, RAW_PIXELS, TrialConfig, labels_name
 

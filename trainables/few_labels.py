@@ -17,9 +17,10 @@ from torch.nn import functional as F
 from trainables.augmentation import Augmentation
 from trainables.data.table import ImageTable, as_tensor
 from trainables.encoders import Encoder
+from trainables.linear_probe import LinearProbe, fit_linear_probe
 from trainables.loop import batches
 from trainables.optimizers import build_optimizer, lr_at
-from trainables.probes import Accuracy, LinearProbe, extract_features, fit_linear_probe, top_accuracy
+from trainables.probes import Accuracy, extract_features, top_accuracy
 from trainables.streams import generator, stream_seed
 from trainables.trial import TrialConfig
 

@@ -11,7 +11,8 @@ from trainables.augmentation import Augmentation
 from trainables.data.table import ImageTable, Splits, as_tensor
 from trainables.encoders import Encoder, recalibrated
 from trainables.health import health
-from trainables.probes import extract_features, knn_probe, linear_probe
+from trainables.linear_probe import linear_probe
+from trainables.probes import extract_features, knn_probe
 from trainables.streams import generator
 from trainables.tasks import PretextTask
 from trainables.tasks.simclr import SimCLR

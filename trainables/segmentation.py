@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from trainables.data.table import VOID, ImageTable, as_tensor
 from trainables.encoders import Encoder, to_float
 from trainables.errors import DataError
-from trainables.probes import Standardiser, best_of_path
+from trainables.linear_probe import Standardiser, best_of_path
 
 PIXELS = 2**14  # sampled from the masks of a split to fit on or to choose by, evenly over its images
 WEIGHT_DECAYS = tuple(10.0**exponent for exponent in range(0, -6, -1))

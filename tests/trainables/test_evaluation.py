@@ -16,7 +16,8 @@ from trainables.data.table import ImageTable, Splits
 from trainables.encoders import Encoder, build_encoder
 from trainables.errors import ConfigError
 from trainables.evaluation import baseline_encoder, evaluate
-from trainables.probes import linear_probe, raw_pixels
+from trainables.linear_probe import linear_probe
+from trainables.probes import raw_pixels
 from trainables.trial import RANDOM_INIT, RAW_PIXELS, TrialConfig
 
 CPU = torch.device("cpu")

@@ -14,16 +14,8 @@ from scipy.special import log_softmax
 from scipy.stats import binom
 from torch import Tensor, nn
 
-from trainables.probes import (
-    PATIENCE,
-    WEIGHT_DECAYS,
-    chance,
-    extract_features,
-    knn_probe,
-    linear_probe,
-    logistic_regression,
-    raw_pixels,
-)
+from trainables.linear_probe import PATIENCE, WEIGHT_DECAYS, linear_probe, logistic_regression
+from trainables.probes import chance, extract_features, knn_probe, raw_pixels
 
 CLASSES = 4
 
@@ -183,7 +175,7 @@ def test_the_search_for_a_weight_decay_stops_when_weaker_ones_only_overfit(monke
         tried.append(weight_decay)
         return logistic_regression(x, y, weight_decay, *rest, **limits)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("trainables.probes.logistic_regression", spy)
+    monkeypatch.setattr("trainables.linear_probe.logistic_regression", spy)
     result = linear_probe(*clusters(60, spread=3, dim=64), *clusters(1000, spread=3, dim=64, seed=1), n_classes=CLASSES)
     assert tried == list(WEIGHT_DECAYS[: WEIGHT_DECAYS.index(result.weight_decay) + 1 + PATIENCE])
 
