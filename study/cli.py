@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +25,7 @@ from study.phases import Plan
 from study.progress import Progress
 from study.series import Series, load_series
 from study.tracking import default_tracking_uri
+from trainables.data import Splits, load_splits
 from trainables.data.table import as_tensor
 from trainables.errors import without_secrets
 from trainables.self_test import self_tests
@@ -91,17 +94,23 @@ def _run_parts(series: Series, output: Path, *, download: bool, fresh: bool, as_
     """Run every part of a series, show how each ended, and write the page that joins them."""
     console = err if as_json else out
     outcomes: dict[str, Outcome] = {}
+    datasets: dict[str, Mapping[str, Splits]] = {}
     if series.name:  # else the last part might be refused when the others have run for an hour
-        for config in series.parts.values():
-            Plan(config, load_datasets(config, download=download)).check()
+        datasets = {part: plan.datasets for part, plan in _plans(series, download=download).items()}
         series.begin(output)
     for part, config in series.parts.items():
         try:
             # Ray tells of dead processes on standard output, where nothing but the JSON belongs.
             elsewhere = contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout)
             with elsewhere, Progress(config, console) as progress:
-                within = series.within(output)
-                outcomes[part] = run_study(config, within, download=download, fresh=fresh, listeners=[progress])
+                outcomes[part] = run_study(
+                    config,
+                    series.within(output),
+                    download=download,
+                    fresh=fresh,
+                    listeners=[progress],
+                    datasets=datasets.pop(part, None),  # not kept for longer than its part runs
+                )
         except KeyboardInterrupt:  # of which typer would say nothing
             err.print(f"interrupted; to go on from here, type: {resuming_command()}")
             if not cluster.leave(RAY_PATIENCE_S):
@@ -121,10 +130,7 @@ def _run_parts(series: Series, output: Path, *, download: bool, fresh: bool, as_
 
 def _show_plans(series: Series, *, download: bool, as_json: bool) -> None:
     """Show the phases of every part."""
-    plans = {part: Plan(config, load_datasets(config, download=download)) for part, config in series.parts.items()}
-    for plan in plans.values():
-        plan.check()
-    phases = {part: estimate(plan) for part, plan in plans.items()}
+    phases = {part: estimate(plan) for part, plan in _plans(series, download=download).items()}
     if as_json:
         values = {part: [vars(phase) for phase in own] for part, own in phases.items()}
         sys.stdout.write(json.dumps(values if series.name else next(iter(values.values()))) + "\n")
@@ -132,6 +138,15 @@ def _show_plans(series: Series, *, download: bool, as_json: bool) -> None:
     for part, config in series.parts.items():
         _show_plan(config, phases[part])
     out.print("Time is of training steps alone, measured on this machine; reports and probes come on top.")
+
+
+def _plans(series: Series, *, download: bool) -> dict[str, Plan]:
+    """Return the plan of every part, checked. A data set that several parts load alike is loaded once."""
+    load, plans = functools.cache(load_splits), {}
+    for part, config in series.parts.items():
+        plans[part] = Plan(config, load_datasets(config, download=download, load=load))
+        plans[part].check()
+    return plans
 
 
 def _show_plan(config: StudyConfig, phases: list[PhaseEstimate]) -> None:

@@ -8,7 +8,7 @@ import importlib.metadata
 import logging
 import platform
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -67,16 +67,18 @@ def run_study(
     download: bool = False,
     fresh: bool = False,
     listeners: list[Callable[[dict[str, Any]], None]] | None = None,
+    datasets: Mapping[str, Splits] | None = None,
 ) -> Outcome:
     """Run the study into `output/NAME`; what its journal says is done is not done again.
 
     fresh: move an earlier study of that name aside first.
     listeners: are called with every event of the journal, on the driver.
+    datasets: what `load_datasets` returned, where that has been asked already.
     Raises ConfigError where the folder holds a study of another configuration or another process runs it, DataError
     for data that cannot be used, StorageError where what it writes finds no room. What is wrong with
     configuration or data is raised before the folder is touched.
     """
-    plan = Plan(config, load_datasets(config, download=download))
+    plan = Plan(config, load_datasets(config, download=download) if datasets is None else datasets)
     plan.check()
     with DriverLock(output, config.name) as lock:
         return _run(plan, open_folder(config, output, fresh=fresh), lock, listeners or [])
@@ -195,8 +197,13 @@ def open_folder(config: StudyConfig, output: Path, *, fresh: bool = False) -> Pa
     return folder
 
 
-def load_datasets(config: StudyConfig, *, download: bool = False) -> dict[str, Splits]:
-    """Return the splits of every data set that the study trains on or probes."""
+def load_datasets(
+    config: StudyConfig, *, download: bool = False, load: Callable[..., Splits] = load_splits
+) -> dict[str, Splits]:
+    """Return the splits of every data set that the study trains on or probes.
+
+    load: what reads one of them, for example a `load_splits` that remembers what it has read.
+    """
     root = Path(config.data_root).expanduser() if config.data_root else None
     names = dict.fromkeys([config.dataset, *(config.evaluate.datasets or [])])
     if config.simulate:
@@ -207,7 +214,7 @@ def load_datasets(config: StudyConfig, *, download: bool = False) -> dict[str, S
             for name in names
         }
     return {
-        name: load_splits(
+        name: load(
             name,
             root=root,
             image_size=config.image_size if name == config.dataset else None,

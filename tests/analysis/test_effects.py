@@ -1,9 +1,8 @@
-"""Effects: each cell against its baseline by seeds; the answers, and what failures, ties and few seeds do to them."""
+"""Effects: each cell against its baseline by seeds; the numbers, the answers, and what ties do to them."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -12,46 +11,8 @@ from pandas.testing import assert_frame_equal
 
 from analysis import paired
 from analysis.effects import ANSWERS, EFFECT_DTYPES, PAIR_DTYPES, effects, paired_differences
+from tests.analysis.ablated_runs import METRIC, SPREAD, design, judged, one_cell, runs_of, with_value
 from trainables.errors import UserError
-
-METRIC = "probe/cifar10/linear"
-SPREAD = np.array(
-    [0.31, -1.2, 0.74, 0.05, -0.62, 1.33, -0.18, -0.43, 0.9, -0.9, 0.5, -0.5]
-)  # about 0, of deviation 0.8
-Cells = Mapping[tuple[str, str], "list[float] | np.ndarray"]
-
-
-def runs_of(cells: Cells, **columns: object) -> pd.DataFrame:
-    """Return runs of each (task, cell), one value a seed from seed 100 on, in no order."""
-    rows = [
-        {"phase": "ablate", "task": task, "cell": cell, "seed": 100 + i, "status": "FINISHED", METRIC: value, **columns}
-        for (task, cell), values in cells.items()
-        for i, value in enumerate(values)
-    ]
-    return pd.DataFrame(rows).sample(frac=1, random_state=0).reset_index(drop=True)
-
-
-def one_cell(differences: list[float] | np.ndarray, baseline: list[float] | np.ndarray | None = None) -> pd.DataFrame:
-    base = 0.5 + 0.02 * np.cos(np.arange(len(differences))) if baseline is None else np.asarray(baseline)
-    return runs_of({("a", "base"): base, ("a", "cell"): base + np.asarray(differences)})
-
-
-def judged(runs: pd.DataFrame, **options: object) -> pd.Series:
-    found = effects(runs, METRIC, **options)  # type: ignore[arg-type]
-    assert len(found) == 1
-    return found.iloc[0]
-
-
-def with_value(runs: pd.DataFrame, cell: str, seed: int, **columns: object) -> pd.DataFrame:
-    """Return the runs with columns of one of them changed."""
-    changed = runs.copy()
-    for name, value in columns.items():
-        changed.loc[(runs["cell"] == cell) & (runs["seed"] == seed), METRIC if name == "value" else name] = value
-    return changed
-
-
-def design(*rows: tuple[str, str, str, str]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=["task", "design", "cell", "baseline"], dtype="str")
 
 
 @pytest.mark.parametrize("n", [5, 8, 12])
@@ -203,101 +164,6 @@ def test_the_bootstrap_stands_beside_the_t_interval_from_10_seeds_on():
     assert np.isnan(judged(one_cell(0.01 * SPREAD[:9]))["bca_low"])
     found = judged(one_cell(0.01 * SPREAD[:10]))
     assert found["bca_low"] < found["mean_difference"] < found["bca_high"]
-
-
-@pytest.mark.parametrize("n", [1, 2, 4])
-def test_below_5_seeds_there_are_means_and_no_test(n: int):
-    found = judged(one_cell(0.02 + 0.001 * SPREAD[:n]), margin=0.01)
-    assert found["mean_difference"] == pytest.approx(0.02 + 0.001 * SPREAD[:n].mean())
-    assert (found["n_seeds"], found["answer"], found["test"]) == (n, "too few seeds", "")
-    assert found["note"] == f"seeds with a value of both: {n}; a test needs 5"
-    tests = ["ci_low", "p", "p_holm", "hedges_g", "smallest_detectable", "pairing_correlation", "p_equivalence_holm"]
-    assert found[tests].isna().all()
-
-
-def test_a_comparison_with_too_few_seeds_does_not_cost_the_others_of_its_family():
-    cells = {
-        ("a", "base"): 0.5 + 0.1 * SPREAD[:6],
-        ("a", "two seeds"): [0.5, 0.6],
-        ("a", "all"): 0.51 + 0.1 * SPREAD[6:12],
-    }
-    found = effects(runs_of(cells), METRIC).set_index("cell")
-    assert found.loc["two seeds", "answer"] == "too few seeds"
-    assert found.loc["all", "p_holm"] == found.loc["all", "p"]
-
-
-def test_a_cell_without_any_run_of_its_own_is_a_row_and_not_an_error():
-    designs = design(
-        ("a", "d", "cell", "base"), ("a", "d", "not yet", "base"), ("a", "d", "not yet either", "nor this")
-    )
-    found = effects(one_cell(0.01 * SPREAD[:6]), METRIC, designs=designs).set_index("cell")
-    for name in ("not yet", "not yet either"):
-        assert found.loc[name, ["n_seeds", "answer"]].tolist() == [0, "too few seeds"]
-        assert np.isnan(found.loc[name, "mean"])
-
-
-FAILURES = [{"status": "FAILED"}, {"value": np.nan}, {"value": np.inf}, {"value": -np.inf}]
-
-
-@pytest.mark.parametrize("failure", FAILURES)
-def test_a_cell_that_failed_where_its_baseline_did_not_is_never_better_and_never_equivalent(failure: dict):
-    better = with_value(one_cell(0.02 + 0.003 * SPREAD[:7]), "cell", 102, **failure)
-    found = judged(better)
-    assert (found["n_seeds"], found["n_failed"], found["n_baseline_failed"]) == (6, 1, 0)
-    assert found["p_holm"] < 0.05
-    assert (found["answer"], found["note"]) == (
-        "inconclusive",
-        "failed at 1 of 7 seeds of its baseline, so neither better nor equivalent",
-    )
-    same = with_value(one_cell(1e-5 * SPREAD[:7]), "cell", 102, **failure)
-    assert judged(same, margin=0.01)["answer"] == "inconclusive"
-    worse = with_value(one_cell(-0.02 + 0.003 * SPREAD[:7]), "cell", 102, **failure)
-    assert judged(worse)["answer"] == "worse"
-    assert judged(worse, mode="min")["answer"] == "inconclusive"
-
-
-@pytest.mark.parametrize("failure", FAILURES)
-def test_a_cell_whose_baseline_failed_where_it_did_not_is_never_worse_and_never_equivalent(failure: dict):
-    worse = with_value(one_cell(-0.02 + 0.003 * SPREAD[:7]), "base", 102, **failure)
-    found = judged(worse)
-    assert (found["n_seeds"], found["n_failed"], found["n_baseline_failed"]) == (6, 0, 1)
-    assert found["answer"] == "inconclusive"
-    assert found["note"].startswith("the baseline failed at 1 of 7 seeds")
-    assert (
-        judged(with_value(one_cell(1e-5 * SPREAD[:7]), "base", 102, **failure), margin=0.01)["answer"] == "inconclusive"
-    )
-    assert judged(with_value(one_cell(0.02 + 0.003 * SPREAD[:7]), "base", 102, **failure))["answer"] == "better"
-
-
-def test_a_seed_at_which_both_failed_tells_neither_from_the_other():
-    runs = one_cell(0.02 + 0.003 * SPREAD[:7])
-    for cell in ("base", "cell"):
-        runs = with_value(runs, cell, 102, status="FAILED")
-    found = judged(runs)
-    assert (found["n_seeds"], found["n_failed"], found["n_baseline_failed"], found["answer"]) == (6, 0, 0, "better")
-
-
-def test_a_cell_that_failed_at_every_seed_is_a_row_that_says_so():
-    runs = one_cell(0.01 * SPREAD[:5])
-    runs.loc[runs["cell"] == "cell", "status"] = "FAILED"
-    found = judged(runs)
-    assert (found["n_seeds"], found["n_failed"], found["answer"]) == (0, 5, "too few seeds")
-    assert found["note"].startswith("failed at 5 of 5 seeds of its baseline")
-
-
-@pytest.mark.parametrize("status", ["RUNNING", "KILLED"])
-def test_a_trial_that_did_not_end_of_itself_is_no_outcome(status: str):
-    for cell in ("base", "cell"):
-        found = judged(with_value(one_cell(0.02 + 0.003 * SPREAD[:7]), cell, 102, status=status))
-        assert (found["n_seeds"], found["n_failed"], found["n_baseline_failed"], found["answer"]) == (6, 0, 0, "better")
-
-
-def test_a_seed_that_only_one_of_the_two_has_is_not_paired():
-    runs = one_cell(0.02 + 0.003 * SPREAD[:7])
-    for cell in ("base", "cell"):
-        found = judged(runs[(runs["cell"] != cell) | (runs["seed"] != 100)])
-        assert (found["n_seeds"], found["n_failed"], found["n_baseline_failed"]) == (6, 0, 0)
-    assert found["mean"] - found["baseline_mean"] == pytest.approx(found["mean_difference"])
 
 
 def test_equal_differences_are_judged_by_signs_and_the_note_says_so():

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -26,6 +26,7 @@ from tests.conftest import REPOSITORY
 from tests.study.mlflow_stores import stored_points
 from tests.study.studies import tiny
 from tests.study.tracked_journals import study_events, write
+from trainables.data import Splits, load_splits
 from trainables.trial import TrialConfig
 
 
@@ -154,6 +155,30 @@ def test_a_series_of_which_one_part_cannot_run_is_refused_before_any_part_runs(r
     assert answer.code == 2
     assert answer.err.startswith("error: unknown data set 'nowhere'")
     assert not Path("studies").exists()
+
+
+def test_the_parts_of_a_series_run_on_what_was_loaded_to_check_them_alike_data_sets_once(
+    run: Command, monkeypatch: pytest.MonkeyPatch
+):
+    Path("two.yaml").write_text(SERIES.format(dataset="shapes"))
+    loaded, given = [], {}
+
+    def load(name: str, **options: Any) -> Splits:
+        loaded.append(name)
+        return load_splits(name, **options)
+
+    def record(config: StudyConfig, *_: object, datasets: dict[str, Splits], **__: object) -> Outcome:
+        given[config.name] = datasets["shapes"]
+        return Outcome(Path("f"), Path("r"), {})
+
+    monkeypatch.setattr(cli, "load_splits", load)
+    monkeypatch.setattr(cli, "run_study", record)
+    assert run("two.yaml").code == 0
+    assert loaded == ["shapes"]
+    assert given["two-first"] is given["two-second"]
+    assert run("two.yaml", "--set", "second.max_train=300").code == 0
+    assert loaded == ["shapes"] * 3
+    assert [len(splits.pretext_train) > 250 for splits in given.values()] == [False, True]
 
 
 def test_what_cannot_run_is_refused_by_a_dry_run_too(run: Command, study_file: str):

@@ -230,6 +230,11 @@ def test_a_study_that_cannot_run_leaves_the_folder_as_it_was_even_with_fresh(fol
     assert list(folder.parent.glob("tiny.*")) == []
 
 
+def test_a_study_runs_on_the_data_that_it_is_given(folder: Path):
+    with pytest.raises(ConfigError, match="nowhere gives 120 training images"):
+        run_study(tiny(dataset="nowhere", n_images=121), folder.parent, datasets={"nowhere": splits_of("nowhere", 150)})
+
+
 def started(command: list[str], folder: Path, until: str, count: int) -> subprocess.Popen[str]:
     """Start a study in a process of its own, and return once its journal holds so many events of a kind."""
     process = subprocess.Popen(command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

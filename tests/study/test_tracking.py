@@ -7,42 +7,28 @@ import json
 import logging
 import math
 import os
-import signal
 import sqlite3
-import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import mlflow.pyfunc
-import mlflow.pytorch
-import numpy as np
 import pytest
-import torch
 from mlflow import MlflowClient
-from torch import nn
 
-from study.models import log_model
 from study.tracking import MlflowTracker, SyncResult, TrackingError, default_tracking_uri, sync
 from tests.study.mlflow_stores import (
     Server,
     all_runs,
-    answers,
     children,
-    eventually,
-    forwarded,
-    free_port,
     parent,
     runs_by_key,
     runs_by_name,
-    settled,
-    started_server,
     stored_points,
 )
 from tests.study.tracked_journals import (
     METRICS,
     REPORTS,
     START,
+    STUDY_POINTS,
     TRACEBACK,
     study_events,
     study_started,
@@ -50,35 +36,6 @@ from tests.study.tracked_journals import (
     trial_events,
     write,
 )
-
-STUDY_POINTS = (2 * REPORTS + 4 + 2) * len(
-    METRICS
-) + 4 * 3  # curves, and at the end of a trial one result and two totals
-
-
-@pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty MLflow database: its migrations take seconds, a copy none."""
-    path = tmp_path_factory.mktemp("template") / "mlflow.db"
-    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
-    return path
-
-
-@pytest.fixture
-def store(tmp_path: Path, sqlite_template: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """URI of an empty sqlite store; artifacts go to the working directory, as with MLflow's own default."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mlflow.db").write_bytes(sqlite_template.read_bytes())
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    return f"sqlite:///{tmp_path}/mlflow.db"
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """An empty study folder."""
-    path = tmp_path / "study"
-    path.mkdir()
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -92,13 +49,6 @@ def synced(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> s
         result = sync(root, uri := f"sqlite:///{root}/mlflow.db")
     assert result == SyncResult(events=len(study_events()), points=STUDY_POINTS, artifacts=0, refused=0)
     return uri
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[Server]:
-    """A real `mlflow server` on 127.0.0.1."""
-    with started_server(tmp_path_factory.mktemp("server"), sqlite_template) as running:
-        yield running
 
 
 def test_runs_are_nested_under_their_phase_and_study(synced: str) -> None:
@@ -390,66 +340,6 @@ def test_the_users_own_mlflow_settings_are_respected_and_ours_do_not_stay(
     assert dict(os.environ) == before
 
 
-def test_a_server_that_is_away_costs_close_its_timeout_and_one_warning_that_says_how_to_finish(
-    folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    write(folder, study_events())
-    tracker = MlflowTracker(folder, f"http://user:secret@127.0.0.1:{free_port()}", poll_s=0.02)
-    with caplog.at_level(logging.WARNING, logger="study"):
-        tracker.start()
-        begun = time.monotonic()
-        assert not tracker.close(timeout_s=1.0)
-    assert time.monotonic() - begun < 5
-    assert sum(f"python -m study sync {folder}" in record.message for record in caplog.records) == 1
-    assert len(caplog.records) == 2
-    assert "secret" not in caplog.text
-
-
-def test_a_server_that_comes_up_late_receives_everything(
-    folder: Path, server: Server, caplog: pytest.LogCaptureFixture
-) -> None:
-    port, events = free_port(), study_events("late")
-    tracker = MlflowTracker(folder, f"http://127.0.0.1:{port}", poll_s=0.05)
-    with caplog.at_level(logging.WARNING, logger="study"):
-        write(folder, events[:9])
-        tracker.start()
-        eventually(lambda: "The study goes on" in caplog.text)
-        write(folder, events[9:], start=START + 9)
-        with forwarded(port, server.port):
-            assert tracker.close(timeout_s=60)
-    assert stored_points(server.database, "late").total() == STUDY_POINTS
-    assert len(all_runs(server.url, "late")) == 7
-
-
-def test_a_server_that_hangs_never_blocks_and_nothing_is_lost_or_stored_twice(
-    folder: Path, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
-    url, events = server.url, study_events("hanging")
-    write(folder, events[:9])
-    tracker = MlflowTracker(folder, url, poll_s=0.05)
-    tracker.start()
-    eventually(lambda: (folder / "mlflow.json").exists())  # in the midst of the first delivery
-    os.killpg(server.pid, signal.SIGSTOP)
-    try:
-        begun = time.monotonic()
-        write(folder, events[9:], start=START + 9)
-        assert time.monotonic() - begun < 5  # a blocked call would wait for the server, which answers no more
-        assert not tracker.close(timeout_s=0.5)
-        with pytest.raises(TrackingError, match="cannot be written"):
-            sync(folder, url)
-    finally:
-        os.killpg(server.pid, signal.SIGCONT)
-    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_TIMEOUT")  # it answers again, if slowly on a busy machine
-    # A run whose creation the server had accepted before it hung is created now, and must be found, not doubled.
-    eventually(lambda: answers(f"{url}/health"))
-    settled(lambda: len(all_runs(url, "hanging")))
-    sync(folder, url)
-    assert set(stored_points(server.database, "hanging").values()) == {1}
-    assert stored_points(server.database, "hanging").total() == STUDY_POINTS
-    assert len(all_runs(url, "hanging")) == 7
-
-
 def test_a_server_stores_what_a_file_does(folder: Path, server: Server) -> None:
     url = server.url
     not_finite_numbers_are_kept(folder, url, study="numbers")
@@ -459,56 +349,6 @@ def test_a_server_stores_what_a_file_does(folder: Path, server: Server) -> None:
     result = sync(folder, url)
     assert (result.artifacts, result.refused) == (1, 0)
     assert set(stored_points(server.database, "numbers").values()) == {1}
-
-
-def test_the_tests_server_listens_on_this_machine_only(server: Server) -> None:
-    port = server.port
-    listening = {
-        line.split()[1]
-        for path in ("/proc/net/tcp", "/proc/net/tcp6")
-        if Path(path).exists()
-        for line in Path(path).read_text().splitlines()[1:]
-        if line.split()[3] == "0A" and line.split()[1].endswith(f":{port:04X}")
-    }
-    assert listening == {f"0100007F:{port:04X}"}
-
-
-@pytest.mark.parametrize("where", ["sqlite", "server"])
-def test_a_registered_model_gives_the_same_features(
-    where: str, folder: Path, store: str, request: pytest.FixtureRequest
-) -> None:
-    uri = store if where == "sqlite" else request.getfixturevalue("server").url
-    write(folder, study_events("models"))
-    encoder = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    encoder(torch.rand(16, 3, 16, 16))  # moves the running statistics away from their defaults
-    example = np.random.default_rng(0).integers(0, 256, (1, 3, 16, 16), dtype=np.uint8)
-    values = {"trial_id": trial(0).trial_id, "encoder": encoder, "example": example, "name": "models-rotation"}
-    model = log_model(folder, uri, **values, step=250)
-    assert model == "models:/models-rotation/1"
-    assert log_model(folder, uri, **values) == model
-    assert encoder.training
-    other = log_model(folder, uri, **{**values, "trial_id": trial(0, "confirm", seed=1).trial_id})
-    assert other == "models:/models-rotation/2"
-
-    mlflow.set_tracking_uri(uri)
-    try:
-        loaded, served = mlflow.pytorch.load_model(model), mlflow.pyfunc.load_model(model)
-    finally:
-        mlflow.set_tracking_uri(None)
-    images = torch.rand(5, 3, 16, 16)  # another batch size than the example's
-    with torch.no_grad():
-        expected = encoder.eval()(images)
-        torch.testing.assert_close(loaded(images), expected, rtol=0, atol=1e-6)
-    np.testing.assert_allclose(served.predict(images.numpy()), expected.numpy(), atol=1e-6)
-    assert served.metadata.signature.inputs.inputs[0].shape == (-1, 3, 16, 16)
-    run = runs_by_key(uri, "models")[trial(0).trial_id]
-    assert [output.step for output in run.outputs.model_outputs] == [250]
-
-
-def test_a_model_of_an_unknown_trial_is_refused(folder: Path, store: str) -> None:
-    write(folder, study_events())
-    with pytest.raises(TrackingError, match="no trial nowhere"):
-        log_model(folder, store, trial_id="nowhere", encoder=nn.Flatten(), example=np.zeros((2, 3, 4, 4)), name="m")
 
 
 def not_finite_numbers_are_kept(folder: Path, uri: str, study: str = "small-data") -> None:

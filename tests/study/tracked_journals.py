@@ -15,6 +15,8 @@ METRICS = (
     *("health/feature_std", "health/rankme", "health/alignment", "health/uniformity"),
 )
 REPORTS = 10
+CURVE_POINTS = (2 * REPORTS + 4 + 2) * len(METRICS)
+STUDY_POINTS = CURVE_POINTS + 4 * 3  # at the end of each trial one result and two totals
 TRACEBACK = 'Traceback (most recent call last):\n  File "loop.py", line 7, in fit\nRuntimeError: loss is not finite\n'
 
 Event = tuple[str, dict[str, Any]]

@@ -1,0 +1,49 @@
+"""Runs of an ablation for tests: cells with values by seed, and what `effects` says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from analysis.effects import effects
+
+METRIC = "probe/cifar10/linear"
+SPREAD = np.array(
+    [0.31, -1.2, 0.74, 0.05, -0.62, 1.33, -0.18, -0.43, 0.9, -0.9, 0.5, -0.5]
+)  # about 0, of deviation 0.8
+Cells = Mapping[tuple[str, str], "list[float] | np.ndarray"]
+
+
+def runs_of(cells: Cells, **columns: object) -> pd.DataFrame:
+    """Return runs of each (task, cell), one value a seed from seed 100 on, in no order."""
+    rows = [
+        {"phase": "ablate", "task": task, "cell": cell, "seed": 100 + i, "status": "FINISHED", METRIC: value, **columns}
+        for (task, cell), values in cells.items()
+        for i, value in enumerate(values)
+    ]
+    return pd.DataFrame(rows).sample(frac=1, random_state=0).reset_index(drop=True)
+
+
+def one_cell(differences: list[float] | np.ndarray, baseline: list[float] | np.ndarray | None = None) -> pd.DataFrame:
+    base = 0.5 + 0.02 * np.cos(np.arange(len(differences))) if baseline is None else np.asarray(baseline)
+    return runs_of({("a", "base"): base, ("a", "cell"): base + np.asarray(differences)})
+
+
+def judged(runs: pd.DataFrame, **options: object) -> pd.Series:
+    found = effects(runs, METRIC, **options)  # type: ignore[arg-type]
+    assert len(found) == 1
+    return found.iloc[0]
+
+
+def with_value(runs: pd.DataFrame, cell: str, seed: int, **columns: object) -> pd.DataFrame:
+    """Return the runs with columns of one of them changed."""
+    changed = runs.copy()
+    for name, value in columns.items():
+        changed.loc[(runs["cell"] == cell) & (runs["seed"] == seed), METRIC if name == "value" else name] = value
+    return changed
+
+
+def design(*rows: tuple[str, str, str, str]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["task", "design", "cell", "baseline"], dtype="str")
