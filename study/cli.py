@@ -22,6 +22,7 @@ from study.driver import Outcome, load_datasets, run_study
 from study.estimate import PhaseEstimate, estimate
 from study.interruption import resuming_command
 from study.phases import Plan
+from study.plan_checks import check_plan
 from study.progress import Progress
 from study.series import Series, load_series
 from study.tracking import default_tracking_uri
@@ -145,7 +146,7 @@ def _plans(series: Series, *, download: bool) -> dict[str, Plan]:
     load, plans = functools.cache(load_splits), {}
     for part, config in series.parts.items():
         plans[part] = Plan(config, load_datasets(config, download=download, load=load))
-        plans[part].check()
+        check_plan(plans[part])
     return plans
 
 

@@ -32,6 +32,7 @@ from study.journal import FAILED, FINISHED, KILLED, Journal, read
 from study.lock import DriverLock
 from study.models import log_models
 from study.phases import ABLATE, BASELINE, CONFIRM, EVALUATE, SEARCH, Plan
+from study.plan_checks import check_plan
 from study.recommend import write_recommended
 from study.tracking import MlflowTracker
 from trainables import files, simulated
@@ -79,7 +80,7 @@ def run_study(
     configuration or data is raised before the folder is touched.
     """
     plan = Plan(config, load_datasets(config, download=download) if datasets is None else datasets)
-    plan.check()
+    check_plan(plan)
     with DriverLock(output, config.name) as lock:
         return _run(plan, open_folder(config, output, fresh=fresh), lock, listeners or [])
 

@@ -18,13 +18,10 @@ from study.config import StudyConfig, TaskName
 from study.history import History, TrialRecord, finished
 from study.journal import STOPPED
 from trainables.data import Splits
-from trainables.errors import ConfigError
-from trainables.loop import build_task
-from trainables.tasks import TASKS, PretextTask
+from trainables.tasks import TASKS
 from trainables.trial import ONLINE_PROBES, RANDOM_INIT, RAW_PIXELS, TrialConfig
 
 BASELINE, SEARCH, CONFIRM, ABLATE, EVALUATE = "baselines", "search", "confirm", "ablate", "evaluate"
-HEALTH_METRICS = ("health/feature_std", "health/rankme", "health/alignment", "health/uniformity")
 FRESH_SEEDS = 2**20  # confirmation seeds begin above all that a study's own seed may be
 ABLATION_SEEDS = 500  # after the first fresh seed: those that chose a configuration would flatter it
 
@@ -210,80 +207,6 @@ class Plan:
             for trial_id in choice["trial_ids"]
         ]
         return [*trained, *self.baselines(EVALUATE, "test")]
-
-    def check(self) -> None:
-        """Raise ConfigError where configuration and data do not fit together, before anything runs."""
-        config, splits = self.config, self.datasets[self.config.dataset]
-        available = len(splits.pretext_train)
-        n_images = config.n_images or available
-        if n_images > available:
-            raise ConfigError(f"n_images = {n_images}, but {config.dataset} gives {available} training images")
-        for task in config.tasks:
-            base, sizes = self.search_base(task), self.batch_sizes(task)
-            self._check_cells(task, sizes, available)
-            if max(sizes) > n_images:
-                raise ConfigError(
-                    f"{task}: batch_size {max(sizes)} is more than the {n_images} training images; "
-                    f"choose smaller ones, for example --set 'search.space.batch_size=[{max(1, n_images // 4)}]'"
-                )
-            if any(size % config.workers or size < 2 * config.workers for size in sizes):
-                raise ConfigError(
-                    f"{task}: batch_size {', '.join(map(str, sizes))} cannot be shared by workers = {config.workers}: "
-                    "each takes the same number of images, and BatchNorm needs at least 2"
-                )
-            self._check_metric(build_task(base, splits.pretext_train.image_size))
-        for name in self.probed:
-            if not self.datasets[name].annotated:
-                raise ConfigError(f"evaluate.datasets: {name} has neither labels nor masks to probe with")
-        self._check_labels()
-
-    def _check_labels(self) -> None:
-        """Raise ConfigError where the final evaluation asks for more labels than there are, or where there are none."""
-        asked = self.config.evaluate.labels_per_class
-        labelled = [name for name in self.probed if self.datasets[name].labelled]
-        if asked and not labelled:
-            raise ConfigError(
-                f"evaluate.labels_per_class = {asked}: no data set with labels is probed; name one, for example "
-                "--set 'evaluate.datasets=[cifar10]'"
-            )
-        most = max((number or 0 for number in asked), default=0)
-        for table in (self.datasets[name].probe_train for name in labelled):
-            assert table is not None
-            assert table.labels is not None
-            counts = np.bincount(table.labels, minlength=table.n_classes)
-            if most > counts.min():
-                raise ConfigError(
-                    f"evaluate.labels_per_class: {most}, but {table.name} has only {counts.min()} labelled training "
-                    f"images of {table.class_names[counts.argmin()]}; use at most that, or null for all"
-                )
-
-    def _check_cells(self, task: TaskName, batch_sizes: list[int], available: int) -> None:
-        """Raise ConfigError where a cell asks for more images than there are, or than its batches could be made of."""
-        for cell in self.config.ablation(self.search_base(task))[0]:
-            if (cell.n_images or 0) > available:
-                raise ConfigError(
-                    f"ablate: {task}, cell {cell.cell!r}: n_images = {cell.n_images}, but {cell.dataset} gives "
-                    f"{available} training images"
-                )
-            largest = cell.batch_size if "batch_size=" in cell.cell else max(batch_sizes)
-            if largest > (cell.n_images or available):
-                raise ConfigError(
-                    f"ablate: {task}, cell {cell.cell!r}: batch_size {largest} is more than its {cell.n_images} "
-                    "training images; choose smaller batches, for example --set search.space.batch_size=[32]"
-                )
-            build_task(cell, self.datasets[cell.dataset].pretext_train.image_size)
-
-    def _check_metric(self, network: PretextTask) -> None:
-        """Raise ConfigError where trials of this task do not report what the search looks at."""
-        parts = [f"{part}/{name}" for part in ("val", "train") for name in network.chance(1, training=True)]
-        labelled = self.datasets[self.config.dataset].labelled
-        known = [*(ONLINE_PROBES if labelled else []), *parts, *HEALTH_METRICS]
-        metric, _ = self.metric(network.name)  # type: ignore[arg-type]
-        if metric not in known:
-            raise ConfigError(
-                f"search.metric = {metric!r}: no such metric of {network.name} on {self.config.dataset}; "
-                f"there are {', '.join(known)}"
-            )
 
 
 def probed_datasets(config: StudyConfig, datasets: Mapping[str, Splits]) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from study.config import StudyConfig
 from study.driver import load_datasets
 from study.loading import load_config, preset_names
 from study.phases import Plan
+from study.plan_checks import check_plan
 from tests.study.studies import TINY
 from trainables.errors import ConfigError, UserError
 
@@ -317,7 +318,7 @@ runnable = st.fixed_dictionaries(
 def test_what_validates_but_cannot_run_is_refused_in_one_line_before_anything_starts(content: dict[str, Any]):
     try:
         config = check_config({**TINY, "max_train": 40, **content})
-        Plan(config, load_datasets(config)).check()
+        check_plan(Plan(config, load_datasets(config)))
     except UserError as refused:
         message = str(refused)
     else:

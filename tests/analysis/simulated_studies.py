@@ -9,6 +9,7 @@ from study.driver import _phases, _start, load_datasets
 from study.history import History
 from study.journal import FAILED, FINISHED, Journal
 from study.phases import Plan
+from study.plan_checks import check_plan
 from study.series import Series
 from trainables import simulated
 from trainables.loop import Report
@@ -26,7 +27,7 @@ def simulate_series(series: Series, output: Path) -> Path:
 def simulate(config: StudyConfig, output: Path) -> Path:
     """Run one study on simulated trials, its search as a random one; return its folder."""
     plan = Plan(config, load_datasets(config))
-    plan.check()
+    check_plan(plan)
     folder, history = output / config.name, History()
     journal = Journal(folder)
     journal.listeners.append(history.observe)

@@ -6,6 +6,7 @@ from study.checks import check_config
 from study.driver import load_datasets
 from study.loading import load_config
 from study.phases import CONFIRM, Plan
+from study.plan_checks import check_plan
 from study.recommend import write_recommended
 
 
@@ -24,7 +25,7 @@ def test_the_recommended_study_loads_and_its_only_trials_are_the_chosen_configur
     path = write_recommended(tmp_path, config, chosen)
     again = load_config(str(path))
     plan = Plan(again, load_datasets(again))
-    plan.check()
+    check_plan(plan)
     for task, choice in chosen.items():
         (trial,) = plan.enumerated(task)
         assert trial.replace(phase=CONFIRM).to_dict() == choice["config"]

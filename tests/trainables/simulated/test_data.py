@@ -9,6 +9,7 @@ import pytest
 
 from study.loading import load_config, preset_names
 from study.phases import Plan, probed_datasets
+from study.plan_checks import check_plan
 from trainables import simulated
 
 NAMED = ("cifar10", "fashion_mnist", "shapes")
@@ -73,4 +74,4 @@ def test_every_preset_fits_its_simulated_data(preset: str) -> None:
     config = load_config(preset)
     arguments = {"max_train": config.max_train, "image_size": config.image_size}
     names = {config.dataset, *probed_datasets(config, {})}
-    Plan(config, {name: simulated.load_splits(name, **arguments) for name in names}).check()
+    check_plan(Plan(config, {name: simulated.load_splits(name, **arguments) for name in names}))
