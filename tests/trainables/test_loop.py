@@ -18,7 +18,7 @@ from tests.trainables.tiny import splits, trial, with_unreadable_test
 from trainables import checkpoint
 from trainables.data.table import as_tensor
 from trainables.errors import ConfigError, DataError
-from trainables.loop import Report, Worker, _batches, fit
+from trainables.loop import Report, Worker, batches, fit
 from trainables.optimizers import lr_at
 from trainables.tasks import TASKS
 from trainables.tasks.rotation import Rotation
@@ -278,21 +278,21 @@ def test_the_images_of_a_smaller_subset_are_among_those_of_a_larger() -> None:
 
 
 def test_every_epoch_is_a_permutation() -> None:
-    rows = np.stack(list(_batches(trial(budget_steps=12), 64, first=0))).reshape(3, 64)
+    rows = np.stack(list(batches(trial(budget_steps=12), 64, first=0))).reshape(3, 64)
     assert (np.sort(rows, axis=1) == np.arange(64)).all()
     assert len(np.unique(rows, axis=0)) == 3
 
 
 def test_what_is_left_over_by_one_epoch_is_seen_in_others() -> None:
-    rows = np.stack(list(_batches(trial(budget_steps=40), 70, first=0))).reshape(10, 64)
+    rows = np.stack(list(batches(trial(budget_steps=40), 70, first=0))).reshape(10, 64)
     assert all(len(set(epoch)) == 64 for epoch in rows)
     assert set(rows.flatten()) == set(range(70))
 
 
 def test_batches_go_on_in_the_middle_of_an_epoch() -> None:
-    whole = list(_batches(trial(budget_steps=12), 64, first=0))
+    whole = list(batches(trial(budget_steps=12), 64, first=0))
     for first in range(13):
-        rest = list(_batches(trial(budget_steps=12), 64, first=first))
+        rest = list(batches(trial(budget_steps=12), 64, first=first))
         assert all((a == b).all() for a, b in zip(rest, whole[first:], strict=True))
 
 
@@ -305,7 +305,7 @@ def test_workers_share_every_batch_among_them() -> None:
         batches.append(list(draws))
         assert ("val/loss" in reports[-1].metrics) == (rank == 0)  # one worker looks at the validation
     images = as_tensor(splits().pretext_train.images)
-    for rows, (first, seed), (second, other_seed) in zip(_batches(trial(), 64, first=0), *batches, strict=True):
+    for rows, (first, seed), (second, other_seed) in zip(batches(trial(), 64, first=0), *batches, strict=True):
         assert len(first) == len(second) == 8
         assert torch.equal(torch.cat([first, second]), images[torch.from_numpy(rows)])
         assert seed == other_seed
