@@ -297,15 +297,15 @@ def test_batches_go_on_in_the_middle_of_an_epoch() -> None:
 
 
 def test_workers_share_every_batch_among_them() -> None:
-    batches = []
+    seen = []
     for rank in (0, 1):
         with recorded_draws() as draws:
             worker = Worker(rank=rank, world_size=2)
             reports = Run(trial(), worker=worker).reports
-        batches.append(list(draws))
+        seen.append(list(draws))
         assert ("val/loss" in reports[-1].metrics) == (rank == 0)  # one worker looks at the validation
     images = as_tensor(splits().pretext_train.images)
-    for rows, (first, seed), (second, other_seed) in zip(batches(trial(), 64, first=0), *batches, strict=True):
+    for rows, (first, seed), (second, other_seed) in zip(batches(trial(), 64, first=0), *seen, strict=True):
         assert len(first) == len(second) == 8
         assert torch.equal(torch.cat([first, second]), images[torch.from_numpy(rows)])
         assert seed == other_seed
