@@ -46,8 +46,8 @@ def connect(cpus: int | None = None, *, dashboard: bool = False) -> None:
     address = services.get_ray_address_from_environment(None, None)  # type: ignore[arg-type]  # None is what it documents
     with _own_sigterm():
         if address in (None, "local"):
-            _listen_on_loopback()
-            ray.init(address="local", num_cpus=cpus, include_dashboard=dashboard, **options)
+            with _listening_on_loopback():
+                ray.init(address="local", num_cpus=cpus, include_dashboard=dashboard, **options)
             _hide_token()
             logger.info("started a local Ray cluster on 127.0.0.1")
             return
@@ -132,11 +132,21 @@ def _hide_token() -> None:
         (Path.home() / ".ray" / "auth_token").chmod(0o600)
 
 
-def _listen_on_loopback() -> None:
-    """Make Ray choose 127.0.0.1 as this node's address.
+@contextlib.contextmanager
+def _listening_on_loopback() -> Iterator[None]:
+    """Make Ray choose 127.0.0.1 as the address of the node that is started meanwhile.
 
     `ray.init(_node_ip_address="127.0.0.1")` is turned into the outward address. What Ray does on systems where it
-    supports no clusters is just what a local one needs everywhere; it reads the variable when it is imported.
+    supports no clusters is just what a local one needs everywhere; it reads the variable when it is imported. The
+    node's processes inherit that; `ray start`, typed later from the same notebook, must not.
     """
-    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
+    name = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
+    before = os.environ.get(name)
+    os.environ[name] = "0"
     ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before

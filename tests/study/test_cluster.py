@@ -10,6 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 import ray
+from ray._private import ray_constants
 
 from study import cluster
 
@@ -38,6 +39,10 @@ def test_every_socket_of_the_cluster_listens_on_this_machine_alone():
     addresses = listening()
     assert {"gcs_server", "raylet"} <= set(addresses)
     assert {(name, ip) for name, ips in addresses.items() for ip in ips if not is_loopback(ip)} == set()
+
+
+def test_what_this_process_starts_later_can_be_a_node_of_a_real_cluster():
+    assert ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR not in os.environ  # `ray start` refuses to join one where it is 0
 
 
 def ask_for_nodes(token: str | None) -> grpc.StatusCode:
