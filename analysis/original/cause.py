@@ -27,7 +27,7 @@ TOGETHER = ", "  # between the changes of a cell that has several
 
 def cause(case: Part, cures: Part) -> str:
     """Return the paragraph. Nothing in it is known beforehand: other numbers, another paragraph."""
-    sentences = [_case(case), _probe(case), _single(cures), _together(cures), _augmentation(cures)]
+    sentences = [_case(case), _probe(case), _single(cures), _both(cures), _together(cures), _augmentation(cures)]
     return " ".join(filter(None, sentences))
 
 
@@ -78,6 +78,29 @@ def _single(cures: Part) -> str:
         named = listed(f"{quoted(row['cell'])} ({effect(row)}, {row['answer']})" for _, row in rest.iterrows())
         sentence += f" Not shown to help by itself at {count(steps)} steps: {named}."
     return sentence
+
+
+def _both(cures: Part) -> str:
+    """Return whether more steps and augmentation do together what neither does alone.
+
+    That is so where augmentation is better at more steps, and learns there, while neither change by itself is better
+    than the base.
+    """
+    own = matched(cures.found)
+    own = own.loc[own["baseline"] != BASE]
+    single = rows_against_base(cures.found).set_index("cell")["answer"]
+    for _, row in own.loc[own["answer"] == BETTER].iterrows():
+        cell, steps = str(row["cell"]), str(row["baseline"])
+        strength = next((name for name in cell.split(TOGETHER) if name != steps), "")
+        alone = [single.get(name) for name in (steps, strength)]
+        if None in alone or BETTER in alone or not _learned(cures, cell):
+            continue
+        each = f"{quoted(steps)} {_ends(cures, steps)}, {quoted(strength)} {_ends(cures, strength)}"
+        return (
+            f"**It lacked two things at once, optimiser steps and augmentation**: alone, {each}; with both it "
+            f"{_ends(cures, cell)}, {effect(row)} against the steps alone."
+        )
+    return ""
 
 
 def _learned(cures: Part, cell: str) -> bool:

@@ -146,6 +146,14 @@ def test_augmentation_is_judged_at_matched_steps_and_not_by_what_more_steps_did(
     assert "better at 720 steps" in cause(parts["case"], cures)
 
 
+def test_steps_and_augmentation_that_help_only_together_are_told_as_one_cause(parts: dict[str, Part]):
+    told = cause(parts["case"], learned_in(parts["cures"], {BOTH}))
+    assert "**It lacked two things at once, optimiser steps and augmentation**" in told
+    assert f"`{STEPS}` then stays at chance" in told
+    for learned in ((), {STEPS, BOTH}, {PAIRS}):
+        assert "two things at once" not in cause(parts["case"], learned_in(parts["cures"], learned))
+
+
 def test_every_cell_is_compared_with_the_base_once(parts: dict[str, Part]):
     found = rows_against_base(parts["cures"].found)
     assert not found["cell"].duplicated().any()
