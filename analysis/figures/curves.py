@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 
+from analysis.comparisons import ABLATE
 from analysis.figures.style import (
     COLOURS,
     LINE_COLOURS,
@@ -37,7 +38,7 @@ def learning_curves(curves: pd.DataFrame, runs: pd.DataFrame, metric: str, ax: A
         raise UserError(f"no curve of {metric!r} in these runs; there are: {listed(curves['metric'].unique())}")
     runs = runs.loc[runs["trial_id"].isin(points["trial_id"])]
     ax = axes(ax)
-    groups = runs["trial_id"].groupby(configurations(runs), sort=False)
+    groups = runs["trial_id"].groupby(_names(runs), sort=False)
     told_apart = len(groups) <= len(MARKERS)
     if not told_apart:
         _draw_alike(ax, points, len(runs))
@@ -60,6 +61,12 @@ def learning_curves(curves: pd.DataFrame, runs: pd.DataFrame, metric: str, ax: A
         title += f"\n(values above {top:.3g} cut off)"
     ax.set_xlim(left=0)
     return finish(ax, "optimiser steps", metric, title)
+
+
+def _names(runs: pd.DataFrame) -> pd.Series:
+    """Return a name that runs share which differ in their seed alone: the cell in a task's ablation, else settings."""
+    ablated = (runs["phase"] == ABLATE).all() and runs["task"].nunique() == 1
+    return runs["cell"] if ablated else configurations(runs)
 
 
 def _draw_alike(ax: Axes, points: pd.DataFrame, n_trials: int) -> None:

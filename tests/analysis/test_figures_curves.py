@@ -92,6 +92,14 @@ def test_a_metric_that_nobody_reported_is_an_error_that_lists_the_metrics(study:
         learning_curves(study.curves, study.runs, "val/miou", ax)
 
 
+def test_the_curves_of_an_ablation_are_named_by_their_cells(study: analysis.Study, ax: Axes):
+    runs = study.runs.query("task == 'rotation' and phase == 'confirm'")
+    cells = [f"cell {index}" for index in range(len(runs))]
+    learning_curves(study.curves, runs.assign(phase="ablate", cell=cells), "val/accuracy", ax)
+    named = {text.get_text() for text in ax.get_legend().get_texts()}
+    assert {*cells} <= named
+
+
 def test_long_names_of_configurations_leave_room_for_the_curves(study: analysis.Study):
     runs = study.runs.query("task == 'rotation' and phase == 'search'").copy()
     for index in range(9):
