@@ -9,6 +9,7 @@ import pandas as pd
 
 from analysis import answers
 from analysis.comparisons import ABLATE, BASE, PRETRAINING
+from analysis.effects import BETTER
 from analysis.figures import effects_forest, learning_curves
 from analysis.findings import Findings
 from analysis.parts import Part
@@ -200,9 +201,14 @@ def _evidence(cures: Part) -> Iterator[str]:
 
 
 def _told_apart(cures: Part) -> list[str]:
-    """Return the base and the cells that gain most, as many as a figure of curves tells apart."""
+    """Return the base, what gains most, and where augmentation helps at more steps, with the same without it.
+
+    At most as many as a figure of curves tells apart.
+    """
     rows = rows_against_base(cures.found).sort_values("mean_difference", ascending=False)
-    return [BASE, *rows["cell"].head(SHOWN_CURVES)]
+    own = matched(cures.found)
+    pairs = [name for row in own.loc[own["answer"] == BETTER].itertuples() for name in (row.cell, row.baseline)]
+    return list(dict.fromkeys([BASE, *rows["cell"].head(1), *pairs, *rows["cell"]]))[: SHOWN_CURVES + 1]
 
 
 def _curves(part: Part, phase: str, cells: list[str]) -> Iterator[Picture]:
