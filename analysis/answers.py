@@ -16,10 +16,7 @@ from trainables.trial import BASELINES, PURPOSE, TrialConfig
 
 Standing = Literal["better", "above in every seed", "not better"]
 
-_NO_SETTING = (
-    *PURPOSE,
-    *("report_every", "workers"),
-)
+_NO_SETTING = (*PURPOSE, "report_every", "workers")
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def few_labels(study: Study, margin: float | None) -> list[Compared]:
     results = label_results(study.runs.loc[study.runs["probe_split"] == "test"])
     found = []
     for (dataset, task), own in results.loc[~results["task"].isin(BASELINES)].groupby(["dataset", "task"], sort=False):
-        column = f"probe/{dataset}/few_labels"
+        column = column_of(str(dataset))
         untrained = (results["dataset"] == dataset) & (results["task"] == RANDOM_INIT)
         scratch = results.loc[untrained & (results["way"] == TUNED)]
         runs = pd.concat([own, scratch.assign(task=task, way=SUPERVISED)], ignore_index=True)
@@ -69,4 +69,14 @@ def few_labels(study: Study, margin: float | None) -> list[Compared]:
 
 def cell_of(way: str, labels: int | None) -> str:
     """Return the name of one way at one number of labels: `frozen, 10 labels a class`."""
-    return f"{way}, {labels_name(None if pd.isna(labels) else labels)} labels a class"
+    return f"{way}, {labels_word(labels)} labels a class"
+
+
+def labels_word(labels: int | None) -> str:
+    """Return a number of `label_results` as text: `10`, or `all` where it is missing."""
+    return labels_name(None if pd.isna(labels) else labels)
+
+
+def column_of(dataset: str) -> str:
+    """Return the metric that comparisons of few labels of a data set have."""
+    return f"probe/{dataset}/few_labels"

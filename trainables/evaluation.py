@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 
 import torch
 
-from trainables.data.table import ImageTable, Splits, as_tensor
+from trainables.data.table import Splits
 from trainables.encoders import Encoder, build_encoder, recalibrated
 from trainables.errors import ConfigError
 from trainables.few_labels import Classifier, accuracy, fine_tune, frozen_probe, labelled_subset
 from trainables.linear_probe import linear_probe
 from trainables.monitor import calibration_images
-from trainables.probes import extract_features, knn_probe, raw_pixels
+from trainables.probes import knn_probe, labelled_features, top_accuracy
 from trainables.segmentation import encoder_maps, pixel_maps, segmentation_probe
 from trainables.trial import RANDOM_INIT, RAW_PIXELS, TrialConfig, labels_name
 
@@ -79,16 +78,10 @@ def _classified(trial: TrialConfig, encoder: Encoder | None, splits: Splits, dev
     assert splits.probe_train is not None
     assert splits.probe_validation is not None
 
-    def features(table: ImageTable) -> tuple[torch.Tensor, torch.Tensor]:
-        images = as_tensor(table.images)
-        assert table.labels is not None
-        labels = as_tensor(table.labels).to(device)
-        if encoder is None:
-            return raw_pixels(images, device=device), labels
-        return extract_features(encoder, images, device=device), labels
-
-    train, validation = features(splits.probe_train), features(splits.probe_validation)
-    test = features(splits.test) if trial.probe_split == "test" else None
+    train, validation = (
+        labelled_features(encoder, table, device) for table in (splits.probe_train, splits.probe_validation)
+    )
+    test = labelled_features(encoder, splits.test, device) if trial.probe_split == "test" else None
     queries = validation if test is None else test
     n_classes = splits.probe_train.n_classes
     linear = linear_probe(*train, *validation, *(test or ()), n_classes=n_classes)
@@ -110,19 +103,19 @@ def _few_labels(trial: TrialConfig, encoder: Encoder | None, splits: Splits, dev
     """Return what the linear probe and fine-tuning make of each number of labels that the trial asks for."""
     assert splits.probe_train is not None
     assert splits.probe_validation is not None
-    results = {}
+    judged = splits.test if trial.probe_split == "test" else splits.probe_validation
+    results: dict[str, float] = {}
     for per_class in trial.labels_per_class:
         frozen, tuned = (f"{way}/{labels_name(per_class)}_labels" for way in ("linear", "fine_tuned"))
         train = labelled_subset(splits.probe_train, per_class, trial.seed)
-        if encoder is None:
-            few = dataclasses.replace(splits, probe_train=train)
-            results[frozen] = _classified(trial, encoder, few, device)["linear"]
-            continue
         probe = frozen_probe(encoder, train, splits.probe_validation, device)
         if probe is None:
             results |= dict.fromkeys((frozen, tuned), math.nan)
             continue
-        judged = splits.test if trial.probe_split == "test" else splits.probe_validation
+        if encoder is None:
+            pixels, labels = labelled_features(None, judged, device)
+            results[frozen] = top_accuracy(probe(pixels), labels).top1
+            continue
         model = Classifier(encoder, probe).to(device)
         results[frozen] = accuracy(model, judged, device).top1
         results[f"{tuned}_step"] = fine_tune(trial, model, train, splits.probe_validation, device)

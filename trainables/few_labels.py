@@ -20,7 +20,7 @@ from trainables.encoders import Encoder
 from trainables.linear_probe import LinearProbe, fit_linear_probe
 from trainables.loop import batches
 from trainables.optimizers import build_optimizer, lr_at
-from trainables.probes import Accuracy, extract_features, top_accuracy
+from trainables.probes import Accuracy, labelled_features, top_accuracy
 from trainables.streams import generator, stream_seed
 from trainables.trial import TrialConfig
 
@@ -65,7 +65,7 @@ def labelled_subset(table: ImageTable, per_class: int | None, seed: int) -> Imag
     order = np.random.default_rng(stream_seed(seed, "labels")).permutation(len(table))
     labels = table.labels[order]
     first = [order[labels == each][:per_class] for each in range(table.n_classes)]
-    # Mixed, as every table is; what the smaller subset holds comes first in the larger, class by class.
+    # Mixed, as the rows of every table are.
     return table.take(np.random.default_rng(stream_seed(seed, "labels", 1)).permutation(np.concatenate(first)))
 
 
@@ -89,7 +89,8 @@ def fine_tune(
     )
     optimizer = build_optimizer(model, recipe)
     augmentation = Augmentation(AUGMENTATION)
-    images, labels = as_tensor(train.images).to(device), _labels(train, device)
+    assert train.labels is not None
+    images, labels = as_tensor(train.images).to(device), as_tensor(train.labels).to(device)
     looks = {math.ceil(recipe.budget_steps * look / LOOKS) for look in range(1, LOOKS + 1)}
     best, best_step, weights = accuracy(model, validation, device).top1, 0, copy.deepcopy(model.state_dict())
     model.train()
@@ -110,21 +111,13 @@ def fine_tune(
 
 
 def frozen_probe(
-    encoder: Encoder, train: ImageTable, validation: ImageTable, device: torch.device
+    encoder: Encoder | None, train: ImageTable, validation: ImageTable, device: torch.device
 ) -> LinearProbe | None:
-    """Return a linear probe on an encoder's features; None where they are not finite."""
-
-    def features(table: ImageTable) -> tuple[Tensor, Tensor]:
-        return extract_features(encoder, as_tensor(table.images), device=device), _labels(table, device)
-
-    return fit_linear_probe(*features(train), *features(validation), n_classes=train.n_classes)
+    """Return a linear probe on an encoder's features, or raw pixels for None; None where they are not finite."""
+    features = [labelled_features(encoder, table, device) for table in (train, validation)]
+    return fit_linear_probe(*features[0], *features[1], n_classes=train.n_classes)
 
 
 def accuracy(model: nn.Module, table: ImageTable, device: torch.device) -> Accuracy:
     """Return how often a classifier is right in evaluation mode; its own mode is put back."""
-    return top_accuracy(extract_features(model, as_tensor(table.images), device=device), _labels(table, device))
-
-
-def _labels(table: ImageTable, device: torch.device) -> Tensor:
-    assert table.labels is not None
-    return as_tensor(table.labels).to(device)
+    return top_accuracy(*labelled_features(model, table, device))

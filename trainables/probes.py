@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.augmentation.pixels import to_float
+from trainables.data.table import ImageTable, as_tensor
 
 RAW_PIXELS_SIDE = 32
 _CHUNK_VALUES = 2**24  # similarities held at a time by the kNN probe: 64 MB of float32
@@ -103,6 +104,15 @@ def raw_pixels(images: Tensor | np.ndarray, *, batch_size: int = 512, device: to
     """
     batches = [_to_float(images[i : i + batch_size], device) for i in range(0, len(images), batch_size)]
     return torch.cat([_shrink(batch).flatten(1) for batch in batches])
+
+
+def labelled_features(encoder: nn.Module | None, table: ImageTable, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return what a probe sees of a labelled table: features float32 [N, D] (raw pixels for None), labels int64 [N]."""
+    assert table.labels is not None
+    images, labels = as_tensor(table.images), as_tensor(table.labels).to(device)
+    if encoder is None:
+        return raw_pixels(images, device=device), labels
+    return extract_features(encoder, images, device=device), labels
 
 
 def chance(labels: Tensor | np.ndarray, n_classes: int) -> Chance:

@@ -7,10 +7,10 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.few_labels import FROZEN, SUPERVISED, TUNED, label_results
+from analysis.few_labels import FROZEN, SUPERVISED, TUNED, label_results, labels_word
 from analysis.figures.style import COLOURS, axes, finish, listed
 from trainables.errors import UserError
-from trainables.trial import RANDOM_INIT, RAW_PIXELS, labels_name
+from trainables.trial import RANDOM_INIT, RAW_PIXELS
 
 UNTRAINED, PIXELS = "frozen, untrained", "raw pixels"
 STYLES: dict[str, tuple[Any, str, str]] = {  # line, marker, colour
@@ -38,7 +38,7 @@ def label_curves(runs: pd.DataFrame, dataset: str, task: str, ax: Axes | None = 
             f"no few labels of {task} on {dataset!r} in these runs; set evaluate.labels_per_class (there are: {known})"
         )
     ax = axes(ax)
-    names = [labels_name(None if pd.isna(labels) else labels) for labels in results["labels"]]
+    names = [labels_word(labels) for labels in results["labels"]]
     places = list(dict.fromkeys(names))
     ways = [_BASELINES.get(pair, pair[1]) for pair in zip(results["task"], results["way"], strict=True)]
     drawn = results.assign(place=[places.index(name) for name in names], way=ways)

@@ -15,7 +15,7 @@ from analysis.findings import Findings
 from analysis.parts import Part
 from analysis.report.blocks import Block, Bullets, Folded, Gallery, Heading, Table, Text
 from analysis.report.pictures import Picture, picture
-from analysis.report.words import NONE, VERBS, count, effect, ending, interval, number, p_cell, quoted, signed
+from analysis.report.words import NONE, VERBS, count, difference, effect, ending, number, p_cell, quoted, signed
 
 TASK = "context_prediction"
 MATCHED = "steps_by_strength"  # the design that compares augmentation strengths at the same steps
@@ -155,13 +155,9 @@ def _row(cures: Part, cell: str, pretext: pd.DataFrame, probe: pd.DataFrame, unt
     for column, effects in ((f"last/{ACCURACY}", pretext), (cures.probed, probe)):
         cells.append(number(own[column].mean()) if column in own else NONE)
         row = effects.loc[cell] if cell in effects.index else None
-        cells += [NONE, NONE] if row is None else [_difference(row), str(row["answer"])]
+        cells += [NONE, NONE] if row is None else [difference(row), str(row["answer"])]
     row = untrained.loc[cell] if cell in untrained.index else None
-    return [*cells, NONE if row is None else f"{row['answer']}, {_difference(row)}"]
-
-
-def _difference(row: pd.Series) -> str:
-    return f"{signed(row['mean_difference'])} {interval(row['ci_low'], row['ci_high'])}".strip()
+    return [*cells, NONE if row is None else f"{row['answer']}, {difference(row)}"]
 
 
 def _untrained(cures: Part) -> pd.DataFrame:
@@ -180,7 +176,7 @@ def _matched(cures: Part) -> Iterator[Block]:
             rows.append(
                 [
                     *(head, count(row["budget_steps"]), f"{row['strength']:g}", *ends, str(row["answer"])),
-                    *(_difference(row), p_cell(row["p_holm"]), count(row["n_seeds"])),
+                    *(difference(row), p_cell(row["p_holm"]), count(row["n_seeds"])),
                 ]
             )
     if rows:

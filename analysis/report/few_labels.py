@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from analysis.few_labels import FROZEN, PAIRS, SUPERVISED, TUNED, cell_of, label_results
+from analysis.few_labels import FROZEN, PAIRS, SUPERVISED, TUNED, cell_of, column_of, label_results, labels_word
 from analysis.figures import label_curves
 from analysis.findings import Findings
 from analysis.report.blocks import Block, Gallery, Table, Text
 from analysis.report.pictures import Picture, picture
 from analysis.report.sources import Sources
-from analysis.report.words import NONE, interval, number, signed
-from trainables.trial import BASELINES, RANDOM_INIT, labels_name
+from analysis.report.words import NONE, difference, number
+from trainables.trial import BASELINES, RANDOM_INIT
 
 
 def few_labels(findings: Findings, sources: Sources) -> Iterator[Block]:
@@ -35,7 +35,7 @@ def few_labels(findings: Findings, sources: Sources) -> Iterator[Block]:
 
 
 def _table(findings: Findings, dataset: str, results: pd.DataFrame) -> Table:
-    effects = findings.few_labels.loc[findings.few_labels["metric"] == f"probe/{dataset}/few_labels"]
+    effects = findings.few_labels.loc[findings.few_labels["metric"] == column_of(dataset)]
     effects = effects.set_index(["task", "cell", "baseline"])
     scratch = results.loc[results["task"] == RANDOM_INIT]
     rows = []
@@ -48,7 +48,7 @@ def _table(findings: Findings, dataset: str, results: pd.DataFrame) -> Table:
         means.append(scratch.loc[same & (scratch["way"] == TUNED), "value"].mean())
         keys = [(task, cell_of(way, labels), cell_of(other, labels)) for way, other in PAIRS]
         compared = [_answer(effects.loc[key]) if key in effects.index else NONE for key in keys]
-        rows.append([str(task), labels_name(None if pd.isna(labels) else labels), *map(number, means), *compared])
+        rows.append([str(task), labels_word(labels), *map(number, means), *compared])
     head = ["task", "labels a class", FROZEN, TUNED, SUPERVISED, *(f"{way} against {other}" for way, other in PAIRS)]
     caption = (
         f"Few labels of {dataset}: test accuracy, mean over seeds. Each seed draws its own labelled images, the same "
@@ -59,8 +59,7 @@ def _table(findings: Findings, dataset: str, results: pd.DataFrame) -> Table:
 
 
 def _answer(row: pd.Series) -> str:
-    difference = f"{signed(row['mean_difference'])} {interval(row['ci_low'], row['ci_high'])}".strip()
-    return f"{row['answer']}, {difference}"
+    return f"{row['answer']}, {difference(row)}"
 
 
 def _still_improving(results: pd.DataFrame) -> Iterator[Text]:

@@ -17,7 +17,7 @@ from analysis.report.words import (
     VERBS,
     circumstances,
     counted,
-    interval,
+    difference,
     listed,
     metric_words,
     number,
@@ -59,8 +59,7 @@ def _glance(findings: Findings) -> Table:
         if tested is not None:
             row = tested.row
             probes.add(PROBES[row["metric"].rsplit("/", 1)[-1]])
-            difference = f"{signed(row['mean_difference'])} {interval(row['ci_low'], row['ci_high'])}".strip()
-            numbers = [number(row["mean"]), number(row["baseline_mean"]), difference]
+            numbers = [number(row["mean"]), number(row["baseline_mean"]), difference(row)]
         rows.append([task, ended, _helps(findings, task), *numbers])
     probe = next(iter(probes), PROBES["linear"])
     head = ["task", "as chosen, it …", "in the ablation helps most", probe, "untrained", "difference"]

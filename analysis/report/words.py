@@ -78,6 +78,11 @@ def metric_words(column: str) -> str:
     return column.removeprefix("last/")
 
 
+def difference(row: pd.Series) -> str:
+    """Return a comparison's difference with its interval, where it has one: `+0.061 [0.043, 0.080]`."""
+    return f"{signed(row['mean_difference'])} {interval(row['ci_low'], row['ci_high'])}".strip()
+
+
 def effect(row: pd.Series) -> str:
     """Return a comparison's numbers: `+0.061 [0.043, 0.080], 5 seeds, Holm p = 0.001`."""
     seeds = counted(row["n_seeds"], "seed")
@@ -86,7 +91,7 @@ def effect(row: pd.Series) -> str:
     p = row["p_equivalence_holm"] if row["answer"] == EQUIVALENT else row["p_holm"]
     what = "Holm p of equivalence" if row["answer"] == EQUIVALENT else "Holm p"
     parts = [
-        f"{signed(row['mean_difference'])} {interval(row['ci_low'], row['ci_high'])}".strip(),
+        difference(row),
         seeds,
         p_value(p, what),
     ]

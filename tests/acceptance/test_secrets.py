@@ -8,12 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from mlflow import MlflowClient
 
 from study.checks import check_config
 from tests.acceptance.studies import DriverProcess, assert_whole
 from tests.conftest import REPOSITORY
-from tests.study.mlflow_stores import all_runs, free_port, started_server
+from tests.study.mlflow_stores import all_runs, empty_database, free_port, started_server
 from tests.study.studies import tiny
 from trainables.errors import UserError, without_secrets
 
@@ -50,10 +49,8 @@ def test_no_secret_of_the_environment_is_written_stored_or_said(tmp_path: Path):
     assert_whole(study)
     assert "MLflow at http://***@127.0.0.1" in study.log()
 
-    template = tmp_path / "template.db"
-    MlflowClient(tracking_uri=f"sqlite:///{template}").search_experiments()
     (tmp_path / "server").mkdir()
-    with started_server(tmp_path / "server", template) as server:
+    with started_server(tmp_path / "server", empty_database(tmp_path / "template")) as server:
         there = f"http://me:{PASSWORD}@127.0.0.1:{server.port}"
         environment = os.environ | SECRETS | {"MLFLOW_TRACKING_URI": there}
         commands = [

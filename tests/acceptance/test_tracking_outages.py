@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mlflow import MlflowClient
 
 from study.driver import TRACKING_PATIENCE_S
 from study.history import History
@@ -18,7 +17,7 @@ from study.tracking import sync
 from tests.acceptance.studies import DriverProcess, assert_mlflow_equals_journal, assert_whole, simulated
 from tests.acceptance.tracking_trouble import Proxy, WatchedStudy, own_process
 from tests.conftest import REPOSITORY
-from tests.study.mlflow_stores import Server, eventually, free_port, started_server
+from tests.study.mlflow_stores import Server, empty_database, eventually, free_port, started_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -27,18 +26,16 @@ PATIENCE_S = 600.0
 
 
 @pytest.fixture(scope="module")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow's tables, which take long to make."""
-    path = tmp_path_factory.mktemp("template") / "mlflow.db"
-    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
-    return path
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database."""
+    return empty_database(tmp_path_factory.mktemp("template"))
 
 
 @pytest.fixture
-def server(tmp_path: Path, empty_database: Path) -> Iterator[Server]:
+def server(tmp_path: Path, template: Path) -> Iterator[Server]:
     """A real `mlflow server`."""
     (tmp_path / "server").mkdir()
-    with started_server(tmp_path / "server", empty_database) as running:
+    with started_server(tmp_path / "server", template) as running:
         yield running
 
 
@@ -82,7 +79,7 @@ def assert_delivered(study: DriverProcess, server: Server) -> None:
 
 @pytest.mark.parametrize("study", [200], indirect=True)  # enough to outlast the pauses between two attempts
 def test_a_server_that_comes_late_and_dies_midway_receives_everything(
-    study: DriverProcess, server: Server, door: int, tmp_path: Path, empty_database: Path
+    study: DriverProcess, server: Server, door: int, tmp_path: Path, template: Path
 ):
     with WatchedStudy(study) as watched:
         until_reported(watched, 50)
@@ -90,7 +87,7 @@ def test_a_server_that_comes_late_and_dies_midway_receives_everything(
             eventually(lambda: (study.folder / "mlflow.json").exists() and proxy.calls > 20, timeout_s=PATIENCE_S)
             os.killpg(server.pid, signal.SIGKILL)
             assert watched.running
-            with started_server(tmp_path / "server", empty_database, server.port) as again:
+            with started_server(tmp_path / "server", template, server.port) as again:
                 if not watched.outcome().tracked:  # it was back too late for `close`, which does not wait for ever
                     sync(study.folder, study.config.tracking_uri)
                 assert_undisturbed(watched)

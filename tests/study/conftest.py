@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.study.mlflow_stores import Server, started_server
+if TYPE_CHECKING:
+    from tests.study.mlflow_stores import Server  # imports MLflow, for which tests without it do not wait
 
 
 @pytest.fixture(scope="session")
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty MLflow database: its migrations take seconds, a copy none."""
-    from mlflow import MlflowClient  # seconds, which tests without MLflow do not wait for
+    """An empty MLflow database."""
+    from tests.study.mlflow_stores import empty_database
 
-    path = tmp_path_factory.mktemp("template") / "mlflow.db"
-    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
-    return path
+    return empty_database(tmp_path_factory.mktemp("template"))
 
 
 @pytest.fixture
@@ -40,5 +40,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[Server]:
     """A real `mlflow server` on 127.0.0.1."""
+    from tests.study.mlflow_stores import started_server
+
     with started_server(tmp_path_factory.mktemp("server"), sqlite_template) as running:
         yield running
