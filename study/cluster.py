@@ -14,6 +14,7 @@ from typing import Any
 
 import ray
 import ray._private.worker
+from ray._common.network_utils import is_localhost, parse_address
 from ray._private import ray_constants, services
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 from ray.exceptions import LocalRayletDiedError, RaySystemError, RpcError
@@ -46,7 +47,7 @@ def connect(cpus: int | None = None, *, dashboard: bool = False) -> None:
     address = services.get_ray_address_from_environment(None, None)  # type: ignore[arg-type]  # None is what it documents
     with _own_sigterm():
         if address in (None, "local"):
-            with _listening_on_loopback():
+            with _on_loopback():
                 ray.init(address="local", num_cpus=cpus, include_dashboard=dashboard, **options)
             _hide_token()
             logger.info("started a local Ray cluster on 127.0.0.1")
@@ -55,7 +56,8 @@ def connect(cpus: int | None = None, *, dashboard: bool = False) -> None:
             # `ray start` has asked for a token where there is one; Ray itself offers it to the address "auto" alone.
             maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
         try:
-            ray.init(address=address, **options)
+            with _on_loopback() if _answers_on_loopback_alone(address) else contextlib.nullcontext():
+                ray.init(address=address, **options)
         except ConnectionError as error:
             raise ConfigError(
                 f"no Ray cluster answers at {address}; start it (with RAY_AUTH_MODE=token here too, where it asks for "
@@ -106,13 +108,26 @@ def _watch(address: str, over: threading.Event) -> None:
     host, _, port = address.rpartition(":")
     missed = 0
     while missed < MISSED and not over.wait(PULSE_S):
-        try:
-            socket.create_connection((host, int(port)), timeout=PULSE_S).close()
-            missed = 0
-        except OSError:
-            missed += 1
+        missed = 0 if _answers(host, int(port)) else missed + 1
     if not over.is_set():
         logger.error("the Ray cluster at %s does not answer any more, and Ray gives up soon; %s", address, GO_ON)
+
+
+def _answers(host: str, port: int) -> bool:
+    """Return whether something accepts connections there."""
+    try:
+        socket.create_connection((host, port), timeout=PULSE_S).close()
+    except OSError:
+        return False
+    return True
+
+
+def _answers_on_loopback_alone(address: str) -> bool:
+    """Return whether a named cluster is one that only this machine can reach, as a local one of `connect` is."""
+    host, port = parse_address(address) or ("", "")
+    if not (is_localhost(host) and port.isdecimal() and _answers(host, int(port))):
+        return False
+    return not _answers(services.get_node_ip_address(), int(port))
 
 
 @contextlib.contextmanager
@@ -133,20 +148,20 @@ def _hide_token() -> None:
 
 
 @contextlib.contextmanager
-def _listening_on_loopback() -> Iterator[None]:
-    """Make Ray choose 127.0.0.1 as the address of the node that is started meanwhile.
+def _on_loopback() -> Iterator[None]:
+    """Make Ray take 127.0.0.1 for the address of this machine meanwhile, for the node that it starts or looks for.
 
-    `ray.init(_node_ip_address="127.0.0.1")` is turned into the outward address. What Ray does on systems where it
-    supports no clusters is just what a local one needs everywhere; it reads the variable when it is imported. The
-    node's processes inherit that; `ray start`, typed later from the same notebook, must not.
+    Otherwise it turns that, wherever it stands, into the outward address. What Ray does on systems where it supports no
+    clusters is just what a local one needs everywhere; it reads the variable when it is imported. The processes of a
+    node inherit that; `ray start`, typed later from the same notebook, must not.
     """
     name = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
-    before = os.environ.get(name)
-    os.environ[name] = "0"
-    ray_constants.ENABLE_RAY_CLUSTER = False
+    before = os.environ.get(name), ray_constants.ENABLE_RAY_CLUSTER
+    os.environ[name], ray_constants.ENABLE_RAY_CLUSTER = "0", False
     try:
         yield
     finally:
-        os.environ.pop(name)
-        if before is not None:
-            os.environ[name] = before
+        del os.environ[name]
+        if before[0] is not None:
+            os.environ[name] = before[0]
+        ray_constants.ENABLE_RAY_CLUSTER = before[1]

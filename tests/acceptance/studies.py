@@ -111,15 +111,18 @@ class DriverProcess:
         return list(read(self.folder))
 
     def wait_for(self, process: subprocess.Popen[str], condition: Callable[[list[dict[str, Any]]], bool]) -> None:
-        """Wait until the journal's events satisfy `condition`; fail, with the log, where the driver ends first."""
+        """Wait until the journal's events satisfy `condition`; fail, with the log, where that never comes true."""
 
         def holds() -> bool:
             if condition(self.events()):
                 return True
-            assert process.poll() is None, self.log()
+            assert process.poll() is None, "the driver has ended"
             return False
 
-        eventually(holds, timeout_s=PATIENCE_S * crowding())
+        try:
+            eventually(holds, timeout_s=PATIENCE_S * crowding())
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self.log()}") from None
 
 
 def simulated(name: str, *, num_samples: int, report_every: int, **changes: Any) -> StudyConfig:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import grpc
@@ -13,6 +15,7 @@ import ray
 from ray._private import ray_constants
 
 from study import cluster
+from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -41,7 +44,26 @@ def test_every_socket_of_the_cluster_listens_on_this_machine_alone():
     assert {(name, ip) for name, ips in addresses.items() for ip in ips if not is_loopback(ip)} == set()
 
 
-def test_what_this_process_starts_later_can_be_a_node_of_a_real_cluster():
+JOIN = """
+import ray
+from study import cluster
+cluster.connect()
+print(ray.get_runtime_context().gcs_address)
+"""
+
+
+def test_another_program_joins_it_at_the_address_that_it_has_on_this_machine():
+    address = ray.get_runtime_context().gcs_address
+    environment = os.environ | {"RAY_ADDRESS": address}
+    joined = subprocess.run(
+        [sys.executable, "-c", JOIN], cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert joined.returncode == 0, joined.stderr
+    assert joined.stdout.strip() == address
+
+
+def test_a_local_cluster_leaves_nothing_behind_that_keeps_this_process_from_a_real_one():
+    assert ray_constants.ENABLE_RAY_CLUSTER
     assert ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR not in os.environ  # `ray start` refuses to join one where it is 0
 
 
