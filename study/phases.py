@@ -136,7 +136,8 @@ class Plan:
     def _chosen(self, history: History, task: TaskName) -> dict[str, Any] | None:
         metric, mode = self.metric(task)
         cells: dict[str, list[TrialRecord]] = defaultdict(list)
-        for record in sorted(finished(history.of(CONFIRM, task)), key=lambda record: record.trial.seed):
+        confirmed = finished(history.of(CONFIRM, task))
+        for record in sorted(confirmed, key=lambda record: (record.trial.seed, record.trial.cell)):
             if math.isfinite(record.value(metric)):
                 cells[record.trial.cell].append(record)
         if not cells:
@@ -223,8 +224,23 @@ def _config_of(choice: Mapping[str, Any]) -> TrialConfig:
 
 
 def _ranked(records: list[TrialRecord], metric: str, mode: str) -> list[TrialRecord]:
-    usable = [record for record in records if math.isfinite(record.value(metric))]
-    return sorted(usable, key=lambda record: record.value(metric), reverse=mode == "max")
+    """Return the records that have a finite value, best first.
+
+    Equals, which a small probe makes often, go by their task's own validation metric and then by id, never by which
+    of them happened to start first: an interrupted study has to choose as an undisturbed one.
+    """
+
+    def costs(record: TrialRecord) -> tuple[float, float, str]:
+        own = record.value(record.facts.get("primary_metric", metric))
+        own_mode = record.facts.get("primary_mode", mode)
+        return _cost(record.value(metric), mode), _cost(own, own_mode), record.trial.trial_id
+
+    return sorted((record for record in records if math.isfinite(record.value(metric))), key=costs)
+
+
+def _cost(value: float, mode: str) -> float:
+    """Return a value by which the best comes first, and what is not finite last."""
+    return (-value if mode == "max" else value) if math.isfinite(value) else math.inf
 
 
 def _distinct(trials: Iterable[TrialConfig]) -> list[TrialConfig]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -81,6 +82,27 @@ def test_failed_trials_and_values_that_are_not_finite_are_never_confirmed():
     searched(history, plan, 0.002, 0.9, math.nan)
     searched(history, plan, 0.003, 0.1)
     assert rates(plan.best_searched(history, "rotation")) == [0.003]
+
+
+def test_equals_are_ranked_by_the_tasks_own_metric_whichever_began_first():
+    plan, rankings = plan_of(tiny(confirm={"top_k": 3})), []
+    for order in itertools.permutations([(0.001, 1.0), (0.002, 0.5), (0.003, 1.0)]):
+        history = History()
+        for lr, loss in order:
+            record = history.trials[searched(history, plan, lr, 0.4)]
+            record.facts = {"primary_metric": "val/loss", "primary_mode": "min"}
+            record.metrics["val/loss"] = loss
+        rankings.append(rates(plan.best_searched(history, "rotation")))
+    assert rankings[0][0] == 0.002
+    assert rankings == [rankings[0]] * 6
+
+
+@pytest.mark.parametrize("first", [1, 2])
+def test_of_candidates_with_equal_means_the_better_ranked_is_chosen_whichever_began_first(first: int):
+    plan, history = plan_of(tiny(confirm={"top_k": 2, "seeds": 2})), History()
+    for rank in (first, 3 - first):
+        confirmed(history, plan, rank, 0.4, 0.6)
+    assert plan.chosen(history)["rotation"]["config"]["cell"] == "candidate-1"
 
 
 def test_a_search_of_one_task_says_nothing_of_another():
