@@ -137,8 +137,8 @@ def _table(cures: Part) -> Table:
     probe = rows_against_base(cures.found_by_probe).set_index("cell") if cures.probed else pd.DataFrame()
     untrained = _untrained(cures)
     rows = [_row(cures, cell, pretext.set_index("cell"), probe, untrained) for cell in [BASE, *pretext["cell"]]]
-    head = ["cell", "verdict", "steps", "pretext accuracy", "against the base", "answer"]
-    head += ["probe", "against the base", "answer", "against untrained"]
+    head = ["cell", "verdict", "steps", "pretext accuracy", "against the base"]
+    head += ["probe", "against the base", "against untrained"]
     caption = (
         f"Pretext: {ACCURACY} at the last report, chance {1 / DIRECTIONS:g}. Probe: {cures.probed or 'none'} on "
         "validation, refitted on the frozen features. Differences with 95 % intervals of paired seeds; answers are "
@@ -154,10 +154,15 @@ def _row(cures: Part, cell: str, pretext: pd.DataFrame, probe: pd.DataFrame, unt
     cells = [quoted(cell), ending(found) if found else NONE, steps]
     for column, effects in ((f"last/{ACCURACY}", pretext), (cures.probed, probe)):
         cells.append(number(own[column].mean()) if column in own else NONE)
-        row = effects.loc[cell] if cell in effects.index else None
-        cells += [NONE, NONE] if row is None else [difference(row), str(row["answer"])]
-    row = untrained.loc[cell] if cell in untrained.index else None
-    return [*cells, NONE if row is None else f"{row['answer']}, {difference(row)}"]
+        cells.append(_answer(effects, cell))
+    return [*cells, _answer(untrained, cell)]
+
+
+def _answer(effects: pd.DataFrame, cell: str) -> str:
+    if cell not in effects.index:
+        return NONE
+    row = effects.loc[cell]
+    return f"{row['answer']}, {difference(row)}"
 
 
 def _untrained(cures: Part) -> pd.DataFrame:
