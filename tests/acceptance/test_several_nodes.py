@@ -104,11 +104,18 @@ def test_a_node_that_comes_and_does_not_reach_the_storage_ends_the_study_in_one_
     assert {event["status"] for event in ended} <= {FINISHED}
 
 
+# The `ray` command, but that it would turn 127.0.0.1 into this machine's outward address, where the head is not.
+RAY_AT_LOOPBACK = (
+    "from ray._private import services; services.resolve_ip_for_localhost = str; "
+    "from ray.scripts.scripts import main; main()"
+)
+
+
 @contextmanager
 def node_with_a_disk_of_its_own(head: Cluster, folder: Path) -> Iterator[None]:
     """Add a node with one CPU that has a disk of its own where the others share `folder`."""
-    start = f"mount -t tmpfs own {folder} && exec {Path(sys.executable).parent / 'ray'} start --address={head.address}"
-    start += f" --num-cpus=1 --node-ip-address={LOOPBACK['node_ip_address']} --block"
+    start = f"mount -t tmpfs own {folder} && exec {sys.executable} -c '{RAY_AT_LOOPBACK}' start"
+    start += f" --address={head.address} --num-cpus=1 --node-ip-address={LOOPBACK['node_ip_address']} --block"
     if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], check=False).returncode:
         pytest.skip("only root can give a node a disk of its own")
     process = subprocess.Popen(
