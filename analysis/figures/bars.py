@@ -74,7 +74,8 @@ def accuracy_bars(
     told = [_STANDING.get(answers.get(task, ""), "") for task in tasks]
     ax.set_xticks(range(len(tasks)), [f"{name}\n{words}".strip() for name, words in zip(names, told, strict=True)])
     ax.set_xlim(-0.55, len(tasks) - 0.45)
-    ax.set_ylim(0, 1)
+    ax.set_ylim(0, 1.07)  # above 1 stand the numbers of the highest bars
+    ax.set_yticks(np.linspace(0, 1, 6))
     ax.set_ylabel("accuracy (fraction)")
     ax.tick_params(labelsize=SMALL)
     title(ax, f"{dataset}: frozen encoder, linear probe fitted to {dataset}")

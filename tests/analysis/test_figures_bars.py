@@ -74,9 +74,14 @@ def test_bars_that_another_report_drew_at_chance_can_be_seen_to_lie_there(ax: Ax
     assert "original report's bars" in legend(ax)
 
 
-def test_the_axis_is_all_of_0_to_1(ax: Axes):
-    accuracy_bars(runs(), "clothes", ax)
-    assert ax.get_ylim() == (0, 1)
+def test_the_axis_is_all_of_0_to_1_and_no_number_leaves_it(ax: Axes):
+    best = runs().assign(**{"probe/clothes/linear_top5": 1.0})
+    accuracy_bars(best, "clothes", ax)
+    assert [ax.get_yticks()[0], ax.get_yticks()[-1]] == [0, 1]
+    inside = ax.get_window_extent()
+    numbers = [text for text in ax.texts if text.get_text() == "1.00"]
+    assert numbers
+    assert all(text.get_window_extent().y1 <= inside.y1 for text in numbers)
 
 
 def test_other_splits_and_unknown_data_sets_are_refused(ax: Axes):
