@@ -103,6 +103,6 @@ def pictures_in(blocks: Sequence[Block]) -> Iterator[Picture]:
 def markup(text: str) -> Markup:
     """Return a text as HTML: everything escaped, `code` and **strong** turned into elements, no interval broken."""
     html = str(escape(text))
-    html = re.sub(r"\[[^\[\] ]+, [^\[\] ]+\]", r'<span class="interval">\g<0></span>', html)
+    html = re.sub(r"\[[-−+.\d]+, [-−+.\d]+\]", r'<span class="interval">\g<0></span>', html)
     html = re.sub(r"`([^`]+)`", r"<code>\1</code>", html)
     return Markup(re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", html))
