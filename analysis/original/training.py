@@ -15,7 +15,19 @@ from analysis.findings import Findings
 from analysis.parts import Part
 from analysis.report.blocks import Block, Bullets, Folded, Gallery, Heading, Table, Text
 from analysis.report.pictures import Picture, picture
-from analysis.report.words import NONE, VERBS, count, difference, effect, ending, number, p_cell, quoted, signed
+from analysis.report.words import (
+    NONE,
+    VERBS,
+    answered,
+    count,
+    difference,
+    effect,
+    ending,
+    number,
+    p_cell,
+    quoted,
+    signed,
+)
 
 TASK = "context_prediction"
 MATCHED = "steps_by_strength"  # the design that compares augmentation strengths at the same steps
@@ -154,15 +166,8 @@ def _row(cures: Part, cell: str, pretext: pd.DataFrame, probe: pd.DataFrame, unt
     cells = [quoted(cell), ending(found) if found else NONE, steps]
     for column, effects in ((f"last/{ACCURACY}", pretext), (cures.probed, probe)):
         cells.append(number(own[column].mean()) if column in own else NONE)
-        cells.append(_answer(effects, cell))
-    return [*cells, _answer(untrained, cell)]
-
-
-def _answer(effects: pd.DataFrame, cell: str) -> str:
-    if cell not in effects.index:
-        return NONE
-    row = effects.loc[cell]
-    return f"{row['answer']}, {difference(row)}"
+        cells.append(answered(effects, cell))
+    return [*cells, answered(untrained, cell)]
 
 
 def _untrained(cures: Part) -> pd.DataFrame:

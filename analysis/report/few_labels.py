@@ -12,7 +12,7 @@ from analysis.findings import Findings
 from analysis.report.blocks import Block, Gallery, Table, Text
 from analysis.report.pictures import Picture, picture
 from analysis.report.sources import Sources
-from analysis.report.words import NONE, difference, number
+from analysis.report.words import answered, number
 from trainables.trial import BASELINES, RANDOM_INIT
 
 
@@ -47,7 +47,7 @@ def _table(findings: Findings, dataset: str, results: pd.DataFrame) -> Table:
         means = [own.loc[own["way"] == way, "value"].mean() for way in (FROZEN, TUNED)]
         means.append(scratch.loc[same & (scratch["way"] == TUNED), "value"].mean())
         keys = [(task, cell_of(way, labels), cell_of(other, labels)) for way, other in PAIRS]
-        compared = [_answer(effects.loc[key]) if key in effects.index else NONE for key in keys]
+        compared = [answered(effects, key) for key in keys]
         rows.append([str(task), labels_word(labels), *map(number, means), *compared])
     head = ["task", "labels a class", FROZEN, TUNED, SUPERVISED, *(f"{way} against {other}" for way, other in PAIRS)]
     caption = (
@@ -56,10 +56,6 @@ def _table(findings: Findings, dataset: str, results: pd.DataFrame) -> Table:
         "intervals of paired seeds; answers are Holm-adjusted over a task."
     )
     return Table(caption, head, rows, 2)
-
-
-def _answer(row: pd.Series) -> str:
-    return f"{row['answer']}, {difference(row)}"
 
 
 def _still_improving(results: pd.DataFrame) -> Iterator[Text]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 import pandas as pd
@@ -81,6 +81,14 @@ def metric_words(column: str) -> str:
 def difference(row: pd.Series) -> str:
     """Return a comparison's difference with its interval, where it has one: `+0.061 [0.043, 0.080]`."""
     return f"{signed(row['mean_difference'])} {interval(row['ci_low'], row['ci_high'])}".strip()
+
+
+def answered(effects: pd.DataFrame, key: Hashable) -> str:
+    """Return what a comparison says, `better, +0.061 [0.043, 0.080]`; NONE where the index has no such comparison."""
+    if key not in effects.index:
+        return NONE
+    row = effects.loc[key]
+    return f"{row['answer']}, {difference(row)}"
 
 
 def effect(row: pd.Series) -> str:

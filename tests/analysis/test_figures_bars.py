@@ -77,6 +77,7 @@ def test_bars_that_another_report_drew_at_chance_can_be_seen_to_lie_there(ax: Ax
 def test_the_axis_is_all_of_0_to_1_and_no_number_leaves_it(ax: Axes):
     best = runs().assign(**{"probe/clothes/linear_top5": 1.0})
     accuracy_bars(best, "clothes", ax)
+    assert ax.get_ylim() == (0, 1.07)
     assert [ax.get_yticks()[0], ax.get_yticks()[-1]] == [0, 1]
     inside = ax.get_window_extent()
     numbers = [text for text in ax.texts if text.get_text() == "1.00"]
