@@ -1,4 +1,4 @@
-"""Domains: the values a hyperparameter may take, how Tune samples them, and how YAML spells them."""
+"""Domains: the values a hyperparameter may take, and how YAML spells them; without Ray, as `trainables`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from ray import tune
 
 from trainables.errors import ConfigError
 
@@ -21,10 +20,6 @@ class Domain(ABC):
     """Values of one hyperparameter; `source` says why these."""
 
     source: str = ""
-
-    @abstractmethod
-    def sampled(self) -> Any:
-        """Return Tune's domain to sample from."""
 
     @abstractmethod
     def draw(self, rng: np.random.Generator) -> Any:
@@ -50,10 +45,6 @@ class Uniform(Domain):
         if not -math.inf < self.low < self.high < math.inf:
             raise ConfigError(f"[{self.low}, {self.high}]: both must be finite, the first must be below the second")
 
-    def sampled(self) -> Any:
-        """Return Tune's uniform domain."""
-        return tune.uniform(self.low, self.high)
-
     def draw(self, rng: np.random.Generator) -> float:
         """Return a uniform float."""
         return float(rng.uniform(self.low, self.high))
@@ -76,10 +67,6 @@ class LogUniform(Domain):
     def __post_init__(self) -> None:
         if not 0 < self.low < self.high < math.inf:
             raise ConfigError(f"[{self.low}, {self.high}]: both must be finite and above 0, the first below the second")
-
-    def sampled(self) -> Any:
-        """Return Tune's log-uniform domain."""
-        return tune.loguniform(self.low, self.high)
 
     def draw(self, rng: np.random.Generator) -> float:
         """Return a log-uniform float."""
@@ -107,10 +94,6 @@ class Choice(Domain):
     def __post_init__(self) -> None:
         if not self.values:
             raise ConfigError("choice needs at least one value")
-
-    def sampled(self) -> Any:
-        """Return Tune's choice."""
-        return tune.choice(list(self.values))
 
     def draw(self, rng: np.random.Generator) -> Any:
         """Return one of the values, each as likely."""

@@ -18,6 +18,7 @@ from study.config import StudyConfig, TaskName
 from study.history import History, TrialRecord, finished
 from study.journal import STOPPED
 from trainables.data import Splits
+from trainables.objective import as_objective
 from trainables.tasks import TASKS
 from trainables.trial import ONLINE_PROBES, RANDOM_INIT, RAW_PIXELS, TrialConfig
 
@@ -230,17 +231,12 @@ def _ranked(records: list[TrialRecord], metric: str, mode: str) -> list[TrialRec
     of them happened to start first: an interrupted study has to choose as an undisturbed one.
     """
 
-    def costs(record: TrialRecord) -> tuple[float, float, str]:
+    def key(record: TrialRecord) -> tuple[float, float, str]:
         own = record.value(record.facts.get("primary_metric", metric))
         own_mode = record.facts.get("primary_mode", mode)
-        return _cost(record.value(metric), mode), _cost(own, own_mode), record.trial.trial_id
+        return -as_objective(record.value(metric), mode), -as_objective(own, own_mode), record.trial.trial_id
 
-    return sorted((record for record in records if math.isfinite(record.value(metric))), key=costs)
-
-
-def _cost(value: float, mode: str) -> float:
-    """Return a value by which the best comes first, and what is not finite last."""
-    return (-value if mode == "max" else value) if math.isfinite(value) else math.inf
+    return sorted((record for record in records if math.isfinite(record.value(metric))), key=key)
 
 
 def _distinct(trials: Iterable[TrialConfig]) -> list[TrialConfig]:

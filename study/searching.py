@@ -17,15 +17,16 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, Populati
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from search_spaces import Space
+from search_spaces import Choice, Domain, LogUniform, Space, Uniform
 from study.config import TaskName
 from study.history import History
 from study.journal import FAILED
 from study.phases import SEARCH, Plan
 from trainables.chance import clears_chance
 from trainables.errors import ConfigError
+from trainables.objective import OBJECTIVE, as_objective
 from trainables.tasks import TASKS, build_options
-from trainables.trainable import OBJECTIVE, as_objective, trial_of
+from trainables.trainable import trial_of
 from trainables.trial import TrialConfig
 
 MOST_ATTEMPTS = 50  # at a configuration that a task has not had yet
@@ -208,7 +209,7 @@ def population(space: Space, grace_period: int) -> TrialScheduler:
 
     Raises ConfigError where nothing in the space may.
     """
-    mutations = {name: domain.sampled() for name, domain in space.items() if name in MUTATED}
+    mutations = {name: tune_domain(domain) for name, domain in space.items() if name in MUTATED}
     if not mutations:
         raise ConfigError(f"search.scheduler = 'pbt' needs one of {', '.join(MUTATED)} in search.space")
     return PopulationBasedTraining(
@@ -274,12 +275,24 @@ def _clipped(config: dict[str, Any], domains: Space) -> dict[str, Any]:
     return config
 
 
+def tune_domain(domain: Domain) -> Any:
+    """Return a domain as Tune samples from it."""
+    match domain:
+        case Uniform():
+            return tune.uniform(domain.low, domain.high)
+        case LogUniform():
+            return tune.loguniform(domain.low, domain.high)
+        case Choice():
+            return tune.choice(list(domain.values))
+    raise TypeError(f"{type(domain).__name__}: Tune's domain for it is not known here")
+
+
 def _tune_space(space: Space) -> dict[str, Any]:
     """Return a search space as Tune spells it: `option/NAME` nested."""
     nested: dict[str, Any] = {}
     for name, domain in space.items():
         kind, _, inner = name.rpartition("/")
-        (nested.setdefault(kind, {}) if kind else nested)[inner] = domain.sampled()
+        (nested.setdefault(kind, {}) if kind else nested)[inner] = tune_domain(domain)
     return nested
 
 

@@ -32,13 +32,12 @@ from trainables.encoders import Encoder
 from trainables.errors import CheckpointError, UserError
 from trainables.evaluation import baseline_encoder, evaluate
 from trainables.loop import Report, Worker, build_task, fit
+from trainables.objective import OBJECTIVE, WORST, as_objective
 from trainables.storage import CheckpointStore
 from trainables.trial import BASELINES, TrialConfig
 from trainables.workers import share_batchnorm
 
-OBJECTIVE = "objective"  # what searcher and scheduler see: finite, and the higher the better
 STATE_FILE = "state.pt"
-WORST = -1e9  # stands for a metric that is not finite; samplers and schedulers only rank
 PASSING = (  # errors of the machine, which a new start may not meet again
     *(OSError, MemoryError, RayError, TrainingFailedError),
     *(torch.OutOfMemoryError, torch.AcceleratorError, torch.distributed.DistError),
@@ -86,13 +85,6 @@ def trial_of(config: Mapping[str, Any], bases: Mapping[str, TrialConfig]) -> Tri
     options = {**dict(base.options), **changes.pop("option", {})}
     policy = {**dict(base.augmentation), **changes.pop("augmentation", {})}
     return base.replace(**changes, options=options, augmentation=policy)
-
-
-def as_objective(value: float, mode: str) -> float:
-    """Return a metric's value as searchers and schedulers see it: finite, and the higher the better."""
-    if not math.isfinite(value):
-        return WORST
-    return value if mode == "max" else -value
 
 
 def run_trial(config: dict[str, Any], *, shared: Shared) -> None:

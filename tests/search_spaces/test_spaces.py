@@ -85,11 +85,6 @@ def test_log_uniform_draws_as_often_below_the_geometric_mean_as_above():
     assert abs(below - 1000) < 4 * math.sqrt(500)
 
 
-@pytest.mark.parametrize("domain", [Uniform(low=0.2, high=0.3), LogUniform(low=0.2, high=0.3), Choice(values=(7, 8))])
-def test_tune_samples_from_the_same_domain(domain: Domain):
-    assert all(sample in domain for sample in domain.sampled().sample(None, size=20))
-
-
 @pytest.mark.parametrize(
     ("text", "domain"),
     [

@@ -7,12 +7,27 @@ from typing import Any
 import pytest
 from ray.tune.search.variant_generator import generate_variants
 
+from search_spaces import Choice, Domain, LogUniform, Uniform
 from study.history import History
 from study.loading import load_config, preset_names
-from study.searching import HalvingByTask, InOrder, TaskSearches, default_values, one_after_another, population, tpe
+from study.searching import (
+    HalvingByTask,
+    InOrder,
+    TaskSearches,
+    default_values,
+    one_after_another,
+    population,
+    tpe,
+    tune_domain,
+)
 from tests.study.executed_studies import FakeTrial
 from tests.study.studies import plan_of, tiny
 from trainables.trial import TrialConfig
+
+
+@pytest.mark.parametrize("domain", [Uniform(low=0.2, high=0.3), LogUniform(low=0.2, high=0.3), Choice(values=(7, 8))])
+def test_tune_samples_from_the_same_domain(domain: Domain):
+    assert all(sample in domain for sample in tune_domain(domain).sample(None, size=20))
 
 
 def test_listed_trials_are_samples_of_their_space_each_once_and_in_order():

@@ -1,0 +1,15 @@
+"""A metric as whoever ranks trials sees it: finite, and the higher the better."""
+
+from __future__ import annotations
+
+import math
+
+OBJECTIVE = "objective"  # its name in what a trial reports to Tune
+WORST = -1e9  # stands for a metric that is not finite; samplers and schedulers only rank
+
+
+def as_objective(value: float, mode: str) -> float:
+    """Return a metric's value so that the highest is the best: negated where `mode` is `min`, WORST if not finite."""
+    if not math.isfinite(value):
+        return WORST
+    return value if mode == "max" else -value
