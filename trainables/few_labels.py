@@ -95,7 +95,7 @@ def fine_tune(
     best, best_step, weights = accuracy(model, validation, device).top1, 0, copy.deepcopy(model.state_dict())
     model.train()
     for step, rows in enumerate(batches(recipe, len(train), first=0), start=1):
-        mine = torch.from_numpy(rows).to(device)
+        mine = torch.from_numpy(rows).to(device, non_blocking=True)
         views = augmentation(images[mine], generator(device, trial.seed, "fine-tuning", step))
         for group in optimizer.param_groups:
             group["lr"] = lr_at(recipe, step - 1)

@@ -95,7 +95,7 @@ def fit(
 
     running, started = _RunningMeans(), time.perf_counter()
     for rows in batches(trial, len(table), first=step):
-        mine = torch.from_numpy(rows.reshape(worker.world_size, -1)[worker.rank]).to(device)
+        mine = torch.from_numpy(rows.reshape(worker.world_size, -1)[worker.rank]).to(device, non_blocking=True)
         draws = generator(device, trial.seed, "augmentation", step, rank=worker.rank, world_size=worker.world_size)
         batch = task.draw(images[mine], augmentation, draws)
         for group in optimizer.param_groups:

@@ -14,6 +14,10 @@ from trainables.errors import ConfigError
 EVERYTHING = dict.fromkeys(OPS, 1.0)
 
 
+def draws_for(n: int) -> dict[str, torch.Tensor]:
+    return policy.by_op(policy.uniform_numbers(n, seeded()))
+
+
 def test_the_output_is_float_in_the_unit_range_and_the_input_is_left_alone() -> None:
     images = smooth_images(64)
     before = images.clone()
@@ -90,7 +94,7 @@ def test_noise_is_the_same_whatever_comes_before_it() -> None:
 
 
 def test_twice_the_strength_goes_twice_as_far_the_same_way() -> None:
-    draws = policy.draw(500, seeded())
+    draws = draws_for(500)
     weak, strong = (torch.stack(policy.jitter_factors(m, draws["color_jitter"])) for m in (0.5, 1.0))
     neutral = values(1, 1, 1, 0)[:, None]
     torch.testing.assert_close(strong - neutral, 2 * (weak - neutral), atol=1e-6, rtol=0)
@@ -125,7 +129,7 @@ def test_grey_takes_the_share_of_images_that_its_magnitude_says() -> None:
 @pytest.mark.parametrize("magnitude", [0.3, 1.0])
 def test_crops_have_the_area_and_ratio_of_their_magnitude_and_lie_inside(magnitude: float) -> None:
     side = 1000  # so that whole pixels do not matter
-    top, left, height, width = policy.crop_window(magnitude, policy.draw(MANY, seeded())["crop_resize"], side, side)
+    top, left, height, width = policy.crop_window(magnitude, draws_for(MANY)["crop_resize"], side, side)
     area, log_ratio = height * width / side**2, (width / height).log()
     smallest = 1 - 0.92 * magnitude
     assert area.min() == pytest.approx(smallest, abs=0.005)
@@ -140,7 +144,7 @@ def test_crops_have_the_area_and_ratio_of_their_magnitude_and_lie_inside(magnitu
 
 
 def test_every_place_that_a_crop_fits_in_is_as_likely() -> None:
-    top, _, height, _ = policy.crop_window(1.0, policy.draw(MANY, seeded())["crop_resize"], 8, 8)
+    top, _, height, _ = policy.crop_window(1.0, draws_for(MANY)["crop_resize"], 8, 8)
     for length in (5, 7, 8):
         starts = top[height == length]
         places = 8 - length + 1
@@ -150,7 +154,7 @@ def test_every_place_that_a_crop_fits_in_is_as_likely() -> None:
 
 
 def test_jitter_leaves_a_fifth_alone_and_spans_simclrs_ranges() -> None:
-    *factors, hue = policy.jitter_factors(1.0, policy.draw(MANY, seeded())["color_jitter"])
+    *factors, hue = policy.jitter_factors(1.0, draws_for(MANY)["color_jitter"])
     for factor in factors:
         assert factor.min() == pytest.approx(0.2, abs=0.01)
         assert factor.max() == pytest.approx(1.8, abs=0.01)
@@ -162,14 +166,14 @@ def test_jitter_leaves_a_fifth_alone_and_spans_simclrs_ranges() -> None:
 
 
 def test_translations_reach_a_quarter_of_the_side_both_ways() -> None:
-    down, right = policy.translation(1.0, policy.draw(MANY, seeded())["translate"], 32, 32)
+    down, right = policy.translation(1.0, draws_for(MANY)["translate"], 32, 32)
     for shift in (down, right):
         assert shift.unique().tolist() == list(range(-8, 9))
 
 
 def test_erase_leaves_half_the_images_alone_and_its_boxes_stay_inside() -> None:
     side = 1000
-    top, left, height, width = policy.erased_box(1.0, policy.draw(MANY, seeded())["erase"], side, side)
+    top, left, height, width = policy.erased_box(1.0, draws_for(MANY)["erase"], side, side)
     erased = height > 0
     assert erased.float().mean() == pytest.approx(0.5, abs=0.015)
     area = (height * width)[erased] / side**2
@@ -230,17 +234,3 @@ def test_a_batch_in_several_chunks_is_the_same_as_one_in_a_single_chunk(monkeypa
     whole = augmentation(images, seeded())
     monkeypatch.setattr(policy, "_CHUNK_VALUES", 0)
     torch.testing.assert_close(augmentation(images, seeded()), whole, atol=1e-6, rtol=0)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_nothing_waits_for_the_device() -> None:
-    images, generator = smooth_images().cuda(), torch.Generator("cuda").manual_seed(0)
-    augmentation = Augmentation(EVERYTHING)
-    augmentation(images, generator)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        views = augmentation(images, generator)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    assert views.device == images.device
-    assert views.shape == images.shape

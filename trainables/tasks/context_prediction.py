@@ -148,7 +148,7 @@ class ContextPrediction(PretextTask):
         n, cells, channels = patches.shape[:3]
         chosen = drawn(torch.rand, generator, 3, n, cells, 1, 1, 1, images=1)
         if self.options.grey:
-            weights = torch.tensor([0.299, 0.587, 0.114], device=patches.device).view(3, 1, 1)
+            weights = _to(patches.device, [0.299, 0.587, 0.114]).view(3, 1, 1)
             grey = (patches * weights).sum(dim=2, keepdim=True)
             patches = torch.where(chosen[0] < self.options.grey, grey, patches)
         if self.options.color_drop:
@@ -194,7 +194,7 @@ def cut(images: Tensor, top: Tensor, left: Tensor, side: int) -> Tensor:
 def _pairs(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return the cells [P, 2] of each pair and their directions [1, P]; one pair stands for a random neighbour."""
     if count == 1:
-        return torch.tensor([[0, 1]], device=device), torch.zeros(1, 1, dtype=torch.long, device=device)
+        return _to(device, [[0, 1]]), _to(device, [[0]])
     pairs, labels = [], []
     for cell in [CENTRE] if count == CENTRE_PAIRS else range(9):
         for label, (down, right) in enumerate(DIRECTIONS):
@@ -202,4 +202,9 @@ def _pairs(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
             if 0 <= row < 3 and 0 <= column < 3:
                 pairs.append((cell, 3 * row + column))
                 labels.append(label)
-    return torch.tensor(pairs, device=device), torch.tensor([labels], device=device)
+    return _to(device, pairs), _to(device, [labels])
+
+
+def _to(device: torch.device, numbers: list) -> Tensor:
+    """Return the numbers on the device, without a wait for what it is doing."""
+    return torch.tensor(numbers).to(device, non_blocking=True)

@@ -1,0 +1,94 @@
+"""What a GPU does otherwise: augmentation is recorded as a CUDA graph, and no step waits for the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+
+from tests.trainables import tiny
+from tests.trainables.smooth_images import smooth_images
+from trainables import loop
+from trainables.augmentation import OPS, Augmentation
+from trainables.augmentation.recorded import MOST_RECORDINGS
+from trainables.tasks import TASKS
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+EVERYTHING = dict.fromkeys(OPS, 1.0)
+
+
+@contextmanager
+def waiting_is_an_error() -> Iterator[None]:
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def on_gpu(seed: int) -> torch.Generator:
+    return torch.Generator("cuda").manual_seed(seed)
+
+
+@pytest.mark.parametrize("policy", [EVERYTHING, {"flip": 1.0, "color_jitter": 0.5}, {}], ids=["all", "two ops", "none"])
+def test_recorded_views_are_to_the_bit_those_of_an_augmentation_that_was_never_called_before(policy: Any) -> None:
+    augmentation = Augmentation(policy)
+    for seed in range(4):
+        images = smooth_images(32).roll(seed, dims=0).cuda()
+        fresh = Augmentation(policy)(images, on_gpu(seed))
+        assert torch.equal(augmentation(images, on_gpu(seed)), fresh)
+
+
+def test_a_call_leaves_the_views_of_the_call_before_alone() -> None:
+    images, augmentation = smooth_images(32).cuda(), Augmentation(EVERYTHING)
+    augmentation(images, on_gpu(0))
+    first = augmentation(images, on_gpu(1))
+    kept = first.clone()
+    assert not torch.equal(augmentation(images, on_gpu(2)), kept)
+    assert torch.equal(first, kept)
+
+
+def test_batches_of_many_sizes_are_augmented_alike_though_not_all_are_recorded() -> None:
+    augmentation = Augmentation(EVERYTHING)
+    for _ in range(3):
+        for n in range(1, MOST_RECORDINGS + 4):
+            images = smooth_images(n).cuda()
+            assert torch.equal(augmentation(images, on_gpu(n)), Augmentation(EVERYTHING)(images, on_gpu(n)))
+    assert len(augmentation._on_gpu._recordings) == MOST_RECORDINGS
+
+
+def test_an_augmentation_does_not_wait_for_the_device() -> None:
+    images, generator, augmentation = smooth_images().cuda(), on_gpu(0), Augmentation(EVERYTHING)
+    for _ in range(2):
+        augmentation(images, generator)
+    with waiting_is_an_error():
+        views = augmentation(images, generator)
+    assert views.device == images.device
+    assert views.shape == images.shape
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_no_step_between_two_reports_waits_for_the_device(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = loop._RunningMeans.values
+
+    def at_the_report(means: Any) -> dict[str, float]:
+        torch.cuda.set_sync_debug_mode("default")
+        return values(means)
+
+    def report(found: loop.Report) -> None:
+        reached.append(found.step)
+        if found.step == 3:  # everything has been made, warmed up and recorded
+            torch.cuda.set_sync_debug_mode("error")
+
+    monkeypatch.setattr(loop._RunningMeans, "values", at_the_report)
+    reached: list[int] = []
+    trial = tiny.trial(task, budget_steps=9, report_every=3, augmentation=EVERYTHING, augmentation_strength=0.5)
+    try:
+        loop.fit(trial, tiny.splits(), report, worker=loop.Worker(torch.device("cuda")))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert reached == [0, 3, 6, 9]
