@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 
 import pytest
 import torch
@@ -234,3 +236,16 @@ def test_a_batch_in_several_chunks_is_the_same_as_one_in_a_single_chunk(monkeypa
     whole = augmentation(images, seeded())
     monkeypatch.setattr(policy, "_CHUNK_VALUES", 0)
     torch.testing.assert_close(augmentation(images, seeded()), whole, atol=1e-6, rtol=0)
+
+
+def test_an_augmentation_goes_with_its_last_reference_and_not_when_garbage_is_collected() -> None:
+    """Those on a GPU hold graphs, which must not be destroyed while another one is recorded."""
+    gc.disable()
+    try:
+        augmentation = Augmentation(EVERYTHING)
+        augmentation(smooth_images(), seeded())
+        left = weakref.ref(augmentation)
+        del augmentation
+        assert left() is None
+    finally:
+        gc.enable()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -58,7 +59,25 @@ def test_batches_of_many_sizes_are_augmented_alike_though_not_all_are_recorded()
         for n in range(1, MOST_RECORDINGS + 4):
             images = smooth_images(n).cuda()
             assert torch.equal(augmentation(images, on_gpu(n)), Augmentation(EVERYTHING)(images, on_gpu(n)))
-    assert len(augmentation._on_gpu._recordings) == MOST_RECORDINGS
+    assert len(augmentation._recordings._by_shape) == MOST_RECORDINGS
+
+
+def test_old_recordings_that_wait_to_be_collected_do_not_spoil_a_new_one() -> None:
+    images, thresholds = smooth_images(32).cuda(), gc.get_threshold()
+    for seed in range(4):
+        circle: list[Any] = [Augmentation(EVERYTHING)]
+        circle.append(circle)
+        for _ in range(2):
+            circle[0](images, on_gpu(seed))
+    del circle
+    augmentation = Augmentation(EVERYTHING)
+    augmentation(images, on_gpu(0))
+    gc.set_threshold(1, 1, 1)
+    try:
+        views = augmentation(images, on_gpu(1))
+    finally:
+        gc.set_threshold(*thresholds)
+    assert torch.equal(views, Augmentation(EVERYTHING)(images, on_gpu(1)))
 
 
 def test_an_augmentation_does_not_wait_for_the_device() -> None:

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from trainables.augmentation import geometry, pixels
-from trainables.augmentation.recorded import Recorded
+from trainables.augmentation.recorded import Recordings
 from trainables.errors import ConfigError
 from trainables.streams import SharedGenerator, drawn
 
@@ -75,7 +75,7 @@ class Augmentation:
         self.policy = validate_policy(policy)
         self.strength = strength
         self.magnitudes = {op: min(1.0, m * strength) for op, m in self.policy.items() if m * strength > 0}
-        self._on_gpu = Recorded(self._augment)
+        self._recordings = Recordings()
 
     def __repr__(self) -> str:
         return f"Augmentation({self.policy}, strength={self.strength})"
@@ -92,7 +92,7 @@ class Augmentation:
         field = drawn(torch.randn, _child(generator), *images.shape) if "noise" in self.magnitudes else None
         with torch.autocast(images.device.type, enabled=False):
             if images.is_cuda:
-                return self._on_gpu(images, numbers, field)
+                return self._recordings(self._augment, images, numbers, field)
             size = _chunk_size(images)
             chunks = [
                 self._augment(

@@ -6,7 +6,9 @@ of 128 images of 32 px take a fifth of the time (measured on an H100).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+import contextlib
+import gc
+from collections.abc import Callable, Hashable, Iterator
 
 import torch
 from torch import Tensor
@@ -14,27 +16,29 @@ from torch import Tensor
 MOST_RECORDINGS = 8  # of one function: each keeps its intermediate results' memory
 
 
-class Recorded:
-    """`function`, recorded for each shape of its inputs at the second call with it; the first runs it as it is.
+class Recordings:
+    """The recordings of one function, one for each shape of its inputs.
 
-    function: of tensors on one CUDA device, or None, to a new tensor. The same shapes must make it start the same
-        kernels, none of which may wait for the host. It is not differentiated.
+    The first call with a shape runs the function as it is, the second records it.
     """
 
-    def __init__(self, function: Callable[..., Tensor]) -> None:
-        self._function = function
-        self._recordings: dict[Hashable, _Recording | None] = {}
+    def __init__(self) -> None:
+        self._by_shape: dict[Hashable, _Recording | None] = {}
 
-    def __call__(self, *inputs: Tensor | None) -> Tensor:
-        """Return what the function returns, to the bit."""
-        key = tuple(None if x is None else (x.shape, x.stride(), x.dtype, x.device) for x in inputs)
-        if key not in self._recordings:
-            if len(self._recordings) < MOST_RECORDINGS:
-                self._recordings[key] = None
-            return self._function(*inputs)
-        recording = self._recordings[key]
+    def __call__(self, function: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
+        """Return what the function returns, to the bit.
+
+        function: of tensors on one CUDA device, or None, to a new tensor, and the same one at every call. The same
+            shapes must make it start the same kernels, none of which may wait for the host. It is not differentiated.
+        """
+        shape = tuple(None if x is None else (x.shape, x.stride(), x.dtype, x.device) for x in inputs)
+        if shape not in self._by_shape:
+            if len(self._by_shape) < MOST_RECORDINGS:
+                self._by_shape[shape] = None
+            return function(*inputs)
+        recording = self._by_shape[shape]
         if recording is None:
-            recording = self._recordings[key] = _Recording(self._function, inputs)
+            recording = self._by_shape[shape] = _Recording(function, inputs)
         return recording.replay(inputs)
 
 
@@ -45,12 +49,28 @@ class _Recording:
         self._inputs = tuple(None if x is None else x.clone() for x in inputs)
         self._graph = torch.cuda.CUDAGraph()
         # Other threads of the process, such as NCCL's, may use the device meanwhile.
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+        with _no_collection(), torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._output = function(*self._inputs)
 
     def replay(self, inputs: tuple[Tensor | None, ...]) -> Tensor:
+        """Return the output for these inputs."""
         for own, given in zip(self._inputs, inputs, strict=True):
             if own is not None and given is not None:
                 own.copy_(given)
         self._graph.replay()
         return self._output.clone()
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep the garbage collector from destroying an old graph, which would spoil the one that is being recorded.
+
+    PyTorch no longer collects before it begins (pytorch/pytorch#161037).
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
