@@ -100,9 +100,14 @@ def pictures_in(blocks: Sequence[Block]) -> Iterator[Picture]:
             yield from pictures_in(block.blocks)
 
 
-def markup(text: str) -> Markup:
-    """Return a text as HTML: everything escaped, `code` and **strong** turned into elements, no interval broken."""
+def markup(text: str, *, in_table: bool = False) -> Markup:
+    """Return a text as HTML: everything escaped, `code` and **strong** turned into elements, no interval broken.
+
+    in_table: whether long names may be broken, after each of their parts.
+    """
     html = str(escape(text))
+    if in_table:
+        html = re.sub(r"[\w/=.]{16,}", lambda name: re.sub(r"(?<=[_/=])(?=\w)", "<wbr>", name[0]), html)
     html = re.sub(r"\[[-−+.\d]+, [-−+.\d]+\]", r'<span class="interval">\g<0></span>', html)
     html = re.sub(r"`([^`]+)`", r"<code>\1</code>", html)
     return Markup(re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", html))

@@ -23,7 +23,7 @@ DATASET = f"folder:/data/{HOSTILE}"
 EXPECTED_TAGS = {  # of the page's own template
     *("html", "head", "meta", "title", "style", "body", "header", "main", "section", "nav", "h1", "h2", "h3", "p", "a"),
     *("ul", "ol", "li", "strong", "code", "pre", "figure", "figcaption", "div", "table", "thead", "tbody", "tr", "th"),
-    *("td", "img", "details", "summary", "span"),
+    *("td", "img", "details", "summary", "span", "wbr"),
 }
 
 

@@ -84,3 +84,16 @@ def test_on_paper_nothing_is_cut_off(page, report: Path):
     cut = "[...document.querySelectorAll('.scroll')].filter(each => each.scrollWidth > each.clientWidth + 1).length"
     assert page.evaluate(cut) == 0
     assert page.pdf(format="A4").startswith(b"%PDF")
+
+
+def test_on_paper_no_number_is_broken(page, report: Path):
+    page.set_viewport_size({"width": 718, "height": 1046})
+    page.emulate_media(media="print")
+    page.goto(report.as_uri())
+    lines_of_each = """[...document.querySelectorAll('td.number')]
+        .filter(cell => /^\\S+$/.test(cell.textContent.trim()))
+        .map(cell => { const range = document.createRange(); range.selectNodeContents(cell);
+                       return [cell.textContent, new Set([...range.getClientRects()].map(r => r.top)).size]; })"""
+    found = page.evaluate(lines_of_each)
+    assert len(found) > 100
+    assert [text for text, lines in found if lines > 1] == []

@@ -15,7 +15,7 @@ from analysis.report.use import what_to_use
 
 SUMMARY = "summary"
 ORDER = [SUMMARY, "what-to-use", "did-it-converge", "cures", "search", "compared", "cost", "reproduce"]
-VOID = {"meta", "img", "br", "link", "hr"}
+VOID = {"wbr", "meta", "img", "br", "link", "hr"}
 
 
 class Page(HTMLParser):
