@@ -13,12 +13,14 @@ import pandas as pd
 from analysis.cells import KEY
 from analysis.comparisons import Compared, Metric, compare
 from analysis.load import Study
+from analysis.tables import long_form
 from trainables.trial import BASELINES, RANDOM_INIT, labels_name
 
 DESIGN = "few labels"
 FROZEN, TUNED, SUPERVISED = "frozen", "fine-tuned", "supervised"
 PAIRS = ((FROZEN, SUPERVISED), (TUNED, SUPERVISED), (TUNED, FROZEN))  # what is compared with what
 _RESULT = re.compile(r"probe/(?P<dataset>.+)/(?P<way>linear|fine_tuned)/(?P<labels>\d+|all)_labels")
+_STEP = re.compile(f"{_RESULT.pattern}_step")
 _WAYS = {"linear": FROZEN, "fine_tuned": TUNED}
 _ABOUT = ["trial_id", "task", "seed", "status"]
 
@@ -31,17 +33,12 @@ def label_results(runs: pd.DataFrame) -> pd.DataFrame:
     NaN for frozen features. Fewest labels first. Empty where `evaluate.labels_per_class` was not set. Pass the runs of
     one probe split, and of one configuration a task.
     """
-    parts = []
-    for column in runs:
-        if match := _RESULT.fullmatch(column):
-            labels = None if match["labels"] == "all" else int(match["labels"])
-            part = runs.loc[runs[column].notna(), _ABOUT].assign(dataset=match["dataset"], way=_WAYS[match["way"]])
-            step = runs.get(f"{column}_step", float("nan"))
-            parts.append(part.assign(labels=pd.array([labels] * len(part), "Int64"), value=runs[column], step=step))
-    names = [*_ABOUT, "dataset", "labels", "way", "value", "step"]
-    if not parts:
-        return pd.DataFrame({name: [] for name in names})
-    return pd.concat(parts)[names].sort_values("labels", na_position="last", kind="stable", ignore_index=True)
+    steps = long_form(runs, _STEP, ["trial_id"]).rename(columns={"value": "step"})
+    found = long_form(runs, _RESULT, _ABOUT).merge(steps, how="left", on=["trial_id", "dataset", "way", "labels"])
+    found["labels"] = found["labels"].replace("all", None).astype("Int64")
+    found["way"] = found["way"].map(_WAYS)
+    found = found[[*_ABOUT, "dataset", "labels", "way", "value", "step"]]
+    return found.sort_values("labels", na_position="last", kind="stable", ignore_index=True)
 
 
 def few_labels(study: Study, margin: float | None) -> list[Compared]:

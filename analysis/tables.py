@@ -18,6 +18,7 @@ ACCURACIES = ("accuracy", "linear", "knn")  # last words of the metrics that are
 JUDGING = ("linear", "miou")  # final probes that encoders are compared by; the first that a data set has
 MINIMISED = ("loss", "alignment", "uniformity")  # words in the names of metrics of which less is better
 _PROBE = re.compile(r"probe/(?P<dataset>.+)/(?P<probe>linear|knn|miou)")
+_CHANCE = re.compile(r"probe/(?P<dataset>.+)/(?P<level>chance|miou_chance)")
 _STAGE = re.compile(r"probe/(?P<dataset>.+)/(?P<probe>linear|miou)/stage(?P<stage>\d+)")
 _CLASS = re.compile(r"probe/(?P<dataset>.+)/iou/(?P<name>.+)")
 _NOT_SEARCHED = (*PURPOSE, "report_every")
@@ -112,19 +113,22 @@ def probe_results(runs: pd.DataFrame) -> pd.DataFrame:
     probe is `linear`, `knn` or `miou`; chance is NaN where the number of classes is unknown. That of mIoU is background
     everywhere.
     """
-    parts = []
-    for column in runs.columns:
-        match = _PROBE.fullmatch(column)
-        if match is None:
-            continue
-        part = runs.loc[runs[column].notna(), ["trial_id", "phase", "task", "seed", "probe_split"]].copy()
-        level = f"probe/{match['dataset']}/{'miou_chance' if match['probe'] == 'miou' else 'chance'}"
-        part = part.assign(**match.groupdict(), value=runs[column], chance=runs.get(level, np.nan))
-        parts.append(part)
-    if not parts:
-        names = ["trial_id", "phase", "task", "seed", "probe_split", "dataset", "probe", "value", "chance"]
-        return pd.DataFrame({name: [] for name in names})
-    return pd.concat(parts, ignore_index=True)
+    found = long_form(runs, _PROBE, ["trial_id", "phase", "task", "seed", "probe_split"])
+    found["level"] = np.where(found["probe"] == "miou", "miou_chance", "chance")
+    chances = long_form(runs, _CHANCE, ["trial_id"]).rename(columns={"value": "chance"})
+    return found.merge(chances, how="left", on=["trial_id", "dataset", "level"]).drop(columns="level")
+
+
+def long_form(runs: pd.DataFrame, pattern: re.Pattern[str], about: list[str]) -> pd.DataFrame:
+    """Return one row for each value in the columns whose names match, column by column, without the missing ones.
+
+    Its columns are those `about` the run, each named group of the pattern, and `value`, float64.
+    """
+    groups = {name: match.groupdict() for name in runs if (match := pattern.fullmatch(name))}
+    found = runs.melt(about, list(groups), var_name="column").dropna(subset="value").astype({"value": float})
+    for group in pattern.groupindex:
+        found[group] = found["column"].map({name: parts[group] for name, parts in groups.items()})
+    return found[[*about, *pattern.groupindex, "value"]].reset_index(drop=True)
 
 
 def probe_summary(results: pd.DataFrame) -> pd.DataFrame:
@@ -144,15 +148,8 @@ def stage_results(runs: pd.DataFrame) -> pd.DataFrame:
 
     probe is `linear` or `miou`. Empty where `evaluate.probe_layers` was not `all`.
     """
-    names = ["trial_id", "task", "seed", "dataset", "probe", "stage", "value"]
-    parts = [
-        runs.loc[runs[column].notna(), ["trial_id", "task", "seed"]].assign(
-            dataset=match["dataset"], probe=match["probe"], stage=int(match["stage"]), value=runs[column]
-        )
-        for column in runs
-        if (match := _STAGE.fullmatch(column)) is not None
-    ]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({name: [] for name in names})
+    found = long_form(runs, _STAGE, ["trial_id", "task", "seed"])
+    return found.astype({"stage": int})[["trial_id", "task", "seed", "dataset", "probe", "stage", "value"]]
 
 
 def class_ious(runs: pd.DataFrame) -> pd.DataFrame:
