@@ -38,6 +38,7 @@ from trainables.trial import BASELINES, TrialConfig
 from trainables.workers import share_batchnorm
 
 STATE_FILE = "state.pt"
+LOOK = ("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # how often Ray Train asks workers; a report waits until it does
 PASSING = (  # errors of the machine, which a new start may not meet again
     *(OSError, MemoryError, RayError, TrainingFailedError),
     *(torch.OutOfMemoryError, torch.AcceleratorError, torch.distributed.DistError),
@@ -142,6 +143,7 @@ def _run_here(trial: TrialConfig, shared: Shared) -> None:
 
 def _run_workers(trial: TrialConfig, shared: Shared) -> None:
     """Drive a worker group, which trains, and probe its encoder on the first worker."""
+    os.environ.setdefault(*LOOK)
     TorchTrainer(
         _worker_loop,
         train_loop_config={"trial": trial.to_dict(), "shared": shared},

@@ -14,6 +14,7 @@ import pytest
 from study.driver import TRACKING_PATIENCE_S
 from study.history import History
 from study.tracking import sync
+from study.tracking_state import FILE_NAME as STATE_FILE
 from tests.acceptance.studies import DriverProcess, assert_mlflow_equals_journal, assert_whole, simulated
 from tests.acceptance.tracking_trouble import Proxy, WatchedStudy, own_process
 from tests.conftest import REPOSITORY
@@ -46,14 +47,10 @@ def door() -> int:
 
 
 @pytest.fixture
-def study(
-    request: pytest.FixtureRequest, local_ray: None, tmp_path: Path, door: int, monkeypatch: pytest.MonkeyPatch
-) -> DriverProcess:
-    """A study of some fifty trials with eleven reports each; of more where the test's parameter says how many."""
-    uri, n_searched = f"http://127.0.0.1:{door}", getattr(request, "param", 40)
-    made = DriverProcess(
-        tmp_path / "study", simulated("outage", num_samples=n_searched, report_every=10, tracking_uri=uri)
-    )
+def study(local_ray: None, tmp_path: Path, door: int, monkeypatch: pytest.MonkeyPatch) -> DriverProcess:
+    """A study of some fifty trials with eleven reports each."""
+    uri = f"http://127.0.0.1:{door}"
+    made = DriverProcess(tmp_path / "study", simulated("outage", num_samples=40, report_every=10, tracking_uri=uri))
     monkeypatch.chdir(made.root)
     return made
 
@@ -77,21 +74,25 @@ def assert_delivered(study: DriverProcess, server: Server) -> None:
     assert_mlflow_equals_journal(DriverProcess(study.root, config))
 
 
-@pytest.mark.parametrize("study", [200], indirect=True)  # enough to outlast the pauses between two attempts
+def assert_received(watched: WatchedStudy, server: Server) -> None:
+    """The server has everything, after a `sync` where it was back too late for the study, which waits for a minute."""
+    if not watched.outcome().tracked:
+        sync(watched.study.folder, watched.study.config.tracking_uri)
+    assert_undisturbed(watched)
+    assert_delivered(watched.study, server)
+
+
 def test_a_server_that_comes_late_and_dies_midway_receives_everything(
     study: DriverProcess, server: Server, door: int, tmp_path: Path, template: Path
 ):
     with WatchedStudy(study) as watched:
         until_reported(watched, 50)
         with Proxy(door, server.port) as proxy:
-            eventually(lambda: (study.folder / "mlflow.json").exists() and proxy.calls > 20, timeout_s=PATIENCE_S)
+            with watched.held():
+                eventually((study.folder / STATE_FILE).exists, timeout_s=PATIENCE_S)
             os.killpg(server.pid, signal.SIGKILL)
-            assert watched.running
             with started_server(tmp_path / "server", template, server.port) as again:
-                if not watched.outcome().tracked:  # it was back too late for `close`, which does not wait for ever
-                    sync(study.folder, study.config.tracking_uri)
-                assert_undisturbed(watched)
-                assert_delivered(study, again)
+                assert_received(watched, again)
             assert proxy.clients == own_process()
 
 
@@ -110,14 +111,16 @@ def test_a_server_that_takes_five_seconds_a_call_delays_no_trial(study: DriverPr
 def test_a_server_that_answers_500_for_a_while_receives_everything(study: DriverProcess, server: Server, door: int):
     with Proxy(door, server.port, broken=True) as proxy, WatchedStudy(study) as watched:
         until_reported(watched, 100)
-        proxy.broken = False
-        eventually(lambda: proxy.calls > 20 or not watched.running, timeout_s=PATIENCE_S)
-        proxy.broken = True
+        state = study.folder / STATE_FILE
+        with watched.held():
+            proxy.broken = False
+            eventually(state.exists, timeout_s=PATIENCE_S)
+            proxy.broken = True
         until_reported(watched, 350)
+        received = state.read_text()
         proxy.broken = False
-        assert watched.outcome().tracked
-        assert_undisturbed(watched)
-        assert_delivered(study, server)
+        assert watched.outcome().tracked or state.read_text() != received
+        assert_received(watched, server)
 
 
 def test_a_server_that_never_answers_costs_the_study_a_limited_wait_and_is_filled_by_hand(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -103,6 +105,8 @@ class WatchedStudy:
         self._outcome: Outcome | None = None
         self._error: BaseException | None = None
         self._ended: float | None = None
+        self._may_go_on = threading.Event()
+        self._may_go_on.set()
         self._thread = threading.Thread(target=self._run)
         self._watch = threading.Thread(target=self._look)
 
@@ -126,6 +130,15 @@ class WatchedStudy:
         """Whether the study has not come to its end."""
         return self._ended is None and self._thread.is_alive()
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the study at its next event, so that it does not end before what has to happen meanwhile."""
+        self._may_go_on.clear()
+        try:
+            yield
+        finally:
+            self._may_go_on.set()
+
     def outcome(self) -> Outcome:
         """Return how the study ended, once it has."""
         self._thread.join()
@@ -146,9 +159,11 @@ class WatchedStudy:
         self.reports += event["event"] == "report"
         if event["event"] == "study_ended":
             self._ended = time.monotonic()
+        self._may_go_on.wait()
 
     def _look(self) -> None:
         while self.running:
+            self._may_go_on.wait()
             frame = sys._current_frames().get(self._thread.ident or 0)
             self._looks += 1
             self._waiting += _at_work_for_mlflow(frame)
