@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import signal
@@ -47,7 +48,7 @@ def connect(cpus: int | None = None, *, dashboard: bool = False) -> None:
     address = services.get_ray_address_from_environment(None, None)  # type: ignore[arg-type]  # None is what it documents
     with _own_sigterm():
         if address in (None, "local"):
-            with _on_loopback():
+            with _on_loopback(), _in_groups_of_their_own():
                 ray.init(address="local", num_cpus=cpus, include_dashboard=dashboard, **options)
             _hide_token()
             logger.info("started a local Ray cluster on 127.0.0.1")
@@ -68,7 +69,8 @@ def connect(cpus: int | None = None, *, dashboard: bool = False) -> None:
 def leave(within_s: float) -> bool:
     """Disconnect, and stop a local Ray; return whether that was done within so many seconds.
 
-    A signal to the whole process group ends the servers of a local Ray too, for which Ray itself then waits a minute.
+    A signal to every process of a job, as Slurm and systemd send it, ends the servers of a local Ray too, for which Ray
+    itself then waits a minute.
     """
     leaving = threading.Thread(target=ray.shutdown, name="leaving Ray", daemon=True)
     leaving.start()
@@ -128,6 +130,21 @@ def _answers_on_loopback_alone(address: str) -> bool:
     if not (is_localhost(host) and port.isdecimal() and _answers(host, int(port))):
         return False
     return not _answers(services.get_node_ip_address(), int(port))
+
+
+@contextlib.contextmanager
+def _in_groups_of_their_own() -> Iterator[None]:
+    """Let the servers that Ray starts meanwhile lead process groups of their own: signals to the driver's miss them.
+
+    `timeout`, for one, sends SIGTERM to its whole group. A driver that finds itself without its servers is ended by Ray
+    from within, with exit code 1, before it has tidied up. They end with the driver all the same: Linux sees to that.
+    """
+    start = services.ConsolePopen
+    services.ConsolePopen = functools.partial(start, process_group=0)  # type: ignore[misc,assignment]
+    try:
+        yield
+    finally:
+        services.ConsolePopen = start  # type: ignore[misc]
 
 
 @contextlib.contextmanager

@@ -110,7 +110,7 @@ def test_however_a_study_with_a_ray_of_its_own_is_interrupted_no_process_is_left
     def driver_alone(process: subprocess.Popen[str]) -> None:
         process.send_signal(signal.SIGINT)
 
-    def whole_group(process: subprocess.Popen[str]) -> None:  # as a terminal sends it, to Ray's processes too
+    def whole_group(process: subprocess.Popen[str]) -> None:  # as a terminal sends it
         os.killpg(process.pid, signal.SIGINT)
 
     def twice(process: subprocess.Popen[str]) -> None:  # as `timeout` does: to its child, and to the group

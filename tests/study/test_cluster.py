@@ -44,6 +44,15 @@ def test_every_socket_of_the_cluster_listens_on_this_machine_alone():
     assert {(name, ip) for name, ips in addresses.items() for ip in ips if not is_loopback(ip)} == set()
 
 
+def test_no_signal_to_the_drivers_process_group_reaches_the_servers():
+    import psutil
+
+    started = psutil.Process().children(recursive=True)
+    servers = [each for each in started if each.name() in {"gcs_server", "raylet"}]
+    assert len(servers) == 2
+    assert [each.name() for each in started if os.getpgid(each.pid) == os.getpgrp()] == []
+
+
 JOIN = """
 import ray
 from study import cluster
