@@ -44,12 +44,13 @@ def test_every_socket_of_the_cluster_listens_on_this_machine_alone():
     assert {(name, ip) for name, ips in addresses.items() for ip in ips if not is_loopback(ip)} == set()
 
 
-def test_no_signal_to_the_drivers_process_group_reaches_the_servers():
+def test_no_signal_to_the_drivers_process_group_reaches_the_servers_or_what_they_start():
     import psutil
 
-    started = psutil.Process().children(recursive=True)
-    servers = [each for each in started if each.name() in {"gcs_server", "raylet"}]
-    assert len(servers) == 2
+    node = ray._private.worker._global_node
+    servers = [psutil.Process(info.process.pid) for infos in node.all_processes.values() for info in infos]
+    assert {"gcs_server", "raylet"} <= {server.name() for server in servers}
+    started = [each for server in servers for each in [server, *server.children(recursive=True)]]
     assert [each.name() for each in started if os.getpgid(each.pid) == os.getpgrp()] == []
 
 
