@@ -44,6 +44,18 @@ def test_recorded_views_are_to_the_bit_those_of_an_augmentation_that_was_never_c
         assert torch.equal(augmentation(images, on_gpu(seed)), fresh)
 
 
+@pytest.mark.parametrize("options", [{}, {"color_drop": 0.5, "pairs_per_image": 1}, {"jitter": 0.0, "grey": 0.0}])
+def test_recorded_patches_are_to_the_bit_those_of_a_task_that_has_drawn_none_before(options: dict[str, Any]) -> None:
+    trial = tiny.trial("context_prediction", options=options, augmentation=EVERYTHING)
+    task, augmentation = loop.build_task(trial, 32).cuda(), Augmentation(EVERYTHING)
+    for seed in range(4):
+        images = smooth_images(32).roll(seed, dims=0).cuda()
+        fresh = loop.build_task(trial, 32).cuda().draw(images, Augmentation(EVERYTHING), on_gpu(seed))
+        drawn = task.draw(images, augmentation, on_gpu(seed))
+        assert torch.equal(drawn.inputs, fresh.inputs)
+        assert torch.equal(drawn.targets, fresh.targets)
+
+
 def test_a_call_leaves_the_views_of_the_call_before_alone() -> None:
     images, augmentation = smooth_images(32).cuda(), Augmentation(EVERYTHING)
     augmentation(images, on_gpu(0))

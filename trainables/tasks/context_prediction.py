@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.augmentation import Augmentation
+from trainables.augmentation.recorded import Recordings
 from trainables.encoders import MEAN, STD
 from trainables.errors import ConfigError
 from trainables.options import in_range, one_of
@@ -26,6 +27,7 @@ DIRECTIONS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 
 CENTRE = 4  # the middle cell of the grid, counted row by row
 CENTRE_PAIRS = 8  # the centre with each of its neighbours; every validation asks these
 SMALLEST_PATCH = 4  # px
+GREY = [0.299, 0.587, 0.114]  # luma of red, green and blue (ITU-R BT.601)
 CHANNEL_NOISE = 0.01  # standard deviation of the noise in dropped channels, over the kept one's (Doersch 2015)
 
 
@@ -71,6 +73,7 @@ class ContextPrediction(PretextTask):
         """Make the fusion head."""
         options = self.options
         self.patch, self.spacing, self.freedom = grid_geometry(self.image_size, options.gap, options.jitter)
+        self._recordings = Recordings()
         hidden = options.head_hidden
         norm: nn.Module = {
             "batch_no_affine": nn.BatchNorm1d(hidden, affine=False),
@@ -98,9 +101,9 @@ class ContextPrediction(PretextTask):
             labels = drawn(functools.partial(torch.randint, len(DIRECTIONS)), generator, n, 1)
             neighbours = labels + (labels >= CENTRE).long()
             cells = torch.cat([torch.full_like(neighbours, CENTRE), neighbours], dim=1)
-        top, left = self._places(cells, generator)
-        patches = cut(whole, top, left, self.patch)
-        return Batch(self._guard(patches, generator), labels.expand(n, -1), pairs)
+        inputs = (whole, cells, _to(device, GREY), *self._numbers(cells, whole.shape[1], generator))
+        patches = self._recordings(self._patches, *inputs) if images.is_cuda else self._patches(*inputs)
+        return Batch(patches, labels.expand(n, -1), pairs)
 
     def forward(self, batch: Batch) -> Output:
         """Return cross-entropy in nats and accuracy, each [N P]."""
@@ -130,12 +133,34 @@ class ContextPrediction(PretextTask):
         """Return eight: the centre with each neighbour."""
         return CENTRE_PAIRS
 
-    def _places(self, cells: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _numbers(self, cells: Tensor, channels: int, generator: torch.Generator) -> tuple[Tensor | None, ...]:
+        """Return what `_patches` takes, drawn: the same numbers whatever the options, but for the noise."""
+        n, count = cells.shape
+        shift = drawn(torch.rand, generator, 2, n, 1, images=1)
+        jitter = drawn(torch.rand, generator, 2, n, count, images=1)
+        chosen = drawn(torch.rand, generator, 3, n, count, 1, 1, 1, images=1)
+        if not self.options.color_drop:
+            return shift, jitter, chosen, None
+        return shift, jitter, chosen, drawn(torch.randn, generator, n, count, channels, self.patch, self.patch)
+
+    def _patches(
+        self,
+        images: Tensor,
+        cells: Tensor,
+        grey: Tensor,
+        shift: Tensor,
+        jitter: Tensor,
+        chosen: Tensor,
+        noise: Tensor | None,
+    ) -> Tensor:
+        """Return the patches [N, G, 3, p, p] of the cells [N, G]; the last four are uniform and normal numbers."""
+        top, left = self._places(cells, shift, jitter)
+        return self._guard(cut(images, top, left, self.patch), grey, chosen, noise)
+
+    def _places(self, cells: Tensor, shift: Tensor, jitter: Tensor) -> tuple[Tensor, Tensor]:
         """Return top and left [N, G] of each cell's patch: the grid shifted as a whole, and each patch in its cell."""
         pitch = self.patch + self.spacing + self.freedom
         slack = self.image_size - 3 * pitch + self.spacing
-        shift = drawn(torch.rand, generator, 2, len(cells), 1, images=1)
-        jitter = drawn(torch.rand, generator, 2, *cells.shape, images=1)
         if not self.options.jitter:
             shift = torch.full_like(shift, 0.5)
         origin = (shift * (slack + 1)).long().clamp_(max=slack)
@@ -143,17 +168,14 @@ class ContextPrediction(PretextTask):
         top, left = origin + offset + pitch * torch.stack([cells // 3, cells % 3])
         return top, left
 
-    def _guard(self, patches: Tensor, generator: torch.Generator) -> Tensor:
+    def _guard(self, patches: Tensor, grey: Tensor, chosen: Tensor, noise: Tensor | None) -> Tensor:
         """Take from each patch the colours that would give its place away (chromatic aberration, lighting)."""
-        n, cells, channels = patches.shape[:3]
-        chosen = drawn(torch.rand, generator, 3, n, cells, 1, 1, 1, images=1)
+        channels = patches.shape[2]
         if self.options.grey:
-            weights = _to(patches.device, [0.299, 0.587, 0.114]).view(3, 1, 1)
-            grey = (patches * weights).sum(dim=2, keepdim=True)
-            patches = torch.where(chosen[0] < self.options.grey, grey, patches)
-        if self.options.color_drop:
+            luma = (patches * grey.view(3, 1, 1)).sum(dim=2, keepdim=True)
+            patches = torch.where(chosen[0] < self.options.grey, luma, patches)
+        if noise is not None:
             kept = (chosen[1] * channels).long() == torch.arange(channels, device=patches.device).view(3, 1, 1)
-            noise = drawn(torch.randn, generator, *patches.shape)
             spread = (patches.std(dim=(3, 4), keepdim=True) * kept).sum(dim=2, keepdim=True)
             dropped = torch.where(kept, patches, MEAN + CHANNEL_NOISE * spread * noise)
             patches = torch.where(chosen[2] < self.options.color_drop, dropped, patches)
