@@ -28,8 +28,11 @@ from trainables.trial import TrialConfig
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
+SOONER = {"RAY_gcs_rpc_server_reconnect_timeout_s": "40"}  # than after a minute, Ray gives a lost head up
+
+
 def study_on(head: Cluster, root: Path, **changes: Any) -> DriverProcess:
-    return DriverProcess(root, tiny(storage=str(root / "shared"), **changes), {"RAY_ADDRESS": head.address})
+    return DriverProcess(root, tiny(storage=str(root / "shared"), **changes), SOONER | {"RAY_ADDRESS": head.address})
 
 
 def running(events: list[dict[str, Any]], step: int) -> set[str]:
@@ -78,7 +81,7 @@ def test_a_study_survives_the_loss_of_a_node_and_uses_one_that_comes(head: Clust
 def test_a_worker_group_survives_the_loss_of_the_node_that_its_trial_runs_on(head: Cluster, tmp_path: Path):
     nodes = [worker_node(head), worker_node(head)]
     search, confirm = {"num_samples": 1, "scheduler": "none"}, {"top_k": 1, "seeds": 1}
-    study = study_on(head, tmp_path, workers=2, budget_steps=60, search=search, confirm=confirm, max_failures=2)
+    study = study_on(head, tmp_path, workers=2, budget_steps=36, search=search, confirm=confirm, max_failures=2)
     with study.running() as process:
         study.wait_for(process, lambda events: bool(running(events, step=6)))
         head.remove_node(host_of("ray::ImplicitFunc", nodes), allow_graceful=False)
@@ -94,7 +97,7 @@ def test_a_worker_group_survives_the_loss_of_the_node_that_its_trial_runs_on(hea
 def test_a_study_that_loses_its_head_says_so_and_goes_on_elsewhere(head: Cluster, tmp_path: Path):
     worker_node(head)
     search = {"algorithm": "random", "scheduler": "none", "num_samples": 2}
-    study, address = study_on(head, tmp_path, budget_steps=600, search=search), head.address
+    study, address = study_on(head, tmp_path, budget_steps=300, search=search), head.address
     with study.running() as process:
         study.wait_for(process, lambda events: bool(running(events, step=6)))
         head.head_node.kill_gcs_server(check_alive=False)
