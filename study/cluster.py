@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -137,10 +138,12 @@ def _in_groups_of_their_own() -> Iterator[None]:
     """Let the servers that Ray starts meanwhile lead process groups of their own: signals to the driver's miss them.
 
     `timeout`, for one, sends SIGTERM to its whole group. A driver that finds itself without its servers is ended by Ray
-    from within, with exit code 1, before it has tidied up. They end with the driver all the same: Linux sees to that.
+    from within, with exit code 1, before it has tidied up. The servers die with the driver all the same, by the kernel's
+    doing on Linux; elsewhere Ray sees to that by the driver's group, which they must not leave.
     """
     start = services.ConsolePopen
-    services.ConsolePopen = functools.partial(start, process_group=0)  # type: ignore[misc,assignment]
+    if sys.platform == "linux":
+        services.ConsolePopen = functools.partial(start, process_group=0)  # type: ignore[misc,assignment]
     try:
         yield
     finally:
