@@ -138,8 +138,8 @@ def _in_groups_of_their_own() -> Iterator[None]:
     """Let the servers that Ray starts meanwhile lead process groups of their own: signals to the driver's miss them.
 
     `timeout`, for one, sends SIGTERM to its whole group. A driver that finds itself without its servers is ended by Ray
-    from within, with exit code 1, before it has tidied up. The servers die with the driver all the same, by the kernel's
-    doing on Linux; elsewhere Ray sees to that by the driver's group, which they must not leave.
+    from within, with exit code 1, before it has tidied up. The servers die with the driver all the same: Linux sees to
+    that. Elsewhere Ray does so by the driver's group, which they must not leave.
     """
     start = services.ConsolePopen
     if sys.platform == "linux":

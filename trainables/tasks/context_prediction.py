@@ -27,6 +27,7 @@ DIRECTIONS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 
 CENTRE = 4  # the middle cell of the grid, counted row by row
 CENTRE_PAIRS = 8  # the centre with each of its neighbours; every validation asks these
 SMALLEST_PATCH = 4  # px
+Numbers = tuple[Tensor, Tensor, Tensor, Tensor | None]  # shift, jitter, chosen, noise
 GREY = [0.299, 0.587, 0.114]  # luma of red, green and blue (ITU-R BT.601)
 CHANNEL_NOISE = 0.01  # standard deviation of the noise in dropped channels, over the kept one's (Doersch 2015)
 
@@ -133,7 +134,7 @@ class ContextPrediction(PretextTask):
         """Return eight: the centre with each neighbour."""
         return CENTRE_PAIRS
 
-    def _numbers(self, cells: Tensor, channels: int, generator: torch.Generator) -> tuple[Tensor | None, ...]:
+    def _numbers(self, cells: Tensor, channels: int, generator: torch.Generator) -> Numbers:
         """Return what `_patches` takes, drawn: the same numbers whatever the options, but for the noise."""
         n, count = cells.shape
         shift = drawn(torch.rand, generator, 2, n, 1, images=1)
