@@ -94,8 +94,8 @@ def test_patches_lie_in_the_image_and_never_overlap() -> None:
             continue
         task.image_size, (task.patch, task.spacing, task.freedom) = side, geometry
         task.options = dataclasses.replace(task.options, gap=gap, jitter=jitter)
-        shift, jitter, *_ = task._numbers(cells, 3, generator("cpu", side, "places"))
-        top, left = (place.unflatten(1, (3, 3)) for place in task._places(cells, shift, jitter))
+        whole, each, *_ = task._numbers(cells, 3, generator("cpu", side, "places"))
+        top, left = (place.unflatten(1, (3, 3)) for place in task._places(cells, whole, each))
         assert min(top.min(), left.min()) >= 0
         assert max(top.max(), left.max()) + task.patch <= side
         apart = torch.cat([top.diff(dim=1).flatten(), left.diff(dim=2).flatten()])
