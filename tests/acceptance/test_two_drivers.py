@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from study import lock
+from study.interruption import SIGNALS, stop_on_signals
 from study.lock import DriverLock, LockLostError, is_driven
 from tests.acceptance.studies import kill
 from tests.conftest import REPOSITORY
@@ -142,6 +143,19 @@ def test_a_driver_on_another_host_that_gives_no_sign_of_life_is_waited_for_and_t
     ]
 
 
+@pytest.fixture(params=[signal.default_int_handler, signal.SIG_IGN], ids=["in front", "in the background"])
+def a_drivers_signals(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What a driver does on signals; one that was started with `&` hears no SIGINT."""
+    before = {each: signal.getsignal(each) for each in SIGNALS}
+    signal.signal(signal.SIGINT, request.param)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    stop_on_signals()
+    yield
+    for each, handler in before.items():
+        signal.signal(each, handler)
+
+
+@pytest.mark.usefixtures("a_drivers_signals")
 def test_a_driver_whose_study_was_taken_over_meanwhile_is_interrupted_and_says_by_whom(tmp_path: Path):
     held = DriverLock(tmp_path, "tiny")
 
