@@ -18,9 +18,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from analysis import frames
-from analysis.findings import find
-from analysis.load import Study, load
+from analysis.data import frames
+from analysis.data.load import load
+from analysis.data.study import Study
+from analysis.findings.findings import compute_findings
 from trainables.errors import UserError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
@@ -55,14 +56,14 @@ class Format(enum.StrEnum):
 @app.command()
 def report(source: Source, study: StudyName = None, output: Output = None) -> None:
     """Write report.html and figures/, of a study or of a series of studies."""
-    from analysis import series  # the figures take seconds to import
+    from analysis.pages import series  # the figures take seconds to import
     from analysis.report import write_report
 
     if study is None and output is None and series.is_series(Path(source)):
         typer.echo(series.write_page(Path(source)))
         return
     folder = _output(source, output)
-    findings = find(load(source, study))
+    findings = compute_findings(load(source, study))
     folder.mkdir(parents=True, exist_ok=True)
     typer.echo(write_report(folder, findings, source=source))
 
@@ -72,7 +73,7 @@ def verdicts(
     source: Source, study: StudyName = None, task: Task = None, csv: AsCsv = False, as_json: AsJson = False
 ) -> None:
     """Print whether each trial converged, on what evidence, and what cures it."""
-    found = find(load(source, study), task=task).verdicts
+    found = compute_findings(load(source, study), task=task).verdicts
     if not _printed(found, csv, as_json):
         Console(highlight=False).print(_verdict_table(found))
 
@@ -97,7 +98,7 @@ def effects(
 ) -> None:
     """Print what each cell of the ablation changes against its baseline, and against untrained encoders."""
     loaded = load(source, study)
-    found = find(loaded, task=task, metric=metric, baseline=baseline, margin=margin).every_effect
+    found = compute_findings(loaded, task=task, metric=metric, baseline=baseline, margin=margin).every_effect
     if found.empty:
         raise UserError(f"{loaded.name}: nothing was compared; name designs under `ablate` in the study's YAML")
     if not _printed(found, csv, as_json):

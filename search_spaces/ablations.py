@@ -20,12 +20,12 @@ from search_spaces import context_encoder, context_prediction, rotation, simclr
 from trainables.augmentation import validate_policy
 from trainables.errors import ConfigError, suggestion
 from trainables.tasks import TASKS, build_options
-from trainables.trial import PURPOSE, TrialConfig
+from trainables.trial import NON_TRAINING_FIELDS, TrialConfig
 
 Values = Mapping[str, Any]
 
 BASE, NO_AUGMENTATION = "base", "no augmentation"
-FIXED = (*PURPOSE, "augmentation")
+FIXED = (*NON_TRAINING_FIELDS, "augmentation")
 FACTORS = tuple(field.name for field in dataclasses.fields(TrialConfig) if field.name not in (*FIXED, "options"))
 MAGNITUDE = 1.0  # of an op that neither the base's policy nor the list of levels gives one
 
@@ -47,7 +47,7 @@ class Arm(NamedTuple):
 class Comparison(NamedTuple):
     """One row of the `designs` frame: a cell of a design and the cell it is compared with, itself for a reference.
 
-    baseline: empty where the design is analysed by main effects.
+    baseline: empty where the design is analyzed by main effects.
     """
 
     task: str
@@ -65,7 +65,7 @@ class Levels:
     ops: augmentation ops to add or pair; None for those of the base's policy.
     factors: values of each named factor, for the factorial and the screening design.
     cures: values of each rival cure; None for `default_cures`.
-    steps: budgets of optimiser steps.
+    steps: budgets of optimizer steps.
     """
 
     strengths: Sequence[float] = (0.0, 0.5, 1.0)

@@ -24,9 +24,9 @@ SPACE: Space = {
         "a fixed grid to Doersch's 7 of 96 px and Kolesnikov's third of a patch", low=0.0, high=0.35
     ),
     "option/standardize": Choice(
-        "Kolesnikov standardises; at 32 px it may cost more than it guards", values=(True, False)
+        "Kolesnikov standardizes; at 32 px it may cost more than it guards", values=(True, False)
     ),
-    "option/grey": Uniform("never to Kolesnikov's two thirds and beyond", low=0.0, high=1.0),
+    "option/gray": Uniform("never to Kolesnikov's two thirds and beyond", low=0.0, high=1.0),
 }
 
 # What may cure a flat run, besides what `ablations.default_cures` offers every task: more pairs of the same images,

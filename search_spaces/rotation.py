@@ -11,14 +11,14 @@ DEFAULT: dict[str, Any] = {
     "lr": 2e-3,
     "weight_decay": 5e-4,  # RotNet's CIFAR-10 configuration (Gidaris 2018)
     "batch_size": 64,  # images; the network sees four times as many
-    # The padded crop and flip of RotNet, with SimCLR's colours; nothing that turns or mirrors top and bottom.
-    "augmentation": {"crop_resize": 0.5, "flip": 1.0, "color_jitter": 0.5, "grey": 0.2},
+    # The padded crop and flip of RotNet, with SimCLR's colors; nothing that turns or mirrors top and bottom.
+    "augmentation": {"crop_resize": 0.5, "flip": 1.0, "color_jitter": 0.5, "gray": 0.2},
     "augmentation_strength": 0.5,
 }
 
 SPACE: Space = {
     "lr": LogUniform(
-        "around AdamW's usual 1e-3; SGD's 1e-2 .. 3e-1 (RotNet has 0.1) moves a normalised network about as far",
+        "around AdamW's usual 1e-3; SGD's 1e-2 .. 3e-1 (RotNet has 0.1) moves a normalized network about as far",
         low=3e-4,
         high=1e-2,
     ),

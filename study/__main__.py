@@ -1,6 +1,6 @@
 """`python -m study sync|status|list DIR`, `python -m study embed MODEL FOLDER`."""
 
-from study.tools import main
+from study.cli.commands import main
 
 if __name__ == "__main__":
     main()

@@ -16,32 +16,32 @@ from typing import Any
 
 import torch
 
-from analysis.findings import find, write_tables
-from analysis.frames import export
-from analysis.load import load
+from analysis.data.frames import export
+from analysis.data.load import load
+from analysis.findings.findings import compute_findings, write_tables
+from analysis.records import CONFIG_FILE, ENCODERS, FAILED, FINISHED, KILLED, read
 from analysis.report import FIGURES, write_report
-from study import cluster, resources
-from study.checks import check_config
-from study.config import StudyConfig
-from study.encoders import told_of, write_encoder
-from study.estimate import sizes
-from study.execution import Executor
-from study.folder import CONFIG_FILE, ENCODERS
-from study.history import History
-from study.journal import FAILED, FINISHED, KILLED, Journal, read
-from study.lock import DriverLock
-from study.models import log_models
-from study.phases import ABLATE, BASELINE, CONFIRM, EVALUATE, SEARCH, Plan
-from study.plan_checks import check_plan
-from study.recommend import write_recommended
-from study.tracking import MlflowTracker
+from study.config.schema import StudyConfig
+from study.config.validation import check_config
+from study.execution import cluster, resources
+from study.execution.executor import Executor
+from study.execution.journal import Journal
+from study.execution.lock import DriverLock
+from study.export.encoders import read_metadata, write_encoder
+from study.export.mlflow_models import log_models
+from study.export.recommended import write_recommended
+from study.plan.estimate import sizes
+from study.plan.feasibility import check_plan
+from study.plan.history import History
+from study.plan.phases import ABLATE, BASELINE, CONFIRM, EVALUATE, SEARCH, Plan
+from study.tracking.sync import MlflowTracker
 from trainables import files, simulated
 from trainables.data import Splits, load_splits
 from trainables.encoders import recalibrated
 from trainables.errors import ConfigError, UserError
-from trainables.monitor import calibration_images
-from trainables.storage import CheckpointStore
-from trainables.trainable import trained_encoder
+from trainables.ray_adapter.storage import CheckpointStore
+from trainables.ray_adapter.trainable import trained_encoder
+from trainables.training.monitor import calibration_images
 
 EXAMPLES = 4  # images kept beside an encoder
 TRACKING_PATIENCE_S, INTERRUPTED_PATIENCE_S = 60.0, 8.0  # for MLflow at the end, and of who wants to stop
@@ -109,7 +109,7 @@ def _run(plan: Plan, folder: Path, lock: DriverLock, listeners: list[Callable[[d
         with files.storing(folder):
             export(folder)
             write_recommended(folder, config, history.outcomes[CONFIRM]["chosen"])
-            findings = find(load(folder))
+            findings = compute_findings(load(folder))
             write_tables(folder, findings)
             report = write_report(folder, findings)
             if not config.simulate:
@@ -167,7 +167,7 @@ def _write_encoders(plan: Plan, history: History, executor: Executor, folder: Pa
     for task, choice in history.outcomes[CONFIRM]["chosen"].items():
         best = (max if choice["mode"] == "max" else min)(zip(choice["values"], choice["trial_ids"], strict=True))[1]
         trial, own = history.trials[best].trial, folder / ENCODERS / task
-        if told_of(own).get("trial_id") == best:
+        if read_metadata(own).get("trial_id") == best:
             continue
         store = CheckpointStore(executor.shared.checkpoints)
         encoder = trained_encoder(trial.replace(init_from=best), store, splits)

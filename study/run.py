@@ -7,7 +7,7 @@ from pathlib import Path
 _here = str(Path(__file__).resolve().parent)
 sys.path[:] = [entry for entry in sys.path if entry not in ("", _here)]
 
-from study.cli import main  # noqa: E402
+from study.cli.run import main  # noqa: E402
 
 if __name__ == "__main__":
     main()

@@ -18,11 +18,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from analysis.series import FILE_NAME as SERIES_FILE
-from analysis.series import PAGES, write_page
-from study import plain_yaml
-from study.config import StudyConfig
-from study.loading import config_of, read_source, simulated
+from analysis.pages.series import FILE_NAME as SERIES_FILE
+from analysis.pages.series import PAGES, write_page
+from study.config import strict_yaml
+from study.config.loading import config_of, read_source, simulated
+from study.config.schema import StudyConfig
 from trainables import files
 from trainables.errors import ConfigError, suggestion
 
@@ -55,7 +55,7 @@ class Series:
         if self.page:
             names = {part: config.name for part, config in self.parts.items()}
             content = {"name": self.name, "page": self.page, "parts": names}
-            files.write(self.within(output) / SERIES_FILE, plain_yaml.dump(content).encode())
+            files.write(self.within(output) / SERIES_FILE, strict_yaml.dump(content).encode())
 
     def end(self, output: Path) -> Path | None:
         """Write the page that joins the parts and return its path; None where there is none."""

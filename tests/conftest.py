@@ -25,7 +25,7 @@ def local_ray() -> Iterator[None]:
     """The one local Ray of the whole test run, with two CPUs, started as a study starts its own."""
     import ray  # seconds, which tests without Ray do not wait for
 
-    from study import cluster
+    from study.execution import cluster
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_ADDRESS", "local")  # never the cluster of somebody else on this machine
@@ -37,7 +37,7 @@ def local_ray() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def simulated_study(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a whole study on simulated trials, ablations included. Not to be changed."""
-    from study.checks import check_config
+    from study.config.validation import check_config
     from study.driver import run_study
 
     folder = tmp_path_factory.mktemp("simulated")

@@ -18,8 +18,8 @@ import yaml
 from packaging.requirements import Requirement
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from study import cli
-from study.config import StudyConfig
+from study.cli import run as run_command
+from study.config.schema import StudyConfig
 from study.driver import Outcome
 from tests.conftest import REPOSITORY
 
@@ -168,11 +168,11 @@ def test_the_entrypoint_is_a_study_that_writes_to_the_shared_volume_alone(job: R
 
     program, *arguments = shlex.split(job.spec.entrypoint)
     [script] = importlib.metadata.entry_points(group="console_scripts", name=program)
-    assert script.value == "study.cli:main"
-    monkeypatch.setattr(cli, "run_study", record)
+    assert script.value == "study.cli.run:main"
+    monkeypatch.setattr(run_command, "run_study", record)
     monkeypatch.setattr(sys, "argv", [program, *arguments])
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        run_command.main()
     assert not ended.value.code
     config = asked["config"]
     assert (str(asked["output"]), config.storage) == (f"{SHARED}/studies", f"{SHARED}/studies")

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from trainables import spelling
 from trainables.errors import ConfigError
 from trainables.options import check_fields, in_range, one_of
 
@@ -19,13 +20,13 @@ BASELINES = (RANDOM_INIT, RAW_PIXELS)
 ONLINE_PROBES = ("probe/linear", "probe/knn")  # on probe validation at every report; the first is what is chosen by
 
 # Fields that say what a trial is for, and not how it trains.
-PURPOSE = (
+NON_TRAINING_FIELDS = (
     *("phase", "task", "cell", "seed", "data_seed", "init_from"),
     *("probe_datasets", "probe_split", "probe_layers", "labels_per_class", "fine_tune_steps"),
 )
 
 # Fields that studies have been run without: at these values a trial keeps the id that it had before there were any.
-_YOUNGER_FIELDS: tuple[tuple[str, Any], ...] = (
+ID_NEUTRAL_DEFAULTS: tuple[tuple[str, Any], ...] = (
     ("probe_layers", "last"),
     ("labels_per_class", []),
     ("fine_tune_steps", 300),
@@ -40,15 +41,15 @@ class TrialConfig:
 
     task: a pretext task, or one of BASELINES, which train nothing and are only probed.
     n_images: images the pretext task trains on, None for all; drawn by `data_seed`, nested.
-    batch_size: images per optimiser step; a task may make several samples of one image.
+    batch_size: images per optimizer step; a task may make several samples of one image.
     augmentation: magnitude in [0, 1] of each op; `augmentation_strength` scales all of them.
     options: the task's own options where they differ from its defaults.
-    budget_steps: optimiser steps; reports come every `report_every` of them.
+    budget_steps: optimizer steps; reports come every `report_every` of them.
     init_from: trial id whose encoder is probed without further training, empty for a trial that trains itself.
     probe_datasets: data sets the frozen features are probed on at the end.
     probe_split: `validation` while choices are still made, `test` for the final evaluation only.
     probe_layers: `last` probes the encoder's features, `all` each of its stages beside them.
-    labels_per_class: numbers of labelled images of a class, None for all, with which the encoder is also probed and
+    labels_per_class: numbers of labeled images of a class, None for all, with which the encoder is also probed and
         fine-tuned for `fine_tune_steps`; the images are drawn by `seed`, nested.
 
     Raises ConfigError for a value out of range.
@@ -85,7 +86,9 @@ class TrialConfig:
         for name in ("augmentation", "options"):
             value = getattr(self, name)
             pairs = value.items() if isinstance(value, Mapping) else value
-            object.__setattr__(self, name, tuple(sorted((str(key), item) for key, item in pairs)))
+            named = ((spelling.current(str(key)), item) for key, item in pairs)
+            object.__setattr__(self, name, tuple(sorted(named)))
+        object.__setattr__(self, "cell", spelling.current(self.cell))
         for name in ("probe_datasets", "labels_per_class"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         # 1 and 1.0 are one trial, so they must be one in JSON too.
@@ -98,7 +101,7 @@ class TrialConfig:
     @functools.cached_property
     def trial_id(self) -> str:
         """Twelve hex digits of SHA-256 over the canonical JSON: the trial's key in journal, frames and MLflow."""
-        known = {name: value for name, value in self.to_dict().items() if (name, value) not in _YOUNGER_FIELDS}
+        known = {name: value for name, value in self.identity().items() if (name, value) not in ID_NEUTRAL_DEFAULTS}
         return hashlib.sha256(_canonical(known).encode()).hexdigest()[:12]
 
     def replace(self, **changes: Any) -> TrialConfig:
@@ -126,6 +129,11 @@ class TrialConfig:
         values["probe_datasets"], values["labels_per_class"] = list(self.probe_datasets), list(self.labels_per_class)
         return values
 
+    def identity(self) -> dict[str, Any]:
+        """Return `to_dict` with every name as it was first spelled: what `trial_id` is computed on."""
+        values = self.to_dict()
+        return values | {name: spelling.former(values[name]) for name in ("cell", "augmentation", "options")}
+
     def to_json(self) -> str:
         """Return canonical JSON: sorted keys, no white space, no NaN."""
         return _canonical(self.to_dict())
@@ -152,7 +160,7 @@ class TrialConfig:
 
 
 def labels_name(per_class: int | None) -> str:
-    """Return a number of labelled images of a class as text, in result names and columns: `10`, or `all`."""
+    """Return a number of labeled images of a class as text, in result names and columns: `10`, or `all`."""
     return "all" if per_class is None else str(per_class)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
+from analysis import records
 from analysis.convergence.curves import Curve, Trial
 from analysis.convergence.finding import COLLAPSED, DIVERGED, FAILED, Finding, value_told
 from analysis.convergence.noise import end_trend, level, lost
 from analysis.convergence.trends import fall_told, material_fall
-from study import journal
 
 EXPLODED = 1.5  # times its initial value: a loss that diverges
 FORGOTTEN = 0.25  # of all that was gained, lost in validation and in training
@@ -30,7 +30,7 @@ def diverged(trial: Trial) -> Finding | None:
 
 def failed(trial: Trial) -> Finding | None:
     """Return `failed` for a trial that ended by an error."""
-    if trial.row["status"] != journal.FAILED:
+    if trial.row["status"] != records.FAILED:
         return None
     reason = str(trial.row.get("reason") or "").strip().splitlines()
     return Finding(FAILED, f"failed after {trial.steps:,} steps: {reason[-1] if reason else 'no reason recorded'}")
@@ -85,7 +85,7 @@ def _exploded(loss: Curve, trial: Trial) -> Finding | None:
     start, last = loss.start, loss.last
     if not last > EXPLODED * start > 0:
         return None
-    spent = trial.row["status"] == journal.FINISHED
+    spent = trial.row["status"] == records.FINISHED
     if not spent and end_trend(loss.trained) > 0:  # it may come back yet
         return None
     words = f"{loss.metric} {last:.4g} at step {trial.steps} is {last / start:.3g} x its initial {start:.4g}"

@@ -59,7 +59,7 @@ def _of_at_chance(finding: Finding, trial: Trial) -> list[str]:
         changes += [*_stronger_augmentation(trial), f"more images{_than(trial)}"]
     elif trial.steps < TAKE_OFF[1]:
         patience = f"where {TAKE_OFF[0]:,} to {TAKE_OFF[1]:,} may pass before it takes off"
-        changes.append(f"more optimiser steps: {trial.steps:,} {_seen(trial)}, {patience}")
+        changes.append(f"more optimizer steps: {trial.steps:,} {_seen(trial)}, {patience}")
     if row["task"] == "context_prediction" and not pairs >= ALL_PAIRS:
         changes.append(f"pairs_per_image {'8 or 40' if pairs == 1 else ALL_PAIRS}{_instead(pairs)}")
     if row.get("option/head_norm") in ("batch", "none"):

@@ -20,7 +20,7 @@ class Curve:
     """One metric of one trial.
 
     steps: int64 [k], rising; values: float64 [k], maybe not finite.
-    times: float64 [k], how far learning had come at each report, in learning rate spent: see `reading.learning_clock`.
+    times: float64 [k], how far learning had come at each report, in learning rate spent: see `reading.cumulative_lr`.
     errors: float64 [k], standard error of each value as a mean over the validation set; NaN where unknown.
     chance: level of a network that has learned nothing; NaN where unknown.
     n: predictions behind each value; 0 where unknown.
@@ -98,7 +98,7 @@ class Trial:
 
     @property
     def steps(self) -> int:
-        """Optimiser steps done, as far as was reported."""
+        """Optimizer steps done, as far as was reported."""
         return max((int(curve.steps[-1]) for curve in self.curves.values()), default=0)
 
     def losses(self) -> list[Curve]:

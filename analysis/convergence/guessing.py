@@ -14,7 +14,7 @@ from analysis.convergence.noise import ALPHA
 from trainables.chance import chance_bound, clears_chance
 
 
-class Yardstick(NamedTuple):
+class ReferenceLevel(NamedTuple):
     """What a report must beat: `chance` or the `untrained` network, its level, and that level's standard error."""
 
     name: str
@@ -38,7 +38,7 @@ def at_chance(trial: Trial) -> Finding | None:
 
 
 def _never_better(head: Head, trial: Trial) -> str | None:
-    """Return the evidence that no report beat the yardstick, or None where one did, or where none can tell.
+    """Return the evidence that no report beat the reference, or None where one did, or where none can tell.
 
     A metric whose standard error is unknown clears no bound; it is at chance only where it is better at no report.
     """
@@ -46,33 +46,33 @@ def _never_better(head: Head, trial: Trial) -> str | None:
     reports = np.flatnonzero(curve.steps > 0)
     if math.isnan(curve.chance) or not len(curve.trained):
         return None
-    yardstick = _yardstick(curve)
-    better = curve.sign * (curve.values[reports] - yardstick.level) > 0
+    reference = _reference_level(curve)
+    better = curve.sign * (curve.values[reports] - reference.level) > 0
     can_tell = (curve.mode == "max" and curve.n > 0) or np.isfinite(curve.errors).any()
     if better.any() and not can_tell:
         return None
-    if any(_beats(curve, int(reports[look]), int(look) + 1, yardstick) for look in np.flatnonzero(better)):
+    if any(_beats(curve, int(reports[look]), int(look) + 1, reference) for look in np.flatnonzero(better)):
         return None
-    if yardstick.name == "untrained" and _losses_fell(head, trial):
+    if reference.name == "untrained" and _losses_fell(head, trial):
         return None
-    return _told(curve, yardstick, looks=len(reports))
+    return _told(curve, reference, looks=len(reports))
 
 
-def _yardstick(curve: Curve) -> Yardstick:
-    """Return chance; or the untrained network, where that is beyond chance already, as SimCLR's is, by colour."""
-    chance = Yardstick("chance", curve.chance, 0.0)
+def _reference_level(curve: Curve) -> ReferenceLevel:
+    """Return chance; or the untrained network, where that is beyond chance already, as SimCLR's is, by color."""
+    chance = ReferenceLevel("chance", curve.chance, 0.0)
     if math.isnan(curve.untrained) or not _beats(curve, 0, 1, chance):
         return chance
-    return Yardstick("untrained", curve.untrained, float(curve.errors[0]))
+    return ReferenceLevel("untrained", curve.untrained, float(curve.errors[0]))
 
 
-def _beats(curve: Curve, report: int, look: int, yardstick: Yardstick) -> bool:
-    value, error = float(curve.values[report]), math.hypot(float(curve.errors[report]), yardstick.error)
-    if yardstick.name == "chance":
-        return clears_chance(value, yardstick.level, curve.n, mode=curve.mode, standard_error=error, look=look)
+def _beats(curve: Curve, report: int, look: int, reference: ReferenceLevel) -> bool:
+    value, error = float(curve.values[report]), math.hypot(float(curve.errors[report]), reference.error)
+    if reference.name == "chance":
+        return clears_chance(value, reference.level, curve.n, mode=curve.mode, standard_error=error, look=look)
     # An untrained network's value was measured too, so that no binomial bound fits the difference.
     sign = -curve.sign
-    return clears_chance(sign * value, sign * yardstick.level, curve.n, mode="min", standard_error=error, look=look)
+    return clears_chance(sign * value, sign * reference.level, curve.n, mode="min", standard_error=error, look=look)
 
 
 def _losses_fell(head: Head, trial: Trial) -> bool:
@@ -93,21 +93,21 @@ def _fell(loss: Curve) -> bool:
     The latter is Kendall's test for a trend (Mann 1945), which five reports can pass. A curve's own scatter is no
     measure of either: the first steps bend it, and few reports leave it next to no degrees of freedom.
     """
-    if _beats(loss, -1, len(loss), Yardstick("untrained", float(loss.values[0]), float(loss.errors[0]))):
+    if _beats(loss, -1, len(loss), ReferenceLevel("untrained", float(loss.values[0]), float(loss.errors[0]))):
         return True
     return kendalltau(loss.steps, loss.values, alternative="less").pvalue <= ALPHA  # NaN, of one report, is no trend
 
 
-def _told(curve: Curve, yardstick: Yardstick, looks: int) -> str:
+def _told(curve: Curve, reference: ReferenceLevel, looks: int) -> str:
     seen = curve.trained
     best = float(seen.values[np.argmax(seen.sign * seen.values)])
     words = f"{curve.metric} {seen.last:.4g} after {seen.steps[-1]:,} steps, {best:.4g} at best"
-    error = math.hypot(float(seen.errors[-1]), yardstick.error)
-    if yardstick.name == "chance":
-        bound = chance_bound(yardstick.level, curve.n, mode=curve.mode, standard_error=error, look=looks)
+    error = math.hypot(float(seen.errors[-1]), reference.error)
+    if reference.name == "chance":
+        bound = chance_bound(reference.level, curve.n, mode=curve.mode, standard_error=error, look=looks)
     else:
         sign = -curve.sign
-        bound = sign * chance_bound(sign * yardstick.level, curve.n, mode="min", standard_error=error, look=looks)
+        bound = sign * chance_bound(sign * reference.level, curve.n, mode="min", standard_error=error, look=looks)
     clear = f"{bound:.4g} would have cleared it at report {looks}" if math.isfinite(bound) else "nothing could clear it"
     predictions = f" with {curve.n:,} predictions" if curve.n else ""
-    return f"{words}, {yardstick.name} {yardstick.level:.4g}: {clear}{predictions} (time-uniform bound at 1 %)"
+    return f"{words}, {reference.name} {reference.level:.4g}: {clear}{predictions} (time-uniform bound at 1 %)"

@@ -127,7 +127,7 @@ def theil_sen(x: np.ndarray, y: np.ndarray) -> float:
 def fall(curve: Curve) -> Fall | None:
     """Return how far the curve lies below its best; None where there are too few reports or the noise is unknown.
 
-    Best and last are means of w neighbouring reports, w a fifth of all. The best of many noisy levels is too good by
+    Best and last are means of w neighboring reports, w a fifth of all. The best of many noisy levels is too good by
     selection: the last level is held against each of the c earlier ones at ALPHA / c (Bonferroni), so a curve that
     does not fall seems to in at most ALPHA of all cases.
     curve: finite reports after step 0; an untrained network's value is no best.
@@ -163,7 +163,7 @@ def _tail(curve: Curve) -> Curve:
 
 
 def _second_differences(curve: Curve) -> tuple[float, float]:
-    """Return the variance of the points around the line through their neighbours, and its degrees of freedom."""
+    """Return the variance of the points around the line through their neighbors, and its degrees of freedom."""
     if len(curve) < 3:
         return 0.0, 0.0
     before, at, after = curve.steps[:-2], curve.steps[1:-1], curve.steps[2:]

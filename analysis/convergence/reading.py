@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 from scipy.integrate import cumulative_trapezoid
 
+from analysis import records
 from analysis.convergence.curves import Curve, Head, Mode, Trial, number
-from study import journal
 from trainables.trial import BASELINES
 
 Points = Mapping[str, tuple[np.ndarray, np.ndarray]]  # metric -> (steps, values)
 
 SE = "_se"
-MOST_QUERIES = 1000  # of an online probe: PROBE_QUERIES of trainables.monitor, which imports torch
+MOST_QUERIES = 1000  # of an online probe: PROBE_QUERIES of trainables.training.monitor, which imports torch
 _LOSS = re.compile(r"(train|val)/loss")
 _HEAD = re.compile(r"val/(?P<kind>accuracy|loss)(?P<head>.*)")
 _JUDGED = ("train/", "val/", "health/", "probe/", "lr")
@@ -36,7 +36,7 @@ def trials(runs: pd.DataFrame, curves: pd.DataFrame) -> Iterator[Trial]:
         candidates = candidates.loc[candidates["init_from"].fillna("") == ""]
     for row in candidates.to_dict("records"):
         trial = _trial(row, points.get(row["trial_id"], {}))
-        if trial.steps > 0 or row["status"] == journal.FAILED:
+        if trial.steps > 0 or row["status"] == records.FAILED:
             yield trial
 
 
@@ -62,7 +62,7 @@ def _points(curves: pd.DataFrame) -> dict[str, dict[str, tuple[np.ndarray, np.nd
 
 
 def _trial(row: Mapping[str, Any], points: Points) -> Trial:
-    clock = learning_clock(points)
+    clock = cumulative_lr(points)
     curves = {name: _curve(name, row, points, clock) for name in points if not name.endswith(SE)}
     return Trial(row, curves, _heads(row, curves))
 
@@ -92,7 +92,7 @@ def _predictions(metric: str, row: Mapping[str, Any]) -> int:
     return min(int(known), MOST_QUERIES) if metric.startswith("probe/") else int(known)
 
 
-def learning_clock(points: Points) -> tuple[np.ndarray, np.ndarray] | None:
+def cumulative_lr(points: Points) -> tuple[np.ndarray, np.ndarray] | None:
     """Return steps, and the learning rate spent until each, summed over all steps before; None without any `lr`.
 
     A schedule that anneals to nothing flattens the end of any curve. Against the learning rate spent, the time of the

@@ -20,8 +20,8 @@ from trainables.trial import ONLINE_PROBES
 
 MATERIAL = 0.05  # of all that was gained: less is not worth a verdict, however surely it is there
 CONTRASTIVE = ("simclr",)  # tasks whose flat loss alone is no convergence
-WITNESSES = ONLINE_PROBES
-UNLABELLED_WITNESSES = ("health/rankme",)
+PROBE_METRICS = ONLINE_PROBES
+UNLABELED_WITNESSES = ("health/rankme",)
 MOST_TIMES, LEAST_TIMES = 4.0, 0.5  # the steps so far: what may be advised to be bought
 
 
@@ -96,9 +96,9 @@ def _judged(head: Head) -> list[Curve]:
 
 def _witnesses(trial: Trial) -> list[Curve]:
     """Return the online probes; without labels, for a contrastive task, the rank of the features."""
-    names: tuple[str, ...] = WITNESSES if any(name in trial.curves for name in WITNESSES) else ()
+    names: tuple[str, ...] = PROBE_METRICS if any(name in trial.curves for name in PROBE_METRICS) else ()
     if not names and trial.row["task"] in CONTRASTIVE:
-        names = UNLABELLED_WITNESSES
+        names = UNLABELED_WITNESSES
     return [trial.curves[name] for name in names if name in trial.curves]
 
 

@@ -4,10 +4,10 @@ With `ax=None` a figure is made in the size that its content needs.
 """
 
 from analysis.figures.bars import accuracy_bars
-from analysis.figures.curves import learning_curves
-from analysis.figures.effects import ANSWER_STYLES, effects_forest
+from analysis.figures.forest import ANSWER_STYLES, effects_forest
 from analysis.figures.images import sample_grid, what_a_task_sees
-from analysis.figures.labels import label_curves
+from analysis.figures.label_curves import label_curves
+from analysis.figures.learning_curves import learning_curves
 from analysis.figures.maps import pair_heatmap, size_strength_map, transfer_map
 from analysis.figures.probes import (
     PROBE_NAMES,
@@ -17,10 +17,10 @@ from analysis.figures.probes import (
     probe_by_stage,
     search_scatter,
 )
-from analysis.figures.scaling import size_law
 from analysis.figures.search import importance_bars, parallel_coordinates
-from analysis.figures.survival import survival_curves
-from analysis.figures.verdicts import VERDICT_STYLES, verdict_map
+from analysis.figures.size_law import size_law
+from analysis.figures.survival_curves import survival_curves
+from analysis.figures.verdict_map import VERDICT_STYLES, verdict_map
 
 __all__ = [
     "ANSWER_STYLES",

@@ -10,20 +10,20 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from analysis.effects import BETTER, EQUIVALENT, INCONCLUSIVE, TOO_FEW, WORSE
+from analysis.comparisons.effects import BETTER, EQUIVALENT, INCONCLUSIVE, TOO_FEW, WORSE
 from analysis.figures.probes import BASELINE_NAMES
-from analysis.figures.style import CHANCE_STYLE, COLOURS, SMALL, axes, legend_below, listed, title
+from analysis.figures.style import CHANCE_STYLE, COLORS, SMALL, axes, legend_below, listed, title
 from trainables.errors import UserError
 from trainables.trial import BASELINES, RANDOM_INIT
 
 Band = tuple[float, float]
 
-# column ending, its name, colour, hatch
+# column ending, its name, color, hatch
 _BARS = (
-    ("linear_train", "top-1, train", COLOURS[9], "//"),
-    ("linear", "top-1, test", COLOURS[0], ""),
-    ("linear_train_top5", "top-5, train", COLOURS[8], "//"),
-    ("linear_top5", "top-5, test", COLOURS[1], ""),
+    ("linear_train", "top-1, train", COLORS[9], "//"),
+    ("linear", "top-1, test", COLORS[0], ""),
+    ("linear_train_top5", "top-5, train", COLORS[8], "//"),
+    ("linear_top5", "top-5, test", COLORS[1], ""),
 )
 _WIDTH = 0.2
 _TOP = 5
@@ -84,13 +84,13 @@ def accuracy_bars(
 
 
 def _group(ax: Axes, own: pd.DataFrame, dataset: str, x: int) -> None:
-    for place, (ending, _, colour, hatch) in enumerate(_BARS):
+    for place, (ending, _, color, hatch) in enumerate(_BARS):
         name = f"probe/{dataset}/{ending}"
         values = own[name].dropna().to_numpy() if name in own else np.empty(0)
         if not len(values):
             continue
         at = x + (place - 1.5) * _WIDTH
-        ax.bar(at, values.mean(), _WIDTH, color=colour, hatch=hatch, edgecolor="white", linewidth=0.5)
+        ax.bar(at, values.mean(), _WIDTH, color=color, hatch=hatch, edgecolor="white", linewidth=0.5)
         spread = np.linspace(-0.3, 0.3, len(values)) * _WIDTH if len(values) > 1 else np.zeros(1)
         ax.scatter(at + spread, values, s=5, color="0.15", zorder=3)
         if not hatch:
@@ -106,15 +106,15 @@ def _levels(ax: Axes, runs: pd.DataFrame, dataset: str) -> None:
             place: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "center", "fontsize": SMALL}
             ax.text(1.01, value, f"chance {value:.0%}", **place)
     untrained = runs.loc[runs["task"] == RANDOM_INIT]
-    for ending, _, colour, hatch in _BARS:
+    for ending, _, color, hatch in _BARS:
         name = f"probe/{dataset}/{ending}"
         if not hatch and name in untrained and untrained[name].notna().any():
-            ax.axhline(untrained[name].mean(), color=colour, linestyle="-.", linewidth=1.2)
+            ax.axhline(untrained[name].mean(), color=color, linestyle="-.", linewidth=1.2)
 
 
 def _legend(ax: Axes, *, shown: bool) -> None:
     entries: dict[str, Any] = {
-        name: Patch(facecolor=colour, hatch=hatch, edgecolor="white") for _, name, colour, hatch in _BARS
+        name: Patch(facecolor=color, hatch=hatch, edgecolor="white") for _, name, color, hatch in _BARS
     }
     entries["chance"] = Line2D([], [], **CHANCE_STYLE)
     entries["random init, test"] = Line2D([], [], color="0.4", linestyle="-.")

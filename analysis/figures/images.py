@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from analysis.figures.style import COLOURS, SMALL, axes, name_rows, title
+from analysis.figures.style import COLORS, SMALL, axes, name_rows, title
 from trainables.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from trainables.tasks import PretextTask
 
 MOST_CLASSES = 20
-UNLABELLED_ROWS = 5
+UNLABELED_ROWS = 5
 TILE = 0.62  # inches of an image, where the figure chooses
 GAP = 0.08  # between tiles, over their side
-BOX_STYLES = ((COLOURS[1], "-"), (COLOURS[9], "--"))
+BOX_STYLES = ((COLORS[1], "-"), (COLORS[9], "--"))
 
 
 def sample_grid(table: ImageTable, ax: Axes | None = None, *, per_class: int = 8) -> Axes:
@@ -68,7 +68,7 @@ def what_a_task_sees(
     a pair of them as the network sees it, and the direction it is to tell. context_encoder: the masked image, the
     hole filled by the network, and the truth. Any other task: its inputs and, where those are images, its targets.
 
-    task: a name, or a task as `trainables.loop.build_task` makes it, perhaps trained. A name is built untrained, with
+    task: a name, or a task as `trainables.training.loop.build_task` makes it, perhaps trained. A name is built untrained, with
         its default options; its context encoder paints the mean image.
     images: a table, or uint8 [N, 3, S, S]; the mean image is that of all of them.
     augmentation: magnitude of each op; None is the task's own validation policy.
@@ -87,9 +87,9 @@ def what_a_task_sees(
         for x, tile in enumerate(row.tiles):
             left, top = x * pitch, y * pitch
             ax.imshow(np.clip(tile.image, 0, 1), extent=(left, left + 1, top + 1, top), interpolation="nearest")
-            for (box_left, box_top, side), (colour, style) in zip(tile.boxes, BOX_STYLES, strict=False):
+            for (box_left, box_top, side), (color, style) in zip(tile.boxes, BOX_STYLES, strict=False):
                 corner = (left + box_left, top + box_top)
-                ax.add_patch(Rectangle(corner, side, side, fill=False, edgecolor=colour, linestyle=style, linewidth=2))
+                ax.add_patch(Rectangle(corner, side, side, fill=False, edgecolor=color, linestyle=style, linewidth=2))
         ax.text(len(row.tiles) * pitch, y * pitch + 0.5, row.answer, fontsize=SMALL, va="center")
     ax.set_xlim(-GAP / 2, len(headings) * pitch - GAP / 2)
     ax.set_ylim(len(rows) * pitch - GAP / 2, -GAP / 2)
@@ -106,12 +106,12 @@ def what_a_task_sees(
 def _rows(table: ImageTable, per_class: int) -> dict[str, np.ndarray]:
     """Return the images (int64 indices, in the table's order) of each row by the row's name."""
     if table.labels is None or not table.class_names:
-        count = min(UNLABELLED_ROWS, -(-len(table) // per_class))
+        count = min(UNLABELED_ROWS, -(-len(table) // per_class))
         return {" " * row: np.arange(row * per_class, min((row + 1) * per_class, len(table))) for row in range(count)}
     found = {}
     for label, name in enumerate(table.class_names[:MOST_CLASSES]):
         chosen = np.flatnonzero(table.labels == label)
         found[f"{name} ({len(chosen):,})"] = chosen
-    if len(unlabelled := np.flatnonzero(table.labels < 0)):
-        found[f"no label ({len(unlabelled):,})"] = unlabelled
+    if len(unlabeled := np.flatnonzero(table.labels < 0)):
+        found[f"no label ({len(unlabeled):,})"] = unlabeled
     return found

@@ -8,13 +8,13 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from analysis.figures.style import COLOURS, SIZE, SMALL, axes, ink_on, label, require, title, whose
-from analysis.rates import grid
-from analysis.tables import LAST
+from analysis.data.tables import LAST
+from analysis.figures.style import COLORS, SIZE, SMALL, axes, ink_on, label, require, title, whose
+from analysis.stats.rates import grid
 from trainables.errors import UserError
 
 DIVERGING = sns.color_palette("vlag", as_cmap=True)
-SCALE = sns.light_palette(COLOURS[0], as_cmap=True)
+SCALE = sns.light_palette(COLORS[0], as_cmap=True)
 MISSING = "–"
 LONGEST_UPRIGHT = 6  # characters of a column's name that is not slanted
 SQUARE = 0.7  # inches of a square, where the figure chooses
@@ -25,15 +25,15 @@ def pair_heatmap(
 ) -> Axes:
     """Draw the mean of each pair of augmentations, a single one on the diagonal (Chen 2020, figure 5).
 
-    pairs: first, second, mean, as `analysis.interactions.pair_synergy` returns them; a pair without order is drawn
+    pairs: first, second, mean, as `analysis.comparisons.interactions.pair_synergy` returns them; a pair without order is drawn
         once, below the diagonal, and one that comes both ways twice.
-    baseline: the mean without any augmentation. With it the colours diverge around that, and every square says its
+    baseline: the mean without any augmentation. With it the colors diverge around that, and every square says its
         difference too.
-    metric: what the mean is of, for the colour bar.
+    metric: what the mean is of, for the color bar.
 
     Raises UserError for an empty frame, missing columns, several tasks, or a pair that comes twice.
     """
-    require(pairs, ["first", "second", "mean"], "pairs", "analysis.interactions.pair_synergy")
+    require(pairs, ["first", "second", "mean"], "pairs", "analysis.comparisons.interactions.pair_synergy")
     if pairs["mean"].isna().all():
         raise UserError(f"none of these {len(pairs)} pairs has a mean")
     if pairs.duplicated(["first", "second"]).any():
@@ -49,7 +49,7 @@ def pair_heatmap(
         texts += table.map(lambda value: f"\n{value - baseline:+.3f}".replace("-", "−"))
     texts = texts.where(table.notna(), np.where(upper, "", MISSING))
     ax = axes(ax, size=(2.6 + SQUARE * len(ops), 1.8 + SQUARE * len(ops)))
-    _heat(ax, table, texts, label(metric.removeprefix(LAST)) or "mean", centre=baseline)
+    _heat(ax, table, texts, label(metric.removeprefix(LAST)) or "mean", center=baseline)
     ax.set(xlabel="augmentation", ylabel="augmentation")
     none = "" if baseline is None else f"; none at all: {baseline:.3f}"
     title(ax, f"{whose(pairs)}pairs of augmentations\n(alone on the diagonal{none})")
@@ -62,7 +62,7 @@ def size_strength_map(
     """Draw the mean of `value` for each number of images (rows) and augmentation strength (columns).
 
     frame: runs of one task that differ in these two and the seed alone, each square the mean over its seeds; or what
-        `analysis.rates.convergence_rates` gives by n_images and augmentation_strength. Each square says its mean and
+        `analysis.stats.rates.convergence_rates` gives by n_images and augmentation_strength. Each square says its mean and
         over how many seeds it is, a rate of how many.
     value: a metric's column; a column of booleans, which gives a rate; or `rate`.
     all_images: the number of images that a missing n_images stands for; without it that row is named "all".
@@ -101,8 +101,8 @@ def size_strength_map(
 def transfer_map(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Draw what encoders trained on each data set are worth on each other one, against untrained encoders.
 
-    frame: what `analysis.transfer.transfer_frame` gives, of one task. A row is the data set that was trained on, a
-        column the one probed on with a probe of its own. The colour is the difference from random init in that column,
+    frame: what `analysis.pages.transfer.transfer_frame` gives, of one task. A row is the data set that was trained on, a
+        column the one probed on with a probe of its own. The color is the difference from random init in that column,
         the text the mean accuracy and the answer of the test; the last row is random init itself.
 
     Raises UserError for an empty frame, missing columns or several tasks.
@@ -118,7 +118,7 @@ def transfer_map(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     untrained = frame.drop_duplicates("probed_on").set_index("probed_on")["baseline_mean"]
     differences.loc["random init"], texts.loc["random init"] = 0.0, untrained[columns].map("{:.3f}".format)
     ax = axes(ax, size=(max(SIZE[0], 2.6 + 1.3 * len(columns)), max(3.0, 1.4 + SQUARE * len(differences))))
-    _heat(ax, differences, texts.fillna(MISSING), "difference from random init", centre=0.0)
+    _heat(ax, differences, texts.fillna(MISSING), "difference from random init", center=0.0)
     ax.set(xlabel="probed on", ylabel="trained on")
     title(ax, f"{frame['task'].iloc[0]}: linear probe, test split")
     return ax
@@ -130,23 +130,23 @@ def _heat(
     texts: pd.DataFrame,
     bar_label: str,
     *,
-    centre: float | None = None,
+    center: float | None = None,
     limits: tuple[float, float] | None = None,
 ) -> None:
-    """Draw the squares of `table` with their texts; around `centre` colours diverge as far to either side."""
-    if centre is not None:
-        reach = np.nanmax(np.abs(table.to_numpy() - centre)) or 1e-6
-        limits = (centre - reach, centre + reach)
+    """Draw the squares of `table` with their texts; around `center` colors diverge as far to either side."""
+    if center is not None:
+        reach = np.nanmax(np.abs(table.to_numpy() - center)) or 1e-6
+        limits = (center - reach, center + reach)
     values = table.to_numpy(dtype=float)
     low, high = limits or (np.nanmin(values), np.nanmax(values))
-    colours = SCALE if centre is None else DIVERGING
-    sns.heatmap(table, ax=ax, cmap=colours, vmin=low, vmax=high, linewidths=1, cbar_kws={"label": bar_label})
+    colors = SCALE if center is None else DIVERGING
+    sns.heatmap(table, ax=ax, cmap=colors, vmin=low, vmax=high, linewidths=1, cbar_kws={"label": bar_label})
     mesh = ax.collections[0]
     assert mesh.colorbar is not None
     mesh.colorbar.ax.tick_params(labelsize=SMALL)
     size = float(np.clip(ax.get_window_extent().width / ax.figure.dpi * 72 / table.shape[1] / 4.5, 4, SMALL))
     for (row, column), value in np.ndenumerate(values):
-        shade = colours(mesh.norm(value)) if np.isfinite(value) else "white"
+        shade = colors(mesh.norm(value)) if np.isfinite(value) else "white"
         text = texts.iat[row, column]
         ax.text(column + 0.5, row + 0.5, text, color=ink_on(shade), fontsize=size, ha="center", va="center")
     ax.tick_params(labelsize=SMALL, length=0)

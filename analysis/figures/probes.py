@@ -12,9 +12,10 @@ from matplotlib.collections import PathCollection
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from analysis.data.tables import LAST, probe_results, probe_summary, stage_results
 from analysis.figures.style import (
     CHANCE_STYLE,
-    COLOURS,
+    COLORS,
     LOG_AXES,
     MARKERS,
     SHADES,
@@ -26,8 +27,7 @@ from analysis.figures.style import (
     listed,
     whose,
 )
-from analysis.tables import LAST, probe_results, probe_summary, stage_results
-from study.journal import FAILED, FINISHED, KILLED, STOPPED
+from analysis.records import FAILED, FINISHED, KILLED, STOPPED
 from trainables.errors import UserError
 from trainables.trial import BASELINES, ONLINE_PROBES, RANDOM_INIT, RAW_PIXELS
 
@@ -69,7 +69,7 @@ def _probes_by_task(runs: pd.DataFrame, dataset: str, names: dict[str, str], met
     summary = probe_summary(results)
     pretext = summary.loc[~summary["task"].isin(BASELINES)]
     tasks = list(pretext["task"].unique())
-    for probe, colour, marker, shift in zip(names, COLOURS, MARKERS, shifts, strict=False):
+    for probe, color, marker, shift in zip(names, COLORS, MARKERS, shifts, strict=False):
         seeds = results.loc[(results["probe"] == probe) & results["task"].isin(tasks)]
         order = seeds.groupby("task").cumcount()  # side by side, so that equal seeds do not hide one another
         places = (
@@ -81,17 +81,15 @@ def _probes_by_task(runs: pd.DataFrame, dataset: str, names: dict[str, str], met
             marker=marker,
             s=22,
             facecolors="none",
-            edgecolors=colour,
+            edgecolors=color,
             label=f"{names[probe]}, each seed",
         )
         means = pretext.loc[pretext["probe"] == probe]
         places = means["task"].map(tasks.index) + shift
-        ax.scatter(
-            places, means["mean"], marker="_", s=420, color=colour, linewidths=2.5, label=f"{names[probe]}, mean"
-        )
+        ax.scatter(places, means["mean"], marker="_", s=420, color=color, linewidths=2.5, label=f"{names[probe]}, mean")
         for row in summary.loc[summary["task"].isin(BASELINES) & (summary["probe"] == probe)].itertuples():
             name = f"{BASELINE_NAMES[row.task]}, {names[probe]} {row.mean:.3f}"
-            ax.axhline(row.mean, color=colour, linestyle=BASELINE_STYLES[row.task], linewidth=1.3, label=name)
+            ax.axhline(row.mean, color=color, linestyle=BASELINE_STYLES[row.task], linewidth=1.3, label=name)
     for level in results["chance"].dropna().unique():
         ax.axhline(level, **CHANCE_STYLE, label=f"chance {level:.3f}")
     ax.set_xticks(range(len(tasks)), [task.replace("_", "\n") for task in tasks])
@@ -111,13 +109,13 @@ def probe_by_stage(runs: pd.DataFrame, dataset: str, probe: str = "linear", ax: 
         raise UserError(f"no {probe} probe of stages on {dataset!r} in these runs: set evaluate.probe_layers to all")
     ax = axes(ax)
     tasks = sorted(results["task"].unique(), key=lambda task: task in BASELINES)
-    for task, colour, marker in zip(tasks, itertools.cycle(COLOURS), itertools.cycle(MARKERS), strict=False):
+    for task, color, marker in zip(tasks, itertools.cycle(COLORS), itertools.cycle(MARKERS), strict=False):
         own = results.loc[results["task"] == task]
-        colour = "0.4" if task in BASELINES else colour
+        color = "0.4" if task in BASELINES else color
         means = own.groupby("stage")["value"].mean()
         style = BASELINE_STYLES.get(task, "-")
-        ax.plot(means.index, means, style, color=colour, marker=marker, label=BASELINE_NAMES.get(task, task))
-        ax.scatter(own["stage"], own["value"], marker=marker, s=22, facecolors="none", edgecolors=colour)
+        ax.plot(means.index, means, style, color=color, marker=marker, label=BASELINE_NAMES.get(task, task))
+        ax.scatter(own["stage"], own["value"], marker=marker, s=22, facecolors="none", edgecolors=color)
     ax.set_xticks(sorted(results["stage"].unique()))
     return finish(ax, "stage of the encoder, pooled" if probe == "linear" else "stage of the encoder", probe, dataset)
 
@@ -133,8 +131,8 @@ def search_scatter(
     """Draw a metric of each trial against one searched setting, on a log axis where that setting spans decades.
 
     metric: a column of `runs`, by default the last accuracy of the online linear probe, as
-        `analysis.tables.last_values` adds it.
-    hue: the setting that colours the points, by default batch size, or augmentation strength where batch size is
+        `analysis.data.tables.last_values` adds it.
+    hue: the setting that colors the points, by default batch size, or augmentation strength where batch size is
     the same for all. The marker is the trial's status: a stopped trial had fewer steps than a finished one.
     Raises UserError where no trial has a value of `metric`.
     """
@@ -169,7 +167,7 @@ def search_scatter(
     finish(ax, label(x), name, f"{whose(runs)}{name} at the last report{note}")
     legend = ax.get_legend()
     for handle in legend.legend_handles if legend else []:
-        if isinstance(handle, PathCollection):  # the marker tells the status, the colour something else
+        if isinstance(handle, PathCollection):  # the marker tells the status, the color something else
             handle.set_array(None)
             handle.set_facecolor("0.75")
     return ax

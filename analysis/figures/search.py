@@ -12,8 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.ticker import LogLocator, MaxNLocator
 
+from analysis.data.tables import LAST
 from analysis.figures.style import (
-    COLOURS,
+    COLORS,
     LOG_AXES,
     SHADES,
     SIZE,
@@ -28,10 +29,9 @@ from analysis.figures.style import (
     title,
     whose,
 )
-from analysis.tables import LAST
-from study.journal import FINISHED
+from analysis.records import FINISHED
 from trainables.errors import UserError
-from trainables.trial import PURPOSE, TrialConfig
+from trainables.trial import NON_TRAINING_FIELDS, TrialConfig
 
 FEW = 6  # distinct values that get a tick each
 UNFINISHED_STYLE: dict[str, Any] = {"color": "0.72", "linestyle": (0, (4, 2)), "linewidth": 0.9}
@@ -43,14 +43,14 @@ NAME_LENGTH = 12  # characters a line of a setting's name
 def parallel_coordinates(runs: pd.DataFrame, metric: str, ax: Axes | None = None) -> Axes:
     """Draw each trial of one task's search as a line through its settings to its metric, the last axis.
 
-    metric: a column of `runs`, such as `last/probe/linear` that `analysis.tables.last_values` adds.
+    metric: a column of `runs`, such as `last/probe/linear` that `analysis.data.tables.last_values` adds.
     Settings that are the same for all trials are left out. Darker is better: the lowest value of a primary metric
-    that is minimised, else the highest; the best trial's line is thick. Trials that did not finish are grey and
+    that is minimized, else the highest; the best trial's line is thick. Trials that did not finish are gray and
     dashed, and end before the last axis where they have no value. Settings that span decades have log axes.
 
     Raises UserError for an empty frame, several tasks, or where no trial has a value or no setting differs.
     """
-    require(runs, ["task", "status", metric], "runs", "analysis.tables.last_values")
+    require(runs, ["task", "status", metric], "runs", "analysis.data.tables.last_values")
     if runs["task"].nunique() > 1:
         raise UserError(
             f"trials of {listed(runs['task'].unique())}; pass those of one task: runs.query(\"task == '...'\")"
@@ -92,14 +92,14 @@ def parallel_coordinates(runs: pd.DataFrame, metric: str, ax: Axes | None = None
 def importance_bars(importance: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Draw how much each hyperparameter mattered as a bar, the most important on top.
 
-    importance: hyperparameter, importance, low, high, first, n_trials, as `analysis.importance.importance` returns them
+    importance: hyperparameter, importance, low, high, first, n_trials, as `analysis.comparisons.importance.importance` returns them
         for one task. A line goes from low to high, the range over resampled trials, where they are known, and beside it
         stands in which share of them the hyperparameter came first.
 
     Raises UserError for an empty frame, missing columns, several tasks, or where there is no importance.
     """
     columns = ["hyperparameter", "importance", "low", "high", "first", "n_trials"]
-    require(importance, columns, "importance", "analysis.importance.importance")
+    require(importance, columns, "importance", "analysis.comparisons.importance.importance")
     if importance["hyperparameter"].duplicated().any():
         raise UserError("a hyperparameter comes more than once in importance; pass the rows of one task")
     if importance["importance"].isna().all():
@@ -107,7 +107,7 @@ def importance_bars(importance: pd.DataFrame, ax: Axes | None = None) -> Axes:
         raise UserError(f"no importance to draw{why}")
     drawn = importance.sort_values("importance", ascending=False, kind="stable").reset_index(drop=True)
     ax = axes(ax, size=(SIZE[0], 1.2 + 0.36 * len(drawn)))
-    ax.barh(drawn.index, drawn["importance"], height=0.62, color=COLOURS[0], alpha=0.75, label="importance")
+    ax.barh(drawn.index, drawn["importance"], height=0.62, color=COLORS[0], alpha=0.75, label="importance")
     known = drawn.loc[drawn["low"].notna() & drawn["high"].notna()]
     if len(known):
         ax.hlines(
@@ -139,7 +139,7 @@ class _Scale:
 
 
 def _searched(runs: pd.DataFrame) -> list[str]:
-    fields = [name for name in TrialConfig.__dataclass_fields__ if name not in PURPOSE]
+    fields = [name for name in TrialConfig.__dataclass_fields__ if name not in NON_TRAINING_FIELDS]
     fields += [name for name in runs if name.startswith(("option/", "augmentation/"))]
     return [name for name in fields if name in runs and runs[name].nunique(dropna=False) > 1]
 

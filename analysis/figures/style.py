@@ -1,7 +1,7 @@
-"""The look that all figures share: colours, chance lines, labels, and how a figure is finished.
+"""The look that all figures share: colors, chance lines, labels, and how a figure is finished.
 
-Colours are seaborn's colour-blind palette; what a colour tells, a marker, a line style or a letter tells too, for
-print in grey.
+Colors are seaborn's color-blind palette; what a color tells, a marker, a line style or a letter tells too, for
+print in gray.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
-from analysis.tables import is_accuracy, is_share
+from analysis.data.tables import is_accuracy, is_share
 from trainables.errors import UserError
 
-COLOURS = sns.color_palette("colorblind").as_hex()
-LINE_COLOURS = [COLOURS[index] for index in (0, 1, 2, 3, 4, 5, 7, 9)]  # without the two that are faint as a line
+COLORS = sns.color_palette("colorblind").as_hex()
+LINE_COLORS = [COLORS[index] for index in (0, 1, 2, 3, 4, 5, 7, 9)]  # without the two that are faint as a line
 MARKERS = "os^DvPX*"
 LINE_STYLES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)))
 CHANCE_STYLE: dict[str, Any] = {"color": "0.25", "linestyle": "--", "linewidth": 1.3}
-SHADES = sns.color_palette("crest", as_cmap=True)  # from light to dark, so it is a scale in grey too
+SHADES = sns.color_palette("crest", as_cmap=True)  # from light to dark, so it is a scale in gray too
 NAMES = {"linear": "accuracy of the linear probe", "miou": "mIoU"}  # of final probes
 UNITS = {"images_per_s": "images/s", "wall_s": "s", "batch_size": "images", "n_images": "images", "steps": "steps"}
 LOG_AXES = ("lr", "weight_decay", "batch_size", "n_images", "budget_steps", "temperature", "pairs_per_image")
@@ -92,7 +92,7 @@ def title(ax: Axes, text: str, length: int | None = None) -> None:
 def legend_below(ax: Axes, entries: Mapping[str, Any] | None = None, **options: Any) -> None:
     """Put the legend under the x label, where it hides nothing; in as many columns as its names leave room for.
 
-    entries: handles by name, by default those of the labelled artists.
+    entries: handles by name, by default those of the labeled artists.
     """
     if entries is None:
         handles, names = ax.get_legend_handles_labels()
@@ -102,7 +102,7 @@ def legend_below(ax: Axes, entries: Mapping[str, Any] | None = None, **options: 
     shown = [tick.get_text().count("\n") + 1 for tick in ax.get_xticklabels()]
     depth = (SMALL * 1.35 * max(shown, default=0) + 10 + (14 if ax.get_xlabel() else 0)) / 72
     alone = sum(each.get_label() != "<colorbar>" for each in ax.figure.axes) == 1
-    across = ax.figure.transFigure if alone else ax.transAxes  # beside wide row names the axes' middle is off centre
+    across = ax.figure.transFigure if alone else ax.transAxes  # beside wide row names the axes' middle is off center
     below = blended_transform_factory(across, ax.transAxes) + ScaledTranslation(0, -depth, ax.figure.dpi_scale_trans)
     longest = max(map(len, entries))
     columns = min(len(entries), 4 if longest <= 18 else 2 if longest <= 36 else 1)
@@ -145,9 +145,9 @@ def wrapped(name: str, length: int, lines: int = 3) -> str:
     return "\n".join(textwrap.wrap(name, length, max_lines=lines, placeholder=" …", break_on_hyphens=False))
 
 
-def ink_on(colour: Any) -> str:
-    """Return black or white, whichever stands out more on `colour` (WCAG 2.2 contrast; equal at luminance 0.179)."""
-    channels = np.array(to_rgb(colour))
+def ink_on(color: Any) -> str:
+    """Return black or white, whichever stands out more on `color` (WCAG 2.2 contrast; equal at luminance 0.179)."""
+    channels = np.array(to_rgb(color))
     linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
     return "black" if linear @ [0.2126, 0.7152, 0.0722] > 0.179 else "white"
 

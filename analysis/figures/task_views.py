@@ -13,7 +13,7 @@ from trainables.augmentation import Augmentation
 from trainables.data.table import as_tensor
 from trainables.encoders import build_encoder
 from trainables.errors import UserError
-from trainables.streams import generator
+from trainables.rng import generator
 from trainables.tasks import TASKS, Batch, PretextTask, build_options
 from trainables.tasks.context_encoder import ContextEncoder
 from trainables.tasks.context_prediction import DIRECTIONS, ContextPrediction
@@ -87,7 +87,7 @@ def _simclr(task: PretextTask, images: Tensor, batch: Batch) -> Views:
 
 def _context_encoder(task: ContextEncoder, images: Tensor, batch: Batch) -> Views:
     assert batch.mask is not None
-    painted = task.eval().paint(batch)  # eval: the batch on show is too small to normalise by
+    painted = task.eval().paint(batch)  # eval: the batch on show is too small to normalize by
     untrained = bool(torch.allclose(painted, task.mean_image.clamp(1e-3, 1 - 1e-3).expand_as(painted), atol=1e-6))
     filled = torch.where(batch.mask == 1, painted, batch.targets)
     triples = zip(batch.inputs, filled, batch.targets, strict=True)
@@ -106,7 +106,7 @@ def _context_prediction(task: ContextPrediction, images: Tensor, batch: Batch) -
         grid = [_grid(patches, (first, second))] if nine else []
         row = [_tile(images[i] / 255), *grid, _tile(patches[first]), _tile(patches[second])]
         rows.append(Row(row, f"{_ROWS[down]} {_COLUMNS[right]}".strip()))
-    return ["image", *(["patches", "one patch", "the other"] if nine else ["centre patch", "neighbour"])], rows
+    return ["image", *(["patches", "one patch", "the other"] if nine else ["center patch", "neighbor"])], rows
 
 
 _ROWS, _COLUMNS = {-1: "above", 0: "", 1: "below"}, {-1: "left", 0: "", 1: "right"}

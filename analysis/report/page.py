@@ -1,6 +1,6 @@
 """The page: one self-contained HTML file that says what a study found, on what evidence, and at what cost.
 
-It renders. What the numbers are is decided in `analysis.findings` and `analysis.answers`, how they look in
+It renders. What the numbers are is decided in `analysis.findings.findings` and `analysis.findings.queries`, how they look in
 `analysis.figures`; each section is a file beside this one.
 """
 
@@ -10,18 +10,18 @@ from pathlib import Path
 
 import jinja2
 
-from analysis.findings import Findings, find
-from analysis.load import headlines, load
+from analysis.data.load import headlines, load
+from analysis.findings.findings import Findings, compute_findings
 from analysis.report.blocks import Code, Section, Text, markup, pictures_in
-from analysis.report.compared import how_it_compares
-from analysis.report.convergence import did_it_converge
-from analysis.report.cost import header, what_it_cost
-from analysis.report.cures import what_each_did
 from analysis.report.pictures import Picture, imports, off_screen
-from analysis.report.sensitivity import how_sensitive
+from analysis.report.sections.baselines import how_it_compares
+from analysis.report.sections.cost import header, what_it_cost
+from analysis.report.sections.cures import what_each_did
+from analysis.report.sections.recommendation import what_to_use
+from analysis.report.sections.sensitivity import how_sensitive
+from analysis.report.sections.summary import summary
+from analysis.report.sections.verdicts import did_it_converge
 from analysis.report.sources import Sources
-from analysis.report.summary import summary
-from analysis.report.use import what_to_use
 from trainables import files
 from trainables.errors import without_secrets
 
@@ -37,7 +37,7 @@ def write_report(folder: Path, findings: Findings | None = None, *, source: str 
     findings: found in `folder` where they are not given. source: what `analysis.load` reads the study from, where that
     is not `folder` but a tracking URI. Raises UserError where `folder` is to be read and holds no study.
     """
-    findings = findings or find(load(folder))
+    findings = findings or compute_findings(load(folder))
     started = next((event for event in headlines(folder) if event["event"] == "study_started"), {})
     with off_screen():
         sections = sections_of(findings, folder)
@@ -82,10 +82,10 @@ def _again(findings: Findings, source: str, pictures: list[Picture]) -> Section:
     lines = [
         "import analysis",
         *imports(pictures),
-        "from analysis.findings import find",
+        "from analysis.findings.findings import compute_findings",
         "",
         f"study = analysis.load({source!r}{f', study={name!r}' if is_uri else ''})",
-        "findings = find(study)",
+        "findings = compute_findings(study)",
         *(each.code for each in pictures),
     ]
     which = f"{source}{f' --study {name}' if is_uri else ''}"

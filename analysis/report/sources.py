@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from analysis.findings import Findings
+from analysis.data.tables import last_values
+from analysis.findings.findings import Findings
 from analysis.report.pictures import Shown, call
-from analysis.tables import last_values
 
 
 class Sources:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.answers import Convergence
-from analysis.effects import EQUIVALENT, TOO_FEW
+from analysis.comparisons.effects import EQUIVALENT, TOO_FEW
+from analysis.findings.queries import Convergence
 
 NONE = "–"
 MINUS = "−"

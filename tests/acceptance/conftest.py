@@ -26,7 +26,7 @@ def head() -> Iterator[Any]:
     )
     from ray.cluster_utils import Cluster
 
-    from study import cluster
+    from study.execution import cluster
     from tests.acceptance.nodes import LOOPBACK
 
     others = ray.is_initialized()

@@ -24,7 +24,7 @@ FAULTS: dict[int, Callable[[], Exception]] = {  # by the units of the head's hid
 
 
 class FaultyRotation(Rotation):
-    """Rotation that raises the fault of `head_hidden` in the fourth optimiser step that a process takes."""
+    """Rotation that raises the fault of `head_hidden` in the fourth optimizer step that a process takes."""
 
     def forward(self, batch: Any) -> Any:
         """Return what rotation returns, or raise."""

@@ -1,4 +1,4 @@
-"""Studies in processes of their own, to be killed, and what must hold of them afterwards."""
+"""Studies in processes of their own, to be killed, and what must hold of them afterward."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from typing import Any
 
 import pandas as pd
 
-from study.checks import check_config
-from study.config import StudyConfig
-from study.history import History
-from study.journal import KILLED, read
+from analysis.records import KILLED, read
+from study.config.schema import StudyConfig
+from study.config.validation import check_config
+from study.plan.history import History
 from tests.conftest import REPOSITORY
 from tests.study.mlflow_stores import all_runs, eventually, stored_points
 from trainables.trial import BASELINES

@@ -16,12 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, JsonValue
 
-from study.checks import check_config
-from study.config import StudyConfig
+from study.config.loading import load_config, preset_names
+from study.config.schema import StudyConfig
+from study.config.validation import check_config
 from study.driver import load_datasets
-from study.loading import load_config, preset_names
-from study.phases import Plan
-from study.plan_checks import check_plan
+from study.plan.feasibility import check_plan
+from study.plan.phases import Plan
 from tests.study.studies import TINY
 from trainables.errors import ConfigError, UserError
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from study.config import StudyConfig
+from analysis.records import read
+from study.config.schema import StudyConfig
 from study.driver import open_folder, run_study
-from study.journal import Journal, read
-from study.lock import DriverLock
+from study.execution.journal import Journal
+from study.execution.lock import DriverLock
 from tests.acceptance.studies import curves_of
 from tests.conftest import REPOSITORY
 from tests.study.studies import tiny

@@ -14,18 +14,18 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from analysis.load import load
-from study import tools
-from study.checks import check_config
+from analysis.data.load import load
+from analysis.records import FINISHED
+from study.cli import commands
+from study.config.validation import check_config
 from study.driver import open_folder, run_study
-from study.history import History
-from study.journal import FINISHED
+from study.plan.history import History
 from tests.acceptance.studies import curves_of
 from tests.study.studies import plan_of, splits_of, tiny
-from trainables import checkpoint
 from trainables.errors import CheckpointError, ConfigError, UserError
-from trainables.storage import CheckpointStore
-from trainables.trainable import trained_encoder
+from trainables.ray_adapter.storage import CheckpointStore
+from trainables.ray_adapter.trainable import trained_encoder
+from trainables.training import checkpoint
 from trainables.trial import TrialConfig
 
 
@@ -125,7 +125,7 @@ def test_a_study_file_with_a_tag_that_would_run_code_is_refused(tmp_path: Path, 
     (tmp_path / config.name).mkdir()
     (tmp_path / config.name / "study.yaml").write_text(f"name: !!python/object/apply:os.mkdir ['{sprung}']")
     with pytest.raises(ConfigError, match="not valid YAML"):
-        tools._own_store(tmp_path / config.name)
+        commands._own_store(tmp_path / config.name)
     open_folder(config, tmp_path)
     assert not sprung.exists()
     assert "!!python" not in (tmp_path / config.name / "study.yaml").read_text()

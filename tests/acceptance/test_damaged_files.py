@@ -15,10 +15,10 @@ import pandas as pd
 import pytest
 
 from analysis.__main__ import main as analysis_main
+from analysis.records import JOURNAL_FILE, JournalError, read
+from study.cli.commands import main as tools_main
 from study.driver import Outcome, run_study
-from study.history import History
-from study.journal import FILE_NAME, JournalError, read
-from study.tools import main as tools_main
+from study.plan.history import History
 from tests.acceptance.studies import DriverProcess, assert_mlflow_equals_journal, assert_whole, curves_of
 from tests.study.studies import tiny
 
@@ -64,7 +64,7 @@ def own_sigterm() -> Iterator[None]:
 
 
 def lines_of(study: DriverProcess) -> list[bytes]:
-    return (study.folder / FILE_NAME).read_bytes().splitlines(keepends=True)
+    return (study.folder / JOURNAL_FILE).read_bytes().splitlines(keepends=True)
 
 
 def test_half_a_journal_line_and_half_a_checkpoint_are_passed_over_with_a_word(
@@ -73,7 +73,7 @@ def test_half_a_journal_line_and_half_a_checkpoint_are_passed_over_with_a_word(
     # As a power cut in the middle of the search leaves it, MLflow not having heard of anything.
     lines = lines_of(study)
     cut = next(i for i, line in enumerate(lines) if b'"step":6' in line and json.loads(line)["event"] == "report")
-    (study.folder / FILE_NAME).write_bytes(b"".join(lines[: cut + 1]) + lines[cut + 1][:40])
+    (study.folder / JOURNAL_FILE).write_bytes(b"".join(lines[: cut + 1]) + lines[cut + 1][:40])
     running = json.loads(lines[cut])["trial_id"]
     newest = study.folder / "checkpoints" / running / "step-000000009.pt"
     newest.write_bytes(newest.read_bytes()[:1000])
@@ -87,7 +87,7 @@ def test_half_a_journal_line_and_half_a_checkpoint_are_passed_over_with_a_word(
         run_here(study)
     said = [record.getMessage() for record in caplog.records]
     assert [line for line in said if "half written" in line] == [
-        f"{study.folder / FILE_NAME}: cut off a last line that was half written (40 bytes)"
+        f"{study.folder / JOURNAL_FILE}: cut off a last line that was half written (40 bytes)"
     ]
     (line,) = [line for line in said if "not a readable checkpoint" in line]
     assert line.startswith(str(newest))
@@ -108,7 +108,7 @@ def test_garbage_amid_the_journal_is_an_error_that_names_the_line_and_changes_no
     monkeypatch.chdir(study.root)
     lines = lines_of(study)
     lines[6] = garbage + b"\n"
-    (study.folder / FILE_NAME).write_bytes(b"".join(lines))
+    (study.folder / JOURNAL_FILE).write_bytes(b"".join(lines))
     before = {path: path.read_bytes() for path in study.folder.glob("*.*")}
     with pytest.raises(JournalError, match=r"journal\.jsonl, line 7: broken line .*restore the file .*--fresh"):
         run_here(study)
@@ -118,23 +118,23 @@ def test_garbage_amid_the_journal_is_an_error_that_names_the_line_and_changes_no
             main()
         said = capfd.readouterr().err
         assert exit_.value.code == 2, said
-        assert f"error: {study.folder / FILE_NAME}, " in said
+        assert f"error: {study.folder / JOURNAL_FILE}, " in said
         assert "broken line" in said
         assert "Traceback" not in said
     assert {path: path.read_bytes() for path in before} == before
 
 
 def test_a_study_with_a_broken_journal_begins_again_where_that_is_asked_for(study: DriverProcess):
-    (study.folder / FILE_NAME).write_bytes(b"garbage\n")
+    (study.folder / JOURNAL_FILE).write_bytes(b"garbage\n")
     run_here(study, fresh=True)
     assert_whole(study)
     (aside,) = study.folder.parent.glob("tiny.*")
-    assert (aside / FILE_NAME).read_bytes() == b"garbage\n"
+    assert (aside / JOURNAL_FILE).read_bytes() == b"garbage\n"
 
 
 def test_a_journal_whose_trial_never_started_is_refused(study: DriverProcess):
     lines = [line for line in lines_of(study) if not line.startswith(b'{"event":"trial_started"')]
-    (study.folder / FILE_NAME).write_bytes(b"".join(lines))
+    (study.folder / JOURNAL_FILE).write_bytes(b"".join(lines))
     with pytest.raises(JournalError, match=r"journal\.jsonl: .* of trial \w+, which never started; restore the file"):
         run_here(study)
 

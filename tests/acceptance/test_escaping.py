@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from analysis.report import write_report
-from study.tracking import sync
+from study.tracking.sync import sync
 from tests.analysis.journals import write_study
 from tests.study.mlflow_stores import all_runs
 

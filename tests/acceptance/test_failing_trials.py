@@ -10,16 +10,16 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
+from analysis.records import FAILED, FINISHED
 from study.driver import run_study
-from study.history import History
-from study.journal import FAILED, FINISHED
+from study.plan.history import History
 from tests.acceptance import faulty_rotation
 from tests.acceptance.faulty_rotation import BUG, FAILING_STEP, FAULTS
 from tests.acceptance.studies import DriverProcess, assert_mlflow_equals_journal, assert_whole
 from tests.conftest import REPOSITORY
+from tests.study.execution.test_executor import Study
 from tests.study.mlflow_stores import runs_by_key
 from tests.study.studies import tiny
-from tests.study.test_execution import Study
 
 NO_FAULT = 4  # units of a hidden layer
 

@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from study.config import StudyConfig
+from analysis.records import FINISHED, JOURNAL_FILE
+from study.config.schema import StudyConfig
 from study.driver import Outcome, run_study
-from study.history import History
-from study.journal import FILE_NAME, FINISHED
-from study.tracking import TrackingError, sync
+from study.plan.history import History
+from study.tracking.sync import TrackingError, sync
 from tests.acceptance.small_disks import small_disk
 from tests.acceptance.studies import DriverProcess, assert_mlflow_equals_journal, assert_whole, simulated
 from tests.study.mlflow_stores import runs_by_key
@@ -95,7 +95,9 @@ def test_results_that_find_no_room_leave_those_of_before_and_are_made_once_there
     with small_disk(tmp_path / "out", kib=PLENTY_KIB) as disk:
         run_here(study)
         before = {
-            path: path.read_bytes() for path in study.folder.glob("*.*") if path.name not in (FILE_NAME, "mlflow.lock")
+            path: path.read_bytes()
+            for path in study.folder.glob("*.*")
+            if path.name not in (JOURNAL_FILE, "mlflow.lock")
         }
         for kib in (24, 200):  # the frames find no room, then the page
             disk.leave(kib)

@@ -60,7 +60,7 @@ def saved(image: Image.Image, kind: str, **options: object) -> Callable[[Path], 
     return lambda path: image.save(path, kind, **options)
 
 
-def grey16() -> Image.Image:
+def gray16() -> Image.Image:
     return Image.fromarray(np.full((20, 20), 0x4D99, np.uint16))
 
 
@@ -77,7 +77,7 @@ def half_transparent() -> Image.Image:
 
 RED, GREEN = Image.new("RGB", (20, 20), (250, 0, 0)), Image.new("RGB", (20, 20), (0, 250, 0))
 READ_RIGHT = {
-    "grey16.png": (saved(grey16(), "PNG"), (0x4D,) * 3),
+    "gray16.png": (saved(gray16(), "PNG"), (0x4D,) * 3),
     "cmyk.jpg": (saved(Image.new("CMYK", (20, 20), (0, 255, 255, 0)), "JPEG"), (255, 0, 0)),
     "alpha.png": (saved(half_transparent(), "PNG"), (227, 127, 127)),
     "png_named.jpg": (saved(GREEN, "PNG"), (0, 250, 0)),
@@ -95,11 +95,11 @@ READ_RIGHT = {
 
 @pytest.mark.parametrize("name", READ_RIGHT)
 def test_an_unusual_image_or_name_is_read_right(photos: Path, name: str):
-    write, colour = READ_RIGHT[name]
+    write, color = READ_RIGHT[name]
     write(photos / "cat" / name)
     found = images_of(loaded(photos))
     assert len(found) == len(CLASSES) * N_GOOD + 1
-    near = [np.abs(image.reshape(3, -1).T.astype(int) - colour).max() <= 4 for image in found]
+    near = [np.abs(image.reshape(3, -1).T.astype(int) - color).max() <= 4 for image in found]
     assert sum(near) == 1
 
 

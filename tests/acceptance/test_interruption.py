@@ -15,9 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from study.history import History
-from study.journal import FINISHED, KILLED
-from study.tracking import sync
+from analysis.records import FINISHED, KILLED
+from study.plan.history import History
+from study.tracking.sync import sync
 from tests.acceptance.studies import (
     PATIENCE_S,
     DriverProcess,

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from study.driver import load_datasets
-from study.history import History
+from study.plan.history import History
 from tests.acceptance.studies import (
     CLOCK,
     PATIENCE_S,
@@ -32,7 +32,7 @@ from tests.study.mlflow_stores import eventually
 from tests.study.studies import tiny
 from trainables import simulated
 from trainables.data import Splits
-from trainables.loop import Report
+from trainables.training.loop import Report
 from trainables.trial import TrialConfig
 
 SEARCH = {"algorithm": "random", "num_samples": 3, "scheduler": "none"}
@@ -94,7 +94,10 @@ def assert_nothing_ran_twice(study: DriverProcess, written: Counter[tuple[str, i
         assert event.get("trial_id") not in ended, f"{event} after its trial's end"
         if event["event"] == "trial_ended":
             ended.add(event["trial_id"])
-    unseen = {0, study.config.budget_steps}  # an untrained network, and a trained one whose end was not written down
+    unseen = {
+        0,
+        study.config.budget_steps,
+    }  # an untrained network, and a trained one whose end was not written down
     assert {key: count for key, count in written.items() if count > 1 and key[1] not in unseen} == {}
     assert len(written) > len(study.config.tasks)
 

@@ -12,8 +12,8 @@ from typing import Any
 import psutil
 import pytest
 
+from analysis.records import FAILED, FINISHED
 from study.driver import run_study
-from study.journal import FAILED, FINISHED
 from tests.acceptance.studies import (
     PATIENCE_S,
     DriverProcess,
@@ -22,9 +22,9 @@ from tests.acceptance.studies import (
     curves_of,
     reported,
 )
+from tests.study.execution.test_executor import Study, assert_recorded_once_and_in_order
 from tests.study.mlflow_stores import eventually, runs_by_key
 from tests.study.studies import tiny
-from tests.study.test_execution import Study, assert_recorded_once_and_in_order
 
 TRIAL, WORKER = "ray::ImplicitFunc", "ray::RayTrainWorker"  # how Ray names the processes
 SEARCH = {"algorithm": "random", "scheduler": "none", "num_samples": 3}

@@ -10,8 +10,8 @@ import pytest
 import torch
 from ray.cluster_utils import Cluster
 
-from study.history import History
-from study.journal import FINISHED
+from analysis.records import FINISHED
+from study.plan.history import History
 from tests.acceptance.nodes import host_of, worker_node
 from tests.acceptance.studies import (
     CLOCK,
@@ -22,7 +22,7 @@ from tests.acceptance.studies import (
     curves_of,
 )
 from tests.study.studies import splits_of, tiny
-from trainables.loop import Report, fit
+from trainables.training.loop import Report, fit
 from trainables.trial import TrialConfig
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -14,10 +14,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 import analysis
-from analysis.findings import find, write_tables
+from analysis.findings.findings import compute_findings, write_tables
 from analysis.report import write_report
-from study.models import log_model
-from study.tracking import sync
+from study.export.mlflow_models import log_model
+from study.tracking.sync import sync
 from tests.acceptance.browser import browser, watched
 from tests.analysis.journals import write_study
 from tests.study.mlflow_stores import Server, runs_by_key, started_server
@@ -58,7 +58,7 @@ class Shown:
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     root = tmp_path_factory.mktemp("server")
     folder = write_study(tmp_path_factory.mktemp("study"), designs=("size_by_strength", "cures"))
-    findings = find(analysis.load(folder))
+    findings = compute_findings(analysis.load(folder))
     write_tables(folder, findings)
     write_report(folder, findings)
     uri = f"sqlite:///{root}/server.db"

@@ -19,9 +19,9 @@ from pathlib import Path
 import pytest
 from mlflow.artifacts import download_artifacts
 
-from study.checks import check_config
-from study.config import StudyConfig
-from study.tracking import sync
+from study.config.schema import StudyConfig
+from study.config.validation import check_config
+from study.tracking.sync import sync
 from tests.acceptance.postgres import Postgres, programs, started_postgres
 from tests.acceptance.studies import DriverProcess, assert_mlflow_equals_journal, assert_whole, crowding
 from tests.conftest import REPOSITORY

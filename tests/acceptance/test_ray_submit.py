@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from study.loading import load_config
+from study.config.loading import load_config
 from tests.acceptance.ssh_machines import Machine, obstacle, ssh_machine
 from tests.acceptance.studies import DriverProcess, assert_mlflow_equals_journal, assert_whole
 from tests.conftest import REPOSITORY
@@ -69,7 +69,7 @@ class Cluster:
     def remotely(self, command: str) -> str:
         """Return what a command on the head prints, as `ray exec` runs it, without Ray's own words."""
         said = self.run("exec", str(self.file), f"echo BEGIN; {command}; echo END")
-        plain = TERMINAL_CODES.sub("", said)  # some library turns colours off at exit where it finds a terminal
+        plain = TERMINAL_CODES.sub("", said)  # some library turns colors off at exit where it finds a terminal
         found = re.search(r"^BEGIN\n(.*?)^END$", plain, re.DOTALL | re.MULTILINE)
         assert found, said
         return found[1].strip()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import analysis
-from analysis.findings import find
+from analysis.findings.findings import compute_findings
 from analysis.report import write_report
 from tests.acceptance.browser import browser, watched
 from tests.analysis.journals import write_study
@@ -23,7 +23,7 @@ READABLE_PX = 12
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of a study with every phase."""
     folder = write_study(tmp_path_factory.mktemp("study"), designs=("size_by_strength", "cures"))
-    return write_report(folder, find(analysis.load(folder)))
+    return write_report(folder, compute_findings(analysis.load(folder)))
 
 
 @pytest.fixture(scope="module")

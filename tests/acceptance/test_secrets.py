@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from study.checks import check_config
+from study.config.validation import check_config
 from tests.acceptance.studies import DriverProcess, assert_whole
 from tests.conftest import REPOSITORY
 from tests.study.mlflow_stores import all_runs, empty_database, free_port, started_server

@@ -17,12 +17,12 @@ from ray._private.internal_api import node_stats
 from ray._private.node import Node
 from ray.cluster_utils import Cluster
 
-from study import cluster
-from study.journal import FINISHED, STOPPED
+from analysis.records import FINISHED, STOPPED
+from study.execution import cluster
 from tests.acceptance.nodes import LOOPBACK, hosts, worker_node
 from tests.acceptance.studies import PATIENCE_S, DriverProcess, crowding
+from tests.study.execution.test_executor import BEST_FIRST, Study, assert_recorded_once_and_in_order
 from tests.study.studies import tiny
-from tests.study.test_execution import BEST_FIRST, Study, assert_recorded_once_and_in_order
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from study.checks import check_config
-from study.history import History
-from study.journal import FILE_NAME
+from analysis.records import JOURNAL_FILE
+from study.config.validation import check_config
+from study.plan.history import History
 from tests.acceptance.studies import DriverProcess, assert_mlflow_equals_journal, assert_whole
 
 TRIALS = 500
@@ -75,7 +75,7 @@ def test_five_hundred_trials_need_no_more_memory_and_handles_as_they_go_and_leav
 
 def _look(study: DriverProcess, driver: int, seen: dict[int, psutil.Process]) -> Look:
     """Look at the driver and all that it started; remember these in `seen`."""
-    journal = study.folder / FILE_NAME
+    journal = study.folder / JOURNAL_FILE
     look = Look(journal.read_bytes().count(b'"event":"trial_ended"') if journal.exists() else 0)
     try:
         parent = psutil.Process(driver)

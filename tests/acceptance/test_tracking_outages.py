@@ -1,4 +1,4 @@
-"""A tracking server that is away, slow or broken: the study does not wait, and MLflow has everything afterwards."""
+"""A tracking server that is away, slow or broken: the study does not wait, and MLflow has everything afterward."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from study.driver import TRACKING_PATIENCE_S
-from study.history import History
-from study.tracking import sync
-from study.tracking_state import FILE_NAME as STATE_FILE
+from study.plan.history import History
+from study.tracking.state import FILE_NAME as STATE_FILE
+from study.tracking.sync import sync
 from tests.acceptance.studies import DriverProcess, assert_mlflow_equals_journal, assert_whole, simulated
 from tests.acceptance.tracking_trouble import Proxy, WatchedStudy, own_process
 from tests.conftest import REPOSITORY

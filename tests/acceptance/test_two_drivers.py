@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from study import lock
-from study.interruption import SIGNALS, stop_on_signals
-from study.lock import DriverLock, LockLostError, is_driven
+from study.cli.signals import SIGNALS, stop_on_signals
+from study.execution import lock
+from study.execution.lock import DriverLock, LockLostError, is_driven
 from tests.acceptance.studies import kill
 from tests.conftest import REPOSITORY
 from trainables.errors import ConfigError

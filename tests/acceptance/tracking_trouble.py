@@ -20,12 +20,12 @@ import requests
 import sqlalchemy
 import urllib3
 
-import study.tracking
+import study.tracking.sync
 from study.driver import Outcome, run_study
 from tests.acceptance.studies import DriverProcess
 
 _TRACKING = tuple(str(Path(package.__file__).parent) for package in (mlflow, requests, sqlalchemy, urllib3))
-_TRACKING += (str(Path(study.tracking.__file__).with_suffix("")),)  # tracking.py, tracking_runs.py, ...
+_TRACKING += (str(Path(study.tracking.sync.__file__).parent),)
 
 
 class Proxy:

@@ -12,12 +12,12 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from analysis.effects import effects, paired_differences
+from analysis.comparisons.effects import effects, paired_differences
 
 CELLS = [
     "base",
     "no augmentation",
-    *(f"augmentation/{op}=0" for op in ("crop_resize", "flip", "color_jitter", "grey")),
+    *(f"augmentation/{op}=0" for op in ("crop_resize", "flip", "color_jitter", "gray")),
     *(f"n_images={n}, augmentation_strength={s:g}" for n in (200, 500, 1000, "all") for s in (0, 0.25, 0.5, 1)),
     "option/head_norm=batch, option/jitter=0.25, option/color_drop=1",
     "only crop_resize + color_jitter + translate",
@@ -84,7 +84,7 @@ def cut_off(ax: Axes) -> list[str]:
 
 
 def overlapping_rows(ax: Axes) -> list[tuple[str, str]]:
-    """Return neighbouring row names that run into one another by more than a fifth of a line."""
+    """Return neighboring row names that run into one another by more than a fifth of a line."""
     ax.figure.draw_without_rendering()
     labels = sorted(ax.get_yticklabels(), key=lambda label: -label.get_window_extent().y0)
     found = []

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from analysis.records import FAILED, FINISHED, STOPPED
 from search_spaces.ablations import POLICY_DESIGNS, Levels, ablation, changed
-from study.journal import FAILED, FINISHED, STOPPED, Journal
+from study.execution.journal import Journal
 from trainables.simulated.curves import curve
 from trainables.trial import RANDOM_INIT, RAW_PIXELS, TrialConfig
 
@@ -32,7 +33,7 @@ INFO = {
         "test": 500,
     },
 }
-UNLABELLED = {name: value for name, value in INFO.items() if name not in ("n_classes", "class_names")}
+UNLABELED = {name: value for name, value in INFO.items() if name not in ("n_classes", "class_names")}
 # Final values of each task: validation accuracy or loss, kNN and linear accuracy of the frozen features.
 TRUTH = {
     "rotation": {"accuracy": 0.70, "loss": 0.80, "knn": 0.55, "linear": 0.66},
@@ -125,15 +126,15 @@ def write_study(
     seed: int = 0,
     designs: Sequence[str] = (),
     n_seeds: int = len(ABLATION_SEEDS),
-    labelled: bool = True,
+    labeled: bool = True,
 ) -> Path:
     """Write a study's journal up to and including the phase `until`; return the study's folder.
 
     designs: of an ablate phase, around 200 images without augmentation, or for POLICY_DESIGNS around what was chosen;
-        none, and there is no such phase. n_seeds: of that phase. labelled: whether there is anything to probe with.
+        none, and there is no such phase. n_seeds: of that phase. labeled: whether there is anything to probe with.
     """
     writer = _Writer(Journal(folder), tasks, np.random.default_rng(seed))
-    writer.designs, writer.ablation_seeds, writer.labelled = tuple(designs), ABLATION_SEEDS[:n_seeds], labelled
+    writer.designs, writer.ablation_seeds, writer.labeled = tuple(designs), ABLATION_SEEDS[:n_seeds], labeled
     config: dict[str, Any] = {"name": name, "tasks": list(tasks), "dataset": DATASET, "budget_steps": STEPS}
     if designs:
         factors = {name: list(values) for name, values in FACTORS.items()}
@@ -146,7 +147,7 @@ def write_study(
         config_hash="c0ffee",
         git_commit="9f72c1e",
         versions={"torch": "2.15.0"},
-        datasets={DATASET: INFO if labelled else UNLABELLED},
+        datasets={DATASET: INFO if labeled else UNLABELED},
     )
     for phase in ("baselines", "search", "confirm", *(["ablate"] if designs else []), "evaluate"):
         writer.journal.append("phase_started", phase=phase)
@@ -167,7 +168,7 @@ class _Writer:
         self.chosen: dict[str, list[TrialConfig]] = {}
         self.designs: tuple[str, ...] = ()
         self.ablation_seeds = ABLATION_SEEDS
-        self.labelled = True
+        self.labeled = True
 
     @property
     def ablation_base(self) -> dict[str, Any]:
@@ -199,7 +200,7 @@ class _Writer:
                     self.chosen[task], values = configs, finals
             chosen[task] = {
                 "config": self.chosen[task][0].to_dict(),
-                "metric": "probe/linear" if self.labelled else "val/accuracy",
+                "metric": "probe/linear" if self.labeled else "val/accuracy",
                 "mode": "max",
                 "mean": float(np.mean(values)),
                 "values": values,
@@ -270,7 +271,7 @@ class _Writer:
                 self._probe_trial(trial, BASELINE_TRUTH[task])
 
     def _probe_trial(self, config: TrialConfig, truth: dict[str, float]) -> None:
-        if not self.labelled:
+        if not self.labeled:
             return
         self._start(config)
         self._end(config, FINISHED, steps=0, results=self._probes(truth))
@@ -300,7 +301,7 @@ class _Writer:
                 end = truth[metric.split("/")[1]]
                 noise = self.generator.normal(0, 0.006)
                 metrics[metric] = float(level + learned * (end - level) + noise)
-            knn = metrics["probe/linear"] if self.labelled else metrics["val/accuracy"]
+            knn = metrics["probe/linear"] if self.labeled else metrics["val/accuracy"]
             metrics |= {"health/feature_std": 0.9, "lr": config.lr * (1 - step / STEPS), "grad_norm": 1.0}
             if step:
                 metrics["images_per_s"] = float(9000 + self.generator.normal(0, 100))
@@ -311,7 +312,7 @@ class _Writer:
         return knn
 
     def _report(self, config: TrialConfig, step: int, metrics: dict[str, float]) -> None:
-        kept = {name: value for name, value in metrics.items() if self.labelled or not name.startswith("probe/")}
+        kept = {name: value for name, value in metrics.items() if self.labeled or not name.startswith("probe/")}
         self.journal.append("report", trial_id=config.trial_id, step=step, metrics=kept)
 
     def _failed(self, config: TrialConfig) -> None:
@@ -332,7 +333,7 @@ class _Writer:
             reason=reason,
             steps=steps,
             wall_s=2.0 + 0.01 * steps,
-            results=results if self.labelled else {},
+            results=results if self.labeled else {},
             checkpoint=checkpoint,
         )
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.frames import FrameBuilder
-from study.journal import FAILED, FINISHED
+from analysis.data.frames import FrameBuilder
+from analysis.records import FAILED, FINISHED
 from trainables.simulated.curves import Curve, curve
 
 FAILED_KIND = "failed"  # an exception midway through a healthy curve

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from study.config import StudyConfig
+from analysis.records import FAILED, FINISHED
+from study.config.schema import StudyConfig
 from study.driver import _phases, _start, load_datasets
-from study.history import History
-from study.journal import FAILED, FINISHED, Journal
-from study.phases import Plan
-from study.plan_checks import check_plan
+from study.execution.journal import Journal
+from study.plan.feasibility import check_plan
+from study.plan.history import History
+from study.plan.phases import Plan
 from study.series import Series
 from trainables import simulated
-from trainables.loop import Report
+from trainables.training.loop import Report
 from trainables.trial import BASELINES, TrialConfig
 
 
@@ -41,7 +42,7 @@ def simulate(config: StudyConfig, output: Path) -> Path:
 
 
 class _Executor:
-    """Does what `study.execution.Executor` does, a trial after the other."""
+    """Does what `study.execution.executor.Executor` does, a trial after the other."""
 
     def __init__(self, plan: Plan, journal: Journal) -> None:
         self.plan, self.journal = plan, journal

@@ -14,8 +14,8 @@ from typer.testing import CliRunner, Result
 
 import analysis
 from analysis.__main__ import app
-from analysis.findings import find
-from study import tracking
+from analysis.findings.findings import compute_findings
+from study.tracking import sync
 from tests.analysis.journals import CELLS, write_study
 from trainables.errors import UserError
 
@@ -29,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tracked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = write_study(tmp_path_factory.mktemp("tracked") / "quick", until="search", tasks=("rotation",))
     uri = f"sqlite:///{folder.parent / 'mlflow.db'}"
-    tracking.sync(folder, uri)
+    sync.sync(folder, uri)
     return folder, uri
 
 
@@ -46,7 +46,7 @@ def test_report_writes_the_page_and_says_where(tmp_path: Path):
 
 
 def test_verdicts_are_a_table_or_csv_or_json(folder: Path):
-    expected = find(analysis.load(folder)).verdicts
+    expected = compute_findings(analysis.load(folder)).verdicts
     table = run("verdicts", folder, "--task", "rotation").stdout
     own = expected.query("task == 'rotation'")
     assert table.count("→") == len(own)
@@ -105,7 +105,7 @@ def test_export_writes_frames_as_parquet_or_csv(tmp_path: Path):
 def test_a_tracking_server_is_read_as_a_folder_is(tracked: tuple[Path, str], tmp_path: Path):
     folder, uri = tracked
     rows = json.loads(run("verdicts", uri, "--study", "quick", "--json").stdout)
-    expected = find(analysis.load(folder)).verdicts
+    expected = compute_findings(analysis.load(folder)).verdicts
     found = {row["trial_id"]: row["verdict"] for row in rows}
     assert found == dict(zip(expected["trial_id"], expected["verdict"], strict=True))
     page = tmp_path / "results" / "report.html"

@@ -21,10 +21,10 @@ from scipy.stats import binomtest
 
 from analysis import load
 from analysis.convergence import verdicts
-from analysis.findings import find
-from analysis.original.cause import cause
-from analysis.original.training import rows_against_base
-from analysis.series import read_parts
+from analysis.findings.findings import compute_findings
+from analysis.pages.original_report.cause import cause
+from analysis.pages.original_report.training import rows_against_base
+from analysis.pages.series import read_parts
 from study.series import load_series
 from tests.analysis.journals import write_study
 from tests.analysis.simulated_studies import simulate_series
@@ -138,7 +138,7 @@ def test_convergence_shows_one_curve_and_the_evidence_of_each_verdict(executed: 
 
 
 def test_ablation_answers_as_the_report_does(executed: Execute, simulated_study: Path) -> None:
-    found = find(load(simulated_study), task="rotation")
+    found = compute_findings(load(simulated_study), task="rotation")
     shown = _table(executed("ablation"), "design", "cell", "baseline", "mean_difference", "p_holm", "answer", "note")
     for name in ("design", "cell", "baseline", "answer"):
         assert list(shown[name]) == list(found.effects[name])

@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 import analysis
-from analysis.frames import export
-from study.journal import Journal
+from analysis.data.frames import export
+from study.execution.journal import Journal
 from trainables.trial import TrialConfig
 
 

@@ -28,15 +28,15 @@ import numpy as np
 import psutil
 
 import analysis
-from study.checks import check_config
-from study.config import StudyConfig
+from analysis.records import JOURNAL_FILE, read
+from study.cli.status import read_status
+from study.config.schema import StudyConfig
+from study.config.validation import check_config
 from study.driver import load_datasets
-from study.history import History
-from study.journal import FILE_NAME, read
-from study.phases import SEARCH, Plan
-from study.searching import HalvingByTask, TaskSearches, tpe
-from study.status import read_status
-from study.tracking import sync
+from study.execution.search import PerTaskASHA, PerTaskSearcher, tpe
+from study.plan.history import History
+from study.plan.phases import SEARCH, Plan
+from study.tracking.sync import sync
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STEPS, EVERY = 100, 50  # three reports a trial
@@ -122,7 +122,7 @@ def measured(trials: int, algorithm: str, scheduler: str) -> dict[str, float]:
             "growth": (cpu[3] - cpu[2]) / (cpu[1] - cpu[0]),
             "driver_mb": rss[1] / 1e6,
             "driver_kb": (rss[1] - np.interp(cuts[1], looks["time"], looks["rss"])) / 0.9 / trials / 1e3,
-            "journal_kb": (folder / FILE_NAME).stat().st_size / trials / 1e3,
+            "journal_kb": (folder / JOURNAL_FILE).stat().st_size / trials / 1e3,
             "report_ms": 1000 * report_s / trials,
             "load_ms": 1000 * seconds(lambda: analysis.load(folder)) / trials,
             "status_ms": 1000 * seconds(lambda: read_status(folder)) / trials,
@@ -162,8 +162,8 @@ def decisions(most: int) -> None:
     config = configured(most, "optuna")
     plan = Plan(config, load_datasets(config))
     base = plan.search_base("rotation")
-    searches = TaskSearches({"rotation": tpe(plan, History(), "rotation")}, {"rotation": base})
-    halving = HalvingByTask(max_t=STEPS, grace_period=EVERY // 2, reduction_factor=3)
+    searches = PerTaskSearcher({"rotation": tpe(plan, History(), "rotation")}, {"rotation": base})
+    halving = PerTaskASHA(max_t=STEPS, grace_period=EVERY // 2, reduction_factor=3)
     rng = np.random.default_rng(0)
     print(f"{'trials':>8}{'TPE, ms a suggestion':>24}{'ASHA, ms a decision':>24}")
     spent, decided, first = 0.0, 0.0, 0

@@ -1,6 +1,6 @@
 """Training speed of each task over that of the same step on ready tensors, in one run, as ratios.
 
-The bound is forward, backward and optimiser step on one batch drawn beforehand: no data order, no augmentation, no
+The bound is forward, backward and optimizer step on one batch drawn beforehand: no data order, no augmentation, no
 reports. The product's figure is `fit` as it is, with reports and checkpoints. Rounds alternate, medians are quoted.
 
     python tests/benchmarks/bench_training.py [--device cuda] [--steps 100] [--rounds 3]
@@ -17,13 +17,14 @@ from pathlib import Path
 import torch
 
 from search_spaces import DEFAULTS
-from trainables import checkpoint, files
+from trainables import files
 from trainables.augmentation import Augmentation
 from trainables.data import Splits, load_splits
-from trainables.loop import Report, Worker, build_task, fit
-from trainables.optimizers import build_optimizer
-from trainables.streams import generator
+from trainables.rng import generator
 from trainables.tasks import TASKS
+from trainables.training import checkpoint
+from trainables.training.loop import Report, Worker, build_task, fit
+from trainables.training.optimizers import build_optimizer
 from trainables.trial import TrialConfig
 
 

@@ -13,14 +13,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from study import cluster
-from study.checks import check_config
+from study.config.validation import check_config
 from study.driver import _start, load_datasets
-from study.execution import Executor
-from study.history import History
-from study.journal import Journal
-from study.phases import Plan
-from study.tracking import MlflowTracker
+from study.execution import cluster
+from study.execution.executor import Executor
+from study.execution.journal import Journal
+from study.plan.history import History
+from study.plan.phases import Plan
+from study.tracking.sync import MlflowTracker
 from trainables.trial import RANDOM_INIT, TrialConfig
 
 

@@ -9,13 +9,13 @@ import pytest
 
 from search_spaces import DEFAULTS
 from search_spaces.ablations import BASE, CURES, DESIGNS, FACTORS, NO_AUGMENTATION, Levels, ablation, default_cures
-from study.config import DesignName, OpName
+from study.config.schema import DesignName, OpName
 from trainables.augmentation import OPS
 from trainables.errors import ConfigError
 from trainables.tasks import TASKS
 from trainables.trial import TrialConfig
 
-POLICY = {"color_jitter": 0.5, "crop_resize": 0.8, "flip": 1.0, "grey": 0.2}
+POLICY = {"color_jitter": 0.5, "crop_resize": 0.8, "flip": 1.0, "gray": 0.2}
 
 
 def trial(task: str = "rotation", **changes) -> TrialConfig:
@@ -57,7 +57,7 @@ def test_leave_one_out_takes_each_op_away_once_and_compares_with_the_whole_polic
 def test_add_one_in_has_each_op_alone_at_the_policys_magnitude_against_none():
     cells = cells_of(trial(), "add_one_in")
     assert {name: dict(cell.augmentation).get("color_jitter") for name, cell in cells.items()} == {
-        NO_AUGMENTATION: 0.0, "only color_jitter": 0.5, "only crop_resize": 0.0, "only flip": 0.0, "only grey": 0.0
+        NO_AUGMENTATION: 0.0, "only color_jitter": 0.5, "only crop_resize": 0.0, "only flip": 0.0, "only gray": 0.0
     }  # fmt: skip
     assert set(baselines_of(trial(), "add_one_in").values()) == {NO_AUGMENTATION}
 

@@ -7,10 +7,11 @@ from typing import Any
 
 from ray.tune.trainable.metadata import _TrainingRunMetadata
 
-from study.config import StudyConfig
-from study.execution import Executor
-from study.history import History, TrialRecord
-from study.journal import FINISHED, Journal, read
+from analysis.records import FINISHED, read
+from study.config.schema import StudyConfig
+from study.execution.executor import Executor
+from study.execution.journal import Journal
+from study.plan.history import History, TrialRecord
 from tests.study.studies import plan_of
 
 CLOCK = "images_per_s"  # the one metric that no two runs share

@@ -21,7 +21,7 @@ import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from study.tracking_database import create_database
+from study.tracking.database import create_database
 
 
 @dataclass(frozen=True)

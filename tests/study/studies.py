@@ -6,12 +6,12 @@ import dataclasses
 import functools
 from typing import Any
 
-from study.checks import check_config
-from study.config import StudyConfig
+from analysis.records import FINISHED
+from study.config.schema import StudyConfig
+from study.config.validation import check_config
 from study.driver import load_datasets
-from study.history import History
-from study.journal import FINISHED
-from study.phases import Plan
+from study.plan.history import History
+from study.plan.phases import Plan
 from trainables.data import Splits
 from trainables.trial import TrialConfig
 
@@ -50,9 +50,9 @@ def load_names(config: StudyConfig) -> list[str]:
 
 @functools.cache
 def splits_of(name: str, max_train: int | None) -> Splits:
-    """Return generated images under any name, without labels where the name says `unlabelled`."""
+    """Return generated images under any name, without labels where the name says `unlabeled`."""
     shapes = load_datasets(tiny(max_train=max_train))["shapes"]
-    if name != "unlabelled":
+    if name != "unlabeled":
         return shapes
     tables = {
         field.name: dataclasses.replace(getattr(shapes, field.name), labels=None)

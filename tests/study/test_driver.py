@@ -23,20 +23,21 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from study import driver, plain_yaml
-from study.checks import check_config
-from study.config import StudyConfig
+from analysis.records import FINISHED, JOURNAL_FILE, read
+from study import driver
+from study.config import strict_yaml
+from study.config.schema import StudyConfig
+from study.config.validation import check_config
 from study.driver import Outcome, run_study
-from study.history import History
-from study.journal import FILE_NAME, FINISHED, read
+from study.plan.history import History
 from tests.conftest import REPOSITORY
 from tests.study.mlflow_stores import eventually, stored_points
 from tests.study.studies import splits_of, tiny
 from trainables.encoders import recalibrated
 from trainables.errors import ConfigError, DataError
-from trainables.monitor import calibration_images
-from trainables.storage import CheckpointStore
-from trainables.trainable import trained_encoder
+from trainables.ray_adapter.storage import CheckpointStore
+from trainables.ray_adapter.trainable import trained_encoder
+from trainables.training.monitor import calibration_images
 from trainables.trial import ONLINE_PROBES
 
 PHASES = ["baselines", "search", "confirm", "evaluate"]
@@ -83,7 +84,7 @@ def test_a_study_says_where_its_results_are_and_what_it_chose(ran: Ran):
 
 def test_a_study_leaves_its_configuration_results_report_and_checkpoints(ran: Ran):
     folder = ran.outcome.folder
-    assert check_config(plain_yaml.load((folder / "study.yaml").read_text())) == ran.config
+    assert check_config(strict_yaml.load((folder / "study.yaml").read_text())) == ran.config
     runs, curves = pd.read_parquet(folder / "runs.parquet"), pd.read_parquet(folder / "curves.parquet")
     assert set(runs["phase"]) == set(PHASES)
     assert set(runs["status"]) == {FINISHED}
@@ -98,7 +99,7 @@ def test_a_study_leaves_its_configuration_results_report_and_checkpoints(ran: Ra
 
 
 def test_the_recommended_study_is_valid_and_holds_what_was_chosen(ran: Ran):
-    recommended = check_config(plain_yaml.load((ran.outcome.folder / "recommended.yaml").read_text()))
+    recommended = check_config(strict_yaml.load((ran.outcome.folder / "recommended.yaml").read_text()))
     assert recommended.base_trial("rotation", "search").lr == ran.outcome.chosen["rotation"]["config"]["lr"]
 
 
@@ -171,7 +172,7 @@ def test_a_study_whose_last_phase_was_lost_runs_that_phase_alone(ran: Ran, tmp_p
     shutil.copytree(ran.outcome.folder, folder, ignore=shutil.ignore_patterns("mlflow.json", "report.html"))
     events = list(read(folder))
     lost = next(i for i, event in enumerate(events) if event.get("phase") == "evaluate")
-    (folder / FILE_NAME).write_text("".join(json.dumps(event) + "\n" for event in events[:lost]))
+    (folder / JOURNAL_FILE).write_text("".join(json.dumps(event) + "\n" for event in events[:lost]))
     config = tiny(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
     outcome = run_study(config, tmp_path)
     began = [event["phase"] for event in list(read(folder))[lost:] if event["event"] == "trial_started"]
@@ -186,7 +187,7 @@ def test_another_configuration_under_the_same_name_is_refused_with_the_differenc
     other = tiny(tracking_uri=ran.store, budget_steps=9)
     with pytest.raises(ConfigError, match=r"(?s)another configuration:.*-budget_steps: 6\n\+budget_steps: 9"):
         run_study(other, ran.output)
-    assert check_config(plain_yaml.load((ran.outcome.folder / "study.yaml").read_text())) == ran.config
+    assert check_config(strict_yaml.load((ran.outcome.folder / "study.yaml").read_text())) == ran.config
 
 
 def test_a_study_that_is_running_is_refused_to_a_second_driver(ran: Ran):
@@ -215,7 +216,7 @@ def test_fresh_moves_an_earlier_study_aside_whatever_its_configuration(folder: P
 def test_where_files_lie_may_change_under_the_same_name(folder: Path):
     driver.open_folder(tiny(storage="/elsewhere", resources={"cpu": 2}), folder.parent)
     assert (folder / "results").exists()
-    assert plain_yaml.load((folder / "study.yaml").read_text())["storage"] == "/elsewhere"
+    assert strict_yaml.load((folder / "study.yaml").read_text())["storage"] == "/elsewhere"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from study.loading import series_names
+from study.config.loading import series_names
 from study.series import Series, load_series
 from trainables.errors import ConfigError
 

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 import analysis
-from analysis.effects import effects
-from study.journal import FILE_NAME, read
+from analysis.comparisons.effects import effects
+from analysis.records import JOURNAL_FILE, read
 from trainables import simulated
 from trainables.trial import RANDOM_INIT, TrialConfig
 
@@ -76,7 +76,7 @@ def test_the_effects_that_were_put_in_are_found_within_their_intervals(
 
 
 def test_the_ablation_reads_the_same_from_mlflow(simulated_study: Path, study: analysis.Study):
-    uri = json.loads(next(iter((simulated_study / FILE_NAME).read_text().splitlines())))["config"]["tracking_uri"]
+    uri = json.loads(next(iter((simulated_study / JOURNAL_FILE).read_text().splitlines())))["config"]["tracking_uri"]
     tracked = analysis.load(uri, study=study.name)
     pd.testing.assert_frame_equal(tracked.designs, study.designs)
     assert tracked.outcomes == study.outcomes

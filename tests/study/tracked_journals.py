@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from study.journal import Journal
+from study.execution.journal import Journal
 from trainables.trial import TrialConfig
 
 START = 1_750_000_000.0  # seconds since the epoch

@@ -16,14 +16,9 @@ from trainables.data import shapes
 from trainables.data.table import as_tensor
 from trainables.encoders import build_encoder
 from trainables.errors import ConfigError
-from trainables.self_test import (
-    make_task,
-    overfits_one_batch,
-    starts_at_chance,
-    stays_at_chance_when_shuffled,
-)
-from trainables.streams import generator
+from trainables.rng import generator
 from trainables.tasks import TASKS, Batch, PretextTask, build_options
+from trainables.tasks.self_test import make_task, overfits_one_batch, starts_at_chance, stays_at_chance_when_shuffled
 
 SIDE = 20  # px
 POLICY = Augmentation({"crop_resize": 0.5, "flip": 1.0, "color_jitter": 0.5, "noise": 0.5})
@@ -33,7 +28,7 @@ SELF_TESTS = (starts_at_chance, overfits_one_batch, stays_at_chance_when_shuffle
 # a new task that does so must be named here; all others must leave validation alone.
 TASK_DEFINING = {
     "context_encoder": {"mask", "mask_ratio", "block_size", "overlap"},
-    "context_prediction": {"gap", "jitter", "grey", "color_drop", "standardize"},
+    "context_prediction": {"gap", "jitter", "gray", "color_drop", "standardize"},
 }
 
 
@@ -51,12 +46,12 @@ def new_task(name: str, *, seed: int = 0, side: int = SIDE, **options: Any) -> P
     return task
 
 
-def drawn(task: PretextTask, seed: int = 0, policy: Augmentation = POLICY, n: int = 8) -> Batch:
+def sample_batch(task: PretextTask, seed: int = 0, policy: Augmentation = POLICY, n: int = 8) -> Batch:
     return task.draw(images(side=task.image_size)[:n], policy, generator("cpu", seed, "conformance"))
 
 
 def validation_batch(task: PretextTask) -> Batch:
-    return drawn(task.eval(), policy=Augmentation(task.validation_policy))
+    return sample_batch(task.eval(), policy=Augmentation(task.validation_policy))
 
 
 def same(first: Batch, second: Batch) -> bool:
@@ -70,7 +65,7 @@ def train(task: PretextTask, steps: int = 1) -> None:
     optimizer = torch.optim.SGD(task.parameters(), lr=0.1)
     for step in range(steps):
         optimizer.zero_grad()
-        task(drawn(task, seed=step)).objective.backward()
+        task(sample_batch(task, seed=step)).objective.backward()
         optimizer.step()
 
 
@@ -114,7 +109,7 @@ class TaskConformance:
     @pytest.mark.parametrize("training", [True, False])
     def test_states_the_chance_level_of_every_metric(self, name: str, training: bool) -> None:
         task = new_task(name).train(training)
-        metrics = task(drawn(task)).metrics
+        metrics = task(sample_batch(task)).metrics
         chance = task.chance(8, training=training)
         assert chance.keys() == metrics.keys()
         assert all(math.isfinite(level) and level > 0 for level in chance.values())
@@ -133,30 +128,30 @@ class TaskConformance:
     def test_draws_by_its_generator_alone(self, name: str) -> None:
         task = new_task(name)
         torch.manual_seed(1)
-        first = drawn(task)
+        first = sample_batch(task)
         torch.manual_seed(2)
         before = torch.get_rng_state()
-        again = drawn(task)
+        again = sample_batch(task)
         assert torch.equal(torch.get_rng_state(), before)
         assert same(again, first)
-        assert same(drawn(new_task(name, seed=1)), first)  # whatever the weights
-        assert not same(drawn(task, seed=1), first)
+        assert same(sample_batch(new_task(name, seed=1)), first)  # whatever the weights
+        assert not same(sample_batch(task, seed=1), first)
 
     def test_leaves_the_images_it_draws_from_untouched(self, name: str) -> None:
         before = images().clone()
         task = new_task(name)
-        task(drawn(task, policy=Augmentation({})))
+        task(sample_batch(task, policy=Augmentation({})))
         assert torch.equal(images(), before)
 
     def test_gives_the_encoder_images_in_its_range(self, name: str) -> None:
         seen = []
         task = new_task(name)
         task.encoder.blocks[0].register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
-        task(drawn(task))
+        task(sample_batch(task))
         assert seen
-        for normalised in seen:
-            assert normalised.dtype == torch.float32
-            assert normalised.abs().max() < 10  # [0, 1] becomes [-2, 2]; standardised patches reach a little further
+        for normalized in seen:
+            assert normalized.dtype == torch.float32
+            assert normalized.abs().max() < 10  # [0, 1] becomes [-2, 2]; standardized patches reach a little further
 
     def test_asks_the_same_of_all_trials_in_validation(self, name: str) -> None:
         expected = validation_batch(new_task(name))
@@ -178,7 +173,7 @@ class TaskConformance:
                 except ConfigError as error:  # a value that only other image sizes allow
                     assert field.name in str(error)  # noqa: PT017 - most values are allowed
                     continue
-                output = task(drawn(task))
+                output = task(sample_batch(task))
                 output.objective.backward()
                 assert torch.isfinite(output.objective), f"{field.name} = {value}"
                 assert output.metrics.keys() == task.chance(8, training=True).keys()
@@ -212,7 +207,7 @@ class TaskConformance:
         task = new_task(name)
         train(task, steps=1)  # a head of zeros, from which training starts, passes no gradient on
         task.zero_grad()
-        task(drawn(task)).objective.backward()
+        task(sample_batch(task)).objective.backward()
         still = [key for key, weight in task.encoder.named_parameters() if not weight.grad.abs().sum() > 0]
         assert not still
 
@@ -224,10 +219,10 @@ class TaskConformance:
         task(validation_batch(task))
         assert all(torch.equal(value, before[key]) for key, value in running_statistics(task).items())
         task.train()
-        task(drawn(task))
+        task(sample_batch(task))
         assert not all(torch.equal(value, before[key]) for key, value in running_statistics(task).items())
 
-    def test_stays_finite_on_images_of_one_colour(self, name: str) -> None:
+    def test_stays_finite_on_images_of_one_color(self, name: str) -> None:
         task = new_task(name)
         mixed = images()[:8].clone()
         mixed[:3] = torch.tensor([0, 128, 255], dtype=torch.uint8).view(3, 1, 1, 1)
@@ -239,7 +234,7 @@ class TaskConformance:
     @pytest.mark.parametrize("side", [16, 33, 64])
     def test_takes_images_of_any_side(self, name: str, side: int) -> None:
         task = new_task(name, side=side)
-        assert torch.isfinite(task(drawn(task, n=2)).objective)
+        assert torch.isfinite(task(sample_batch(task, n=2)).objective)
 
     def test_is_whole_in_its_state(self, name: str) -> None:
         trained, other = new_task(name), new_task(name, seed=5)
@@ -249,7 +244,7 @@ class TaskConformance:
         expected, found = (task(validation_batch(task)).metrics for task in (trained, other))
         assert all(torch.equal(found[metric], expected[metric]) for metric in expected)
 
-    def test_is_initialised_by_its_seed_alone(self, name: str) -> None:
+    def test_is_initialized_by_its_seed_alone(self, name: str) -> None:
         torch.manual_seed(1)
         first = new_task(name).state_dict()
         torch.manual_seed(2)

@@ -12,10 +12,10 @@ import torch
 
 from tests.trainables import tiny
 from tests.trainables.smooth_images import smooth_images
-from trainables import loop
 from trainables.augmentation import OPS, Augmentation
-from trainables.augmentation.recorded import MOST_RECORDINGS
+from trainables.augmentation.cuda_graphs import MAX_GRAPHS
 from trainables.tasks import TASKS
+from trainables.training import loop
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -44,7 +44,7 @@ def test_recorded_views_are_to_the_bit_those_of_an_augmentation_that_was_never_c
         assert torch.equal(augmentation(images, on_gpu(seed)), fresh)
 
 
-@pytest.mark.parametrize("options", [{}, {"color_drop": 0.5, "pairs_per_image": 1}, {"jitter": 0.0, "grey": 0.0}])
+@pytest.mark.parametrize("options", [{}, {"color_drop": 0.5, "pairs_per_image": 1}, {"jitter": 0.0, "gray": 0.0}])
 def test_recorded_patches_are_to_the_bit_those_of_a_task_that_has_drawn_none_before(options: dict[str, Any]) -> None:
     trial = tiny.trial("context_prediction", options=options, augmentation=EVERYTHING)
     task, augmentation = loop.build_task(trial, 32).cuda(), Augmentation(EVERYTHING)
@@ -68,10 +68,10 @@ def test_a_call_leaves_the_views_of_the_call_before_alone() -> None:
 def test_batches_of_many_sizes_are_augmented_alike_though_not_all_are_recorded() -> None:
     augmentation = Augmentation(EVERYTHING)
     for _ in range(3):
-        for n in range(1, MOST_RECORDINGS + 4):
+        for n in range(1, MAX_GRAPHS + 4):
             images = smooth_images(n).cuda()
             assert torch.equal(augmentation(images, on_gpu(n)), Augmentation(EVERYTHING)(images, on_gpu(n)))
-    assert len(augmentation._recordings._by_shape) == MOST_RECORDINGS
+    assert len(augmentation._graphs._by_shape) == MAX_GRAPHS
 
 
 def test_old_recordings_that_wait_to_be_collected_do_not_spoil_a_new_one() -> None:

@@ -20,12 +20,12 @@ from trainables.augmentation import Augmentation
 from trainables.data import Splits
 from trainables.data.table import ImageTable
 from trainables.errors import CheckpointError
-from trainables.evaluation import evaluate
-from trainables.loop import build_task, fit
-from trainables.storage import CheckpointStore
-from trainables.streams import generator
+from trainables.probes.evaluation import evaluate
+from trainables.ray_adapter.storage import CheckpointStore
+from trainables.rng import generator
 from trainables.tasks import Batch, shuffled
 from trainables.tasks.context_prediction import cut
+from trainables.training.loop import build_task, fit
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAIN = Augmentation({})
@@ -55,7 +55,7 @@ def twice_in_uint8(pixels: Tensor) -> Tensor:
 
 @pytest.mark.parametrize(("scaled", "right"), [(once, True), (twice_in_uint8, False)])
 def test_a_patch_has_the_pixels_of_its_image_scaled_once(scaled: Change, right: bool) -> None:
-    options = {"grey": 0.0, "color_drop": 0.0, "standardize": False, "jitter": 0.0, "gap": 0.1}
+    options = {"gray": 0.0, "color_drop": 0.0, "standardize": False, "jitter": 0.0, "gap": 0.1}
     task = new_task("context_prediction", side=32, pairs_per_image=8, **options)
     photographs = images(8, 32)
     batch = task.draw(scaled(photographs), PLAIN, generator("cpu", 0, "draw"))
@@ -67,7 +67,7 @@ def test_a_patch_has_the_pixels_of_its_image_scaled_once(scaled: Change, right: 
 
 
 def test_a_missing_checkpoint_is_an_error_and_never_a_random_model(tmp_path: Path) -> None:
-    from trainables.trainable import trained_encoder
+    from trainables.ray_adapter.trainable import trained_encoder
 
     probing = trial("rotation", init_from="0123456789ab", budget_steps=0)
     with pytest.raises(CheckpointError, match="no checkpoint of trial 0123456789ab"):
@@ -75,7 +75,7 @@ def test_a_missing_checkpoint_is_an_error_and_never_a_random_model(tmp_path: Pat
 
 
 def test_the_encoder_that_is_probed_is_the_one_that_was_trained(tmp_path: Path) -> None:
-    from trainables.trainable import trained_encoder
+    from trainables.ray_adapter.trainable import trained_encoder
 
     store, trained = CheckpointStore(str(tmp_path)), trial("rotation", lr=0.01)
     encoder = fit(trained, splits(), lambda report: store.save(trained.trial_id, report.state()))  # type: ignore[arg-type,return-value]
@@ -86,23 +86,23 @@ def test_the_encoder_that_is_probed_is_the_one_that_was_trained(tmp_path: Path) 
     assert not all(torch.equal(weights[name], untrained[name]) for name in weights)
 
 
-def coloured(n_images: int, first: int, seed: int) -> ImageTable:
-    """Return images of three colours, red, green and blue, which are the classes beginning with number `first`."""
+def colored(n_images: int, first: int, seed: int) -> ImageTable:
+    """Return images of three colors, red, green and blue, which are the classes beginning with number `first`."""
     rng = np.random.default_rng(seed)
-    colour = np.arange(n_images) % 3
+    color = np.arange(n_images) % 3
     pixels = rng.integers(0, 60, (n_images, 3, 16, 16))
-    pixels[np.arange(n_images), colour] += 120
-    return ImageTable("coloured", pixels.astype(np.uint8), (colour + first) % 3, class_names=("a", "b", "c"))
+    pixels[np.arange(n_images), color] += 120
+    return ImageTable("colored", pixels.astype(np.uint8), (color + first) % 3, class_names=("a", "b", "c"))
 
 
 def test_a_probe_is_refitted_where_the_classes_mean_something_else() -> None:
     """The original's bars of 9 to 11 % are what a probe scores that was fitted to other classes, or to none."""
-    probing = trial("raw_pixels", probe_datasets=("coloured",), probe_split="test", budget_steps=0)
+    probing = trial("raw_pixels", probe_datasets=("colored",), probe_split="test", budget_steps=0)
 
     def score(fitted_to: int, judged_on: int) -> float:
-        train, validation, test = coloured(60, fitted_to, 0), coloured(30, fitted_to, 1), coloured(90, judged_on, 2)
-        datasets = {"coloured": Splits(train, validation, train, validation, test)}
-        return evaluate(probing, None, datasets, torch.device("cpu"))["probe/coloured/linear"]
+        train, validation, test = colored(60, fitted_to, 0), colored(30, fitted_to, 1), colored(90, judged_on, 2)
+        datasets = {"colored": Splits(train, validation, train, validation, test)}
+        return evaluate(probing, None, datasets, torch.device("cpu"))["probe/colored/linear"]
 
     assert score(fitted_to=0, judged_on=0) == score(fitted_to=1, judged_on=1) == 1
     assert score(fitted_to=0, judged_on=1) == 0

@@ -16,13 +16,13 @@ from trainables.trial import TrialConfig
 FULL = TrialConfig(
     phase="ablate",
     task="context_prediction",
-    cell="without grey",
+    cell="without gray",
     seed=3,
     dataset="cifar10",
     n_images=1000,
     lr=0.003,
     augmentation={"flip": 1.0, "crop_resize": 0.5},  # type: ignore[arg-type]
-    options={"pairs_per_image": 40, "grey": 0.66, "standardize": False},  # type: ignore[arg-type]
+    options={"pairs_per_image": 40, "gray": 0.66, "standardize": False},  # type: ignore[arg-type]
     probe_datasets=["cifar10", "fashion_mnist"],  # type: ignore[arg-type]
 )
 OTHER_VALUES: dict[str, Any] = {
@@ -60,7 +60,7 @@ def test_a_trial_survives_json() -> None:
     assert again == FULL
     assert hash(again) == hash(FULL)
     assert again.trial_id == FULL.trial_id
-    assert again.options == (("grey", 0.66), ("pairs_per_image", 40), ("standardize", False))
+    assert again.options == (("gray", 0.66), ("pairs_per_image", 40), ("standardize", False))
 
 
 def test_a_trial_survives_pickle() -> None:

@@ -17,7 +17,7 @@ SIDE = 20  # px
 
 @functools.cache
 def splits(n_train: int = 64, n_validation: int = 16, n_test: int = 40) -> Splits:
-    """Return splits of generated images, all labelled, and read-only as in Ray's store."""
+    """Return splits of generated images, all labeled, and read-only as in Ray's store."""
     drawn = shapes.generate(n_train + n_validation, split="train", image_size=SIDE)
     train, validation = drawn.take(np.arange(n_train)), drawn.take(np.arange(n_train, n_train + n_validation))
     test = shapes.generate(n_test, split="test", image_size=SIDE)

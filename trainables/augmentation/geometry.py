@@ -20,7 +20,7 @@ def identity_positions(n: int, side: int, device: torch.device | str = "cpu") ->
 def crop(positions: Tensor, start: Tensor, length: Tensor, side: int) -> Tensor:
     """Map onto the window [start, start + length) stretched to `side` pixels.
 
-    start, length: float [N], in pixels, with 0 <= start and start + length <= side. Pixel centres are aligned as by
+    start, length: float [N], in pixels, with 0 <= start and start + length <= side. Pixel centers are aligned as by
     `torchvision.transforms.v2.functional.resized_crop`, and nothing outside the window is read. A window is never
     larger than the output, so bilinear interpolation with and without antialiasing are the same.
     """
@@ -34,7 +34,7 @@ def flip(positions: Tensor, flipped: Tensor, side: int) -> Tensor:
 
 
 def translate(positions: Tensor, shift: Tensor, side: int) -> Tensor:
-    """Move the content by `shift` (float [N], pixels, below `side`), towards higher indices where positive.
+    """Move the content by `shift` (float [N], pixels, below `side`), toward higher indices where positive.
 
     The gap is filled by reflection without repeating the edge: black bars would tell a pretext task, such as
     rotation or context prediction, where the border of the image is.

@@ -38,13 +38,13 @@ def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def adjust_saturation(images: Tensor, factor: Tensor) -> Tensor:
-    """Scale the distance of all pixels from their own grey by `factor` (float [N]; 0 gives grey)."""
+    """Scale the distance of all pixels from their own gray by `factor` (float [N]; 0 gives gray)."""
     weight = _per_sample(factor)
     return (images * weight).add_(luma(images).mul_(1 - weight)).clamp_(0, 1)
 
 
 def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
-    """Turn the hue by `shift` (float [N], in turns of the colour circle, [-0.5, 0.5]).
+    """Turn the hue by `shift` (float [N], in turns of the color circle, [-0.5, 0.5]).
 
     RGB to HSV and back, with value and chroma (value x saturation) carried over as they are:
     channel = value - chroma * clip(min(k, 4 - k), 0, 1), k = (n + 6 hue) mod 6, n = 5, 3, 1 for R, G, B.
@@ -59,9 +59,9 @@ def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
     return torch.addcmul(value[:, None], chroma[:, None], ramp, value=-1)
 
 
-def to_grey(images: Tensor, greyed: Tensor) -> Tensor:
-    """Replace the samples where `greyed` (bool [N]) by their brightness in all three channels."""
-    return torch.lerp(images, luma(images), _per_sample(greyed).float())  # exact at 0 and 1, and faster than where
+def to_gray(images: Tensor, grayed: Tensor) -> Tensor:
+    """Replace the samples where `grayed` (bool [N]) by their brightness in all three channels."""
+    return torch.lerp(images, luma(images), _per_sample(grayed).float())  # exact at 0 and 1, and faster than where
 
 
 def gaussian_blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
@@ -76,13 +76,13 @@ def gaussian_blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
     return separable(images, rows, rows if width == height else _reflected_convolution(taps, width)).clamp_(0, 1)
 
 
-def erase(images: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor, colour: Tensor) -> Tensor:
-    """Fill a box with one colour.
+def erase(images: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor, color: Tensor) -> Tensor:
+    """Fill a box with one color.
 
-    top, left, height, width: float [N], whole pixels; height 0 erases nothing. colour: float [N, 3] in [0, 1].
+    top, left, height, width: float [N], whole pixels; height 0 erases nothing. color: float [N, 3] in [0, 1].
     """
     inside = _span(top, height, images.shape[2])[:, :, None] & _span(left, width, images.shape[3])[:, None, :]
-    return torch.lerp(images, colour[:, :, None, None], inside[:, None].float())
+    return torch.lerp(images, color[:, :, None, None], inside[:, None].float())
 
 
 def add_noise(images: Tensor, noise: Tensor, sd: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ def _per_sample(parameter: Tensor) -> Tensor:
 
 
 def _sextant(red: Tensor, green: Tensor, blue: Tensor, value: Tensor, chroma: Tensor) -> Tensor:
-    """Return the hue of every pixel in sixths of a turn, [N, H, W] in [-1, 5]; 0 where there is no colour."""
+    """Return the hue of every pixel in sixths of a turn, [N, H, W] in [-1, 5]; 0 where there is no color."""
     is_red = (red == value).float()
     is_green = (green == value).float().mul_(1 - is_red)
     is_blue = 1 - is_red - is_green

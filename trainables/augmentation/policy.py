@@ -9,12 +9,12 @@ flip          horizontal flip with probability m / 2
 translate     shift by up to m / 4 of the side, whole pixels, both axes, gap filled by reflection; m = 0.5 is the
               4 px of padded crops at 32 px (He 1512.03385)
 color_jitter  with probability 0.8: brightness, contrast, saturation factors U[1 - 0.8 m, 1 + 0.8 m], hue shift
-              U[-0.2 m, 0.2 m] turns, in this order; m is SimCLR's colour strength s
-grey          grey with probability m; SimCLR has 0.2
+              U[-0.2 m, 0.2 m] turns, in this order; m is SimCLR's color strength s
+gray          gray with probability m; SimCLR has 0.2
 blur          with probability 0.5: Gaussian, sigma m U[0.1, 2] px at 224 px, in proportion to the side; m = 1 is
               SimCLR's. At 32 px that is below a third of a pixel, and SimCLR leaves it out
 erase         with probability 0.5: box of area m U[0.02, 0.33], log aspect ratio U[-1, 1] ln 3.3, filled with one
-              random colour (random erasing, Zhong 1708.04896, ranges as in torchvision.transforms.RandomErasing)
+              random color (random erasing, Zhong 1708.04896, ranges as in torchvision.transforms.RandomErasing)
 noise         Gaussian pixel noise of standard deviation m U[0, 0.1]
 ============  =====================================================================================================
 """
@@ -30,9 +30,9 @@ import torch
 from torch import Tensor
 
 from trainables.augmentation import geometry, pixels
-from trainables.augmentation.recorded import Recordings
+from trainables.augmentation.cuda_graphs import CudaGraphCache
 from trainables.errors import ConfigError
-from trainables.streams import SharedGenerator, drawn
+from trainables.rng import SharedGenerator, sample
 
 # How many uniform numbers an image needs for each op. All are always drawn, in this order.
 _N_DRAWS = {
@@ -40,7 +40,7 @@ _N_DRAWS = {
     "flip": 1,
     "translate": 2,
     "color_jitter": 5,
-    "grey": 1,
+    "gray": 1,
     "blur": 2,
     "erase": 8,
     "noise": 1,
@@ -75,7 +75,7 @@ class Augmentation:
         self.policy = validate_policy(policy)
         self.strength = strength
         self.magnitudes = {op: min(1.0, m * strength) for op, m in self.policy.items() if m * strength > 0}
-        self._recordings = Recordings()
+        self._graphs = CudaGraphCache()
 
     def __repr__(self) -> str:
         return f"Augmentation({self.policy}, strength={self.strength})"
@@ -89,10 +89,10 @@ class Augmentation:
         if images.dtype != torch.uint8:
             raise TypeError(f"augmentation takes uint8 images, not {images.dtype}")
         numbers = uniform_numbers(len(images), generator)
-        field = drawn(torch.randn, _child(generator), *images.shape) if "noise" in self.magnitudes else None
+        field = sample(torch.randn, _child(generator), *images.shape) if "noise" in self.magnitudes else None
         with torch.autocast(images.device.type, enabled=False):
             if images.is_cuda:
-                return self._recordings(self._augment, images, numbers, field)
+                return self._graphs(self._augment, images, numbers, field)
             size = _chunk_size(images)
             chunks = [
                 self._augment(
@@ -149,7 +149,7 @@ def validate_policy(policy: Mapping[str, float]) -> dict[str, float]:
 
 def uniform_numbers(n: int, generator: torch.Generator) -> Tensor:
     """Return the uniform numbers in [0, 1) of all ops for `n` images, float32 [k, n], in the order of OPS."""
-    return drawn(torch.rand, generator, n, sum(_N_DRAWS.values())).t().contiguous()
+    return sample(torch.rand, generator, n, sum(_N_DRAWS.values())).t().contiguous()
 
 
 def by_op(numbers: Tensor) -> dict[str, Tensor]:
@@ -197,8 +197,8 @@ def _color_jitter(images: Tensor, magnitude: float, u: Tensor) -> Tensor:
     return pixels.adjust_hue(images, hue)
 
 
-def _grey(images: Tensor, magnitude: float, u: Tensor) -> Tensor:
-    return pixels.to_grey(images, u[0] < magnitude)
+def _gray(images: Tensor, magnitude: float, u: Tensor) -> Tensor:
+    return pixels.to_gray(images, u[0] < magnitude)
 
 
 def _blur(images: Tensor, magnitude: float, u: Tensor) -> Tensor:
@@ -210,10 +210,10 @@ def _blur(images: Tensor, magnitude: float, u: Tensor) -> Tensor:
 
 def _erase(images: Tensor, magnitude: float, u: Tensor) -> Tensor:
     top, left, h, w = erased_box(magnitude, u[:5], *images.shape[2:])
-    return pixels.erase(images, top, left, h, w, colour=u[5:].t())
+    return pixels.erase(images, top, left, h, w, color=u[5:].t())
 
 
-_PIXEL_OPS = {"color_jitter": _color_jitter, "grey": _grey, "blur": _blur, "erase": _erase}
+_PIXEL_OPS = {"color_jitter": _color_jitter, "gray": _gray, "blur": _blur, "erase": _erase}
 
 
 def _box(area: Tensor, max_log_ratio: float, u: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:

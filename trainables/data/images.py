@@ -50,11 +50,11 @@ class BadImage(Exception):  # noqa: N818 (it says what the image is; `read_all` 
 
 
 def read_image(path: Path, image_size: int, *, upscale: bool = False, squash: bool = False) -> np.ndarray:
-    """Return an image file as uint8 [3, S, S] RGB: short side resized with antialias, then the centre square.
+    """Return an image file as uint8 [3, S, S] RGB: short side resized with antialias, then the center square.
 
     squash: resize both sides instead, so that nothing is cut off and shapes are distorted.
 
-    EXIF orientation is applied, 16-bit grey keeps its upper 8 bits, alpha is laid on white, of an animation the first
+    EXIF orientation is applied, 16-bit gray keeps its upper 8 bits, alpha is laid on white, of an animation the first
     frame is taken. Raises BadImage for what cannot be decoded, for more pixels than Pillow's limit against
     decompression bombs, and, without `upscale`, for a short side below `image_size`.
     """
@@ -67,7 +67,7 @@ def read_image(path: Path, image_size: int, *, upscale: bool = False, squash: bo
 def read_image_and_mask(
     image_path: Path, mask_path: Path, image_size: int, n_classes: int, *, squash: bool = False
 ) -> np.ndarray:
-    """Return image and class mask as uint8 [4, S, S], the mask last, both cut alike; masks by nearest neighbour.
+    """Return image and class mask as uint8 [4, S, S], the mask last, both cut alike; masks by nearest neighbor.
 
     Mask values are 0 .. n_classes - 1 and 255 for void. Smaller images are enlarged; EXIF orientation is left alone,
     since masks have none. Raises BadImage as `read_image` does, and for a mask that does not fit its image.
@@ -77,7 +77,7 @@ def read_image_and_mask(
         planes = _square(_to_rgb(image), image_size, True, squash)
     with _decoding("its mask: "), _open(mask_path) as mask:
         if mask.mode not in ("P", "L"):
-            raise BadImage(f"its mask is a {mask.mode} image; class ids in a palette or grey image are needed")
+            raise BadImage(f"its mask is a {mask.mode} image; class ids in a palette or gray image are needed")
         if mask.size != image.size:
             raise BadImage(f"{_by(image.size)} pixels, but its mask has {_by(mask.size)}")
         classes = _resized(mask, image_size, Image.Resampling.NEAREST, squash)

@@ -1,8 +1,8 @@
 """`shapes`: the built-in data set, generated. Ten shapes in small scenes that have an up and a down.
 
-The class is the shape and nothing else: place, size, tilt, colours, texture and scenery are drawn independently of it.
+The class is the shape and nothing else: place, size, tilt, colors, texture and scenery are drawn independently of it.
 Up is told by the light on the object, by its shadow and, in three scenes of four, by a ground that recedes to a
-horizon; the colours of sky and ground are chance, so that which half is brighter tells little.
+horizon; the colors of sky and ground are chance, so that which half is brighter tells little.
 
 Bytes are equal on every machine: raw PCG64 words, whose stream numpy guarantees, and whole-number arithmetic only.
 """
@@ -60,7 +60,7 @@ MASK_NAMES = ("background", *CLASS_NAMES)
 
 
 def generate(n_images: int, *, split: str, image_size: int = 32, seed: int = 0) -> ImageTable:
-    """Return `n_images` labelled scenes with masks: images uint8 [N, 3, S, S], labels int64 [N], masks uint8 [N, S, S].
+    """Return `n_images` labeled scenes with masks: images uint8 [N, 3, S, S], labels int64 [N], masks uint8 [N, S, S].
 
     Masks hold 0 for background and label + 1 on the shape. Image i depends on `split` (train or test), `seed` and i
     alone: not on `n_images`, and its scene not on `image_size`.
@@ -103,8 +103,8 @@ class _Draws:
         scaled = word * np.uint64(high - low + 1) >> np.uint64(32)
         return (scaled.astype(np.int32) + np.int32(low))[:, None, None]
 
-    def colour(self) -> np.ndarray:
-        """Return a colour per image, int32 [n, 3, 1, 1] in 16..239."""
+    def color(self) -> np.ndarray:
+        """Return a color per image, int32 [n, 3, 1, 1] in 16..239."""
         return np.stack([self.integers(16, 239) for _ in range(3)], axis=1)
 
 
@@ -120,13 +120,13 @@ def _render(draws: _Draws, noise: np.ndarray, image_size: int) -> tuple[np.ndarr
     x, y = _grid(image_size)
     labels = draws.integers(0, len(SHAPES) - 1)[:, 0, 0].astype(np.int64)
     radius = draws.integers(215, 355)
-    centre_x, centre_y = draws.integers(330, 694), draws.integers(330, 680)
+    center_x, center_y = draws.integers(330, 694), draws.integers(330, 680)
     tilt = draws.integers(-9, 9)
 
     canvas = _scenery(draws, x, y)
-    _cast_shadow(canvas, draws, x - centre_x, y - centre_y, radius)
-    coverage = _coverage(labels, centre_x, centre_y, radius, tilt, image_size)
-    u, v = _own_coordinates(x - centre_x, y - centre_y, radius, tilt)
+    _cast_shadow(canvas, draws, x - center_x, y - center_y, radius)
+    coverage = _coverage(labels, center_x, center_y, radius, tilt, image_size)
+    u, v = _own_coordinates(x - center_x, y - center_y, radius, tilt)
     surface = _surface(draws, canvas, coverage, u, v)
     full = _OVERSAMPLING**2
     canvas += (surface - canvas) * coverage[:, None] // full
@@ -140,9 +140,9 @@ def _render(draws: _Draws, noise: np.ndarray, image_size: int) -> tuple[np.ndarr
 
 
 def _grid(n: int) -> tuple[Plane, Plane]:
-    """Return the centres of n x n cells in scene units: x [1, 1, n], y [1, n, 1]."""
-    centres = ((2 * np.arange(n, dtype=np.int32) + 1) * (_SCENE // 2) // n).astype(np.int32)
-    return centres[None, None, :], centres[None, :, None]
+    """Return the centers of n x n cells in scene units: x [1, 1, n], y [1, n, 1]."""
+    centers = ((2 * np.arange(n, dtype=np.int32) + 1) * (_SCENE // 2) // n).astype(np.int32)
+    return centers[None, None, :], centers[None, :, None]
 
 
 def _own_coordinates(dx: Plane, dy: Plane, radius: Plane, tilt: Plane) -> tuple[Plane, Plane]:
@@ -153,11 +153,11 @@ def _own_coordinates(dx: Plane, dy: Plane, radius: Plane, tilt: Plane) -> tuple[
 
 
 def _coverage(
-    labels: np.ndarray, centre_x: Plane, centre_y: Plane, radius: Plane, tilt: Plane, image_size: int
+    labels: np.ndarray, center_x: Plane, center_y: Plane, radius: Plane, tilt: Plane, image_size: int
 ) -> np.ndarray:
     """Return how many of a pixel's samples lie in the shape, int32 [n, S, S]."""
     x, y = _grid(image_size * _OVERSAMPLING)
-    u, v = _own_coordinates(x - centre_x, y - centre_y, radius, tilt)
+    u, v = _own_coordinates(x - center_x, y - center_y, radius, tilt)
     inside = np.empty(u.shape, bool)
     for label, contains in enumerate(SHAPES.values()):
         chosen = labels == label
@@ -169,7 +169,7 @@ def _coverage(
 def _scenery(draws: _Draws, x: Plane, y: Plane) -> np.ndarray:
     """Return the background, int32 [n, 3, S, S]: sky, hills and a receding ground, or a patterned wall."""
     is_wall = draws.integers(0, 3) == 0
-    top, bottom, hill, ground = (draws.colour() for _ in range(4))
+    top, bottom, hill, ground = (draws.color() for _ in range(4))
     canvas = top + (bottom - top) * y[:, None] // _SCENE
 
     slope, shift, period = draws.integers(-2, 2), draws.integers(0, 1023), draws.integers(1, 4)
@@ -183,7 +183,7 @@ def _scenery(draws: _Draws, x: Plane, y: Plane) -> np.ndarray:
         rise = rise + wave * draws.integers(0, 200) // _SCENE
     canvas = np.where((y >= horizon - rise)[:, None], hill, canvas)
 
-    # Bands of equal depth get denser towards the horizon, as on a real floor.
+    # Bands of equal depth get denser toward the horizon, as on a real floor.
     below = y - horizon
     depth = draws.integers(60_000, 160_000) // (np.maximum(below, 0) + 60)
     bands = np.where((depth >> 8) & 1, draws.integers(-40, 40), 0)
@@ -193,7 +193,7 @@ def _scenery(draws: _Draws, x: Plane, y: Plane) -> np.ndarray:
         left, upper = draws.integers(-60, 1000), draws.integers(-60, 1000)
         width, height = draws.integers(50, 150), draws.integers(50, 150)
         block = (x >= left) & (x < left + width) & (y >= upper) & (y < upper + height)
-        canvas = np.where(block[:, None], draws.colour(), canvas)
+        canvas = np.where(block[:, None], draws.color(), canvas)
     return canvas.astype(np.int32)
 
 
@@ -208,14 +208,14 @@ def _cast_shadow(canvas: np.ndarray, draws: _Draws, dx: Plane, dy: Plane, radius
 
 
 def _surface(draws: _Draws, canvas: np.ndarray, coverage: np.ndarray, u: Plane, v: Plane) -> np.ndarray:
-    """Return the shape's colour at every pixel: plain, striped or checked, lit from above, apart from its ground."""
-    colour = draws.colour()
+    """Return the shape's color at every pixel: plain, striped or checked, lit from above, apart from its ground."""
+    color = draws.color()
     behind = (_luminance(canvas) * coverage).sum(axis=(1, 2), keepdims=True) // np.maximum(
         coverage.sum(axis=(1, 2), keepdims=True), 1
     )
-    own = _luminance(colour)
+    own = _luminance(color)
     target = np.where(behind > 128, behind - 90, behind + 90)
-    colour = colour + np.where(np.abs(own - behind) < 75, target - own, 0)[:, None]
+    color = color + np.where(np.abs(own - behind) < 75, target - own, 0)[:, None]
 
     kind, shift = draws.integers(0, 4), draws.integers(0, 1023)
     period = draws.integers(350, 800)
@@ -224,9 +224,9 @@ def _surface(draws: _Draws, canvas: np.ndarray, coverage: np.ndarray, u: Plane, 
     texture = np.select([kind == 1, kind == 2, kind == 3, kind == 4], [along, across, diagonal, along ^ across], 0)
     tone = draws.integers(20, 55) * np.where(draws.integers(0, 1) == 0, 1, -1)
     shading = -v * draws.integers(35, 70) // _SCENE
-    return (colour + (texture * tone + shading)[:, None]).clip(0, 255).astype(np.int32)
+    return (color + (texture * tone + shading)[:, None]).clip(0, 255).astype(np.int32)
 
 
-def _luminance(colour: np.ndarray) -> Plane:
+def _luminance(color: np.ndarray) -> Plane:
     """Return Rec. 601 luma, int32 [n, ...], of int32 [n, 3, ...]."""
-    return (77 * colour[:, 0] + 150 * colour[:, 1] + 29 * colour[:, 2]) >> 8
+    return (77 * color[:, 0] + 150 * color[:, 1] + 29 * color[:, 2]) >> 8

@@ -8,7 +8,7 @@ import logging
 
 import numpy as np
 
-from trainables.data.table import UNLABELLED, ImageTable, Splits
+from trainables.data.table import UNLABELED, ImageTable, Splits
 from trainables.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
@@ -73,16 +73,16 @@ def _stratified(table: ImageTable, fraction: float, rng: np.random.Generator) ->
 def _annotated(table: ImageTable) -> ImageTable | None:
     if table.labels is None:
         return table if table.masks is not None else None
-    labelled = table.labels != UNLABELLED
-    if labelled.all():
+    labeled = table.labels != UNLABELED
+    if labeled.all():
         return table
-    return table.take(np.flatnonzero(labelled)) if labelled.any() else None
+    return table.take(np.flatnonzero(labeled)) if labeled.any() else None
 
 
 def _joined(table: ImageTable, extra: ImageTable) -> ImageTable:
-    """Return both tables' images as one table for pretext training: extra images unlabelled, no masks."""
+    """Return both tables' images as one table for pretext training: extra images unlabeled, no masks."""
     labels = None
     if table.labels is not None:
-        labels = np.concatenate([table.labels, np.full(len(extra), UNLABELLED, np.int64)])
+        labels = np.concatenate([table.labels, np.full(len(extra), UNLABELED, np.int64)])
     images = np.concatenate([table.images, extra.images])
     return dataclasses.replace(table, images=images, labels=labels, masks=None, mask_names=())

@@ -13,7 +13,7 @@ import torch
 
 from trainables.errors import DataError
 
-UNLABELLED = -1
+UNLABELED = -1
 VOID = 255  # mask value that no metric counts, as in Pascal VOC
 
 
@@ -22,7 +22,7 @@ class ImageTable:
     """Images in memory, as plain numpy arrays, which Ray's object store shares without a copy.
 
     images: uint8 [N, 3, S, S], contiguous.
-    labels: int64 [N] with -1 where unlabelled, or None where the set has no labels at all.
+    labels: int64 [N] with -1 where unlabeled, or None where the set has no labels at all.
     masks: uint8 [N, S, S] of class ids with 255 void, or None.
     class_names: names of the classes 0 .. K-1 of `labels`; empty where there are none.
     mask_names: names of the classes of `masks`; empty where there are none.
@@ -113,7 +113,7 @@ class Splits:
         return self.pretext_train.name
 
     @property
-    def labelled(self) -> bool:
+    def labeled(self) -> bool:
         """Whether a classification probe can be fitted."""
         return all(table is not None and table.labels is not None for table in self._probed)
 
@@ -125,7 +125,7 @@ class Splits:
     @property
     def annotated(self) -> bool:
         """Whether there is anything that a probe can be fitted to."""
-        return self.labelled or self.masked
+        return self.labeled or self.masked
 
     @property
     def _probed(self) -> tuple[ImageTable | None, ...]:

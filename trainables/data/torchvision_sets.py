@@ -72,7 +72,7 @@ def load_cifar10(request: Request) -> Tables:
 
 
 def load_fashion_mnist(request: Request) -> Tables:
-    """Read ROOT/FashionMNIST/raw/*-ubyte; 28 x 28 grey becomes 32 x 32 RGB by a border of zeros."""
+    """Read ROOT/FashionMNIST/raw/*-ubyte; 28 x 28 gray becomes 32 x 32 RGB by a border of zeros."""
     from torchvision.datasets import FashionMNIST
 
     root = request.data_root()
@@ -83,7 +83,7 @@ def load_fashion_mnist(request: Request) -> Tables:
         raise request.missing("FashionMNIST/raw/", downloadable=True)
     parts = [_open(FashionMNIST, request, root, train=train) for train in (True, False)]
     images = [np.pad(part.data.numpy(), ((0, 0), (2, 2), (2, 2))) for part in parts]
-    rgb = [np.broadcast_to(grey[..., None], (*grey.shape, 3)) for grey in images]
+    rgb = [np.broadcast_to(gray[..., None], (*gray.shape, 3)) for gray in images]
     return _array_tables(request, rgb, [part.targets.numpy() for part in parts], FashionMNIST.classes)
 
 

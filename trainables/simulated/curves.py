@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from trainables.errors import ConfigError
-from trainables.optimizers import lr_at
-from trainables.simulated.courses import N_CLASSES, Course, Progress, draw_course, progress
-from trainables.simulated.instrument import CORRELATION, POSITIONS, Instrument
+from trainables.simulated.measurement import CORRELATION, POSITIONS, Instrument
+from trainables.simulated.trajectories import N_CLASSES, Course, Progress, draw_course, progress
+from trainables.training.optimizers import lr_at
 from trainables.trial import ONLINE_PROBES, TrialConfig
 
 KNN_PER_LINEAR = 0.8  # what kNN has above 1 / N_CLASSES, as a share of what the linear probe has
@@ -35,7 +35,7 @@ class Curve:
     """All reports of one trial.
 
     steps: int64 [R]. metrics: float64 [R] each, named as in the `curves` frame; NaN at step 0 for what is only known
-        after training (`train/*`, lr, grad_norm, images_per_s). facts: as in `trainables.loop.Report`.
+        after training (`train/*`, lr, grad_norm, images_per_s). facts: as in `trainables.training.loop.Report`.
     """
 
     course: Course

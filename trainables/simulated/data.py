@@ -14,10 +14,10 @@ from trainables.data.shapes import CLASS_NAMES as SHAPE_NAMES
 from trainables.data.shapes import MASK_NAMES as SHAPE_MASKS
 from trainables.data.table import ImageTable, Splits
 from trainables.data.torchvision_sets import VOC_CLASSES
-from trainables.simulated.courses import N_CLASSES
+from trainables.simulated.trajectories import N_CLASSES
 
 N_TRAIN, N_TEST = 12_500, 2_000  # before a fifth of the training images is held out for validation
-GREY = 128
+GRAY = 128
 
 _CLASS_NAMES = {
     "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
@@ -25,10 +25,10 @@ _CLASS_NAMES = {
     "shapes": SHAPE_NAMES,
 }
 _MASK_NAMES = {"shapes": SHAPE_MASKS, "voc2007": VOC_CLASSES, "voc2012": VOC_CLASSES}
-_UNLABELLED = ("voc2007", "voc2012")
+_UNLABELED = ("voc2007", "voc2012")
 
 
-class GreyTable(ImageTable):
+class GrayTable(ImageTable):
     """A table whose images are all the same: one image in memory, and labels alone when it is sent elsewhere."""
 
     @functools.cached_property
@@ -41,10 +41,10 @@ class GreyTable(ImageTable):
     def take(self, indices: np.ndarray) -> ImageTable:
         """Return the rows at `indices` (int64 [M]), in that order, as a new table."""
         labels = None if self.labels is None else self.labels[indices]
-        return grey_table(self.name, len(indices), self.image_size, labels, self.class_names, self.mask_names)
+        return gray_table(self.name, len(indices), self.image_size, labels, self.class_names, self.mask_names)
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return grey_table, (self.name, len(self), self.image_size, self.labels, self.class_names, self.mask_names)
+        return gray_table, (self.name, len(self), self.image_size, self.labels, self.class_names, self.mask_names)
 
 
 def load_splits(name: str, *, max_train: int | None = None, seed: int = 0, image_size: int | None = None) -> Splits:
@@ -60,19 +60,19 @@ def load_splits(name: str, *, max_train: int | None = None, seed: int = 0, image
     n_validation = max(1, round(total / 5))
 
     def table(n_images: int) -> ImageTable:
-        if not is_labelled(name):
-            return grey_table(name, n_images, size, None, (), mask_names(name))
+        if not is_labeled(name):
+            return gray_table(name, n_images, size, None, (), mask_names(name))
         names = _CLASS_NAMES.get(name, tuple(f"class_{index}" for index in range(N_CLASSES)))
         labels = rng.permutation(n_images) % N_CLASSES
-        return grey_table(name, n_images, size, labels, names, mask_names(name))
+        return gray_table(name, n_images, size, labels, names, mask_names(name))
 
     train, validation, test = table(max(1, total - n_validation)), table(n_validation), table(N_TEST)
     return Splits(train, validation, train, validation, test)
 
 
-def is_labelled(name: str) -> bool:
+def is_labeled(name: str) -> bool:
     """Whether the simulated data set of this name has labels."""
-    return name not in _UNLABELLED
+    return name not in _UNLABELED
 
 
 def mask_names(name: str) -> tuple[str, ...]:
@@ -80,15 +80,15 @@ def mask_names(name: str) -> tuple[str, ...]:
     return _MASK_NAMES.get(name, ())
 
 
-def grey_table(
+def gray_table(
     name: str,
     n_images: int,
     image_size: int,
     labels: np.ndarray | None,
     class_names: tuple[str, ...],
     mask_names: tuple[str, ...] = (),
-) -> GreyTable:
-    """Return `n_images` grey images of a side of `image_size` px and their masks, read-only views of one byte each."""
-    images = np.broadcast_to(np.uint8(GREY), (n_images, 3, image_size, image_size))
+) -> GrayTable:
+    """Return `n_images` gray images of a side of `image_size` px and their masks, read-only views of one byte each."""
+    images = np.broadcast_to(np.uint8(GRAY), (n_images, 3, image_size, image_size))
     masks = np.broadcast_to(np.uint8(0), (n_images, image_size, image_size)) if mask_names else None
-    return GreyTable(name, images, labels, masks, class_names, mask_names)
+    return GrayTable(name, images, labels, masks, class_names, mask_names)

@@ -15,11 +15,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from trainables import spelling
 from trainables.data.table import Splits
 from trainables.errors import ConfigError, suggestion
-from trainables.monitor import PROBE_QUERIES, VALIDATION_BATCH, VALIDATION_IMAGES
-from trainables.simulated import mechanism
-from trainables.simulated.courses import (
+from trainables.rng import stream_seed
+from trainables.simulated import response
+from trainables.simulated.curves import Curve, expected_curve, knn_accuracy, measured, shares
+from trainables.simulated.data import is_labeled, load_splits, mask_names
+from trainables.simulated.measurement import Instrument, task_facts
+from trainables.simulated.trajectories import (
     AT_CHANCE,
     COLLAPSED,
     CONVERGED,
@@ -31,13 +35,10 @@ from trainables.simulated.courses import (
     STILL_IMPROVING,
     Course,
 )
-from trainables.simulated.curves import Curve, expected_curve, knn_accuracy, measured, shares
-from trainables.simulated.data import is_labelled, load_splits, mask_names
-from trainables.simulated.instrument import Instrument, task_facts
 from trainables.simulated.truth import TRUTH, Truth
-from trainables.streams import stream_seed
 from trainables.tasks import TASKS, build_options
-from trainables.trial import BASELINES, PURPOSE, RANDOM_INIT, RAW_PIXELS, TrialConfig, labels_name
+from trainables.training.monitor import PROBE_QUERIES, VALIDATION_BATCH, VALIDATION_IMAGES
+from trainables.trial import BASELINES, NON_TRAINING_FIELDS, RANDOM_INIT, RAW_PIXELS, TrialConfig, labels_name
 
 FAILED = "failed"
 WEIGHT_DECAY = 1e-2  # what every linear probe chooses
@@ -46,10 +47,10 @@ OVERLAP = 0.4  # IoU of a foreground class, for each share of right answers abov
 STAGE_SHARES = (0.7, 0.85, 0.95, 1.0)  # of the last stage's result, for each stage of an encoder
 DIVERGED_FOR_GOOD = 16.0  # times the optimal lr, from which a diverging loss is NaN; below it grows to GROWTH
 GROWTH = 1.7
-HALF_LABELS = 30.0  # labelled images of a class from which a probe reaches half of what all of them give
+HALF_LABELS = 30.0  # labeled images of a class from which a probe reaches half of what all of them give
 FINE_TUNING = 0.3  # of the errors that a probe makes with all labels, those that fine-tuning takes away
 
-_IDENTITY_WITHOUT = {*PURPOSE, "report_every"} - {"task", "data_seed"}
+_IDENTITY_WITHOUT = {*NON_TRAINING_FIELDS, "report_every"} - {"task", "data_seed"}
 
 
 class Shifts(NamedTuple):
@@ -72,18 +73,18 @@ def kind(trial: TrialConfig, truth: Truth = TRUTH) -> str:
 def fails(trial: TrialConfig, truth: Truth = TRUTH) -> bool:
     """Return whether the trial raises an error midway."""
     draw = np.random.default_rng(stream_seed(trial.seed, f"simulated/failure/{identity(trial)}"))
-    return bool(draw.random() < mechanism.failure_rate(trial, truth))
+    return bool(draw.random() < response.failure_rate(trial, truth))
 
 
 def simulated_curve(trial: TrialConfig, splits: Splits, truth: Truth = TRUTH) -> Curve:
     """Return all reports that the trial would make if nothing stopped it."""
     rng = np.random.default_rng(stream_seed(trial.seed, f"simulated/curve/{identity(trial)}"))
-    course = course_of(trial, _kind(trial, truth), truth, labelled=splits.labelled, shifts=_shifts(trial, truth))
+    course = course_of(trial, _kind(trial, truth), truth, labeled=splits.labeled, shifts=_shifts(trial, truth))
     return measured(course, _instrument(trial, splits), rng)
 
 
 def results(trial: TrialConfig, dataset: str, splits: Splits, truth: Truth = TRUTH) -> dict[str, float]:
-    """Return the results of the final probes on one data set, named as `trainables.evaluation` names them.
+    """Return the results of the final probes on one data set, named as `trainables.probes.evaluation` names them.
 
     The images that are probed are shared by all probes, so their results go up and down together.
     """
@@ -95,12 +96,12 @@ def results(trial: TrialConfig, dataset: str, splits: Splits, truth: Truth = TRU
     rng = np.random.default_rng(
         stream_seed(trial.seed, f"simulated/probe/{dataset}/{trial.probe_split}/{identity(trial)}")
     )
-    means = _result_means(accuracy, truth) if splits.labelled else {}
+    means = _result_means(accuracy, truth) if splits.labeled else {}
     for on_train, size in ((True, len(splits.probe_train)), (False, len(queries))):
         names = [name for name in means if name != "weight_decay" and ("train" in name) == on_train]
         seen = shares(np.array([means[name] for name in names]), size, 1.0, rng)
         means |= dict(zip(names, seen.tolist(), strict=True))
-    if splits.labelled:
+    if splits.labeled:
         means |= _few_labels(trial, means["linear"])
     if splits.masked:
         means |= _mask_means(float(shares(np.array([accuracy]), len(queries), 1.0, rng)[0]), queries.mask_names)
@@ -119,7 +120,7 @@ def expected(trial: TrialConfig, metric: str, truth: Truth = TRUTH) -> float:
     """
     if trial.task in BASELINES:
         return _expected_of(trial, "", metric, truth)
-    rates = mechanism.kind_rates(trial, truth)
+    rates = response.kind_rates(trial, truth)
     values = {kind: _expected_of(trial, kind, metric, truth) for kind in KINDS if rates[kind]}
     finite = {kind: value for kind, value in values.items() if math.isfinite(value)}
     if not finite:
@@ -128,25 +129,25 @@ def expected(trial: TrialConfig, metric: str, truth: Truth = TRUTH) -> float:
 
 
 def course_of(
-    trial: TrialConfig, kind: str, truth: Truth = TRUTH, *, labelled: bool, shifts: Shifts | None = None
+    trial: TrialConfig, kind: str, truth: Truth = TRUTH, *, labeled: bool, shifts: Shifts | None = None
 ) -> Course:
     """Return the course of a trial of this kind; without shifts, the mean over seeds."""
     shifts = shifts or Shifts()
     task, base = truth.tasks[trial.task], truth.dataset(trial.dataset)
-    untrained = base.random_init + base.scale * (mechanism.by_encoder(trial, truth) + shifts.untrained)
-    ratio = mechanism.lr_ratio(trial, truth)
+    untrained = base.random_init + base.scale * (response.by_encoder(trial, truth) + shifts.untrained)
+    ratio = response.lr_ratio(trial, truth)
     return Course(
         kind,
         start=0.0 if kind == AT_CHANCE else task.untrained,
-        end=min(0.97, mechanism.solved(trial, truth) + shifts.validation),
-        takeoff=min(mechanism.takeoff_share(trial, truth), 0.4 if kind == STILL_IMPROVING else 0.2),
+        end=min(0.97, response.solved(trial, truth) + shifts.validation),
+        takeoff=min(response.takeoff_share(trial, truth), 0.4 if kind == STILL_IMPROVING else 0.2),
         pace=1.0 if kind == STILL_IMPROVING else 0.07,
         turn=0.35,
         drop=0.35,
         growth=math.inf if ratio >= DIVERGED_FOR_GOOD else GROWTH,
         probe_start=untrained + truth.online * base.scale,
         probe_end=_accuracy(trial, kind, trial.dataset, truth, shifts) + truth.online * base.scale,
-        flat_loss=kind == STILL_IMPROVING and labelled and mechanism.trapped(trial, truth),
+        flat_loss=kind == STILL_IMPROVING and labeled and response.trapped(trial, truth),
     )
 
 
@@ -158,10 +159,11 @@ def identity(trial: TrialConfig) -> str:
     if trial.task == RANDOM_INIT:
         return f"{RANDOM_INIT}/{trial.encoder}/{trial.width}"
     values = trial.to_dict() | {
-        "augmentation": mechanism.magnitudes(trial),
+        "augmentation": response.magnitudes(trial),
         "augmentation_strength": None,
         "options": vars(build_options(TASKS[trial.task], dict(trial.options))),
     }
+    values = spelling.former(values)  # the streams of existing simulated studies are named by it
     return json.dumps({name: value for name, value in values.items() if name not in _IDENTITY_WITHOUT}, sort_keys=True)
 
 
@@ -169,7 +171,7 @@ def _kind(trial: TrialConfig, truth: Truth) -> str:
     """Return the kind of a trial that does not fail, drawn with its declared rate; cells of a seed draw alike."""
     normal = _normal(trial, "kind", truth)
     uniform = 0.5 * math.erfc(-normal / math.sqrt(2))
-    for name, rate in mechanism.kind_rates(trial, truth).items():
+    for name, rate in response.kind_rates(trial, truth).items():
         uniform -= rate
         if uniform < 0:
             return name
@@ -199,17 +201,17 @@ def _accuracy(trial: TrialConfig, kind: str, dataset: str, truth: Truth, shifts:
     base = truth.dataset(dataset)
     if trial.task == RAW_PIXELS:
         return base.raw_pixels
-    untrained = base.random_init + base.scale * (mechanism.by_encoder(trial, truth) + shifts.untrained)
+    untrained = base.random_init + base.scale * (response.by_encoder(trial, truth) + shifts.untrained)
     if trial.task == RANDOM_INIT:
         return untrained
-    if kind == DIVERGED and mechanism.lr_ratio(trial, truth) >= DIVERGED_FOR_GOOD:
+    if kind == DIVERGED and response.lr_ratio(trial, truth) >= DIVERGED_FOR_GOOD:
         return math.nan
     if kind in (DIVERGED, COLLAPSED):
         return LOST_PROBE
     if kind == AT_CHANCE:
         return untrained + base.scale * truth.nothing_learned
     assert kind in (OVERFIT, STILL_IMPROVING, CONVERGED)
-    return base.random_init + base.scale * (mechanism.gain(trial, truth) + shifts.probe)
+    return base.random_init + base.scale * (response.gain(trial, truth) + shifts.probe)
 
 
 def _expected_of(trial: TrialConfig, kind: str, metric: str, truth: Truth) -> float:
@@ -217,14 +219,14 @@ def _expected_of(trial: TrialConfig, kind: str, metric: str, truth: Truth) -> fl
     if metric.startswith("probe/") and metric.count("/") > 1:  # else an online probe's; a data set's name may hold any
         dataset, _, name = metric.removeprefix("probe/").rpartition("/")
         accuracy = _accuracy(trial, kind, dataset, truth, Shifts())
-        means = _result_means(accuracy, truth) if is_labelled(dataset) else {}
+        means = _result_means(accuracy, truth) if is_labeled(dataset) else {}
         if names := mask_names(dataset):
             means |= _mask_means(accuracy, names)
         if name in means:
             return means[name]
         raise ConfigError(f"no result {metric!r}; {suggestion(name, means)}")
     if kind:
-        course = course_of(trial, kind, truth, labelled=is_labelled(trial.dataset))
+        course = course_of(trial, kind, truth, labeled=is_labeled(trial.dataset))
         metrics = expected_curve(course, _instrument(trial, _default_splits(trial.dataset))).metrics
         if metric in metrics:
             return float(metrics[metric][-1])
@@ -288,7 +290,7 @@ def _instrument(trial: TrialConfig, splits: Splits) -> Instrument:
     """Return how the real Monitor would look at the trial."""
     batch = min(VALIDATION_BATCH, len(splits.pretext_validation))
     n_images = min(VALIDATION_IMAGES, len(splits.pretext_validation)) // batch * batch
-    queries = splits.probe_validation if splits.labelled else None
+    queries = splits.probe_validation if splits.labeled else None
     image_size = splits.pretext_train.image_size
     return Instrument(
         trial,

@@ -8,9 +8,9 @@ from typing import Any
 
 from trainables.data.table import Splits
 from trainables.errors import ConfigError, DataError
-from trainables.loop import Report
 from trainables.simulated.outcomes import fails, results, simulated_curve
 from trainables.simulated.truth import TRUTH, Truth
+from trainables.training.loop import Report
 from trainables.trial import TrialConfig
 
 
@@ -22,7 +22,7 @@ def fit(
     resume: dict[str, Any] | None = None,
     truth: Truth = TRUTH,
 ) -> None:
-    """Make the reports of the trial as `trainables.loop.fit` makes them; `splits` give numbers of images alone.
+    """Make the reports of the trial as `trainables.training.loop.fit` makes them; `splits` give numbers of images alone.
 
     resume: the state of an earlier report, after which the same curve goes on.
     Raises RuntimeError midway where the truth says that the trial fails, ConfigError and DataError as the loop does.
@@ -39,7 +39,7 @@ def fit(
 
 
 def evaluate(trial: TrialConfig, datasets: Mapping[str, Splits], truth: Truth = TRUTH) -> dict[str, float]:
-    """Return the results of all probes that the trial asks for, as `trainables.evaluation.evaluate` names them.
+    """Return the results of all probes that the trial asks for, as `trainables.probes.evaluation.evaluate` names them.
 
     An encoder taken from another trial (`init_from`) is that of its configuration and seed, so it gives the same.
     Raises ConfigError for a data set with neither labels nor masks.

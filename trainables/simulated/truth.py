@@ -1,6 +1,6 @@
 """The declared truth of simulated studies: how large every effect is. `mechanism` says how they work together.
 
-Accuracies are those of a linear probe on all annotated images, in shares of right answers; steps are optimiser steps.
+Accuracies are those of a linear probe on all annotated images, in shares of right answers; steps are optimizer steps.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ _ROTATION = TaskTruth(
         "flip": Peak(0.005, 0.8),
         "translate": Peak(0.005, 0.4),
         "color_jitter": Peak(0.010, 0.5),
-        "grey": Peak(0.004, 0.3),
+        "gray": Peak(0.004, 0.3),
         "erase": Peak(-0.008, 1.0),
     },
     interactions={("crop_resize", "color_jitter"): 0.02},
@@ -101,7 +101,7 @@ _SIMCLR = TaskTruth(
         "crop_resize": Peak(0.025, 0.8),
         "flip": Peak(0.004, 0.8),
         "color_jitter": Peak(0.015, 0.6),
-        "grey": Peak(0.005, 0.3),
+        "gray": Peak(0.005, 0.3),
         "erase": Peak(-0.005, 1.0),
     },
     interactions={("crop_resize", "color_jitter"): 0.06},
@@ -120,7 +120,7 @@ _CONTEXT_PREDICTION = TaskTruth(
     interactions={("color_jitter", "flip"): -0.01},
     options={
         "jitter": Quadratic(0.2, 0.3),
-        "grey": Quadratic(0.8, 0.02),
+        "gray": Quadratic(0.8, 0.02),
         "standardize": Levels({True: 0.0, False: 0.006}),
     },
     takeoff_factors={

@@ -14,7 +14,7 @@ from trainables.augmentation import Augmentation
 from trainables.encoders import Encoder
 from trainables.errors import ConfigError
 from trainables.options import check_fields
-from trainables.streams import initialisation
+from trainables.rng import initialization
 
 
 class Batch(NamedTuple):
@@ -29,7 +29,7 @@ class Batch(NamedTuple):
 
 
 class Output(NamedTuple):
-    """What a task makes of a batch: the scalar to minimise, and one value a sample of every metric."""
+    """What a task makes of a batch: the scalar to minimize, and one value a sample of every metric."""
 
     objective: Tensor
     metrics: dict[str, Tensor]
@@ -56,7 +56,7 @@ class PretextTask(nn.Module, ABC):
         self.encoder = encoder
         self.options = options
         self.image_size = image_size
-        with initialisation(seed, "head"):
+        with initialization(seed, "head"):
             self.build_head()
 
     @abstractmethod

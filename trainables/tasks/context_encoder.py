@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.augmentation import Augmentation
+from trainables.distributed import mean_over_workers
 from trainables.encoders import MEAN, to_float
 from trainables.errors import ConfigError
 from trainables.options import in_range, one_of
-from trainables.streams import drawn
+from trainables.rng import sample
 from trainables.tasks.base import Batch, Output, PretextTask, zero_init
-from trainables.workers import mean_over_workers
 
 OVERLAP_WEIGHT = 10.0  # Pathak 2016, section 3.3: the band is counted ten times
 DECODER_WIDTHS = (64, 48, 24)
@@ -30,7 +30,7 @@ DECODER_WIDTHS = (64, 48, 24)
 class ContextEncoderOptions:
     """Options of the context encoder.
 
-    mask: one square in the centre, or random blocks (a new mask for every image and step).
+    mask: one square in the center, or random blocks (a new mask for every image and step).
     mask_ratio: share of the image's area to be painted.
     block_size: side of a random block, in px.
     overlap: width in px of the border of the painted region that stays visible and is counted ten times.
@@ -86,15 +86,15 @@ class ContextEncoder(PretextTask):
         self.mean_error.copy_(torch.stack(errors).sum() / images.numel())
 
     def draw(self, images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Batch:
-        """Return inputs with the hole filled by the mean colour, whole images as targets, and the region's mask.
+        """Return inputs with the hole filled by the mean color, whole images as targets, and the region's mask.
 
         The mask [N, 1, S, S] holds 1 in the hole, 10 in the visible border of the painted region, 0 elsewhere.
         """
         whole = augmentation(images, generator)
         region = self._region(images, generator)
         hole = _erode(region, self.options.overlap)
-        colour = self.mean_image.mean(dim=(1, 2)).view(1, 3, 1, 1)
-        return Batch(torch.where(hole > 0, colour, whole), whole, hole + OVERLAP_WEIGHT * (region - hole))
+        color = self.mean_image.mean(dim=(1, 2)).view(1, 3, 1, 1)
+        return Batch(torch.where(hole > 0, color, whole), whole, hole + OVERLAP_WEIGHT * (region - hole))
 
     def forward(self, batch: Batch) -> Output:
         """Return the weighted error of the region, and as metrics [N] the hole's error and its fraction of chance."""
@@ -130,7 +130,7 @@ class ContextEncoder(PretextTask):
             return region.expand(n, -1, -1, -1)
         cells = math.ceil(size / self.options.block_size)
         count = min(cells**2 - 1, max(1, round(self.options.mask_ratio * cells**2)))
-        order = drawn(torch.rand, generator, n, cells**2).argsort(dim=1)
+        order = sample(torch.rand, generator, n, cells**2).argsort(dim=1)
         region = (order < count).float().view(n, 1, cells, cells)
         block = self.options.block_size
         return region.repeat_interleave(block, 2).repeat_interleave(block, 3)[:, :, :size, :size]

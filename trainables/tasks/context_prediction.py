@@ -2,7 +2,7 @@
 
 Doersch, Gupta, Efros: Unsupervised Visual Representation Learning by Context Prediction, ICCV 2015
 (arXiv:1505.05192), in the form of Kolesnikov, Zhai, Beyer: Revisiting Self-Supervised Visual Representation
-Learning, CVPR 2019 (arXiv:1901.09005): a 3x3 grid of patches, each standardised and often grey.
+Learning, CVPR 2019 (arXiv:1901.09005): a 3x3 grid of patches, each standardized and often gray.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.augmentation import Augmentation
-from trainables.augmentation.recorded import Recordings
+from trainables.augmentation.cuda_graphs import CudaGraphCache
 from trainables.encoders import MEAN, STD
 from trainables.errors import ConfigError
 from trainables.options import in_range, one_of
-from trainables.streams import drawn
+from trainables.rng import sample
 from trainables.tasks.base import Batch, Output, PretextTask, zero_init
 
 DIRECTIONS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))  # (row, column), label 0 .. 7
-CENTRE = 4  # the middle cell of the grid, counted row by row
-CENTRE_PAIRS = 8  # the centre with each of its neighbours; every validation asks these
+CENTER = 4  # the middle cell of the grid, counted row by row
+CENTER_PAIRS = 8  # the center with each of its neighbors; every validation asks these
 SMALLEST_PATCH = 4  # px
 Numbers = tuple[Tensor, Tensor, Tensor, Tensor | None]  # shift, jitter, chosen, noise
-GREY = [0.299, 0.587, 0.114]  # luma of red, green and blue (ITU-R BT.601)
+GRAY = [0.299, 0.587, 0.114]  # luma of red, green and blue (ITU-R BT.601)
 CHANNEL_NOISE = 0.01  # standard deviation of the noise in dropped channels, over the kept one's (Doersch 2015)
 
 
@@ -36,23 +36,23 @@ CHANNEL_NOISE = 0.01  # standard deviation of the noise in dropped channels, ove
 class ContextPredictionOptions:
     """Options of context prediction.
 
-    pairs_per_image: 1 (centre and a random neighbour), 8 (centre and each neighbour) or 40 (all neighbouring
+    pairs_per_image: 1 (center and a random neighbor), 8 (center and each neighbor) or 40 (all neighboring
         pairs of the grid, both ways).
     gap: smallest distance between two patches, over the patch's side.
     jitter: range of each patch's random place in its cell, over the patch's side; 0 for a fixed grid.
-    grey: probability of a patch's being turned grey.
+    gray: probability of a patch's being turned gray.
     color_drop: probability of a patch's losing two of its channels to noise.
     standardize: whether each patch is brought to zero mean and unit variance.
     head_hidden: units of the fusion head's hidden layer.
     head_norm: BatchNorm without scale and shift, with them, or none. With them the network can silence units early
         on, which keeps it at chance.
-    neighbor_only: hide the centre patch. A control: what is still solved is absolute position or colour.
+    neighbor_only: hide the center patch. A control: what is still solved is absolute position or color.
     """
 
     pairs_per_image: int = one_of(8, 1, 8, 40)
     gap: float = in_range(0.0, 0.0, 0.5)
     jitter: float = in_range(0.25, 0.0, 0.5)
-    grey: float = in_range(0.66, 0.0, 1.0)
+    gray: float = in_range(0.66, 0.0, 1.0)
     color_drop: float = in_range(0.0, 0.0, 1.0)
     standardize: bool = one_of(True, True, False)
     head_hidden: int = in_range(512, 1, 8192)
@@ -61,7 +61,7 @@ class ContextPredictionOptions:
 
 
 class ContextPrediction(PretextTask):
-    """Eight-way classification of the neighbour's direction; chance is 1/8 and ln 8 for pairs around the centre.
+    """Eight-way classification of the neighbor's direction; chance is 1/8 and ln 8 for pairs around the center.
 
     An image is augmented, and perhaps mirrored, as a whole and before its patches are cut, so labels stay right.
     Every patch is encoded once, however many pairs it is part of.
@@ -74,7 +74,7 @@ class ContextPrediction(PretextTask):
         """Make the fusion head."""
         options = self.options
         self.patch, self.spacing, self.freedom = grid_geometry(self.image_size, options.gap, options.jitter)
-        self._recordings = Recordings()
+        self._graphs = CudaGraphCache()
         hidden = options.head_hidden
         norm: nn.Module = {
             "batch_no_affine": nn.BatchNorm1d(hidden, affine=False),
@@ -96,14 +96,14 @@ class ContextPrediction(PretextTask):
         """
         whole = augmentation(images, generator)
         n, device = len(images), images.device
-        pairs, labels = _pairs(self.options.pairs_per_image if self.training else CENTRE_PAIRS, device)
+        pairs, labels = _pairs(self.options.pairs_per_image if self.training else CENTER_PAIRS, device)
         cells = torch.arange(9, device=device).expand(n, 9)
         if len(pairs) == 1:
-            labels = drawn(functools.partial(torch.randint, len(DIRECTIONS)), generator, n, 1)
-            neighbours = labels + (labels >= CENTRE).long()
-            cells = torch.cat([torch.full_like(neighbours, CENTRE), neighbours], dim=1)
-        inputs = (whole, cells, _to(device, GREY), *self._numbers(cells, whole.shape[1], generator))
-        patches = self._recordings(self._patches, *inputs) if images.is_cuda else self._patches(*inputs)
+            labels = sample(functools.partial(torch.randint, len(DIRECTIONS)), generator, n, 1)
+            neighbors = labels + (labels >= CENTER).long()
+            cells = torch.cat([torch.full_like(neighbors, CENTER), neighbors], dim=1)
+        inputs = (whole, cells, _to(device, GRAY), *self._numbers(cells, whole.shape[1], generator))
+        patches = self._graphs(self._patches, *inputs) if images.is_cuda else self._patches(*inputs)
         return Batch(patches, labels.expand(n, -1), pairs)
 
     def forward(self, batch: Batch) -> Output:
@@ -124,31 +124,31 @@ class ContextPrediction(PretextTask):
 
     def chance(self, batch_size: int, *, training: bool) -> dict[str, float]:
         """Return 1/8 and ln 8, or the share of the commonest direction and the entropy where they are unequal."""
-        _, labels = _pairs(self.options.pairs_per_image if training else CENTRE_PAIRS, torch.device("cpu"))
+        _, labels = _pairs(self.options.pairs_per_image if training else CENTER_PAIRS, torch.device("cpu"))
         if labels.numel() == 1:
             return {"loss": math.log(len(DIRECTIONS)), "accuracy": 1 / len(DIRECTIONS)}
         shares = torch.bincount(labels.flatten(), minlength=len(DIRECTIONS)).double() / labels.numel()
         return {"loss": float(-(shares * shares.log()).sum()), "accuracy": float(shares.max())}
 
     def samples_per_image(self) -> int:
-        """Return eight: the centre with each neighbour."""
-        return CENTRE_PAIRS
+        """Return eight: the center with each neighbor."""
+        return CENTER_PAIRS
 
     def _numbers(self, cells: Tensor, channels: int, generator: torch.Generator) -> Numbers:
         """Return what `_patches` takes, drawn: the same numbers whatever the options, but for the noise."""
         n, count = cells.shape
-        shift = drawn(torch.rand, generator, 2, n, 1, images=1)
-        jitter = drawn(torch.rand, generator, 2, n, count, images=1)
-        chosen = drawn(torch.rand, generator, 3, n, count, 1, 1, 1, images=1)
+        shift = sample(torch.rand, generator, 2, n, 1, images=1)
+        jitter = sample(torch.rand, generator, 2, n, count, images=1)
+        chosen = sample(torch.rand, generator, 3, n, count, 1, 1, 1, images=1)
         if not self.options.color_drop:
             return shift, jitter, chosen, None
-        return shift, jitter, chosen, drawn(torch.randn, generator, n, count, channels, self.patch, self.patch)
+        return shift, jitter, chosen, sample(torch.randn, generator, n, count, channels, self.patch, self.patch)
 
     def _patches(
         self,
         images: Tensor,
         cells: Tensor,
-        grey: Tensor,
+        gray: Tensor,
         shift: Tensor,
         jitter: Tensor,
         chosen: Tensor,
@@ -156,7 +156,7 @@ class ContextPrediction(PretextTask):
     ) -> Tensor:
         """Return the patches [N, G, 3, p, p] of the cells [N, G]; the last four are uniform and normal numbers."""
         top, left = self._places(cells, shift, jitter)
-        return self._guard(cut(images, top, left, self.patch), grey, chosen, noise)
+        return self._guard(cut(images, top, left, self.patch), gray, chosen, noise)
 
     def _places(self, cells: Tensor, shift: Tensor, jitter: Tensor) -> tuple[Tensor, Tensor]:
         """Return top and left [N, G] of each cell's patch: the grid shifted as a whole, and each patch in its cell."""
@@ -169,12 +169,12 @@ class ContextPrediction(PretextTask):
         top, left = origin + offset + pitch * torch.stack([cells // 3, cells % 3])
         return top, left
 
-    def _guard(self, patches: Tensor, grey: Tensor, chosen: Tensor, noise: Tensor | None) -> Tensor:
-        """Take from each patch the colours that would give its place away (chromatic aberration, lighting)."""
+    def _guard(self, patches: Tensor, gray: Tensor, chosen: Tensor, noise: Tensor | None) -> Tensor:
+        """Take from each patch the colors that would give its place away (chromatic aberration, lighting)."""
         channels = patches.shape[2]
-        if self.options.grey:
-            luma = (patches * grey.view(3, 1, 1)).sum(dim=2, keepdim=True)
-            patches = torch.where(chosen[0] < self.options.grey, luma, patches)
+        if self.options.gray:
+            luma = (patches * gray.view(3, 1, 1)).sum(dim=2, keepdim=True)
+            patches = torch.where(chosen[0] < self.options.gray, luma, patches)
         if noise is not None:
             kept = (chosen[1] * channels).long() == torch.arange(channels, device=patches.device).view(3, 1, 1)
             spread = (patches.std(dim=(3, 4), keepdim=True) * kept).sum(dim=2, keepdim=True)
@@ -215,11 +215,11 @@ def cut(images: Tensor, top: Tensor, left: Tensor, side: int) -> Tensor:
 
 
 def _pairs(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return the cells [P, 2] of each pair and their directions [1, P]; one pair stands for a random neighbour."""
+    """Return the cells [P, 2] of each pair and their directions [1, P]; one pair stands for a random neighbor."""
     if count == 1:
         return _to(device, [[0, 1]]), _to(device, [[0]])
     pairs, labels = [], []
-    for cell in [CENTRE] if count == CENTRE_PAIRS else range(9):
+    for cell in [CENTER] if count == CENTER_PAIRS else range(9):
         for label, (down, right) in enumerate(DIRECTIONS):
             row, column = cell // 3 + down, cell % 3 + right
             if 0 <= row < 3 and 0 <= column < 3:

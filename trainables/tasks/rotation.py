@@ -31,7 +31,7 @@ class Rotation(PretextTask):
     """Four-way classification of the rotation; chance is 1/4 and ln 4.
 
     All four copies of an image are in the same batch. They are made by transposing and flipping square images,
-    so no interpolation and no black corner betrays the answer, and after augmentation, so none of its artefacts
+    so no interpolation and no black corner betrays the answer, and after augmentation, so none of its artifacts
     tells the direction.
     """
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.augmentation import Augmentation
+from trainables.distributed import several_workers
 from trainables.options import in_range
 from trainables.tasks.base import Batch, Output, PretextTask
-from trainables.workers import several_workers
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class SimCLR(PretextTask):
     name = "simclr"
     Options = SimCLROptions
     # The paper's CIFAR-10 views at jitter strength 0.5, without blur (appendix B.9), as augmentation magnitudes.
-    validation_policy = {"crop_resize": 1.0, "flip": 1.0, "color_jitter": 0.5, "grey": 0.2}  # noqa: RUF012
+    validation_policy = {"crop_resize": 1.0, "flip": 1.0, "color_jitter": 0.5, "gray": 0.2}  # noqa: RUF012
 
     def build_head(self) -> None:
         """Make the projection head."""

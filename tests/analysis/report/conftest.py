@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import analysis
-from analysis.findings import Findings, find
+from analysis.findings.findings import Findings, compute_findings
 from analysis.report import write_report
 from tests.analysis.journals import write_study
 from tests.analysis.report.pages import Page
@@ -21,7 +21,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def findings(folder: Path) -> Findings:
-    return find(analysis.load(folder))
+    return compute_findings(analysis.load(folder))
 
 
 @pytest.fixture(scope="session")

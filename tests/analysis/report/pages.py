@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
-from analysis.findings import Findings
+from analysis.findings.findings import Findings
 from analysis.report.blocks import Block, Bullets, Folded, Gallery, Table
-from analysis.report.convergence import did_it_converge
-from analysis.report.cures import what_each_did
+from analysis.report.sections.cures import what_each_did
+from analysis.report.sections.recommendation import what_to_use
+from analysis.report.sections.verdicts import did_it_converge
 from analysis.report.sources import Sources
-from analysis.report.use import what_to_use
 
 SUMMARY = "summary"
 ORDER = [SUMMARY, "what-to-use", "did-it-converge", "cures", "search", "compared", "cost", "reproduce"]

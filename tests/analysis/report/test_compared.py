@@ -1,4 +1,4 @@
-"""Beside chance, raw pixels and random initialisation, and at what cost."""
+"""Beside chance, raw pixels and random initialization, and at what cost."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 
 import analysis
-from analysis.findings import Findings
+from analysis.findings.findings import Findings
 from analysis.report.blocks import Folded, Gallery, Table
-from analysis.report.compared import how_it_compares
+from analysis.report.sections.baselines import how_it_compares
 from analysis.report.sources import Sources
 from tests.analysis.journals import TRUTH
 from tests.analysis.report.pages import Page

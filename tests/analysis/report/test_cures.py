@@ -8,10 +8,10 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 import analysis
-from analysis.findings import Findings, find
+from analysis.findings.findings import Findings, compute_findings
 from analysis.report.blocks import pictures_in
 from analysis.report.page import sections_of
-from analysis.report.summary import summary
+from analysis.report.sections.summary import summary
 from analysis.report.words import interval, signed
 from tests.analysis.journals import TRUTH, write_study
 from tests.analysis.report.pages import Page, section
@@ -57,7 +57,7 @@ def test_effects_maps_and_take_off_are_drawn_of_each_task(page: Page):
 
 
 def test_few_seeds_are_shown_and_not_tested(tmp_path: Path):
-    found = find(analysis.load(write_study(tmp_path, designs=("cures",), tasks=("rotation",), n_seeds=3)))
+    found = compute_findings(analysis.load(write_study(tmp_path, designs=("cures",), tasks=("rotation",), n_seeds=3)))
     text = section(found, "cures")
     assert "6 of 6 comparisons have fewer than 5 seeds with both values: means are shown and nothing is tested." in text
     row = r"`augmentation_strength=1`\|[^|]*a test needs 5\|\+0\.0\d\d\|–\|–\|3\|–\|at least 5"
@@ -67,7 +67,7 @@ def test_few_seeds_are_shown_and_not_tested(tmp_path: Path):
 
 def test_augmentation_ops_are_told_by_leave_one_out_pairs_and_main_effects(tmp_path: Path):
     designs = ("leave_one_out", "pairs", "factorial")
-    found = find(analysis.load(write_study(tmp_path, designs=designs, tasks=("rotation",))))
+    found = compute_findings(analysis.load(write_study(tmp_path, designs=designs, tasks=("rotation",))))
     text = section(found, "cures")
     assert "nothing tried does better (2 worse, most of all `only color_jitter`" in text
     assert "**pairs against `no augmentation`**: better `base` (+0.1" in text
@@ -80,7 +80,7 @@ def test_augmentation_ops_are_told_by_leave_one_out_pairs_and_main_effects(tmp_p
 
 
 def test_a_study_without_an_ablation_says_what_would_have_to_be_run(tmp_path: Path):
-    text = section(find(analysis.load(write_study(tmp_path, tasks=("rotation",)))), "cures")
+    text = section(compute_findings(analysis.load(write_study(tmp_path, tasks=("rotation",)))), "cures")
     assert "No ablation was run, so this study cannot say what any augmentation does" in text
     assert "ablate: {designs: [cures, size_by_strength], seeds: 5}" in text
 
@@ -91,6 +91,6 @@ def test_an_ablation_under_way_is_reported_as_preliminary(tmp_path: Path):
     lines = path.read_text().splitlines(keepends=True)
     ended = [index for index, line in enumerate(lines) if '"trial_ended"' in line]
     path.write_text("".join(lines[: ended[-3]]))
-    found = find(analysis.load(folder))
+    found = compute_findings(analysis.load(folder))
     assert "The ablate phase has not ended: every cell is compared with the base" in section(found, "cures")
     assert "1 trial not ended yet, so all this is preliminary" in summary(found)[-1]

@@ -11,11 +11,11 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
+from analysis.data.tables import last_values
 from analysis.figures import learning_curves
 from analysis.report import write_report
 from analysis.report.blocks import markup
 from analysis.report.pictures import DOTS_PER_INCH, Shown, call, imports, picture
-from analysis.tables import last_values
 from tests.analysis.journals import write_study
 from tests.analysis.report.pages import Page
 
@@ -54,7 +54,7 @@ def test_imports_name_each_function_once_and_figures_by_their_package():
     runs = pd.DataFrame({"trial_id": ["t"]})
     points = pd.DataFrame({"trial_id": ["t"], "step": 1, "metric": "m", "value": 0.0})
     pictures = [picture("a", "", learning_curves, call(last_values, runs, points)), picture("b", "", learning_curves)]
-    lines = ["from analysis.figures import learning_curves", "from analysis.tables import last_values"]
+    lines = ["from analysis.figures import learning_curves", "from analysis.data.tables import last_values"]
     assert imports(pictures) == lines
 
 

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 import analysis
-from analysis.findings import Findings, find
-from analysis.report.summary import summary
+from analysis.findings.findings import Findings, compute_findings
+from analysis.report.sections.summary import summary
 from tests.analysis.journals import TRUTH, write_study
 from tests.analysis.report.pages import Page
 
@@ -69,7 +69,7 @@ def test_the_summary_is_at_the_top_and_three_to_six_sentences_long(findings: Fin
 
 
 def test_where_no_task_beats_an_untrained_encoder_that_is_the_first_sentence(tmp_path: Path):
-    found = find(analysis.load(write_study(tmp_path, tasks=("context_prediction",), seed=6)))
+    found = compute_findings(analysis.load(write_study(tmp_path, tasks=("context_prediction",), seed=6)))
     task = found.against_untrained.iloc[0]
     assert not task["mean_difference"] > 0.03
     found = dataclasses.replace(found, differences=found.differences.assign(difference=-0.01))
@@ -77,7 +77,7 @@ def test_where_no_task_beats_an_untrained_encoder_that_is_the_first_sentence(tmp
 
 
 def test_without_labels_or_before_the_evaluation_the_summary_says_why_it_cannot_tell(tmp_path: Path):
-    bare = write_study(tmp_path / "a", tasks=("rotation",), labelled=False, designs=("cures",))
+    bare = write_study(tmp_path / "a", tasks=("rotation",), labeled=False, designs=("cures",))
     early = write_study(tmp_path / "b", tasks=("rotation",), until="confirm")
-    assert "without labels no probe can tell" in summary(find(analysis.load(bare)))[0]
-    assert "the evaluate phase measures that" in summary(find(analysis.load(early)))[0]
+    assert "without labels no probe can tell" in summary(compute_findings(analysis.load(bare)))[0]
+    assert "the evaluate phase measures that" in summary(compute_findings(analysis.load(early)))[0]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from analysis.report import write_report
-from study.journal import Journal
+from study.execution.journal import Journal
 from tests.analysis.journals import write_study
 from tests.analysis.report.pages import ORDER, Page
 from trainables.errors import UserError

@@ -11,8 +11,8 @@ from pathlib import Path
 import yaml
 
 import analysis
-from analysis.findings import Findings, find
-from study.journal import Journal
+from analysis.findings.findings import Findings, compute_findings
+from study.execution.journal import Journal
 from tests.analysis.journals import TRUTH, write_study
 from tests.analysis.report.pages import Page, section
 from trainables.trial import TrialConfig
@@ -70,7 +70,7 @@ def test_each_configuration_stands_beside_its_chance_level(page: Page):
     assert "context_prediction: a configuration of which no seed beat chance" in page.text
     assert "rotation: a configuration" not in page.text
     assert page.text.count("learning_curves(") == 2 * len(
-        [i for i in page.images if "optimiser steps of" in str(i["alt"])]
+        [i for i in page.images if "optimizer steps of" in str(i["alt"])]
     )
 
 
@@ -84,4 +84,6 @@ def test_a_task_that_beats_chance_untrained_is_called_by_name(tmp_path: Path):
     for step, value in ((0, 0.04), (25, 0.05)):
         journal.append("report", trial_id=trial.trial_id, step=step, metrics={"val/accuracy": value})
     journal.close()
-    assert "simclr: beyond chance before the first step" in section(find(analysis.load(folder)), "did-it-converge")
+    assert "simclr: beyond chance before the first step" in section(
+        compute_findings(analysis.load(folder)), "did-it-converge"
+    )

@@ -17,7 +17,7 @@ from trainables.errors import DataError
 read_at_16 = functools.partial(read_image, image_size=16)
 
 
-def test_the_short_side_is_resized_and_the_centre_square_kept(tmp_path: Path) -> None:
+def test_the_short_side_is_resized_and_the_center_square_kept(tmp_path: Path) -> None:
     stripes = np.zeros((32, 96, 3), np.uint8)
     stripes[:, :32, 0], stripes[:, 32:64, 1], stripes[:, 64:, 2] = 200, 200, 200
     Image.fromarray(stripes).save(tmp_path / "wide.png")
@@ -75,7 +75,7 @@ def test_every_mode_becomes_the_rgb_that_a_viewer_shows(
 
 
 def test_of_an_animation_the_first_frame_is_taken(tmp_path: Path) -> None:
-    frames = [Image.new("RGB", (20, 20), colour) for colour in ((250, 0, 0), (0, 250, 0))]
+    frames = [Image.new("RGB", (20, 20), color) for color in ((250, 0, 0), (0, 250, 0))]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     assert read_at_16(tmp_path / "a.gif")[:, 0, 0].tolist() == [250, 0, 0]
 
@@ -143,7 +143,7 @@ def test_a_squashed_image_keeps_what_a_crop_cuts_off(tmp_path: Path) -> None:
     red = read_image(tmp_path / "x.png", 16, squash=True)[0]
     assert (red[:, :3] > 200).all(), "the left quarter is still there, a quarter wide"
     assert (red[:, 5:] < 50).all()
-    assert not read_at_16(tmp_path / "x.png").any(), "the centre square has none of it"
+    assert not read_at_16(tmp_path / "x.png").any(), "the center square has none of it"
 
 
 def _pair(folder: Path, mask: np.ndarray | Image.Image, size: tuple[int, int] = (40, 60)) -> tuple[Path, Path]:

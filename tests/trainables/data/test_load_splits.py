@@ -12,10 +12,10 @@ import pytest
 
 from trainables.data import dataset_names, load_splits
 from trainables.data.splits import content_keys
-from trainables.data.table import UNLABELLED, VOID, ImageTable, Splits
+from trainables.data.table import UNLABELED, VOID, ImageTable, Splits
 from trainables.errors import ConfigError, DataError
 
-WRITTEN = ("shapes", "cifar10", "fashion_mnist", "voc2007", "voc2012", "birds", "folder:labelled", "folder:flat")
+WRITTEN = ("shapes", "cifar10", "fashion_mnist", "voc2007", "voc2012", "birds", "folder:labeled", "folder:flat")
 REAL = ("cifar10", "fashion_mnist", "voc2012")
 MAX_TRAIN = 300
 
@@ -35,7 +35,7 @@ def written_root(
     write_voc(root, "2012")
     write_voc(root, "2007", trainval=30, test=5)
     write_classes(root / "birds", ("emu", "gull", "wren"), n=8, size=(120, 100))
-    write_classes(root / "labelled", size=(120, 100))
+    write_classes(root / "labeled", size=(120, 100))
     for i in range(60):
         write_photo(root / "flat" / f"{i}.png", (100, 130))
     return root
@@ -113,7 +113,7 @@ def test_labels_and_masks_are_in_range(splits: Splits) -> None:
         if table.labels is not None:
             assert table.labels.dtype == np.int64
             assert table.n_classes >= 2
-            assert table.labels.min() >= UNLABELLED
+            assert table.labels.min() >= UNLABELED
             assert table.labels.max() < table.n_classes
         if table.masks is not None:
             assert table.masks.dtype == np.uint8
@@ -138,7 +138,7 @@ def test_the_real_samples_load_whole(data_root: Path, name: str) -> None:
     splits = load_splits(name, root=data_root, max_train=500 if name == "cifar10" else None)
     found = (len(splits.pretext_train), len(splits.pretext_validation), len(splits.test))
     assert np.abs(np.subtract(found, counts)).max() <= 3
-    assert splits.labelled == (name != "voc2012")
+    assert splits.labeled == (name != "voc2012")
 
 
 def test_shapes_has_its_default_counts_and_obeys_max_train() -> None:
@@ -189,7 +189,7 @@ def test_small_photographs_are_refused_with_the_size_that_would_do(tmp_path: Pat
     folder = write_classes(tmp_path, size=(48, 40))
     with pytest.raises(DataError, match=r"20 of 20 images .*lower image_size to 40"):
         load_splits(f"folder:{folder}", root=None)
-    assert load_splits(f"folder:{folder}", root=None, image_size=40).labelled
+    assert load_splits(f"folder:{folder}", root=None, image_size=40).labeled
 
 
 @pytest.mark.parametrize(

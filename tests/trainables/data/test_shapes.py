@@ -61,7 +61,7 @@ def test_a_scene_is_the_same_at_every_size() -> None:
     assert (masks(large)[:, 1::3, 1::3] == masks(small)).mean() > 0.98
 
 
-def test_the_mask_shows_one_shape_of_the_labelled_class(table: ImageTable) -> None:
+def test_the_mask_shows_one_shape_of_the_labeled_class(table: ImageTable) -> None:
     for label, mask in zip(labels(table), masks(table), strict=True):
         assert set(np.unique(mask)) == {0, label + 1}
         assert 20 <= (mask > 0).sum() <= 600
@@ -76,7 +76,7 @@ def test_classes_are_balanced(table: ImageTable) -> None:
 def test_shapes_stand_out_from_their_ground(table: ImageTable) -> None:
     luminance = table.images.astype(float).mean(axis=1)
     inside = masks(table) > 0
-    contrasts = [abs(grey[shape].mean() - grey[~shape].mean()) for grey, shape in zip(luminance, inside, strict=True)]
+    contrasts = [abs(gray[shape].mean() - gray[~shape].mean()) for gray, shape in zip(luminance, inside, strict=True)]
     assert np.median(contrasts) > 40
 
 
@@ -84,16 +84,16 @@ def test_shapes_are_lit_from_above(table: ImageTable) -> None:
     luminance = table.images.astype(float).mean(axis=1)
     rows = np.arange(32)[:, None] + np.zeros((32, 32))
     slopes = [
-        np.polyfit(rows[mask > 0], grey[mask > 0], 1)[0] for grey, mask in zip(luminance, masks(table), strict=True)
+        np.polyfit(rows[mask > 0], gray[mask > 0], 1)[0] for gray, mask in zip(luminance, masks(table), strict=True)
     ]
     assert np.mean(np.array(slopes) < 0) > 0.8
 
 
-def test_colour_tells_nothing_about_the_class(table: ImageTable) -> None:
-    colours = table.images.reshape(2000, 3, -1).mean(axis=2)
-    means = np.stack([colours[labels(table) == label].mean(axis=0) for label in range(10)])
-    within = colours.std(axis=0) / np.sqrt(200)
-    assert np.abs(means - colours.mean(axis=0)).max() < 5 * within.max()
+def test_color_tells_nothing_about_the_class(table: ImageTable) -> None:
+    colors = table.images.reshape(2000, 3, -1).mean(axis=2)
+    means = np.stack([colors[labels(table) == label].mean(axis=0) for label in range(10)])
+    within = colors.std(axis=0) / np.sqrt(200)
+    assert np.abs(means - colors.mean(axis=0)).max() < 5 * within.max()
 
 
 @pytest.mark.parametrize("wrong", [{"split": "validation"}, {"split": "train", "image_size": 4}])

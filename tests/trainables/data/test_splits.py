@@ -29,14 +29,14 @@ def keys(one: ImageTable | None) -> set[bytes]:
     return set(content_keys(one))
 
 
-def test_a_labelled_set_is_stratified_and_its_probe_splits_are_the_same_tables() -> None:
+def test_a_labeled_set_is_stratified_and_its_probe_splits_are_the_same_tables() -> None:
     train = table(100, labels=np.repeat([0, 1], [80, 20]))
     splits = make_splits(train, table(10, seed=1, labels=np.zeros(10, np.int64)), validation_fraction=0.25)
     assert np.bincount(np.asarray(splits.pretext_validation.labels)).tolist() == [20, 5]
     assert np.bincount(np.asarray(splits.pretext_train.labels)).tolist() == [60, 15]
     assert splits.probe_train is splits.pretext_train
     assert splits.probe_validation is splits.pretext_validation
-    assert splits.labelled
+    assert splits.labeled
     assert keys(splits.pretext_train) | keys(splits.pretext_validation) == keys(train)
     assert not keys(splits.pretext_train) & keys(splits.pretext_validation)
 
@@ -54,10 +54,10 @@ def test_without_annotation_there_is_no_probe() -> None:
     assert (len(splits.pretext_train), len(splits.pretext_validation)) == (40, 10)
     assert splits.probe_train is None
     assert splits.probe_validation is None
-    assert not splits.labelled
+    assert not splits.labeled
 
 
-def test_partly_labelled_images_are_probed_where_labelled() -> None:
+def test_partly_labeled_images_are_probed_where_labeled() -> None:
     labels = np.repeat([-1, 0, 1], [50, 25, 25])
     splits = make_splits(table(100, labels=labels), table(4, seed=1, labels=np.array([0, 1, 0, 1])))
     assert len(splits.pretext_train) == 80
@@ -79,7 +79,7 @@ def test_extra_images_join_pretext_training_alone_and_never_from_held_out_splits
     assert not keys(splits.pretext_train) & (keys(splits.pretext_validation) | keys(test))
 
 
-def test_extra_images_of_a_labelled_set_are_unlabelled() -> None:
+def test_extra_images_of_a_labeled_set_are_unlabeled() -> None:
     splits = make_splits(table(50, labels=np.arange(50) % 2), table(4, seed=1, labels=np.array([0, 1, 0, 1])),
                          extra_pretext=table(30, seed=2))  # fmt: skip
     assert splits.pretext_train.labels is not None

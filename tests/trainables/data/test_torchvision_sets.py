@@ -65,7 +65,7 @@ def test_cifar10_falls_back_on_class_folders_and_says_so(
     assert "class folders in" in caplog.text
 
 
-def test_fashion_mnist_is_padded_to_32_and_grey_in_all_channels(
+def test_fashion_mnist_is_padded_to_32_and_gray_in_all_channels(
     tmp_path: Path, write_fashion_mnist: Callable[..., np.ndarray]
 ) -> None:
     written = write_fashion_mnist(tmp_path)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from trainables.errors import ConfigError
-from trainables.simulated.courses import KINDS, draw_course
 from trainables.simulated.curves import Curve, curve, expected_curve, measured, shares
-from trainables.simulated.instrument import TWO_HEADS, Instrument
+from trainables.simulated.measurement import TWO_HEADS, Instrument
+from trainables.simulated.trajectories import KINDS, draw_course
 from trainables.tasks import TASKS
 from trainables.trial import TrialConfig
 
@@ -79,7 +79,7 @@ def test_at_chance_nothing_but_chance_is_ever_seen(task: str) -> None:
 
 
 def test_what_is_learned_by_heart_is_not_known_of_other_images() -> None:
-    for found in truths("at_chance", "rotation", memorised=True):
+    for found in truths("at_chance", "rotation", memorized=True):
         assert found.metrics["train/accuracy"][-1] > 0.9
         assert found.metrics["val/accuracy"] == pytest.approx(0.25)
         assert found.metrics["val/loss"][-1] > found.facts["chance"]["val/loss"]

@@ -7,18 +7,18 @@ import pickle
 import numpy as np
 import pytest
 
-from study.loading import load_config, preset_names
-from study.phases import Plan, probed_datasets
-from study.plan_checks import check_plan
+from study.config.loading import load_config, preset_names
+from study.plan.feasibility import check_plan
+from study.plan.phases import Plan, probed_datasets
 from trainables import simulated
 
 NAMED = ("cifar10", "fashion_mnist", "shapes")
 
 
 @pytest.mark.parametrize("name", [*NAMED, "my_own", "folder:/there"])
-def test_labelled_sets_have_ten_balanced_classes(name: str) -> None:
+def test_labeled_sets_have_ten_balanced_classes(name: str) -> None:
     splits = simulated.load_splits(name)
-    assert splits.labelled
+    assert splits.labeled
     assert splits.name == name
     assert len(splits.pretext_train) >= 10_000
     for table in (splits.pretext_train, splits.pretext_validation, splits.test):
@@ -32,7 +32,7 @@ def test_labelled_sets_have_ten_balanced_classes(name: str) -> None:
 @pytest.mark.parametrize("name", ["voc2007", "voc2012"])
 def test_photographs_have_masks_and_no_labels(name: str) -> None:
     splits = simulated.load_splits(name)
-    assert not splits.labelled
+    assert not splits.labeled
     assert splits.masked
     assert len(splits.test.mask_names) == 21
     assert splits.pretext_train.labels is None

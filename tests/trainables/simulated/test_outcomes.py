@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.trainables.simulated.test_mechanism import LINEAR, trial
+from tests.trainables.simulated.test_response import LINEAR, trial
 from trainables import simulated
 from trainables.data.table import Splits
 from trainables.errors import ConfigError
-from trainables.loop import Report
-from trainables.simulated.courses import KINDS
-from trainables.simulated.mechanism import kind_rates
 from trainables.simulated.outcomes import identity
+from trainables.simulated.response import kind_rates
+from trainables.simulated.trajectories import KINDS
+from trainables.training.loop import Report
 from trainables.trial import RANDOM_INIT, RAW_PIXELS, TrialConfig
 
 SEEDS = 150

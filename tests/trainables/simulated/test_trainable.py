@@ -10,17 +10,19 @@ import pytest
 import torch
 
 from tests.trainables import tiny
-from trainables import checkpoint, evaluation, loop, simulated
+from trainables import simulated
 from trainables.data.table import Splits
 from trainables.errors import ConfigError, DataError
-from trainables.loop import Report
+from trainables.probes import evaluation
 from trainables.tasks import TASKS
+from trainables.training import checkpoint, loop
+from trainables.training.loop import Report
 from trainables.trial import RANDOM_INIT, RAW_PIXELS, TrialConfig
 
 OF_THE_TABLE = ("train/loss", "val/loss")  # chance levels of the context encoder that its images decide
 
 
-def unlabelled() -> Splits:
+def unlabeled() -> Splits:
     """Return tiny splits without labels."""
     made = tiny.splits()
     tables = {
@@ -41,11 +43,11 @@ def fitted(
 # --- drift: what the real trainable tells, the simulated one tells too ---------------------------------------------
 
 
-@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("labeled", [True, False])
 @pytest.mark.parametrize("task", TASKS)
-def test_reports_have_the_names_and_the_facts_of_the_real_loop(task: str, labelled: bool) -> None:
+def test_reports_have_the_names_and_the_facts_of_the_real_loop(task: str, labeled: bool) -> None:
     trial = tiny.trial(task, budget_steps=3, report_every=2, batch_size=8)  # not the size of a validation batch
-    splits = tiny.splits() if labelled else unlabelled()
+    splits = tiny.splits() if labeled else unlabeled()
     real: list[Report] = []
     loop.fit(trial, splits, real.append)
     found = fitted(trial, splits)
@@ -94,9 +96,9 @@ def test_a_set_of_masks_alone_has_their_results_alone() -> None:
 def test_a_set_without_labels_and_masks_is_refused_as_by_the_real_evaluation() -> None:
     trial = tiny.trial(probe_datasets=("a",))
     with pytest.raises(ConfigError) as real:
-        evaluation.evaluate(trial, None, {"a": unlabelled()}, torch.device("cpu"))
+        evaluation.evaluate(trial, None, {"a": unlabeled()}, torch.device("cpu"))
     with pytest.raises(ConfigError) as found:
-        simulated.evaluate(trial, {"a": unlabelled()})
+        simulated.evaluate(trial, {"a": unlabeled()})
     assert str(found.value) == str(real.value)
 
 

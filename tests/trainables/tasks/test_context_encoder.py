@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tests.trainables.conformance import SIDE, drawn, images, new_task
+from tests.trainables.conformance import SIDE, images, new_task, sample_batch
 from trainables.augmentation import Augmentation
 from trainables.errors import ConfigError
-from trainables.streams import generator
+from trainables.rng import generator
 from trainables.tasks import Batch, PretextTask
 from trainables.tasks.context_encoder import OVERLAP_WEIGHT
 
@@ -51,12 +51,12 @@ def test_everything_outside_the_hole_is_visible(options: dict) -> None:
     assert torch.equal(batch.targets, images()[:8] / 255)
 
 
-def test_the_hole_is_filled_with_the_mean_colour_of_the_training_images() -> None:
+def test_the_hole_is_filled_with_the_mean_color_of_the_training_images() -> None:
     task = new_task("context_encoder", mask="center")
     batch = plain_batch(task)
     hole = mask_of(batch)[0, 0] == 1
-    colour = (images() / 255).mean(dim=(0, 2, 3))
-    torch.testing.assert_close(batch.inputs[0][:, hole], colour[:, None].expand(3, int(hole.sum())))
+    color = (images() / 255).mean(dim=(0, 2, 3))
+    torch.testing.assert_close(batch.inputs[0][:, hole], color[:, None].expand(3, int(hole.sum())))
 
 
 def test_the_overlap_band_is_visible_and_counts_ten_times() -> None:
@@ -107,7 +107,7 @@ def test_blocks_that_do_not_divide_the_side_mask_the_ratio_on_average() -> None:
 
 def test_every_image_and_every_step_has_random_blocks_of_its_own() -> None:
     task = new_task("context_encoder", block_size=4)
-    first, second = (mask_of(drawn(task, seed=seed)) for seed in (0, 1))
+    first, second = (mask_of(sample_batch(task, seed=seed)) for seed in (0, 1))
     assert not torch.equal(first, second)
     assert len(first.flatten(1).unique(dim=0)) == len(first)
 
@@ -130,15 +130,15 @@ def test_an_untrained_decoder_paints_the_mean_image_and_scores_one() -> None:
     for kind in ("l2", "l1"):
         task = new_task("context_encoder", loss=kind)
         for training in (True, False):
-            batch = drawn(task.train(training))
+            batch = sample_batch(task.train(training))
             metrics = task(batch).metrics
             assert float(metrics["loss_fraction"].mean()) == pytest.approx(1, abs=1e-5)
 
 
-def test_painting_the_truth_scores_zero_and_a_wrong_colour_more_than_one() -> None:
+def test_painting_the_truth_scores_zero_and_a_wrong_color_more_than_one() -> None:
     task = new_task("context_encoder", mask="center")
-    for level, colour in ((255, 40.0), (0, -40.0)):  # the ends of the output's range are those of the targets'
-        task.decoder[-1].bias.data.fill_(colour)
+    for level, color in ((255, 40.0), (0, -40.0)):  # the ends of the output's range are those of the targets'
+        task.decoder[-1].bias.data.fill_(color)
         right = plain_batch(task, torch.full((4, 3, SIDE, SIDE), level, dtype=torch.uint8))
         wrong = plain_batch(task, torch.full((4, 3, SIDE, SIDE), 255 - level, dtype=torch.uint8))
         assert float(task(right).metrics["loss_fraction"].mean()) == pytest.approx(0, abs=1e-6)

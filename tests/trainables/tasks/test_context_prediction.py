@@ -1,4 +1,4 @@
-"""Context prediction: the label is the true direction, and neither place nor colour tells it."""
+"""Context prediction: the label is the true direction, and neither place nor color tells it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.trainables.conformance import drawn, images, new_task
+from tests.trainables.conformance import images, new_task, sample_batch
 from trainables.augmentation import Augmentation
 from trainables.encoders import MEAN, STD
 from trainables.errors import ConfigError
-from trainables.streams import generator
+from trainables.rng import generator
 from trainables.tasks import Batch, PretextTask
 from trainables.tasks.context_prediction import DIRECTIONS, cut, grid_geometry
 
-RAW = {"grey": 0.0, "color_drop": 0.0, "standardize": False}
+RAW = {"gray": 0.0, "color_drop": 0.0, "standardize": False}
 PLAIN = Augmentation({})
 
 
@@ -76,7 +76,7 @@ def test_labels_follow_the_mirrored_image() -> None:
 
 
 @pytest.mark.parametrize("pairs_per_image", [1, 8])
-def test_the_first_patch_is_the_centre(pairs_per_image: int) -> None:
+def test_the_first_patch_is_the_center(pairs_per_image: int) -> None:
     task = raw_task(32, jitter=0.0, pairs_per_image=pairs_per_image)
     batch = task.draw(maps(8, 32), PLAIN, generator("cpu", 0, "draw"))
     places = corners(batch.inputs)[:, :, pairs_of(batch)[:, 0]]
@@ -150,9 +150,9 @@ def test_cut_reads_the_pixels_at_its_corners() -> None:
         assert torch.equal(patches[n, g], window)
 
 
-def test_colour_dropping_leaves_one_channel_and_faint_noise() -> None:
-    patches = drawn(raw_task(), policy=PLAIN).inputs
-    dropped = drawn(raw_task(color_drop=1.0), policy=PLAIN).inputs
+def test_color_dropping_leaves_one_channel_and_faint_noise() -> None:
+    patches = sample_batch(raw_task(), policy=PLAIN).inputs
+    dropped = sample_batch(raw_task(color_drop=1.0), policy=PLAIN).inputs
     kept = (patches == dropped).all(dim=(3, 4))
     assert (kept.sum(dim=2) == 1).all()
     assert kept.any(dim=(0, 1)).all()  # every channel is kept now and then
@@ -162,30 +162,30 @@ def test_colour_dropping_leaves_one_channel_and_faint_noise() -> None:
     assert (dropped.mean(dim=(3, 4))[~kept] - MEAN).abs().max() < 0.01
 
 
-def test_the_probabilities_of_grey_and_colour_dropping_are_kept() -> None:
-    def grey_share(**options: float) -> float:
-        patches = drawn(raw_task(**options), policy=PLAIN, n=32).inputs
+def test_the_probabilities_of_gray_and_color_dropping_are_kept() -> None:
+    def gray_share(**options: float) -> float:
+        patches = sample_batch(raw_task(**options), policy=PLAIN, n=32).inputs
         return float((patches[:, :, 0] == patches[:, :, 1]).all(dim=(2, 3)).float().mean())
 
-    colourful = drawn(raw_task(), policy=PLAIN, n=32).inputs
-    assert grey_share(grey=0.0) < 0.05
-    assert grey_share(grey=0.66) == pytest.approx(0.66, abs=0.1)
-    assert grey_share(grey=1.0) == 1
-    half = drawn(raw_task(color_drop=0.5), policy=PLAIN, n=32).inputs
-    assert float((half == colourful).all(dim=(2, 3, 4)).float().mean()) == pytest.approx(0.5, abs=0.1)
+    colorful = sample_batch(raw_task(), policy=PLAIN, n=32).inputs
+    assert gray_share(gray=0.0) < 0.05
+    assert gray_share(gray=0.66) == pytest.approx(0.66, abs=0.1)
+    assert gray_share(gray=1.0) == 1
+    half = sample_batch(raw_task(color_drop=0.5), policy=PLAIN, n=32).inputs
+    assert float((half == colorful).all(dim=(2, 3, 4)).float().mean()) == pytest.approx(0.5, abs=0.1)
 
 
-def test_a_standardised_patch_has_zero_mean_and_unit_variance() -> None:
-    patches = drawn(raw_task(standardize=True), policy=PLAIN).inputs
+def test_a_standardized_patch_has_zero_mean_and_unit_variance() -> None:
+    patches = sample_batch(raw_task(standardize=True), policy=PLAIN).inputs
     seen_by_the_encoder = (patches - MEAN) / STD
     assert seen_by_the_encoder.mean(dim=(2, 3, 4)).abs().max() < 1e-4
     spread = seen_by_the_encoder.std(dim=(2, 3, 4))
     assert spread.median() == pytest.approx(1, abs=0.02)
     assert spread.max() <= 1.0
-    assert seen_by_the_encoder.mean(dim=(3, 4)).abs().max() > 0.5  # as a whole: its colour is still there
+    assert seen_by_the_encoder.mean(dim=(3, 4)).abs().max() > 0.5  # as a whole: its color is still there
 
 
-def test_forty_pairs_are_all_neighbours_both_ways() -> None:
+def test_forty_pairs_are_all_neighbors_both_ways() -> None:
     task = raw_task(pairs_per_image=40)
     batch = task.draw(images(side=32)[:2], PLAIN, generator("cpu", 0, "draw"))
     near = {
@@ -208,7 +208,7 @@ def test_the_chance_level_of_forty_pairs_is_that_of_their_unequal_directions() -
 
 
 @pytest.mark.parametrize("pairs_per_image", [1, 8])
-def test_the_chance_level_of_the_centres_pairs_is_one_in_eight(pairs_per_image: int) -> None:
+def test_the_chance_level_of_the_centers_pairs_is_one_in_eight(pairs_per_image: int) -> None:
     chance = raw_task(pairs_per_image=pairs_per_image).chance(16, training=True)
     assert chance == {"loss": pytest.approx(math.log(8)), "accuracy": 1 / 8}
 
@@ -219,9 +219,9 @@ def test_a_single_pair_is_any_of_the_eight_as_often() -> None:
     assert (labels.flatten().bincount(minlength=8) / len(labels) - 1 / 8).abs().max() < 0.025
 
 
-def neighbour_alone(pictures: Tensor, *, hidden: bool = True) -> float:
-    """Return the accuracy on fresh draws after a short training, with the centre patch hidden or not."""
-    task = new_task("context_prediction", neighbor_only=hidden, grey=0.0, standardize=False, jitter=0.0)
+def neighbor_alone(pictures: Tensor, *, hidden: bool = True) -> float:
+    """Return the accuracy on fresh draws after a short training, with the center patch hidden or not."""
+    task = new_task("context_prediction", neighbor_only=hidden, gray=0.0, standardize=False, jitter=0.0)
     optimizer = torch.optim.AdamW(task.parameters(), lr=1e-2)
     for step in range(60):
         batch = task.draw(pictures[step % 2 :: 2][:64], PLAIN, generator("cpu", step, "train"))
@@ -233,23 +233,23 @@ def neighbour_alone(pictures: Tensor, *, hidden: bool = True) -> float:
         return float(task(batch).metrics["accuracy"].mean())
 
 
-def test_a_neighbour_alone_tells_nothing_where_images_have_no_position_structure() -> None:
+def test_a_neighbor_alone_tells_nothing_where_images_have_no_position_structure() -> None:
     noise = torch.randint(256, (256, 3, 20, 20), dtype=torch.uint8, generator=generator("cpu", 0, "noise"))
-    assert neighbour_alone(noise) < 1 / 8 + 4 * math.sqrt(7 / 64 / (128 * 8))
+    assert neighbor_alone(noise) < 1 / 8 + 4 * math.sqrt(7 / 64 / (128 * 8))
 
 
-def test_a_neighbour_alone_tells_its_place_where_images_show_it() -> None:
+def test_a_neighbor_alone_tells_its_place_where_images_show_it() -> None:
     shown = (
         maps(256, 20).int() * 10 + torch.randint(40, (256, 3, 20, 20), generator=generator("cpu", 0, "maps"))
     ).byte()
-    assert neighbour_alone(shown) > 0.5
+    assert neighbor_alone(shown) > 0.5
 
 
-def test_hiding_the_centre_hides_it() -> None:
+def test_hiding_the_center_hides_it() -> None:
     task = raw_task(neighbor_only=True)
     torch.nn.init.normal_(task.fusion_head[-1].weight)
     task.eval()
-    batch = drawn(task)
+    batch = sample_batch(task)
     changed = batch.inputs.clone()
     changed[:, 4] = 1 - changed[:, 4]
     assert torch.equal(task(batch).metrics["loss"], task(batch._replace(inputs=changed)).metrics["loss"])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from tests.trainables.conformance import POLICY, drawn, images, new_task
+from tests.trainables.conformance import POLICY, images, new_task, sample_batch
 from trainables.augmentation import Augmentation
-from trainables.streams import generator
+from trainables.rng import generator
 from trainables.tasks.rotation import quarter_turns
 
 
@@ -34,7 +34,7 @@ def test_the_label_tells_where_a_marked_corner_went() -> None:
 
 
 def test_an_image_is_turned_after_it_is_augmented() -> None:
-    batch = drawn(new_task("rotation"), policy=POLICY, n=6)
+    batch = sample_batch(new_task("rotation"), policy=POLICY, n=6)
     upright = batch.inputs[:6]
     assert torch.equal(upright, POLICY(images()[:6], generator("cpu", 0, "conformance")))
     for k in range(4):
@@ -49,7 +49,7 @@ def test_validation_images_stay_as_they_are() -> None:
 
 def test_a_hidden_layer_in_the_head_starts_at_chance_too() -> None:
     task = new_task("rotation", head_hidden=16)
-    metrics = task(drawn(task)).metrics
+    metrics = task(sample_batch(task)).metrics
     chance = task.chance(8, training=True)
     assert len(task.classifier) == 4
     torch.testing.assert_close(metrics["loss"], torch.full((32,), chance["loss"]))

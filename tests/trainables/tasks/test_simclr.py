@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tests.trainables.conformance import drawn, images, new_task
-from trainables.streams import generator
+from tests.trainables.conformance import images, new_task, sample_batch
+from trainables.rng import generator
 from trainables.tasks.simclr import nt_xent_logits
 
 
@@ -81,7 +81,7 @@ def test_matching_views_are_found() -> None:
     task = new_task("simclr")
     task.encoder.forward = lambda views: views  # type: ignore[method-assign]
     task.projection_head = torch.nn.Identity()
-    batch = drawn(task)
+    batch = sample_batch(task)
     perfect = batch._replace(inputs=torch.eye(8), targets=torch.eye(8))
     assert task(perfect).metrics["accuracy"].mean() == 1
     torn = perfect._replace(targets=torch.eye(8).roll(1, dims=0))
@@ -97,14 +97,14 @@ def test_similarities_are_float32_under_autocast() -> None:
 
 
 def test_views_are_two_different_draws_of_one_image() -> None:
-    batch = drawn(new_task("simclr"))
+    batch = sample_batch(new_task("simclr"))
     assert (batch.inputs != batch.targets).flatten(1).any(dim=1).all()
     shift = (batch.inputs - images()[:8] / 255).flatten(1)
     assert shift.abs().mean() < (batch.inputs - images()[:8].roll(1, dims=0) / 255).flatten(1).abs().mean()
 
 
 def test_validation_views_leave_blur_out() -> None:
-    assert new_task("simclr").validation_policy.keys() == {"crop_resize", "flip", "color_jitter", "grey"}
+    assert new_task("simclr").validation_policy.keys() == {"crop_resize", "flip", "color_jitter", "gray"}
 
 
 def test_workers_together_minimise_the_loss_of_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,1 @@
+"""Comparisons: which cells of a study are compared, by which metric, and with which answer."""

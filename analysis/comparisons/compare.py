@@ -1,0 +1,147 @@
+"""Comparisons: which cells of a study are compared with which, and by which metric."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from statsmodels.stats.power import TTestPower
+
+from analysis.comparisons.cells import KEY, comparisons
+from analysis.comparisons.effects import EFFECT_DTYPES, INCONCLUSIVE, PAIR_DTYPES, Mode, effects, paired_differences
+from analysis.data import tables
+from analysis.data.study import Study
+from analysis.stats import paired
+from trainables.errors import UserError
+from trainables.trial import BASELINES, RANDOM_INIT
+
+ABLATE, BASE = "ablate", "base"
+CHOSEN = "chosen"  # the cell of the confirmed encoders on the test split
+PRETRAINING = "pre-training"  # the design that compares with untrained encoders of the same shape and seeds
+PRETRAINING_TEST = "pre-training, test split"
+COMPARED_DTYPES = {
+    **{name: EFFECT_DTYPES[name] for name in KEY},
+    **dict.fromkeys(("metric", "mode"), "str"),
+    **EFFECT_DTYPES,
+    "seeds_needed": "Int64",
+}
+SEED_DTYPES = {**PAIR_DTYPES, "metric": "str"}
+ALPHA = 0.05
+MOST_SEEDS = 10_000
+
+Compared = tuple[pd.DataFrame, pd.DataFrame]  # effects (COMPARED_DTYPES), and the seeds behind them (SEED_DTYPES)
+
+
+class Metric(NamedTuple):
+    """What a task's ablation is judged by: a column of its runs, and whether more or less of it is better."""
+
+    column: str
+    mode: Mode
+
+
+def metrics_of(ablated: pd.DataFrame, wanted: str | None = None) -> dict[str, Metric]:
+    """Return what each task of an ablation is judged by; a task without any value has no entry.
+
+    That is the final linear probe of the data set it trained on, of one with masks alone the segmentation probe, and
+    its primary metric at the last report otherwise; or `wanted`, a column or a metric of the curves at that report.
+    """
+    found = {}
+    for task, own in ablated.groupby("task", sort=False):
+        if wanted is not None:
+            column = next((name for name in (wanted, tables.LAST + wanted) if name in own), wanted)
+        else:
+            primary = tables.LAST + next((name for name in own["primary_metric"] if name), "")
+            probes = [f"probe/{dataset}/{probe}" for probe in tables.JUDGING for dataset in own["dataset"].unique()]
+            column = next((name for name in (*probes, primary) if name in own and own[name].notna().any()), "")
+        if column:
+            found[str(task)] = Metric(column, tables.mode_of(own, column))
+    return found
+
+
+def comparisons_of(designs: pd.DataFrame, own: pd.DataFrame, baseline: str | None = None) -> pd.DataFrame:
+    """Return the comparisons that one task's runs allow: task, design, cell, baseline, where both cells ran.
+
+    designs: those of the study; none, while the phase has not ended, and every cell is compared with the base.
+    baseline: compare every cell with this one instead. Raises UserError where that did not run.
+    """
+    task, cells = own["task"].iloc[0], list(own["cell"].unique())
+    if baseline is not None and baseline not in cells:
+        raise UserError(f"{task}: no cell {baseline!r}; there are {', '.join(map(repr, cells))}")
+    if baseline is not None or designs.empty:
+        reference = baseline or BASE
+        return comparisons(own if reference in cells else own.iloc[:0], reference, None)
+    ran = designs["cell"].isin(cells) & designs["baseline"].isin(cells)
+    return designs.loc[(designs["task"] == task) & ran & (designs["cell"] != designs["baseline"])]
+
+
+def compare(runs: pd.DataFrame, designs: pd.DataFrame, metric: Metric, margin: float | None) -> Compared:
+    """Return the effects of one task's designs and the seeds behind them.
+
+    seeds_needed: how many seeds a paired t-test would need to find a difference as large as the margin with probability
+    0.8, going by the spread of these seeds, at most MOST_SEEDS; missing where the answer is not `inconclusive`.
+    """
+    seeds = paired_differences(runs, metric.column, designs=designs).assign(metric=metric.column)
+    found = effects(runs, metric.column, designs=designs, mode=metric.mode, margin=margin)
+    found = found.assign(metric=metric.column, mode=metric.mode, seeds_needed=pd.array([pd.NA] * len(found), "Int64"))
+    if margin is None:
+        return found, seeds
+    spread = seeds.groupby(KEY)["difference"].std()
+    tested = (found["test"] != "").groupby([found["task"], found["design"]]).transform("sum")
+    for index in found.index[found["answer"] == INCONCLUSIVE]:
+        sd = spread.loc[tuple(found.loc[index, KEY])]
+        found.loc[index, "seeds_needed"] = _seeds_needed(sd, margin, ALPHA / tested[index])
+    return found, seeds
+
+
+def cells_against_untrained(
+    study: Study, ablated: pd.DataFrame, metrics: dict[str, Metric], margin: float | None
+) -> list[Compared]:
+    """Compare cells with the untrained encoders of the ablate phase that have their shape."""
+    untrained = study.runs.loc[(study.runs["phase"] == ABLATE) & (study.runs["task"] == RANDOM_INIT)]
+    shapes = untrained[["encoder", "width"]].drop_duplicates()
+    found = []
+    for task, metric in metrics.items():
+        own = ablated.loc[ablated["task"] == task].merge(shapes, on=["encoder", "width"])
+        if metric.column in untrained and untrained[metric.column].notna().any() and len(own):
+            found.append(_against_untrained(own, untrained, PRETRAINING, metric, margin))
+    return found
+
+
+def chosen_against_untrained(study: Study, margin: float | None) -> list[Compared]:
+    """Compare the confirmed encoders of each task with untrained ones on the test split of every data set."""
+    runs = study.runs.loc[study.runs["probe_split"] == "test"]
+    untrained = runs.loc[runs["task"] == RANDOM_INIT]
+    trained = runs.loc[~runs["task"].isin(BASELINES)].assign(cell=CHOSEN)
+    columns = [name for name in runs if tables.is_judging(name)]
+    return [
+        _against_untrained(own, untrained, PRETRAINING_TEST, Metric(column, "max"), margin)
+        for _, own in trained.groupby("task", sort=False)
+        for column in columns
+        if own[column].notna().any() and untrained[column].notna().any()
+    ]
+
+
+def _against_untrained(
+    own: pd.DataFrame, untrained: pd.DataFrame, design: str, metric: Metric, margin: float | None
+) -> Compared:
+    """Compare the cells of one task with untrained encoders, by seed, as one family."""
+    task = own["task"].iloc[0]
+    runs = pd.concat([own, untrained.assign(task=task, cell=RANDOM_INIT)], ignore_index=True)
+    rows = [(task, design, cell, RANDOM_INIT) for cell in own["cell"].unique()]
+    designs = pd.DataFrame(rows, columns=KEY, dtype="str")
+    return compare(runs, designs, metric, margin)
+
+
+def _seeds_needed(sd: float, difference: float, alpha: float) -> Any:
+    """Return how many seeds a paired t-test at level alpha needs to find `difference` with `paired.POWER`."""
+    if not sd > 0:
+        return pd.NA
+    size = difference / sd
+    power = TTestPower()
+    if power.power(size, paired.MIN_SEEDS, alpha) >= paired.POWER:
+        return paired.MIN_SEEDS
+    if power.power(size, MOST_SEEDS, alpha) < paired.POWER:
+        return MOST_SEEDS
+    return math.ceil(float(np.squeeze(power.solve_power(size, alpha=alpha, power=paired.POWER))))

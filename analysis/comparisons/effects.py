@@ -1,0 +1,246 @@
+"""Effects: what each cell of an ablation changes against its baseline, by seeds that both ran with."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from analysis.comparisons import cells
+from analysis.data.frames import RUNNING
+from analysis.data.tables import LAST
+from analysis.records import FAILED, KILLED
+from analysis.stats import paired
+from trainables.errors import UserError
+
+Mode = Literal["max", "min"]
+
+BETTER, WORSE, EQUIVALENT, INCONCLUSIVE = "better", "worse", "equivalent", "inconclusive"
+TOO_FEW = "too few seeds"
+ANSWERS = (BETTER, WORSE, EQUIVALENT, INCONCLUSIVE, TOO_FEW)
+
+PAIR_DTYPES = {
+    **dict.fromkeys(cells.KEY, "str"),
+    "seed": "int64",
+    **dict.fromkeys(("value", "baseline_value", "difference"), "float64"),
+}
+EFFECT_DTYPES = {
+    **dict.fromkeys(cells.KEY, "str"),
+    **dict.fromkeys(("n_seeds", "n_failed", "n_baseline_failed"), "int64"),
+    **dict.fromkeys(("mean", "baseline_mean", "mean_difference", "ci_low", "ci_high"), "float64"),
+    **dict.fromkeys(("family_low", "family_high", "p", "p_holm", "hedges_g"), "float64"),
+    **dict.fromkeys(("pairing_correlation", "smallest_detectable"), "float64"),
+    **dict.fromkeys(("p_equivalence", "p_equivalence_holm"), "float64"),
+    **dict.fromkeys(("answer", "note", "test"), "str"),
+    **dict.fromkeys(("bca_low", "bca_high"), "float64"),
+}
+
+
+def effects(
+    runs: pd.DataFrame,
+    metric: str,
+    baseline: str = "base",
+    *,
+    designs: pd.DataFrame | None = None,
+    mode: Mode = "max",
+    margin: float | None = None,
+    confidence: float = 0.95,
+) -> pd.DataFrame:
+    """Compare each cell with its baseline by the seeds that both have, one row a comparison: columns EFFECT_DTYPES.
+
+    metric: a column of `runs`, for example `probe/cifar10/linear`, or `last/val/accuracy` of `last_values`.
+    baseline: the cell that every other cell of a task is compared with where `designs` is None: one family a task.
+    designs: task, design, cell, baseline. A family is one (task, design). Rows without a baseline (factorial and
+        screening designs: see `analysis.comparisons.interactions`) and tasks that are not in `runs` are left out.
+    mode: whether more (`max`) or less (`min`) of the metric is better.
+    margin: the smallest difference that matters, in the metric's units; None asks nothing about equivalence.
+    confidence: of the intervals; alpha, the level of all tests, is 1 - confidence.
+
+    Seeds. n_seeds: seeds with a value of both cells; mean, baseline_mean and all that follows are over these.
+    n_failed: seeds at which the cell failed (status FAILED, or no finite value) and the baseline did not;
+    n_baseline_failed: the other way round. A trial that has not ended, or was killed from outside, is no outcome.
+    Below 5 seeds nothing is tested: the means stand alone, all else is NaN, the answer is `too few seeds`.
+
+    Numbers. mean_difference: cell minus baseline. ci_low, ci_high: its t interval, for this comparison alone;
+    family_low, family_high: the same at 1 - alpha/M for the M comparisons tested in the family, which all hold at once
+    with the stated confidence (Bonferroni). test: as `paired.choose_test` says; p, two-sided; p_holm, adjusted by Holm
+    over the family. hedges_g: the standardized difference, in standard deviations of the differences.
+    pairing_correlation: of the two cells' values over seeds; the higher, the more pairing has gained.
+    smallest_detectable: the difference that a paired t-test at alpha/M would have found with probability 0.8.
+    p_equivalence: of two one-sided tests against the margin; p_equivalence_holm, adjusted over the family by itself. So
+    each of the two kinds of claim, a difference and an equivalence, is wrong anywhere in a family at most at a rate of
+    alpha. bca_low, bca_high: a bootstrap interval, from 10 seeds on.
+
+    Answer. `equivalent` where p_equivalence_holm <= alpha, also where a difference is certain but smaller than the
+    margin; else `better` or `worse` where p_holm <= alpha; else `inconclusive`. A failure is an outcome: a cell that
+    failed where the baseline did not is never better or equivalent, and never worse or equivalent the other way round.
+    note: why the answer is not what the interval seems to say, where that is so; empty otherwise.
+
+    Raises UserError for an unknown metric, a cell whose baseline was not run, and two runs of one task, cell and seed.
+    """
+    _check(mode, margin, confidence)
+    comparisons = cells.comparisons(runs, baseline, designs)
+    pairs = _pairs(runs, metric, comparisons)
+    families = [
+        _family(rows, pairs.merge(rows), mode, margin, 1 - confidence)
+        for _, rows in comparisons.groupby(["task", "design"], sort=False)
+    ]
+    found = pd.DataFrame([row for rows in families for row in rows], columns=list(EFFECT_DTYPES))
+    return found.astype(EFFECT_DTYPES)
+
+
+def paired_differences(
+    runs: pd.DataFrame, metric: str, baseline: str = "base", designs: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Return every seed of every comparison that `effects` makes of the same arguments: columns PAIR_DTYPES.
+
+    One row for each seed at which both trials have ended; value or baseline_value is NaN where one of them failed, and
+    difference, value minus baseline_value, where either did. Raises UserError as `effects` does.
+    """
+    return _pairs(runs, metric, cells.comparisons(runs, baseline, designs))
+
+
+def outcomes(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return the runs that came to an end, index anew, with a column `value`: float64, NaN where a trial failed.
+
+    A trial failed where its status says so, whatever it had reported till then, or where it has no finite value.
+    Raises UserError where `metric` is no numeric column of `runs`, naming those that are.
+    """
+    if metric not in runs or not pd.api.types.is_numeric_dtype(runs[metric]):
+        known = [name for name in runs if name.startswith((LAST, "probe/")) and not name.endswith("/chance")]
+        raise UserError(
+            f"no metric {metric!r} in these runs; there are: {', '.join(known) or 'none'} "
+            f"(analysis.data.tables.last_values adds the columns {LAST}METRIC)"
+        )
+    ended = runs.loc[~runs["status"].isin([RUNNING, KILLED])].reset_index(drop=True)
+    value = ended[metric].to_numpy(np.float64, na_value=np.nan)
+    usable = np.isfinite(value) & (ended["status"] != FAILED).to_numpy(bool)
+    return ended.assign(value=np.where(usable, value, np.nan))
+
+
+def _check(mode: str, margin: float | None, confidence: float) -> None:
+    if mode not in ("max", "min"):
+        raise UserError(f"mode = {mode!r}: better is either 'max' or 'min'")
+    if margin is not None and not (math.isfinite(margin) and margin > 0):
+        raise UserError(f"margin = {margin}: give the smallest difference that matters, above 0, or None")
+    if not 0.5 <= confidence < 1:
+        raise UserError(f"confidence = {confidence}: a share from 0.5 to below 1, for example 0.95")
+
+
+def _pairs(runs: pd.DataFrame, metric: str, comparisons: pd.DataFrame) -> pd.DataFrame:
+    used = pd.concat([comparisons[["task", name]].set_axis(["task", "cell"], axis=1) for name in ("cell", "baseline")])
+    ended = outcomes(runs, metric).merge(used.drop_duplicates(), on=["task", "cell"])
+    cells.check_one_run_a_seed(ended, ["task", "cell"])
+    values = ended[["task", "cell", "seed", "value"]].sort_values("seed")
+    references = values.rename(columns={"cell": "baseline", "value": "baseline_value"})
+    pairs = comparisons.merge(values, on=["task", "cell"]).merge(references, on=["task", "baseline", "seed"])
+    pairs["difference"] = pairs["value"] - pairs["baseline_value"]
+    return pairs[list(PAIR_DTYPES)].astype(PAIR_DTYPES)
+
+
+def _family(
+    comparisons: pd.DataFrame, pairs: pd.DataFrame, mode: Mode, margin: float | None, alpha: float
+) -> list[dict[str, Any]]:
+    by_comparison = pairs.groupby(["cell", "baseline"])
+    rows = []
+    for row in comparisons.to_dict("records"):
+        key = (row["cell"], row["baseline"])
+        own = pairs.loc[by_comparison.groups.get(key, [])]
+        rows.append(row | _counts_and_means(own) | {"differences": own["difference"].dropna().to_numpy()})
+    tested = [row for row in rows if row["n_seeds"] >= paired.MIN_SEEDS]
+    for n_seeds in {row["n_seeds"] for row in tested}:
+        alike = [row for row in tested if row["n_seeds"] == n_seeds]
+        found = _tests(np.stack([row["differences"] for row in alike]), len(tested), margin, alpha)
+        for row, numbers in zip(alike, pd.DataFrame(found).to_dict("records"), strict=True):
+            row.update(numbers)
+    for name in ("p", "p_equivalence"):
+        adjusted = paired.holm(np.array([row[name] for row in tested]))
+        for row, value in zip(tested, adjusted, strict=True):
+            row[f"{name}_holm"] = value
+    for row in rows:
+        row["answer"] = TOO_FEW if row["n_seeds"] < paired.MIN_SEEDS else _answer(row, mode, alpha)
+        row["note"] = "; ".join(_notes(row, len(tested), margin, alpha))
+        row.setdefault("test", "")
+    return rows
+
+
+def _counts_and_means(pairs: pd.DataFrame) -> dict[str, Any]:
+    cell, baseline = pairs["value"].notna(), pairs["baseline_value"].notna()
+    both = pairs.loc[cell & baseline]
+    enough = len(both) >= paired.MIN_SEEDS and both["value"].nunique() > 1 and both["baseline_value"].nunique() > 1
+    return {
+        "n_seeds": len(both),
+        "n_failed": int((~cell & baseline).sum()),
+        "n_baseline_failed": int((cell & ~baseline).sum()),
+        "mean": both["value"].mean(),
+        "baseline_mean": both["baseline_value"].mean(),
+        "mean_difference": both["difference"].mean(),
+        "pairing_correlation": both["value"].corr(both["baseline_value"]) if enough else math.nan,
+    }
+
+
+def _tests(differences: np.ndarray, n_comparisons: int, margin: float | None, alpha: float) -> dict[str, Any]:
+    """Return a column [M] of each number that takes a test's worth of seeds. differences: [M, n]."""
+    n_seeds = differences.shape[-1]
+    test = paired.choose_test(n_seeds, n_comparisons, alpha)
+    found: dict[str, Any] = {"test": test, "p": paired.p_value(differences, test)}
+    found["p_equivalence"] = math.nan if margin is None else paired.equivalence_p(differences, margin, test)
+    found["hedges_g"] = paired.hedges_g(differences)
+    found["smallest_detectable"] = paired.smallest_detectable(differences, alpha / n_comparisons)
+    intervals = {
+        "ci": paired.t_interval(differences, 1 - alpha),
+        "family": paired.t_interval(differences, 1 - alpha / n_comparisons),
+    }
+    if n_seeds >= paired.BCA_SEEDS:
+        intervals["bca"] = paired.bca_interval(differences, 1 - alpha)
+    for name, (low, high) in intervals.items():
+        found |= {f"{name}_low": low, f"{name}_high": high}
+    return found
+
+
+def _answer(row: dict[str, Any], mode: Mode, alpha: float) -> str:
+    if row["p_equivalence_holm"] <= alpha and not row["n_failed"] and not row["n_baseline_failed"]:
+        return EQUIVALENT
+    gained = (row["mean_difference"] > 0) == (mode == "max")
+    spoiled = row["n_failed"] if gained else row["n_baseline_failed"]
+    if row["p_holm"] <= alpha and not spoiled:
+        return BETTER if gained else WORSE
+    return INCONCLUSIVE
+
+
+def _notes(row: dict[str, Any], n_comparisons: int, margin: float | None, alpha: float) -> list[str]:
+    """Return why the answer is not what the numbers beside it seem to say, as plain clauses."""
+    answer, n_seeds, notes = row["answer"], row["n_seeds"], []
+    if row["n_failed"]:
+        of = n_seeds + row["n_failed"]
+        notes.append(f"failed at {row['n_failed']} of {of} seeds of its baseline, so neither better nor equivalent")
+    if row["n_baseline_failed"]:
+        of = n_seeds + row["n_baseline_failed"]
+        notes.append(
+            f"the baseline failed at {row['n_baseline_failed']} of {of} seeds, so neither worse nor equivalent"
+        )
+    if answer == TOO_FEW:
+        return [*notes, f"seeds with a value of both: {n_seeds}; a test needs {paired.MIN_SEEDS}"]
+    low, high = row["ci_low"], row["ci_high"]
+    if math.isnan(low):
+        return [*notes, "every seed has the same difference, so there is no interval, and signs alone are tested"]
+    leaves_out_zero, certain = low > 0 or high < 0, row["p_holm"] <= alpha
+    adjusted = f"Holm's adjustment for {n_comparisons} comparisons"
+    if leaves_out_zero and not certain:
+        reason = adjusted if row["p"] <= alpha else "the sign-flip test"
+        notes.append(f"the interval leaves out 0, but {reason} leaves it open")
+    if certain and not leaves_out_zero:
+        notes.append("the sign-flip test is certain of a difference, though the t interval includes 0")
+    if margin is None:
+        return notes
+    inside = -margin < low and high < margin
+    if answer == EQUIVALENT and certain:
+        notes.append("there is a difference, smaller than the margin")
+    if answer == EQUIVALENT and not inside:
+        notes.append("equivalence asks about one side at a time, so the interval may reach beyond the margin")
+    if inside and row["p_equivalence_holm"] > alpha:
+        reason = adjusted if row["p_equivalence"] <= alpha else "the sign-flip test"
+        notes.append(f"the interval lies within the margin, but {reason} leaves equivalence open")
+    return notes

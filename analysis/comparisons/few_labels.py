@@ -1,0 +1,79 @@
+"""Few labels: frozen features, fine-tuning and supervised training from scratch at each number of labeled images.
+
+Fine-tuning an untrained encoder is supervised training from scratch; the untrained encoders of the evaluation give it,
+at the same seeds, on the same labeled images and in the same steps.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+
+from analysis.comparisons.cells import KEY
+from analysis.comparisons.compare import Compared, Metric, compare
+from analysis.data.study import Study
+from analysis.data.tables import long_form
+from trainables.trial import BASELINES, RANDOM_INIT, labels_name
+
+DESIGN = "few labels"
+FROZEN, TUNED, SUPERVISED = "frozen", "fine-tuned", "supervised"
+PAIRS = ((FROZEN, SUPERVISED), (TUNED, SUPERVISED), (TUNED, FROZEN))  # what is compared with what
+_RESULT = re.compile(r"probe/(?P<dataset>.+)/(?P<way>linear|fine_tuned)/(?P<labels>\d+|all)_labels")
+_STEP = re.compile(f"{_RESULT.pattern}_step")
+_WAYS = {"linear": FROZEN, "fine_tuned": TUNED}
+_ABOUT = ["trial_id", "task", "seed", "status"]
+
+
+def label_results(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return what few labels gave, in long form: trial_id, task, seed, status, dataset, labels, way, value, step.
+
+    labels: labeled images of a class, Int64, missing for all of them. way: FROZEN or TUNED; of the task `random_init`
+    the latter is supervised training from scratch. value: top-1. step: of fine-tuning, at which validation was best,
+    NaN for frozen features. Fewest labels first. Empty where `evaluate.labels_per_class` was not set. Pass the runs of
+    one probe split, and of one configuration a task.
+    """
+    steps = long_form(runs, _STEP, ["trial_id"]).rename(columns={"value": "step"})
+    found = long_form(runs, _RESULT, _ABOUT).merge(steps, how="left", on=["trial_id", "dataset", "way", "labels"])
+    found["labels"] = found["labels"].replace("all", None).astype("Int64")
+    found["way"] = found["way"].map(_WAYS)
+    found = found[[*_ABOUT, "dataset", "labels", "way", "value", "step"]]
+    return found.sort_values("labels", na_position="last", kind="stable", ignore_index=True)
+
+
+def few_labels(study: Study, margin: float | None) -> list[Compared]:
+    """Compare the three ways at each number of labels, by seed; those of one task and data set are one family."""
+    results = label_results(study.runs.loc[study.runs["probe_split"] == "test"])
+    found = []
+    for (dataset, task), own in results.loc[~results["task"].isin(BASELINES)].groupby(["dataset", "task"], sort=False):
+        column = column_of(str(dataset))
+        untrained = (results["dataset"] == dataset) & (results["task"] == RANDOM_INIT)
+        scratch = results.loc[untrained & (results["way"] == TUNED)]
+        runs = pd.concat([own, scratch.assign(task=task, way=SUPERVISED)], ignore_index=True)
+        runs["cell"] = [cell_of(way, labels) for way, labels in zip(runs["way"], runs["labels"], strict=True)]
+        runs = runs.rename(columns={"value": column})
+        rows = [
+            (task, DESIGN, cell_of(way, labels), cell_of(other, labels))
+            for labels in own["labels"].unique()
+            for way, other in PAIRS
+        ]
+        ran = set(runs["cell"])
+        designs = pd.DataFrame([row for row in rows if ran >= set(row[2:])], columns=KEY, dtype="str")
+        if len(designs):
+            found.append(compare(runs, designs, Metric(column, "max"), margin))
+    return found
+
+
+def cell_of(way: str, labels: int | None) -> str:
+    """Return the name of one way at one number of labels: `frozen, 10 labels a class`."""
+    return f"{way}, {labels_word(labels)} labels a class"
+
+
+def labels_word(labels: int | None) -> str:
+    """Return a number of `label_results` as text: `10`, or `all` where it is missing."""
+    return labels_name(None if pd.isna(labels) else labels)
+
+
+def column_of(dataset: str) -> str:
+    """Return the metric that comparisons of few labels of a data set have."""
+    return f"probe/{dataset}/few_labels"

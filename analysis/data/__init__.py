@@ -1,0 +1,1 @@
+"""Data: a study's results as tidy frames, from its folder or from an MLflow tracking server."""

@@ -1,0 +1,230 @@
+"""Frames: a journal's events as two tidy tables, `runs` with one row a trial and `curves` with one row a point."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from analysis import records
+from trainables import files
+from trainables.errors import UserError
+from trainables.trial import ONLINE_PROBES, TrialConfig
+
+RUNNING = "RUNNING"  # a trial that has started and not ended; the other statuses are the journal's
+RUNS_FILE, CURVES_FILE = "runs.parquet", "curves.parquet"
+JOURNAL_BYTES = b"pretext.journal_bytes"
+
+_FIELD_DTYPES = {"str": "str", "int": "int64", "float": "float64", "int | None": "Int64"}
+_CONFIG_DTYPES = {
+    field.name: "str" if str(field.type).startswith("tuple") else _FIELD_DTYPES[str(field.type)]
+    for field in dataclasses.fields(TrialConfig)
+    if field.name not in ("augmentation", "options")  # these become one column an entry
+}
+_FIRST = {
+    "trial_id": "str",
+    "study": "str",
+    **{name: _CONFIG_DTYPES[name] for name in ("phase", "task", "cell", "seed")},
+    "status": "str",
+    **{
+        name: _CONFIG_DTYPES[name]
+        for name in ("dataset", "n_images", "encoder", "lr", "batch_size", "weight_decay", "augmentation_strength")
+    },
+    "budget_steps": "int64",
+    "steps": "int64",
+    "samples_seen": "int64",
+    "wall_s": "float64",
+    "images_per_s": "float64",
+    "primary_metric": "str",
+    "primary_mode": "str",
+    "chance": "float64",
+    "n_validation": "Int64",
+    "n_train": "Int64",
+    "reason": "str",
+    "checkpoint": "str",
+}
+RUN_DTYPES = {**_FIRST, **{name: dtype for name, dtype in _CONFIG_DTYPES.items() if name not in _FIRST}}
+CURVE_DTYPES = {"trial_id": "str", "step": "int64", "metric": "str", "value": "float64"}
+
+
+class FrameBuilder:
+    """Gathers trials and reports one by one, from the journal or from MLflow, and builds both frames at the end."""
+
+    def __init__(self) -> None:
+        self._trials: dict[str, dict[str, Any]] = {}
+        self._reported: set[tuple[str, int]] = set()
+        self._last_step: dict[str, int] = {}
+        self._report_trials: list[str] = []
+        self._report_steps: list[int] = []
+        self._report_sizes: list[int] = []
+        self._metrics: list[str] = []
+        self._values: list[float] = []
+
+    def trial(self, trial_id: str, **columns: Any) -> None:
+        """Set columns of a trial's row; the row is made where it is not there yet."""
+        self._trials.setdefault(trial_id, {"trial_id": trial_id, "status": RUNNING}).update(columns)
+
+    def report(self, trial_id: str, step: int, metrics: dict[str, float]) -> None:
+        """Add the points of one report; a second report of the same trial and step is passed over."""
+        if (trial_id, step) in self._reported:
+            return
+        self._reported.add((trial_id, step))
+        self._last_step[trial_id] = max(step, self._last_step.get(trial_id, 0))
+        self._report_trials.append(trial_id)
+        self._report_steps.append(step)
+        self._report_sizes.append(len(metrics))
+        self._metrics.extend(metrics)
+        self._values.extend(metrics.values())
+
+    def build(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Return `(runs, curves)`."""
+        curves = self._curves()
+        rows = [self._row(trial) for trial in self._trials.values()]
+        return _runs(rows, curves), curves
+
+    def _row(self, trial: dict[str, Any]) -> dict[str, Any]:
+        steps = trial.get("steps")
+        if steps is None:  # still running: what it has reported
+            steps = self._last_step.get(trial["trial_id"], 0)
+        return {**trial, "steps": steps, "samples_seen": steps * trial["batch_size"]}
+
+    def _curves(self) -> pd.DataFrame:
+        trials = np.repeat(np.array(self._report_trials, dtype=object), self._report_sizes)
+        columns = {
+            "trial_id": pd.Series(trials, dtype="str"),
+            "step": np.repeat(np.array(self._report_steps, dtype=np.int64), self._report_sizes),
+            "metric": pd.Series(self._metrics, dtype="str"),
+            "value": np.array(self._values, dtype=np.float64),
+        }
+        return pd.DataFrame(columns)
+
+
+def frames(events: Iterable[dict[str, Any]]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return `(runs, curves)` of the events of a journal.
+
+    runs: one row a trial, in the order in which they first started, however often one was resumed. The columns are
+    RUN_DTYPES, then `option/NAME` and `augmentation/OP` of the trial, `chance/METRIC` (the level of each metric that
+    knowing nothing reaches) and the results, among them `probe/DATASET/linear`, `probe/DATASET/knn` and
+    `probe/DATASET/chance` (1 / number of classes). A trial that has not ended has status RUNNING and no `wall_s`.
+    `samples_seen` counts images, steps x batch_size; `images_per_s` is the mean of that curve.
+    curves: CURVE_DTYPES, one row a point, in the order of the reports.
+
+    Raises ConfigError where a trial has fields that this version does not know.
+    """
+    builder = FrameBuilder()
+    study = ""
+    datasets: dict[str, dict[str, Any]] = {}
+    for event in events:
+        kind = event["event"]
+        if kind == "report":
+            builder.report(event["trial_id"], event["step"], event["metrics"])
+        elif kind == "trial_started":
+            config = TrialConfig.from_dict(event["config"]).to_columns()
+            levels = chance_of_probes(config["dataset"], {}, datasets)
+            builder.trial(event["trial_id"], study=study, status=RUNNING, reason="", **config, **levels)
+        elif kind == "facts":
+            builder.trial(event["trial_id"], **_facts(event))
+        elif kind == "trial_ended":
+            levels = chance_of_probes(None, event.get("results") or {}, datasets)
+            builder.trial(event["trial_id"], **_ending(event), **levels)
+        elif kind == "study_started":
+            study, datasets = event["study"], event.get("datasets") or {}
+    return builder.build()
+
+
+def chance_of_probes(
+    trained_on: str | None, results: dict[str, Any], datasets: dict[str, dict[str, Any]]
+) -> dict[str, float]:
+    """Return the chance level, 1 / number of classes, of each probe of a trial, where `datasets` tells the classes.
+
+    `chance/probe/linear` and `chance/probe/knn` are those of the online probes, on the set `trained_on`;
+    `probe/DATASET/chance` that of results.
+    """
+    levels: dict[str, float] = {}
+    for name, info in datasets.items():
+        n_classes = info.get("n_classes") or len(info.get("class_names") or ())
+        if n_classes and name == trained_on:
+            levels |= {f"chance/{probe}": 1 / n_classes for probe in ONLINE_PROBES}
+        if n_classes and any(key.startswith(f"probe/{name}/") for key in results):
+            levels[f"probe/{name}/chance"] = 1 / n_classes
+    return levels
+
+
+def export(folder: Path) -> None:
+    """Write `runs.parquet` and `curves.parquet` of the study in `folder`, from its journal.
+
+    Each file appears whole or not at all, and remembers the length of the journal it was made from, by which
+    `analysis.load` knows whether it is still up to date. Raises UserError where `folder` holds no journal.
+    """
+    path = folder / records.JOURNAL_FILE
+    if not path.is_file():
+        raise UserError(
+            f"{folder} has no {records.JOURNAL_FILE}: nothing to export; name the folder that a study wrote"
+        )
+    size = path.stat().st_size  # before reading: a driver may append meanwhile, and then the files count as outdated
+    runs, curves = frames(records.read(folder))
+    _write(runs, folder / RUNS_FILE, size)
+    _write(curves, folder / CURVES_FILE, size)
+
+
+def _write(frame: pd.DataFrame, path: Path, journal_bytes: int) -> None:
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), JOURNAL_BYTES: str(journal_bytes).encode()})
+    content = pa.BufferOutputStream()
+    pq.write_table(table, content)
+    files.write(path, content.getvalue().to_pybytes())
+
+
+def _facts(event: dict[str, Any]) -> dict[str, Any]:
+    chance = event.get("chance") or {}
+    metric = event["primary_metric"]
+    return {
+        "primary_metric": metric,
+        "primary_mode": event["primary_mode"],
+        "chance": chance.get(metric),
+        "n_train": event.get("n_train"),
+        "n_validation": event.get("n_validation"),
+        **{f"chance/{name}": value for name, value in chance.items()},
+    }
+
+
+def _ending(event: dict[str, Any]) -> dict[str, Any]:
+    results = {name: value for name, value in (event.get("results") or {}).items() if name not in RUN_DTYPES}
+    own = ("status", "reason", "steps", "wall_s", "checkpoint")
+    return results | {name: event.get(name) for name in own}
+
+
+def _runs(rows: list[dict[str, Any]], curves: pd.DataFrame) -> pd.DataFrame:
+    names = dict.fromkeys([*RUN_DTYPES, *(name for row in rows for name in row)])
+    # Column by column: a frame made of the rows would turn 1 beside a gap into 1.0.
+    runs = pd.DataFrame({name: _typed([row.get(name) for row in rows], RUN_DTYPES.get(name)) for name in names})
+    throughput = curves[curves["metric"] == "images_per_s"].groupby("trial_id")["value"].mean()
+    runs["images_per_s"] = runs["trial_id"].map(throughput).astype("float64")
+    return runs
+
+
+def _typed(values: list[Any], dtype: str | None) -> pd.Series:
+    """Return a column in its declared dtype, or in the narrowest one that holds every value of an open column."""
+    if dtype == "str":
+        return pd.Series([value or "" for value in values], dtype="str")
+    if dtype is not None:
+        return pd.Series(values, dtype=dtype)
+    kinds = {type(value) for value in values if value is not None}
+    if kinds == {bool}:
+        return pd.Series(values, dtype="boolean")
+    if kinds == {int}:
+        return pd.Series(values, dtype="Int64")
+    if kinds <= {int, float}:
+        return pd.Series(values, dtype="float64")
+    return pd.Series([None if value is None else _text(value) for value in values], dtype="str")
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

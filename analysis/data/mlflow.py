@@ -1,0 +1,177 @@
+"""A study's frames from MLflow, for who has the tracking server and not the study's folder. Slow: a call a curve."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import json
+import os
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient, MlflowException
+from mlflow.entities import Run
+
+from analysis.data.frames import RUN_DTYPES, RUNNING, FrameBuilder, chance_of_probes
+from analysis.data.study import Study
+from analysis.records import FINISHED
+from study.tracking.metadata import OUTCOME_FILE
+from trainables.errors import UserError
+
+RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+OPEN_COLUMNS = ("option/", "augmentation/", "chance/")
+PAGE = 1000  # runs a call, the most a server gives
+
+
+def load_runs(uri: str, study: str | None) -> Study:
+    """Return the study that `study.tracking.sync` wrote to the tracking server at `uri`.
+
+    The frames are those of the journal, except that `checkpoint` is empty, `reason` is cut to one line, infinities
+    are NaN (MLflow keeps none). Where a study was begun anew under the same name, the
+    newest is read. Raises UserError where the server cannot be read or has no study of that name.
+    """
+    if not study:
+        raise UserError(f'{uri} may hold several studies; say which: load("{uri}", study="NAME")')
+    _check_database(uri)
+    with _few_retries():
+        try:
+            client = MlflowClient(tracking_uri=uri)
+            runs = _newest(_runs_of(client, uri, study))
+            builder = FrameBuilder()
+            for run in runs:
+                if run.data.tags.get("pretext.kind") == "trial":
+                    _add_trial(builder, client, run, study)
+            outcomes = {phase: _outcome(client, run) for run in runs if (phase := _ended_phase(run))}
+        except (MlflowException, OSError) as error:
+            first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UserError(f"{uri}: cannot be read ({first_line}); is the tracking server running there?") from error
+    frames = builder.build()
+    config = next((_nested(run.data.params) for run in runs if run.data.tags.get("pretext.kind") == "study"), {})
+    return Study(study, *frames, config=config, datasets=_datasets(runs), outcomes=outcomes)
+
+
+def _check_database(uri: str) -> None:
+    """Refuse a SQLite file that is not there, which MLflow would create, empty, and read."""
+    _, found, path = uri.partition("sqlite:///")
+    if found and not Path(path).exists():
+        raise UserError(f"{uri}: no such file ({Path(path).resolve()}); name the database that the study logged to")
+
+
+@contextlib.contextmanager
+def _few_retries() -> Iterator[None]:
+    """Have a server that is not there say so in seconds: by default MLflow tries for minutes."""
+    if RETRIES in os.environ:
+        yield
+        return
+    os.environ[RETRIES] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[RETRIES]
+
+
+def _runs_of(client: MlflowClient, uri: str, study: str) -> list[Run]:
+    experiment = client.get_experiment_by_name(study)
+    found: list[Run] = []
+    token: str | None = ""
+    while experiment is not None and token is not None:
+        page = client.search_runs(
+            [experiment.experiment_id],
+            f"tags.`pretext.study` = '{study}'",
+            max_results=PAGE,
+            order_by=["attributes.start_time ASC"],
+            page_token=token or None,
+        )
+        found += page
+        token = page.token or None
+    if not found:
+        names = {other.name for other in client.search_experiments() if other.name != "Default"}
+        raise UserError(f"{uri} has no study {study!r}; it has: {', '.join(sorted(names)) or 'none'}")
+    return found
+
+
+def _newest(runs: list[Run]) -> list[Run]:
+    newest = max(int(run.data.tags.get("pretext.journal", 0)) for run in runs)
+    return [run for run in runs if int(run.data.tags.get("pretext.journal", 0)) == newest]
+
+
+def _add_trial(builder: FrameBuilder, client: MlflowClient, run: Run, study: str) -> None:
+    tags, metrics = run.data.tags, run.data.metrics
+    trial_id = tags["pretext.trial_id"]
+    columns = {
+        name: _parsed(value, RUN_DTYPES.get(name))
+        for name, value in run.data.params.items()
+        if name in RUN_DTYPES or name.startswith(OPEN_COLUMNS)
+    }
+    results = {name: value for name, value in metrics.items() if _is_result(name)}
+    columns |= chance_of_probes(columns["dataset"], results, _datasets([run])) | results
+    if "steps" in metrics:
+        columns |= {"steps": int(metrics["steps"]), "wall_s": metrics.get("wall_s")}
+    status, reason = tags.get("pretext.status", RUNNING), tags.get("pretext.reason", "")
+    builder.trial(trial_id, **columns, study=study, status=status, reason=reason)
+    points: dict[int, dict[str, float]] = defaultdict(dict)
+    for name in sorted(set(metrics) - set(results) - {"steps", "wall_s"}):
+        for point in sorted(client.get_metric_history(run.info.run_id, name), key=lambda point: point.timestamp):
+            points[point.step].setdefault(name, point.value)
+    for step in sorted(points):
+        builder.report(trial_id, step, points[step])
+
+
+def _ended_phase(run: Run) -> str | None:
+    tags = run.data.tags
+    ended = tags.get("pretext.kind") == "phase" and tags.get("pretext.status") == FINISHED
+    return tags.get("pretext.phase") if ended else None
+
+
+def _outcome(client: MlflowClient, run: Run) -> dict[str, Any]:
+    """Return what a phase decided, which for some is nothing."""
+    if OUTCOME_FILE not in {file.path for file in client.list_artifacts(run.info.run_id)}:
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        path = client.download_artifacts(run.info.run_id, OUTCOME_FILE, folder)
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def _is_result(metric: str) -> bool:
+    """Whether a metric is a final result, `probe/DATASET/WHAT`, and no curve such as `probe/knn`."""
+    return metric.startswith("probe/") and metric.count("/") > 1
+
+
+def _parsed(value: str, dtype: str | None) -> Any:
+    """Turn a param back into what `str` made it of."""
+    if dtype == "str":
+        return value
+    if value == "nan":
+        return float("nan")
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return value
+
+
+def _nested(params: dict[str, str]) -> dict[str, Any]:
+    """Turn `search.num_samples = 8` back into `{"search": {"num_samples": 8}}`."""
+    config: dict[str, Any] = {}
+    for name, value in params.items():
+        *parents, last = name.split(".")
+        inner = config
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+        inner[last] = _parsed(value, None)
+    return config
+
+
+def _datasets(runs: list[Run]) -> dict[str, dict[str, Any]]:
+    """Return what the runs' data set inputs tell: fingerprint, counts and classes of each set trained on."""
+    found: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        name = run.data.params.get("dataset", "")
+        for given in run.inputs.dataset_inputs if run.inputs else []:
+            profile = json.loads(given.dataset.profile or "{}")
+            classes = profile.get("classes") or []
+            info = {"class_names": classes, "n_classes": len(classes), "counts": profile.get("counts") or {}}
+            found[name] = {"fingerprint": given.dataset.digest, **info}
+    return found

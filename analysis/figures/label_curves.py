@@ -1,0 +1,53 @@
+"""Few labels: accuracy by the number of labeled images, frozen, fine-tuned and supervised from scratch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from analysis.comparisons.few_labels import FROZEN, SUPERVISED, TUNED, label_results, labels_word
+from analysis.figures.style import COLORS, axes, finish, listed
+from trainables.errors import UserError
+from trainables.trial import RANDOM_INIT, RAW_PIXELS
+
+UNTRAINED, PIXELS = "frozen, untrained", "raw pixels"
+STYLES: dict[str, tuple[Any, str, str]] = {  # line, marker, color
+    TUNED: ("-", "o", COLORS[0]),
+    FROZEN: ("--", "s", COLORS[1]),
+    SUPERVISED: ("-.", "^", "0.15"),
+    UNTRAINED: (":", "D", "0.4"),
+    PIXELS: ((0, (1, 3)), "P", "0.6"),
+}
+_BASELINES = {(RANDOM_INIT, TUNED): SUPERVISED, (RANDOM_INIT, FROZEN): UNTRAINED, (RAW_PIXELS, FROZEN): PIXELS}
+
+
+def label_curves(runs: pd.DataFrame, dataset: str, task: str, ax: Axes | None = None) -> Axes:
+    """Draw a task's accuracy on `dataset` against labeled images of a class: the mean over seeds, a line a way.
+
+    Open markers are seeds. Beside what was pre-trained stand supervised training from scratch, frozen features of an
+    untrained encoder, and raw pixels. The numbers of labels are evenly apart. Pass the runs of one probe split, and of
+    one configuration a task. Raises UserError where these runs have no such results.
+    """
+    every = label_results(runs)
+    results = every.loc[(every["dataset"] == dataset) & every["task"].isin([task, RANDOM_INIT, RAW_PIXELS])]
+    if task not in set(results["task"]):
+        known = listed(every["dataset"].unique())
+        raise UserError(
+            f"no few labels of {task} on {dataset!r} in these runs; set evaluate.labels_per_class (there are: {known})"
+        )
+    ax = axes(ax)
+    names = [labels_word(labels) for labels in results["labels"]]
+    places = list(dict.fromkeys(names))
+    ways = [_BASELINES.get(pair, pair[1]) for pair in zip(results["task"], results["way"], strict=True)]
+    drawn = results.assign(place=[places.index(name) for name in names], way=ways)
+    for name, (line, marker, color) in STYLES.items():
+        own = drawn.loc[drawn["way"] == name]
+        if own.empty:
+            continue
+        means = own.groupby("place")["value"].mean()
+        ax.plot(means.index, means, linestyle=line, marker=marker, color=color, label=name)
+        ax.scatter(own["place"], own["value"], marker=marker, s=22, facecolors="none", edgecolors=color)
+    ax.set_xticks(range(len(places)), places)
+    return finish(ax, "labeled images of a class", "accuracy", f"{task} on {dataset}")

@@ -1,0 +1,79 @@
+"""Learning curves: a metric against optimizer steps, seeds and their mean, beside chance."""
+
+from __future__ import annotations
+
+import textwrap
+from itertools import cycle
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+
+from analysis.comparisons.compare import ABLATE
+from analysis.data.tables import configurations, is_accuracy
+from analysis.figures.style import (
+    COLORS,
+    LINE_COLORS,
+    LONGEST_NAME,
+    MARKERS,
+    axes,
+    chance_lines,
+    finish,
+    listed,
+    whose,
+)
+from trainables.errors import UserError
+
+
+def learning_curves(curves: pd.DataFrame, runs: pd.DataFrame, metric: str, ax: Axes | None = None) -> Axes:
+    """Draw `metric` against optimizer steps for the trials of `runs`, with its chance level dashed.
+
+    Trials that differ in their seed alone share a color: each seed is a thin line, their mean, as far as every seed
+    got, a thick one. Up to eight configurations are told apart; more are drawn alike. Raises UserError where no trial
+    of `runs` reported `metric`.
+    """
+    points = curves.loc[(curves["metric"] == metric) & curves["trial_id"].isin(runs["trial_id"])]
+    if points.empty:
+        raise UserError(f"no curve of {metric!r} in these runs; there are: {listed(curves['metric'].unique())}")
+    runs = runs.loc[runs["trial_id"].isin(points["trial_id"])]
+    ax = axes(ax)
+    groups = runs["trial_id"].groupby(_names(runs), sort=False)
+    told_apart = len(groups) <= len(MARKERS)
+    if not told_apart:
+        _draw_alike(ax, points, len(runs))
+    for (name, trials), color, marker in zip(groups if told_apart else (), cycle(LINE_COLORS), cycle(MARKERS)):
+        wide = points[points["trial_id"].isin(trials)].pivot(index="step", columns="trial_id", values="value")
+        name = textwrap.shorten(str(name), LONGEST_NAME, placeholder=" …")
+        label = ": ".join(filter(None, [name, f"mean of {len(trials)} seeds" if len(trials) > 1 else ""]))
+        if len(trials) > 1:
+            ax.plot(wide.index, wide, color=color, linewidth=0.8, alpha=0.55)
+        mean = wide.mean(axis=1, skipna=False)
+        ax.plot(wide.index, mean, color=color, linewidth=2.0, marker=marker, markersize=4, label=label or "one trial")
+    levels = chance_lines(ax, runs, metric)
+    title = f"{whose(runs)}{metric}"
+    first = points.loc[points["step"] == points["step"].min(), "value"]
+    top = 2 * max([*levels, *first[np.isfinite(first)]], default=np.inf)
+    # One diverged trial would flatten all others.
+    if not is_accuracy(metric) and levels and points["value"].max() > top:
+        lowest = min([*levels, *points.loc[np.isfinite(points["value"]), "value"]])
+        ax.set_ylim(lowest - 0.05 * (top - lowest), top)
+        title += f"\n(values above {top:.3g} cut off)"
+    ax.set_xlim(left=0)
+    return finish(ax, "optimizer steps", metric, title)
+
+
+def _names(runs: pd.DataFrame) -> pd.Series:
+    """Return a name that runs share which differ in their seed alone: the cell in a task's ablation, else settings."""
+    ablated = (runs["phase"] == ABLATE).all() and runs["task"].nunique() == 1
+    return runs["cell"] if ablated else configurations(runs)
+
+
+def _draw_alike(ax: Axes, points: pd.DataFrame, n_trials: int) -> None:
+    """Draw every trial's curve as one artist: there may be thousands."""
+    wide = points.pivot(index="step", columns="trial_id", values="value")
+    drawn = wide.where(np.isfinite)
+    curves = [np.column_stack([wide.index, values]) for values in drawn.to_numpy().T]
+    label = f"{n_trials} trials"
+    ax.add_collection(LineCollection(curves, colors=COLORS[0], linewidths=0.9, alpha=0.6, label=label))
+    ax.autoscale_view()

@@ -1,0 +1,1 @@
+"""Findings: what is computed for a study, and queries on it."""

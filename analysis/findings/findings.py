@@ -1,0 +1,276 @@
+"""Findings: which frames are computed for a study, and by which metric. The report and the tables only show them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.comparisons.compare import (
+    ABLATE,
+    COMPARED_DTYPES,
+    KEY,
+    SEED_DTYPES,
+    Compared,
+    Metric,
+    cells_against_untrained,
+    chosen_against_untrained,
+    compare,
+    comparisons_of,
+    metrics_of,
+)
+from analysis.comparisons.effects import outcomes
+from analysis.comparisons.few_labels import few_labels
+from analysis.comparisons.interactions import (
+    ANOVA_DTYPES,
+    FACTORIAL_DTYPES,
+    SYNERGY_DTYPES,
+    factorial_effects,
+    pair_synergy,
+    task_interaction,
+)
+from analysis.convergence import verdicts
+from analysis.data import tables
+from analysis.data.load import load
+from analysis.data.study import Study
+from analysis.stats import rates
+from trainables import files
+from trainables.errors import UserError, suggestion
+from trainables.trial import BASELINES
+
+COUNTED_PHASES = ("confirm", ABLATE)  # in which a cell has a trial a seed, so that its converged trials can be counted
+FACTORIAL_DESIGNS = ("factorial", "screening")
+VERDICTS_FILE, EFFECTS_FILE = "verdicts.csv", "effects.csv"
+
+_ABOUT = ["trial_id", "phase", "task", "cell", "seed", "status"]
+_RATE_DTYPES = {
+    **dict.fromkeys(("phase", "task", "cell"), "str"),
+    **dict.fromkeys(("n_seeds", "n_converged"), "int64"),
+    **dict.fromkeys(("rate", "ci_low", "ci_high"), "float64"),
+}
+_CHANGE_DTYPES = {
+    **dict.fromkeys(KEY, "str"),
+    **dict.fromkeys(("n_pairs", "only_cell", "only_baseline"), "int64"),
+    **dict.fromkeys(("rate_difference", "p", "p_holm"), "float64"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """What was found in a study.
+
+    verdicts: trial_id, phase, task, cell, seed, status, verdict, evidence, cure; one row for each trial that trained.
+    ablated: the runs of the ablate phase that trained, with `last/METRIC`, verdict and converged (boolean, missing
+        where a trial has no verdict).
+    metrics: of each ablated task that has a value. margin: the smallest difference that matters, in their units.
+    effects: `analysis.comparisons.effects.effects` of every task, with metric, mode and seeds_needed of `comparisons.compare`.
+    against_untrained: the same columns: ablated cells (design PRETRAINING) and confirmed encoders on the test split
+        (PRETRAINING_TEST, one metric a data set) against untrained encoders of the same seeds.
+    few_labels: the same columns: frozen features, fine-tuning and supervised training (design `few labels`).
+    differences: every seed of all these comparisons, as `analysis.comparisons.effects.paired_differences` gives them, with the
+        column metric.
+    factorial: design, and `analysis.comparisons.interactions.factorial_effects` of the factorial and screening designs.
+    synergy: `analysis.comparisons.interactions.pair_synergy` of the pairs designs.
+    across_tasks: `analysis.comparisons.interactions.task_interaction` of the cells that all tasks have, where they share a metric.
+    rates: phase, task, cell and how many of its seeds converged, as `analysis.stats.rates.convergence_rates` counts.
+    rate_changes: `analysis.stats.rates.rate_differences` of the comparisons of `effects`: how much more often cells converge.
+    take_off_changes: the same of how much more often they leave chance, whatever came of it.
+    """
+
+    study: Study
+    verdicts: pd.DataFrame
+    ablated: pd.DataFrame
+    metrics: dict[str, Metric]
+    margin: float | None
+    effects: pd.DataFrame
+    against_untrained: pd.DataFrame
+    few_labels: pd.DataFrame
+    differences: pd.DataFrame
+    factorial: pd.DataFrame
+    synergy: pd.DataFrame
+    across_tasks: pd.DataFrame
+    rates: pd.DataFrame
+    rate_changes: pd.DataFrame
+    take_off_changes: pd.DataFrame
+
+    @property
+    def every_effect(self) -> pd.DataFrame:
+        """All comparisons with a baseline cell, with untrained encoders and of few labels, told apart by `design`."""
+        return pd.concat([self.effects, self.against_untrained, self.few_labels], ignore_index=True)
+
+
+def compute_findings(
+    study: Study,
+    *,
+    task: str | None = None,
+    metric: str | None = None,
+    baseline: str | None = None,
+    margin: float | None = None,
+) -> Findings:
+    """Return what was found in a study; a part that was not run has frames without rows.
+
+    A task's ablation is judged by the final linear probe of the data set it trained on where there is one, otherwise by
+    its primary metric at the last report. Its designs, and the cells that each is compared with, are those the study
+    ran; of a phase that has not ended these are not known, and every cell is compared with the base.
+
+    task: that task alone. metric: another column of `runs` or metric of `curves` to judge all tasks by.
+    baseline: compare every cell with this one instead. margin: another than the study's.
+
+    Raises UserError where the study has no such task, metric or baseline, and for a margin that is not above 0.
+    """
+    study = study if task is None else _only(study, task)
+    judged = verdicts(study.runs, study.curves)
+    ablated = _ablated(study, judged)
+    if ablated.empty and (metric or baseline):
+        raise UserError(f"{study.name}: no ablation was run; name designs under `ablate` in the study's YAML")
+    metrics = metrics_of(ablated, metric)
+    margin = margin if margin is not None else _settings(study).get("margin")
+    by_task = {str(name): own for name, own in ablated.groupby("task", sort=False) if name in metrics}
+    designs = {name: comparisons_of(study.designs, own, baseline) for name, own in by_task.items()}
+    designs = {name: wanted for name, wanted in designs.items() if len(wanted)}
+    inside = [compare(by_task[name], wanted, metrics[name], margin) for name, wanted in designs.items()]
+    untrained = [*cells_against_untrained(study, ablated, metrics, margin), *chosen_against_untrained(study, margin)]
+    labels = few_labels(study, margin)
+    counted = _counted(study.runs.loc[study.runs["phase"].isin(COUNTED_PHASES)], judged)
+    of_cells = counted.loc[counted["phase"] == ABLATE]
+    return Findings(
+        study=study,
+        verdicts=study.runs[_ABOUT].merge(judged, on="trial_id"),
+        ablated=ablated,
+        metrics=metrics,
+        margin=margin,
+        effects=_effects(inside),
+        against_untrained=_effects(untrained),
+        few_labels=_effects(labels),
+        differences=_joined([seeds for _, seeds in (*inside, *untrained, *labels)], SEED_DTYPES),
+        factorial=_factorial(study, by_task, metrics),
+        synergy=_synergy(study, by_task, metrics),
+        across_tasks=_across_tasks(ablated, metrics),
+        rates=_rates(counted, judged),
+        rate_changes=_rate_changes(of_cells, judged, designs, rates.CONVERGED),
+        take_off_changes=_rate_changes(of_cells, judged, designs, rates.LEARNED),
+    )
+
+
+def write_tables(folder: Path, findings: Findings | None = None) -> list[Path]:
+    """Write `verdicts.csv` and `effects.csv` into the study's folder and return their paths.
+
+    Each appears whole or not at all, and neither before both could be made. effects.csv holds `Findings.every_effect`.
+    findings: computed from the folder where they are not given. Raises UserError where it holds no study.
+    """
+    findings = findings or compute_findings(load(folder))
+    frames = {VERDICTS_FILE: findings.verdicts, EFFECTS_FILE: findings.every_effect}
+    contents = {folder / name: frame.to_csv(index=False).encode() for name, frame in frames.items()}
+    for path, content in contents.items():
+        files.write(path, content)
+    return list(contents)
+
+
+def cells_of(findings: Findings, task: str, design: str) -> pd.DataFrame:
+    """Return the rows of `findings.ablated` whose cells belong to one design of one task."""
+    own = findings.ablated.loc[findings.ablated["task"] == task]
+    return own.loc[own["cell"].isin(_cells(findings.study, task, design))]
+
+
+def _cells(study: Study, task: str, design: str) -> list[str]:
+    designs = study.designs
+    return list(designs.loc[(designs["task"] == task) & (designs["design"] == design), "cell"])
+
+
+def _settings(study: Study) -> dict[str, Any]:
+    return study.config.get(ABLATE) or {}
+
+
+def _only(study: Study, task: str) -> Study:
+    """Return the study with the runs of one task and of the baselines."""
+    known = [name for name in study.runs["task"].unique() if name not in BASELINES]
+    if task not in known:
+        raise UserError(f"{study.name}: no trial of {task!r}; {suggestion(task, known)}")
+    runs = study.runs.loc[study.runs["task"].isin([task, *BASELINES])]
+    return dataclasses.replace(
+        study, runs=runs, curves=study.curves.loc[study.curves["trial_id"].isin(runs["trial_id"])]
+    )
+
+
+def _ablated(study: Study, judged: pd.DataFrame) -> pd.DataFrame:
+    runs = tables.last_values(study.runs, study.curves)
+    trained = runs.loc[(runs["phase"] == ABLATE) & ~runs["task"].isin(BASELINES)]
+    trained = trained.merge(judged[["trial_id", "verdict"]], on="trial_id", how="left")
+    converged = (trained["verdict"] == "converged").astype("boolean")
+    return trained.assign(converged=converged.mask(trained["verdict"].isna()))
+
+
+def _factorial(study: Study, by_task: dict[str, pd.DataFrame], metrics: dict[str, Metric]) -> pd.DataFrame:
+    factors = list(_settings(study).get("factors") or {})
+    parts = []
+    for task, own in by_task.items():
+        for design in FACTORIAL_DESIGNS:
+            runs = own.loc[own["cell"].isin(_cells(study, task, design))]
+            varied = any(name in runs and runs[name].nunique(dropna=False) > 1 for name in factors)
+            if varied and all(name in runs for name in factors):
+                parts.append(factorial_effects(runs, metrics[task].column, factors).assign(design=design))
+    return _joined(parts, {"design": "str", **FACTORIAL_DTYPES})
+
+
+def _synergy(study: Study, by_task: dict[str, pd.DataFrame], metrics: dict[str, Metric]) -> pd.DataFrame:
+    parts = []
+    for task, own in by_task.items():
+        wanted = set(_cells(study, task, "pairs"))
+        if wanted and wanted <= set(own["cell"]):
+            parts.append(pair_synergy(own, metrics[task].column, study.designs))
+    return _joined(parts, SYNERGY_DTYPES)
+
+
+def _across_tasks(ablated: pd.DataFrame, metrics: dict[str, Metric]) -> pd.DataFrame:
+    """Return `task_interaction` of the cells that all tasks have, where there are seeds enough to fit it to."""
+    columns, tasks = {metric.column for metric in metrics.values()}, list(metrics)
+    if len(columns) != 1 or len(tasks) < 2:
+        return _no_rows(ANOVA_DTYPES)
+    column = columns.pop()
+    runs = outcomes(ablated.loc[ablated["task"].isin(tasks)], column)
+    n_tasks = runs.groupby("cell", sort=False)["task"].nunique()
+    cells = list(n_tasks.index[n_tasks == len(tasks)])
+    values = runs.loc[runs["cell"].isin(cells)].pivot(index="seed", columns=["task", "cell"], values="value")
+    if len(cells) < 2 or len(values.dropna()) < 2:
+        return _no_rows(ANOVA_DTYPES)
+    return task_interaction(ablated.loc[ablated["task"].isin(tasks)], column, cells)
+
+
+def _rates(counted: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
+    if counted.empty:
+        return _no_rows(_RATE_DTYPES)
+    return rates.convergence_rates(counted, judged, ["phase", "task", "cell"])
+
+
+def _counted(runs: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs over which convergence is counted, maybe none; why others are not, `rates.left_out` tells."""
+    trained = runs.loc[runs["trial_id"].isin(judged["trial_id"])]
+    return trained.loc[~trained["trial_id"].isin(rates.left_out(trained)["trial_id"])]
+
+
+def _rate_changes(
+    counted: pd.DataFrame, judged: pd.DataFrame, designs: dict[str, pd.DataFrame], verdicts: Collection[str]
+) -> pd.DataFrame:
+    parts = []
+    for task, comparisons in designs.items():
+        own = counted.loc[counted["task"] == task]
+        wanted = comparisons.loc[comparisons["cell"].isin(own["cell"]) & comparisons["baseline"].isin(own["cell"])]
+        if len(wanted):
+            parts.append(rates.rate_differences(own, judged, wanted, converged=verdicts))
+    return _joined(parts, _CHANGE_DTYPES)
+
+
+def _effects(compared: list[Compared]) -> pd.DataFrame:
+    return _joined([found for found, _ in compared], COMPARED_DTYPES)
+
+
+def _joined(parts: list[pd.DataFrame], dtypes: dict[str, str]) -> pd.DataFrame:
+    return pd.concat(parts, ignore_index=True)[list(dtypes)].astype(dtypes) if parts else _no_rows(dtypes)
+
+
+def _no_rows(dtypes: dict[str, str]) -> pd.DataFrame:
+    return pd.DataFrame({name: pd.Series([], dtype=dtype) for name, dtype in dtypes.items()})

@@ -1,0 +1,1 @@
+"""Pages that join several studies: a series, a transfer matrix, the original report."""

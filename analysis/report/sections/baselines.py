@@ -1,0 +1,219 @@
+"""How it compares: chance, raw pixels and random initialization, every probed data set, and all tasks together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from analysis.comparisons.compare import ABLATE, BASE, PRETRAINING, PRETRAINING_TEST
+from analysis.data import tables
+from analysis.figures import PROBE_NAMES, SEGMENTATION_NAMES, accuracy_by_task, miou_by_task, probe_by_stage
+from analysis.findings import queries
+from analysis.findings.findings import Findings
+from analysis.report.blocks import Block, Folded, Gallery, Section, Table, Text
+from analysis.report.pictures import Picture, picture
+from analysis.report.sections.label_efficiency import few_labels
+from analysis.report.sources import Sources
+from analysis.report.words import (
+    NONE,
+    PROBES,
+    count,
+    counted,
+    effect,
+    interval,
+    listed,
+    metric_words,
+    number,
+    p_cell,
+    signed,
+)
+from analysis.stats.aggregates import improvement_probabilities, interquartile_means, normalized_scores
+from analysis.stats.paired import MIN_SEEDS
+from analysis.stats.rates import left_out
+from trainables.trial import BASELINES, RANDOM_INIT
+
+TEST = "probe_split == 'test'"
+SHOWN_CELLS = 12  # of the aggregates
+
+
+def how_it_compares(findings: Findings, sources: Sources) -> Section:
+    """Return the section."""
+    title = "How does it compare with chance, raw pixels and random initialization?"
+    return Section("compared", title, list(_blocks(findings, sources)))
+
+
+def _blocks(findings: Findings, sources: Sources) -> Iterator[Block]:
+    summary = tables.probe_summary(tables.probe_results(findings.study.runs.query(TEST)))
+    if summary.empty:
+        told = (
+            "Nothing has been evaluated on the test split yet: that is what the evaluate phase does, on annotated data."
+        )
+        yield Text(told, "caveat")
+    else:
+        yield _probes(summary)
+        yield from _warnings(findings, summary)
+        yield Gallery([*_by_task(sources, "accuracy"), *_by_task(sources, "miou")])
+        yield from _stages(sources)
+        yield from few_labels(findings, sources)
+        yield from _classes(findings)
+        yield from _untrained(findings, PRETRAINING_TEST)
+    yield from _in_the_ablation(findings)
+    yield from _untrained(findings, PRETRAINING)
+    yield from _aggregates(findings)
+
+
+def _probes(summary: pd.DataFrame) -> Table:
+    pairs = list(summary[["dataset", "probe"]].drop_duplicates().itertuples(index=False, name=None))
+    cells = {(row.task, row.dataset, row.probe): _mean_and_sd(row) for row in summary.itertuples()}
+    rows = [[task, *(cells.get((task, *pair), NONE) for pair in pairs)] for task in summary["task"].unique()]
+    levels = summary.groupby(["dataset", "probe"])["chance"].first()
+    rows.append(["chance", *(number(levels.loc[pair]) for pair in pairs)])
+    head = ["encoder", *(f"{dataset} {probe}" for dataset, probe in pairs)]
+    caption = (
+        "Probes of frozen features on the test split: mean ± standard deviation (seeds); each set has its own probe."
+    )
+    return Table(caption, head, rows)
+
+
+def _mean_and_sd(row: object) -> str:
+    spread = "" if pd.isna(row.sd) else f" ± {number(row.sd)}"  # type: ignore[attr-defined]
+    return f"{number(row.mean)}{spread} ({row.n_seeds})"  # type: ignore[attr-defined]
+
+
+def _warnings(findings: Findings, summary: pd.DataFrame) -> Iterator[Text]:
+    for row in tables.not_above_baselines(summary).itertuples():
+        told = f"{row.task}, {row.dataset}, {row.probe}: {number(row.mean)} against {number(row.baseline_mean)}"
+        yield Text(f"No better than an untrained baseline: {told} of {row.baseline}.", "caveat")
+    if missing := [task for task in BASELINES if task not in set(summary["task"])]:
+        told = "these numbers cannot be judged: the baselines were not evaluated on the test split."
+        yield Text(f"Without {listed(missing)} beside them {told}", "caveat")
+    trained = summary.loc[summary["task"].isin(queries.tasks(findings)), "n_seeds"]
+    if len(trained) and trained.min() < MIN_SEEDS:
+        told = f"Fewer than {MIN_SEEDS} seeds: means and every seed are shown, and no test is made."
+        yield Text(f"{told} A difference of the size of the standard deviations may be luck.", "caveat")
+
+
+_DRAWN = {
+    "accuracy": ("Test accuracy", PROBE_NAMES, accuracy_by_task),
+    "miou": ("Test mIoU", SEGMENTATION_NAMES, miou_by_task),
+}
+
+
+def _by_task(sources: Sources, name: str) -> Iterator[Picture]:
+    quantity, probes, draw = _DRAWN[name]
+    runs = sources.runs.query(TEST)
+    results = tables.probe_results(runs.value)
+    results = results.loc[results["probe"].isin(list(probes))]
+    for index, dataset in enumerate(results["dataset"].unique()):
+        summary = tables.probe_summary(results.loc[results["dataset"] == dataset])
+        means = ", ".join(f"{row.task} {row.probe} {row.mean:.3f}" for row in summary.itertuples())
+        alt = f"{quantity} on {dataset} by pretext task: {means}"
+        yield picture(f"{name}-{index}", alt, draw, runs, dataset)
+
+
+def _stages(sources: Sources) -> Iterator[Block]:
+    """Yield what each stage of the encoders is worth, where that was asked for."""
+    runs = sources.runs.query(TEST)
+    results = tables.stage_results(runs.value)
+    pictures = []
+    for index, ((dataset, probe), own) in enumerate(results.groupby(["dataset", "probe"], sort=False)):
+        means = own.groupby(["task", "stage"], sort=False)["value"].mean()
+        told = ", ".join(f"{task} stage {stage} {mean:.3f}" for (task, stage), mean in means.items())
+        alt = f"{PROBES[probe]} of every stage on {dataset}: {told}"
+        pictures.append(picture(f"stages-{index}", alt, probe_by_stage, runs, dataset, probe))
+    if pictures:
+        yield Text("**Which stage is best?** Tasks whose last stage falls off are best used from an earlier one.")
+        yield Gallery(pictures)
+
+
+def _classes(findings: Findings) -> Iterator[Block]:
+    """Yield the IoU of every class of each data set with masks."""
+    found = tables.class_ious(findings.study.runs.query(TEST))
+    for dataset, own in found.groupby("dataset", sort=False):
+        ious = own.drop(columns="dataset").set_index("class")
+        rows = [[str(name), *map(number, values)] for name, values in zip(ious.index, ious.to_numpy(), strict=True)]
+        caption = (
+            "Intersection over union of each class on the test split, mean over seeds; mIoU is the mean over classes. "
+            "Classes that the split's masks do not show are left out, and void pixels count nowhere."
+        )
+        yield Folded(f"Segmentation of {dataset}, class by class", [Table(caption, ["class", *ious.columns], rows)])
+
+
+def _untrained(findings: Findings, design: str) -> Iterator[Block]:
+    """Yield the comparison with untrained encoders of the same seeds, one design of them."""
+    own = findings.against_untrained.loc[findings.against_untrained["design"] == design]
+    if own.empty:
+        return
+    rows = [
+        [
+            *(row.task, row.cell, metric_words(row.metric), row.answer),
+            *(number(row.mean), number(row.baseline_mean), signed(row.mean_difference)),
+            *(interval(row.ci_low, row.ci_high) or NONE, p_cell(row.p_holm), count(row.n_seeds)),
+        ]
+        for row in own.itertuples()
+    ]
+    head = ["task", "cell", "metric", "answer", "mean", "untrained", "difference", "95 % interval", "Holm p", "seeds"]
+    where = "on the test split" if design == PRETRAINING_TEST else "in the ablation, on validation"
+    caption = f"Pre-trained against untrained encoders of the same shape and seeds, {where}."
+    yield Folded(f"Did pre-training help at all? Each comparison {where}", [Table(caption, head, rows, 4)])
+
+
+def _in_the_ablation(findings: Findings) -> Iterator[Block]:
+    """Yield whether the base of each task's ablation beats untrained encoders, which has more seeds than the test."""
+    told = [
+        f"{task} {found.row['answer']}, {effect(found.row)}"
+        for task in queries.ablated_tasks(findings)
+        if (found := queries.base_against_untrained(findings, task)) is not None
+    ]
+    if told:
+        yield Text(
+            f"**Did pre-training help at all?** The ablation's base against untrained encoders: {'; '.join(told)}."
+        )
+
+
+def _aggregates(findings: Findings) -> list[Block]:
+    """Return each cell's interquartile mean over tasks, where several tasks share cells and a probe."""
+    columns = {metric.column for metric in findings.metrics.values()}
+    tasks = list(findings.metrics)
+    if len(tasks) < 2 or len(columns) != 1 or not tables.is_final_accuracy(column := columns.pop()):
+        return []
+    runs = findings.study.runs.query("phase == @phase", local_dict={"phase": ABLATE})
+    untrained = runs.loc[runs["task"] == RANDOM_INIT, column]
+    trained = runs.loc[~runs["task"].isin(BASELINES)]
+    if untrained.isna().all() or len(trained) == len(left_out(trained)):
+        return []
+    scores = normalized_scores(runs, column)
+    shared = scores.groupby("cell")["task"].nunique()
+    scores = scores.loc[scores["cell"].isin(shared.index[shared == len(tasks)])]
+    if scores["cell"].nunique() < 2:
+        return []
+    means = interquartile_means(scores).sort_values("iqm", ascending=False)
+    chances = {}
+    if (scores["cell"] == BASE).any():
+        chances = improvement_probabilities(scores).set_index("cell")[["probability", "ci_low", "ci_high"]].T.to_dict()
+    rows = [
+        [
+            *(row.cell, number(row.iqm), interval(row.ci_low, row.ci_high) or NONE),
+            *_probability(chances.get(row.cell)),
+            *(count(row.n_seeds), count(row.n_failed)),
+        ]
+        for row in means.head(SHOWN_CELLS).itertuples()
+    ]
+    head = ["cell", "interquartile mean", "95 % interval", "beats the base", "95 % interval", "seeds", "failed"]
+    caption = (
+        f"All tasks together ({listed(tasks)}), {metric_words(column)}; 0 is an untrained encoder, 1 perfect. "
+        "Beats the base: probability that a run scores higher than one of the base with another seed."
+    )
+    told = (
+        ""
+        if means["ci_low"].notna().any()
+        else f" Fewer than 10 seeds ({counted(means['n_seeds'].min(), 'seed')}): descriptive, no interval."
+    )
+    return [Folded("Across tasks: which cell is best on average", [Table(caption + told, head, rows)])]
+
+
+def _probability(found: dict[str, float] | None) -> list[str]:
+    if found is None:
+        return [NONE, NONE]
+    return [number(found["probability"], 2), interval(found["ci_low"], found["ci_high"], 2) or NONE]

@@ -1,0 +1,75 @@
+"""What it cost, what was run, and what failed."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+from analysis.data import tables
+from analysis.findings import queries
+from analysis.findings.findings import Findings
+from analysis.records import FAILED, KILLED
+from analysis.report.blocks import Block, Code, Heading, Section, Table, Text
+from analysis.report.words import NONE, count, listed
+
+
+def what_it_cost(findings: Findings) -> Section:
+    """Return the section."""
+    datasets = [_datasets(findings.study.datasets)] if findings.study.datasets else []
+    return Section("cost", "What was run, and what did it cost?", [_cost(findings), *datasets, *_failed(findings)])
+
+
+def header(findings: Findings, started: dict[str, Any]) -> str:
+    """Return the line under the study's name. started: the journal's first event, empty where there is no journal."""
+    runs = findings.study.runs
+    when = datetime.datetime.fromtimestamp(started["time"], datetime.UTC) if "time" in started else None
+    versions = ", ".join(f"{name} {version}" for name, version in (started.get("versions") or {}).items())
+    dataset = queries.main_dataset(findings)
+    phases = f" in {listed(runs['phase'].unique())}" if len(runs) else ""
+    parts = [
+        f"{listed(queries.tasks(findings)) or 'No pretext task'}{f' on {dataset}' if dataset else ''}",
+        f"{count(len(runs))} trials{phases}",
+        f"started {when:%Y-%m-%d %H:%M} UTC" if when else "",
+        f"code at {started['git_commit'][:12]}" if started.get("git_commit") else "",
+        versions,
+    ]
+    return "; ".join(filter(None, parts)) + "."
+
+
+def _cost(findings: Findings) -> Table:
+    runs = findings.study.runs
+    rows = [[str(row.phase), *_cost_cells(row)] for row in tables.cost(runs).itertuples()]
+    rows += [[str(row.phase), *_cost_cells(row)] for row in tables.cost(runs.assign(phase="total")).itertuples()]
+    head = ["phase", "trials", "wall time, s", "optimizer steps", "images seen", "mean images/s"]
+    return Table("Wall time is the sum over trials, which may have run side by side.", head, rows)
+
+
+def _cost_cells(row: Any) -> list[str]:
+    throughput = NONE if row.images_per_s != row.images_per_s else count(row.images_per_s)
+    return [count(row.trials), f"{row.wall_s:,.1f}", count(row.steps), count(row.samples_seen), throughput]
+
+
+def _datasets(datasets: dict[str, dict[str, Any]]) -> Table:
+    rows = []
+    for name, info in datasets.items():
+        classes = info.get("n_classes") or len(info.get("class_names") or ())
+        splits = ", ".join(f"{split} {count(n)}" for split, n in (info.get("counts") or {}).items())
+        size = info.get("image_size")
+        rows.append(
+            [name, f"{size} × {size} px" if size else NONE, str(classes), splits, info.get("fingerprint") or NONE]
+        )
+    head = ["data set", "image size", "classes", "images in each split", "fingerprint"]
+    return Table("Data sets and their splits. Equal fingerprints mean equal bytes in all splits.", head, rows, 5)
+
+
+def _failed(findings: Findings) -> list[Block]:
+    runs = findings.study.runs
+    bad = runs.loc[runs["status"].isin([FAILED, KILLED])]
+    if bad.empty:
+        return [Text("No trial failed.")]
+    blocks: list[Block] = [Heading("Failed trials")]
+    for row, settings in zip(bad.to_dict("records"), tables.configurations(bad), strict=True):
+        where = ", ".join(filter(None, [row["task"], row["phase"], row["cell"], f"seed {row['seed']}", settings]))
+        blocks.append(Text(f"**{row['trial_id']}** ({where}): {row['status']} after {count(row['steps'])} steps."))
+        blocks.append(Code(row["reason"] or "no reason was recorded", wraps=True))
+    return blocks

@@ -1,0 +1,135 @@
+"""Figures of an ablation: forest plot, size by strength, pairs, take-off, and the data-size law."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from analysis.comparisons.compare import BASE
+from analysis.figures import effects_forest, pair_heatmap, size_law, size_strength_map, survival_curves
+from analysis.findings import queries
+from analysis.findings.findings import Findings, cells_of
+from analysis.report.pictures import Picture, Shown, call, picture
+from analysis.report.sources import Sources
+from analysis.report.words import counted, metric_words, number, signed
+from analysis.stats.rates import left_out
+from analysis.stats.scaling_law import MIN_SIZES, data_size_law
+from analysis.stats.survival import kaplan_meier, steps_to
+
+SURVIVAL_CELLS = 4  # curves of take-off: the base and the best others
+MAPPED = ("pairs", "size_by_strength")  # designs that a map tells at a glance
+
+
+def ablation_pictures(findings: Findings, sources: Sources, task: str) -> Iterator[Picture]:
+    """Yield the figures that a task's ablation has the data for, but the forest plots of designs that have a map."""
+    if task in findings.metrics:
+        yield from forests(findings, sources, task, mapped=False)
+        yield from _size_strength(findings, sources, task)
+        yield from _pairs(findings, sources, task)
+        yield from _law(findings, sources, task)
+    yield from _take_off(findings, sources, task)
+
+
+def forests(findings: Findings, sources: Sources, task: str, *, mapped: bool) -> Iterator[Picture]:
+    """Yield a forest plot of each design that has a map, or of each that has none."""
+    every = sources.effects.query(f"task == {task!r}")
+    for design in every.value["design"].unique():
+        if (design in MAPPED) == mapped:
+            where = f"task == {task!r} and design == {design!r}"
+            effects, seeds = sources.effects.query(where), sources.differences.query(where)
+            column = findings.metrics[task].column
+            told = (f"{row.cell} {signed(row.mean_difference)} {row.answer}" for row in effects.value.itertuples())
+            alt = f"{task}, {design}: difference in {metric_words(column)} from the baseline: {', '.join(told)}"
+            margin = None if findings.margin is None else float(findings.margin)
+            yield picture(f"effects-{task}-{design}", alt, effects_forest, effects, seeds, margin=margin, metric=column)
+
+
+def _size_strength(findings: Findings, sources: Sources, task: str) -> Iterator[Picture]:
+    frame = _cells(sources, task, "size_by_strength")
+    for value in (findings.metrics[task].column, "converged"):
+        known = frame.value[value].notna()
+        if not known.any():
+            continue
+        squares = frame.value.loc[known].groupby(["n_images", "augmentation_strength"], dropna=False)[value].mean()
+        name = "share of trials that converged" if value == "converged" else metric_words(value)
+        span = f"from {number(squares.min())} to {number(squares.max())}"
+        alt = f"{task}: {name} by number of images and augmentation strength, {span}"
+        yield picture(f"size-strength-{task}-{value}", alt, size_strength_map, frame, value)
+
+
+def _pairs(findings: Findings, sources: Sources, task: str) -> Iterator[Picture]:
+    means = sources.synergy.query(f"task == {task!r}")
+    known = means.value.dropna(subset=["mean"])
+    if known.empty:
+        return
+    column = findings.metrics[task].column
+    best = known.loc[known["mean"].idxmax()]
+    highest = f"highest for {best['first']} and {best['second']}"
+    alt = f"{task}: mean {metric_words(column)} of each augmentation alone and of each two, {highest}"
+    own = findings.effects.loc[(findings.effects["task"] == task) & (findings.effects["design"] == "pairs")]
+    none = own["baseline_mean"].mean()
+    baseline = None if pd.isna(none) else round(float(none), 6)
+    yield picture(f"pairs-{task}", alt, pair_heatmap, means, baseline=baseline, metric=column)
+
+
+def _take_off(findings: Findings, sources: Sources, task: str) -> Iterator[Picture]:
+    """Yield the survival of steps to take-off, of the base and of the cells with the largest gain."""
+    ranked = queries.ranked(findings, task) if task in findings.metrics else findings.effects.iloc[:0]
+    cells = [BASE, *ranked["cell"].head(SURVIVAL_CELLS - 1)]
+    runs = sources.ablated.query(f"task == {task!r} and cell in {cells!r}")
+    counted_runs = _counted(runs.value, findings.study.curves)
+    if counted_runs.empty:
+        return
+    times = call(steps_to, runs, sources.curves)
+    had = times.value.groupby("cell", sort=False)["observed"].agg(["sum", "size"])
+    told = ", ".join(f"{cell} {row['sum']} of {counted(row['size'], 'seed')}" for cell, row in had.iterrows())
+    alt = f"{task}: share of seeds still at chance against optimizer steps; left chance: {told}"
+    yield picture(f"take-off-{task}", alt, survival_curves, call(kaplan_meier, times))
+
+
+def _counted(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs that `steps_to` counts, none where chance or the noise of their metric is not known."""
+    kept = runs.loc[(runs["budget_steps"] > 0) & ~runs["trial_id"].isin(left_out(runs)["trial_id"])]
+    own = curves.loc[curves["trial_id"].isin(kept["trial_id"]) & (curves["step"] > 0)]
+    trained = kept.loc[kept["trial_id"].isin(own["trial_id"])]
+    reported = set(zip(own["trial_id"], own["metric"], strict=True))
+    known = [
+        not pd.isna(row.chance)
+        and (row.trial_id, row.primary_metric) in reported
+        and (
+            not pd.isna(row.n_validation)
+            if row.primary_mode == "max"
+            else (row.trial_id, f"{row.primary_metric}_se") in reported
+        )
+        for row in trained.itertuples()
+    ]
+    unseen = kept.loc[~kept["trial_id"].isin(trained["trial_id"]), "status"]
+    return trained if all(known) and (unseen == "FAILED").all() else trained.iloc[:0]
+
+
+def _law(findings: Findings, sources: Sources, task: str) -> Iterator[Picture]:
+    """Yield the data-size law of each strength, where there are sizes enough to judge it."""
+    frame = _cells(sources, task, "size_by_strength")
+    dataset = queries.main_dataset(findings)
+    everything = findings.study.datasets.get(dataset, {}).get("counts", {}).get("pretext_train")
+    sizes = frame.value["n_images"].astype("Float64").fillna(everything or 0)
+    told_apart = (
+        not pd.DataFrame({"n": sizes, "s": frame.value["augmentation_strength"], "seed": frame.value["seed"]})
+        .duplicated()
+        .any()
+    )
+    if sizes.nunique() < MIN_SIZES or (sizes == 0).any() or not told_apart:
+        return
+    column = findings.metrics[task].column
+    options = {"by": ["augmentation_strength"], "all_images": everything}
+    laws = call(data_size_law, frame, column, **options)
+    told = "; ".join(f"strength {row.augmentation_strength:g} {row.answer}" for row in laws.value.itertuples())
+    alt = (
+        f"{task}: {metric_words(column)} against the number of images, with a law fitted to all but the largest: {told}"
+    )
+    yield picture(f"size-law-{task}", alt, size_law, frame, laws, column, **options)
+
+
+def _cells(sources: Sources, task: str, design: str) -> Shown:
+    return call(cells_of, sources.findings, task, design)

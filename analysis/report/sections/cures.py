@@ -1,0 +1,251 @@
+"""What each augmentation, and each rival cure, did: effects, heat maps, take-off, and where the evidence ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from analysis.comparisons.compare import ABLATE, BASE
+from analysis.comparisons.effects import ANSWERS, BETTER, EQUIVALENT, INCONCLUSIVE, TOO_FEW, WORSE
+from analysis.findings import queries
+from analysis.findings.findings import Findings
+from analysis.report.blocks import Block, Bullets, Folded, Gallery, Heading, Section, Table, Text
+from analysis.report.sections.cure_figures import ablation_pictures, forests
+from analysis.report.sections.designs import across_tasks, designs_tables
+from analysis.report.sections.summary import cure_clause
+from analysis.report.sources import Sources
+from analysis.report.words import (
+    NONE,
+    circumstances,
+    count,
+    counted,
+    effect,
+    ending,
+    interval,
+    listed,
+    metric_words,
+    number,
+    p_cell,
+    quoted,
+    signed,
+)
+from analysis.stats.paired import MIN_SEEDS
+
+DESIGNS = {
+    "leave_one_out": "what each augmentation of the policy adds",
+    "add_one_in": "what each does alone",
+    "pairs": "what two do together",
+    "strength": "how strong they should be",
+    "size_by_strength": "whether that depends on the number of images",
+    "steps_by_strength": "whether that depends on the number of steps",
+    "cures": "augmentation against more steps, more images, a smaller encoder",
+    "together": "what all cures do at once",
+}
+MOST_NAMED = 3  # cells of one answer that are named in a sentence
+NOT_AGAINST_EACH_OTHER = (
+    "Each is tested against its baseline, not against the others: where two intervals overlap, either may be better."
+)
+RATES = (
+    "Converged: of all seeds, with the exact binomial interval; its p is McNemar's, which 5 seeds cannot bring below "
+    "0.06."
+)
+NOT_RUN = (
+    "No ablation was run, so this study cannot say what any augmentation does, nor what would cure a flat run. A study "
+    "with `ablate: {designs: [cures, size_by_strength], seeds: 5}` in its YAML can."
+)
+
+
+def what_each_did(findings: Findings, sources: Sources) -> Section:
+    """Return the section."""
+    title = "What did each augmentation, and each rival cure, do?"
+    return Section("cures", title, list(_blocks(findings, sources)))
+
+
+def _blocks(findings: Findings, sources: Sources) -> Iterator[Block]:
+    tasks = queries.ablated_tasks(findings)
+    if not tasks:
+        yield Text(NOT_RUN, "caveat")
+        return
+    for caveat in _caveats(findings):
+        yield Text(caveat, "caveat")
+    for task in tasks:
+        yield from _of_task(findings, sources, task)
+    yield from across_tasks(findings)
+    yield from _not_run(findings)
+
+
+def _caveats(findings: Findings) -> Iterator[str]:
+    if findings.study.designs.empty:
+        yield "The ablate phase has not ended: every cell is compared with the base, and cells may still lack seeds."
+    few = findings.effects["answer"] == TOO_FEW
+    if few.any():
+        share = f"{few.sum()} of {counted(len(few), 'comparison')}"
+        yield f"{share} have fewer than {MIN_SEEDS} seeds with both values: means are shown and nothing is tested."
+    other = {task: metric for task, metric in findings.metrics.items() if not metric.column.startswith("probe/")}
+    if other:
+        judged = listed(f"{task} by {metric_words(metric.column)}" for task, metric in other.items())
+        yield (
+            f"{judged}: without a final probe an ablation is judged by the pretext task's own metric, which a harder "
+            "task makes worse though its features may be better."
+        )
+
+
+def _of_task(findings: Findings, sources: Sources, task: str) -> Iterator[Block]:
+    words = circumstances(queries.base_settings(findings, task), queries.base_changes(findings, task))
+    found = queries.convergence(findings, ABLATE, task, BASE)
+    ended = f"The base, {words}, {ending(found)}; " if found else ""
+    lead = cure_clause(findings, task)
+    yield Heading(task)
+    yield Text(f"{ended}{lead if ended else lead[0].upper() + lead[1:]}.", "finding")
+    ranked = queries.ranked(findings, task)
+    if better := _better(findings, task, ranked):
+        yield Text(f"Better than {quoted(ranked['baseline'].iloc[0])}, the largest gain first:")
+        yield Bullets(better, ordered=True)
+        if len(better) > 1:
+            yield Text(NOT_AGAINST_EACH_OTHER)
+    if rest := [*_rest(findings, task, ranked), *_other_baselines(findings, task, ranked)]:
+        yield Bullets(rest)
+    yield from _undecided(findings, ranked)
+    yield Gallery(list(ablation_pictures(findings, sources, task)))
+    yield from designs_tables(findings, task)
+    own = findings.effects.loc[findings.effects["task"] == task]
+    if len(own):
+        mapped = Gallery(list(forests(findings, sources, task, mapped=True)))
+        yield Folded(f"All comparisons of {task}", [_table(findings, own), mapped])
+
+
+def _better(findings: Findings, task: str, ranked: pd.DataFrame) -> list[str]:
+    rows = ranked.loc[ranked["answer"] == BETTER]
+    return [f"{quoted(row['cell'])}: {effect(row)}{_converged(findings, task, row)}" for _, row in rows.iterrows()]
+
+
+def _converged(findings: Findings, task: str, row: pd.Series) -> str:
+    rate, base = (queries.rate(findings, ABLATE, task, row[name]) for name in ("cell", "baseline"))
+    if rate is None or base is None:
+        return ""
+    return f"; {rate['n_converged']} of {rate['n_seeds']} converge (base: {base['n_converged']} of {base['n_seeds']})"
+
+
+def _rest(findings: Findings, task: str, ranked: pd.DataFrame) -> Iterator[str]:
+    """Yield what is known of the cells that are not better, and what is not."""
+    by_answer = {answer: ranked.loc[ranked["answer"] == answer] for answer in (WORSE, EQUIVALENT)}
+    if len(worse := by_answer[WORSE]):
+        cells = listed(f"{quoted(row.cell)} ({signed(row.mean_difference)})" for row in worse.itertuples())
+        yield f"**Worse**: {cells}."
+    if len(equal := by_answer[EQUIVALENT]):
+        cells = listed(f"{quoted(row.cell)} ({signed(row.mean_difference)})" for row in equal.itertuples())
+        yield f"**Equivalent**, within ±{findings.margin:g}: {cells}."
+    failed = queries.failures(findings, task)
+    if len(failed):
+        cells = listed(
+            f"{quoted(cell)} ({n} of {_trials(findings, task, cell)})"
+            for cell, n in failed["cell"].value_counts().items()
+        )
+        yield f"**Failed**: {cells}. A failure is an outcome: such a cell is never called better or equivalent."
+
+
+def _other_baselines(findings: Findings, task: str, ranked: pd.DataFrame) -> Iterator[str]:
+    """Yield what the cells did that are compared with something else than the main baseline, a design at a time."""
+    own = findings.effects.loc[findings.effects["task"] == task]
+    own = own.loc[~own["baseline"].isin(ranked["baseline"])].sort_values("mean_difference", ascending=False)
+    for (design, baseline), rows in own.groupby(["design", "baseline"], sort=False):
+        told = [_summed(answer, cells) for answer in ANSWERS if len(cells := rows.loc[rows["answer"] == answer])]
+        yield f"**{design} against {quoted(baseline)}**: {'; '.join(told)}."
+
+
+def _summed(answer: str, cells: pd.DataFrame) -> str:
+    """Return the cells of one answer, the largest difference first; of many, how many and the two ends."""
+    named = [f"{quoted(row.cell)} ({signed(row.mean_difference)})" for row in cells.itertuples()]
+    return (
+        f"{answer} {listed(named)}"
+        if len(named) <= MOST_NAMED
+        else f"{len(named)} {answer}, from {named[0]} to {named[-1]}"
+    )
+
+
+def _undecided(findings: Findings, ranked: pd.DataFrame) -> Iterator[Block]:
+    """Yield what the seeds could not tell, what they could have, and how many would tell a difference that matters."""
+    rows = ranked.loc[ranked["answer"].isin([INCONCLUSIVE, TOO_FEW])]
+    if rows.empty:
+        return
+    table = [
+        [
+            *(
+                quoted(row.cell),
+                row.note or NONE,
+                signed(row.mean_difference),
+                interval(row.ci_low, row.ci_high) or NONE,
+            ),
+            *(p_cell(row.p_holm), count(row.n_seeds), number(row.smallest_detectable), _needed(row)),
+        ]
+        for row in rows.itertuples()
+    ]
+    margin = "" if findings.margin is None else f" of {findings.margin:g}"
+    head = ["cell", "note", "difference", "95 % interval", "Holm p", "seeds", "would find", f"to find one{margin}"]
+    caption = (
+        "Where the evidence does not suffice. Would find: the difference that this many seeds find with a probability "
+        f"of 0.8, going by their spread; to find one{margin}, the smallest that matters: how many seeds that takes."
+    )
+    yield Table(caption, head, table, 2)
+
+
+def _needed(row: Any) -> str:
+    if row.answer == TOO_FEW:
+        return f"at least {MIN_SEEDS}"
+    return NONE if pd.isna(row.seeds_needed) else f"about {count(row.seeds_needed)}"
+
+
+def _trials(findings: Findings, task: str, cell: str) -> int:
+    runs = findings.ablated
+    return int(((runs["task"] == task) & (runs["cell"] == cell)).sum())
+
+
+def _table(findings: Findings, own: pd.DataFrame) -> Table:
+    changes = findings.rate_changes.set_index(["task", "design", "cell", "baseline"])["p_holm"]
+    rows = []
+    for _, row in own.iterrows():
+        rate = queries.rate(findings, ABLATE, row["task"], row["cell"])
+        share = NONE
+        if rate is not None:
+            share = f"{rate['n_converged']} of {rate['n_seeds']} {interval(rate['ci_low'], rate['ci_high'], 2)}"
+        mcnemar = changes.get((row["task"], row["design"], row["cell"], row["baseline"]))
+        rows.append(
+            [
+                *(row["design"], row["cell"], row["baseline"], row["answer"]),
+                *(number(row["mean"]), number(row["baseline_mean"]), signed(row["mean_difference"])),
+                interval(row["ci_low"], row["ci_high"]) or NONE,
+                p_cell(row["p_holm"]),
+                count(row["n_seeds"]) + (f", {row['n_failed']} failed" if row["n_failed"] else ""),
+                share,
+                number(mcnemar),
+            ]
+        )
+    head = [
+        "design",
+        "cell",
+        "compared with",
+        "answer",
+        "mean",
+        "its mean",
+        "difference",
+        "95 % interval",
+        "Holm p",
+        "seeds",
+    ]
+    tests = listed(sorted(set(own["test"]) - {""})) or "no test"
+    caption = (
+        f"{metric_words(own['metric'].iloc[0])}, {tests}; p is adjusted over a family, the cells of a design. {RATES}"
+    )
+    return Table(caption, [*head, "converged", "its p"], rows, 4)
+
+
+def _not_run(findings: Findings) -> list[Block]:
+    ran = set(findings.study.designs["design"])
+    missing = [f"{quoted(name)} ({what})" for name, what in DESIGNS.items() if name not in ran]
+    if not ran or not missing:
+        return []
+    return [
+        Text(f"Designs that were not run: {listed(missing)}. Name them in `ablate.designs` of a study to get them.")
+    ]

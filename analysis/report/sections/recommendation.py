@@ -1,0 +1,121 @@
+"""What to use: the chosen configurations, whether anything does better, and the study that trains them again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from analysis.findings import queries
+from analysis.findings.findings import Findings
+from analysis.report.blocks import Block, Code, Folded, Heading, Section, Table, Text
+from analysis.report.words import (
+    NONE,
+    PROBES,
+    VERBS,
+    circumstances,
+    counted,
+    difference,
+    listed,
+    metric_words,
+    number,
+    quoted,
+    signed,
+)
+
+RECOMMENDED = "recommended.yaml"
+NOT_CHOSEN = "No configuration is chosen yet: that is what the confirm phase does, and it has not ended."
+
+
+def what_to_use(findings: Findings, folder: Path) -> Section:
+    """Return the section. folder: the study's, where `recommended.yaml` lies if the study has come that far."""
+    return Section("what-to-use", "What to use", list(_blocks(findings, folder / RECOMMENDED)))
+
+
+def _blocks(findings: Findings, recommended: Path) -> Iterator[Block]:
+    choices = queries.chosen(findings)
+    if not choices:
+        yield Text(NOT_CHOSEN, "caveat")
+        return
+    yield _glance(findings)
+    if recommended.exists():
+        command = f"python study/run.py {recommended.as_posix()}"
+        yield Text(f"Train the chosen configurations again with fresh seeds: `{command}` runs as it is.")
+        yield Folded(RECOMMENDED, [Code(recommended.read_text(encoding="utf-8"))])
+    for task, choice in choices.items():
+        yield from _of_task(findings, task, choice)
+
+
+def _glance(findings: Findings) -> Table:
+    dataset = queries.main_dataset(findings)
+    rows, probes = [], set()
+    for task in queries.chosen(findings):
+        found = queries.convergence(findings, "confirm", task, queries.chosen_cell(findings, task))
+        ended = f"{VERBS[found.verdict]}, {found.count} of {found.n_trials}" if found else NONE
+        tested = queries.against_untrained(findings, task, dataset)
+        numbers = [NONE] * 3
+        if tested is not None:
+            row = tested.row
+            probes.add(PROBES[row["metric"].rsplit("/", 1)[-1]])
+            numbers = [number(row["mean"]), number(row["baseline_mean"]), difference(row)]
+        rows.append([task, ended, _helps(findings, task), *numbers])
+    probe = next(iter(probes), PROBES["linear"])
+    head = ["task", "as chosen, it …", "in the ablation helps most", probe, "untrained", "difference"]
+    caption = (
+        f"{probe[0].upper()}{probe[1:]} on the test split of {dataset}, mean over seeds, beside untrained encoders of "
+        "the same seeds."
+    )
+    return Table(caption, head, rows, 3)
+
+
+def _helps(findings: Findings, task: str) -> str:
+    better = queries.cures(findings, task)
+    if len(better):
+        return f"{quoted(better.iloc[0]['cell'])} {signed(better.iloc[0]['mean_difference'])}"
+    return "nothing shown" if task in queries.ablated_tasks(findings) else NONE
+
+
+def _of_task(findings: Findings, task: str, choice: dict[str, Any]) -> list[Block]:
+    values = choice.get("values") or []
+    each = ", ".join(map(number, values))
+    chosen_by = (
+        f"Mean {choice.get('metric', '')} {number(choice.get('mean'))} over {counted(len(values), 'fresh seed')}"
+    )
+    whole = yaml.safe_dump({task: choice["config"]}, sort_keys=False, allow_unicode=True)
+    return [
+        Heading(task),
+        Text(f"{chosen_by} on the validation split ({each}). {_does_better(findings, task)}".strip()),
+        Folded("The whole trial", [Code(whole)]),
+    ]
+
+
+def _does_better(findings: Findings, task: str) -> str:
+    """Return whether the ablation found something better than what was chosen."""
+    if task not in queries.ablated_tasks(findings):
+        return ""
+    better, changes = queries.cures(findings, task), queries.base_changes(findings, task)
+    if not changes and len(better):
+        cells = listed(f"{quoted(row.cell)} ({signed(row.mean_difference)})" for row in better.head(3).itertuples())
+        return f"**The ablation found better**: {cells}. Change that in the YAML, and confirm it with fresh seeds."
+    if not changes:
+        return "Nothing that the ablation tried around it is shown to do better."
+    words = circumstances(queries.base_settings(findings, task), changes)
+    return f"The ablation asks about another case, {words}. {_beside_chosen(findings, task)}".strip()
+
+
+def _beside_chosen(findings: Findings, task: str) -> str:
+    """Return the mean of the ablation's best cell beside that of what was chosen, which ran with other seeds."""
+    metric = findings.metrics.get(task)
+    trials = queries.chosen(findings)[task].get("trial_ids", [])
+    runs = findings.study.runs.loc[findings.study.runs["trial_id"].isin(trials)]
+    ranked = queries.ranked(findings, task)
+    if metric is None or metric.column not in runs or runs[metric.column].isna().all() or ranked.empty:
+        return ""
+    means = findings.ablated.loc[findings.ablated["task"] == task].groupby("cell")[metric.column].mean().dropna()
+    best = str(means.idxmax() if metric.mode == "max" else means.idxmin())
+    values = f"{number(means[best])}, what was chosen {number(runs[metric.column].mean())}"
+    return (
+        f"Its best cell, {quoted(best)}, has a mean {metric_words(metric.column)} of {values} (other seeds, no test)."
+    )

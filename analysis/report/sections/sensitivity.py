@@ -1,0 +1,112 @@
+"""How sensitive is it to its settings: the search trials, what they hang on, and how they are spread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from analysis.comparisons.importance import MIN_TRIALS, importance, searched_columns
+from analysis.data import tables
+from analysis.figures import importance_bars, parallel_coordinates, search_scatter
+from analysis.findings import queries
+from analysis.findings.findings import Findings
+from analysis.records import FINISHED
+from analysis.report.blocks import Block, Gallery, Section, Table, Text
+from analysis.report.pictures import Picture, call, picture
+from analysis.report.sources import Sources
+from analysis.report.words import NONE, count, listed, number
+from trainables.trial import ONLINE_PROBES
+
+EVALUATOR, RESAMPLES = "ped_anova", 50  # a forest of fANOVA takes a hundred times as long
+WINNER = (
+    "The best of many noisy trials looks better than it is: its value above is no result. The confirm phase measures "
+    "it anew. A stopped trial had fewer steps than a finished one."
+)
+
+
+def how_sensitive(findings: Findings, sources: Sources) -> Section:
+    """Return the section."""
+    return Section("search", "How sensitive is it to its settings?", list(_blocks(findings, sources)))
+
+
+def _blocks(findings: Findings, sources: Sources) -> Iterator[Block]:
+    searched = sources.last.query("phase == 'search'").value
+    tasks = [task for task in queries.tasks(findings) if (searched["task"] == task).any()]
+    if not tasks:
+        yield Text("No search trial has started: the search phase tries the settings.", "caveat")
+        return
+    columns = {task: compared_by(findings, searched.loc[searched["task"] == task], task) for task in tasks}
+    yield _table(searched, columns)
+    yield Text(WINNER, "caveat")
+    unlabeled = [task for task, column in columns.items() if not column.removeprefix(tables.LAST).startswith("probe/")]
+    if unlabeled:
+        told = "compared by a pretext metric, which is not comparable across augmentation strengths and batch sizes."
+        yield Text(f"{listed(unlabeled)}: {told}", "caveat")
+    if notes := [note for task in tasks if (note := _no_importance(searched, task, columns[task]))]:
+        yield Text(f"How much each setting mattered cannot be told of {'; '.join(notes)}.")
+    yield Gallery([each for task in tasks for each in _pictures(sources, searched, task, columns[task])])
+
+
+def compared_by(findings: Findings, searched: pd.DataFrame, task: str) -> str:
+    """Return the column of `last_values` that a task's search trials are compared by.
+
+    That is the metric by which the study chose, where it has chosen; else the online probe, or without labels the
+    primary metric.
+    """
+    chosen = queries.chosen(findings).get(task, {}).get("metric")
+    if chosen:
+        return tables.LAST + chosen if tables.LAST + chosen in searched else chosen
+    probe = tables.LAST + ONLINE_PROBES[0]
+    if probe in searched and searched[probe].notna().any():
+        return probe
+    named = searched.loc[searched["primary_metric"] != "", "primary_metric"]
+    return tables.LAST + (named.iloc[0] if len(named) else "")
+
+
+def _table(searched: pd.DataFrame, columns: dict[str, str]) -> Table:
+    counts = tables.statuses(searched).set_index("task")
+    rows = []
+    for task, column in columns.items():
+        own = searched.loc[searched["task"] == task]
+        best = tables.best(own, column)
+        settings = NONE if best is None else tables.configurations(own).loc[best]
+        value = NONE if best is None else number(own.loc[best, column])
+        rows.append([task, column.removeprefix(tables.LAST), settings, value, *map(count, counts.loc[task])])
+    head = ["task", "compared by, at the last report", "best trial", "its value", *counts.columns]
+    return Table("Search trials of each task, and how many ended in which status.", head, rows, 3)
+
+
+def _pictures(sources: Sources, searched: pd.DataFrame, task: str, column: str) -> Iterator[Picture]:
+    own = searched.loc[searched["task"] == task]
+    if column not in own or own[column].isna().all():
+        return
+    metric = column.removeprefix(tables.LAST)
+    runs = sources.last.query(f"task == {task!r} and phase == 'search'")
+    ends = f"{metric} at the last report, from {own[column].min():.3g} to {own[column].max():.3g}"
+    varied = searched_columns(own)
+    if varied:
+        alt = f"{task}: {len(own)} search trials as lines through {listed(varied)} to {ends}"
+        yield picture(f"parallel-{task}", alt, parallel_coordinates, runs, column)
+    if not _no_importance(searched, task, column):
+        mode = tables.mode_of(own, column)
+        options = {"evaluator": EVALUATOR, "n_bootstrap": RESAMPLES}
+        found = call(importance, runs, column, mode, **options)
+        told = ", ".join(f"{row.hyperparameter} {row.importance:.2f}" for row in found.value.itertuples())
+        alt = f"{task}: importance of each setting for being among the best quarter of trials by {metric}: {told}"
+        yield picture(f"importance-{task}", alt, importance_bars, found)
+    alt = f"{task}: {ends}, of {len(own)} search trials, against lr"
+    yield picture(f"search-{task}", alt, search_scatter, runs, metric=column)
+
+
+def _no_importance(searched: pd.DataFrame, task: str, column: str) -> str:
+    """Return why the importance of a task's settings cannot be told; empty where it can."""
+    own = searched.loc[(searched["task"] == task) & (searched["status"] == FINISHED)]
+    usable = own.loc[own[column].notna()] if column in own else own.iloc[:0]
+    varied = searched_columns(usable)
+    if len(usable) < MIN_TRIALS:
+        return f"{task}: {len(usable)} finished trials, {MIN_TRIALS} are needed"
+    if not varied or usable[column].nunique() == 1:
+        return f"{task}: nothing varies"
+    gaps = [name for name in varied if usable[name].isna().any()]
+    return f"{task}: {listed(gaps)} missing in some trials" if gaps else ""

@@ -1,0 +1,240 @@
+"""The summary: what was found, in three to six sentences for a tired reader."""
+
+from __future__ import annotations
+
+import textwrap
+
+import pandas as pd
+
+from analysis.comparisons.compare import ABLATE, BASE
+from analysis.comparisons.effects import EQUIVALENT, INCONCLUSIVE, TOO_FEW, WORSE
+from analysis.data.tables import probe_results
+from analysis.findings import queries
+from analysis.findings.findings import Findings
+from analysis.findings.queries import Untrained
+from analysis.report.sections.designs import factorial_clause
+from analysis.report.words import (
+    PROBES,
+    circumstances,
+    counted,
+    effect,
+    ending,
+    first_clause,
+    listed,
+    metric_words,
+    number,
+    p_value,
+    quoted,
+    signed,
+)
+from trainables.trial import RAW_PIXELS
+
+LONGEST_REASON = 100  # characters
+
+
+def summary(findings: Findings) -> list[str]:
+    """Return the sentences: what pre-training is worth, then each task's trouble and its cure, then what is missing."""
+    ablated = queries.ablated_tasks(findings)
+    told = [_ablation(findings, task) for task in ablated]
+    return [*_worth(findings), *(told or _confirmed(findings)), *_unfinished(findings)]
+
+
+def cure_clause(findings: Findings, task: str) -> str:
+    """Return what helps a task most, with its numbers, or why that cannot be said."""
+    ranked = queries.ranked(findings, task)
+    if ranked.empty:
+        return factorial_clause(findings, task) or "nothing was compared with it"
+    better = queries.cures(findings, task)
+    if len(better):
+        others = len(better) - 1
+        more = f"; {counted(others, 'other change')} {'is' if others == 1 else 'are'} better too" if others else ""
+        return f"{_cured(findings, task, better.iloc[0]['cell'])}: {_numbers(better.iloc[0])}{more}"
+    answered = ranked["answer"].isin([WORSE, EQUIVALENT])
+    if answered.all():
+        return f"nothing tried does better ({_no_better(ranked)})"
+    open_rows = ranked.loc[~answered & ranked["mean_difference"].notna()]
+    if open_rows.empty:
+        return "nothing tried has a value to compare"
+    first = open_rows.iloc[0]
+    told = f"nothing tried is shown to help: the largest difference, {quoted(first['cell'])} {_numbers(first)}"
+    if first["answer"] == TOO_FEW:
+        return told
+    return f"{told}, is inconclusive (a difference below {number(first['smallest_detectable'])} may go unseen)"
+
+
+def take_off_clause(findings: Findings, task: str) -> str:
+    """Return what makes a task that stays at chance leave it, which its probe may not show, with how often it does."""
+    found = queries.take_offs(findings, task)
+    if found.empty:
+        return "nothing tried makes it leave chance more often"
+    row = found.iloc[0]
+    rate = f"{row['n_learned']} of {counted(row['n_pairs'], 'seed')} against {row['n_baseline_learned']}"
+    others = len(found) - 1
+    more = f", as do {counted(others, 'other change')} more often than it" if others else ""
+    return f"it leaves chance with {quoted(row['cell'])} ({rate}, Holm {p_value(row['p_holm'])}){more}"
+
+
+def _numbers(row: pd.Series) -> str:
+    return f"{metric_words(row['metric'])} {effect(row)}"
+
+
+def _no_better(ranked: pd.DataFrame) -> str:
+    """Return how many cells are equivalent and how many worse, with the numbers of the worst."""
+    worse = ranked.loc[ranked["answer"] == WORSE]
+    equivalent = len(ranked) - len(worse)
+    parts = [f"{equivalent} equivalent"] if equivalent else []
+    if len(worse):
+        last = worse.iloc[-1]
+        parts.append(f"{len(worse)} worse, most of all {quoted(last['cell'])} {_numbers(last)}")
+    return "; ".join(parts)
+
+
+def _cured(findings: Findings, task: str, cell: str) -> str:
+    """Return whether a better cell cures its task, with how many of its trials converge."""
+    before = queries.convergence(findings, ABLATE, task, BASE)
+    after = queries.convergence(findings, ABLATE, task, cell)
+    rate = queries.rate(findings, ABLATE, task, cell)
+    name = f"**{quoted(cell)}**"
+    if before is None or after is None or before.verdict == "converged":
+        return f"{name} does better"
+    if after.verdict == "converged" and rate is not None:
+        return f"{name} cures it ({rate['n_converged']} of {counted(rate['n_seeds'], 'seed')} then converge)"
+    return f"{name} helps most, though it {ending(after)}"
+
+
+def _worth(findings: Findings) -> list[str]:
+    """Return what pre-training is worth on the test split, beside untrained encoders."""
+    dataset = queries.main_dataset(findings)
+    known = {
+        task: found
+        for task in queries.tasks(findings)
+        if (found := queries.against_untrained(findings, task, dataset)) is not None
+    }
+    if not known:
+        return [_not_known(findings, dataset)]
+    good = [task for task, found in known.items() if found.standing != "not better"]
+    if not good:
+        nearest = max(known, key=lambda task: known[task].row["mean_difference"])
+        told = f"the nearest is {_beside(nearest, known[nearest])}"
+        return [f"**No pretext task beats an untrained encoder on {dataset}**: {told}."]
+    first = queries.best_task(findings)
+    best = first if first in known else max(known, key=lambda task: known[task].row["mean"])
+    title = (
+        f"**{best} is the best of {len(known)} pretext tasks on {dataset}**"
+        if len(known) > 1
+        else f"**{best}** on {dataset}"
+    )
+    ended = queries.convergence(findings, "confirm", best, queries.chosen_cell(findings, best))
+    end = f" As chosen, it {ending(ended)}." if ended else ""
+    sentences = [f"{title}: {_worth_of(findings, known[best], dataset)}.{end}"]
+    if useless := [task for task in known if task not in good]:
+        told = listed(_beside(task, known[task]) for task in useless)
+        sentences.append(f"**No better than an untrained encoder**: {told}.")
+    return sentences
+
+
+def _worth_of(findings: Findings, found: Untrained, dataset: str) -> str:
+    row = found.row
+    pixels = probe_results(findings.study.runs.query("probe_split == 'test'")).query(
+        "task == @RAW_PIXELS and dataset == @dataset and probe == @probe",
+        local_dict={"RAW_PIXELS": RAW_PIXELS, "dataset": dataset, "probe": row["metric"].rsplit("/", 1)[-1]},
+    )
+    beside = [f"{number(row['baseline_mean'])} of an untrained encoder ({_difference(found)})"]
+    if len(pixels):
+        beside.append(f"{number(pixels['value'].mean())} of raw pixels")
+        if pixels["chance"].notna().any():
+            beside.append(f"{number(pixels['chance'].iloc[0])} by chance")
+    what = PROBES[row["metric"].rsplit("/", 1)[-1]]
+    return f"{what} {number(row['mean'])} on the test split, against {listed(beside)}"
+
+
+def _difference(found: Untrained) -> str:
+    row = found.row
+    if row["answer"] == TOO_FEW:
+        seeds = counted(row["n_seeds"], "seed")
+        return f"{signed(row['mean_difference'])}, above it in {found.n_above} of {seeds}, too few to test"
+    return f"{effect(row)}, {row['answer']}"
+
+
+def _beside(task: str, found: Untrained) -> str:
+    row = found.row
+    return f"{task} ({number(row['mean'])} against {number(row['baseline_mean'])}; {_difference(found)})"
+
+
+def _not_known(findings: Findings, dataset: str) -> str:
+    if not queries.chosen(findings):
+        return "**Nothing is chosen yet**: that is what the confirm phase does, and it has not ended."
+    unknown = "whether pre-training beats an untrained encoder"
+    if not any(info.get("n_classes") for info in findings.study.datasets.values()):
+        return f"**Not known**: {unknown}; without labels no probe can tell."
+    if not (findings.study.runs["phase"] == "evaluate").any():
+        return f"**Not known yet**: {unknown}; the evaluate phase measures that."
+    return f"**Not known**: {unknown}; the test split of {dataset} was not probed."
+
+
+def _ablation(findings: Findings, task: str) -> str:
+    """Return how the base of a task's ablation ended, and what cures it."""
+    words = circumstances(queries.base_settings(findings, task), queries.base_changes(findings, task))
+    name = f"**{task}** {words}".strip()
+    found = queries.convergence(findings, ABLATE, task, BASE)
+    if found is None:
+        return f"{name}: {cure_clause(findings, task)}."
+    why = "" if found.verdict == "converged" else f": {first_clause(found.evidence)}"
+    left = f"; {take_off_clause(findings, task)}" if found.verdict == "at_chance" else ""
+    return f"{name} {ending(found)}{why}{_features(findings, task)}{left}; {cure_clause(findings, task)}."
+
+
+def _features(findings: Findings, task: str) -> str:
+    """Return that the base's features are no better than untrained ones, where that is so."""
+    found = queries.base_against_untrained(findings, task)
+    if found is None or found.standing != "not better":
+        return ""
+    told = {WORSE: "worse than", EQUIVALENT: "equivalent to"}.get(found.row["answer"], "not shown to be better than")
+    means = f"{number(found.row['mean'])} against {number(found.row['baseline_mean'])}"
+    return f", its features {told} untrained ones ({means})"
+
+
+def _confirmed(findings: Findings) -> list[str]:
+    """Return how the chosen configurations ended, where no ablation says more; the search's trials before that."""
+    if not queries.chosen(findings):
+        return _searched(findings)
+    ends = {
+        task: queries.convergence(findings, "confirm", task, queries.chosen_cell(findings, task))
+        for task in queries.chosen(findings)
+    }
+    told = [f"{task} {ending(found)}" for task, found in ends.items() if found is not None]
+    return [f"As chosen, {listed(told)}. No ablation was run, so what would help them is not known."] if told else []
+
+
+def _searched(findings: Findings) -> list[str]:
+    verdicts = findings.verdicts.loc[findings.verdicts["phase"] == "search"]
+    told = [f"{task} {listed(_counts(own['verdict']))}" for task, own in verdicts.groupby("task", sort=False)]
+    return [f"Search trials so far: {'; '.join(told)}."] if told else []
+
+
+def _counts(verdicts: pd.Series) -> list[str]:
+    return [f"{n} {str(name).replace('_', ' ')}" for name, n in verdicts.value_counts().items()]
+
+
+def _last_line(reason: str) -> str:
+    """Return the last line of a traceback, which names the error, cut to what a sentence can hold."""
+    lines = reason.strip().splitlines()
+    return textwrap.shorten(lines[-1], LONGEST_REASON, placeholder=" …") if lines else ""
+
+
+def _unfinished(findings: Findings) -> list[str]:
+    runs = findings.study.runs
+    failed, running = (int((runs["status"] == status).sum()) for status in ("FAILED", "RUNNING"))
+    inconclusive = findings.effects["answer"] == INCONCLUSIVE
+    parts = []
+    if failed:
+        reasons = runs.loc[runs["status"] == "FAILED", "reason"].map(_last_line)
+        why = f" ({reasons.mode().iloc[0]})" if (reasons != "").any() else ""
+        parts.append(f"{failed} of {counted(len(runs), 'trial')} failed{why}")
+    if inconclusive.any():
+        share = f"{inconclusive.sum()} of {counted(len(inconclusive), 'comparison')}"
+        parts.append(f"{share} are inconclusive, and below stands how many seeds would tell")
+    if running:
+        parts.append(f"{counted(running, 'trial')} not ended yet, so all this is preliminary")
+    told = "; ".join(parts)
+    return [f"{told[0].upper()}{told[1:]}."] if told else []

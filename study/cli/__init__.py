@@ -1,0 +1,1 @@
+"""The command lines: `python study/run.py` and `python -m study`."""

@@ -1,0 +1,189 @@
+"""The command line that runs a study: `python study/run.py [PRESET or FILE.yaml] ...`."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.table import Table
+
+from study.cli.console import INTERRUPTED, SOME_FAILED, call, err, out
+from study.cli.progress import Progress
+from study.cli.signals import resuming_command
+from study.config.schema import StudyConfig
+from study.driver import Outcome, load_datasets, run_study
+from study.execution import cluster
+from study.plan.estimate import PhaseEstimate, estimate
+from study.plan.feasibility import check_plan
+from study.plan.phases import Plan
+from study.series import Series, load_series
+from study.tracking.sync import default_tracking_uri
+from trainables.data import Splits, load_splits
+from trainables.data.table import as_tensor
+from trainables.errors import without_secrets
+from trainables.tasks.self_test import self_tests
+
+SELF_TEST_IMAGES = 512
+RAY_PATIENCE_S = 5.0  # of who has interrupted a study
+
+
+def run(
+    study: Annotated[str, typer.Argument(help="a preset or a YAML file", metavar="PRESET|FILE.yaml")] = "quick",
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change one setting")] = None,
+    tasks: Annotated[str | None, typer.Option(help="pretext tasks, separated by commas")] = None,
+    data_root: Annotated[Path | None, typer.Option(help="folder with the data sets", metavar="DIR")] = None,
+    download: Annotated[bool, typer.Option("--download", help="fetch missing data sets")] = False,
+    output: Annotated[Path, typer.Option(help="where studies are written", metavar="DIR")] = Path("studies"),
+    fresh: Annotated[bool, typer.Option("--fresh", help="move an earlier study of this name aside")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and stop")] = False,
+    self_test: Annotated[bool, typer.Option("--self-test", help="first check that the tasks can learn")] = False,
+    simulate: Annotated[
+        bool, typer.Option("--simulate", help="run the plan on simulated trials of known truth")
+    ] = False,
+    json_: Annotated[bool, typer.Option("--json", help="print the outcome as JSON on standard output")] = False,
+) -> None:
+    """Run a study. The same command again goes on where it stopped."""
+    changes = {
+        "tasks": [task.strip() for task in tasks.split(",")] if tasks else None,
+        "data_root": str(data_root.expanduser().resolve()) if data_root else None,
+    }
+    series = load_series(study, set_, changes)
+    if simulate:
+        series = series.simulated()
+    if self_test and not all(_self_test(config, download) for config in series.parts.values()):
+        raise typer.Exit(SOME_FAILED)
+    if dry_run:
+        _show_plans(series, download=download, as_json=json_)
+        return
+    outcomes = _run_parts(series, output, download=download, fresh=fresh, as_json=json_)
+    if any(outcome.failed for outcome in outcomes.values()):
+        raise typer.Exit(SOME_FAILED)
+
+
+def main() -> None:
+    """Run a study from the command line; errors of the user end in one line and exit code 2."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(run)
+    call(app)
+
+
+def _self_test(config: StudyConfig, download: bool) -> bool:
+    """Run the self tests of every task on the study's images and show them; return whether all passed."""
+    torch.set_num_threads(1)  # these networks are so small that several threads only wait for one another
+    splits = load_datasets(config, download=download)[config.dataset]
+    images = as_tensor(splits.pretext_train.images[:SELF_TEST_IMAGES])
+    table = Table("task", "self test", "metric", "value", "bound", "")
+    passed = True
+    for task in config.tasks:
+        for test in self_tests(task, images, options=config.task_options.get(task)):
+            passed &= test.passed
+            row = (test.task, test.test, test.metric, f"{test.value:.3f}", f"{test.bound:.3f}")
+            table.add_row(*row, "passed" if test.passed else "[red]failed[/red]")
+    err.print(table)
+    return passed
+
+
+def _run_parts(series: Series, output: Path, *, download: bool, fresh: bool, as_json: bool) -> dict[str, Outcome]:
+    """Run every part of a series, show how each ended, and write the page that joins them."""
+    console = err if as_json else out
+    outcomes: dict[str, Outcome] = {}
+    datasets: dict[str, Mapping[str, Splits]] = {}
+    if series.name:  # else the last part might be refused when the others have run for an hour
+        datasets = {part: plan.datasets for part, plan in _plans(series, download=download).items()}
+        series.begin(output)
+    for part, config in series.parts.items():
+        try:
+            # Ray tells of dead processes on standard output, where nothing but the JSON belongs.
+            elsewhere = contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout)
+            with elsewhere, Progress(config, console) as progress:
+                outcomes[part] = run_study(
+                    config,
+                    series.within(output),
+                    download=download,
+                    fresh=fresh,
+                    listeners=[progress],
+                    datasets=datasets.pop(part, None),  # not kept for longer than its part runs
+                )
+        except KeyboardInterrupt:  # of which typer would say nothing
+            err.print(f"interrupted; to go on from here, type: {resuming_command()}")
+            if not cluster.shutdown(RAY_PATIENCE_S):
+                os._exit(INTERRUPTED)  # the interpreter would wait for Ray once more
+            raise typer.Exit(INTERRUPTED) from None
+        if not as_json:
+            _show_outcome(outcomes[part], config.tracking_uri or default_tracking_uri())
+    page = series.end(output)
+    if as_json:
+        values = {part: _as_json(outcome) for part, outcome in outcomes.items()}
+        whole = {"report": str(page), "parts": values} if series.name else next(iter(values.values()))
+        sys.stdout.write(json.dumps(whole) + "\n")
+    elif page is not None:
+        out.print(f"the whole report: {page.resolve()}", highlight=False)
+    return outcomes
+
+
+def _show_plans(series: Series, *, download: bool, as_json: bool) -> None:
+    """Show the phases of every part."""
+    phases = {part: estimate(plan) for part, plan in _plans(series, download=download).items()}
+    if as_json:
+        values = {part: [vars(phase) for phase in own] for part, own in phases.items()}
+        sys.stdout.write(json.dumps(values if series.name else next(iter(values.values()))) + "\n")
+        return
+    for part, config in series.parts.items():
+        _show_plan(config, phases[part])
+    out.print("Time is of training steps alone, measured on this machine; reports and probes come on top.")
+
+
+def _plans(series: Series, *, download: bool) -> dict[str, Plan]:
+    """Return the plan of every part, checked. A data set that several parts load alike is loaded once."""
+    load, plans = functools.cache(load_splits), {}
+    for part, config in series.parts.items():
+        plans[part] = Plan(config, load_datasets(config, download=download, load=load))
+        check_plan(plans[part])
+    return plans
+
+
+def _show_plan(config: StudyConfig, phases: list[PhaseEstimate]) -> None:
+    table = Table("phase", "trials", "steps at most", "minutes at most", title=f"{config.name}: {config.dataset}")
+    for phase in phases:
+        table.add_row(phase.phase, str(phase.trials), f"{phase.steps:,}", f"{phase.seconds / 60:.1f}")
+    out.print(table)
+
+
+def _as_json(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "folder": str(outcome.folder),
+        "report": str(outcome.report),
+        "failed": outcome.failed,
+        "chosen": outcome.chosen,
+    }
+
+
+def _show_outcome(outcome: Outcome, tracking_uri: str) -> None:
+    table = Table("task", "lr", "batch", "augment", "metric", "mean of seeds")
+    for task, choice in outcome.chosen.items():
+        config = choice["config"]
+        table.add_row(
+            task,
+            f"{config['lr']:.2g}",
+            str(config["batch_size"]),
+            f"{config['augmentation_strength']:.2f}",
+            choice["metric"],
+            f"{choice['mean']:.3f} of {len(choice['seeds'])}",
+        )
+    out.print(table)
+    if outcome.failed:
+        err.print(f"{len(outcome.failed)} trials failed; the report says why", style="red")
+    if not outcome.tracked:
+        err.print(f"MLflow is behind; `python -m study sync {outcome.folder}` brings it up to date")
+    # In full, since `ray submit` runs in the home folder of another machine.
+    for name, place in (("report", outcome.report), ("runs and curves", outcome.folder)):
+        out.print(f"{name}: {place.resolve()}", highlight=False)
+    out.print(f"MLflow: {without_secrets(tracking_uri)}", highlight=False)

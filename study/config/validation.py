@@ -1,0 +1,143 @@
+"""What a configuration must be beyond its types, and how what is wrong with one is said: in one line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pydantic
+
+from search_spaces.ablations import POLICY_DESIGNS
+from study.config.schema import RENAMED_WITHIN, TUNABLE, StudyConfig, TaskName, for_task
+from trainables import spelling
+from trainables.augmentation import validate_policy
+from trainables.errors import ConfigError, printable, suggestion, without_secrets
+from trainables.tasks import TASKS, build_options
+from trainables.trial import TrialConfig
+
+LONGEST_MESSAGE = 1000  # characters
+_NO_KEYS = ("[key]", "dict", "list", "str", "int", "float", "bool")  # what pydantic adds to where a value lies
+
+
+def check_config(content: Mapping[str, Any]) -> StudyConfig:
+    """Return the StudyConfig of plain data. Raises ConfigError, in one line, for the first thing wrong with it."""
+    try:
+        return _checked(content)
+    except ConfigError as error:
+        raise one_line(error) from error
+
+
+def with_current_names(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return plain data with names that were spelled otherwise before 0.2 (`grey`) as they are spelled now."""
+    renamed = {key: spelling.current(value) if key in RENAMED_WITHIN else value for key, value in content.items()}
+    search = renamed.get("search")
+    if isinstance(search, Mapping) and "space" in search:
+        renamed["search"] = {**search, "space": spelling.current(search["space"])}
+    return renamed
+
+
+def _checked(content: Mapping[str, Any]) -> StudyConfig:
+    content = with_current_names(content)
+    try:
+        config = StudyConfig.model_validate(content)
+    except pydantic.ValidationError as error:
+        raise ConfigError(_explain(error)) from error
+    for key in ("storage", "tracking_uri"):
+        uri = getattr(config, key) or ""
+        if without_secrets(uri) != uri:
+            raise ConfigError(
+                f"{key} = {uri!r}: a password here would be written to the study's files; leave {key} out and set "
+                "MLFLOW_TRACKING_URI, or give it to MLflow or to the cloud's client by their own environment variables"
+            )
+    for name in config.resources.custom:
+        if name.lower() in ("cpu", "gpu"):
+            raise ConfigError(f"resources.custom.{name}: this is resources.{name.lower()}")
+    for task in config.tasks:
+        if config.tasks.count(task) > 1:
+            raise ConfigError(f"tasks = {config.tasks}: {task!r} is named twice")
+        _check_task(config, task)
+    mappings = (config.search.space, config.ablate.base, config.ablate.cures or {})
+    named = {*config.defaults, *config.task_options, *(key for values in mappings for key in values if key in TASKS)}
+    for other in sorted(named - {*config.tasks}):
+        raise ConfigError(f"settings for task {other!r}, which is not among tasks = {', '.join(config.tasks)}")
+    return config
+
+
+def _check_task(config: StudyConfig, task: TaskName) -> None:
+    """Check a task's defaults, options and search space as its trials will, before anything runs."""
+    defaults = config.defaults.get(task, {})
+    for name in defaults:
+        if name not in (*TUNABLE, "augmentation"):
+            raise ConfigError(
+                f"defaults.{task}.{name}: no such setting; {suggestion(name, [*TUNABLE, 'augmentation'])}"
+            )
+    policy = defaults.get("augmentation", {})
+    if not isinstance(policy, Mapping) or not all(isinstance(op, str) for op in policy):
+        raise ConfigError(f"defaults.{task}.augmentation = {policy!r}: must be a mapping {{OP: MAGNITUDE}}")
+    try:
+        base = config.base_trial(task, "search")
+        validate_policy(dict(base.augmentation))
+    except ConfigError as error:
+        message = str(error).removeprefix("trial.")
+        is_default = re.split(r"[ .]", message, maxsplit=1)[0] in defaults
+        raise ConfigError(f"defaults.{task}.{message}" if is_default else message) from error
+    build_options(TASKS[task], dict(base.options))
+    _check_ablation(config, base)
+    for name, domain in config.space(task).items():
+        for value in domain.grid(2):
+            _check_value(task, base, name, value)
+
+
+def _check_ablation(config: StudyConfig, base: TrialConfig) -> None:
+    """Check the cells that a task's ablations would have around its default configuration, and that there are some."""
+    settings, designs = config.ablate, {row.design for row in config.ablation(base)[1]}
+    no_strength = for_task(settings.base, base.task, "ablate.base").get("augmentation_strength") == 0
+    for design in settings.designs:
+        if design not in designs or (no_strength and design in POLICY_DESIGNS):
+            strength = ", at augmentation_strength 0" if no_strength else ""
+            raise ConfigError(
+                f"ablate.designs: {design} has nothing to vary for {base.task} with the augmentation policy "
+                f"{dict(base.augmentation)}{strength}; leave it out, or name other tasks"
+            )
+
+
+def _check_value(task: TaskName, base: TrialConfig, name: str, value: Any) -> None:
+    try:
+        if name.startswith("option/"):
+            build_options(TASKS[task], {**dict(base.options), name.removeprefix("option/"): value})
+        elif name.startswith("augmentation/"):
+            validate_policy({name.removeprefix("augmentation/"): value})
+        elif name in TUNABLE:
+            base.replace(**{name: value})
+        else:
+            allowed = [*TUNABLE, "option/NAME", "augmentation/OP"]
+            raise ConfigError(f"no such hyperparameter; {suggestion(name, allowed)}")
+    except ConfigError as error:
+        raise ConfigError(f"search.space.{name}: {error}") from error
+
+
+def _explain(error: pydantic.ValidationError) -> str:
+    """Return the first problem in one line: key, value, and what is allowed or the closest known key."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"] if part not in _NO_KEYS) or "the configuration"
+    if first["type"] == "extra_forbidden":
+        return f"{key}: unknown key; {suggestion(str(first['loc'][-1]), _keys_beside(first['loc']))}"
+    if first["type"] == "missing":
+        return f"{key}: is missing"
+    return f"{key} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+
+
+def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
+    model: Any = StudyConfig
+    for part in location[:-1]:
+        model = model.model_fields[part].annotation if part in model.model_fields else model
+    return list(model.model_fields)
+
+
+def one_line(error: ConfigError) -> ConfigError:
+    """Return the error in one line of some length; it may quote a key with a line break in it, or a book."""
+    text = printable(" ".join(str(error).split()))
+    if len(text) > LONGEST_MESSAGE:
+        text = f"{text[: LONGEST_MESSAGE // 2]} ... {text[-LONGEST_MESSAGE // 2 :]}"
+    return ConfigError(text)

@@ -1,0 +1,51 @@
+"""recommended.yaml: the configurations that a study chose, as a study that runs as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from study.config.schema import TUNABLE, StudyConfig
+from study.config.validation import check_config
+from trainables import files
+from trainables.trial import TrialConfig
+
+FILE_NAME = "recommended.yaml"
+
+
+def write_recommended(folder: Path, config: StudyConfig, chosen: Mapping[str, Mapping[str, Any]]) -> Path | None:
+    """Write the chosen configurations as a study's YAML into `folder` and return its path; None where none is chosen.
+
+    The study searches nothing: each task's space holds the chosen learning rate alone, and all else is its default.
+    """
+    if not chosen:
+        return None
+    path = folder / FILE_NAME
+    files.write(path, recommended(config, chosen).to_yaml().encode())
+    return path
+
+
+def recommended(config: StudyConfig, chosen: Mapping[str, Mapping[str, Any]]) -> StudyConfig:
+    """Return the study that trains each task's chosen configuration on fresh seeds."""
+    trials = {task: TrialConfig.from_dict(choice["config"]) for task, choice in chosen.items()}
+    content = config.model_dump(mode="json")
+    content |= {
+        "name": f"{config.name[:50]}-recommended",
+        "tasks": list(trials),
+        "defaults": {task: _settings(trial) for task, trial in trials.items()},
+        "task_options": {task: dict(trial.options) for task, trial in trials.items()},
+        "confirm": {"top_k": 1, "seeds": config.confirm.seeds},
+        "ablate": {},
+    }
+    content["search"] |= {
+        "num_samples": 1,
+        "algorithm": "grid",
+        "scheduler": "none",
+        "space": {task: {"lr": [trial.lr]} for task, trial in trials.items()},
+    }
+    return check_config(content)
+
+
+def _settings(trial: TrialConfig) -> dict[str, Any]:
+    return {name: getattr(trial, name) for name in TUNABLE} | {"augmentation": dict(trial.augmentation)}

@@ -1,0 +1,101 @@
+"""What a study will cost, before it runs: trials, steps, and a time measured on this machine."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from study.config.schema import StudyConfig, TaskName
+from study.plan.phases import ABLATE, BASELINE, CONFIRM, EVALUATE, SEARCH, Plan
+from trainables.augmentation import Augmentation
+from trainables.rng import generator
+from trainables.training.loop import build_task
+
+TIMED_STEPS = 3
+
+
+@dataclass(frozen=True)
+class PhaseSize:
+    """One phase of the plan: its trials at most, and the optimizer steps of all of them at most, by task."""
+
+    phase: str
+    trials: int
+    steps: Mapping[TaskName, int]
+
+
+@dataclass(frozen=True)
+class PhaseEstimate:
+    """One phase of the plan: trials, optimizer steps of all of them at most, and seconds at most."""
+
+    phase: str
+    trials: int
+    steps: int
+    seconds: float
+
+
+def sizes(plan: Plan) -> list[PhaseSize]:
+    """Return how large each phase is at most; schedulers stop trials early."""
+    config = plan.config
+    n_search = {task: _search_trials(plan, task) for task in config.tasks}
+    n_confirm = config.confirm.top_k * config.confirm.seeds
+    cells = {task: config.ablation(plan.search_base(task))[0] for task in config.tasks}
+    n_cells, n_seeds = sum(map(len, cells.values())), config.ablate.seeds
+    probed = len(plan.probed) > 0
+    found = [
+        PhaseSize(BASELINE, len(plan.baselines()), {}),
+        PhaseSize(SEARCH, sum(n_search.values()), {task: n * config.budget_steps for task, n in n_search.items()}),
+        PhaseSize(CONFIRM, n_confirm * len(config.tasks), dict.fromkeys(config.tasks, n_confirm * config.budget_steps)),
+    ]
+    if n_cells:
+        steps = {task: n_seeds * sum(cell.budget_steps for cell in own) for task, own in cells.items()}
+        found.append(PhaseSize(ABLATE, n_seeds * (n_cells + int(probed)), steps))
+    n_evaluate = (len(config.tasks) + 1) * config.confirm.seeds + 1
+    return [*found, PhaseSize(EVALUATE, n_evaluate if probed else 0, {})]
+
+
+def estimate(plan: Plan) -> list[PhaseEstimate]:
+    """Return each phase's size and time. Schedulers stop trials early, so time is an upper bound for the training.
+
+    The time of a step is measured on one CPU core with the task's largest batch; reports and probes are left out.
+    """
+    config = plan.config
+    slots = max(1, (os.cpu_count() or 1) // (config.resources.cpu * config.workers))
+    per_step = {task: 0.0 if config.simulate else seconds_per_step(plan, task) for task in config.tasks}
+    return [
+        PhaseEstimate(
+            size.phase,
+            size.trials,
+            sum(size.steps.values()),
+            math.fsum(steps * per_step[task] for task, steps in size.steps.items()) / slots,
+        )
+        for size in sizes(plan)
+    ]
+
+
+def seconds_per_step(plan: Plan, task: TaskName) -> float:
+    """Return the seconds of one optimizer step of a task, at the largest batch it may have, on one core."""
+    trial = plan.search_base(task).replace(batch_size=max(plan.batch_sizes(task)))
+    splits = plan.datasets[trial.dataset]
+    images = torch.from_numpy(splits.pretext_train.images[: trial.batch_size].copy())
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        network = build_task(trial, splits.pretext_train.image_size).to(memory_format=torch.channels_last)
+        augmentation = Augmentation(dict(trial.augmentation), trial.augmentation_strength)
+        for step in range(TIMED_STEPS + 1):
+            if step == 1:
+                began = time.perf_counter()
+            network(network.draw(images, augmentation, generator("cpu", 0, "estimate"))).objective.backward()
+        return (time.perf_counter() - began) / TIMED_STEPS
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _search_trials(plan: Plan, task: TaskName) -> int:
+    config: StudyConfig = plan.config
+    return len(plan.enumerated(task)) if config.search.algorithm == "grid" else config.search.num_samples

@@ -1,0 +1,92 @@
+"""Whether a study's configuration and its data fit together, asked before anything runs."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from study.config.schema import TaskName
+from study.plan.phases import Plan
+from trainables.errors import ConfigError
+from trainables.tasks import PretextTask
+from trainables.training.loop import build_task
+from trainables.trial import ONLINE_PROBES
+
+HEALTH_METRICS = ("health/feature_std", "health/rankme", "health/alignment", "health/uniformity")
+
+
+def check_plan(plan: Plan) -> None:
+    """Raise ConfigError where configuration and data do not fit together, before anything runs."""
+    config, splits = plan.config, plan.datasets[plan.config.dataset]
+    available = len(splits.pretext_train)
+    n_images = config.n_images or available
+    if n_images > available:
+        raise ConfigError(f"n_images = {n_images}, but {config.dataset} gives {available} training images")
+    for task in config.tasks:
+        base, sizes = plan.search_base(task), plan.batch_sizes(task)
+        _check_cells(plan, task, sizes, available)
+        if max(sizes) > n_images:
+            raise ConfigError(
+                f"{task}: batch_size {max(sizes)} is more than the {n_images} training images; "
+                f"choose smaller ones, for example --set 'search.space.batch_size=[{max(1, n_images // 4)}]'"
+            )
+        if any(size % config.workers or size < 2 * config.workers for size in sizes):
+            raise ConfigError(
+                f"{task}: batch_size {', '.join(map(str, sizes))} cannot be shared by workers = {config.workers}: "
+                "each takes the same number of images, and BatchNorm needs at least 2"
+            )
+        _check_metric(plan, build_task(base, splits.pretext_train.image_size))
+    for name in plan.probed:
+        if not plan.datasets[name].annotated:
+            raise ConfigError(f"evaluate.datasets: {name} has neither labels nor masks to probe with")
+    _check_labels(plan)
+
+
+def _check_labels(plan: Plan) -> None:
+    """Raise ConfigError where the final evaluation asks for more labels than there are, or where there are none."""
+    asked = plan.config.evaluate.labels_per_class
+    labeled = [name for name in plan.probed if plan.datasets[name].labeled]
+    if asked and not labeled:
+        raise ConfigError(
+            f"evaluate.labels_per_class = {asked}: no data set with labels is probed; name one, for example "
+            "--set 'evaluate.datasets=[cifar10]'"
+        )
+    most = max((number or 0 for number in asked), default=0)
+    for table in (plan.datasets[name].probe_train for name in labeled):
+        assert table is not None
+        assert table.labels is not None
+        counts = np.bincount(table.labels, minlength=table.n_classes)
+        if most > counts.min():
+            raise ConfigError(
+                f"evaluate.labels_per_class: {most}, but {table.name} has only {counts.min()} labeled training "
+                f"images of {table.class_names[counts.argmin()]}; use at most that, or null for all"
+            )
+
+
+def _check_cells(plan: Plan, task: TaskName, batch_sizes: list[int], available: int) -> None:
+    """Raise ConfigError where a cell asks for more images than there are, or than its batches could be made of."""
+    for cell in plan.config.ablation(plan.search_base(task))[0]:
+        if (cell.n_images or 0) > available:
+            raise ConfigError(
+                f"ablate: {task}, cell {cell.cell!r}: n_images = {cell.n_images}, but {cell.dataset} gives "
+                f"{available} training images"
+            )
+        largest = cell.batch_size if "batch_size=" in cell.cell else max(batch_sizes)
+        if largest > (cell.n_images or available):
+            raise ConfigError(
+                f"ablate: {task}, cell {cell.cell!r}: batch_size {largest} is more than its {cell.n_images} "
+                "training images; choose smaller batches, for example --set search.space.batch_size=[32]"
+            )
+        build_task(cell, plan.datasets[cell.dataset].pretext_train.image_size)
+
+
+def _check_metric(plan: Plan, network: PretextTask) -> None:
+    """Raise ConfigError where trials of this task do not report what the search looks at."""
+    parts = [f"{part}/{name}" for part in ("val", "train") for name in network.chance(1, training=True)]
+    labeled = plan.datasets[plan.config.dataset].labeled
+    known = [*(ONLINE_PROBES if labeled else []), *parts, *HEALTH_METRICS]
+    metric, _ = plan.metric(network.name)  # type: ignore[arg-type]
+    if metric not in known:
+        raise ConfigError(
+            f"search.metric = {metric!r}: no such metric of {network.name} on {plan.config.dataset}; "
+            f"there are {', '.join(known)}"
+        )

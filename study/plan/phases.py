@@ -1,0 +1,243 @@
+"""The plan of a study: which trials each phase runs, and what it hands to the next.
+
+baselines -> search -> confirm -> ablate -> evaluate -> report.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from analysis.records import STOPPED
+from study.config.schema import StudyConfig, TaskName
+from study.plan.history import History, TrialRecord, finished
+from trainables.data import Splits
+from trainables.objective import as_objective
+from trainables.tasks import TASKS
+from trainables.trial import ONLINE_PROBES, RANDOM_INIT, RAW_PIXELS, TrialConfig
+
+BASELINE, SEARCH, CONFIRM, ABLATE, EVALUATE = "baselines", "search", "confirm", "ablate", "evaluate"
+FRESH_SEEDS = 2**20  # confirmation seeds begin above all that a study's own seed may be
+ABLATION_SEEDS = 500  # after the first fresh seed: those that chose a configuration would flatter it
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study's configuration together with the data sets it runs on."""
+
+    config: StudyConfig
+    datasets: Mapping[str, Splits]
+
+    @property
+    def probed(self) -> tuple[str, ...]:
+        """Names of the data sets that the final evaluation probes."""
+        return probed_datasets(self.config, self.datasets)
+
+    def metric(self, task: TaskName) -> tuple[str, str]:
+        """Return the metric that configurations of a task are chosen by, and `max` or `min`."""
+        search = self.config.search
+        if search.metric == "auto":
+            if self.datasets[self.config.dataset].labeled:
+                return ONLINE_PROBES[0], "max"
+            return TASKS[task].primary_metric, TASKS[task].primary_mode
+        if search.mode is not None:
+            return search.metric, search.mode
+        lower_is_better = any(part in search.metric for part in ("loss", "alignment", "uniformity"))
+        return search.metric, "min" if lower_is_better else "max"
+
+    def fresh_seeds(self) -> list[int]:
+        """Return the seeds of the confirm phase, which no search has seen."""
+        first = FRESH_SEEDS + 1000 * self.config.seed
+        return [first + i for i in range(self.config.confirm.seeds)]
+
+    def baselines(self, phase: str = BASELINE, split: str = "validation") -> list[TrialConfig]:
+        """Return the untrained encoders, one a fresh seed, and raw pixels, under every probe."""
+        if not self.probed:
+            return []
+        common = self._untrained().replace(phase=phase, probe_datasets=self.probed, probe_split=split)
+        if phase == EVALUATE:
+            common = common.replace(**self._evaluated())
+        untrained = [common.replace(seed=seed) for seed in self.fresh_seeds()]
+        return [*untrained, common.replace(task=RAW_PIXELS)]
+
+    def _evaluated(self) -> dict[str, Any]:
+        """Return what the final evaluation does beside the usual probes."""
+        asked = self.config.evaluate
+        values: dict[str, Any] = {"probe_layers": asked.probe_layers}
+        if asked.labels_per_class:
+            values |= {"labels_per_class": asked.labels_per_class, "fine_tune_steps": asked.fine_tune_steps}
+        return values
+
+    def _untrained(self) -> TrialConfig:
+        config = self.config
+        return TrialConfig(
+            phase=BASELINE,
+            task=RANDOM_INIT,
+            dataset=config.dataset,
+            data_seed=config.seed,
+            encoder=config.encoder.name,
+            width=config.encoder.width,
+            budget_steps=0,
+        )
+
+    def search_base(self, task: TaskName) -> TrialConfig:
+        """Return the trial whose fields a search varies."""
+        return self.config.base_trial(task, SEARCH)
+
+    def batch_sizes(self, task: TaskName) -> list[int]:
+        """Return the batch sizes that a task's trials may have: those searched over, at least both ends of a range."""
+        space = self.config.space(task)
+        return space["batch_size"].grid(2) if "batch_size" in space else [self.search_base(task).batch_size]
+
+    def enumerated(self, task: TaskName) -> list[TrialConfig]:
+        """Return the trials of a random or grid search, which are known before it starts, each of them once."""
+        space, search, base = self.config.space(task), self.config.search, self.search_base(task)
+        if search.algorithm == "grid":
+            points = itertools.product(*(domain.grid(search.num_samples) for domain in space.values()))
+            return _distinct(base.with_values(dict(zip(space, point, strict=True))) for point in points)
+        rng = np.random.default_rng([self.config.seed, list(TASKS).index(task)])
+        draws = ({name: domain.draw(rng) for name, domain in space.items()} for _ in range(search.num_samples))
+        return _distinct(base.with_values(values) for values in draws)
+
+    def best_searched(self, history: History, task: TaskName) -> list[TrialRecord]:
+        """Return the `top_k` records of a task's search, best first.
+
+        A trial counts with its last report. Trials that were stopped early take part only where too few finished:
+        they were stopped because they were worse, and they had fewer steps.
+        """
+        metric, mode = self.metric(task)
+        records = history.of(SEARCH, task)
+        stopped = [record for record in records if record.status == STOPPED]
+        ranked = _ranked(finished(records), metric, mode) + _ranked(stopped, metric, mode)
+        return ranked[: self.config.confirm.top_k]
+
+    def confirm(self, history: History) -> list[TrialConfig]:
+        """Return the best configurations of each task with fresh seeds, a cell each."""
+        probe = (self.config.dataset,) if self.datasets[self.config.dataset].annotated else ()
+        return [
+            record.trial.replace(phase=CONFIRM, cell=f"candidate-{rank}", seed=seed, probe_datasets=probe)
+            for task in self.config.tasks
+            for rank, record in enumerate(self.best_searched(history, task), start=1)
+            for seed in self.fresh_seeds()
+        ]
+
+    def chosen(self, history: History) -> dict[str, dict[str, Any]]:
+        """Return, for each task that has one, the candidate with the best mean over fresh seeds.
+
+        Only the candidates with the most usable seeds compete: one that often fails is not saved by a lucky seed.
+        """
+        return {task: choice for task in self.config.tasks if (choice := self._chosen(history, task)) is not None}
+
+    def _chosen(self, history: History, task: TaskName) -> dict[str, Any] | None:
+        metric, mode = self.metric(task)
+        cells: dict[str, list[TrialRecord]] = defaultdict(list)
+        confirmed = finished(history.of(CONFIRM, task))
+        for record in sorted(confirmed, key=lambda record: (record.trial.seed, record.trial.cell)):
+            if math.isfinite(record.value(metric)):
+                cells[record.trial.cell].append(record)
+        if not cells:
+            return None
+
+        def mean(records: list[TrialRecord]) -> float:
+            return float(np.mean([record.value(metric) for record in records]))
+
+        most = max(map(len, cells.values()))
+        complete = [records for records in cells.values() if len(records) == most]
+        records = (max if mode == "max" else min)(complete, key=mean)
+        return {
+            "config": records[0].trial.to_dict(),
+            "metric": metric,
+            "mode": mode,
+            "mean": mean(records),
+            "values": [record.value(metric) for record in records],
+            "seeds": [record.trial.seed for record in records],
+            "trial_ids": [record.trial.trial_id for record in records],
+        }
+
+    def ablation_seeds(self) -> list[int]:
+        """Return the seeds of the ablate phase, by which its cells are paired."""
+        first = self.fresh_seeds()[0] + ABLATION_SEEDS
+        return [first + i for i in range(self.config.ablate.seeds)]
+
+    def ablate(self, history: History) -> list[TrialConfig]:
+        """Return the cells of every task's ablations with every seed, and the untrained encoder of each seed.
+
+        Seed by seed, so that what an interrupted study has is whole seeds. A seed draws its own subset of the images,
+        the same for all its cells: what is found is not found of one subset. They are probed on the images they were
+        trained on or, where those have no labels, on the data sets that the evaluation probes.
+        """
+        cells = [
+            cell for choice in self.chosen(history).values() for cell in self.config.ablation(_config_of(choice))[0]
+        ]
+        probed = (self.config.dataset,) if self.datasets[self.config.dataset].labeled else self.probed
+        trials: list[TrialConfig] = []
+        for seed in self.ablation_seeds() if cells else []:
+            own = {"phase": ABLATE, "seed": seed, "probe_datasets": probed}
+            trials += [cell.replace(data_seed=seed, **own) for cell in cells]
+            if probed:
+                trials.append(self._untrained().replace(cell=RANDOM_INIT, **own))
+        return trials
+
+    def designs(self, history: History) -> list[dict[str, str]]:
+        """Return the rows of the `designs` frame: which cell belongs to which design, and what it is compared with."""
+        return [
+            row._asdict()
+            for choice in self.chosen(history).values()
+            for row in self.config.ablation(_config_of(choice))[1]
+        ]
+
+    def evaluate(self, history: History) -> list[TrialConfig]:
+        """Return the confirmed encoders of each task, and the baselines, on the test split."""
+        if not self.probed:
+            return []
+        trained = [
+            history.trials[trial_id].trial.replace(
+                phase=EVALUATE,
+                cell="",
+                init_from=trial_id,
+                probe_datasets=self.probed,
+                probe_split="test",
+                **self._evaluated(),
+            )
+            for choice in self.chosen(history).values()
+            for trial_id in choice["trial_ids"]
+        ]
+        return [*trained, *self.baselines(EVALUATE, "test")]
+
+
+def probed_datasets(config: StudyConfig, datasets: Mapping[str, Splits]) -> tuple[str, ...]:
+    """Return the data sets that are probed: those named, else the one trained on where it has labels or masks."""
+    if config.evaluate.datasets is not None:
+        return tuple(config.evaluate.datasets)
+    own = datasets.get(config.dataset)
+    return (config.dataset,) if own is not None and own.annotated else ()
+
+
+def _config_of(choice: Mapping[str, Any]) -> TrialConfig:
+    """Return the configuration that the confirm phase chose, without what made it one of its trials."""
+    return TrialConfig.from_dict(choice["config"]).replace(cell="", probe_datasets=())
+
+
+def _ranked(records: list[TrialRecord], metric: str, mode: str) -> list[TrialRecord]:
+    """Return the records that have a finite value, best first.
+
+    Equals, which a small probe makes often, go by their task's own validation metric and then by id, never by which
+    of them happened to start first: an interrupted study has to choose as an undisturbed one.
+    """
+
+    def key(record: TrialRecord) -> tuple[float, float, str]:
+        own = record.value(record.facts.get("primary_metric", metric))
+        own_mode = record.facts.get("primary_mode", mode)
+        return -as_objective(record.value(metric), mode), -as_objective(own, own_mode), record.trial.trial_id
+
+    return sorted((record for record in records if math.isfinite(record.value(metric))), key=key)
+
+
+def _distinct(trials: Iterable[TrialConfig]) -> list[TrialConfig]:
+    return list(dict.fromkeys(trials))

@@ -1,0 +1,1 @@
+"""Tracking: the journal delivered to MLflow."""

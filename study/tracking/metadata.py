@@ -1,0 +1,157 @@
+"""What runs are called and said to be in MLflow: names, tags, params, notes and data sets, from journal events."""
+
+from __future__ import annotations
+
+import json
+import math
+import posixpath
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from mlflow.entities import Dataset, DatasetInput, InputTag
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
+
+from trainables.trial import BASELINES, TrialConfig
+
+NOTE = "mlflow.note.content"
+OUTCOME_FILE = "outcome.json"  # artifact of a phase run: what the phase decided
+REASON_LENGTH = 250  # characters of a reason that the run table can show; the whole text is an artifact
+Event = Mapping[str, Any]
+
+
+def common_tags(study: Event, journal: int) -> dict[str, str]:
+    """Return the tags that the study run and all below it share; `pretext.journal` is what runs are found by."""
+    tags = {
+        "pretext.study": study["study"],
+        "pretext.journal": str(journal),
+        "pretext.config_hash": study.get("config_hash"),
+        "pretext.ray_job_id": study.get("ray_job_id"),
+        "mlflow.source.name": "study/run.py",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": study.get("git_commit"),
+    }
+    return {name: str(value) for name, value in tags.items() if value}
+
+
+def trial_tags(trial_id: str, trial: TrialConfig) -> dict[str, str]:
+    """Return what the run table is filtered and grouped by."""
+    tags = {"phase": trial.phase, "task": trial.task, "cell": trial.cell, "seed": trial.seed, "trial_id": trial_id}
+    return {f"pretext.{name}": str(value) for name, value in tags.items()}
+
+
+def trial_name(trial: TrialConfig) -> str:
+    """Return a name that tells the trials of a phase apart: `rotation lr=0.003 aug=0.50 bs=128 seed=0`."""
+    words = [trial.task, *([trial.cell] if trial.cell else [])]
+    if trial.task in BASELINES:
+        words.append(trial.encoder)
+    else:
+        words += [f"lr={trial.lr:.3g}", f"aug={trial.augmentation_strength:.2f}", f"bs={trial.batch_size}"]
+    return " ".join([*words, f"seed={trial.seed}"])
+
+
+def short_reason(reason: str) -> str:
+    """Return the last line that says something, which in a traceback is the error itself."""
+    lines = [line.strip() for line in reason.splitlines() if line.strip()]
+    return lines[-1][:REASON_LENGTH] if lines else ""
+
+
+def study_note(study: Event) -> str:
+    """Return the study run's description, in markdown."""
+    config, datasets = study.get("config") or {}, study.get("datasets") or {}
+    tasks = ", ".join(config.get("tasks") or []) or "pretext tasks"
+    lines = [f"Study **{study['study']}**: {tasks}, {config.get('budget_steps', '?')} optimizer steps a trial."]
+    for name, dataset in datasets.items():
+        lines.append(f"- data set {escaped(name)}, fingerprint `{dataset.get('fingerprint')}`: {_counts(dataset)}")
+    versions = ", ".join(f"{name} {version}" for name, version in (study.get("versions") or {}).items())
+    return "\n".join([*lines, f"- {escaped(versions)}" if versions else ""]).strip()
+
+
+def phase_note(study: Event, phase: str, outcome: Any = None) -> str:
+    """Return a phase run's description, with what the phase decided once it has ended."""
+    note = f"Phase **{phase}** of study **{study['study']}**."
+    if outcome:
+        content = json.dumps(outcome, indent=1, default=str)[:4000]
+        # As JSON may write them: no tag, and nothing that ends the block.
+        content = content.replace("<", "\\u003c").replace("`", "\\u0060")
+        note += f"\n\nOutcome:\n```json\n{content}\n```"
+    return note
+
+
+def trial_note(trial: TrialConfig) -> str:
+    """Return a trial run's description."""
+    images = "all images" if trial.n_images is None else f"{trial.n_images} images"
+    cell = f", cell **{escaped(trial.cell)}**" if trial.cell else ""
+    if trial.task in BASELINES or trial.init_from:
+        what = f"**{trial.task}** {trial.encoder}, probed without further training"
+    else:
+        what = f"**{trial.task}** with {trial.encoder}, {trial.budget_steps} steps of {trial.batch_size} images"
+    return f"{what}, on {escaped(trial.dataset)} ({images}); phase {trial.phase}{cell}, seed {trial.seed}."
+
+
+def study_params(config: Any, prefix: str = "") -> dict[str, str]:
+    """Return a nested configuration as flat params: `search.num_samples`."""
+    if not isinstance(config, Mapping) or not config:
+        return {prefix: str(config)} if prefix else {}
+    flat: dict[str, str] = {}
+    for name, value in config.items():
+        flat |= study_params(value, f"{prefix}.{name}" if prefix else str(name))
+    return flat
+
+
+def facts_params(facts: Event) -> dict[str, str]:
+    """Return what a trial found out before its first step; `chance` is that of its primary metric."""
+    chance = facts.get("chance") or {}
+    names = ("primary_metric", "primary_mode", "n_train", "n_validation", "parameters")
+    params = {name: str(facts[name]) for name in names if name in facts}
+    if facts.get("primary_metric") in chance:
+        params["chance"] = str(chance[facts["primary_metric"]])
+    return params | {f"chance/{name}": str(value) for name, value in chance.items()}
+
+
+def numbers(values: Mapping[str, Any], *, only_finite: bool = False) -> dict[str, float]:
+    """Return the numeric entries. Infinities become NaN: MLflow would store 1.8e308, which ruins every chart."""
+    found = {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
+    if only_finite:
+        return {name: value for name, value in found.items() if math.isfinite(value)}
+    return {name: value if math.isfinite(value) else math.nan for name, value in found.items()}
+
+
+def dataset_inputs(study: Event, trial: TrialConfig) -> list[DatasetInput]:
+    """Return the pretext training and validation splits of a trial's data set, none where the study names no such set.
+
+    MLflow knows a data set by name and digest, hence a name of its own for each split.
+    """
+    dataset = (study.get("datasets") or {}).get(trial.dataset)
+    if not dataset:
+        return []
+    profile = {"n_images": trial.n_images, "counts": dataset.get("counts"), "classes": dataset.get("class_names")}
+    source = {"tags": {"mlflow.source.name": f"data set {trial.dataset}"}}
+    return [
+        DatasetInput(
+            Dataset(
+                name=f"{trial.dataset} {context}",
+                digest=str(dataset.get("fingerprint"))[:36],
+                source_type="code",
+                source=json.dumps(source),
+                profile=json.dumps(profile),
+            ),
+            tags=[InputTag(MLFLOW_DATASET_CONTEXT, context)],
+        )
+        for context in ("train", "validation")
+    ]
+
+
+def valid_name(name: str) -> str:
+    """Return `name` with everything that MLflow refuses in the name of a metric or param replaced by `_`."""
+    return posixpath.normpath(re.sub(r"[^/\w.\- :]", "_", name).lstrip("/"))[:250]
+
+
+def escaped(text: str) -> str:
+    """Return a text that markdown and HTML show as it stands: all that might be markup as character references."""
+    return re.sub(r"[^\w .,:/=+@-]", lambda found: f"&#{ord(found[0])};", text)
+
+
+def _counts(dataset: Event) -> str:
+    counts = dataset.get("counts")
+    return ", ".join(f"{n} {split}" for split, n in counts.items()) if isinstance(counts, Mapping) else str(counts)

@@ -1,0 +1,295 @@
+"""Journal events -> MLflow runs: one study run, its phase runs, their trial runs. The only writer of runs.
+
+Everything here may be done again: a run that exists is continued, a point that is stored is not stored twice,
+since its time comes from the journal and not from the clock.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import requests
+from mlflow import MlflowClient, MlflowException
+from mlflow.entities import Metric, Param, RunTag
+from sqlalchemy.exc import SQLAlchemyError
+
+from analysis.records import CONFIG_FILE, FAILED, FINISHED, KILLED, STOPPED
+from study.tracking import metadata as text
+from study.tracking.state import TrackingError, TrackingState, milliseconds
+from trainables.errors import without_secrets
+from trainables.files import NO_ROOM
+from trainables.trial import TrialConfig
+
+logger = logging.getLogger(__name__)
+
+UNREACHABLE = (MlflowException, SQLAlchemyError, OSError)  # requests' errors are OSErrors
+GONE = "RESOURCE_DOES_NOT_EXIST"
+REFUSALS = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_ALREADY_EXISTS", "ENDPOINT_NOT_FOUND")
+STUDY_FILES = (
+    *(CONFIG_FILE, "runs.parquet", "curves.parquet", "verdicts.csv", "effects.csv"),
+    *("recommended.yaml", "report.html", "figures"),
+)
+# An early stop is what the scheduler was asked for, so the run is whole; `pretext.status` keeps the difference.
+RUN_STATUS = {FINISHED: "FINISHED", STOPPED: "FINISHED", FAILED: "FAILED", KILLED: "KILLED"}
+MOST_METRICS, MOST_PARAMS = 1000, 100  # that MLflow takes in one batch
+STUDY = "study"
+
+
+@dataclass
+class _Pending:
+    """What waits to be sent to one run."""
+
+    metrics: list[Metric] = field(default_factory=list)
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+class RunWriter:
+    """Writes one study's events as runs. `apply` events in the journal's order, then `flush`.
+
+    study: the journal's first event. state: updated as runs are created and end; saving it is the caller's.
+    points: metric values sent. refused: calls that MLflow answered with a plain no, each with a warning.
+    Methods raise MlflowException, SQLAlchemyError or OSError where the store is away.
+    """
+
+    def __init__(self, client: MlflowClient, study: text.Event, state: TrackingState) -> None:
+        self.points = 0
+        self.refused = 0
+        self._client = client
+        self._study = study
+        self._state = state
+        self._pending: dict[str, _Pending] = {}
+        self._handlers: dict[str, Callable[[text.Event], None]] = {
+            "study_started": self._study_started,
+            "phase_started": self._phase_started,
+            "trial_started": self._trial_started,
+            "facts": self._facts,
+            "report": self._report,
+            "trial_ended": self._trial_ended,
+            "phase_ended": self._phase_ended,
+            "study_ended": self._study_ended,
+        }
+        if state.clean:
+            client.get_run(state.runs[STUDY])  # raises where the store was emptied since
+        else:
+            state.experiment_id = _experiment(client, study["study"])
+            state.runs |= _find_runs(client, state)
+
+    def apply(self, event: text.Event) -> None:
+        """Write one event, or keep it for the next batch; an unknown kind of event is passed over."""
+        handler = self._handlers.get(event["event"])
+        if handler:
+            handler(event)
+
+    def flush(self) -> None:
+        """Send what waits."""
+        for run_id in list(self._pending):
+            self._send(run_id)
+
+    def close_abandoned(self, *, study_too: bool) -> None:
+        """End as KILLED every run that a driver left RUNNING, at the time of its last event."""
+        for key, last in list(self._state.open.items()):
+            if study_too or key != STUDY:
+                self._end(key, KILLED, last, {"pretext.reason": "the driver ended before this did"})
+
+    def log_artifacts(self, folder: Path, files: Iterable[str]) -> int:
+        """Store those files and folders under `folder` that exist and have changed; return how many files."""
+        stored = 0
+        for path in _files(folder, files):
+            name, status = path.relative_to(folder), path.stat()
+            stamp = f"{status.st_size} {status.st_mtime_ns}"
+            if self._state.artifacts.get(name.as_posix()) == stamp:
+                continue
+            where = None if name.parent == Path() else name.parent.as_posix()
+            if self._try(self._client.log_artifact, self._state.runs[STUDY], str(path), where):
+                stored += 1
+            if name.as_posix() == "verdicts.csv":
+                self._tag_verdicts(path)
+            self._state.artifacts[name.as_posix()] = stamp
+        return stored
+
+    def _study_started(self, event: text.Event) -> None:
+        self._study = event
+        self._state.ended = False
+        tags = {"pretext.kind": "study", text.NOTE: text.study_note(event)}
+        self._begin(STUDY, event, name=event["study"], tags=tags, parent="")
+        self._waiting(STUDY).params.update(text.study_params(event.get("config")))
+
+    def _phase_started(self, event: text.Event) -> None:
+        phase = event["phase"]
+        tags = {"pretext.kind": "phase", "pretext.phase": phase, text.NOTE: text.phase_note(self._study, phase)}
+        self._begin(_phase(phase), event, name=phase, tags=tags, parent=STUDY)
+
+    def _trial_started(self, event: text.Event) -> None:
+        trial, trial_id = TrialConfig.from_dict(event["config"]), event["trial_id"]
+        if _phase(event["phase"]) not in self._state.runs:
+            self._phase_started(event)
+        tags = {"pretext.kind": "trial", text.NOTE: text.trial_note(trial), **text.trial_tags(trial_id, trial)}
+        self._begin(_trial(event), event, name=text.trial_name(trial), tags=tags, parent=_phase(event["phase"]))
+        columns = {name: str(value) for name, value in trial.to_columns().items()}
+        self._waiting(_trial(event)).params.update(columns)
+        if inputs := text.dataset_inputs(self._study, trial):
+            self._try(self._client.log_inputs, self._state.runs[_trial(event)], inputs)
+
+    def _facts(self, event: text.Event) -> None:
+        self._waiting(_trial(event)).params.update(text.facts_params(event))
+
+    def _report(self, event: text.Event) -> None:
+        self._add_metrics(event, event["step"], text.numbers(event["metrics"]))
+        self._state.open[_trial(event)] = milliseconds(event)
+
+    def _trial_ended(self, event: text.Event) -> None:
+        results = text.numbers(event.get("results") or {}, only_finite=True)
+        totals = text.numbers({name: event.get(name) for name in ("steps", "wall_s")}, only_finite=True)
+        self._add_metrics(event, event.get("steps") or 0, results | totals)
+        reason = event.get("reason") or ""
+        if event["status"] == FAILED and reason:
+            self._try(self._client.log_text, self._state.runs[_trial(event)], reason, "error.txt")
+        tags = {"pretext.reason": text.short_reason(reason)}
+        self._end(_trial(event), event["status"], milliseconds(event), tags)
+
+    def _phase_ended(self, event: text.Event) -> None:
+        outcome = event.get("outcome") or {}
+        note = text.phase_note(self._study, event["phase"], outcome)
+        if outcome:
+            content = json.dumps(outcome, indent=1)
+            self._try(self._client.log_text, self._state.runs[_phase(event["phase"])], content, text.OUTCOME_FILE)
+        self._end(_phase(event["phase"]), FINISHED, milliseconds(event), {text.NOTE: note})
+
+    def _study_ended(self, event: text.Event) -> None:
+        self.close_abandoned(study_too=False)
+        self._end(STUDY, event["status"], milliseconds(event), {})
+        self._state.ended = True
+
+    def _begin(self, key: str, event: text.Event, *, name: str, tags: dict[str, str], parent: str) -> None:
+        """Create the run, or take up again the one that exists."""
+        tags = {**text.common_tags(self._study, self._state.journal), **tags, "pretext.status": "RUNNING"}
+        start = milliseconds(event)
+        if key not in self._state.runs:
+            if parent:
+                tags["mlflow.parentRunId"] = self._state.runs[parent]
+            run = self._client.create_run(self._state.experiment_id, start_time=start, tags=tags, run_name=name)
+            self._state.runs[key] = run.info.run_id
+        else:
+            self._waiting(key).tags.update(tags | {"pretext.reason": ""})
+            self._try(self._client.update_run, self._state.runs[key], "RUNNING")
+        self._state.open[key] = start
+
+    def _end(self, key: str, status: str, end: int, tags: dict[str, str]) -> None:
+        self._waiting(key).tags.update(tags | {"pretext.status": status})
+        self._send(self._state.runs[key])
+        self._try(self._client.set_terminated, self._state.runs[key], RUN_STATUS.get(status, "FAILED"), end)
+        self._state.open.pop(key, None)
+
+    def _add_metrics(self, event: text.Event, step: int, values: dict[str, float]) -> None:
+        time = milliseconds(event)
+        metrics = [Metric(text.valid_name(name), value, time, step) for name, value in values.items()]
+        self._waiting(_trial(event)).metrics.extend(metrics)
+
+    def _tag_verdicts(self, path: Path) -> None:
+        """Put the analysis's verdict on every trial run that it judged."""
+        with path.open(encoding="utf-8", newline="") as lines:
+            for row in csv.DictReader(lines):
+                run_id = self._state.runs.get(f"trial/{row.get('trial_id')}")
+                if run_id and row.get("verdict"):
+                    self._try(self._client.set_tag, run_id, "pretext.verdict", row["verdict"])
+
+    def _waiting(self, key: str) -> _Pending:
+        return self._pending.setdefault(self._state.runs[key], _Pending())
+
+    def _send(self, run_id: str) -> None:
+        """Send what waits for one run; metrics apart from params, so that a refused param costs no curve."""
+        pending = self._pending.pop(run_id, _Pending())
+        params = [Param(text.valid_name(name), value) for name, value in pending.params.items()]
+        tags = [RunTag(name, value) for name, value in pending.tags.items()]
+        for start in range(0, max(len(params), len(tags)), MOST_PARAMS):
+            chunk = slice(start, start + MOST_PARAMS)
+            self._try(self._client.log_batch, run_id, params=params[chunk], tags=tags[chunk])
+        for start in range(0, len(pending.metrics), MOST_METRICS):
+            metrics = pending.metrics[start : start + MOST_METRICS]
+            if self._try(self._client.log_batch, run_id, metrics=metrics):
+                self.points += len(metrics)
+
+    def _try(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
+        """Make a call; return False where MLflow refuses it for good, which would otherwise block all that follows."""
+        try:
+            call(*args, **kwargs)
+        except UNREACHABLE as error:
+            if not _is_refusal(error):
+                raise
+            self.refused += 1
+            name = getattr(call, "__name__", "call")
+            logger.warning(
+                "MLflow refused %s for run %s, which is left out: %s", name, args[0], without_secrets(str(error))
+            )
+            return False
+        return True
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether trying again later cannot help: a deleted run, a bad value, a folder that may not be written.
+
+    A full disk is none: there will be room again.
+    """
+    if isinstance(error, MlflowException):
+        return error.error_code in REFUSALS
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return 400 <= error.response.status_code < 500 and error.response.status_code not in (401, 403, 408, 429)
+    if isinstance(error, requests.RequestException):
+        return False
+    return isinstance(error, OSError) and error.errno not in NO_ROOM
+
+
+def _experiment(client: MlflowClient, study: str) -> str:
+    """Return the id of the experiment named after the study, which is created where there is none."""
+    found = client.get_experiment_by_name(study)
+    if found is None:
+        # The kind opens the experiment on its runs; without it MLflow guesses, and may show traces.
+        return client.create_experiment(study, tags={"mlflow.experimentKind": "custom_model_development"})
+    if found.lifecycle_stage != "active":
+        raise TrackingError(
+            f"experiment {study!r} was deleted in MLflow: `mlflow experiments restore -x {found.experiment_id}` "
+            f"brings it back, `mlflow gc --experiment-ids {found.experiment_id}` removes it for good"
+        )
+    return found.experiment_id
+
+
+def _find_runs(client: MlflowClient, state: TrackingState) -> dict[str, str]:
+    """Return the runs of this journal that are there already, the eldest where there are two."""
+    runs: dict[str, str] = {}
+    page: str | None = ""
+    while page is not None:
+        found = client.search_runs(
+            [state.experiment_id],
+            f"tags.`pretext.journal` = '{state.journal}'",
+            order_by=["attributes.start_time ASC"],
+            page_token=page or None,
+        )
+        for run in found:
+            tags = run.data.tags
+            kind = tags.get("pretext.kind")
+            key = f"{kind}/{tags.get('pretext.trial_id' if kind == 'trial' else 'pretext.phase')}"
+            runs.setdefault(STUDY if kind == STUDY else key, run.info.run_id)
+        page = found.token or None
+    return runs
+
+
+def _files(folder: Path, names: Iterable[str]) -> list[Path]:
+    found = []
+    for path in (folder / name for name in names):
+        found += sorted(path.rglob("*")) if path.is_dir() else [path]
+    return [path for path in found if path.is_file()]
+
+
+def _phase(phase: str) -> str:
+    return f"phase/{phase}"
+
+
+def _trial(event: text.Event) -> str:
+    return f"trial/{event['trial_id']}"

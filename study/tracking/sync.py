@@ -1,0 +1,271 @@
+"""Journal -> MLflow: a background thread while a study runs, `sync` by hand at any time.
+
+The journal is the truth and MLflow a projection of it, so a store that is slow, away or emptied costs a study
+nothing: what could not be delivered is delivered later, from the last byte of the journal that was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import filelock
+
+from analysis import records
+from study.tracking.state import TrackingError, TrackingState, milliseconds
+from trainables.errors import StorageError, UserError, without_secrets
+
+__all__ = [
+    "MlflowTracker",
+    "SyncResult",
+    "TrackingError",
+    "default_tracking_uri",
+    "mlflow_environment",
+    "run_id_of",
+    "sync",
+]
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 1.0  # between two looks at the journal
+LONGEST_PAUSE_S = 60.0  # between two attempts on a store that is away
+LOCK_PATIENCE_S = 120.0
+CHUNK_BYTES = 1 << 18  # of the journal, delivered and then remembered as delivered
+# MLflow's own retries hold a call for minutes; here the journal is the queue and one attempt is enough.
+ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+
+
+@dataclass(frozen=True)
+class SyncResult:
+    """What one delivery did.
+
+    events: journal lines read. points: metric values sent, of which MLflow drops those it has. artifacts: files stored.
+    refused: calls that MLflow answered with a plain no, each logged as a warning.
+    """
+
+    events: int = 0
+    points: int = 0
+    artifacts: int = 0
+    refused: int = 0
+
+
+def default_tracking_uri() -> str:
+    """Return MLFLOW_TRACKING_URI, or `mlflow.db` in the working directory, which plain `mlflow ui` shows."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(Path.cwd() / 'mlflow.db').as_posix()}"
+
+
+def sync(
+    folder: Path, tracking_uri: str | None = None, *, close_abandoned: bool = False, chunk_bytes: int = CHUNK_BYTES
+) -> SyncResult:
+    """Deliver to MLflow what the journal in `folder` holds and MLflow lacks.
+
+    close_abandoned: the driver is known to be dead, so that runs without an end are closed as KILLED.
+    chunk_bytes: journal bytes delivered between two notes of how far it got.
+    Does nothing where there is no journal yet.
+    Raises TrackingError where the store cannot be reached; what was delivered until then is remembered.
+    """
+    uri = tracking_uri or default_tracking_uri()
+    if not (folder / records.JOURNAL_FILE).exists():
+        return SyncResult()
+    with mlflow_environment():
+        # MLflow takes seconds to import, which neither the command line nor a study should wait for.
+        from study.tracking.database import create_database
+        from study.tracking.runs import GONE, UNREACHABLE
+
+        try:
+            create_database(uri)
+            with filelock.FileLock(folder / "mlflow.lock", timeout=LOCK_PATIENCE_S):
+                try:
+                    return _deliver(folder, uri, close_abandoned, chunk_bytes)
+                except UNREACHABLE as error:
+                    if getattr(error, "error_code", None) != GONE:
+                        raise
+                    # The store was emptied or replaced: what is remembered of it is worth nothing.
+                    TrackingState.forget(folder)
+                    return _deliver(folder, uri, close_abandoned, chunk_bytes)
+        except filelock.Timeout as error:
+            raise TrackingError(f"{folder}: another process has been writing to MLflow for long; try later") from error
+        except (*UNREACHABLE, StorageError) as error:
+            raise TrackingError(f"MLflow at {uri} cannot be written: {_first_line(error)}") from error
+
+
+def run_id_of(folder: Path, tracking_uri: str | None, trial_id: str) -> tuple[str, str]:
+    """Return the MLflow run id of a trial that has been delivered, and the URI of the store that it is in.
+
+    Raises TrackingError for a trial that the store has not received.
+    """
+    uri = tracking_uri or default_tracking_uri()
+    study = next(records.read(folder), None)
+    runs = TrackingState.load(folder, tracking_uri=uri, journal=milliseconds(study)).runs if study else {}
+    if f"trial/{trial_id}" not in runs:
+        raise TrackingError(f"{folder}: no trial {trial_id} in MLflow at {uri}; sync it first")
+    return runs[f"trial/{trial_id}"], uri
+
+
+@contextlib.contextmanager
+def mlflow_environment() -> Iterator[None]:
+    """Give MLflow short patience and a quiet voice where the user has set nothing else."""
+    added = {name: value for name, value in ENVIRONMENT.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+class MlflowTracker:
+    """Follows the journal in `folder` in a thread of its own; the study itself never talks to MLflow.
+
+    tracking_uri: None for `default_tracking_uri()` at the time of the call.
+    finish: called in that thread when all of the journal is there; it may raise UserError, and is then tried again.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        tracking_uri: str | None = None,
+        *,
+        poll_s: float = POLL_S,
+        finish: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.folder = folder
+        self._finish = finish
+        self.tracking_uri = tracking_uri or default_tracking_uri()
+        self._poll_s = poll_s
+        self._closing = threading.Event()
+        self._given_up = threading.Event()
+        self._delivered = False
+        self._thread = threading.Thread(target=self._follow, name="mlflow", daemon=True)
+        self._exit = contextlib.ExitStack()
+
+    def start(self) -> None:
+        """Begin to follow the journal; returns at once."""
+        self._exit.enter_context(mlflow_environment())
+        self._thread.start()
+
+    def close(self, timeout_s: float = 30.0) -> bool:
+        """Deliver what is left, for `timeout_s` at most; return whether all of it is in MLflow. Raises nothing."""
+        self._closing.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+        self._given_up.set()
+        self._exit.close()
+        if not self._delivered:
+            logger.warning(
+                "MLflow at %s has not received everything. Nothing is lost; to finish, type: python -m study sync %s",
+                without_secrets(self.tracking_uri),
+                self.folder,
+            )
+        return self._delivered
+
+    def _follow(self) -> None:
+        pause = self._poll_s
+        while not self._given_up.is_set():
+            closing = self._closing.is_set()  # asked before the delivery, which then covers all that was written
+            try:
+                sync(self.folder, self.tracking_uri)
+                if closing:
+                    self._finish()
+            except UserError as error:
+                if pause == self._poll_s:
+                    logger.warning("%s. The study goes on, and this is tried again.", error)
+                pause = min(2 * pause, LONGEST_PAUSE_S)
+            else:
+                pause = self._poll_s
+                if closing:
+                    self._delivered = True
+                    return
+            if closing:
+                self._given_up.wait(min(pause, 1.0))
+            else:
+                self._closing.wait(pause)
+
+
+def _deliver(folder: Path, uri: str, close_abandoned: bool, chunk_bytes: int) -> SyncResult:
+    study = next(records.read(folder), None)
+    if study is None:
+        return SyncResult()
+    if study["event"] != "study_started":
+        raise TrackingError(f"{folder / records.JOURNAL_FILE}: must begin with study_started, not {study['event']}")
+    path = folder / records.JOURNAL_FILE
+    state = TrackingState.load(folder, tracking_uri=uri, journal=milliseconds(study))
+    if not _is_end_of_line(path, state.offset):  # the journal lost its end, and has another by now
+        logger.warning("%s: not the file that was delivered to MLflow, so it is delivered again", path)
+        TrackingState.forget(folder)
+        state = TrackingState.load(folder, tracking_uri=uri, journal=milliseconds(study))
+    if state.clean and state.offset >= path.stat().st_size and not (state.ended or close_abandoned):
+        return SyncResult()
+    return _Delivery(folder, uri, study, state).run(close_abandoned, chunk_bytes)
+
+
+class _Delivery:
+    """One pass over the part of a journal that has not been delivered."""
+
+    def __init__(self, folder: Path, uri: str, study: dict[str, Any], state: TrackingState) -> None:
+        from mlflow import MlflowClient
+
+        from study.tracking.runs import RunWriter
+
+        self._folder = folder
+        self._state = state
+        self._runs = RunWriter(MlflowClient(tracking_uri=uri), study, state)
+
+    def run(self, close_abandoned: bool, chunk_bytes: int) -> SyncResult:
+        from study.tracking.runs import STUDY_FILES
+
+        events = artifacts = 0
+        with (self._folder / records.JOURNAL_FILE).open("rb") as file:
+            while lines := _whole_lines(file, self._state.offset, chunk_bytes):
+                with self._step():
+                    where = f"{self._folder / records.JOURNAL_FILE}, after byte {self._state.offset}"
+                    for line in lines:
+                        self._runs.apply(records.decode(line, where=where))
+                    self._runs.flush()
+                    self._state.offset += sum(map(len, lines))
+                events += len(lines)
+        if close_abandoned and self._state.open:
+            with self._step():
+                self._runs.close_abandoned(study_too=True)
+        if self._state.ended:
+            with self._step():
+                artifacts = self._runs.log_artifacts(self._folder, STUDY_FILES)
+        return SyncResult(events, self._runs.points, artifacts, self._runs.refused)
+
+    @contextlib.contextmanager
+    def _step(self) -> Iterator[None]:
+        """Mark the state as unsettled while events are on their way, and save it once they have arrived."""
+        self._state.clean = False
+        self._state.save(self._folder)
+        yield
+        self._state.clean = True
+        self._state.save(self._folder)
+
+
+def _is_end_of_line(path: Path, offset: int) -> bool:
+    with path.open("rb") as file:
+        file.seek(max(0, offset - 1))
+        return offset == 0 or file.read(1) == b"\n"
+
+
+def _whole_lines(file: BinaryIO, offset: int, chunk_bytes: int) -> list[bytes]:
+    """Return some `chunk_bytes` of lines from `offset` on, without a last one that is still being written."""
+    file.seek(offset)
+    return [line for line in file.readlines(chunk_bytes) if line.endswith(b"\n")]
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,112 @@
+"""Few labels: what is compared with what, on which seeds, and what is drawn and told of it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+import analysis
+from analysis.comparisons.few_labels import few_labels, label_results
+from analysis.figures import label_curves
+from analysis.findings.findings import Findings, compute_findings
+from analysis.report.blocks import Gallery, Table, Text
+from analysis.report.sections.baselines import how_it_compares
+from analysis.report.sources import Sources
+from tests.analysis.drawn import lines
+from tests.analysis.journals import write_study
+from trainables.errors import UserError
+
+SEEDS = range(6)
+FROZEN = {"10": 0.40, "all": 0.60}
+TUNED = {"10": 0.45, "all": 0.70}
+SUPERVISED = {"10": 0.30, "all": 0.70}
+
+
+@pytest.fixture(scope="module")
+def findings(tmp_path_factory: pytest.TempPathFactory) -> Findings:
+    return compute_findings(analysis.load(write_study(tmp_path_factory.mktemp("study"))))
+
+
+def evaluated() -> pd.DataFrame:
+    """Return the final probes of six seeds: a seed moves all ways alike, and a way has some noise of its own."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for seed in SEEDS:
+        shift = rng.normal(0, 0.05)
+        for task, frozen, tuned in (("rotation", FROZEN, TUNED), ("random_init", {"10": 0.2, "all": 0.4}, SUPERVISED)):
+            row = {"trial_id": f"{task}{seed}", "task": task, "seed": seed, "status": "FINISHED", "cell": ""}
+            for labels in FROZEN:
+                for way, levels in (("linear", frozen), ("fine_tuned", tuned)):
+                    row[f"probe/cifar10/{way}/{labels}_labels"] = levels[labels] + shift + rng.normal(0, 0.002)
+                row[f"probe/cifar10/fine_tuned/{labels}_labels_step"] = 300.0 if labels == "all" else 60.0
+            rows.append(row)
+    pixels = {"trial_id": "p", "task": "raw_pixels", "seed": 0, "status": "FINISHED", "cell": ""}
+    rows.append(pixels | {"probe/cifar10/linear/10_labels": 0.15, "probe/cifar10/linear/all_labels": 0.35})
+    return pd.DataFrame(rows).assign(probe_split="test", phase="evaluate")
+
+
+def test_results_are_told_by_way_and_number_of_labels_with_the_fewest_first():
+    results = label_results(evaluated())
+    assert list(results["labels"].drop_duplicates()) == [10, pd.NA]
+    assert results["labels"].dtype == "Int64"
+    own = results.query("task == 'rotation' and way == 'fine-tuned'")
+    assert own.groupby("labels", dropna=False)["value"].mean().tolist() == pytest.approx([0.45, 0.70], abs=0.08)
+    assert set(results.query("way == 'frozen'")["step"].isna()) == {True}
+    without = evaluated()[["trial_id", "task", "seed", "status"]].assign(**{"probe/cifar10/linear": 0.5})
+    assert label_results(without).empty
+
+
+def test_each_way_is_compared_with_supervised_training_on_the_same_labels_by_paired_seeds(findings: Findings):
+    study = dataclasses.replace(findings.study, runs=evaluated())
+    [(found, seeds)] = few_labels(study, 0.02)
+    found = found.set_index(["cell", "baseline"])
+    assert len(found) == 6
+    assert set(found["n_seeds"]) == {len(SEEDS)}
+    supervised = "supervised, 10 labels a class"
+    few = found.loc[("frozen, 10 labels a class", supervised)]
+    assert few["mean_difference"] == pytest.approx(0.10, abs=0.005)
+    assert few["answer"] == "better"
+    assert few["ci_high"] - few["ci_low"] < 0.02  # seeds differ by 0.05, which pairing takes out
+    assert found.loc[("fine-tuned, 10 labels a class", supervised), "answer"] == "better"
+    assert found.loc[("frozen, all labels a class", "supervised, all labels a class"), "answer"] == "worse"
+    assert found.loc[("fine-tuned, all labels a class", "supervised, all labels a class"), "answer"] == "equivalent"
+    assert len(seeds) == 6 * len(SEEDS)
+
+
+def test_a_study_without_supervised_runs_still_compares_the_other_two(findings: Findings):
+    runs = evaluated().query("task == 'rotation'")
+    [(found, _)] = few_labels(dataclasses.replace(findings.study, runs=runs), None)
+    assert list(found["baseline"].unique()) == ["frozen, 10 labels a class", "frozen, all labels a class"]
+
+
+def test_curves_show_the_means_of_each_way_at_each_number_of_labels():
+    runs = evaluated()
+    ax = label_curves(runs, "cifar10", "rotation", Figure().subplots())
+    results = label_results(runs)
+    scratch = results.query("task == 'random_init' and way == 'fine-tuned'")["value"]
+    assert lines(ax)["supervised"] == pytest.approx([scratch[:6].mean(), scratch[6:].mean()])
+    assert lines(ax)["raw pixels"].tolist() == [0.15, 0.35]
+    assert set(lines(ax)) == {"fine-tuned", "frozen", "supervised", "frozen, untrained", "raw pixels"}
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["10", "all"]
+    assert ax.get_ylim()[0] == 0
+    with pytest.raises(UserError, match=r"no few labels of simclr on 'cifar10'.*labels_per_class"):
+        label_curves(runs, "cifar10", "simclr")
+
+
+def test_the_report_tells_each_way_and_where_more_steps_may_raise_it(findings: Findings):
+    study = dataclasses.replace(findings.study, runs=pd.concat([findings.study.runs, evaluated()], ignore_index=True))
+    found = dataclasses.replace(findings, study=study, few_labels=few_labels(study, 0.02)[0][0])
+    blocks = how_it_compares(found, Sources(found)).blocks
+    [table] = [block for block in blocks if isinstance(block, Table) and block.caption.startswith("Few labels of")]
+    assert [row[:2] for row in table.rows] == [["rotation", "10"], ["rotation", "all"]]
+    few, every = table.rows
+    assert few[5].startswith("better, +0.10")
+    assert every[5].startswith("worse, −0.099")
+    [note] = [block.text for block in blocks if isinstance(block, Text) and "may raise it" in block.text]
+    assert note.endswith(": fine-tuned rotation, all labels a class; supervised, all labels a class.")
+    alts = [shown.alt for block in blocks if isinstance(block, Gallery) for shown in block.pictures]
+    assert any(alt.startswith("rotation on cifar10: frozen, 10 labels a class 0.") for alt in alts)

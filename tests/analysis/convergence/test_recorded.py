@@ -1,0 +1,87 @@
+"""Verdicts on real trials, recorded.
+
+`recorded/trials.json` holds each trial's configuration, facts and verdict, and what is known of it beyond its own
+curve, such as where twice the steps led; `recorded/NAME.csv` its reports, one row each. All were trained by
+`trainables.training.loop.fit` on CIFAR-10, with `max_train: 2000` and a conv4 of width 8 but for two. Most tell the
+standard error of every validation metric, and not of the primary one alone.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from analysis.convergence import verdicts
+from analysis.data.frames import FrameBuilder
+from analysis.records import FINISHED
+from trainables.trial import TrialConfig
+
+FOLDER = Path(__file__).parents[1] / "recorded"
+TRIALS: dict[str, dict[str, Any]] = json.loads((FOLDER / "trials.json").read_text())
+
+
+def recorded(name: str, reports: int | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the frames of one recorded trial, as far as its first `reports` reports after step 0."""
+    trial, facts = TrialConfig.from_dict(TRIALS[name]["trial"]), TRIALS[name]["facts"]
+    rows = pd.read_csv(FOLDER / f"{name}.csv")[: None if reports is None else reports + 1]
+    builder = FrameBuilder()
+    builder.trial(
+        trial.trial_id,
+        status=FINISHED,
+        primary_metric=facts["primary_metric"],
+        primary_mode=facts["primary_mode"],
+        chance=facts["chance"][facts["primary_metric"]],
+        n_validation=facts["n_validation"],
+        **{f"chance/{metric}": level for metric, level in facts["chance"].items()},
+        **trial.to_columns(),
+    )
+    for row in rows.to_dict("records"):
+        step = int(row.pop("step"))
+        builder.report(trial.trial_id, step, {name: value for name, value in row.items() if step or pd.notna(value)})
+    return builder.build()
+
+
+@pytest.mark.parametrize("name", TRIALS)
+def test_a_recorded_trial_gets_its_verdict(name: str) -> None:
+    (found,) = verdicts(*recorded(name)).itertuples()
+    print(f"\n{name}: {found.verdict}: {found.evidence}. Cure: {found.cure}")
+    assert found.verdict == TRIALS[name]["verdict"], found.evidence
+
+
+@pytest.mark.parametrize("name", TRIALS)
+def test_the_standard_error_of_the_primary_metric_is_enough(name: str) -> None:
+    runs, curves = recorded(name)
+    others = curves["metric"].str.endswith("_se") & (curves["metric"] != f"{runs['primary_metric'].iloc[0]}_se")
+    assert verdicts(runs, curves[~others])["verdict"].tolist() == [TRIALS[name]["verdict"]]
+
+
+def test_the_conditions_of_the_original_report_are_named_as_cures() -> None:
+    (found,) = verdicts(*recorded("context_prediction_70_steps")).itertuples()
+    for words in (
+        "70 showed each of 200 images 11.2 times",
+        "pairs_per_image 8 or 40",
+        "batch_no_affine instead of batch",
+    ):
+        assert words in found.cure
+
+
+def test_overfitting_without_augmentation_is_to_be_cured_by_it() -> None:
+    (found,) = verdicts(*recorded("rotation_200_images")).itertuples()
+    assert "augmentation_strength 0 now" in found.cure
+    assert "more images than 200" in found.cure
+
+
+def test_a_learning_rate_that_hardly_moves_the_network_is_held_against_the_untrained_one() -> None:
+    (found,) = verdicts(*recorded("simclr_lr_1e-6")).itertuples()
+    assert "untrained 0.0638" in found.evidence
+
+
+@pytest.mark.parametrize("reports", [4, 7, 10])
+def test_a_trial_looked_at_early_is_not_called_converged_while_it_learns(reports: int) -> None:
+    for name in ("rotation_slow", "context_prediction_400_steps"):
+        (found,) = verdicts(*recorded(name, reports)).itertuples()
+        assert found.verdict in ("at_chance", "still_improving"), (name, found.evidence)

@@ -1,0 +1,365 @@
+"""Each rule of the verdicts, on small curves made by hand; and the case that started this."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.convergence import VERDICTS, verdicts
+from analysis.records import FAILED, FINISHED, STOPPED
+from tests.analysis.simulated_frames import frames_of
+from trainables.chance import clears_chance
+from trainables.errors import UserError
+from trainables.simulated.trajectories import KINDS
+from trainables.trial import RANDOM_INIT, RAW_PIXELS
+
+Curves = Mapping[str, Sequence[float]]
+
+
+def frames(values: Curves, every: int = 25, **row: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the frames of one trial `t` that reported `values` at steps 0, every, 2 every ...; NaN is a gap.
+
+    A value of infinity is reported as NaN.
+    """
+    points = [
+        ("t", i * every, name, math.nan if math.isinf(value) else value)
+        for name, curve in values.items()
+        for i, value in enumerate(curve)
+        if not math.isnan(value)
+    ]
+    known = {
+        "trial_id": "t",
+        "task": "rotation",
+        "status": FINISHED,
+        "primary_metric": "val/accuracy",
+        "primary_mode": "max",
+        "chance": 0.25,
+        "n_validation": 1000,
+        "chance/val/accuracy": 0.25,
+    }
+    return pd.DataFrame([{**known, **row}]), pd.DataFrame(points, columns=["trial_id", "step", "metric", "value"])
+
+
+def judged(values: Curves, every: int = 25, **row: Any) -> Any:
+    """Return the only row of the verdicts on one trial."""
+    (found,) = verdicts(*frames(values, every, **row)).itertuples()
+    return found
+
+
+# The case that started this: two heads at chance under one loss that seemed to learn (RECIPES, section 0)
+
+
+def original_case() -> tuple[dict[str, list[float]], dict[str, Any]]:
+    values = {
+        "train/loss": [math.nan, 6.8, 4.8, 4.5, 4.46, 4.44, 4.43],
+        "val/loss": [math.nan, 10.5, 6.2, 4.65, 4.62, 4.9, 4.5],
+        "val/accuracy_position": [math.nan, 0.121, 0.131, 0.117, 0.136, 0.128, 0.130],
+        "val/accuracy_class": [math.nan, 0.095, 0.104, 0.110, 0.098, 0.093, 0.107],
+    }
+    row = {
+        "task": "context_prediction",
+        "primary_metric": "val/loss",
+        "primary_mode": "min",
+        "chance": math.log(8) + math.log(10),
+        "chance/val/loss": math.log(8) + math.log(10),
+        "chance/train/loss": math.log(8) + math.log(10),
+        "chance/val/accuracy": math.nan,
+        "chance/val/accuracy_position": 1 / 8,
+        "chance/val/accuracy_class": 1 / 10,
+        "n_validation": 1449,
+        "n_images": 1464,
+        "batch_size": 128,
+        "lr": 1e-3,
+        "option/pairs_per_image": 1,
+        "option/head_norm": "batch",
+    }
+    return values, row
+
+
+def test_the_case_that_started_this_is_at_chance_in_both_heads() -> None:
+    values, row = original_case()
+    found = judged(values, every=11, **row)
+    assert found.verdict == "at_chance"
+    assert "val/accuracy_position 0.13 after 66 steps" in found.evidence
+    assert "val/accuracy_class 0.107 after 66 steps" in found.evidence
+    assert "1,449 predictions" in found.evidence
+    assert "val/loss" not in found.evidence
+    for words in (
+        "66 showed each of 1,464 images 5.77 times",
+        "pairs_per_image 8 or 40 instead of 1",
+        "batch_no_affine",
+    ):
+        assert words in found.cure
+
+
+# Each rule
+
+
+FLAT = [0.25, 0.5, 0.6, 0.62, 0.618, 0.622, 0.62, 0.619, 0.621]
+LOSS = [1.39, 1.1, 0.9, 0.85, 0.83, 0.82, 0.82, 0.815, 0.815]
+
+
+def test_a_flat_curve_beyond_chance_has_converged() -> None:
+    found = judged({"val/accuracy": FLAT, "train/loss": LOSS})
+    assert found.verdict == "converged"
+    assert re.search(r"val/accuracy 0.621 at step 200 \(chance 0.25, 1,000 predictions\)", found.evidence)
+    assert found.cure.startswith("none")
+
+
+@pytest.mark.parametrize("metric", ["train/loss", "val/loss", "val/loss_fraction"])
+def test_a_loss_that_is_not_finite_has_diverged(metric: str) -> None:
+    found = judged({"val/accuracy": FLAT, metric: [1.39, 1.2, math.inf]}, lr=0.3, warmup_fraction=0.1)
+    assert found.verdict == "diverged"
+    assert f"{metric} was nan from step 50 on, 1.2 at step 25" in found.evidence
+    assert "lr 0.1 instead of 0.3" in found.cure
+    assert "warm-up than 10%" in found.cure
+
+
+def test_a_loss_that_was_not_finite_for_a_while_has_not_diverged() -> None:
+    recovered = [1.39, math.inf, 1.1, 0.9, 0.85, 0.83, 0.82, 0.82, 0.82]
+    assert judged({"val/accuracy": FLAT, "val/loss": recovered, "train/loss": LOSS}).verdict == "converged"
+
+
+def test_a_training_loss_that_grew_beyond_its_start_has_diverged() -> None:
+    rising = [math.nan, 1.3, 1.2, 1.4, 1.8, 2.2]
+    guessing = [0.25] * 6
+    known = {"chance/train/loss": 1.386}
+    assert judged({"train/loss": rising, "val/accuracy": guessing}, **known).verdict == "diverged"
+    # Coming back, with budget left: it may learn yet. With the budget spent it has not come back.
+    falling = [math.nan, 9.0, 8.0, 6.0, 4.0, 2.2]
+    assert judged({"train/loss": falling, "val/accuracy": guessing}, status=STOPPED, **known).verdict == "at_chance"
+    found = judged({"train/loss": falling, "val/accuracy": guessing}, **known)
+    assert found.verdict == "diverged"
+    assert "1.59 x its initial 1.386 (highest 9)" in found.evidence
+
+
+def test_a_validation_loss_that_grows_while_training_gains_has_not_diverged() -> None:
+    growing = [1.39, 1.2, 1.25, 1.5, 1.9, 2.2, 2.4, 2.6]
+    training = [math.nan, 1.2, 0.8, 0.3, 0.1, 0.05, 0.02, 0.01]
+    accuracy = [0.25, 0.43, 0.42, 0.42, 0.42, 0.42, 0.42, 0.42]
+    found = judged(
+        {"val/loss": growing, "train/loss": training, "val/accuracy": accuracy}, **{"chance/val/loss": 1.386}
+    )
+    assert found.verdict == "overfit"
+    assert "val/loss fell from its best, 1.2 around step 25, to 2.6 at step 175" in found.evidence
+    assert "train/loss went from 1.2 to 0.01" in found.evidence
+
+
+def test_an_accuracy_that_still_rises_is_not_overfit_though_the_loss_does_too() -> None:
+    growing = [1.39, 1.2, 1.25, 1.5, 1.9, 2.2, 2.4, 2.6]
+    rising = [0.25, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65]
+    training = [math.nan, 1.2, 0.8, 0.3, 0.1, 0.05, 0.02, 0.01]
+    found = judged({"val/loss": growing, "train/loss": training, "val/accuracy": rising}, **{"chance/val/loss": 1.386})
+    assert found.verdict == "still_improving"
+
+
+@pytest.mark.parametrize(("figure", "values"), [("feature_std", [0.45, 0.3, 0.01]), ("rankme", [33.0, 9.0, 1.1])])
+def test_features_that_became_one_point_have_collapsed(figure: str, values: list[float]) -> None:
+    loss = [math.nan, 5.5, 5.5]
+    row = {"task": "simclr", "chance/train/loss": 5.5, "lr": 0.3, "option/temperature": 0.1, "batch_size": 64}
+    found = judged({f"health/{figure}": values, "train/loss": loss, "val/accuracy": [0.25, 0.3, 0.4]}, **row)
+    assert found.verdict == "collapsed"
+    assert f"health/{figure} {values[-1]:g}" in found.evidence
+    assert "train/loss 5.5 at step 50 (chance 5.5)" in found.evidence
+    for words in ("lr 0.1 instead of 0.3", "temperature instead of 0.1", "batch_size instead of 64"):
+        assert words in found.cure
+
+
+def test_one_dimension_that_solves_the_task_has_not_collapsed() -> None:
+    values = {"health/rankme": [33.0] + [1.5] * 8, "train/loss": [0.69, 0.3, *[0.05] * 7], "val/accuracy": FLAT}
+    assert judged(values, **{"chance/train/loss": math.log(2)}).verdict == "converged"
+
+
+def test_features_as_narrow_as_untrained_ones_have_not_collapsed() -> None:
+    assert judged({"health/feature_std": [0.04] * 9, "val/accuracy": FLAT}).verdict == "converged"
+
+
+def test_the_bound_is_that_by_which_a_running_study_stops_its_trials() -> None:
+    generator, n, chance = np.random.default_rng(8), 400, 0.25
+    for share in np.linspace(0.25, 0.34, 40):
+        values = [chance, *(generator.binomial(n, share, 6) / n)]
+        cleared = any(clears_chance(v, chance, n, mode="max", look=look) for look, v in enumerate(values[1:], start=1))
+        assert (judged({"val/accuracy": values}, n_validation=n).verdict != "at_chance") == cleared
+
+
+def test_the_bound_that_is_named_is_the_one_that_would_have_cleared_it() -> None:
+    found = judged({"val/accuracy": [0.25, 0.26, 0.24]})
+    bound = float(re.search(r": ([\d.]+) would have cleared it at report 2", found.evidence).group(1))  # type: ignore[union-attr]
+    assert judged({"val/accuracy": [0.25, 0.26, bound + 1e-3]}).verdict != "at_chance"
+    assert judged({"val/accuracy": [0.25, 0.26, bound - 1e-3]}).verdict == "at_chance"
+
+
+def test_a_loss_is_held_against_chance_by_its_standard_error() -> None:
+    row = {"primary_metric": "val/loss_fraction", "primary_mode": "min", "chance": 1.0, "chance/val/accuracy": math.nan}
+    row |= {"chance/val/loss_fraction": 1.0, "task": "context_encoder"}
+    falling = [1.0, 0.95, 0.9, 0.9, 0.9]
+    for error, verdict in ((0.01, "converged"), (0.05, "at_chance")):
+        values = {"val/loss_fraction": falling, "val/loss_fraction_se": [error] * 5, "train/loss": [0.1] * 5}
+        assert (judged(values, **row).verdict == "at_chance") == (verdict == "at_chance")
+
+
+def test_beyond_chance_from_the_start_a_trial_must_beat_the_untrained_network() -> None:
+    untrained = {"task": "simclr", "chance/val/accuracy": 0.004, "chance": 0.004}
+    found = judged({"val/accuracy": [0.1, 0.1, 0.11, 0.1, 0.1]}, **untrained)
+    assert found.verdict == "at_chance"
+    assert "untrained 0.1" in found.evidence
+    assert judged({"val/accuracy": [0.1, 0.2, 0.25, 0.25, 0.25]}, **untrained).verdict != "at_chance"
+
+
+def test_losses_tell_of_learning_that_a_contrastive_accuracy_hides_and_one_alone_does_not() -> None:
+    untrained = {"task": "simclr", "chance/val/accuracy": 0.004, "chance": 0.004, "chance/val/loss": 5.54}
+    steps = np.linspace(0, 1, 11)
+    values = {"val/accuracy": np.full(11, 0.06), "val/loss": 5.5 - 0.6 * steps, "train/loss": 4.6 - 0.6 * steps}
+    assert judged({name: list(curve) for name, curve in values.items()}, **untrained).verdict != "at_chance"
+    values["train/loss"] = 4.55 + 0.01 * np.cos(10 * steps)  # BatchNorm's statistics settle, nothing is learned
+    assert judged({name: list(curve) for name, curve in values.items()}, **untrained).verdict == "at_chance"
+
+
+def test_what_was_learned_and_lost_again_in_training_too_is_no_convergence() -> None:
+    accuracy = [0.25, 0.5, 0.6, 0.62, 0.6, 0.45, 0.4, 0.38, 0.38, 0.37]
+    loss = [math.nan, 1.2, 0.9, 0.8, 0.85, 1.1, 1.2, 1.25, 1.25, 1.26]
+    found = judged({"val/accuracy": accuracy, "train/loss": loss}, **{"chance/train/loss": 1.386})
+    assert found.verdict == "diverged"
+    assert "train/loss with it" in found.evidence
+
+
+def test_a_fall_from_the_best_while_training_gains_is_overfit_and_names_the_cures() -> None:
+    accuracy = [0.25, 0.5, 0.6, 0.66, 0.64, 0.6, 0.57, 0.55, 0.54, 0.53]
+    loss = [math.nan, 1.2, 0.9, 0.6, 0.4, 0.2, 0.1, 0.05, 0.02, 0.01]
+    row = {"augmentation_strength": 0.25, "n_images": 200, "encoder": "conv4", "width": 24}
+    found = judged({"val/accuracy": accuracy, "train/loss": loss}, **row)
+    assert found.verdict == "overfit"
+    assert "0.66 around step 75, to 0.53 at step 225: by 0.13" in found.evidence
+    for words in (
+        "augmentation_strength 0.25 now",
+        "more images than 200",
+        "conv4 of width 24",
+        "about 75 instead of 225",
+    ):
+        assert words in found.cure
+    noisy = judged({"val/accuracy": accuracy, "train/loss": loss}, **row | {"n_validation": 30})
+    assert noisy.verdict != "overfit"
+
+
+def test_a_fall_that_training_shares_is_not_overfit() -> None:
+    accuracy = [0.25, 0.5, 0.6, 0.66, 0.65, 0.63, 0.61, 0.61, 0.61, 0.61]
+    loss = [math.nan, 1.2, 0.9, 0.6, 0.62, 0.66, 0.69, 0.7, 0.7, 0.7]
+    gaining = [math.nan, 1.2, 0.9, 0.6, 0.58, 0.54, 0.51, 0.5, 0.5, 0.5]
+    known = {"chance/train/loss": 1.386, "n_validation": 4000}
+    assert judged({"val/accuracy": accuracy, "train/loss": gaining}, **known).verdict == "overfit"
+    assert judged({"val/accuracy": accuracy, "train/loss": loss}, **known).verdict == "converged"
+
+
+RISING = [0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65]
+
+
+def test_a_slope_at_the_end_buys_more_steps_within_bounds() -> None:
+    found = judged({"val/accuracy": RISING, "train/loss": LOSS}, budget_steps=200)
+    assert found.verdict == "still_improving"
+    assert "val/accuracy 0.65 at step 200" in found.evidence
+    assert "about 800 more, budget_steps=1,000" in found.cure  # a line has no end: four times, and no more
+    slowing = [0.25, *(0.65 - 0.4 * np.exp(-np.arange(1, 9) / 4))]
+    bought = judged({"val/accuracy": slowing, "train/loss": LOSS}, budget_steps=200, n_validation=20_000)
+    more = int(re.search(r"about ([\d,]+) more", bought.cure).group(1).replace(",", ""))  # type: ignore[union-attr]
+    assert 100 <= more < 400
+
+
+def test_a_trial_that_was_stopped_while_improving_is_to_run_to_its_budget() -> None:
+    found = judged({"val/accuracy": RISING}, status=STOPPED, budget_steps=1000)
+    assert found.verdict == "still_improving"
+    assert found.cure == "let it run to its budget of 1,000 steps"
+
+
+def test_a_schedule_that_anneals_does_not_make_a_trial_converge() -> None:
+    # Progress is proportional to the learning rate spent: a slow trial that a cosine brought to a halt.
+    time = np.linspace(0, 1, 21)
+    lr = 0.5 * (1 + np.cos(np.pi * time))
+    spent = time / 2 + np.sin(np.pi * time) / (2 * np.pi)
+    accuracy = list(0.25 + 0.6 * spent)
+    assert accuracy[-1] - accuracy[-6] < 0.05 * (accuracy[-1] - accuracy[0]) * 2
+    assert judged({"val/accuracy": accuracy, "lr": list(lr)}).verdict == "still_improving"
+    flat = list(0.85 - 0.6 * np.exp(-spent * 20))
+    assert judged({"val/accuracy": flat, "lr": list(lr)}).verdict == "converged"
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict"),
+    [
+        ([0.25, 0.62], "still_improving"),  # one report: its end cannot be told from its beginning
+        ([0.25, 0.61, 0.62], "converged"),
+        ([0.25, 0.4, 0.6], "still_improving"),
+        ([0.25, 0.6, 0.62, 0.62], "converged"),
+        ([0.25, 0.6, 0.62, 0.45], "diverged"),
+        ([0.25, 0.3, 0.4, 0.5, 0.6], "still_improving"),
+    ],
+)
+def test_few_reports_are_judged_by_their_increments(values: list[float], verdict: str) -> None:
+    training = [math.nan, *(1.5 - value for value in values[1:])]
+    found = judged({"val/accuracy": values, "train/loss": training}, **{"chance/train/loss": 1.25})
+    assert found.verdict == verdict
+    assert ("cannot be told" in found.evidence) == (len(values) == 2)
+
+
+def test_small_but_certain_changes_are_not_worth_a_verdict() -> None:
+    steps = np.arange(21)
+    creeping = 0.6 + 0.0003 * steps
+    creeping[0] = 0.25
+    assert judged({"val/accuracy": list(creeping)}, n_validation=10**9).verdict == "converged"
+    sinking = 0.6 - 0.0003 * steps
+    sinking[0] = 0.25
+    training = [math.nan, *np.linspace(1, 0, 20)]
+    assert judged({"val/accuracy": list(sinking), "train/loss": training}, n_validation=10**9).verdict == "converged"
+
+
+# Frames
+
+
+def test_a_failed_trial_says_why_unless_it_had_diverged() -> None:
+    reason = "Traceback ...\nRuntimeError: CUDA out of memory"
+    found = judged({"val/accuracy": FLAT}, status=FAILED, reason=reason)
+    assert found.verdict == "failed"
+    assert found.evidence == "failed after 200 steps: RuntimeError: CUDA out of memory"
+    assert (
+        judged({"val/accuracy": FLAT, "train/loss": [1.0, math.inf]}, status=FAILED, reason=reason).verdict
+        == "diverged"
+    )
+    assert judged({}, status=FAILED).verdict == "failed"
+
+
+def test_what_did_not_train_has_no_verdict() -> None:
+    runs, curves = frames({"val/accuracy": FLAT})
+    for change in ({"task": RANDOM_INIT}, {"task": RAW_PIXELS}, {"init_from": "abc"}):
+        assert verdicts(runs.assign(**change), curves).empty
+    assert verdicts(runs, curves[curves["step"] == 0]).empty
+    assert verdicts(runs, curves[:0]).empty
+    assert list(verdicts(runs[:0], curves[:0]).columns) == ["trial_id", "verdict", "evidence", "cure"]
+
+
+def test_rows_come_in_the_order_of_runs_whatever_the_order_of_points() -> None:
+    runs, curves, _ = frames_of(
+        [*KINDS, "failed"], rng=np.random.default_rng(9), tasks=("rotation", "simclr", "context_encoder")
+    )
+    found = verdicts(runs, curves)
+    assert found["trial_id"].tolist() == runs["trial_id"].tolist()
+    assert set(found["verdict"]) <= set(VERDICTS)
+    assert (found[["evidence", "cure"]].map(len) > 0).all(axis=None)
+    assert not found["evidence"].str.contains("\n").any()
+    pd.testing.assert_frame_equal(found, verdicts(runs, curves.sample(frac=1, random_state=0)))
+
+
+def test_nothing_validated_shows_no_learning() -> None:
+    assert judged({"train/loss": [1.0, 0.9, 0.8]}).verdict == "at_chance"
+
+
+def test_a_frame_without_a_needed_column_is_refused() -> None:
+    runs, curves = frames({"val/accuracy": FLAT})
+    with pytest.raises(UserError, match="runs has no column status"):
+        verdicts(runs.drop(columns="status"), curves)
+    with pytest.raises(UserError, match="curves has no column value"):
+        verdicts(runs, curves.drop(columns="value"))

@@ -1,0 +1,118 @@
+"""Answers: which cell is ranked where, how a cell ended, and what beats an untrained encoder."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import analysis
+from analysis.findings import queries
+from analysis.findings.findings import Findings, compute_findings
+from tests.analysis.journals import CELLS, DATASET, TRUTH, write_study
+
+
+@pytest.fixture(scope="module")
+def findings(tmp_path_factory: pytest.TempPathFactory) -> Findings:
+    return compute_findings(
+        analysis.load(write_study(tmp_path_factory.mktemp("study"), designs=("size_by_strength", "cures")))
+    )
+
+
+def test_cells_are_ranked_against_the_base_by_gain_each_once(findings: Findings):
+    ranked = queries.ranked(findings, "rotation")
+    assert list(ranked["cell"].head(3)) == ["augmentation_strength=1", "n_images=1000", "augmentation_strength=0.5"]
+    assert ranked["cell"].iloc[-1] == "budget_steps=400"
+    assert ranked["cell"].is_unique
+    assert set(ranked["baseline"]) == {"base"}
+    assert list(queries.cures(findings, "rotation")["cell"]) == list(ranked["cell"].head(3))
+    assert queries.cures(findings, "simclr").empty
+
+
+def test_where_less_is_better_the_largest_fall_comes_first(findings: Findings):
+    metrics = {task: metric._replace(mode="min") for task, metric in findings.metrics.items()}
+    ranked = queries.ranked(dataclasses.replace(findings, metrics=metrics), "rotation")
+    assert ranked["cell"].iloc[0] == "budget_steps=400"
+
+
+def test_a_cell_of_two_designs_stands_with_its_larger_p(findings: Findings):
+    twice = findings.effects.query("task == 'rotation' and cell == 'augmentation_strength=1'")
+    assert len(twice) == 2
+    ranked = queries.ranked(findings, "rotation").set_index("cell")
+    assert ranked.loc["augmentation_strength=1", "p_holm"] == twice["p_holm"].max() > twice["p_holm"].min()
+
+
+def test_without_a_base_the_baseline_of_most_comparisons_ranks(findings: Findings):
+    effects = findings.effects.query("baseline != 'base'")
+    ranked = queries.ranked(dataclasses.replace(findings, effects=effects), "rotation")
+    assert set(ranked["baseline"]) == {"n_images=1000"}
+
+
+def test_how_a_cell_ended_is_its_commonest_verdict_with_the_evidence_of_its_first_seed(findings: Findings):
+    found = queries.convergence(findings, "ablate", "rotation", "lr=0.003")
+    assert found is not None
+    assert (found.verdict, found.count, found.n_trials, found.others) == ("overfit", 4, 5, {"failed": 1})
+    own = findings.verdicts.query("cell == 'lr=0.003' and verdict == 'overfit'").sort_values("seed").iloc[0]
+    assert (found.evidence, found.cure) == (own["evidence"], own["cure"])
+    assert queries.convergence(findings, "ablate", "rotation", "no such cell") is None
+
+
+def test_the_base_differs_from_what_was_chosen_in_what_the_study_changed(findings: Findings, tmp_path: Path):
+    changes = queries.base_changes(findings, "rotation")
+    assert changes == {"n_images": (1000, 200), "augmentation_strength": (1.0, 0.0)}
+    same = compute_findings(analysis.load(write_study(tmp_path, designs=("leave_one_out",), tasks=("rotation",))))
+    assert queries.base_changes(same, "rotation") == {}
+    assert queries.base_changes(same, "simclr") == {}
+
+
+def test_few_seeds_that_all_lie_above_an_untrained_encoder_are_told_from_those_that_do_not(findings: Findings):
+    found = queries.against_untrained(findings, "simclr", DATASET)
+    assert found is not None
+    assert (found.standing, found.n_above) == ("above in every seed", 3)
+    assert found.row["mean"] == pytest.approx(TRUTH["simclr"]["linear"], abs=0.03)
+    seeds = findings.differences
+    below = (seeds["design"] == "pre-training, test split") & (seeds["task"] == "simclr")
+    seeds = seeds.assign(difference=seeds["difference"].mask(below & below.cumsum().eq(1), -0.01))
+    found = queries.against_untrained(dataclasses.replace(findings, differences=seeds), "simclr", DATASET)
+    assert found is not None
+    assert (found.standing, found.n_above) == ("not better", 2)
+    assert queries.against_untrained(findings, "simclr", "voc2012") is None
+
+
+def test_the_base_of_the_ablation_is_tested_against_untrained_encoders(findings: Findings):
+    standing = {task: queries.base_against_untrained(findings, task) for task in CELLS}
+    assert {task: found.standing for task, found in standing.items() if found} == {
+        "rotation": "better",
+        "simclr": "better",
+        "context_prediction": "not better",
+    }
+
+
+def test_the_best_task_is_that_of_the_best_validation_mean_and_none_where_metrics_differ(findings: Findings):
+    assert queries.best_task(findings) == "simclr"
+    chosen = {task: dict(choice) for task, choice in queries.chosen(findings).items()}
+    chosen["rotation"]["mean"] = 0.99
+    assert queries.best_task(with_chosen(findings, chosen)) == "rotation"
+    chosen["rotation"]["metric"] = "val/loss"
+    assert queries.best_task(with_chosen(findings, chosen)) is None
+    assert queries.best_task(with_chosen(findings, {})) is None
+
+
+def test_failures_are_those_of_the_ablation(findings: Findings):
+    failed = queries.failures(findings, "rotation")
+    assert failed["cell"].tolist() == ["lr=0.003"]
+    assert queries.failures(findings, "simclr").empty
+
+
+def with_chosen(findings: Findings, chosen: dict[str, dict[str, object]]) -> Findings:
+    outcomes = {**findings.study.outcomes, "confirm": {"chosen": chosen}}
+    return dataclasses.replace(findings, study=dataclasses.replace(findings.study, outcomes=outcomes))
+
+
+def test_rates_are_found_by_cell(findings: Findings):
+    rate = queries.rate(findings, "ablate", "rotation", "augmentation_strength=1")
+    assert isinstance(rate, pd.Series)
+    assert rate["rate"] == 1
+    assert queries.rate(findings, "search", "rotation", "") is None

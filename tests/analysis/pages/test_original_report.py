@@ -1,0 +1,172 @@
+"""The original report rebuilt: its reading is drawn from the numbers, and chance cannot be read as a weak transfer."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from analysis.__main__ import app
+from analysis.pages.original_report.cause import cause
+from analysis.pages.original_report.page import original_report
+from analysis.pages.original_report.training import TASK, matched, pretext_verdict, probe_verdict, rows_against_base
+from analysis.pages.parts import Part, images_of
+from analysis.pages.series import is_series, read_parts, write_page
+from analysis.report.blocks import Section
+from study.series import load_series
+from tests.analysis.report.pages import Page, texts
+from tests.analysis.simulated_studies import simulate_series
+from trainables.errors import UserError
+
+STEPS, PAIRS, STRENGTH = "budget_steps=720", "option/pairs_per_image=8", "augmentation_strength=1"
+BOTH = f"{STRENGTH}, {STEPS}"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The preset's own series on simulated trials, its first part cut down to two tasks."""
+    series = load_series("report", ["pretext.tasks=[rotation, simclr]"]).simulated()
+    return simulate_series(series, tmp_path_factory.mktemp("series"))
+
+
+@pytest.fixture(scope="module")
+def parts(folder: Path) -> dict[str, Part]:
+    return read_parts(folder)
+
+
+def learned_in(cures: Part, cells: Collection[str], gain: float = 0.3, noise: float = 0.004) -> Part:
+    """Return the cures as they would be if these cells, and no others, left chance and came to rest above it."""
+    study, curves = cures.study, cures.study.curves.copy()
+    runs = study.runs.query(f"phase == 'ablate' and task == {TASK!r}").set_index("trial_id")
+    own = (curves["metric"] == "val/accuracy") & curves["trial_id"].isin(runs.index)
+    rng = np.random.default_rng(0)
+    curves.loc[own, "value"] = 0.125 + rng.normal(0, noise, own.sum())
+    helped = own & curves["trial_id"].map(runs["cell"]).isin(cells)
+    share = curves.loc[helped, "step"] / curves.loc[helped, "trial_id"].map(runs["budget_steps"]).astype(float)
+    curves.loc[helped, "value"] += gain * (1 - np.exp(-8 * share))
+    return Part(cures.name, dataclasses.replace(study, curves=curves))
+
+
+def all_cures(part: Part) -> str:
+    return str(part.study.designs.query("design == 'together' and cell != baseline")["cell"].iloc[0])
+
+
+def words(sections: list[Section], name: str) -> str:
+    return "\n".join(texts(next(section for section in sections if section.id == name).blocks))
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path) -> Page:
+    """The page, as the command line writes it again from the folder alone."""
+    answer = CliRunner().invoke(app, ["report", str(folder)])
+    assert (answer.exit_code, answer.stdout.strip()) == (0, str(folder / "report.html"))
+    return Page(folder / "report.html")
+
+
+def test_the_page_has_every_figure_of_the_original_and_ends_with_the_cause(folder: Path, page: Page):
+    assert page.unclosed == []
+    wanted = ["pretext-accuracy", "as-seen", "transfer", "patches", "training", "cause", "reproduce"]
+    assert page.sections == ["summary", *wanted]
+    sources = [image["alt"] or "" for image in page.images]
+    assert len(sources) == len(set(sources)) >= 6
+    assert "ln 8 + ln 10 = 4.382" in page.section("training")
+    assert (folder / "figures" / "bars-fashion_mnist.png").is_file()
+
+
+def test_the_script_of_the_page_names_what_it_draws_from(page: Page, parts: dict[str, Part]):
+    script = page.section("reproduce")
+    for name in parts:
+        assert f"{name} = parts['{name}']" in script
+    assert "accuracy_bars(pretext.study.runs.query" in script
+
+
+def test_a_part_that_has_not_begun_is_said_to_be_missing(parts: dict[str, Part]):
+    summary, sections = original_report({"case": parts["case"]})
+    assert summary == ["**Not known yet**: the case and its cures have not run."]
+    assert "not been probed on cifar10 yet" in words(sections, "pretext-accuracy")
+    assert "not been tried yet" in words(sections, "training")
+
+
+def test_the_transfer_names_the_tasks_that_beat_an_untrained_encoder_and_what_the_originals_bars_are(
+    parts: dict[str, Part],
+):
+    _, sections = original_report(parts)
+    told = words(sections, "transfer")
+    assert "fashion_mnist, top-1 on test:" in told
+    assert "of 2 tasks are shown to beat random init" in told
+    assert "they stand at chance" in told
+    assert "chance|–|–|0.100|0.100|0.500|0.500" in told
+
+
+def test_both_heads_of_the_run_get_a_verdict_of_their_own(parts: dict[str, Part]):
+    assert "stays at chance (5 of 5 seeds)" in pretext_verdict(parts["case"])
+    told = probe_verdict(parts["case"])
+    assert "chance is 0.100" in told
+    assert "an untrained encoder scores" in told
+
+
+@pytest.mark.parametrize(
+    ("cell", "reason"), [(STEPS, "too few optimizer steps"), (PAIRS, "too few pairs of each image")]
+)
+def test_the_cause_is_the_change_that_cures_and_no_other(parts: dict[str, Part], cell: str, reason: str):
+    cures = learned_in(parts["cures"], {cell, all_cures(parts["cures"])})
+    told = cause(parts["case"], cures)
+    assert f"**The cause was {reason}**" in told
+    assert told.count("The cause was") == 1
+    assert f"`{cell}` then" in told
+    assert "**Augmentation by itself** did not cure it" in told
+
+
+def test_where_nothing_helps_no_cause_is_named(parts: dict[str, Part]):
+    told = cause(parts["case"], learned_in(parts["cures"], ()))
+    assert "**No single change is shown to be what it lacked**" in told
+    assert "The cause was" not in told
+
+
+def test_a_change_that_is_better_and_still_at_chance_is_no_cause(parts: dict[str, Part]):
+    study = parts["cures"].study
+    strict = dataclasses.replace(study, config=study.config | {"ablate": study.config["ablate"] | {"margin": 0.001}})
+    cures = learned_in(Part("cures", strict), {PAIRS}, gain=0.012, noise=0.001)
+    rows = rows_against_base(cures.found).set_index("cell")
+    assert rows.loc[PAIRS, "answer"] == "better"
+    assert "The cause was" not in cause(parts["case"], cures)
+
+
+def test_augmentation_is_judged_at_matched_steps_and_not_by_what_more_steps_did(parts: dict[str, Part]):
+    cures = learned_in(parts["cures"], {STEPS, BOTH})
+    found = matched(cures.found).set_index("budget_steps")
+    assert list(found.index) == [72, 720]
+    assert set(found["answer"]) <= {"equivalent", "inconclusive"}, "with it and without it, more steps did the same"
+    cures = learned_in(parts["cures"], {BOTH})
+    assert matched(cures.found).set_index("budget_steps")["answer"].to_dict()[720] == "better"
+    assert "better at 720 steps" in cause(parts["case"], cures)
+
+
+def test_steps_and_augmentation_that_help_only_together_are_told_as_one_cause(parts: dict[str, Part]):
+    told = cause(parts["case"], learned_in(parts["cures"], {BOTH}))
+    assert "**It lacked two things at once, optimizer steps and augmentation**" in told
+    assert f"`{STEPS}` then stays at chance" in told
+    for learned in ((), {STEPS, BOTH}, {PAIRS}):
+        assert "two things at once" not in cause(parts["case"], learned_in(parts["cures"], learned))
+
+
+def test_every_cell_is_compared_with_the_base_once(parts: dict[str, Part]):
+    found = rows_against_base(parts["cures"].found)
+    assert not found["cell"].duplicated().any()
+    assert {STEPS, PAIRS, STRENGTH, all_cures(parts["cures"])} <= set(found["cell"])
+    assert parts["cures"].probed == "probe/cifar10/linear"
+
+
+def test_simulated_images_are_not_drawn_as_if_they_were_real(parts: dict[str, Part]):
+    with pytest.raises(UserError, match="was simulated: it has no images"):
+        images_of(parts["pretext"], "fashion_mnist")
+
+
+def test_a_folder_without_a_series_is_refused(tmp_path: Path):
+    assert not is_series(tmp_path)
+    with pytest.raises(UserError, match="holds no series of studies"):
+        write_page(tmp_path)

@@ -1,0 +1,212 @@
+"""Convergence rates: exact at every number of seeds, over the trials that had a fair chance to converge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import binom, binomtest
+
+from analysis.records import FAILED, FINISHED, KILLED, STOPPED
+from analysis.stats import rates
+from trainables.errors import UserError
+
+SEEDS = (3, 5, 8, 10)
+Key = tuple[str, str]
+
+
+def ablation(outcomes: Mapping[Key, Sequence[str]]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return runs and verdicts of cells {(task, cell): a verdict for each seed}."""
+    flat = [(*key, seed, verdict) for key, verdicts in outcomes.items() for seed, verdict in enumerate(verdicts)]
+    runs = pd.DataFrame(flat, columns=["task", "cell", "seed", "verdict"])
+    runs.insert(0, "trial_id", [f"t{row}" for row in range(len(runs))])
+    runs = runs.assign(phase="ablate", status=FINISHED, budget_steps=500, init_from="")
+    runs.loc[runs["verdict"] == "failed", "status"] = FAILED
+    return runs.drop(columns="verdict"), runs[["trial_id", "verdict"]]
+
+
+def simulated(converged: np.ndarray, cells: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return runs and verdicts of booleans [n_tasks, n_cells, n_seeds]."""
+    words = np.where(converged, "converged", "at_chance")
+    return ablation({(f"task{i}", cell): words[i, j] for i in range(len(words)) for j, cell in enumerate(cells)})
+
+
+def at_most(rate: float, n: int) -> float:
+    """Return the share that a rate of at most `rate` stays below in n simulations, but once in 10,000 times."""
+    return float(binom.ppf(1 - 1e-4, n, rate) / n)
+
+
+def test_a_rate_stands_with_the_interval_of_clopper_and_pearson():
+    runs, verdicts = ablation(
+        {
+            ("rotation", "base"): ["converged"] * 5,
+            ("rotation", "no augmentation"): ["at_chance"] * 5,
+            ("simclr", "base"): ["converged", "overfit", "converged", "still_improving", "failed"],
+        }
+    )
+    found = rates.convergence_rates(runs, verdicts)
+    assert found[["task", "cell", "n_seeds", "n_converged", "rate"]].to_numpy().tolist() == [
+        ["rotation", "base", 5, 5, 1.0],
+        ["rotation", "no augmentation", 5, 0, 0.0],
+        ["simclr", "base", 5, 2, 0.4],
+    ]
+    for row in found.itertuples():
+        exact = binomtest(row.n_converged, row.n_seeds).proportion_ci(0.95, method="exact")
+        assert (row.ci_low, row.ci_high) == pytest.approx((exact.low, exact.high))
+
+
+def test_a_trial_that_left_chance_has_learned_whatever_came_of_it():
+    runs, verdicts = ablation({("a", "base"): ["converged", "overfit", "still_improving", "collapsed", "diverged"]})
+    assert rates.convergence_rates(runs, verdicts, converged=rates.LEARNED)["n_converged"].tolist() == [3]
+
+
+@pytest.mark.parametrize("n", SEEDS)
+def test_the_interval_covers_the_true_rate_in_at_least_95_percent_of_studies(n: int):
+    rng = np.random.default_rng(n)
+    for truth in (0.1, 0.5, 0.8, 0.97):
+        runs, verdicts = simulated(rng.random((2000, 1, n)) < truth, ["base"])
+        found = rates.convergence_rates(runs, verdicts)
+        missed = ((found["ci_low"] > truth) | (found["ci_high"] < truth)).mean()
+        assert missed <= at_most(0.05, 2000), truth
+
+
+def test_all_images_are_a_group_of_their_own():
+    runs, verdicts = ablation({("a", "n_images=200"): ["at_chance"] * 2, ("a", "n_images=all"): ["converged"] * 2})
+    runs["n_images"] = pd.array([200, 200, None, None], dtype="Int64")
+    found = rates.convergence_rates(runs, verdicts, by=["n_images"])
+    assert found["rate"].tolist() == [0.0, 1.0]
+    assert found["n_images"].isna().tolist() == [False, True]
+
+
+def test_only_trials_that_trained_to_a_fixed_budget_count():
+    runs, verdicts = ablation({("a", "base"): ["converged"] * 5, ("random_init", "random_init"): ["converged"]})
+    runs.loc[1, "status"], runs.loc[2, "status"] = "RUNNING", KILLED
+    runs.loc[3, "init_from"], runs.loc[4, "budget_steps"] = "t0", 0
+    assert rates.convergence_rates(runs, verdicts)["n_seeds"].tolist() == [1]
+    left = rates.left_out(runs)
+    assert dict(zip(left["trial_id"], left["why"], strict=True)) == {
+        "t1": "has not ended: RUNNING",
+        "t2": "has not ended: KILLED",
+    }
+
+
+def test_a_stopped_trial_takes_its_selected_neighbors_with_it():
+    runs, verdicts = ablation({("a", ""): ["converged"] * 3, ("b", ""): ["converged"] * 3})
+    runs["phase"] = "search"
+    runs.loc[0, "status"] = STOPPED
+    assert rates.convergence_rates(runs, verdicts)["task"].tolist() == ["b"]
+    left = rates.left_out(runs)
+    assert left["trial_id"].tolist() == ["t0", "t1", "t2"]
+    assert left["why"].str.contains("selection").tolist() == [False, True, True]
+    with pytest.raises(UserError, match=r"no trial that trained to a fixed budget.*3 left out"):
+        rates.convergence_rates(runs.head(3), verdicts)
+
+
+def test_a_missing_verdict_or_a_seed_that_is_there_twice_is_an_error():
+    runs, verdicts = ablation({("a", "base"): ["converged"] * 3, ("a", "only flip"): ["converged"] * 3})
+    with pytest.raises(UserError, match="1 of 6 trials have no verdict, the first is t5"):
+        rates.convergence_rates(runs, verdicts.head(5))
+    with pytest.raises(UserError, match="two runs of task 'a'"):
+        rates.convergence_rates(runs, verdicts, by=["task"])
+    with pytest.raises(UserError, match="converged names no verdict: Converged"):
+        rates.convergence_rates(runs, verdicts, converged=["Converged"])
+    with pytest.raises(UserError, match="runs has no column budget_steps"):
+        rates.convergence_rates(runs.drop(columns="budget_steps"), verdicts)
+
+
+def test_a_difference_is_judged_by_the_pairs_that_disagree():
+    good, bad = "converged", "at_chance"
+    runs, verdicts = ablation(
+        {
+            ("a", "base"): [bad] * 6 + [good, bad],
+            ("a", "no augmentation"): [good] * 6 + [bad, bad],
+            ("a", "only flip"): [bad] * 6 + [good, bad],
+        }
+    )
+    found = rates.rate_differences(runs, verdicts).set_index("cell")
+    row = found.loc["no augmentation"]
+    assert (row["n_pairs"], row["only_cell"], row["only_baseline"], row["rate_difference"]) == (8, 6, 1, 5 / 8)
+    assert row["p"] == pytest.approx(binomtest(6, 7, 0.5).pvalue)
+    assert row["p_holm"] == pytest.approx(2 * row["p"])
+    assert (found.loc["only flip", "p"], found.loc["only flip", "rate_difference"]) == (1.0, 0.0)
+
+
+def test_pairs_are_the_seeds_that_both_have():
+    runs, verdicts = ablation({("a", "base"): ["at_chance"] * 4, ("a", "cure"): ["converged"] * 4})
+    fewer = rates.rate_differences(runs[~runs["trial_id"].isin(["t0", "t7"])], verdicts).iloc[0]
+    assert (fewer["n_pairs"], fewer["only_cell"]) == (2, 2)
+    apart = rates.rate_differences(runs[runs["trial_id"].isin(["t0", "t7"])], verdicts).iloc[0]
+    assert apart["n_pairs"] == 0
+    assert apart[["rate_difference", "p", "p_holm"]].isna().all()
+
+
+def test_designs_name_the_baselines_and_the_families():
+    cells = ("base", "n_images=200", "n_images=200, augmentation_strength=0", "only flip")
+    runs, verdicts = ablation({("a", cell): ["at_chance" if cell == "base" else "converged"] * 6 for cell in cells})
+    rows = [
+        ("size_by_strength", cells[0], cells[0]),
+        ("size_by_strength", cells[1], cells[2]),
+        ("add_one_in", cells[3], cells[0]),
+        ("factorial", cells[3], ""),
+    ]
+    designs = pd.DataFrame([("a", *row) for row in rows], columns=["task", "design", "cell", "baseline"])
+    designs.loc[len(designs)] = ["a task that did not run", "add_one_in", "only flip", "base"]
+    found = rates.rate_differences(runs, verdicts, designs)
+    assert found[["design", "cell", "baseline"]].to_numpy().tolist() == [list(rows[1]), list(rows[2])]
+    assert found["p"].tolist() == pytest.approx([1.0, 2**-5])
+    assert found["p_holm"].tolist() == pytest.approx([1.0, 2**-5]), "each design is a family of its own"
+    with pytest.raises(UserError, match="a: no run of the baseline 'nothing'"):
+        rates.rate_differences(runs, verdicts, baseline="nothing")
+
+
+@pytest.mark.parametrize("n", SEEDS)
+def test_equal_rates_seem_to_differ_anywhere_in_a_family_in_at_most_5_percent_of_studies(n: int):
+    rng = np.random.default_rng(n)
+    easy = rng.normal(size=(1500, 1, n))  # a seed's cells share their images and initialization
+    converged = easy + rng.normal(size=(1500, 4, n)) > -0.3
+    found = rates.rate_differences(*simulated(converged, ["base", "b", "c", "d"]))
+    assert len(found) == 4500
+    assert (found["p"] <= 0.05).mean() <= at_most(0.05, 4500)
+    assert (found.groupby("task")["p_holm"].min() <= 0.05).mean() <= at_most(0.05, 1500)
+    assert found["p"].min() >= 2.0 ** (1 - n)
+
+
+def test_a_cure_that_nearly_always_works_is_found_with_ten_seeds():
+    converged = np.random.default_rng(0).random((300, 2, 10)) < np.array([0.05, 0.95])[:, None]
+    found = rates.rate_differences(*simulated(converged, ["base", "cure"]))
+    assert (found["p"] <= 0.05).mean() > 0.9
+    assert found["rate_difference"].mean() == pytest.approx(0.9, abs=0.03)
+
+
+def test_a_grid_has_sizes_and_strengths_in_order_and_means_over_seeds():
+    cells = [(n, strength) for n in (800, None, 200) for strength in (1.0, 0.0)]
+    frame = pd.DataFrame([(n, s, seed) for n, s in cells for seed in (0, 1)], columns=["n_images", "strength", "seed"])
+    frame = frame.assign(n_images=frame["n_images"].astype("Int64"), task="a", score=[float(i) for i in range(12)])
+    table = rates.grid(frame, "score", columns="strength")
+    assert table.index.tolist() == [200, 800, "all"]
+    assert table.columns.tolist() == [0.0, 1.0]
+    assert table.to_numpy().tolist() == [[10.5, 8.5], [2.5, 0.5], [6.5, 4.5]]
+    numbered = rates.grid(frame, "score", columns="strength", all_images=500)
+    assert numbered.index.tolist() == [200, 500, 800]
+    frame.loc[0, "score"] = np.nan
+    assert rates.grid(frame, "score", columns="strength").loc[800, 1.0] == 1.0
+    assert rates.grid(frame, "score", columns="strength", aggregate="count").loc[800, 1.0] == 1
+    half_way = frame.assign(status=[FINISHED] * 2 + [FAILED, "RUNNING"] + [FINISHED] * 8)
+    assert np.isnan(rates.grid(half_way, "score", columns="strength").loc[800, 0.0])
+
+
+def test_a_grid_of_rates_is_the_same_table():
+    frame = pd.DataFrame({"n_images": [200, 200], "augmentation_strength": [0.0, 1.0], "rate": [0.2, 0.8]})
+    assert rates.grid(frame, "rate").to_numpy().tolist() == [[0.2, 0.8]]
+
+
+def test_a_grid_does_not_mix_tasks_or_cells_that_differ_otherwise():
+    frame = pd.DataFrame({"task": ["a", "b"], "n_images": 200, "augmentation_strength": 1.0, "seed": 0, "x": 1.0})
+    with pytest.raises(UserError, match="a grid shows one task, these are a, b"):
+        rates.grid(frame, "x")
+    with pytest.raises(UserError, match="two runs of n_images 200"):
+        rates.grid(frame.assign(task="a"), "x")
+    with pytest.raises(UserError, match="no column y"):
+        rates.grid(frame, "y")

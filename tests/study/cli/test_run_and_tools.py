@@ -1,0 +1,398 @@
+"""The command line: exit codes, and one line that says what is wrong."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from PIL import Image
+
+from analysis.records import FAILED, FINISHED
+from study.cli import commands
+from study.cli import run as run_command
+from study.cli.signals import SIGNALS
+from study.config.loading import preset_names, series_names
+from study.config.schema import StudyConfig
+from study.driver import Outcome
+from study.execution.journal import Journal
+from tests.conftest import REPOSITORY
+from tests.study.mlflow_stores import stored_points
+from tests.study.studies import tiny
+from tests.study.tracked_journals import study_events, write
+from trainables.data import Splits, load_splits
+from trainables.trial import TrialConfig
+
+
+class Answer(NamedTuple):
+    """What a command said and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(autouse=True)
+def process_as_before() -> Iterator[None]:
+    """Undo what a command changes in its process; one thread, since more get in each other's way on a busy machine."""
+    handlers, threads = {each: signal.getsignal(each) for each in SIGNALS}, torch.get_num_threads()
+    told = list(logging.root.handlers)
+    torch.set_num_threads(1)
+    yield
+    logging.root.handlers = told
+    for each, handler in handlers.items():
+        signal.signal(each, handler)
+    torch.set_num_threads(threads)
+
+
+Command = Callable[..., Answer]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Call `python study/run.py ...` (or `python -m study ...`, with its main) in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments: str, main: Callable[[], None] = run.main) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["command", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return Answer(int(ended.value.code or 0), *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def study_file(tmp_path: Path) -> str:
+    """A tiny study's YAML."""
+    (tmp_path / "tiny.yaml").write_text(tiny(max_train=250).to_yaml())
+    return "tiny.yaml"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["quik"], "'quik' is neither a YAML file nor a preset; did you mean 'quick'? known: ablation, cifar10,"),
+        (["nowhere.yaml"], "nowhere.yaml: no such file"),
+        (["quick", "--set", "search.num_sample=3"], "search.num_sample: unknown key; did you mean 'num_samples'?"),
+        (["quick", "--set", "budget_steps"], "--set budget_steps: must be KEY=VALUE"),
+        (["quick", "--set", "budget_steps=soon"], "budget_steps = 'soon': input should be a valid integer"),
+        (["quick", "--set", "n_images=["], "--set n_images: not valid YAML"),
+        (["quick", "--set", "name=../up"], "name = '../up': string should match pattern"),
+        (["quick", "--tasks", "rotation,jigsaw"], "tasks.1 = 'jigsaw': input should be 'rotation',"),
+        (["cifar10"], "cifar10 is read from a data root, and none was given: add --data-root DIR"),
+        (["cifar10", "--data-root", "nowhere"], "nowhere is not a folder; give an existing one with --data-root DIR"),
+        (["quick", "--set", "n_images=100000"], "n_images = 100000, but shapes gives"),
+    ],
+)
+def test_what_the_user_got_wrong_is_said_in_one_line_with_exit_code_2(
+    run: Command, arguments: list[str], complaint: str
+):
+    answer = run(*arguments)
+    assert answer.code == 2
+    assert answer.out == ""
+    assert answer.err.startswith("error: ")
+    assert answer.err.count("\n") == 1
+    assert complaint in answer.err
+    assert not Path("studies").exists()
+
+
+def test_an_option_that_does_not_exist_is_refused(run: Command):
+    answer = run("quick", "--dryrun")
+    assert answer.code == 2
+    assert "--dry-run" in answer.err
+
+
+def test_a_dry_run_prints_the_plan_and_touches_nothing(run: Command, study_file: str):
+    answer = run(study_file, "--dry-run")
+    assert (answer.code, answer.err) == (0, "")
+    for part in ("tiny: shapes", "baselines", "search", "confirm", "evaluate", "18"):
+        assert part in answer.out
+    assert sorted(path.name for path in Path().iterdir()) == ["tiny.yaml"]
+
+
+def test_a_dry_run_as_json_is_one_object_a_phase(run: Command, study_file: str):
+    answer = run(study_file, "--dry-run", "--json", "--set", "confirm.seeds=3")
+    phases = {phase["phase"]: phase for phase in json.loads(answer.out)}
+    assert list(phases) == ["baselines", "search", "confirm", "evaluate"]
+    assert {name: phase["trials"] for name, phase in phases.items()} == {
+        "baselines": 4,
+        "search": 3,
+        "confirm": 3,
+        "evaluate": 7,
+    }
+    assert phases["search"]["steps"] == 3 * 6
+    assert phases["search"]["seconds"] > 0
+
+
+SERIES = """
+name: two
+parts:
+  first: {{max_train: 250, budget_steps: 4, report_every: 2, tasks: [rotation], encoder: {{width: 4}}}}
+  second: {{max_train: 250, budget_steps: 4, tasks: [rotation], encoder: {{width: 4}}, dataset: {dataset}}}
+"""
+
+
+def test_a_dry_run_of_a_series_shows_the_plan_of_every_part(run: Command):
+    Path("two.yaml").write_text(SERIES.format(dataset="shapes"))
+    answer = run("two.yaml", "--dry-run", "--json", "--set", "second.confirm.seeds=5")
+    plans = json.loads(answer.out)
+    assert list(plans) == ["first", "second"]
+    confirm = {part: next(phase for phase in phases if phase["phase"] == "confirm") for part, phases in plans.items()}
+    assert (confirm["first"]["trials"], confirm["second"]["trials"]) == (2 * 3, 2 * 5)
+
+
+def test_a_series_of_which_one_part_cannot_run_is_refused_before_any_part_runs(run: Command):
+    Path("two.yaml").write_text(SERIES.format(dataset="nowhere"))
+    answer = run("two.yaml")
+    assert answer.code == 2
+    assert answer.err.startswith("error: unknown data set 'nowhere'")
+    assert not Path("studies").exists()
+
+
+def test_the_parts_of_a_series_run_on_what_was_loaded_to_check_them_alike_data_sets_once(
+    run: Command, monkeypatch: pytest.MonkeyPatch
+):
+    Path("two.yaml").write_text(SERIES.format(dataset="shapes"))
+    loaded, given = [], {}
+
+    def load(name: str, **options: Any) -> Splits:
+        loaded.append(name)
+        return load_splits(name, **options)
+
+    def record(config: StudyConfig, *_: object, datasets: dict[str, Splits], **__: object) -> Outcome:
+        given[config.name] = datasets["shapes"]
+        return Outcome(Path("f"), Path("r"), {})
+
+    monkeypatch.setattr(run_command, "load_splits", load)
+    monkeypatch.setattr(run_command, "run_study", record)
+    assert run("two.yaml").code == 0
+    assert loaded == ["shapes"]
+    assert given["two-first"] is given["two-second"]
+    assert run("two.yaml", "--set", "second.max_train=300").code == 0
+    assert loaded == ["shapes"] * 3
+    assert len(given["two-first"].pretext_train) < len(given["two-second"].pretext_train)
+
+
+def test_what_cannot_run_is_refused_by_a_dry_run_too(run: Command, study_file: str):
+    answer = run(study_file, "--dry-run", "--set", "defaults.rotation.batch_size=4096")
+    assert answer.code == 2
+    assert "batch_size 4096 is more than the" in answer.err
+
+
+def test_the_self_tests_run_and_show_each_value_beside_its_bound(run: Command, study_file: str):
+    answer = run(study_file, "--self-test", "--dry-run")
+    assert answer.code == 0
+    assert answer.err.count("passed") == 3
+    assert answer.err.count("rotation") == 3
+    assert "failed" not in answer.err
+
+
+def test_a_task_that_cannot_pass_its_self_tests_ends_the_command_before_the_study(run: Command, study_file: str):
+    # Of a single patch no position can be told, so one batch is never learned by heart to the end.
+    hopeless = [
+        "--set",
+        "defaults={}",
+        "--set",
+        "task_options.context_prediction={head_hidden: 1, neighbor_only: true}",
+    ]
+    answer = run(study_file, "--self-test", "--tasks", "context_prediction", *hopeless)
+    assert answer.code == 1
+    assert "failed" in answer.err
+    assert not Path("studies").exists()
+
+
+CHOICE = {
+    "config": TrialConfig(phase="confirm", task="rotation", lr=0.004, batch_size=8).to_dict(),
+    "metric": "probe/linear",
+    "mean": 0.625,
+    "seeds": [1, 2],
+}
+
+
+@pytest.mark.parametrize(("failed", "code"), [([], 0), (["abc", "def"], 1)])
+def test_a_study_ends_with_what_it_chose_and_with_exit_code_1_where_trials_failed(
+    run: Command, monkeypatch: pytest.MonkeyPatch, failed: list[str], code: int
+):
+    outcome = Outcome(Path("studies/quick"), Path("studies/quick/report.html"), {"rotation": CHOICE}, failed)
+    monkeypatch.setattr(run_command, "run_study", lambda *_, **__: outcome)
+    answer = run("quick")
+    assert answer.code == code
+    for part in ("rotation", "0.004", "probe/linear", "0.625", "studies/quick/report.html"):
+        assert part in answer.out
+    assert ("2 trials failed; the report says why" in answer.err) == bool(failed)
+
+    as_json = run("quick", "--json")
+    assert as_json.code == code
+    assert json.loads(as_json.out) == {
+        "folder": "studies/quick",
+        "report": "studies/quick/report.html",
+        "failed": failed,
+        "chosen": {"rotation": CHOICE},
+    }
+
+
+def test_a_study_ends_with_where_to_look_in_full_and_without_a_password(run: Command, monkeypatch: pytest.MonkeyPatch):
+    """`ray submit` runs it in the home folder of another machine."""
+    outcome = Outcome(Path("studies/quick"), Path("studies/quick/report.html"), {})
+    monkeypatch.setattr(run_command, "run_study", lambda *_, **__: outcome)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    here = Path.cwd()
+    assert run("quick").out.splitlines()[-3:] == [
+        f"report: {here}/studies/quick/report.html",
+        f"runs and curves: {here}/studies/quick",
+        f"MLflow: sqlite:///{here}/mlflow.db",
+    ]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:secret@db/mlflow")
+    secret = run("quick").out
+    assert "@db/mlflow" in secret
+    assert "secret" not in secret
+
+
+def test_a_study_that_mlflow_lags_behind_says_how_to_catch_up(run: Command, monkeypatch: pytest.MonkeyPatch):
+    outcome = Outcome(Path("studies/quick"), Path("report.html"), {}, tracked=False)
+    monkeypatch.setattr(run_command, "run_study", lambda *_, **__: outcome)
+    assert "python -m study sync studies/quick" in run("quick").err
+
+
+def test_an_interrupted_study_says_how_to_go_on_with_exit_code_130(run: Command, monkeypatch: pytest.MonkeyPatch):
+    def interrupted(*_: object, **__: object) -> Outcome:
+        signal.raise_signal(signal.SIGTERM)
+        raise AssertionError("SIGTERM was ignored")
+
+    left: list[float] = []
+    monkeypatch.setattr(run_command, "run_study", interrupted)
+    monkeypatch.setattr(
+        run_command.cluster, "shutdown", lambda within_s: not left.append(within_s)
+    )  # the tests' Ray goes on
+    monkeypatch.setattr(sys, "orig_argv", ["python", "study/run.py", "my study.yaml", "--fresh", "--output", "out"])
+    answer = run("quick")
+    assert answer.code == 130
+    assert left == [run.RAY_PATIENCE_S]
+    # Not `--fresh`, with which the study would begin anew.
+    assert answer.err == "interrupted; to go on from here, type: python study/run.py 'my study.yaml' --output out\n"
+
+
+def test_options_reach_the_study(run: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    asked = {}
+
+    def record(config: StudyConfig, output: Path, **options: object) -> Outcome:
+        asked.update(config=config, output=output, **options)
+        return Outcome(Path("f"), Path("r"), {})
+
+    monkeypatch.setattr(run_command, "run_study", record)
+    command = ["quick", "--tasks", "simclr, rotation", "--data-root", "data", "--output", "there", "--fresh"]
+    assert run(*command, "--download", "--set", "confirm.seeds=5").code == 0
+    assert asked["config"].tasks == ["simclr", "rotation"]
+    assert asked["config"].data_root == str(tmp_path / "data")
+    assert asked["config"].confirm.seeds == 5
+    assert (asked["output"], asked["fresh"], asked["download"]) == (Path("there"), True, True)
+
+
+def recorded(folder: Path, *statuses: str) -> Path:
+    """Write a study's journal with a search of trials that ended so; the last one still runs."""
+    journal = Journal(folder)
+    journal.append("study_started", study=folder.name, config_hash="abc")
+    journal.append("phase_started", phase="search")
+    for seed, status in enumerate([*statuses, None]):
+        trial = TrialConfig(phase="search", task="rotation", seed=seed)
+        journal.append("trial_started", trial_id=trial.trial_id, phase="search", config=trial.to_dict())
+        if status:
+            journal.append("trial_ended", trial_id=trial.trial_id, status=status, reason="", results={})
+    journal.close()
+    return folder
+
+
+def test_status_counts_the_trials_of_each_phase_by_state(run: Command, tmp_path: Path):
+    recorded(tmp_path / "demo", FINISHED, FINISHED, FAILED)
+    answer = run("status", "demo", main=commands.main)
+    assert answer.code == 0
+    assert "search" in answer.out
+    assert "1 failed, 2 finished, 1 running" in answer.out
+
+
+def test_list_shows_the_studies_and_the_presets(run: Command, tmp_path: Path):
+    recorded(tmp_path / "studies" / "first", FINISHED)
+    recorded(tmp_path / "studies" / "second", FAILED)
+    recorded(tmp_path / "studies" / "series" / "series-part", FINISHED)
+    answer = run("list", main=commands.main)
+    assert answer.code == 0
+    for name in ("first", "second", "series/series-part", *preset_names(), *series_names()):
+        assert name in answer.out
+
+
+def test_sync_brings_mlflow_up_to_date(run: Command, tmp_path: Path):
+    write(tmp_path / "demo", study_events("demo"))
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    answer = run("sync", "demo", "--tracking-uri", uri, main=commands.main)
+    assert answer.code == 0
+    assert "metric values" in answer.out
+    assert set(stored_points(uri, "demo").values()) == {1}
+    assert "0 metric values" in run("sync", "demo", "--tracking-uri", uri, main=commands.main).out
+
+
+def test_sync_goes_to_the_store_that_the_study_names(run: Command, tmp_path: Path):
+    write(tmp_path / "demo", study_events("demo"))
+    uri = f"sqlite:///{tmp_path}/of_the_study.db"
+    (tmp_path / "demo" / "study.yaml").write_text(tiny(tracking_uri=uri).to_yaml())
+    assert run("sync", "demo", main=commands.main).code == 0
+    assert set(stored_points(uri, "demo").values()) == {1}
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_sync_with_a_store_that_is_away_fails_in_one_line(run: Command, tmp_path: Path):
+    write(tmp_path / "demo", study_events("demo"))
+    answer = run("sync", "demo", "--tracking-uri", "http://127.0.0.1:9", main=commands.main)
+    assert answer.code == 1
+    assert "error: MLflow at http://127.0.0.1:9 cannot be written" in answer.err
+    assert "Traceback" not in answer.err
+
+
+@pytest.mark.parametrize("tool", ["status", "sync"])
+def test_a_folder_that_is_no_study_is_refused(run: Command, tool: str):
+    answer = run(tool, "nowhere", main=commands.main)
+    assert answer.code == 2
+    assert answer.err == "error: nowhere is no study: it has no journal.jsonl\n"
+
+
+def test_the_module_runs_as_a_program():
+    command = [sys.executable, "-m", "study", "list", "nowhere"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=REPOSITORY)
+    assert ended.returncode == 0, ended.stderr
+    assert "presets:" in ended.stdout
+
+
+def test_a_study_says_what_it_warns_of(tmp_path: Path):
+    """In a process of its own, since some libraries make the root logger deaf when they are imported."""
+    for index in range(40):
+        Image.new("RGB", (16, 16), (index, 0, 0)).save(tmp_path / f"{index}.png")
+    (tmp_path / "broken.png").write_bytes(b"")
+    config = tiny(
+        dataset=f"folder:{tmp_path}", max_train=None, on_bad_image="skip", defaults={"rotation": {"batch_size": 2}}
+    )
+    (tmp_path / "study.yaml").write_text(config.to_yaml())
+    command = [sys.executable, "study/run.py", str(tmp_path / "study.yaml"), "--dry-run"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=REPOSITORY)
+    assert ended.returncode == 0, ended.stderr
+    assert "1 of 41 images" in ended.stderr
+    assert "WARNING" in ended.stderr
+
+
+def test_the_script_copied_alone_finds_the_installed_package_and_never_its_neighbors(tmp_path: Path):
+    """`ray submit` copies the script to the home folder, where a user may have modules of any name."""
+    shutil.copy(REPOSITORY / "study" / "run.py", tmp_path / "run.py")
+    for neighbor in ("study", "trainables", "config", "typer", "yaml", "json", "journal", "history"):
+        (tmp_path / f"{neighbor}.py").write_text(f"raise SystemExit('{neighbor} of the home folder was imported')")
+    command = [sys.executable, str(tmp_path / "run.py"), "quik"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=tmp_path)
+    assert ended.stderr.startswith("error: 'quik' is neither"), ended.stderr
+    assert ended.returncode == 2

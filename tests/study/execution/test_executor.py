@@ -1,0 +1,290 @@
+"""Phases on a real local Ray: what ran is in the journal, once, and what has ended is not run again."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray.exceptions import RayTaskError
+from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
+from ray.train.v2.api.exceptions import WorkerGroupError
+
+from analysis.records import FAILED, FINISHED, JOURNAL_FILE, STOPPED, read
+from study.execution.executor import storage_of
+from study.execution.recorder import _refusal
+from study.execution.journal import Journal
+from study.execution.recorder import _Recorder
+from study.execution.search import tpe
+from study.plan.history import History
+from tests.study.executed_studies import FakeTrial, Study, assert_recorded_once_and_in_order
+from tests.study.studies import tiny
+from trainables.errors import ConfigError, StorageError
+from trainables.trial import RANDOM_INIT, RAW_PIXELS, TrialConfig
+
+ALWAYS = 1  # a worker group that dies starts again at most so often
+
+
+@pytest.fixture
+def study(local_ray: None, tmp_path: Path):
+    def start(**changes: Any) -> Study:
+        return Study(tmp_path / "study", tiny(**changes))
+
+    return start
+
+
+BEST_FIRST = {"lr": [1e-3, 1e-2, 0.1, 0.3]}  # after three steps; so that successive halving has something to stop
+
+
+@pytest.mark.parametrize("scheduler", ["none", "asha"])
+@pytest.mark.parametrize("algorithm", ["optuna", "random", "grid"])
+def test_a_search_records_every_trial_whole_and_once(study: Any, algorithm: str, scheduler: str):
+    search = {"algorithm": algorithm, "scheduler": scheduler, "num_samples": 4, "metric": "val/loss"}
+    search |= {"reduction_factor": 4, "grace_period": 3} | ({"space": BEST_FIRST} if algorithm == "grid" else {})
+    ran = study(budget_steps=9, search=search)
+    ran.executor.search("rotation")
+    records = ran.searched()
+    assert len({record.trial for record in records}) == len(records) == 4
+    if algorithm == "optuna":
+        assert records[0].trial == ran.plan.search_base("rotation")
+    else:
+        assert {record.trial for record in records} == set(ran.plan.enumerated("rotation"))
+    for record in records:
+        assert_recorded_once_and_in_order(ran, record)
+        assert record.reason == (f"by the scheduler after {record.step} steps" if record.status == STOPPED else "")
+    statuses = {record.status for record in records}
+    if scheduler == "none":
+        assert statuses == {FINISHED}
+    elif algorithm == "grid":  # of the others it depends on which of two trials at once is the first to report
+        assert statuses == {FINISHED, STOPPED}
+
+
+@pytest.mark.parametrize("algorithm", ["optuna", "grid"])
+def test_the_tasks_of_a_search_run_side_by_side_each_with_its_own_space(study: Any, algorithm: str):
+    space = {"rotation": {"lr": [1e-2, 5e-3]}, "simclr": {"option/temperature": [0.2, 0.5]}}
+    search = {"algorithm": algorithm, "scheduler": "asha", "num_samples": 2, "metric": "val/loss", "space": space}
+    ran = study(tasks=["rotation", "simclr"], search=search)
+    ran.executor.search("rotation", "simclr")
+    for task, varied in space.items():
+        base = ran.plan.search_base(task).to_columns()
+        records = ran.searched(task)
+        assert len(records) == 2
+        for record in records:
+            assert_recorded_once_and_in_order(ran, record)
+            columns = record.trial.to_columns()
+            assert {name for name in columns if columns[name] != base.get(name)} <= set(varied)
+            assert all(columns[name] in values for name, values in varied.items())
+    order = [event["config"]["task"] for event in ran.trial_events() if event["event"] == "trial_started"]
+    assert set(order[:2]) == ({"rotation", "simclr"} if algorithm == "optuna" else {"rotation"})
+
+
+def test_population_based_training_ends_every_trial_and_reports_no_step_twice(study: Any):
+    space = {"lr": {"loguniform": [1e-4, 1e-2]}, "augmentation_strength": {"uniform": [0.5, 1.0]}}
+    search = {"algorithm": "random", "scheduler": "pbt", "num_samples": 4, "grace_period": 3, "space": space}
+    ran = study(budget_steps=12, search=search)
+    ran.executor.search("rotation")
+    records = ran.searched()
+    assert {record.trial for record in records} == set(ran.plan.enumerated("rotation"))
+    for record in records:
+        kinds = ran.kinds(record.trial.trial_id)
+        assert (kinds[:2], kinds[-1], kinds.count("trial_ended")) == (["trial_started", "facts"], "trial_ended", 1)
+        steps = ran.steps(record.trial.trial_id)
+        assert steps == sorted(set(steps))
+        assert (record.status, steps[-1]) == (FINISHED, 12)
+
+
+def test_of_a_trial_that_has_ended_tune_keeps_no_statistics_of_its_metrics(tmp_path: Path):
+    history, journal = History(), Journal(tmp_path)
+    journal.listeners.append(history.observe)
+    recorder = _Recorder(journal, history, {})
+    config = TrialConfig("search", "rotation")
+    trial = FakeTrial("a", {"trial": config.to_dict()})
+    recorder.on_trial_start(0, [trial], trial)
+    result = {"step": 1, "metrics": {"val/loss": 0.5}, "facts": {"primary_metric": "val/loss"}}
+    recorder.on_trial_result(0, [trial], trial, result)
+    trial.run_metadata.update_metric("metrics/val/loss", 0.5)
+    recorder.on_trial_result(0, [trial], trial, {"step": 1, "results": {"probe/shapes/knn": 0.4}, "finished": True})
+    recorder.on_trial_complete(0, [trial], trial)
+    record = history.trials[config.trial_id]
+    assert (record.status, record.step, record.results) == (FINISHED, 1, {"probe/shapes/knn": 0.4})
+    kept = trial.run_metadata
+    assert (kept.metric_analysis, kept.metric_n_steps, recorder._last) == ({}, {}, {})
+
+
+def test_a_population_needs_something_that_may_change_while_it_trains(study: Any):
+    with pytest.raises(ConfigError, match="needs one of lr, weight_decay, augmentation_strength"):
+        study(search={"scheduler": "pbt", "space": {"batch_size": [8, 16]}}).executor.search("rotation")
+
+
+def test_baselines_train_nothing_and_a_failed_trial_has_its_traceback_and_harms_no_other(study: Any):
+    ran = study()
+    base = ran.plan.search_base("rotation")
+    good, bad = base, base.replace(batch_size=1000)
+    listed = [*ran.plan.baselines(), good, bad]
+    ran.executor.run(listed, "any")
+    assert {record.trial for record in ran.history.trials.values()} == set(listed)
+
+    failed = ran.history.trials[bad.trial_id]
+    assert failed.status == FAILED
+    assert "trainables/training/loop.py" in failed.reason
+    assert "ConfigError: batch_size = 1000, but shapes gives only" in failed.reason
+    assert "\x1b" not in failed.reason
+    assert ran.kinds(bad.trial_id) == ["trial_started", "trial_ended"]
+
+    assert_recorded_once_and_in_order(ran, ran.history.trials[good.trial_id])
+    assert ran.history.trials[good.trial_id].status == FINISHED
+    baselines = ran.history.of("baselines")
+    assert [record.trial.task for record in baselines] == [RANDOM_INIT, RANDOM_INIT, RAW_PIXELS]
+    for record in baselines:
+        assert (record.status, record.step) == (FINISHED, 0)
+        assert ran.kinds(record.trial.trial_id) == ["trial_started", "trial_ended"]
+        assert {"probe/shapes/linear", "probe/shapes/knn"} <= set(record.results)
+
+    known = ran.trial_events()
+    again = ran.again()
+    again.executor.run(listed, "any")
+    assert again.trial_events() == known
+
+
+MIXED = {"lr": {"loguniform": [1e-3, 1e-2]}, "option/head_hidden": [0, 16], "augmentation/flip": {"uniform": [0, 1]}}
+
+
+def test_an_interrupted_search_runs_what_is_left_and_goes_on_from_checkpoints_to_the_bit(study: Any):
+    undisturbed = study(budget_steps=9, search={"num_samples": 5, "scheduler": "none", "space": MIXED})
+    undisturbed.executor.search("rotation")
+    records, base = undisturbed.searched(), undisturbed.plan.search_base("rotation")
+    keys = [record.trial.trial_id for record in records]
+    ended, running, ahead, never = keys[:2], keys[2], keys[3], keys[4]
+    whole = {key: undisturbed.curve(key) for key in (running, ahead)}
+    for record in records:
+        kept = record.trial.replace(lr=base.lr, options=base.options, augmentation=base.augmentation)
+        assert kept == base
+
+    # As a killed driver leaves it: two trials have ended, two were at step 6 of 9, of one of which the driver had only
+    # heard that it began, and the fifth never was.
+    cut_off(undisturbed.folder, {ended[0]: 9, ended[1]: 9, running: 6, ahead: 0})
+    shutil.rmtree(undisturbed.folder / "checkpoints" / never)
+    checkpoints = [undisturbed.folder / "checkpoints" / key for key in (running, ahead)]
+    for folder in checkpoints:
+        (folder / "step-000000009.pt").unlink()
+    written = [(folder / "step-000000006.pt").stat().st_mtime_ns for folder in checkpoints]
+
+    resumed = undisturbed.again()
+    searcher, left = tpe(resumed.plan, resumed.history, "rotation")
+    assert left == 3
+    told = [trial.values for trial in searcher._ot_study.trials if trial.values]
+    assert told == [[record.value(resumed.plan.metric("rotation")[0])] for record in records[:2]]
+    resumed.executor.search("rotation")
+    assert len(resumed.searched()) == 5
+    assert all(record.status == FINISHED for record in resumed.searched())
+    assert {key: resumed.curve(key) for key in whole} == whole
+    assert [(folder / "step-000000006.pt").stat().st_mtime_ns for folder in checkpoints] == written  # not trained again
+    starts = [event["trial_id"] for event in resumed.trial_events() if event["event"] == "trial_started"]
+    assert [starts.count(key) for key in (*ended, running, ahead)] == [1, 1, 2, 2]
+    resumed.executor.search("rotation")
+    assert len(resumed.searched()) == 5
+
+
+def cut_off(folder: Path, last_steps: dict[str, int]) -> None:
+    """Take all out of a study's journal but the trials named, and of each what came after its last step."""
+    kept = []
+    for event in read(folder):
+        last = last_steps.get(event.get("trial_id", ""), -1)
+        late = event.get("step", 0) > last or (event["event"] == "trial_ended" and event["steps"] > last)
+        if "trial_id" not in event or (last >= 0 and not late):
+            kept.append(event)
+    (folder / JOURNAL_FILE).write_text("".join(json.dumps(event) + "\n" for event in kept))
+
+
+def test_a_trial_still_at_chance_after_its_patience_is_stopped_with_that_reason(study: Any):
+    search = {"algorithm": "grid", "scheduler": "none", "chance_patience": 3, "space": {"lr": [1e-9]}}
+    ran = study(tasks=["context_prediction"], search=search)
+    ran.executor.search("context_prediction")
+    (record,) = ran.searched("context_prediction")
+    assert (record.status, record.step) == (STOPPED, 3)
+    assert record.reason.startswith("at chance after 3 steps: val/accuracy 0.1")
+    assert "chance 0.1250" in record.reason
+    assert_recorded_once_and_in_order(ran, record)
+
+
+def test_two_workers_train_one_trial_that_learns_and_reports_each_step_once(study: Any):
+    ran = study(workers=2, budget_steps=60, report_every=20, max_failures=ALWAYS)
+    trial = ran.plan.search_base("rotation").replace(lr=5e-3, probe_datasets=("shapes",))
+    ran.executor.run([trial], "search")
+    record = ran.history.trials[trial.trial_id]
+    assert record.status == FINISHED, record.reason
+    assert_recorded_once_and_in_order(ran, record)
+    losses = [metrics["train/loss"] for step, metrics in ran.curve(trial.trial_id) if step]
+    assert losses[-1] < min(losses[0], math.log(4)) - 0.02
+    assert record.results["probe/shapes/linear"] > 0.1
+
+
+def test_a_place_that_takes_no_checkpoints_ends_the_phase_and_is_no_failure_of_a_trial(study: Any):
+    ran = study(max_failures=1)
+    trial = ran.plan.search_base("rotation")
+    place = ran.folder / "checkpoints" / trial.trial_id
+    place.write_text("in the way")
+    with pytest.raises(StorageError, match=rf"^{place}: Not a directory; see to that, and the same command goes on"):
+        ran.executor.run([trial], "any")
+    assert ran.kinds(trial.trial_id) == ["trial_started"]
+    place.unlink()
+    again = ran.again()
+    again.executor.run([trial], "any")
+    assert again.history.trials[trial.trial_id].status == FINISHED
+
+
+FULL = StorageError("/disk/step-000000003.pt: No space left on device")
+OF_A_WORKER = WorkerGroupError("rank 1", {1: UserExceptionWithTraceback(FULL, "Traceback")})
+OF_A_NODE = OSError(errno.ENOSPC, "No space left on device", "/tmp/torch")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (FULL, "/disk/step-000000003.pt: No space"),
+        (OF_A_WORKER, "/disk/step-000000003.pt: No space"),
+        (OF_A_NODE, "/tmp/torch: No space"),
+        (ConfigError("batch_size"), None),
+        (PermissionError(errno.EACCES, "Permission denied", "/data"), None),
+    ],
+    ids=["checkpoint", "checkpoint of a worker group", "a node's disk", "configuration", "another file"],
+)
+def test_what_a_trial_could_not_write_is_found_in_what_ray_makes_of_it(
+    tmp_path: Path, error: Exception, told: str | None
+):
+    raised = RayTaskError("train", "Traceback", error, "ray::train", 1, "127.0.0.1").as_instanceof_cause()
+    (tmp_path / "error.pkl").write_bytes(ray.cloudpickle.dumps(raised))
+    trial = FakeTrial("a")
+    trial.pickled_error_file = str(tmp_path / "error.pkl")
+    found = _refusal(trial)
+    assert (found is None) if told is None else str(found).startswith(told)
+
+
+def test_more_workers_than_the_cluster_has_are_refused(study: Any):
+    ran = study(workers=3)
+    with pytest.raises(
+        ConfigError, match=r"^workers = 3 of 1 CPU each need more than the cluster has, which is room for 2; use fewer$"
+    ):
+        ran.executor.run([ran.plan.search_base("rotation")], "search")
+
+
+def test_a_trial_is_its_configuration_wherever_it_comes_from():
+    trial = TrialConfig(phase="search", task="rotation", lr=0.1)
+    assert TrialConfig.from_dict(json.loads(trial.to_json())).trial_id == trial.trial_id
+
+
+def test_storage_is_absolute_and_a_folder_of_the_study_wherever_it_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    began = datetime(2026, 11, 25, 19, 30, 5, 250, UTC).timestamp()
+    own = "20261125-193005-000250"
+    assert storage_of(tiny(), Path("studies/tiny"), began) == str(tmp_path / "studies" / "tiny")
+    assert storage_of(tiny(storage="shared"), Path("x"), began) == str(tmp_path / "shared" / "tiny" / own)
+    assert storage_of(tiny(storage="s3://bucket/studies"), Path("x"), began) == f"s3://bucket/studies/tiny/{own}"

@@ -1,0 +1,60 @@
+"""A cluster that is lost is told as such, and what cannot be written as that."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import threading
+import time
+
+import pytest
+from ray.exceptions import LocalRayletDiedError, RaySystemError, RpcError
+
+from study.execution import cluster
+from trainables import files
+from trainables.errors import ClusterError, StorageError
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ConnectionError("GCS is gone\nat 0x7f"), RaySystemError("lost"), RpcError("unavailable"), LocalRayletDiedError()],
+    ids=lambda error: type(error).__name__,
+)
+def test_the_loss_of_the_cluster_is_one_line_that_says_how_to_go_on(error: Exception):
+    with pytest.raises(ClusterError) as told, files.storing("/studies/a"), cluster.guard_cluster_loss():
+        raise error
+    assert str(told.value).startswith("the Ray cluster was lost (")
+    assert str(told.value).endswith(cluster.GO_ON)
+    assert "\n" not in str(told.value)
+    assert "/studies/a" not in str(told.value)
+
+
+def test_a_head_that_answers_no_more_is_told_once_while_ray_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(cluster, "PULSE_S", 0.02)
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        host, port = head.getsockname()
+        watch = threading.Thread(target=cluster._watch, args=(f"{host}:{port}", over))
+        watch.start()
+        time.sleep(0.3)
+        assert caplog.text == ""
+        assert watch.is_alive()
+    watch.join(20)
+    assert not watch.is_alive()
+    (said,) = caplog.messages
+    assert said == f"the Ray cluster at {host}:{port} does not answer any more, and Ray gives up soon; {cluster.GO_ON}"
+
+
+def test_nothing_is_told_of_a_head_that_nobody_needs_any_more(caplog: pytest.LogCaptureFixture):
+    over = threading.Event()
+    over.set()
+    cluster._watch("127.0.0.1:1", over)
+    assert caplog.text == ""
+
+
+def test_a_place_that_cannot_be_written_is_no_loss_of_the_cluster():
+    told = pytest.raises(StorageError, match=r"^/studies/a: No space left on device")
+    with told, files.storing("/studies/a"), cluster.guard_cluster_loss():
+        raise OSError(errno.ENOSPC, "No space left on device")

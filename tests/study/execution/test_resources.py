@@ -1,0 +1,138 @@
+"""What a worker asks of its node: who has it, who could bring it, and that nobody waits for what never comes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from study.config import strict_yaml
+from study.config.schema import ResourcesConfig
+from study.execution import resources
+from study.execution.resources import check
+from trainables.errors import ConfigError
+
+Nodes = Callable[..., None]
+
+
+def node(labels: dict[str, str] | None = None, *, alive: bool = True, **amounts: float) -> dict[str, Any]:
+    return {"Alive": alive, "Resources": amounts, "Labels": labels or {}}
+
+
+@pytest.fixture
+def cluster_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Nodes:
+    """Make the cluster one of these nodes, and where `launched` is given, one that `ray up` has made of that file."""
+
+    def make(*nodes: dict[str, Any], launched: dict[str, Any] | None = None, autoscaled: bool = False) -> None:
+        monkeypatch.setattr(resources.ray, "nodes", lambda: list(nodes))
+        monkeypatch.setattr(resources, "_autoscaled", lambda: autoscaled or launched is not None)
+        monkeypatch.setattr(resources, "BOOTSTRAP", str(tmp_path / "bootstrap.yaml"))
+        if launched is not None:
+            (tmp_path / "bootstrap.yaml").write_text(strict_yaml.dump(launched))
+        resources._launched.cache_clear()
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def forgotten() -> Any:
+    yield
+    resources._launched.cache_clear()
+
+
+GPU_MACHINE = {"CPU": 4, "GPU": 1}
+LAUNCHED: dict[str, Any] = {
+    "max_workers": 3,
+    "head_node_type": "head",
+    "available_node_types": {"head": {"resources": {"CPU": 2}}, "gpu": {"resources": GPU_MACHINE, "max_workers": 2}},
+}
+
+
+@pytest.mark.parametrize(
+    ("need", "workers", "at_once"),
+    [
+        ({}, 1, 8),
+        ({}, 2, 4),
+        ({}, 3, 2),
+        ({"cpu": 3}, 1, 2),  # 8 CPUs, but of the two that a node keeps over no trial can be made
+        ({"cpu": 3}, 2, 1),
+        ({"gpu": 0.25}, 1, 4),
+        ({"gpu": 1 / 3}, 1, 3),
+        ({"custom": {"fast": 1}}, 1, 2),
+        ({"custom": {"memory": 4e9}}, 1, 2),
+        ({"labels": {"zone": "a"}}, 1, 4),
+        ({"labels": {"zone": "!a"}}, 1, 4),
+        ({"labels": {"zone": "in(a, b)"}}, 1, 8),
+        ({"labels": {"zone": "!in(a,c)"}}, 1, 4),
+    ],
+)
+def test_trials_run_side_by_side_where_nodes_have_room(cluster_of: Nodes, need: Any, workers: int, at_once: int):
+    with_gpu = node({"zone": "a"}, CPU=4, GPU=1, memory=9e9)
+    cluster_of(with_gpu, node({"zone": "b"}, CPU=4, fast=2), node(alive=False, CPU=64, GPU=8))
+    assert check(ResourcesConfig(**need), workers) == at_once
+
+
+@pytest.mark.parametrize(
+    ("need", "workers", "told"),
+    [
+        ({"gpu": 1}, 1, r"^resources: no node has 1 CPU, 1 GPU, and no autoscaler .* is 4 CPU, 0 GPU$"),
+        ({"cpu": 5}, 1, r"no node has 5 CPU, .* the most that one has is 4 CPU$"),
+        ({"custom": {"fsat": 1}}, 1, r"no node has 1 CPU, 1 fsat, .* 4 CPU, 0 fsat$"),
+        ({"labels": {"zone": "c"}}, 1, r"no node has 1 CPU with zone: c, .*; see resources.labels$"),
+        ({}, 7, r"^workers = 7 of 1 CPU each need more than the cluster has, which is room for 6; use fewer$"),
+        ({"labels": {"zone": "in a"}}, 1, r"^resources.labels: Invalid label selector value `in a`"),
+    ],
+)
+def test_what_no_node_has_is_refused_in_one_line(cluster_of: Nodes, need: Any, workers: int, told: str):
+    cluster_of(node({"zone": "a"}, CPU=4), node({"zone": "b"}, CPU=2))
+    with pytest.raises(ConfigError, match=told):
+        check(ResourcesConfig(**need), workers)
+
+
+def test_what_the_autoscaler_can_bring_is_waited_for(cluster_of: Nodes, caplog: pytest.LogCaptureFixture):
+    cluster_of(node(CPU=2), launched=LAUNCHED)
+    assert check(ResourcesConfig(gpu=0.25), workers=1) == 4
+    assert "no node has 1 CPU, 0.25 GPU yet; waiting for one" in caplog.text
+    assert check(ResourcesConfig(gpu=1), workers=2) == 1
+
+
+def test_what_no_kind_of_node_has_is_not_waited_for(cluster_of: Nodes):
+    cluster_of(node(CPU=2), launched=LAUNCHED)
+    with pytest.raises(ConfigError, match="no node has 1 CPU, 2 GPU, and no autoscaler can bring one"):
+        check(ResourcesConfig(gpu=2), workers=1)
+    with pytest.raises(ConfigError, match="no node has 1 CPU, 1 GPU each, and"):
+        check(ResourcesConfig(gpu=1), workers=3)
+
+
+def test_a_kind_of_node_that_nobody_has_seen_is_waited_for_until_all_have_come(cluster_of: Nodes):
+    unseen = LAUNCHED | {"max_workers": 1, "available_node_types": {"own": {"resources": {}}}}
+    cluster_of(node(CPU=2), launched=unseen)
+    assert check(ResourcesConfig(gpu=1), workers=1) == resources.GROUPS_AHEAD
+    cluster_of(node(CPU=2), node(CPU=2), launched=unseen)
+    with pytest.raises(ConfigError, match="no autoscaler can bring one"):
+        check(ResourcesConfig(gpu=1), workers=1)
+
+
+def test_an_autoscaler_whose_nodes_are_unknown_is_trusted(cluster_of: Nodes):
+    cluster_of(node(), autoscaled=True)
+    assert check(ResourcesConfig(gpu=1), workers=2) == resources.GROUPS_AHEAD
+
+
+@pytest.mark.parametrize(
+    ("status", "second", "autoscaled"),
+    [
+        (b'{"autoscaler_report": {"active_nodes": {"head": 1}}}', False, True),
+        (b'{"autoscaler_report": {"active_nodes": {"node_%b": 1}}}' % (b"2a7efdcb" * 7), False, False),
+        (b'{"autoscaler_report": null}', False, False),
+        (None, False, False),
+        (None, True, True),
+    ],
+)
+def test_an_autoscaler_is_known_by_the_names_of_its_kinds_of_nodes(
+    monkeypatch: pytest.MonkeyPatch, status: bytes | None, second: bool, autoscaled: bool
+):
+    monkeypatch.setattr(resources, "_internal_kv_get", lambda key: status)
+    monkeypatch.setattr(resources, "is_autoscaler_v2", lambda: second)
+    assert resources._autoscaled() == autoscaled

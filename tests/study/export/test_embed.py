@@ -1,0 +1,173 @@
+"""Encoders as files and features of one's own images: every form of an encoder is that encoder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from mlflow import MlflowClient
+from PIL import Image
+
+from analysis.records import ENCODERS
+from study.cli import commands
+from study.export import mlflow_models
+from study.export.embed import embed
+from study.export.encoders import ABOUT, PROGRAM, WEIGHTS, load_encoder, read_example, write_encoder
+from study.tracking.state import TrackingError
+from study.tracking.sync import run_id_of, sync
+from tests.study.mlflow_stores import free_port
+from tests.study.tracked_journals import study_events, trial, write
+from trainables.encoders import Encoder, build_encoder
+from trainables.errors import ConfigError, DataError, UserError
+
+SIDE = 16
+ABOUT_IT = {"name": "conv4", "width": 4, "image_size": SIDE}
+EXAMPLE = np.random.default_rng(0).integers(0, 256, (1, 3, SIDE, SIDE), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    made = build_encoder("conv4", width=4, image_size=SIDE, seed=3)
+    made(torch.rand(16, 3, SIDE, SIDE))  # moves the running statistics away from their defaults
+    return made
+
+
+@pytest.fixture
+def study(tmp_path: Path, encoder: Encoder) -> Path:
+    """The folder of a study with one encoder."""
+    write_encoder(tmp_path / "study" / ENCODERS / "rotation", encoder, ABOUT_IT, EXAMPLE)
+    return tmp_path / "study"
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """A folder of two photographs, one in a folder of its own, and a text."""
+    folder = tmp_path / "images"
+    (folder / "deep").mkdir(parents=True)
+    stream = np.random.default_rng(0)
+    for name, size in (("b.png", (20, 30)), ("deep/a.png", (SIDE, SIDE))):
+        Image.fromarray(stream.integers(0, 256, (*size, 3), dtype=np.uint8)).save(folder / name)
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+@pytest.mark.parametrize("form", ["study", "folder", "weights", "program"])
+def test_every_file_gives_the_features_of_the_encoder_itself(form: str, study: Path, encoder: Encoder) -> None:
+    folder = study / ENCODERS / "rotation"
+    place = {"study": study, "folder": folder, "weights": folder / WEIGHTS, "program": folder / PROGRAM}[form]
+    loaded = load_encoder(str(place), task="rotation" if form == "study" else None)
+    assert loaded.image_size == SIDE
+    for n_images in (1, 5):
+        batch = torch.rand(n_images, 3, SIDE, SIDE)
+        with torch.no_grad():
+            torch.testing.assert_close(loaded.features(batch), encoder.eval()(batch), rtol=0, atol=1e-6)
+
+
+def test_encoders_that_mlflow_has_not_received_are_registered_by_sync_once(
+    study: Path, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    uri, deliveries = f"sqlite:///{tmp_path}/mlflow.db", []
+    monkeypatch.setattr(mlflow_models, "sync", lambda *arguments: deliveries.append(sync(*arguments)))
+    write(study, study_events("s"))
+    for number, task in enumerate(("rotation", "simclr")):
+        about = ABOUT_IT | {"study": "s", "trial_id": trial(number).trial_id, "step": 3}
+        write_encoder(study / ENCODERS / task, encoder, about, EXAMPLE)
+    for _ in range(2):
+        commands.sync_command(study, tracking_uri=uri)
+        assert "models: models:/s-rotation/1, models:/s-simclr/1\n" in capsys.readouterr().out
+        for file in study.glob(f"{ENCODERS}/*/*[!n]"):  # all but encoder.json: what MLflow has is not read again
+            file.unlink()
+    assert len(deliveries) == 1
+    (version,) = MlflowClient(tracking_uri=uri).search_model_versions("name = 's-rotation'")
+    assert version.run_id == run_id_of(study, uri, trial(0).trial_id)[0]
+    assert version.description == (
+        f"Float images [n, 3, {SIDE}, {SIDE}] in [0, 1] to features, after 3 steps of trial {trial(0).trial_id}."
+    )
+
+
+def test_an_encoder_that_cannot_be_registered_is_named_with_what_is_in_the_way(study: Path, encoder: Encoder) -> None:
+    about = ABOUT_IT | {"study": "s", "trial_id": trial(0).trial_id, "step": 3}
+    write_encoder(study / ENCODERS / "rotation", encoder, about, EXAMPLE)
+    with pytest.raises(TrackingError, match=f"whether it has model s-rotation of trial {trial(0).trial_id}: "):
+        mlflow_models.log_models(study, f"http://127.0.0.1:{free_port()}")
+    (study / ENCODERS / "rotation" / "example.npy").write_bytes(b"no images")
+    with pytest.raises(UserError, match=r"rotation/example.npy cannot be read"):
+        read_example(study / ENCODERS / "rotation")
+
+
+def test_a_model_of_mlflow_gives_the_features_of_the_encoder_itself(
+    tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    uri, folder = f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "study"
+    write(folder, study_events("s"))
+    key = trial(0).trial_id
+    model = mlflow_models.log_model(folder, uri, trial_id=key, encoder=encoder, example=EXAMPLE, name="s-rotation")
+    batch = torch.rand(5, 3, SIDE, SIDE)
+    for name in (model, f"runs:/{run_id_of(folder, uri, key)[0]}/s-rotation"):
+        loaded = load_encoder(name, tracking_uri=uri)
+        assert loaded.image_size == SIDE
+        with torch.no_grad():
+            torch.testing.assert_close(loaded.features(batch), encoder.eval()(batch), rtol=0, atol=1e-6)
+    with pytest.raises(TrackingError, match="MLflow has no model models:/nothing/1"):
+        load_encoder("models:/nothing/1", tracking_uri=uri)
+
+
+def test_features_are_written_one_row_an_image(study: Path, images: Path, tmp_path: Path, encoder: Encoder) -> None:
+    output = tmp_path / "features.parquet"
+    arguments = ["embed", str(study), str(images), "--task", "rotation", "--output", str(output)]
+    commands.app(arguments, standalone_mode=False)
+    frame = pd.read_parquet(output)
+    assert frame["path"].tolist() == ["b.png", "deep/a.png"]
+    assert frame.columns.tolist() == ["path", *(f"f{index}" for index in range(encoder.feature_dim))]
+    pixels = np.asarray(Image.open(images / "deep" / "a.png")).transpose(2, 0, 1)
+    with torch.no_grad():
+        expected = encoder.eval()(torch.tensor(pixels)[None] / 255)[0]
+    np.testing.assert_allclose(frame.set_index("path").loc["deep/a.png"].to_numpy(np.float32), expected, atol=1e-6)
+
+
+def test_a_broken_image_is_named_or_left_out(study: Path, images: Path, tmp_path: Path) -> None:
+    (images / "broken.jpg").write_bytes(b"no jpeg")
+    loaded, output = load_encoder(str(study), task="rotation"), tmp_path / "features.parquet"
+    with pytest.raises(DataError, match=r"1 of 3 images.*broken.jpg"):
+        embed(loaded, images, output)
+    assert not output.exists()
+    assert embed(loaded, images, output, on_bad_image="skip") == (2, 32)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="there is no image in"):
+        embed(loaded, tmp_path / "empty", output)
+    with pytest.raises(DataError, match="is not a folder of images"):
+        embed(loaded, tmp_path / "nowhere", output)
+
+
+def test_what_is_no_encoder_is_refused_in_one_line(study: Path, tmp_path: Path) -> None:
+    for task, told in ((None, "--task is missing"), ("simclr", "--task simclr")):
+        with pytest.raises(ConfigError, match=f"{told}: .* has encoders of rotation"):
+            load_encoder(str(study), task=task)
+    with pytest.raises(ConfigError, match="is no encoder: give an MLflow model"):
+        load_encoder(str(tmp_path))
+    (tmp_path / "broken.pt2").write_bytes(b"no archive")
+    with pytest.raises(UserError, match=r"broken.pt2: no program of torch.export"):
+        load_encoder(str(tmp_path / "broken.pt2"))
+
+
+def test_no_code_in_the_weights_of_a_study_is_run(study: Path, tmp_path: Path) -> None:
+    class Malicious:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return Path.touch, (tmp_path / "was-here",)  # type: ignore[return-value]
+
+    folder = study / ENCODERS / "rotation"
+    torch.save({"weights": Malicious()}, folder / WEIGHTS)
+    with pytest.raises(UserError, match="cannot be read or do not fit"):
+        load_encoder(str(folder))
+    assert not (tmp_path / "was-here").exists()
+
+
+def test_an_encoder_says_what_it_is(study: Path) -> None:
+    about = json.loads((study / ENCODERS / "rotation" / ABOUT).read_text())
+    assert about == {**ABOUT_IT, "feature_dim": 32}

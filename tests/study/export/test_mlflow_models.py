@@ -1,0 +1,55 @@
+"""Encoders as registered models of MLflow, in a file and on a server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mlflow.pyfunc
+import mlflow.pytorch
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from study.export.mlflow_models import log_model
+from study.tracking.sync import TrackingError
+from tests.study.mlflow_stores import runs_by_key
+from tests.study.tracked_journals import study_events, trial, write
+
+
+@pytest.mark.parametrize("where", ["sqlite", "server"])
+def test_a_registered_model_gives_the_same_features(
+    where: str, folder: Path, store: str, request: pytest.FixtureRequest
+) -> None:
+    uri = store if where == "sqlite" else request.getfixturevalue("server").url
+    write(folder, study_events("models"))
+    encoder = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    encoder(torch.rand(16, 3, 16, 16))  # moves the running statistics away from their defaults
+    example = np.random.default_rng(0).integers(0, 256, (1, 3, 16, 16), dtype=np.uint8)
+    values = {"trial_id": trial(0).trial_id, "encoder": encoder, "example": example, "name": "models-rotation"}
+    model = log_model(folder, uri, **values, step=250)
+    assert model == "models:/models-rotation/1"
+    assert log_model(folder, uri, **values) == model
+    assert encoder.training
+    other = log_model(folder, uri, **{**values, "trial_id": trial(0, "confirm", seed=1).trial_id})
+    assert other == "models:/models-rotation/2"
+
+    mlflow.set_tracking_uri(uri)
+    try:
+        loaded, served = mlflow.pytorch.load_model(model), mlflow.pyfunc.load_model(model)
+    finally:
+        mlflow.set_tracking_uri(None)
+    images = torch.rand(5, 3, 16, 16)  # another batch size than the example's
+    with torch.no_grad():
+        expected = encoder.eval()(images)
+        torch.testing.assert_close(loaded(images), expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(served.predict(images.numpy()), expected.numpy(), atol=1e-6)
+    assert served.metadata.signature.inputs.inputs[0].shape == (-1, 3, 16, 16)
+    run = runs_by_key(uri, "models")[trial(0).trial_id]
+    assert [output.step for output in run.outputs.model_outputs] == [250]
+
+
+def test_a_model_of_an_unknown_trial_is_refused(folder: Path, store: str) -> None:
+    write(folder, study_events())
+    with pytest.raises(TrackingError, match="no trial nowhere"):
+        log_model(folder, store, trial_id="nowhere", encoder=nn.Flatten(), example=np.zeros((2, 3, 4, 4)), name="m")

@@ -1,0 +1,75 @@
+"""What data and configuration cannot do together is refused before anything runs, and what they can is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from study.plan.feasibility import check_plan
+from tests.study.studies import plan_of, tiny
+from trainables.errors import ConfigError
+from trainables.tasks import TASKS
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_images": 1000}, r"n_images = 1000, but shapes gives \d+ training images"),
+        (
+            {"defaults": {"rotation": {"batch_size": 500}}},
+            "rotation: batch_size 500 is more than the .* training images",
+        ),
+        ({"n_images": 20, "search": {"space": {"batch_size": [8, 32]}}}, "batch_size 32 is more than the 20 training"),
+        ({"defaults": {"rotation": {"batch_size": 1}}}, "BatchNorm needs at least 2"),
+        ({"workers": 3}, "batch_size 8 cannot be shared by workers = 3"),
+        ({"workers": 8}, "batch_size 8 cannot be shared by workers = 8"),
+        ({"evaluate": {"datasets": ["shapes", "unlabeled"]}}, "evaluate.datasets: unlabeled has neither labels"),
+        (
+            {"search": {"metric": "val/acuracy"}},
+            "search.metric = 'val/acuracy': .* there are probe/linear, probe/knn, val/loss",
+        ),
+        ({"dataset": "unlabeled", "search": {"metric": "probe/knn"}}, "search.metric = 'probe/knn': no such metric"),
+    ],
+)
+def test_what_data_and_configuration_cannot_do_together_is_refused_before_anything_runs(changes: dict, message: str):
+    with pytest.raises(ConfigError, match=message):
+        check_plan(plan_of(tiny(**changes)))
+
+
+@pytest.mark.parametrize("task", list(TASKS))
+@pytest.mark.parametrize("metric", ["auto", "probe/knn", "val/loss", "train/loss", "health/rankme"])
+def test_what_fits_together_passes(task: str, metric: str):
+    check_plan(plan_of(tiny(tasks=[task], search={"metric": metric})))
+
+
+@pytest.mark.parametrize(
+    ("ablate", "message"),
+    [
+        (
+            {"designs": ["size_by_strength"], "sizes": [5]},
+            "rotation, cell 'n_images=5, augmentation_strength=0': batch_size 8 is",
+        ),
+        ({"designs": ["size_by_strength"], "sizes": [500]}, "n_images = 500, but shapes gives"),
+        (
+            {"designs": ["cures"], "cures": {"batch_size": [64]}, "base": {"n_images": 20}},
+            "cell 'batch_size=64': batch_size 64 is more than its 20",
+        ),
+    ],
+)
+def test_cells_that_the_data_cannot_give_are_refused_before_anything_runs(ablate: dict, message: str):
+    with pytest.raises(ConfigError, match=message):
+        check_plan(plan_of(tiny(ablate=ablate)))
+
+
+@pytest.mark.parametrize(
+    ("evaluate", "message"),
+    [
+        (
+            {"labels_per_class": [10_000]},
+            r"labels_per_class: 10000, but shapes has only \d+ labeled",
+        ),
+        ({"labels_per_class": [2], "datasets": []}, r"labels_per_class = \[2\]: no data set with labels is probed"),
+    ],
+)
+def test_labels_that_the_data_cannot_give_are_refused_before_anything_runs(evaluate: dict, message: str):
+    with pytest.raises(ConfigError, match=message):
+        check_plan(plan_of(tiny(evaluate=evaluate)))

@@ -1,0 +1,146 @@
+"""Each op of an augmentation against torchvision's functional one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torchvision.transforms.v2.functional as tv
+from torch import Tensor
+
+from tests.trainables.smooth_images import SIDE, N, seeded, smooth_images, values
+from trainables.augmentation import geometry, pixels
+
+
+def one_by_one(images: Tensor, function, *parameters: Tensor) -> Tensor:
+    """Apply a torchvision function to each image with its own parameters."""
+    rows = zip(images, *(parameter.tolist() for parameter in parameters), strict=True)
+    return torch.stack([function(image, *arguments) for image, *arguments in rows])
+
+
+def test_crop_resize_is_torchvisions_resized_crop() -> None:
+    images = pixels.to_float(smooth_images())
+    top, left = values(0, 3, 10, 31, 0, 7), values(0, 5, 2, 0, 31, 1)
+    height, width = values(32, 20, 22, 1, 32, 9), values(32, 12, 30, 32, 1, 2)
+    plain = geometry.identity_positions(N, SIDE)
+    ours = geometry.resample(images, geometry.crop(plain, top, height, SIDE), geometry.crop(plain, left, width, SIDE))
+
+    def theirs(antialias: bool) -> Tensor:
+        def crop(image: Tensor, *box: float) -> Tensor:
+            return tv.resized_crop(image, *map(int, box), [SIDE, SIDE], antialias=antialias)
+
+        return one_by_one(images, crop, top, left, height, width)
+
+    torch.testing.assert_close(ours, theirs(antialias=False), atol=1e-5, rtol=0)
+    torch.testing.assert_close(ours, theirs(antialias=True), atol=1e-5, rtol=0)
+
+
+def test_flip_is_torchvisions_to_the_bit_and_only_where_asked() -> None:
+    images = pixels.to_float(smooth_images())
+    plain = geometry.identity_positions(N, SIDE)
+    flipped = torch.tensor([True, False, True, False, False, True])
+    ours = geometry.resample(images, plain, geometry.flip(plain, flipped, SIDE))
+    assert torch.equal(ours[flipped], tv.horizontal_flip(images[flipped]))
+    assert torch.equal(ours[~flipped], images[~flipped])
+
+
+def test_translate_is_torchvisions_affine_with_reflected_borders() -> None:
+    images = pixels.to_float(smooth_images())
+    down, right = values(0, 8, -8, 3, -1, 5), values(0, -8, 8, -2, 7, 5)
+    plain = geometry.identity_positions(N, SIDE)
+    ours = geometry.resample(images, geometry.translate(plain, down, SIDE), geometry.translate(plain, right, SIDE))
+
+    def shift(image: Tensor, dy: float, dx: float) -> Tensor:
+        padded = tv.pad(image, [8, 8, 8, 8], padding_mode="reflect")
+        moved = tv.affine(padded, angle=0, translate=[int(dx), int(dy)], scale=1, shear=[0, 0])
+        return tv.center_crop(moved, [SIDE, SIDE])
+
+    reference = one_by_one(images, shift, down, right)
+    inner = slice(8, -8)
+    assert torch.equal(ours[:, :, inner, inner], reference[:, :, inner, inner])
+    for image, view, dy, dx in zip(images, ours, down.int().tolist(), right.int().tolist(), strict=True):
+        padded = tv.pad(image, [8, 8, 8, 8], padding_mode="reflect")
+        assert torch.equal(view, tv.crop(padded, 8 - dy, 8 - dx, SIDE, SIDE))
+
+
+def test_geometry_composes_in_the_order_crop_flip_translate() -> None:
+    images = pixels.to_float(smooth_images(1))
+    plain = geometry.identity_positions(1, SIDE)
+    columns = geometry.translate(plain, values(4), SIDE)
+    columns = geometry.flip(columns, torch.tensor([True]), SIDE)
+    columns = geometry.crop(columns, values(6), values(16), SIDE)
+    ours = geometry.resample(images, plain, columns)
+    step_by_step = tv.horizontal_flip(tv.resized_crop(images, 0, 6, SIDE, 16, [SIDE, SIDE], antialias=False))
+    step_by_step = tv.crop(tv.pad(step_by_step, [4, 0, 4, 0], padding_mode="reflect"), 0, 0, SIDE, SIDE)
+    torch.testing.assert_close(ours, step_by_step, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (pixels.adjust_brightness, tv.adjust_brightness),
+        (pixels.adjust_contrast, tv.adjust_contrast),
+        (pixels.adjust_saturation, tv.adjust_saturation),
+    ],
+    ids=["brightness", "contrast", "saturation"],
+)
+def test_color_factors_are_torchvisions(ours, theirs) -> None:
+    images = pixels.to_float(smooth_images())
+    factor = values(0, 0.2, 0.7, 1, 1.4, 1.8)
+    torch.testing.assert_close(ours(images, factor), one_by_one(images, theirs, factor), atol=1e-6, rtol=0)
+
+
+def test_hue_is_torchvisions() -> None:
+    images = pixels.to_float(smooth_images())
+    images[0, :, :8] = 0.5  # gray, black and pure colors have a hue of their own
+    images[0, :, 8:16] = 0
+    images[1, 1:, :8] = 0
+    images[1, :2, 8:16] = 1
+    shift = values(0.25, -0.5, 0.5, 0, -0.1, 0.2)
+    torch.testing.assert_close(
+        pixels.adjust_hue(images, shift), one_by_one(images, tv.adjust_hue, shift), atol=1e-5, rtol=0
+    )
+
+
+def test_gray_is_torchvisions_and_only_where_asked() -> None:
+    images = pixels.to_float(smooth_images())
+    grayed = torch.tensor([True, False, True, False, False, True])
+    ours = pixels.to_gray(images, grayed)
+    torch.testing.assert_close(ours[grayed], tv.rgb_to_grayscale(images[grayed], 3), atol=1e-6, rtol=0)
+    assert torch.equal(ours[~grayed], images[~grayed])
+
+
+@pytest.mark.parametrize("side", [16, 32])
+def test_blur_is_torchvisions_with_reflected_borders(side: int) -> None:
+    images = pixels.to_float(smooth_images(side=side))
+    sigma = values(0.1, 0.3, 0.8, 1.5, 2, 4)
+    radius = 15  # the largest that the smaller image allows
+
+    def blur(image: Tensor, s: float) -> Tensor:
+        return tv.gaussian_blur(image, kernel_size=[2 * radius + 1] * 2, sigma=[s, s])
+
+    torch.testing.assert_close(
+        pixels.gaussian_blur(images, sigma, radius), one_by_one(images, blur, sigma), atol=1e-5, rtol=0
+    )
+    assert torch.equal(pixels.gaussian_blur(images, torch.zeros(N), radius), images)
+
+
+def test_erase_is_torchvisions_and_a_box_of_no_height_erases_nothing() -> None:
+    images = pixels.to_float(smooth_images())
+    top, left = values(0, 3, 10, 31, 0, 7), values(0, 5, 2, 0, 31, 1)
+    height, width = values(32, 20, 22, 1, 32, 0), values(32, 12, 30, 32, 1, 2)
+    color = torch.rand(N, 3, generator=seeded())
+    ours = pixels.erase(images, top, left, height, width, color)
+
+    def erase(image: Tensor, y: float, x: float, h: float, w: float, rgb: list[float]) -> Tensor:
+        return tv.erase(image, int(y), int(x), int(h), int(w), torch.tensor(rgb)[:, None, None])
+
+    assert torch.equal(ours, one_by_one(images, erase, top, left, height, width, color))
+
+
+def test_noise_has_the_given_deviation_and_stays_within_range() -> None:
+    images = torch.full((2, 3, 64, 64), 0.5)
+    field = torch.randn(images.shape, generator=seeded())
+    noisy = pixels.add_noise(images, field, values(0, 0.1))
+    assert torch.equal(noisy[0], images[0])
+    assert noisy[1].std().item() == pytest.approx(0.1, rel=0.03)
+    assert pixels.add_noise(images, 100 * field, values(1, 1)).aminmax() == (0, 1)

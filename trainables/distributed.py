@@ -1,0 +1,90 @@
+"""What the workers of one trial share beside gradients, so that several train as one: statistics of whole batches."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed
+import torch.distributed.nn
+from torch import Tensor, nn
+from torch.nn.modules._functions import SyncBatchNorm as OnGPU
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+def several_workers() -> bool:
+    """Return whether this process is one of several that train together."""
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def mean_over_workers(values: Tensor) -> Tensor:
+    """Return the mean of each worker's values, the same on all of them; every worker must call it. No gradient."""
+    if not several_workers():
+        return values
+    total = values.clone()
+    torch.distributed.all_reduce(total)
+    return total / torch.distributed.get_world_size()
+
+
+class CrossWorkerBatchNorm(_BatchNorm):
+    """BatchNorm by the statistics of all workers' images: on a GPU as PyTorch's SyncBatchNorm, which refuses a CPU.
+
+    Each worker must bring the same number of images, and all of them a batch at the same time.
+
+    shared: whether it does so in training mode; else it is a plain BatchNorm, for what one worker does alone.
+    """
+
+    shared = True
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Take what BatchNorm1d and BatchNorm2d take."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return inputs [N, C, ...] normalized channel by channel."""
+        if not (self.training and self.shared and several_workers()):
+            return super().forward(inputs)
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked += 1
+        workers, statistics = torch.distributed.get_world_size(), (self.running_mean, self.running_var)
+        if inputs.is_cuda:
+            settings = (self.eps, self.momentum, torch.distributed.group.WORLD, workers)
+            return OnGPU.apply(inputs, self.weight, self.bias, *statistics, *settings)
+        return self._on_cpu(inputs, workers)
+
+    def _on_cpu(self, inputs: Tensor, workers: int) -> Tensor:
+        others = [axis for axis in range(inputs.ndim) if axis != 1]
+        variance, mean = torch.var_mean(inputs, others, correction=0)
+        # In double precision, so that the square of a mean far from 0 does not swallow the variance.
+        moments = torch.stack([mean, variance]).double()
+        moments = torch.stack([moments[0], moments[1] + moments[0].square()])
+        moments = torch.distributed.nn.all_reduce(moments) / workers
+        mean, variance = moments[0].float(), (moments[1] - moments[0].square()).float()
+        self._remember(mean.detach(), variance.detach(), count=workers * inputs.numel() // inputs.shape[1])
+        shape = (1, -1, *[1] * (inputs.ndim - 2))
+        scale = torch.rsqrt(variance + self.eps)
+        if self.weight is not None:
+            scale = scale * self.weight
+        normalized = (inputs - mean.view(shape)) * scale.view(shape)
+        return normalized if self.bias is None else normalized + self.bias.view(shape)
+
+    def _remember(self, mean: Tensor, variance: Tensor, count: int) -> None:
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.momentum is not None
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+
+
+def synchronize_batchnorm(module: nn.Module) -> nn.Module:
+    """Replace every BatchNorm inside by one that all workers share, with the same parameters, and return the module."""
+    for name, child in module.named_children():
+        if isinstance(child, _BatchNorm):
+            setattr(module, name, _shared(child))
+        else:
+            synchronize_batchnorm(child)
+    return module
+
+
+def _shared(norm: _BatchNorm) -> CrossWorkerBatchNorm:
+    shared = CrossWorkerBatchNorm(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+    for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
+        setattr(shared, name, getattr(norm, name))  # not copies: the optimizer holds the parameters
+    return shared.train(norm.training)

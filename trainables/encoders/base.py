@@ -1,0 +1,44 @@
+"""Encoder: a stack of stages, pooled to one feature vector per image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+MEAN, STD = 0.5, 0.25  # near the statistics of natural images; fixed, so that one encoder serves every data set
+
+
+class Encoder(nn.Module):
+    """A stack of stages, pooled to one vector an image.
+
+    blocks: the stages in order, each [N, C, H, W] -> [N, C', H', W'].
+    widths: channels after each stage; the last is `feature_dim`.
+    """
+
+    def __init__(self, blocks: Iterable[nn.Module], widths: Iterable[int]) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.widths = tuple(widths)
+        self.feature_dim = self.widths[-1]
+
+    def stages(self, images: Tensor) -> list[Tensor]:
+        """Return the feature maps [N, C_i, H_i, W_i] of all stages for float images [N, 3, S, S] in [0, 1]."""
+        hidden = (images - MEAN) / STD
+        return [hidden := block(hidden) for block in self.blocks]
+
+    def up_to(self, stage: int) -> Encoder:
+        """Return the encoder that ends with this stage, the first being 1; it shares the modules, and their mode."""
+        part = Encoder(self.blocks[:stage], self.widths[:stage])
+        part.training = self.training
+        return part
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return features [N, feature_dim]: the last stage, averaged over space."""
+        return self.stages(images)[-1].mean(dim=(2, 3))
+
+
+def to_float(images: Tensor) -> Tensor:
+    """Return uint8 images as float32 in [0, 1], laid out channels-last, which convolutions like best."""
+    return images.to(torch.float32, memory_format=torch.channels_last).div_(255)

@@ -1,0 +1,29 @@
+"""ResNets of torchvision with a stem that suits small images."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from trainables.encoders.base import Encoder
+
+SMALL_IMAGE = 64  # px; below it a ResNet keeps its resolution in the stem (SimCLR, appendix B.9)
+
+
+def resnet(name: str, *, image_size: int) -> Encoder:
+    """Build `resnet18` or `resnet50`.
+
+    Args:
+        image_size: Side in px that the encoder mostly sees; below SMALL_IMAGE the stem keeps the resolution.
+    """
+    import torchvision  # seconds, which every worker of a study of small nets would wait for
+
+    net = getattr(torchvision.models, name)(weights=None)
+    if image_size < SMALL_IMAGE:
+        convolution = nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False)
+        nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+        stem: list[nn.Module] = [convolution, net.bn1, net.relu]
+    else:
+        stem = [net.conv1, net.bn1, net.relu, net.maxpool]
+    blocks = [nn.Sequential(*stem, net.layer1), net.layer2, net.layer3, net.layer4]
+    expansion = 4 if name == "resnet50" else 1
+    return Encoder(blocks, [64 * expansion, 128 * expansion, 256 * expansion, 512 * expansion])

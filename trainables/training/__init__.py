@@ -1,0 +1,1 @@
+"""Training: the loop of one trial, its optimizers, what it measures between steps, its checkpoints."""

@@ -1,0 +1,190 @@
+"""The training loop of one trial, in plain PyTorch. Read it from top to bottom."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from trainables.augmentation import Augmentation
+from trainables.data.table import ImageTable, Splits, as_tensor
+from trainables.distributed import mean_over_workers
+from trainables.encoders import Encoder, build_encoder
+from trainables.errors import ConfigError
+from trainables.rng import generator, stream_seed
+from trainables.tasks import TASKS, PretextTask, build_options
+from trainables.training.monitor import Monitor
+from trainables.training.optimizers import build_optimizer, lr_at
+from trainables.trial import TrialConfig
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a trial tells after `step` optimizer steps; step 0 is the untrained network.
+
+    metrics: names as in the `curves` frame.
+    facts: what holds for the whole trial: primary metric, its direction, chance levels, sizes.
+    state: makes the checkpoint of this step; to be called before the next one is taken.
+    """
+
+    step: int
+    metrics: dict[str, float]
+    facts: dict[str, Any]
+    state: Callable[[], dict[str, Any]]
+
+
+@dataclass
+class Worker:
+    """The place where the loop runs: a device, and a rank among the workers that share each batch.
+
+    wrap: makes the task ready for several workers (DistributedDataParallel); identity for one.
+    """
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    rank: int = 0
+    world_size: int = 1
+    wrap: Callable[[nn.Module], nn.Module] = lambda module: module
+
+
+def fit(
+    trial: TrialConfig,
+    splits: Splits,
+    report: Callable[[Report], None],
+    *,
+    worker: Worker | None = None,
+    resume: dict[str, Any] | None = None,
+) -> Encoder:
+    """Train the trial's pretext task for `budget_steps` and return its encoder.
+
+    report: called at step 0, every `report_every` steps and at the end, on every worker.
+    resume: the state of an earlier report; the curve goes on as if nothing had happened, to the bit on one CPU.
+        A state at the end of the budget is reported again and nothing is trained.
+    Training stops early, after a last report, once the loss is no longer finite.
+    Raises ConfigError where trial and data do not fit together.
+    """
+    worker = worker or Worker()
+    device = worker.device
+    table = splits.pretext_train.subset(trial.n_images, trial.data_seed)
+    _check_batches(trial, table, worker)
+    images = as_tensor(table.images).to(device)
+
+    task = build_task(trial, table.image_size)
+    task.fit_to(images.cpu())
+    task = task.to(device).to(memory_format=torch.channels_last)
+    optimizer = build_optimizer(task, trial)
+    step = _restore(task, optimizer, resume) if resume else 0
+    model = worker.wrap(task)
+    augmentation = Augmentation(dict(trial.augmentation), trial.augmentation_strength)
+    monitor = Monitor(trial, task, table, splits, device)
+
+    def state() -> dict[str, Any]:
+        return {
+            "trial_id": trial.trial_id,
+            "step": step,
+            "task": {name: value.cpu() for name, value in task.state_dict().items()},
+            "optimizer": optimizer.state_dict(),
+        }
+
+    if step == 0 or step >= trial.budget_steps:
+        report(Report(step, monitor.validate() if worker.rank == 0 else {}, monitor.facts, state))
+
+    running, started = _RunningMeans(), time.perf_counter()
+    for rows in batches(trial, len(table), first=step):
+        mine = torch.from_numpy(rows.reshape(worker.world_size, -1)[worker.rank]).to(device, non_blocking=True)
+        draws = generator(device, trial.seed, "augmentation", step, rank=worker.rank, world_size=worker.world_size)
+        batch = task.draw(images[mine], augmentation, draws)
+        for group in optimizer.param_groups:
+            group["lr"] = lr_at(trial, step)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            output = model(batch)
+        optimizer.zero_grad(set_to_none=True)
+        output.objective.backward()
+        optimizer.step()
+        running.add(output.metrics)
+        step += 1
+        if step % trial.report_every and step != trial.budget_steps:
+            continue
+
+        metrics = running.values()  # waits for the device, so the time below is that of finished steps
+        metrics["images_per_s"] = running.steps * trial.batch_size / (time.perf_counter() - started)
+        metrics["lr"] = lr_at(trial, step - 1)
+        metrics["grad_norm"] = float(_gradient_norm(task))
+        if worker.rank == 0:
+            metrics |= monitor.validate()
+        report(Report(step, metrics, monitor.facts, state))
+        if not np.isfinite(metrics["train/loss"]):  # on every worker alike: one that went on would wait for ever
+            break
+        running, started = _RunningMeans(), time.perf_counter()
+    return task.encoder
+
+
+def build_task(trial: TrialConfig, image_size: int) -> PretextTask:
+    """Build the trial's task on a fresh encoder, both initialized from the trial's seed."""
+    kind = TASKS[trial.task]
+    encoder = build_encoder(trial.encoder, width=trial.width, image_size=image_size, seed=trial.seed)
+    return kind(encoder, build_options(kind, dict(trial.options)), image_size, trial.seed)
+
+
+def _check_batches(trial: TrialConfig, table: ImageTable, worker: Worker) -> None:
+    if trial.batch_size > len(table):
+        raise ConfigError(
+            f"batch_size = {trial.batch_size}, but {table.name} gives only {len(table)} training images; "
+            f"use a batch_size of at most {len(table)}"
+        )
+    if trial.batch_size % worker.world_size or trial.batch_size < 2 * worker.world_size:
+        raise ConfigError(
+            f"batch_size = {trial.batch_size} cannot be shared by {worker.world_size} worker(s): "
+            "each takes the same number of images, and BatchNorm needs at least 2"
+        )
+
+
+def batches(trial: TrialConfig, n_images: int, first: int) -> Iterator[np.ndarray]:
+    """Yield the rows (int64 [batch_size]) of step `first` and all later ones; every epoch is a new permutation."""
+    per_epoch = n_images // trial.batch_size
+    order, epoch = np.empty(0, dtype=np.int64), -1
+    for step in range(first, trial.budget_steps):
+        if step // per_epoch != epoch:
+            epoch = step // per_epoch
+            order = np.random.default_rng(stream_seed(trial.seed, "order", epoch)).permutation(n_images)
+        start = step % per_epoch * trial.batch_size
+        yield order[start : start + trial.batch_size]
+
+
+def _restore(task: PretextTask, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> int:
+    """Load a checkpoint's state and return its step. Weight decay stays the trial's own, which PBT may have changed."""
+    weight_decays = [group["weight_decay"] for group in optimizer.param_groups]
+    task.load_state_dict(state["task"])
+    optimizer.load_state_dict(state["optimizer"])
+    for group, weight_decay in zip(optimizer.param_groups, weight_decays, strict=True):
+        group["weight_decay"] = weight_decay
+    return int(state["step"])
+
+
+def _gradient_norm(task: nn.Module) -> Tensor:
+    return torch.nn.utils.get_total_norm([weight.grad for weight in task.parameters() if weight.grad is not None])
+
+
+class _RunningMeans:
+    """Means of the metrics since the last report, summed on the device, so that no step waits for it."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self._sums: dict[str, Tensor] = {}
+
+    def add(self, metrics: dict[str, Tensor]) -> None:
+        """Take in one step's per-sample metrics."""
+        self.steps += 1
+        for name, samples in metrics.items():
+            mean = samples.mean()
+            self._sums[name] = self._sums[name] + mean if name in self._sums else mean
+
+    def values(self) -> dict[str, float]:
+        """Return the mean of every metric over all workers, named `train/NAME`: each of them gets the same."""
+        totals = torch.stack([total.float() for total in self._sums.values()])
+        totals = mean_over_workers(totals)
+        return {f"train/{name}": total / self.steps for name, total in zip(self._sums, totals.tolist(), strict=True)}

@@ -1,0 +1,123 @@
+"""What is looked at between training steps: validation metrics, health of the features, online probes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import torch
+from torch import Tensor
+
+from trainables.augmentation import Augmentation
+from trainables.data.table import ImageTable, Splits, as_tensor
+from trainables.encoders import Encoder, recalibrated
+from trainables.probes.features import extract_features
+from trainables.probes.health import health
+from trainables.probes.knn import knn_probe
+from trainables.probes.linear import linear_probe
+from trainables.rng import generator
+from trainables.tasks import PretextTask
+from trainables.tasks.simclr import SimCLR
+from trainables.trial import TrialConfig
+
+VALIDATION_IMAGES = 512  # at most; every report looks at the same ones, in the same batches
+VALIDATION_BATCH = 128
+HEALTH_IMAGES = 256
+PROBE_TRAIN, PROBE_QUERIES = 2000, 1000  # images of the online probes, at most
+CALIBRATION_IMAGES = 512  # for the BatchNorm statistics of a probed encoder
+
+
+class Monitor:
+    """Measures one task on fixed images with fixed draws: from report to report only the network changes.
+
+    facts: what holds for the whole trial: `primary_metric`, `primary_mode`, `chance` of each metric, `n_train` images,
+        `n_validation` predictions behind `val/*`, `parameters`.
+    """
+
+    def __init__(
+        self, trial: TrialConfig, task: PretextTask, table: ImageTable, splits: Splits, device: torch.device
+    ) -> None:
+        self.task = task
+        validation = splits.pretext_validation
+        self.batch_size = min(VALIDATION_BATCH, len(validation))
+        count = min(VALIDATION_IMAGES, len(validation)) // self.batch_size * self.batch_size
+        self.images = as_tensor(validation.images[:count]).to(device)
+        self.augmentation = Augmentation(task.validation_policy)
+        self.views = Augmentation(SimCLR.validation_policy)
+        self.probes = OnlineProbes(splits, device) if splits.labeled else None
+        self.calibration = calibration_images(splits, device)
+        self.facts = {
+            "primary_metric": task.primary_metric,
+            "primary_mode": task.primary_mode,
+            "chance": self._chance(trial),
+            "n_train": len(table),
+            "n_validation": count * task.samples_per_image(),
+            "parameters": sum(weight.numel() for weight in task.parameters()),
+        }
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Return `val/*`, `health/*` and, where labels exist, `probe/linear` and `probe/knn`.
+
+        The standard error of each `val/` mean comes with it, as NAME_se. The task is left in training mode.
+        """
+        task = self.task.eval()
+        values: dict[str, list[Tensor]] = defaultdict(list)
+        for i, images in enumerate(self.images.split(self.batch_size)):
+            batch = task.draw(images, self.augmentation, generator(images.device, 0, "validation", i))
+            for name, samples in task(batch).metrics.items():
+                values[f"val/{name}"].append(samples)
+        samples = {name: torch.cat(parts).double() for name, parts in values.items()}
+        metrics = {name: float(of_all.mean()) for name, of_all in samples.items()}
+        metrics |= {f"{name}_se": float(of_all.std() / len(of_all) ** 0.5) for name, of_all in samples.items()}
+        metrics |= self._features()
+        task.train()
+        return metrics
+
+    def _features(self) -> dict[str, float]:
+        encoder = recalibrated(self.task.encoder, self.calibration)
+        images = self.images[:HEALTH_IMAGES]
+        draw = generator(images.device, 0, "alignment")
+        first, second = (encoder(self.views(images, draw)) for _ in range(2))
+        metrics = health(extract_features(encoder, images, device=images.device), first, second)
+        return metrics if self.probes is None else metrics | self.probes.accuracies(encoder)
+
+    def _chance(self, trial: TrialConfig) -> dict[str, float]:
+        train = self.task.chance(trial.batch_size, training=True)
+        validation = self.task.chance(self.batch_size, training=False)
+        levels = {f"train/{name}": level for name, level in train.items()}
+        return levels | {f"val/{name}": level for name, level in validation.items()}
+
+
+class OnlineProbes:
+    """Probes small enough to run at every report, on some of probe train and probe validation.
+
+    The linear one is what configurations are chosen by: it sees differences between encoders that neighbors, which
+    weigh all features alike, do not.
+    """
+
+    def __init__(self, splits: Splits, device: torch.device) -> None:
+        assert splits.probe_train is not None
+        assert splits.probe_validation is not None
+        self.n_classes = splits.probe_train.n_classes
+        self.train = _head(splits.probe_train, PROBE_TRAIN, device)
+        self.queries = _head(splits.probe_validation, PROBE_QUERIES, device)
+
+    def accuracies(self, encoder: Encoder) -> dict[str, float]:
+        """Return top-1 accuracies on the queries."""
+        (train, train_labels), (queries, query_labels) = self.train, self.queries
+        train_features = extract_features(encoder, train, device=train.device)
+        query_features = extract_features(encoder, queries, device=queries.device)
+        features = (train_features, train_labels, query_features, query_labels)
+        linear = linear_probe(*features, n_classes=self.n_classes).validation
+        return {"probe/linear": linear.top1, "probe/knn": knn_probe(*features, n_classes=self.n_classes).top1}
+
+
+def calibration_images(splits: Splits, device: torch.device) -> Tensor:
+    """Return the images (uint8) whose BatchNorm statistics a probed encoder gets: training images, unlabeled use."""
+    table = splits.pretext_train if splits.probe_train is None else splits.probe_train
+    return as_tensor(table.images[:CALIBRATION_IMAGES]).to(device)
+
+
+def _head(table: ImageTable, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    assert table.labels is not None
+    return as_tensor(table.images[:count]).to(device), as_tensor(table.labels[:count]).to(device)

@@ -1,0 +1,70 @@
+"""Optimizers and the learning-rate schedule, by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainables.trial import TrialConfig
+
+
+def build_optimizer(task: nn.Module, trial: TrialConfig) -> torch.optim.Optimizer:
+    """Return the trial's optimizer; weight decay spares biases and normalization, as every recipe here does."""
+    decayed = [weight for weight in task.parameters() if weight.requires_grad and weight.ndim > 1]
+    spared = [weight for weight in task.parameters() if weight.requires_grad and weight.ndim <= 1]
+    groups: list[dict[str, Any]] = [
+        {"params": decayed, "weight_decay": trial.weight_decay},
+        {"params": spared, "weight_decay": 0.0},
+    ]
+    if trial.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=trial.lr)
+    if trial.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=trial.lr, momentum=0.9, nesterov=True)
+    groups[1]["adapt"] = False
+    return LARS(groups, lr=trial.lr)
+
+
+def lr_at(trial: TrialConfig, step: int) -> float:
+    """Return the learning rate of step 0 .. budget_steps - 1: linear warm-up, then half a cosine down to 0."""
+    warmup = round(trial.warmup_fraction * trial.budget_steps)
+    if step < warmup:
+        return trial.lr * (step + 1) / warmup
+    progress = (step - warmup) / max(1, trial.budget_steps - warmup)
+    return trial.lr * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+class LARS(torch.optim.Optimizer):
+    """SGD with momentum whose step on each tensor is scaled to its norm (You 2017, arXiv:1708.03888).
+
+    PyTorch has none. As in SimCLR's own code, |u| is the norm of gradient plus decay, where the paper adds their norms.
+    Groups with `adapt=False` (biases, normalization) take plain SGD steps, as in SimCLR.
+    """
+
+    def __init__(self, groups: Iterable[Any], lr: float, momentum: float = 0.9, trust: float = 1e-3) -> None:
+        defaults = {"lr": lr, "momentum": momentum, "trust": trust, "weight_decay": 0.0, "adapt": True}
+        super().__init__(groups, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Take one step."""
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is None:
+                    continue
+                update = weight.grad.add(weight, alpha=group["weight_decay"])
+                if group["adapt"]:
+                    update = update * _trust_ratio(weight, update, group["trust"])
+                momentum = self.state[weight].setdefault("momentum_buffer", torch.zeros_like(weight))
+                momentum.mul_(group["momentum"]).add_(update, alpha=group["lr"])
+                weight.sub_(momentum)
+
+
+def _trust_ratio(weight: Tensor, update: Tensor, trust: float) -> Tensor:
+    """Return trust * |w| / |u| as a tensor, 1 where either norm is zero; no value leaves the device."""
+    weight_norm, update_norm = weight.norm(), update.norm()
+    ratio = trust * weight_norm / update_norm
+    return torch.where((weight_norm > 0) & (update_norm > 0), ratio, torch.ones_like(ratio))
