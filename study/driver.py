@@ -20,6 +20,7 @@ from analysis.data.frames import export
 from analysis.data.load import load
 from analysis.findings.findings import compute_findings, write_tables
 from analysis.records import CONFIG_FILE, ENCODERS, FAILED, FINISHED, KILLED, read
+from analysis.records.phases import ABLATE, BASELINES, CONFIRM, EVALUATE, SEARCH
 from analysis.report import FIGURES, write_report
 from study.config.schema import StudyConfig
 from study.config.validation import check_config
@@ -33,7 +34,7 @@ from study.export.recommended import write_recommended
 from study.plan.estimate import sizes
 from study.plan.feasibility import check_plan
 from study.plan.history import History
-from study.plan.phases import ABLATE, BASELINE, CONFIRM, EVALUATE, SEARCH, Plan
+from study.plan.phases import Plan
 from study.tracking.sync import MlflowTracker
 from trainables import files, simulated
 from trainables.data import Splits, load_splits
@@ -132,7 +133,7 @@ def _phases(plan: Plan, executor: Executor, history: History) -> list[tuple[str,
     """Return the phases in order: each runs its trials and returns its outcome."""
 
     def baselines() -> dict[str, Any]:
-        executor.run(plan.baselines(), BASELINE)
+        executor.run(plan.baselines(), BASELINES)
         return {}
 
     def search() -> dict[str, Any]:
@@ -152,7 +153,7 @@ def _phases(plan: Plan, executor: Executor, history: History) -> list[tuple[str,
         executor.run(plan.evaluate(history), EVALUATE)
         return {}
 
-    phases = {BASELINE: baselines, SEARCH: search, CONFIRM: confirm, ABLATE: ablate, EVALUATE: evaluate}
+    phases = {BASELINES: baselines, SEARCH: search, CONFIRM: confirm, ABLATE: ablate, EVALUATE: evaluate}
     if not plan.config.ablate.designs:
         del phases[ABLATE]
     return list(phases.items())

@@ -45,6 +45,11 @@ class ClusterError(UserError):
     """The Ray cluster was lost while a study ran on it."""
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or the name of its class where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """Return the end of a message about an unknown name: the closest known one, if any is close, and all of them."""
     names = list(known)

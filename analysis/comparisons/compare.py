@@ -13,11 +13,12 @@ from analysis.comparisons.cells import KEY, comparisons
 from analysis.comparisons.effects import EFFECT_DTYPES, INCONCLUSIVE, PAIR_DTYPES, Mode, effects, paired_differences
 from analysis.data import tables
 from analysis.data.study import Study
+from analysis.records.phases import ABLATE
 from analysis.stats import paired
 from trainables.errors import UserError
 from trainables.trial import BASELINES, RANDOM_INIT
 
-ABLATE, BASE = "ablate", "base"
+BASE = "base"
 CHOSEN = "chosen"  # the cell of the confirmed encoders on the test split
 PRETRAINING = "pre-training"  # the design that compares with untrained encoders of the same shape and seeds
 PRETRAINING_TEST = "pre-training, test split"

@@ -19,7 +19,7 @@ from analysis.data.frames import RUN_DTYPES, RUNNING, FrameBuilder, chance_of_pr
 from analysis.data.study import Study
 from analysis.records import FINISHED
 from study.tracking.metadata import OUTCOME_FILE
-from trainables.errors import UserError
+from trainables.errors import UserError, first_line
 
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 OPEN_COLUMNS = ("option/", "augmentation/", "chance/")
@@ -46,8 +46,9 @@ def load_runs(uri: str, study: str | None) -> Study:
                     _add_trial(builder, client, run, study)
             outcomes = {phase: _outcome(client, run) for run in runs if (phase := _ended_phase(run))}
         except (MlflowException, OSError) as error:
-            first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise UserError(f"{uri}: cannot be read ({first_line}); is the tracking server running there?") from error
+            raise UserError(
+                f"{uri}: cannot be read ({first_line(error)}); is the tracking server running there?"
+            ) from error
     frames = builder.build()
     config = next((_nested(run.data.params) for run in runs if run.data.tags.get("pretext.kind") == "study"), {})
     return Study(study, *frames, config=config, datasets=_datasets(runs), outcomes=outcomes)

@@ -10,7 +10,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 
-from analysis.comparisons.compare import ABLATE
 from analysis.data.tables import configurations, is_accuracy
 from analysis.figures.style import (
     COLORS,
@@ -23,6 +22,7 @@ from analysis.figures.style import (
     listed,
     whose,
 )
+from analysis.records.phases import ABLATE
 from trainables.errors import UserError
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import pandas as pd
 
 from analysis.comparisons.compare import (
-    ABLATE,
     COMPARED_DTYPES,
     KEY,
     SEED_DTYPES,
@@ -37,6 +36,7 @@ from analysis.convergence import verdicts
 from analysis.data import tables
 from analysis.data.load import load
 from analysis.data.study import Study
+from analysis.records.phases import ABLATE
 from analysis.stats import rates
 from trainables import files
 from trainables.errors import UserError, suggestion

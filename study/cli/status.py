@@ -19,10 +19,10 @@ from rich.text import Text
 from analysis import records
 from analysis.convergence import verdicts
 from analysis.data.frames import RUNNING, frames
+from analysis.records.phases import CONFIRM
 from study.plan.history import History, TrialRecord, finished
 
 WAITING, RUNS, DONE = "waiting", "running", "done"
-CONFIRM = "confirm"  # the phase that chooses; `study.plan.phases` takes seconds to import
 SHOWN_VALUES = ("lr", "batch_size", "augmentation_strength", "seed")
 
 

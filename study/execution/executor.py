@@ -18,6 +18,7 @@ import ray
 from ray import tune
 from ray.tune.schedulers import TrialScheduler
 
+from analysis.records.phases import SEARCH
 from study.config.schema import StudyConfig, TaskName
 from study.execution import cluster, resources
 from study.execution.journal import Journal
@@ -32,7 +33,7 @@ from study.execution.search import (
     tpe,
 )
 from study.plan.history import History
-from study.plan.phases import SEARCH, Plan
+from study.plan.phases import Plan
 from trainables import files
 from trainables.ray_adapter.storage import CheckpointStore
 from trainables.ray_adapter.trainable import Shared, run_trial

@@ -19,10 +19,11 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from analysis.records import FAILED
+from analysis.records.phases import SEARCH
 from search_spaces import Choice, Domain, LogUniform, Space, Uniform
 from study.config.schema import TaskName
 from study.plan.history import History
-from study.plan.phases import SEARCH, Plan
+from study.plan.phases import Plan
 from trainables.chance import clears_chance
 from trainables.errors import ConfigError
 from trainables.objective import OBJECTIVE, as_objective

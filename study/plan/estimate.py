@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import torch
 
+from analysis.records.phases import ABLATE, BASELINES, CONFIRM, EVALUATE, SEARCH
 from study.config.schema import StudyConfig, TaskName
-from study.plan.phases import ABLATE, BASELINE, CONFIRM, EVALUATE, SEARCH, Plan
+from study.plan.phases import Plan
 from trainables.augmentation import Augmentation
 from trainables.rng import generator
 from trainables.training.loop import build_task
@@ -47,7 +48,7 @@ def sizes(plan: Plan) -> list[PhaseSize]:
     n_cells, n_seeds = sum(map(len, cells.values())), config.ablate.seeds
     probed = len(plan.probed) > 0
     found = [
-        PhaseSize(BASELINE, len(plan.baselines()), {}),
+        PhaseSize(BASELINES, len(plan.baselines()), {}),
         PhaseSize(SEARCH, sum(n_search.values()), {task: n * config.budget_steps for task, n in n_search.items()}),
         PhaseSize(CONFIRM, n_confirm * len(config.tasks), dict.fromkeys(config.tasks, n_confirm * config.budget_steps)),
     ]

@@ -15,14 +15,15 @@ from typing import Any
 import numpy as np
 
 from analysis.records import STOPPED
+from analysis.records.phases import ABLATE, BASELINES, CONFIRM, EVALUATE, SEARCH
 from study.config.schema import StudyConfig, TaskName
 from study.plan.history import History, TrialRecord, finished
+from study.plan.ranking import ranked
 from trainables.data import Splits
-from trainables.objective import as_objective
+from trainables.objective import direction
 from trainables.tasks import TASKS
 from trainables.trial import ONLINE_PROBES, RANDOM_INIT, RAW_PIXELS, TrialConfig
 
-BASELINE, SEARCH, CONFIRM, ABLATE, EVALUATE = "baselines", "search", "confirm", "ablate", "evaluate"
 FRESH_SEEDS = 2**20  # confirmation seeds begin above all that a study's own seed may be
 ABLATION_SEEDS = 500  # after the first fresh seed: those that chose a configuration would flatter it
 
@@ -48,15 +49,14 @@ class Plan:
             return TASKS[task].primary_metric, TASKS[task].primary_mode
         if search.mode is not None:
             return search.metric, search.mode
-        lower_is_better = any(part in search.metric for part in ("loss", "alignment", "uniformity"))
-        return search.metric, "min" if lower_is_better else "max"
+        return search.metric, direction(search.metric)
 
     def fresh_seeds(self) -> list[int]:
         """Return the seeds of the confirm phase, which no search has seen."""
         first = FRESH_SEEDS + 1000 * self.config.seed
         return [first + i for i in range(self.config.confirm.seeds)]
 
-    def baselines(self, phase: str = BASELINE, split: str = "validation") -> list[TrialConfig]:
+    def baselines(self, phase: str = BASELINES, split: str = "validation") -> list[TrialConfig]:
         """Return the untrained encoders, one a fresh seed, and raw pixels, under every probe."""
         if not self.probed:
             return []
@@ -77,7 +77,7 @@ class Plan:
     def _untrained(self) -> TrialConfig:
         config = self.config
         return TrialConfig(
-            phase=BASELINE,
+            phase=BASELINES,
             task=RANDOM_INIT,
             dataset=config.dataset,
             data_seed=config.seed,
@@ -114,8 +114,8 @@ class Plan:
         metric, mode = self.metric(task)
         records = history.of(SEARCH, task)
         stopped = [record for record in records if record.status == STOPPED]
-        ranked = _ranked(finished(records), metric, mode) + _ranked(stopped, metric, mode)
-        return ranked[: self.config.confirm.top_k]
+        best_first = ranked(finished(records), metric, mode) + ranked(stopped, metric, mode)
+        return best_first[: self.config.confirm.top_k]
 
     def confirm(self, history: History) -> list[TrialConfig]:
         """Return the best configurations of each task with fresh seeds, a cell each."""
@@ -222,21 +222,6 @@ def probed_datasets(config: StudyConfig, datasets: Mapping[str, Splits]) -> tupl
 def _config_of(choice: Mapping[str, Any]) -> TrialConfig:
     """Return the configuration that the confirm phase chose, without what made it one of its trials."""
     return TrialConfig.from_dict(choice["config"]).replace(cell="", probe_datasets=())
-
-
-def _ranked(records: list[TrialRecord], metric: str, mode: str) -> list[TrialRecord]:
-    """Return the records that have a finite value, best first.
-
-    Equals, which a small probe makes often, go by their task's own validation metric and then by id, never by which
-    of them happened to start first: an interrupted study has to choose as an undisturbed one.
-    """
-
-    def key(record: TrialRecord) -> tuple[float, float, str]:
-        own = record.value(record.facts.get("primary_metric", metric))
-        own_mode = record.facts.get("primary_mode", mode)
-        return -as_objective(record.value(metric), mode), -as_objective(own, own_mode), record.trial.trial_id
-
-    return sorted((record for record in records if math.isfinite(record.value(metric))), key=key)
 
 
 def _distinct(trials: Iterable[TrialConfig]) -> list[TrialConfig]:

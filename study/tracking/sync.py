@@ -19,7 +19,7 @@ import filelock
 
 from analysis import records
 from study.tracking.state import TrackingError, TrackingState, milliseconds
-from trainables.errors import StorageError, UserError, without_secrets
+from trainables.errors import StorageError, UserError, first_line, without_secrets
 
 __all__ = [
     "MlflowTracker",
@@ -99,7 +99,7 @@ def sync(
         except filelock.Timeout as error:
             raise TrackingError(f"{folder}: another process has been writing to MLflow for long; try later") from error
         except (*UNREACHABLE, StorageError) as error:
-            raise TrackingError(f"MLflow at {uri} cannot be written: {_first_line(error)}") from error
+            raise TrackingError(f"MLflow at {uri} cannot be written: {first_line(error)}") from error
 
 
 def run_id_of(folder: Path, tracking_uri: str | None, trial_id: str) -> tuple[str, str]:
@@ -265,7 +265,3 @@ def _whole_lines(file: BinaryIO, offset: int, chunk_bytes: int) -> list[bytes]:
     """Return some `chunk_bytes` of lines from `offset` on, without a last one that is still being written."""
     file.seek(offset)
     return [line for line in file.readlines(chunk_bytes) if line.endswith(b"\n")]
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

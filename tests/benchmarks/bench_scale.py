@@ -29,13 +29,14 @@ import psutil
 
 import analysis
 from analysis.records import JOURNAL_FILE, read
+from analysis.records.phases import SEARCH
 from study.cli.status import read_status
 from study.config.schema import StudyConfig
 from study.config.validation import check_config
 from study.driver import load_datasets
 from study.execution.search import PerTaskASHA, PerTaskSearcher, tpe
 from study.plan.history import History
-from study.plan.phases import SEARCH, Plan
+from study.plan.phases import Plan
 from study.tracking.sync import sync
 
 REPOSITORY = Path(__file__).resolve().parents[2]

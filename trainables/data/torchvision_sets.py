@@ -15,7 +15,7 @@ from trainables.data.folders import entries, list_images, load_folder
 from trainables.data.images import read_all, read_image, read_image_and_mask, resize_arrays
 from trainables.data.request import Request, Tables
 from trainables.data.table import ImageTable
-from trainables.errors import DataError
+from trainables.errors import DataError, first_line
 
 # torchvision is imported where it is used: it takes seconds, and `shapes` and class folders do without.
 
@@ -142,7 +142,7 @@ def _open(dataset: Callable[..., Any], request: Request, root: Path, **options: 
     except (OSError, RuntimeError, ValueError, TypeError, AssertionError) as error:
         verb = "download or read" if request.download else "read"
         hint = "mend or remove the files" + ("" if request.download else ", or fetch them again with --download")
-        raise DataError(f"{request.name}: cannot {verb} it in {root}: {_first_line(error)}; {hint}") from error
+        raise DataError(f"{request.name}: cannot {verb} it in {root}: {first_line(error)}; {hint}") from error
 
 
 def _array_tables(
@@ -203,7 +203,3 @@ def _read_unannotated(request: Request, root: Path, paths: list[Path]) -> ImageT
 
 def _take(paths: list[Path], indices: np.ndarray) -> list[Path]:
     return [paths[i] for i in indices]
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

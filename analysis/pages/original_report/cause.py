@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.comparisons.compare import ABLATE, BASE
+from analysis.comparisons.compare import BASE
 from analysis.comparisons.effects import BETTER, EQUIVALENT, INCONCLUSIVE, WORSE
 from analysis.findings import queries
 from analysis.pages.original_report.training import TASK, matched, refitted, repeated, rows_against_base
 from analysis.pages.parts import Part
+from analysis.records.phases import ABLATE
 from analysis.report.words import count, counted, effect, ending, first_clause, listed, number, quoted
 from analysis.stats.rates import LEARNED
 

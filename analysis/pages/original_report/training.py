@@ -7,12 +7,13 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from analysis.comparisons.compare import ABLATE, BASE, PRETRAINING
+from analysis.comparisons.compare import BASE, PRETRAINING
 from analysis.comparisons.effects import BETTER
 from analysis.figures import effects_forest, learning_curves
 from analysis.findings import queries
 from analysis.findings.findings import Findings
 from analysis.pages.parts import Part
+from analysis.records.phases import ABLATE
 from analysis.report.blocks import Block, Bullets, Folded, Gallery, Heading, Table, Text
 from analysis.report.pictures import Picture, picture
 from analysis.report.words import (

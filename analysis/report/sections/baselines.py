@@ -6,11 +6,12 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from analysis.comparisons.compare import ABLATE, BASE, PRETRAINING, PRETRAINING_TEST
+from analysis.comparisons.compare import BASE, PRETRAINING, PRETRAINING_TEST
 from analysis.data import tables
 from analysis.figures import PROBE_NAMES, SEGMENTATION_NAMES, accuracy_by_task, miou_by_task, probe_by_stage
 from analysis.findings import queries
 from analysis.findings.findings import Findings
+from analysis.records.phases import ABLATE
 from analysis.report.blocks import Block, Folded, Gallery, Section, Table, Text
 from analysis.report.pictures import Picture, picture
 from analysis.report.sections.label_efficiency import few_labels

@@ -7,10 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.comparisons.compare import ABLATE, BASE
+from analysis.comparisons.compare import BASE
 from analysis.comparisons.effects import ANSWERS, BETTER, EQUIVALENT, INCONCLUSIVE, TOO_FEW, WORSE
 from analysis.findings import queries
 from analysis.findings.findings import Findings
+from analysis.records.phases import ABLATE
 from analysis.report.blocks import Block, Bullets, Folded, Gallery, Heading, Section, Table, Text
 from analysis.report.sections.cure_figures import ablation_pictures, forests
 from analysis.report.sections.designs import across_tasks, designs_tables

@@ -6,12 +6,13 @@ import textwrap
 
 import pandas as pd
 
-from analysis.comparisons.compare import ABLATE, BASE
+from analysis.comparisons.compare import BASE
 from analysis.comparisons.effects import EQUIVALENT, INCONCLUSIVE, TOO_FEW, WORSE
 from analysis.data.tables import probe_results
 from analysis.findings import queries
 from analysis.findings.findings import Findings
 from analysis.findings.queries import Untrained
+from analysis.records.phases import ABLATE
 from analysis.report.sections.designs import factorial_clause
 from analysis.report.words import (
     PROBES,

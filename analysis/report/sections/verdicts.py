@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from analysis.comparisons.compare import ABLATE, BASE
+from analysis.comparisons.compare import BASE
 from analysis.convergence import VERDICTS
 from analysis.data import tables
 from analysis.figures import learning_curves, verdict_map
 from analysis.findings import queries
 from analysis.findings.findings import Findings
+from analysis.records.phases import ABLATE
 from analysis.report.blocks import Block, Bullets, Folded, Gallery, Heading, Section, Table, Text
 from analysis.report.pictures import Picture, Shown, picture
 from analysis.report.sources import Sources

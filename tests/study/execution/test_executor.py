@@ -18,9 +18,8 @@ from ray.train.v2.api.exceptions import WorkerGroupError
 
 from analysis.records import FAILED, FINISHED, JOURNAL_FILE, STOPPED, read
 from study.execution.executor import storage_of
-from study.execution.recorder import _refusal
 from study.execution.journal import Journal
-from study.execution.recorder import _Recorder
+from study.execution.recorder import Recorder, _refusal
 from study.execution.search import tpe
 from study.plan.history import History
 from tests.study.executed_studies import FakeTrial, Study, assert_recorded_once_and_in_order
@@ -102,7 +101,7 @@ def test_population_based_training_ends_every_trial_and_reports_no_step_twice(st
 def test_of_a_trial_that_has_ended_tune_keeps_no_statistics_of_its_metrics(tmp_path: Path):
     history, journal = History(), Journal(tmp_path)
     journal.listeners.append(history.observe)
-    recorder = _Recorder(journal, history, {})
+    recorder = Recorder(journal, history, {})
     config = TrialConfig("search", "rotation")
     trial = FakeTrial("a", {"trial": config.to_dict()})
     recorder.on_trial_start(0, [trial], trial)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from analysis.records.phases import CONFIRM
 from study.config.loading import load_config
 from study.config.validation import check_config
 from study.driver import load_datasets
 from study.export.recommended import write_recommended
 from study.plan.feasibility import check_plan
-from study.plan.phases import CONFIRM, Plan
+from study.plan.phases import Plan
 
 
 def chosen_of(config):

@@ -1,0 +1,4 @@
+"""Phases of a study, by the names that the journal, the frames and MLflow use."""
+
+BASELINES, SEARCH, CONFIRM, ABLATE, EVALUATE = "baselines", "search", "confirm", "ablate", "evaluate"
+PHASES = (BASELINES, SEARCH, CONFIRM, ABLATE, EVALUATE)  # in the order in which they run
