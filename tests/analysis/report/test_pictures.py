@@ -54,7 +54,7 @@ def test_imports_name_each_function_once_and_figures_by_their_package():
     runs = pd.DataFrame({"trial_id": ["t"]})
     points = pd.DataFrame({"trial_id": ["t"], "step": 1, "metric": "m", "value": 0.0})
     pictures = [picture("a", "", learning_curves, call(last_values, runs, points)), picture("b", "", learning_curves)]
-    lines = ["from analysis.figures import learning_curves", "from analysis.data.tables import last_values"]
+    lines = ["from analysis.data.tables import last_values", "from analysis.figures import learning_curves"]
     assert imports(pictures) == lines
 
 
