@@ -1,4 +1,4 @@
-"""The modules of the four packages import each other without a cycle; `lint-imports` checks which room imports which."""
+"""The modules of the four packages import each other without a cycle; import-linter checks which room imports which."""
 
 from __future__ import annotations
 
