@@ -13,7 +13,7 @@ import numpy as np
 from analysis.records import FAILED, FINISHED, STOPPED
 from search_spaces.ablations import POLICY_DESIGNS, Levels, ablation, changed
 from study.execution.journal import Journal
-from trainables.simulated.curves import curve
+from trainables.simulated.curves import draw_curve
 from trainables.trial import RANDOM_INIT, RAW_PIXELS, TrialConfig
 
 DATASET = "shapes"
@@ -230,7 +230,7 @@ class _Writer:
         truth = CELLS[config.task].get(config.cell) if self.ablation_base else None
         truth = truth or Cell("converged", _policy_gain(config))
         failed = (config.task, config.cell, config.seed) == FAILS
-        made = curve(
+        made = draw_curve(
             truth.kind,
             rng=self.generator,
             task=config.task,

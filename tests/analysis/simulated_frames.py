@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.data.frames import FrameBuilder
 from analysis.records import FAILED, FINISHED
-from trainables.simulated.curves import Curve, curve
+from trainables.simulated.curves import Curve, draw_curve
 
 FAILED_KIND = "failed"  # an exception midway through a healthy curve
 
@@ -25,7 +25,7 @@ def frames_of(
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.Series]:
     """Return `(runs, curves, truth)` of `each` trials for every kind and task.
 
-    arguments: of `trainables.simulated.curves.curve`, the same for all, for example n_validation=200, noise=0.02.
+    arguments: of `trainables.simulated.curves.draw_curve`, the same for all, for example n_validation=200, noise=0.02.
     truth: the true verdict, str, indexed by trial_id.
     """
     builder, truth = FrameBuilder(), {}
@@ -33,7 +33,7 @@ def frames_of(
         for task in tasks:
             for _ in range(each):
                 failed = kind == FAILED_KIND
-                made = curve("converged" if failed else kind, rng=rng, task=task, **arguments)
+                made = draw_curve("converged" if failed else kind, rng=rng, task=task, **arguments)
                 trial_id = add_trial(builder, made, seed=len(truth), failed=failed)
                 truth[trial_id] = kind
     runs, curves = builder.build()
@@ -45,7 +45,7 @@ def add_trial(builder: FrameBuilder, made: Curve, *, seed: int = 0, failed: bool
 
     changes: fields of the trial's configuration, for example phase="ablate", cell="base".
     """
-    trial = made.instrument.trial.replace(seed=seed, dataset="cifar10", **changes)
+    trial = made.measurement.trial.replace(seed=seed, dataset="cifar10", **changes)
     facts, reports = made.facts, len(made.steps) // 2 if failed else len(made.steps)
     builder.trial(
         trial.trial_id,

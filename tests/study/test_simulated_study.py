@@ -61,8 +61,8 @@ def test_the_effects_that_were_put_in_are_found_within_their_intervals(
     found = effects(ablated, PROBE, designs=study.designs, margin=0.01)
     found = found[found["cell"] != found["baseline"]]
     truth = [
-        simulated.expected(config[row.task, row.cell], PROBE)
-        - simulated.expected(config[row.task, row.baseline], PROBE)
+        simulated.expected_value(config[row.task, row.cell], PROBE)
+        - simulated.expected_value(config[row.task, row.baseline], PROBE)
         for row in found.itertuples()
     ]
     covered = found["ci_low"].le(truth) & found["ci_high"].ge(truth)

@@ -1,13 +1,15 @@
-"""Simulated trials of known truth: whole studies in seconds, and curves for every verdict.
+"""Simulated trials with known truth: whole studies in seconds, and learning curves for every verdict.
 
-data.py stands in for data sets, truth.py declares what is true, courses.py says how far a trial of each kind has come
-at every moment, curves.py what a Monitor sees of it, outcomes.py draws what becomes of a trial, and trainable.py makes
-its reports. `python study/run.py PRESET --simulate` runs a study on it.
+`python study/run.py PRESET --simulate` runs a study on them. `truth` declares the size of every effect and `response`
+turns a trial's settings into what it learns. `trajectories` gives the noise-free progress and `curves` measures it.
+`outcomes` draws what happens to a trial, `probe_results` its final results, and `expected` their means. `trainable`
+makes the reports and `data` the data sets.
 """
 
 from trainables.simulated.data import load_splits
-from trainables.simulated.outcomes import expected, kind
+from trainables.simulated.expected import expected_value
+from trainables.simulated.outcomes import true_outcome
 from trainables.simulated.trainable import evaluate, fit
 from trainables.simulated.truth import TRUTH, Truth
 
-__all__ = ["TRUTH", "Truth", "evaluate", "expected", "fit", "kind", "load_splits"]
+__all__ = ["TRUTH", "Truth", "evaluate", "expected_value", "fit", "load_splits", "true_outcome"]

@@ -1,4 +1,4 @@
-"""Stand-ins for data sets: the right numbers, labels and class names, and images and masks that take no memory."""
+"""Simulated data sets: realistic sizes, labels and class names, with gray images and empty masks that use no memory."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _UNLABELED = ("voc2007", "voc2012")
 
 
 class GrayTable(ImageTable):
-    """A table whose images are all the same: one image in memory, and labels alone when it is sent elsewhere."""
+    """A table of identical images: one byte in memory, and only the labels are pickled."""
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Sixteen hex digits over name, shape, labels and class names; all images are alike."""
+        """Sixteen hex digits of SHA-256 over name, shape, labels and class names."""
         labels = b"" if self.labels is None else np.ascontiguousarray(self.labels).tobytes()
         text = "\0".join(("simulated", self.name, str(self.images.shape), *self.class_names, *self.mask_names))
         return hashlib.sha256(text.encode() + labels).hexdigest()[:16]
@@ -48,11 +48,16 @@ class GrayTable(ImageTable):
 
 
 def load_splits(name: str, *, max_train: int | None = None, seed: int = 0, image_size: int | None = None) -> Splits:
-    """Return splits that stand in for the data set `name`, whatever name: nothing is read.
+    """Return simulated splits of a data set; nothing is read, and any name is accepted.
 
-    Ten classes, but no labels for `voc2007` and `voc2012`; masks for those and for `shapes`. 10,000 images for pretext
-    training and 2,500 for validation, or four and one fifth of `max_train`; 2,000 for test. Labels depend on `seed`.
-    image_size: side in pixels; None for the data set's own.
+    There are ten classes, but `voc2007` and `voc2012` have no labels. These two and `shapes` have masks. Pretext
+    training has 10,000 images and validation 2,500, or four fifths and one fifth of `max_train`; test has 2,000.
+
+    Args:
+        name: Name of the data set.
+        max_train: Maximum number of training and validation images.
+        seed: Seed of the labels.
+        image_size: Side in pixels; None for the data set's native size.
     """
     rng = np.random.default_rng([seed, *name.encode()])
     size = image_size or (32 if name in _CLASS_NAMES else PHOTO_SIZE)
@@ -76,7 +81,7 @@ def is_labeled(name: str) -> bool:
 
 
 def mask_names(name: str) -> tuple[str, ...]:
-    """Return the names of the classes in the masks of the simulated data set; none where it has no masks."""
+    """Return the mask classes of the simulated data set of this name; empty if it has no masks."""
     return _MASK_NAMES.get(name, ())
 
 
@@ -88,7 +93,7 @@ def gray_table(
     class_names: tuple[str, ...],
     mask_names: tuple[str, ...] = (),
 ) -> GrayTable:
-    """Return `n_images` gray images of a side of `image_size` px and their masks, read-only views of one byte each."""
+    """Return a table of `n_images` gray images and their masks, read-only views of one byte each."""
     images = np.broadcast_to(np.uint8(GRAY), (n_images, 3, image_size, image_size))
     masks = np.broadcast_to(np.uint8(0), (n_images, image_size, image_size)) if mask_names else None
     return GrayTable(name, images, labels, masks, class_names, mask_names)

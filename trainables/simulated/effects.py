@@ -1,4 +1,4 @@
-"""Forms of effects: how a probe's accuracy answers to one value, in shares of right answers."""
+"""Functional forms of effects: how probe accuracy depends on the value of one setting."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 
 
 class Effect(ABC):
-    """What a value adds to the accuracy of the linear probe on a data set of scale 1."""
+    """The effect of one setting on the accuracy of the linear probe, for a data set of scale 1."""
 
     @abstractmethod
     def __call__(self, value: Any) -> float:
-        """Return the effect of the value."""
+        """Return the effect of a value."""
 
 
 @dataclass(frozen=True)
 class LogQuadratic(Effect):
-    """- curvature * log10(value / optimum)^2, not below -limit; a value of 0 costs the limit."""
+    """-curvature * log10(value / optimum)^2, at least -limit; a value of 0 costs the limit."""
 
     optimum: float
     curvature: float
@@ -34,7 +34,7 @@ class LogQuadratic(Effect):
 
 @dataclass(frozen=True)
 class Quadratic(Effect):
-    """- curvature * (value - optimum)^2."""
+    """-curvature * (value - optimum)^2."""
 
     optimum: float
     curvature: float
@@ -46,23 +46,23 @@ class Quadratic(Effect):
 
 @dataclass(frozen=True)
 class Peak(Effect):
-    """height * (2 r - r^2), r = value / optimum, the bracket not below -1: nothing at 0, `height` at the optimum."""
+    """height * max(-1, 2 r - r^2) with r = value / optimum: 0 at a value of 0, `height` at the optimum."""
 
     height: float
     optimum: float
 
     def __call__(self, value: float) -> float:
-        """Return the effect; that of an op of negative height is worst at its `optimum`."""
+        """Return the effect; with a negative height, the optimum is the worst value."""
         r = value / self.optimum
         return self.height * max(-1.0, 2 * r - r * r)
 
 
 @dataclass(frozen=True)
 class Levels(Effect):
-    """An effect of its own for each value."""
+    """A separate effect for each value."""
 
     of: Mapping[Any, float]
 
     def __call__(self, value: Any) -> float:
-        """Return the value's effect. Raises KeyError for a value without one."""
+        """Return the effect of a value. Raises KeyError if it is not listed."""
         return self.of[value]

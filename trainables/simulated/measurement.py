@@ -1,4 +1,4 @@
-"""Instruments: how a trial is looked at, with the facts that the real task and the real Monitor would tell."""
+"""Measurement setup of a simulated trial: sample sizes and noise, and the facts that the real Monitor reports."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from trainables.data.table import Splits
 from trainables.simulated.trajectories import N_CLASSES
 from trainables.tasks.context_encoder import ContextEncoder
 from trainables.training.loop import build_task
-from trainables.training.monitor import VALIDATION_BATCH
+from trainables.training.monitor import PROBE_QUERIES, VALIDATION_BATCH, VALIDATION_IMAGES
 from trainables.trial import TrialConfig
 
 TWO_HEADS = "two_heads"  # context prediction with a jointly trained class head and one summed loss
@@ -20,22 +21,24 @@ POSITIONS = 8
 CORRELATION = 0.7
 
 _IMAGE_SIZE = 32
-_MEAN_ERROR = 0.06  # squared error of painting the mean image, as of generated shapes
+_MEAN_ERROR = 0.06  # squared error of painting the mean image, as on the `shapes` data set
 
 
 @dataclass(frozen=True)
-class Instrument:
-    """How a trial is looked at: what holds for all its reports.
+class Measurement:
+    """How a trial is measured, at every report.
 
-    trial: its task, steps, batch size and learning rate; `task` may be TWO_HEADS, which no study trains.
-    n_train: training images.
-    n_validation: predictions behind each `val/*`.
-    n_queries: images behind each online probe; 0 where there are no labels, and no probes then.
-    noise: standard deviation of the network's own fluctuation from report to report, as a share of what it has learned.
-    correlation: share of the predictions that an image decides, the same at every report; 0 for fresh noise.
-    stuck_head: `position` or `class`, a head of TWO_HEADS that stays at chance while the other learns.
-    validation_batch: images of a validation batch, among which SimCLR looks for the other view.
-    image_size: side of the images in pixels.
+    Attributes:
+        trial: The trial; `task` may be TWO_HEADS, which no study trains.
+        n_train: Number of training images.
+        n_validation: Number of predictions behind each `val/*` metric.
+        n_queries: Number of images behind each online probe; 0 without labels, where there are no probes.
+        noise: Standard deviation of the network's own fluctuation between reports, as a share of its progress.
+        correlation: Share of the predictions that the image determines, the same at every report; 0 for independent
+            noise.
+        stuck_head: `position` or `class`: the head of TWO_HEADS that stays at chance while the other one learns.
+        validation_batch: Images per validation batch, among which SimCLR looks for the other view.
+        image_size: Side of the images in pixels.
     """
 
     trial: TrialConfig
@@ -50,7 +53,7 @@ class Instrument:
 
     @functools.cached_property
     def facts(self) -> dict[str, Any]:
-        """What the loop's reports tell of the whole trial, as `trainables.training.monitor.Monitor.facts`."""
+        """Facts about the whole trial, as in `trainables.training.monitor.Monitor.facts`."""
         task = task_facts(self.trial, self.validation_batch, self.image_size)
         return {
             "primary_metric": task.primary_metric,
@@ -69,12 +72,28 @@ class Instrument:
 
     @property
     def time(self) -> np.ndarray:
-        """The reports' steps as shares of the budget, float64 [R]."""
+        """Steps of the reports as shares of the budget, float64 [R]."""
         return self.steps / max(1, self.trial.budget_steps)
 
 
+def monitor_measurement(trial: TrialConfig, splits: Splits) -> Measurement:
+    """Return the measurement that the real Monitor would make of a trial on these splits."""
+    batch = min(VALIDATION_BATCH, len(splits.pretext_validation))
+    n_images = min(VALIDATION_IMAGES, len(splits.pretext_validation)) // batch * batch
+    queries = splits.probe_validation if splits.labeled else None
+    image_size = splits.pretext_train.image_size
+    return Measurement(
+        trial,
+        n_train=trial.n_images or len(splits.pretext_train),
+        n_validation=n_images * task_facts(trial, batch, image_size).samples_per_image,
+        n_queries=0 if queries is None else min(PROBE_QUERIES, len(queries)),
+        validation_batch=batch,
+        image_size=image_size,
+    )
+
+
 class TaskFacts(NamedTuple):
-    """What a task tells of itself; see `trainables.tasks.base.PretextTask`."""
+    """Properties of a pretext task; see `trainables.tasks.base.PretextTask`."""
 
     primary_metric: str
     primary_mode: str
@@ -84,7 +103,11 @@ class TaskFacts(NamedTuple):
 
 
 def task_facts(trial: TrialConfig, validation_batch: int, image_size: int) -> TaskFacts:
-    """Return the facts of the trial's task, from the task itself. Raises ConfigError for an option it lacks."""
+    """Return the facts of a trial's task, as the task itself declares them.
+
+    Raises:
+        ConfigError: The trial sets an option that the task does not have.
+    """
     if trial.task == TWO_HEADS:
         loss = math.log(POSITIONS) + math.log(N_CLASSES)
         levels = {"loss": loss, "accuracy_position": 1 / POSITIONS, "accuracy_class": 1 / N_CLASSES}
@@ -93,7 +116,7 @@ def task_facts(trial: TrialConfig, validation_batch: int, image_size: int) -> Ta
     return _task_facts(trial.task, trial.options, trial.batch_size, validation_batch, *size)
 
 
-@functools.lru_cache(maxsize=256)  # the network takes longer to build than a trial to simulate
+@functools.lru_cache(maxsize=256)  # building the network takes longer than simulating a trial
 def _task_facts(
     task: str,
     options: tuple[tuple[str, Any], ...],

@@ -1,4 +1,4 @@
-"""A simulated trial: the same reports, states and results as a real one, in milliseconds and without training."""
+"""Simulated training and evaluation: the reports, states and results of a real trial, in milliseconds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 from trainables.data.table import Splits
 from trainables.errors import ConfigError, DataError
-from trainables.simulated.outcomes import fails, results, simulated_curve
+from trainables.simulated.outcomes import fails, trial_curve
+from trainables.simulated.probe_results import probe_results
 from trainables.simulated.truth import TRUTH, Truth
 from trainables.training.loop import Report
 from trainables.trial import TrialConfig
@@ -22,13 +23,22 @@ def fit(
     resume: dict[str, Any] | None = None,
     truth: Truth = TRUTH,
 ) -> None:
-    """Make the reports of the trial as `trainables.training.loop.fit` makes them; `splits` give numbers of images alone.
+    """Make the reports of a trial as `trainables.training.loop.fit` does.
 
-    resume: the state of an earlier report, after which the same curve goes on.
-    Raises RuntimeError midway where the truth says that the trial fails, ConfigError and DataError as the loop does.
+    Args:
+        trial: The trial to simulate.
+        splits: Data set, used for its numbers of images only.
+        report: Called with each report.
+        resume: State of an earlier report; the same curve continues after it.
+        truth: Declared truth of the simulation.
+
+    Raises:
+        RuntimeError: The trial fails midway, as the truth says.
+        ConfigError: The batch size exceeds the number of training images.
+        DataError: The data set has fewer images than `trial.n_images`.
     """
     _check(trial, splits)
-    curve = simulated_curve(trial, splits, truth)
+    curve = trial_curve(trial, splits, truth)
     failing = len(curve.steps) // 2 if fails(trial, truth) else None
     first = int(resume["step"]) if resume else 0
     for index, step in enumerate(curve.steps.tolist()):
@@ -39,21 +49,23 @@ def fit(
 
 
 def evaluate(trial: TrialConfig, datasets: Mapping[str, Splits], truth: Truth = TRUTH) -> dict[str, float]:
-    """Return the results of all probes that the trial asks for, as `trainables.probes.evaluation.evaluate` names them.
+    """Return the results of all probes that the trial asks for, named as by `trainables.probes.evaluation.evaluate`.
 
-    An encoder taken from another trial (`init_from`) is that of its configuration and seed, so it gives the same.
-    Raises ConfigError for a data set with neither labels nor masks.
+    The encoder of another trial (`init_from`) is a function of configuration and seed, so it gives the same results.
+
+    Raises:
+        ConfigError: A data set has neither labels nor masks.
     """
-    found: dict[str, float] = {}
+    results: dict[str, float] = {}
     for name in trial.probe_datasets:
         if not datasets[name].annotated:
             raise ConfigError(f"evaluate.datasets: {datasets[name].name} has neither labels nor masks to probe with")
-        found |= results(trial, name, datasets[name], truth)
-    return found
+        results |= probe_results(trial, name, datasets[name], truth)
+    return results
 
 
 def _state(trial: TrialConfig, step: int) -> dict[str, Any]:
-    """Return a checkpoint's state: a curve is a function of its trial, so the step is all there is to know."""
+    """Return a checkpoint's state; the curve is a function of the trial, so the step is enough to resume."""
     return {"trial_id": trial.trial_id, "step": step, "task": {}, "optimizer": {}}
 
 
@@ -61,7 +73,7 @@ def _check(trial: TrialConfig, splits: Splits) -> None:
     table = splits.pretext_train
     n_images = trial.n_images or len(table)
     if n_images > len(table):
-        raise DataError(f"{table.name}: n_images = {n_images}, but only {len(table)} images are there to train on")
+        raise DataError(f"{table.name}: n_images = {n_images}, but there are only {len(table)} training images")
     if trial.batch_size > n_images:
         raise ConfigError(
             f"batch_size = {trial.batch_size}, but {table.name} gives only {n_images} training images; "

@@ -1,6 +1,6 @@
-"""The declared truth of simulated studies: how large every effect is. `mechanism` says how they work together.
+"""The declared truth of simulated studies: the size of every effect. `response` says how the effects combine.
 
-Accuracies are those of a linear probe on all annotated images, in shares of right answers; steps are optimizer steps.
+Accuracies are those of a linear probe on all annotated images, as shares of correct answers. Steps are optimizer steps.
 """
 
 from __future__ import annotations
@@ -15,21 +15,28 @@ from trainables.simulated.effects import Effect, Levels, LogQuadratic, Peak, Qua
 
 @dataclass(frozen=True)
 class TaskTruth:
-    """What is true of one pretext task.
+    """The truth about one pretext task.
 
-    gain: probe accuracy above random init; solved: validation progress, from chance to perfect, when all is learned.
-    untrained: validation progress at step 0.
-    takeoff, pace: steps before anything is learned, and the time constant after that, at the optimal lr or above.
-    lr: with AdamW; SGD's optimum is 50 times, LARS's 500 times higher (compare the ranges in `search_spaces`).
-    batch_size, weight_decay, options: effects on the probe's accuracy; options that are not named have none.
-    ops: effect of each op's magnitude times strength; interactions: c of each two ops, times both magnitudes.
-    takeoff_factors: of an option's value on `takeoff`.
-    views: of an option's value: how many times less an image is known by heart.
-    trap: accuracy gained from which its own metrics are flat while the probe still improves; inf for never.
+    Attributes:
+        gain: Probe accuracy above random initialization when everything is learned.
+        final_progress: Validation progress, from chance to perfect, when everything is learned.
+        takeoff: Steps before anything is learned, at the optimal learning rate or above.
+        pace: Time constant of learning after takeoff, in steps.
+        lr: Optimal learning rate with AdamW; `Truth.optimizers` has the factors of the other optimizers.
+        batch_size: Effect of the batch size on probe accuracy.
+        weight_decay: Effect of the weight decay on probe accuracy.
+        ops: Effect of each augmentation op as a function of magnitude times strength.
+        interactions: Coefficient of the product of two ops' magnitudes times strength.
+        options: Effect of each task option; options that are not listed have none.
+        takeoff_factors: Factor on `takeoff` for each value of an option.
+        views: For each value of an option, the factor by which an image is memorized less.
+        untrained: Validation progress at step 0.
+        saturating_gain: Accuracy gain from which the task's own metrics are flat while the probe still improves; inf
+            for never.
     """
 
     gain: float
-    solved: float
+    final_progress: float
     takeoff: float
     pace: float
     lr: float
@@ -41,12 +48,18 @@ class TaskTruth:
     takeoff_factors: Mapping[str, Mapping[Any, float]] = field(default_factory=dict)
     views: Mapping[str, Mapping[Any, float]] = field(default_factory=dict)
     untrained: float = 0.0
-    trap: float = math.inf
+    saturating_gain: float = math.inf
 
 
 @dataclass(frozen=True)
 class DatasetTruth:
-    """Accuracy of the linear probe on an untrained conv4 of width 16 and on raw pixels; `scale` of all effects."""
+    """The truth about one data set.
+
+    Attributes:
+        random_init: Accuracy of the linear probe on an untrained conv4 of width 16.
+        raw_pixels: Accuracy of the linear probe on raw pixels.
+        scale: Factor on all effects.
+    """
 
     random_init: float
     raw_pixels: float
@@ -55,7 +68,7 @@ class DatasetTruth:
 
 _ROTATION = TaskTruth(
     gain=0.045,
-    solved=0.8,
+    final_progress=0.8,
     takeoff=10,
     pace=80,
     lr=2e-3,
@@ -73,7 +86,7 @@ _ROTATION = TaskTruth(
 )
 _CONTEXT_ENCODER = TaskTruth(
     gain=0.025,
-    solved=0.65,
+    final_progress=0.65,
     takeoff=0,
     pace=60,
     lr=2e-3,
@@ -90,7 +103,7 @@ _CONTEXT_ENCODER = TaskTruth(
 )
 _SIMCLR = TaskTruth(
     gain=0.06,
-    solved=0.5,
+    final_progress=0.5,
     untrained=0.05,
     takeoff=0,
     pace=120,
@@ -106,11 +119,11 @@ _SIMCLR = TaskTruth(
     },
     interactions={("crop_resize", "color_jitter"): 0.06},
     options={"temperature": LogQuadratic(0.3, 0.05, limit=0.04)},
-    trap=0.08,
+    saturating_gain=0.08,
 )
 _CONTEXT_PREDICTION = TaskTruth(
     gain=0.06,
-    solved=0.4,
+    final_progress=0.4,
     takeoff=60,
     pace=80,
     lr=4e-3,
@@ -129,34 +142,40 @@ _CONTEXT_PREDICTION = TaskTruth(
     },
     views={"pairs_per_image": {1: 1.0, 8: 8.0, 40: 16.0}},
 )
-
-
-_BY_LR, _SOLVED_BY_LR = LogQuadratic(1.0, 0.03), LogQuadratic(1.0, 0.15, limit=0.5)
+_LR_EFFECT = LogQuadratic(1.0, 0.03)
+_PROGRESS_LR_EFFECT = LogQuadratic(1.0, 0.15, limit=0.5)
 
 
 @dataclass(frozen=True)
 class Truth:
-    """All that is declared; `TRUTH` is the truth of every study with `--simulate`.
+    """Everything that is declared; `TRUTH` is the truth of every study with `--simulate`.
 
-    tasks, datasets: by name; a data set of another name has the truth of `other`.
-    optimizers: factor on a task's optimal lr. encoders: effect on accuracy, trained or not; that of conv4 is
-        `by_width` for each doubling of its width beyond 16.
-    all_images: what `n_images: null` stands for. by_images: accuracy lost is this over sqrt(n_images).
-    memory: accuracy lost where all training images are known by heart. memory_passes: passes over the images after
-        which half of them are. memory_cure: rate at which the sum of all magnitudes times strength undoes that.
-    by_lr: effect of lr over its optimum. From `diverges[0]` times the optimum on trials may diverge, from `diverges[1]`
-        times on all do.
-    solved_by_lr, solved_by_memory: shares of its validation progress that a trial loses by a wrong lr, and by knowing
-        all its training images by heart.
-    collapses: weight decay from which features collapse.
-    too_big: batch sizes from which a trial may, and from which it must, fail: the machine is too small.
-    failure_rate: share of trials that fail for no reason.
-    nothing_learned: what a trial at chance adds to the accuracy of random init.
-    online: what the online probe has more than the final one, having fewer images to learn from.
-    train_gap: what the probe has more on its own training images.
-    probe_sd, random_init_sd: standard deviation over seeds of the accuracy of a trained and of an untrained encoder;
-        validation_sd: of validation progress. `seed_share` of the variance of the trained is their seed's, and shared
-        by all its cells.
+    Attributes:
+        tasks: Truth about each pretext task.
+        datasets: Truth about each data set.
+        other_dataset: Truth about every data set that is not in `datasets`.
+        optimizers: Factor on a task's optimal learning rate (compare the ranges in `search_spaces`).
+        encoders: Effect of the encoder on accuracy, trained or not; conv4 has `width_effect` instead.
+        width_effect: Effect on accuracy of each doubling of conv4's width beyond 16.
+        all_images: Number of images that `n_images: null` stands for.
+        data_penalty: Accuracy lost is this over sqrt(n_images).
+        memorization_penalty: Accuracy lost when all training images are memorized.
+        memorization_passes: Passes over the images after which half of them are memorized.
+        memorization_cure: Rate at which the sum of all magnitudes times strength undoes memorization.
+        lr_effect: Effect on probe accuracy of the learning rate over its optimum.
+        progress_lr_effect: Share of the validation progress that a wrong learning rate costs, of the same ratio.
+        progress_memorization_penalty: Share of the validation progress lost when all training images are memorized.
+        diverging_lr: Learning rates over the optimum from which a trial may, and from which it must, diverge.
+        collapsing_weight_decay: Weight decay from which features collapse.
+        failing_batch_size: Batch sizes from which a trial may, and from which it must, run out of memory and fail.
+        failure_rate: Share of trials that fail for no reason.
+        at_chance_effect: Accuracy that a trial at chance adds to random initialization.
+        online_probe_effect: Accuracy of the online probe relative to the final one, which has more images.
+        train_gap: Accuracy of the probe on its own training images relative to other images.
+        probe_sd: Standard deviation over seeds of a trained encoder's accuracy.
+        validation_sd: Standard deviation over seeds of the validation progress.
+        random_init_sd: Standard deviation over seeds of an untrained encoder's accuracy.
+        seed_share: Share of the variance of a trained encoder that all cells of a seed have in common.
     """
 
     tasks: Mapping[str, TaskTruth] = field(
@@ -174,24 +193,24 @@ class Truth:
             "shapes": DatasetTruth(0.24, 0.18),
         }
     )
-    other: DatasetTruth = DatasetTruth(0.35, 0.30)
+    other_dataset: DatasetTruth = DatasetTruth(0.35, 0.30)
     optimizers: Mapping[str, float] = field(default_factory=lambda: {"adamw": 1.0, "sgd": 50.0, "lars": 500.0})
     encoders: Mapping[str, float] = field(default_factory=lambda: {"resnet18": 0.02, "resnet50": 0.03})
-    by_width: float = 0.01
+    width_effect: float = 0.01
     all_images: int = 10_000
-    by_images: float = 0.3
-    memory: float = 0.12
-    memory_passes: float = 30.0
-    memory_cure: float = 1.2
-    by_lr: Effect = _BY_LR
-    solved_by_lr: Effect = _SOLVED_BY_LR
-    solved_by_memory: float = 0.4
-    diverges: tuple[float, float] = (8.0, 32.0)
-    collapses: float = 0.3
-    too_big: tuple[int, int] = (1024, 4096)
+    data_penalty: float = 0.3
+    memorization_penalty: float = 0.12
+    memorization_passes: float = 30.0
+    memorization_cure: float = 1.2
+    lr_effect: Effect = _LR_EFFECT
+    progress_lr_effect: Effect = _PROGRESS_LR_EFFECT
+    progress_memorization_penalty: float = 0.4
+    diverging_lr: tuple[float, float] = (8.0, 32.0)
+    collapsing_weight_decay: float = 0.3
+    failing_batch_size: tuple[int, int] = (1024, 4096)
     failure_rate: float = 0.0
-    nothing_learned: float = -0.01
-    online: float = -0.02
+    at_chance_effect: float = -0.01
+    online_probe_effect: float = -0.02
     train_gap: float = 0.08
     probe_sd: float = 0.010
     validation_sd: float = 0.02
@@ -199,8 +218,8 @@ class Truth:
     seed_share: float = 0.6
 
     def dataset(self, name: str) -> DatasetTruth:
-        """Return the truth of a data set."""
-        return self.datasets.get(name, self.other)
+        """Return the truth about a data set."""
+        return self.datasets.get(name, self.other_dataset)
 
 
 TRUTH = Truth()

@@ -14,7 +14,7 @@ from analysis.convergence import verdicts
 from analysis.records import FINISHED
 from tests.analysis.simulated_frames import frames_of
 from trainables.simulated.measurement import TWO_HEADS
-from trainables.simulated.trajectories import KINDS
+from trainables.simulated.trajectories import OUTCOMES
 
 TASKS = ("rotation", "context_encoder", "simclr", "context_prediction")
 SIZES, NOISES, REPORTS = (200, 512, 1449, 10_000), (0.0, 0.01, 0.03), (5, 10, 20, 40)
@@ -27,7 +27,7 @@ def simulated(each: int, seed: int) -> pd.DataFrame:
     generator, parts = np.random.default_rng(seed), []
     for size, noise, reports in itertools.product(SIZES, NOISES, REPORTS):
         runs, curves, truth = frames_of(
-            KINDS,
+            OUTCOMES,
             rng=generator,
             tasks=TASKS,
             each=each,
@@ -71,7 +71,7 @@ def test_95_of_100_of_many_simulated_curves_are_judged_right() -> None:
 def test_noise_that_reports_share_or_do_not_share_is_no_trap(correlation: float) -> None:
     generator = np.random.default_rng(2)
     runs, curves, truth = frames_of(
-        KINDS, rng=generator, tasks=TASKS, each=5, n_validation=512, correlation=correlation
+        OUTCOMES, rng=generator, tasks=TASKS, each=5, n_validation=512, correlation=correlation
     )
     found = verdicts(runs, curves).set_index("trial_id")
     assert (found["verdict"] == truth).mean() >= RIGHT
@@ -141,7 +141,7 @@ def test_a_head_at_chance_is_named_though_the_summed_loss_falls(stuck: str) -> N
 
 
 def test_two_heads_that_learn_are_judged_each_by_itself() -> None:
-    runs, curves, truth = frames_of(KINDS, rng=np.random.default_rng(7), tasks=(TWO_HEADS,), each=5)
+    runs, curves, truth = frames_of(OUTCOMES, rng=np.random.default_rng(7), tasks=(TWO_HEADS,), each=5)
     found = verdicts(runs, curves).set_index("trial_id")
     assert (found["verdict"] == truth).mean() >= RIGHT
     assert not found.loc[found["verdict"].isin(["converged", "overfit"]), "evidence"].str.contains("val/loss ").any()

@@ -16,7 +16,7 @@ from analysis.records import FAILED, FINISHED, STOPPED
 from tests.analysis.simulated_frames import frames_of
 from trainables.chance import clears_chance
 from trainables.errors import UserError
-from trainables.simulated.trajectories import KINDS
+from trainables.simulated.trajectories import OUTCOMES
 from trainables.trial import RANDOM_INIT, RAW_PIXELS
 
 Curves = Mapping[str, Sequence[float]]
@@ -343,7 +343,7 @@ def test_what_did_not_train_has_no_verdict() -> None:
 
 def test_rows_come_in_the_order_of_runs_whatever_the_order_of_points() -> None:
     runs, curves, _ = frames_of(
-        [*KINDS, "failed"], rng=np.random.default_rng(9), tasks=("rotation", "simclr", "context_encoder")
+        [*OUTCOMES, "failed"], rng=np.random.default_rng(9), tasks=("rotation", "simclr", "context_encoder")
     )
     found = verdicts(runs, curves)
     assert found["trial_id"].tolist() == runs["trial_id"].tolist()

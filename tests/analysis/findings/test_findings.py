@@ -17,7 +17,7 @@ from study.tracking.runs import STUDY_FILES
 from tests.analysis.journals import ABLATION_SEEDS, CELLS, DATASET, MARGIN, SEEDS, write_study
 from tests.analysis.simulated_frames import add_trial
 from trainables.errors import StorageError, UserError
-from trainables.simulated.curves import curve
+from trainables.simulated.curves import draw_curve
 
 PROBE = f"probe/{DATASET}/linear"
 DESIGNS = ("size_by_strength", "cures")
@@ -192,7 +192,7 @@ def test_less_of_a_loss_is_better():
     rng, builder = np.random.default_rng(0), FrameBuilder()
     for seed in range(6):
         for cell, end in (("base", 0.3), ("cured", 0.7)):
-            made = curve("converged", rng=rng, task="context_encoder", n_queries=0, end=end)
+            made = draw_curve("converged", rng=rng, task="context_encoder", n_queries=0, end=end)
             add_trial(builder, made, seed=seed, phase="ablate", cell=cell)
     found = compute_findings(analysis.Study("a", *builder.build()), margin=0.01)
     row = found.effects.iloc[0]

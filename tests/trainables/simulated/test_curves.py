@@ -1,4 +1,4 @@
-"""Curves: each kind shows what defines it, and the noise is that of finite validation data."""
+"""Curves: each outcome shows what defines it, and the noise is that of finite validation data."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from trainables.errors import ConfigError
-from trainables.simulated.curves import Curve, curve, expected_curve, measured, shares
-from trainables.simulated.measurement import TWO_HEADS, Instrument
-from trainables.simulated.trajectories import KINDS, draw_course
+from trainables.simulated.curves import Curve, draw_curve, expected_curve, measure, sample_accuracy
+from trainables.simulated.measurement import TWO_HEADS, Measurement
+from trainables.simulated.trajectories import OUTCOMES, draw_trajectory
 from trainables.tasks import TASKS
 from trainables.trial import TrialConfig
 
@@ -18,11 +18,12 @@ ALL_TASKS = [*TASKS, TWO_HEADS]
 SEEDS = range(20)
 
 
-def truths(kind: str, task: str, **fixed: float | bool) -> list[Curve]:
-    """Return noise-free curves of many instances of a kind."""
-    instrument = Instrument(TrialConfig("test", task, budget_steps=400, report_every=20))
+def truths(outcome: str, task: str, **fixed: float | bool) -> list[Curve]:
+    """Return noise-free curves of many instances of an outcome."""
+    measurement = Measurement(TrialConfig("test", task, budget_steps=400, report_every=20))
     return [
-        expected_curve(draw_course(kind, np.random.default_rng(seed), task=task, **fixed), instrument) for seed in SEEDS
+        expected_curve(draw_trajectory(outcome, np.random.default_rng(seed), task=task, **fixed), measurement)
+        for seed in SEEDS
     ]
 
 
@@ -33,7 +34,7 @@ def primary(found: Curve) -> np.ndarray:
     return (values - chance) / (1 - chance) if facts["primary_mode"] == "max" else (chance - values) / chance
 
 
-# --- what defines each kind --------------------------------------------------------------------------------------
+# --- what defines each outcome --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("task", ALL_TASKS)
@@ -41,7 +42,7 @@ def test_a_diverged_loss_is_not_finite_or_has_grown_and_still_grows(task: str) -
     endless = 0
     for found in truths("diverged", task):
         train, validation = found.metrics["train/loss"], found.metrics["val/loss"]
-        if math.isinf(found.course.growth):
+        if math.isinf(found.trajectory.growth):
             endless += 1
             assert np.isfinite(train[1:-1]).all()
             assert math.isnan(train[-1])
@@ -128,8 +129,8 @@ def test_what_has_converged_is_flat_above_chance(task: str) -> None:
 
 def test_two_heads_have_one_loss_and_one_may_be_stuck() -> None:
     rng = np.random.default_rng(0)
-    both = curve("converged", task=TWO_HEADS, rng=rng, end=0.6)
-    stuck = curve("converged", task=TWO_HEADS, rng=rng, end=0.6, stuck_head="position")
+    both = draw_curve("converged", task=TWO_HEADS, rng=rng, end=0.6)
+    stuck = draw_curve("converged", task=TWO_HEADS, rng=rng, end=0.6, stuck_head="position")
     chance = both.facts["chance"]
     assert chance["val/loss"] == pytest.approx(math.log(8) + math.log(10))
     assert both.metrics["val/accuracy_position"][-1] > 0.5
@@ -147,7 +148,7 @@ def test_two_heads_have_one_loss_and_one_may_be_stuck() -> None:
 @pytest.mark.parametrize("correlation", [0.0, 0.7])
 def test_shares_are_binomial_and_correlate_from_report_to_report_as_declared(correlation: float) -> None:
     rng, n, p = np.random.default_rng(1), 200, np.array([0.125, 0.125, 0.5])
-    seen = np.array([shares(p, n, correlation, rng) for _ in range(10_000)])
+    seen = np.array([sample_accuracy(p, n, correlation, rng) for _ in range(10_000)])
     assert seen.mean(axis=0) == pytest.approx(p, abs=5 * math.sqrt(0.25 / n / len(seen)))
     assert seen.var(axis=0) == pytest.approx(p * (1 - p) / n, rel=0.08)
     assert np.corrcoef(seen[:, 0], seen[:, 1])[0, 1] == pytest.approx(correlation, abs=0.04)
@@ -157,29 +158,32 @@ def test_shares_are_binomial_and_correlate_from_report_to_report_as_declared(cor
 
 
 def test_shares_of_what_is_not_finite_are_not_finite() -> None:
-    assert np.isnan(shares(np.array([np.nan, 0.5]), 100, 0.5, np.random.default_rng(0))).tolist() == [True, False]
+    assert np.isnan(sample_accuracy(np.array([np.nan, 0.5]), 100, 0.5, np.random.default_rng(0))).tolist() == [
+        True,
+        False,
+    ]
 
 
 @pytest.mark.parametrize("task", ALL_TASKS)
 @pytest.mark.parametrize("n_validation", [200, 2000])
 def test_the_reported_standard_error_is_that_of_the_noise(task: str, n_validation: int) -> None:
-    instrument = Instrument(
+    measurement = Measurement(
         TrialConfig("test", task, budget_steps=100, report_every=50), n_validation=n_validation, noise=0.0
     )
-    course = draw_course("converged", np.random.default_rng(0), task=task)
-    name = instrument.facts["primary_metric"]
+    trajectory = draw_trajectory("converged", np.random.default_rng(0), task=task)
+    name = measurement.facts["primary_metric"]
     rng = np.random.default_rng(2)
-    found = [measured(course, instrument, rng).report(-1) for _ in range(600)]
+    found = [measure(trajectory, measurement, rng).report(-1) for _ in range(600)]
     errors = np.array([report[f"{name}_se"] for report in found])
     assert np.std([report[name] for report in found]) == pytest.approx(errors.mean(), rel=0.13)
 
 
 def test_the_mean_over_noise_is_the_expected_curve() -> None:
-    instrument = Instrument(TrialConfig("test", "simclr", budget_steps=100, report_every=20), n_validation=1024)
-    course = draw_course("overfit", np.random.default_rng(0), task="simclr")
+    measurement = Measurement(TrialConfig("test", "simclr", budget_steps=100, report_every=20), n_validation=1024)
+    trajectory = draw_trajectory("overfit", np.random.default_rng(0), task="simclr")
     rng = np.random.default_rng(3)
-    found = [measured(course, instrument, rng).metrics for _ in range(800)]
-    for name, expected in expected_curve(course, instrument).metrics.items():
+    found = [measure(trajectory, measurement, rng).metrics for _ in range(800)]
+    for name, expected in expected_curve(trajectory, measurement).metrics.items():
         seen = np.array([metrics[name] for metrics in found])
         error = seen.std(axis=0) / math.sqrt(len(seen))
         assert (np.abs(seen.mean(axis=0) - expected)[1:] <= 4.5 * error[1:] + 1e-4).all(), name
@@ -187,7 +191,7 @@ def test_the_mean_over_noise_is_the_expected_curve() -> None:
 
 def test_the_network_itself_fluctuates_by_as_much_as_is_asked_for() -> None:
     def fluctuation(noise: float) -> float:
-        found = curve(
+        found = draw_curve(
             "converged",
             rng=np.random.default_rng(4),
             n_validation=10**6,
@@ -204,24 +208,24 @@ def test_the_network_itself_fluctuates_by_as_much_as_is_asked_for() -> None:
 
 def test_an_untrained_network_answers_alike_to_everything() -> None:
     for task in ("rotation", "context_prediction"):
-        found = curve("converged", rng=np.random.default_rng(0), task=task)
+        found = draw_curve("converged", rng=np.random.default_rng(0), task=task)
         assert found.metrics["val/accuracy"][0] == found.facts["chance"]["val/accuracy"]
-    assert curve("converged", rng=np.random.default_rng(0), task="simclr").metrics["val/accuracy"][0] > 0.05
+    assert draw_curve("converged", rng=np.random.default_rng(0), task="simclr").metrics["val/accuracy"][0] > 0.05
 
 
 # --- form --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_same_generator_gives_the_same_curve(kind: str) -> None:
-    first, second = (curve(kind, rng=np.random.default_rng(7)) for _ in range(2))
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_the_same_generator_gives_the_same_curve(outcome: str) -> None:
+    first, second = (draw_curve(outcome, rng=np.random.default_rng(7)) for _ in range(2))
     assert first.steps.tolist() == second.steps.tolist()
     for name, values in first.metrics.items():
         np.testing.assert_array_equal(values, second.metrics[name])
 
 
 def test_reports_come_at_the_start_every_few_steps_and_at_the_end() -> None:
-    found = curve("converged", rng=np.random.default_rng(0), budget_steps=110, report_every=50)
+    found = draw_curve("converged", rng=np.random.default_rng(0), budget_steps=110, report_every=50)
     assert found.steps.tolist() == [0, 50, 100, 110]
     assert "train/loss" not in found.report(0)
     assert math.isnan(found.metrics["train/loss"][0])
@@ -230,12 +234,12 @@ def test_reports_come_at_the_start_every_few_steps_and_at_the_end() -> None:
 
 def test_without_labels_there_are_no_probes_and_no_trap_to_fall_into() -> None:
     assert not any(
-        name.startswith("probe/") for name in curve("converged", rng=np.random.default_rng(0), n_queries=0).metrics
+        name.startswith("probe/") for name in draw_curve("converged", rng=np.random.default_rng(0), n_queries=0).metrics
     )
     with pytest.raises(ConfigError, match="flat_loss"):
-        curve("still_improving", rng=np.random.default_rng(0), n_queries=0, flat_loss=True)
+        draw_curve("still_improving", rng=np.random.default_rng(0), n_queries=0, flat_loss=True)
 
 
-def test_an_unknown_kind_is_named() -> None:
+def test_an_unknown_outcome_is_named() -> None:
     with pytest.raises(ConfigError, match="'overfitted'; did you mean 'overfit'"):
-        curve("overfitted", rng=np.random.default_rng(0))
+        draw_curve("overfitted", rng=np.random.default_rng(0))

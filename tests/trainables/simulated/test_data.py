@@ -1,4 +1,4 @@
-"""Stand-ins for data sets: the right form, enough images for every preset, and hardly any bytes."""
+"""Simulated data sets: the right form, enough images for every preset, and hardly any bytes."""
 
 from __future__ import annotations
 

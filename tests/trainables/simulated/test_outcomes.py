@@ -17,8 +17,8 @@ from trainables import simulated
 from trainables.data.table import Splits
 from trainables.errors import ConfigError
 from trainables.simulated.outcomes import identity
-from trainables.simulated.response import kind_rates
-from trainables.simulated.trajectories import KINDS
+from trainables.simulated.response import outcome_rates
+from trainables.simulated.trajectories import OUTCOMES
 from trainables.training.loop import Report
 from trainables.trial import RANDOM_INIT, RAW_PIXELS, TrialConfig
 
@@ -80,7 +80,7 @@ def test_expected_is_the_mean_over_seeds_of_every_metric(config: TrialConfig) ->
         values = np.array([metrics[name] for metrics in found])
         values = values[np.isfinite(values)]
         error = values.std() / math.sqrt(len(values))
-        expected = simulated.expected(config, name)
+        expected = simulated.expected_value(config, name)
         assert abs(values.mean() - expected) <= 4.5 * error + 2e-4 * max(1, abs(expected)), name
 
 
@@ -90,29 +90,31 @@ def test_expected_is_the_mean_over_seeds_of_the_baselines(task: str) -> None:
     found = [final(config.replace(seed=seed)) for seed in range(SEEDS)]
     for name in found[0]:
         values = np.array([metrics[name] for metrics in found])
-        assert abs(values.mean() - simulated.expected(config, name)) <= 4.5 * values.std() / math.sqrt(SEEDS) + 1e-9
+        assert (
+            abs(values.mean() - simulated.expected_value(config, name)) <= 4.5 * values.std() / math.sqrt(SEEDS) + 1e-9
+        )
 
 
 def test_a_set_may_be_a_folder() -> None:
-    assert simulated.expected(trial(), "probe/folder:/a/b/linear") == pytest.approx(
-        simulated.TRUTH.other.random_init + simulated.expected(trial(), LINEAR) - 0.39
+    assert simulated.expected_value(trial(), "probe/folder:/a/b/linear") == pytest.approx(
+        simulated.TRUTH.other_dataset.random_init + simulated.expected_value(trial(), LINEAR) - 0.39
     )
 
 
 def test_expected_of_what_is_never_finite_is_not_either() -> None:
-    assert math.isnan(simulated.expected(trial(lr=1.0), LINEAR))
-    assert math.isnan(simulated.expected(trial(lr=1.0), "val/loss"))
+    assert math.isnan(simulated.expected_value(trial(lr=1.0), LINEAR))
+    assert math.isnan(simulated.expected_value(trial(lr=1.0), "val/loss"))
 
 
 def test_a_metric_that_is_not_reported_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"rotation on cifar10 reports no 'val/accurracy'; did you mean 'val/accura"):
-        simulated.expected(trial(), "val/accurracy")
+        simulated.expected_value(trial(), "val/accurracy")
     with pytest.raises(ConfigError, match="no result 'probe/cifar10/miou'"):
-        simulated.expected(trial(), "probe/cifar10/miou")
+        simulated.expected_value(trial(), "probe/cifar10/miou")
     with pytest.raises(ConfigError, match="reports no 'probe/linear'"):
-        simulated.expected(trial(dataset="voc2012"), "probe/linear")
+        simulated.expected_value(trial(dataset="voc2012"), "probe/linear")
     with pytest.raises(ConfigError, match="only probed"):
-        simulated.expected(TrialConfig("baselines", RANDOM_INIT), "val/accuracy")
+        simulated.expected_value(TrialConfig("baselines", RANDOM_INIT), "val/accuracy")
 
 
 # --- rates -------------------------------------------------------------------------------------------------------
@@ -121,20 +123,22 @@ def test_a_metric_that_is_not_reported_is_an_error() -> None:
 @pytest.mark.parametrize(
     "config", [trial(lr=0.03), trial("context_prediction", budget_steps=75), trial("context_encoder", budget_steps=100)]
 )
-def test_kinds_come_at_their_declared_rates(config: TrialConfig) -> None:
+def test_outcomes_come_at_their_declared_rates(config: TrialConfig) -> None:
     n = 1000
-    kinds = [simulated.kind(config.replace(seed=seed)) for seed in range(n)]
-    rates = kind_rates(config)
+    outcomes = [simulated.true_outcome(config.replace(seed=seed)) for seed in range(n)]
+    rates = outcome_rates(config)
     assert max(rates.values()) < 0.95
-    for kind in KINDS:
-        assert abs(kinds.count(kind) / n - rates[kind]) <= 4 * math.sqrt(rates[kind] * (1 - rates[kind]) / n)
+    for outcome in OUTCOMES:
+        assert abs(outcomes.count(outcome) / n - rates[outcome]) <= 4 * math.sqrt(
+            rates[outcome] * (1 - rates[outcome]) / n
+        )
 
 
 def test_trials_fail_at_the_declared_rate() -> None:
     n, config, truth = 2000, trial(), simulated.Truth(failure_rate=0.1)
-    kinds = [simulated.kind(config.replace(seed=seed), truth) for seed in range(n)]
-    assert abs(kinds.count("failed") / n - 0.1) <= 4 * math.sqrt(0.09 / n)
-    assert set(kinds) == {"failed", "converged"}
+    outcomes = [simulated.true_outcome(config.replace(seed=seed), truth) for seed in range(n)]
+    assert abs(outcomes.count("failed") / n - 0.1) <= 4 * math.sqrt(0.09 / n)
+    assert set(outcomes) == {"failed", "converged"}
 
 
 # --- pairing -----------------------------------------------------------------------------------------------------
@@ -167,14 +171,16 @@ def test_the_online_probe_and_the_final_one_look_at_the_same_encoder() -> None:
         pairs.append((last_report(config, truth)["probe/linear"], final(config, truth)[LINEAR]))
     online, of_all = np.array(pairs).T
     assert np.corrcoef(online, of_all)[0, 1] > 0.85
-    assert (online - of_all).mean() == pytest.approx(truth.online, abs=0.006)  # it has fewer images to learn from
+    assert (online - of_all).mean() == pytest.approx(
+        truth.online_probe_effect, abs=0.006
+    )  # it has fewer images to learn from
 
 
 # --- curves ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("config", "kind", "metric", "shows"),
+    ("config", "outcome", "metric", "shows"),
     [
         (trial(), "converged", "val/accuracy", lambda y: np.ptp(y[-6:]) < 0.03 and y[-1] > 0.6),
         (trial(**SMALL), "overfit", "val/accuracy", lambda y: y.max() - y[-1] > 0.1),
@@ -187,11 +193,11 @@ def test_the_online_probe_and_the_final_one_look_at_the_same_encoder() -> None:
         (trial(lr=0.031, seed=1), "diverged", "val/loss", lambda y: y[-1] > 1.5 * y[0]),
     ],
 )
-def test_a_trial_shows_the_curve_of_its_kind(config: TrialConfig, kind: str, metric: str, shows: Any) -> None:
+def test_a_trial_shows_the_curve_of_its_outcome(config: TrialConfig, outcome: str, metric: str, shows: Any) -> None:
     config = config.replace(report_every=config.budget_steps // 20)
     reports: list[Report] = []
     simulated.fit(config, splits(), reports.append)
-    assert simulated.kind(config) == kind
+    assert simulated.true_outcome(config) == outcome
     assert shows(np.array([report.metrics[metric] for report in reports]))
 
 

@@ -1,4 +1,4 @@
-"""The declared truth: effects have the sizes and directions that are written down, and nothing else has any."""
+"""The declared truth: effects have their declared sizes and directions, and nothing else has an effect."""
 
 from __future__ import annotations
 
@@ -8,8 +8,16 @@ import pytest
 
 from trainables import simulated
 from trainables.simulated.effects import Levels, LogQuadratic, Peak, Quadratic
-from trainables.simulated.response import failure_rate, gain, kind_rates, magnitudes, memory, solved
-from trainables.simulated.trajectories import AT_CHANCE, COLLAPSED, CONVERGED, DIVERGED, KINDS, OVERFIT, STILL_IMPROVING
+from trainables.simulated.response import failure_rate, final_progress, gain, magnitudes, memorization, outcome_rates
+from trainables.simulated.trajectories import (
+    AT_CHANCE,
+    COLLAPSED,
+    CONVERGED,
+    DIVERGED,
+    OUTCOMES,
+    OVERFIT,
+    STILL_IMPROVING,
+)
 from trainables.tasks import TASKS
 from trainables.trial import RANDOM_INIT, TrialConfig
 
@@ -33,12 +41,12 @@ def trial(task: str = "rotation", **changes: Any) -> TrialConfig:
 
 def effect(changed: TrialConfig, base: TrialConfig) -> float:
     """Return the true difference of the probe's accuracy."""
-    return simulated.expected(changed, LINEAR) - simulated.expected(base, LINEAR)
+    return simulated.expected_value(changed, LINEAR) - simulated.expected_value(base, LINEAR)
 
 
-def only(kind: str, config: TrialConfig) -> bool:
-    """Return whether all seeds of a configuration are of one kind."""
-    return kind_rates(config)[kind] == pytest.approx(1)
+def only(outcome: str, config: TrialConfig) -> bool:
+    """Return whether all seeds of a configuration have the same outcome."""
+    return outcome_rates(config)[outcome] == pytest.approx(1)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -74,11 +82,11 @@ def test_two_ops_of_simclr_give_more_together_than_the_sum_of_each() -> None:
 def test_few_images_without_augmentation_overfit_below_random_init_and_augmentation_cures_it() -> None:
     small = trial(n_images=200, augmentation_strength=0.0, batch_size=32)
     augmented = small.replace(augmentation_strength=1.0)
-    untrained = simulated.expected(TrialConfig("ablate", RANDOM_INIT, dataset="cifar10", width=16), LINEAR)
+    untrained = simulated.expected_value(TrialConfig("ablate", RANDOM_INIT, dataset="cifar10", width=16), LINEAR)
     assert only(OVERFIT, small)
     assert only(CONVERGED, augmented)
-    assert simulated.expected(small, LINEAR) < untrained - 0.03
-    assert simulated.expected(augmented, LINEAR) > untrained + 0.02
+    assert simulated.expected_value(small, LINEAR) < untrained - 0.03
+    assert simulated.expected_value(augmented, LINEAR) > untrained + 0.02
 
 
 def test_augmentation_helps_the_more_the_fewer_the_images() -> None:
@@ -92,7 +100,7 @@ def test_augmentation_helps_the_more_the_fewer_the_images() -> None:
 
 def test_a_smaller_encoder_knows_less_by_heart_but_is_worse_at_its_best() -> None:
     small = trial(n_images=200, augmentation_strength=0.0)
-    assert memory(small.replace(width=4)) < memory(small)
+    assert memorization(small.replace(width=4)) < memorization(small)
     assert effect(trial(width=8), trial()) == pytest.approx(-0.01, abs=2e-3)
 
 
@@ -119,15 +127,15 @@ def test_pairs_and_norm_cure_context_prediction_where_augmentation_and_images_do
         cured = case.with_values({"option/pairs_per_image": pairs})
         assert only(CONVERGED, cured)
         assert effect(cured, case) > 0.01
-    assert kind_rates(case.with_values({"option/head_norm": "batch_no_affine"}))[AT_CHANCE] < 0.5
+    assert outcome_rates(case.with_values({"option/head_norm": "batch_no_affine"}))[AT_CHANCE] < 0.5
     # More steps leave chance, but then the few images are known by heart.
     assert only(OVERFIT, case.replace(budget_steps=1600))
 
 
 def test_corners_diverge_collapse_and_fail() -> None:
     assert only(DIVERGED, trial(lr=1.0))
-    assert 0 < kind_rates(trial(lr=0.03))[DIVERGED] < 1
-    assert kind_rates(trial(lr=0.01))[DIVERGED] == 0
+    assert 0 < outcome_rates(trial(lr=0.03))[DIVERGED] < 1
+    assert outcome_rates(trial(lr=0.01))[DIVERGED] == 0
     assert only(COLLAPSED, trial(weight_decay=0.5))
     assert failure_rate(trial()) == 0
     assert failure_rate(trial(batch_size=2048)) == pytest.approx(0.5)
@@ -142,11 +150,11 @@ def test_rates_are_probabilities_and_what_learns_is_plainly_above_chance(
     task: str, lr: float, n_images: int | None
 ) -> None:
     config = trial(task, lr=lr, n_images=n_images)
-    rates = kind_rates(config)
-    assert tuple(rates) == KINDS
+    rates = outcome_rates(config)
+    assert tuple(rates) == OUTCOMES
     assert all(0 <= rate <= 1 for rate in rates.values())
     assert sum(rates.values()) == pytest.approx(1)
-    assert 0.15 <= solved(config) <= 0.9
+    assert 0.15 <= final_progress(config) <= 0.9
     assert -0.25 < gain(config) < 0.15
 
 
@@ -167,8 +175,8 @@ def test_rates_are_probabilities_and_what_learns_is_plainly_above_chance(
 def test_what_is_not_declared_has_no_effect(values: dict[str, Any]) -> None:
     base = trial()
     for metric in (LINEAR, "val/accuracy", "probe/knn"):
-        assert simulated.expected(base.with_values(values), metric) == simulated.expected(base, metric)
-    assert kind_rates(base.with_values(values)) == kind_rates(base)
+        assert simulated.expected_value(base.with_values(values), metric) == simulated.expected_value(base, metric)
+    assert outcome_rates(base.with_values(values)) == outcome_rates(base)
 
 
 def test_magnitudes_are_scaled_and_cut_at_one() -> None:

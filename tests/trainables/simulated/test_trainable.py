@@ -1,4 +1,4 @@
-"""The simulated trainable stands in for the real one: the same reports, states, results and errors."""
+"""The simulated trainable matches the real one: the same reports, states, results and errors."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def fitted(
     return reports
 
 
-# --- drift: what the real trainable tells, the simulated one tells too ---------------------------------------------
+# --- drift: the simulated trainable reports what the real one reports ---------------------------------------------
 
 
 @pytest.mark.parametrize("labeled", [True, False])
@@ -116,7 +116,7 @@ def test_what_does_not_fit_the_data_is_refused_as_by_the_real_loop(changes: dict
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_resumed_trial_goes_on_to_the_bit_from_any_report(task: str) -> None:
+def test_a_resumed_trial_continues_to_the_bit_from_any_report(task: str) -> None:
     trial, splits = tiny.trial(task, budget_steps=50, report_every=8), tiny.splits()
     whole = fitted(trial, splits)
     for index, report in enumerate(whole):
@@ -145,13 +145,13 @@ def test_a_failing_trial_raises_midway_and_again_when_resumed() -> None:
     assert [report.step for report in reports] == [0, 10, 20]
     with pytest.raises(RuntimeError, match="step 30"):
         fitted(trial, splits, resume=reports[-1].state(), truth=truth)
-    assert simulated.kind(trial, truth) == "failed"
+    assert simulated.true_outcome(trial, truth) == "failed"
 
 
 def test_a_diverging_trial_stops_after_a_loss_that_is_not_finite_and_has_no_results() -> None:
     trial, splits = tiny.trial(lr=1.0, budget_steps=60, report_every=10), tiny.splits()
     reports = fitted(trial, splits)
-    assert simulated.kind(trial) == "diverged"
+    assert simulated.true_outcome(trial) == "diverged"
     assert reports[-1].step == 30
     assert math.isnan(reports[-1].metrics["train/loss"])
     assert math.isnan(reports[-1].metrics["health/feature_std"])
