@@ -21,7 +21,7 @@ from typing import Any
 from analysis.pages.series import FILE_NAME as SERIES_FILE
 from analysis.pages.series import PAGES, write_page
 from study.config import strict_yaml
-from study.config.loading import config_of, read_source, simulated
+from study.config.loading import build_config, read_source, simulated
 from study.config.schema import StudyConfig
 from trainables import files
 from trainables.errors import ConfigError, suggestion
@@ -71,7 +71,7 @@ def load_series(source: str, overrides: list[str] | None = None, changes: Mappin
     """
     content = read_source(source)
     if "parts" not in content:
-        config = config_of(content, overrides, changes)
+        config = build_config(content, overrides, changes)
         return Series({config.name: config})
     name, page, parts = _checked(source, content)
     if (changes or {}).get("tasks"):
@@ -92,7 +92,7 @@ def _part(
     series: str, name: str, content: dict[str, Any], overrides: list[str], changes: Mapping[str, Any] | None
 ) -> StudyConfig:
     try:
-        return config_of({"name": f"{series}-{name}", **content}, overrides, changes)
+        return build_config({"name": f"{series}-{name}", **content}, overrides, changes)
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from error
 

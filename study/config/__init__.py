@@ -1,1 +1,1 @@
-"""Configuration: the schema of a study, its validation, and reading it from YAML."""
+"""Configuration: the schema of a study, its validation, and loading it from YAML."""

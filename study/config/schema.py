@@ -1,45 +1,25 @@
-"""StudyConfig: what a study is, frozen once it is made; `study.config.loading` reads it and `study.config.validation` judges it."""
+"""StudyConfig: the schema of a study, immutable once built.
+
+`study.config.loading` reads it from YAML, `study.config.validation` checks what the types alone cannot.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from search_spaces import DEFAULTS, SPACES, Space, parse_domain
 from search_spaces.ablations import Comparison, Levels, ablation, changed
 from study.config import strict_yaml
+from study.config.names import RENAMED_SECTIONS, DesignName, Name, OpName, Positive, TaskName
 from trainables import spelling
 from trainables.errors import ConfigError
 from trainables.tasks import TASKS
 from trainables.trial import TrialConfig
-
-TaskName = Literal["rotation", "context_encoder", "simclr", "context_prediction"]
-TASK_NAMES: tuple[TaskName, ...] = get_args(TaskName)
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-Positive = Annotated[int, Field(ge=1)]
-DesignName = Literal[
-    "leave_one_out",
-    "add_one_in",
-    "pairs",
-    "strength",
-    "size_by_strength",
-    "steps_by_strength",
-    "factorial",
-    "screening",
-    "cures",
-    "together",
-]
-OpName = Literal["crop_resize", "flip", "translate", "color_jitter", "gray", "blur", "erase", "noise"]
-
-# Fields of a trial that a user may set for all trials of a task, or search over.
-TUNABLE = ("optimizer", "lr", "weight_decay", "warmup_fraction", "batch_size", "augmentation_strength")
-
-
-RENAMED_WITHIN = ("defaults", "task_options", "ablate")  # sections, beside search.space, that name ops and options
 
 
 class _Frozen(BaseModel):
@@ -47,21 +27,32 @@ class _Frozen(BaseModel):
 
 
 class EncoderConfig(_Frozen):
-    """The encoder that all tasks share; `width` is conv4's alone."""
+    """The encoder that all tasks share.
+
+    Attributes:
+        name: Architecture.
+        width: Channels of the first stage; `conv4` only.
+    """
 
     name: Literal["conv4", "resnet18", "resnet50"] = "conv4"
     width: Annotated[int, Field(ge=1, le=1024)] = 24
 
 
 class SearchConfig(_Frozen):
-    """Search, per task.
+    """The hyperparameter search of each task.
 
-    num_samples: trials per task; for `grid`, points of each continuous hyperparameter.
-    metric: what is searched for, taken at a trial's last report; `auto` is `probe/linear` (probe validation) where the
-        data set has labels, the task's primary validation metric otherwise.
-    grace_period: steps before a scheduler may stop a trial; null for a quarter of the budget.
-    chance_patience: steps after which a trial that is still at chance is stopped; null for half the budget, 0 never.
-    space: hyperparameters to search in place of a task's own; `{TASK: {...}}` for one task alone.
+    Attributes:
+        num_samples: Trials per task; with `grid`, points per continuous hyperparameter.
+        algorithm: `optuna` is TPE; `random` and `grid` list all trials before the first one starts.
+        scheduler: Early stopping (`asha`), none, or population based training (`pbt`).
+        metric: Metric to optimize, taken at a trial's last report. `auto` is `probe/linear` (probe validation) where
+            the data set has labels, and the task's primary validation metric otherwise.
+        mode: Direction of `metric`; null for the direction that the metric has by itself.
+        grace_period: Steps before a scheduler may stop a trial; null for a quarter of the budget.
+        reduction_factor: ASHA promotes one in this many trials from each rung to the next.
+        chance_patience: Steps after which a trial that is still at chance is stopped; null for half the budget, 0 for
+            never.
+        space: Hyperparameters to search instead of the task's default space; `{TASK: {...}}` applies to one task.
     """
 
     num_samples: Positive = 8
@@ -76,20 +67,32 @@ class SearchConfig(_Frozen):
 
 
 class ConfirmConfig(_Frozen):
-    """The best `top_k` configurations of each task again, each with `seeds` fresh seeds."""
+    """The confirmation of the best configurations on seeds that the search has not used.
+
+    Attributes:
+        top_k: Configurations per task.
+        seeds: Fresh seeds per configuration.
+    """
 
     top_k: Positive = 2
     seeds: Positive = 3
 
 
 class AblateConfig(_Frozen):
-    """Ablations around each task's confirmed configuration, every cell with the same fresh seeds; none by default.
+    """Ablations around each task's confirmed configuration; every cell runs with the same fresh seeds.
 
-    designs: names of designs of `search_spaces.ablations`.
-    margin: a difference of the metric, in its own units, that is too small to matter: the equivalence margin.
-    base: values that the confirmed configuration gets first; `{TASK: {...}}` for one task alone.
-    strengths, sizes, steps, ops, factors, cures: what the designs vary; null sizes are all images, null ops those of
-        the policy, null cures a task's own. `{TASK: {...}}` among the cures is for one task alone.
+    Attributes:
+        designs: Names of designs in `search_spaces.ablations`; empty for no ablation.
+        seeds: Fresh seeds per cell.
+        margin: Equivalence margin: the largest difference of the metric, in its own units, that is too small to
+            matter.
+        base: Values that replace those of the confirmed configuration; `{TASK: {...}}` applies to one task.
+        strengths: Augmentation strengths; the first is the reference.
+        sizes: Numbers of training images; null for all.
+        steps: Budgets of optimizer steps.
+        ops: Augmentation ops; null for those of the base's policy.
+        factors: Values of each factor of the factorial and screening designs.
+        cures: Values of each rival cure; null for the task's default cures. `{TASK: {...}}` applies to one task.
     """
 
     designs: list[DesignName] = []
@@ -105,13 +108,15 @@ class AblateConfig(_Frozen):
 
 
 class EvaluateConfig(_Frozen):
-    """The final evaluation of the confirmed encoders.
+    """The final evaluation of the confirmed encoders on the test split.
 
-    datasets: on which they are probed; null for the one trained on, if it has labels or masks.
-    probe_layers: `all` probes every stage of the encoder; the last is often not the best of tasks such as rotation
-        (Gidaris 2018) and context prediction (Kolesnikov 2019).
-    labels_per_class: numbers of labeled images of a class, null for all, from which a probe on frozen features,
-        fine-tuning for `fine_tune_steps` and supervised training from scratch are compared; none by default.
+    Attributes:
+        datasets: Data sets to probe on; null for the training data set, if it has labels or masks.
+        probe_layers: `all` probes every stage of the encoder; the last stage is often not the best one for tasks such
+            as rotation (Gidaris 2018) and context prediction (Kolesnikov 2019).
+        labels_per_class: Numbers of labeled images per class, null for all. With each number, a probe on frozen
+            features, fine-tuning and supervised training from scratch are compared; empty for no comparison.
+        fine_tune_steps: Optimizer steps of fine-tuning and of supervised training.
     """
 
     datasets: list[str] | None = None
@@ -121,10 +126,14 @@ class EvaluateConfig(_Frozen):
 
 
 class ResourcesConfig(_Frozen):
-    """What one worker of a trial takes of its node; a fraction of a GPU is shared by several trials.
+    """What one worker of a trial reserves on its node.
 
-    custom: amounts of other resources by Ray's name for them: those of `ray start --resources`, or `memory` in bytes.
-    labels: labels that its node must have, as in Ray's label selectors: `VALUE`, `in(A, B)`, or either after `!`.
+    Attributes:
+        cpu: CPU cores.
+        gpu: GPUs; a fraction lets several trials share one.
+        custom: Amounts of other resources by Ray's name for them: those of `ray start --resources`, or `memory` in
+            bytes.
+        labels: Labels that the node must have, as Ray label selectors: `VALUE`, `in(A, B)`, or either after `!`.
     """
 
     cpu: Annotated[int, Field(ge=1)] = 1
@@ -134,14 +143,42 @@ class ResourcesConfig(_Frozen):
 
 
 class StudyConfig(_Frozen):
-    """A whole study. Field names are those of YAML, of `--set` and of the code."""
+    """A whole study. YAML, `--set` and the code use the same field names.
+
+    Attributes:
+        name: Name of the study, of its folder and of its MLflow experiment.
+        tasks: Pretext tasks.
+        dataset: Data set to train on, by name or as `folder:PATH`.
+        data_root: Folder with the data sets.
+        image_size: Side of the images in px; null for the data set's default.
+        resize: Whether a photograph is cropped or squashed to a square.
+        max_train: Training images to load at most; null for all.
+        n_images: Images that the pretext tasks train on; null for all that are loaded.
+        on_bad_image: Whether a broken image stops the study or is skipped.
+        seed: Seed of the search and of the data.
+        encoder: The encoder that all tasks share.
+        budget_steps: Optimizer steps per trial.
+        report_every: Steps between two reports of a trial.
+        defaults: Values of TUNABLE fields and of `augmentation`, per task.
+        task_options: Options of each task where they differ from its defaults.
+        search: The hyperparameter search.
+        confirm: The confirmation on fresh seeds.
+        ablate: The ablations.
+        evaluate: The final evaluation.
+        resources: What one worker reserves on its node.
+        workers: Workers per trial, which share its batches.
+        max_failures: Restarts of a trial after a crash, each from its checkpoint.
+        storage: Folder or URI for checkpoints that every node reaches; null for the study's folder.
+        tracking_uri: MLflow tracking store; null for MLFLOW_TRACKING_URI or a local default.
+        simulate: Whether trials are simulated and train nothing.
+    """
 
     name: Name
-    tasks: Annotated[list[TaskName], Field(min_length=1)] = [*TASK_NAMES]
+    tasks: Annotated[list[TaskName], Field(min_length=1)] = [*TASKS]
     dataset: str = "shapes"
     data_root: str | None = None
     image_size: Annotated[int, Field(ge=8, le=1024)] | None = None
-    resize: Literal["crop", "squash"] = "crop"  # how a photograph becomes a square
+    resize: Literal["crop", "squash"] = "crop"
     max_train: Annotated[int, Field(ge=2)] | None = None
     n_images: Positive | None = None
     on_bad_image: Literal["stop", "skip"] = "stop"
@@ -163,7 +200,11 @@ class StudyConfig(_Frozen):
     simulate: bool = False
 
     def base_trial(self, task: TaskName, phase: str) -> TrialConfig:
-        """Return the task's configuration before any search. Raises ConfigError for a value it does not allow."""
+        """Return a task's configuration before any search.
+
+        Raises:
+            ConfigError: The configuration sets a value that the task does not allow.
+        """
         fields = {**DEFAULTS[task], **self.defaults.get(task, {})}
         return TrialConfig(
             phase=phase,
@@ -182,16 +223,17 @@ class StudyConfig(_Frozen):
         )
 
     def space(self, task: TaskName) -> Space:
-        """Return the task's search space, from the configuration where it names one, else its own."""
-        own = for_task(self.search.space, task, "search.space")
-        if not own:
+        """Return a task's search space: the configured one, else the task's default."""
+        configured = for_task(self.search.space, task, "search.space")
+        if not configured:
             return SPACES[task]
-        return {str(name): parse_domain(str(name), value) for name, value in own.items()}
+        return {str(name): parse_domain(str(name), value) for name, value in configured.items()}
 
     def ablation(self, confirmed: TrialConfig) -> tuple[list[TrialConfig], list[Comparison]]:
-        """Return the cells of the ablations around a confirmed configuration, and what each is compared with.
+        """Return the ablation cells around a confirmed configuration, and what each is compared with.
 
-        Raises ConfigError where a level is none that the task allows.
+        Raises:
+            ConfigError: A level is not one that the task allows.
         """
         settings, task = self.ablate, confirmed.task
         if not settings.designs:
@@ -217,15 +259,15 @@ class StudyConfig(_Frozen):
 
     @property
     def chance_patience(self) -> int:
-        """Steps after which a trial at chance is stopped; 0 never."""
+        """Steps after which a trial at chance is stopped; 0 for never."""
         patience = self.search.chance_patience
         return self.budget_steps // 2 if patience is None else patience
 
     @property
     def config_hash(self) -> str:
-        """Twelve hex digits over what determines results; where files lie and run does not count."""
+        """Twelve hex digits over everything that determines results; locations and resources do not count."""
         content = self.model_dump(mode="json", exclude={"data_root", "storage", "tracking_uri", "resources"})
-        content |= {name: spelling.former(content[name]) for name in RENAMED_WITHIN}
+        content |= {name: spelling.former(content[name]) for name in RENAMED_SECTIONS}
         content["search"]["space"] = spelling.former(content["search"]["space"])
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -235,7 +277,16 @@ class StudyConfig(_Frozen):
 
 
 def for_task(values: Mapping[str, Any], task: str, key: str) -> dict[str, Any]:
-    """Return the values for all tasks with those under the task's name over them."""
+    """Return the values that apply to one task: those for all tasks, overridden by those under the task's name.
+
+    Args:
+        values: A section of the configuration that may have `{TASK: {...}}` beside values for all tasks.
+        task: Name of the task.
+        key: Name of the section, for error messages.
+
+    Raises:
+        ConfigError: The entry under the task's name is not a mapping.
+    """
     inner = values.get(task, {})
     if not isinstance(inner, Mapping):
         raise ConfigError(f"{key}.{task} = {inner!r}: must be a mapping of names to values")

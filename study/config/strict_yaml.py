@@ -1,6 +1,6 @@
-"""YAML as plain data: no tag runs code, no key is given twice, and 1e-3 is a number as in YAML 1.2.
+"""YAML as plain data: no tag runs code, no key occurs twice, and 1e-3 is a number as in YAML 1.2.
 
-A few lines of aliases cannot stand for billions of values, nor a value hold itself.
+Aliases cannot expand to billions of values, and a value cannot contain itself.
 """
 
 from __future__ import annotations
@@ -15,16 +15,20 @@ import yaml
 from trainables.errors import ConfigError
 
 _INT_TAG, _FLOAT_TAG = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
-_EXPONENT = re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$")  # PyYAML wants a dot and a sign in it
-_NO_CHARACTER = re.compile("[\0\ud800-\udfff]")  # no file name may hold NUL, no file in UTF-8 half a pair
+_EXPONENT = re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$")  # PyYAML requires a dot and a sign
+_NO_CHARACTER = re.compile("[\0\ud800-\udfff]")  # NUL is illegal in file names, lone surrogates in UTF-8 files
 _LARGEST_INT = 2**63
-# PyYAML's own constructors let what `!!int x` or the date 2020-13-40 raise pass through.
+# PyYAML's own constructors do not catch what `!!int x` or the date 2020-13-40 raise.
 _ERRORS = (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
-_MOST_VALUES = 100_000  # of a document, with its aliases written out
+_MAX_VALUES = 100_000  # per document, with its aliases expanded
 
 
 def load(text: str) -> Any:
-    """Return what the text says: None, bool, int, float, str, date, list and dict. Raises ConfigError, in one line."""
+    """Parse YAML into None, bool, int, float, str, date, list and dict.
+
+    Raises:
+        ConfigError: The text is not valid YAML, in one line.
+    """
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader that refuses more
     except _ERRORS as error:
@@ -47,18 +51,18 @@ class _Loader(yaml.SafeLoader):
         names = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
         for name, count in names.items():
             if count > 1:
-                raise _refusal(node, f"{name!r} is given twice")
+                raise _error_at(node, f"{name!r} is given twice")
         return super().construct_mapping(node, deep)
 
     def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
         if isinstance(node.value, str) and _NO_CHARACTER.search(node.value):
-            raise _refusal(node, f"{node.value!r} holds what is no character")
+            raise _error_at(node, f"{node.value!r} contains a code point that is not a character")
         return super().construct_scalar(node)
 
     def construct_int(self, node: yaml.ScalarNode) -> int:
         value = self.construct_yaml_int(node)
-        if abs(value) >= _LARGEST_INT:  # Python would not even print 5,000 digits
-            raise _refusal(node, "a whole number must lie below 2**63")
+        if abs(value) >= _LARGEST_INT:  # Python refuses even to print an int of 5,000 digits
+            raise _error_at(node, "an integer must be below 2**63")
         return value
 
 
@@ -72,19 +76,24 @@ for _kind in (_Loader, _Dumper):
 
 
 def _check_size(node: yaml.Node, sizes: dict[yaml.Node, int | None]) -> int:
-    """Return how many values a node stands for, aliases written out; `sizes` are known, None of those it lies in."""
+    """Return the number of values in a node with aliases expanded.
+
+    Args:
+        node: Root of a subtree.
+        sizes: Sizes of the nodes seen so far; None for the ancestors of `node`.
+    """
     if node not in sizes:
         sizes[node] = None
-        sizes[node] = size = 1 + sum(_check_size(part, sizes) for part in _parts(node))
-        if size > _MOST_VALUES:
-            raise _refusal(node, f"more than {_MOST_VALUES:,} values, aliases written out")
+        sizes[node] = size = 1 + sum(_check_size(child, sizes) for child in _children(node))
+        if size > _MAX_VALUES:
+            raise _error_at(node, f"more than {_MAX_VALUES:,} values with aliases expanded")
     known = sizes[node]
     if known is None:
-        raise _refusal(node, "a value holds itself")
+        raise _error_at(node, "a value contains itself")
     return known
 
 
-def _parts(node: yaml.Node) -> Iterator[yaml.Node]:
+def _children(node: yaml.Node) -> Iterator[yaml.Node]:
     if isinstance(node, yaml.SequenceNode):
         yield from node.value
     elif isinstance(node, yaml.MappingNode):
@@ -92,5 +101,5 @@ def _parts(node: yaml.Node) -> Iterator[yaml.Node]:
             yield from pair
 
 
-def _refusal(node: yaml.Node, problem: str) -> yaml.YAMLError:
+def _error_at(node: yaml.Node, problem: str) -> yaml.YAMLError:
     return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)

@@ -1,4 +1,7 @@
-"""What a configuration must be beyond its types, and how what is wrong with one is said: in one line."""
+"""Semantic validation of a configuration by itself, before any data is loaded.
+
+`study.plan.feasibility` checks whether the configuration and the data fit together.
+"""
 
 from __future__ import annotations
 
@@ -8,41 +11,70 @@ from typing import Any
 
 import pydantic
 
+from analysis.records.phases import SEARCH
 from search_spaces.ablations import POLICY_DESIGNS
-from study.config.schema import RENAMED_WITHIN, TUNABLE, StudyConfig, TaskName, for_task
+from study.config.names import RENAMED_SECTIONS, TUNABLE, TaskName
+from study.config.schema import StudyConfig, for_task
 from trainables import spelling
 from trainables.augmentation import validate_policy
 from trainables.errors import ConfigError, printable, suggestion, without_secrets
 from trainables.tasks import TASKS, build_options
 from trainables.trial import TrialConfig
 
-LONGEST_MESSAGE = 1000  # characters
-_NO_KEYS = ("[key]", "dict", "list", "str", "int", "float", "bool")  # what pydantic adds to where a value lies
+MAX_MESSAGE_LENGTH = 1000  # characters
+_TYPE_PARTS = ("[key]", "dict", "list", "str", "int", "float", "bool")  # pydantic adds these to an error's location
 
 
 def check_config(content: Mapping[str, Any]) -> StudyConfig:
-    """Return the StudyConfig of plain data. Raises ConfigError, in one line, for the first thing wrong with it."""
+    """Validate plain data and return it as a StudyConfig.
+
+    Raises:
+        ConfigError: The first problem, in one line that names the key, the value and what is allowed.
+    """
     try:
-        return _checked(content)
+        return _validated(content)
     except ConfigError as error:
         raise one_line(error) from error
 
 
 def with_current_names(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return plain data with names that were spelled otherwise before 0.2 (`grey`) as they are spelled now."""
-    renamed = {key: spelling.current(value) if key in RENAMED_WITHIN else value for key, value in content.items()}
+    """Return plain data with former names (`grey`, before version 0.2) replaced by the current ones."""
+    renamed = {key: spelling.current(value) if key in RENAMED_SECTIONS else value for key, value in content.items()}
     search = renamed.get("search")
     if isinstance(search, Mapping) and "space" in search:
         renamed["search"] = {**search, "space": spelling.current(search["space"])}
     return renamed
 
 
-def _checked(content: Mapping[str, Any]) -> StudyConfig:
-    content = with_current_names(content)
+def one_line(error: ConfigError) -> ConfigError:
+    """Return the error with its message in one printable line of limited length.
+
+    The original message may quote a key with line breaks or a value of any length.
+    """
+    text = printable(" ".join(str(error).split()))
+    if len(text) > MAX_MESSAGE_LENGTH:
+        text = f"{text[: MAX_MESSAGE_LENGTH // 2]} ... {text[-MAX_MESSAGE_LENGTH // 2 :]}"
+    return ConfigError(text)
+
+
+def _validated(content: Mapping[str, Any]) -> StudyConfig:
     try:
-        config = StudyConfig.model_validate(content)
+        config = StudyConfig.model_validate(with_current_names(content))
     except pydantic.ValidationError as error:
         raise ConfigError(_explain(error)) from error
+    _check_secrets(config)
+    for name in config.resources.custom:
+        if name.lower() in ("cpu", "gpu"):
+            raise ConfigError(f"resources.custom.{name}: use resources.{name.lower()}")
+    for task in config.tasks:
+        if config.tasks.count(task) > 1:
+            raise ConfigError(f"tasks = {config.tasks}: {task!r} occurs twice")
+        _check_task(config, task)
+    _check_settings_of_other_tasks(config)
+    return config
+
+
+def _check_secrets(config: StudyConfig) -> None:
     for key in ("storage", "tracking_uri"):
         uri = getattr(config, key) or ""
         if without_secrets(uri) != uri:
@@ -50,22 +82,18 @@ def _checked(content: Mapping[str, Any]) -> StudyConfig:
                 f"{key} = {uri!r}: a password here would be written to the study's files; leave {key} out and set "
                 "MLFLOW_TRACKING_URI, or give it to MLflow or to the cloud's client by their own environment variables"
             )
-    for name in config.resources.custom:
-        if name.lower() in ("cpu", "gpu"):
-            raise ConfigError(f"resources.custom.{name}: this is resources.{name.lower()}")
-    for task in config.tasks:
-        if config.tasks.count(task) > 1:
-            raise ConfigError(f"tasks = {config.tasks}: {task!r} is named twice")
-        _check_task(config, task)
+
+
+def _check_settings_of_other_tasks(config: StudyConfig) -> None:
+    """Raise ConfigError for settings of a task that the study does not run."""
     mappings = (config.search.space, config.ablate.base, config.ablate.cures or {})
     named = {*config.defaults, *config.task_options, *(key for values in mappings for key in values if key in TASKS)}
     for other in sorted(named - {*config.tasks}):
         raise ConfigError(f"settings for task {other!r}, which is not among tasks = {', '.join(config.tasks)}")
-    return config
 
 
 def _check_task(config: StudyConfig, task: TaskName) -> None:
-    """Check a task's defaults, options and search space as its trials will, before anything runs."""
+    """Check a task's defaults, options, ablations and search space by building what its trials will use."""
     defaults = config.defaults.get(task, {})
     for name in defaults:
         if name not in (*TUNABLE, "augmentation"):
@@ -76,7 +104,7 @@ def _check_task(config: StudyConfig, task: TaskName) -> None:
     if not isinstance(policy, Mapping) or not all(isinstance(op, str) for op in policy):
         raise ConfigError(f"defaults.{task}.augmentation = {policy!r}: must be a mapping {{OP: MAGNITUDE}}")
     try:
-        base = config.base_trial(task, "search")
+        base = config.base_trial(task, SEARCH)
         validate_policy(dict(base.augmentation))
     except ConfigError as error:
         message = str(error).removeprefix("trial.")
@@ -90,7 +118,7 @@ def _check_task(config: StudyConfig, task: TaskName) -> None:
 
 
 def _check_ablation(config: StudyConfig, base: TrialConfig) -> None:
-    """Check the cells that a task's ablations would have around its default configuration, and that there are some."""
+    """Check that each ablation design has valid cells around a task's default configuration, and at least one."""
     settings, designs = config.ablate, {row.design for row in config.ablation(base)[1]}
     no_strength = for_task(settings.base, base.task, "ablate.base").get("augmentation_strength") == 0
     for design in settings.designs:
@@ -118,26 +146,19 @@ def _check_value(task: TaskName, base: TrialConfig, name: str, value: Any) -> No
 
 
 def _explain(error: pydantic.ValidationError) -> str:
-    """Return the first problem in one line: key, value, and what is allowed or the closest known key."""
+    """Return the first problem in one line: the key, the value, and what is allowed or the closest known key."""
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"] if part not in _NO_KEYS) or "the configuration"
+    key = ".".join(str(part) for part in first["loc"] if part not in _TYPE_PARTS) or "the configuration"
     if first["type"] == "extra_forbidden":
-        return f"{key}: unknown key; {suggestion(str(first['loc'][-1]), _keys_beside(first['loc']))}"
+        return f"{key}: unknown key; {suggestion(str(first['loc'][-1]), _sibling_keys(first['loc']))}"
     if first["type"] == "missing":
         return f"{key}: is missing"
     return f"{key} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
 
 
-def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
+def _sibling_keys(location: tuple[int | str, ...]) -> list[str]:
+    """Return the known keys of the section in which an unknown key was found."""
     model: Any = StudyConfig
     for part in location[:-1]:
         model = model.model_fields[part].annotation if part in model.model_fields else model
     return list(model.model_fields)
-
-
-def one_line(error: ConfigError) -> ConfigError:
-    """Return the error in one line of some length; it may quote a key with a line break in it, or a book."""
-    text = printable(" ".join(str(error).split()))
-    if len(text) > LONGEST_MESSAGE:
-        text = f"{text[: LONGEST_MESSAGE // 2]} ... {text[-LONGEST_MESSAGE // 2 :]}"
-    return ConfigError(text)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from study.config.schema import TUNABLE, StudyConfig
+from study.config.names import TUNABLE
+from study.config.schema import StudyConfig
 from study.config.validation import check_config
 from trainables import files
 from trainables.trial import TrialConfig

@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 
 from search_spaces import DEFAULTS
-from search_spaces.ablations import BASE, CURES, DESIGNS, FACTORS, NO_AUGMENTATION, Levels, ablation, default_cures
-from study.config.schema import DesignName, OpName
-from trainables.augmentation import OPS
+from search_spaces.ablations import BASE, CURES, FACTORS, NO_AUGMENTATION, Levels, ablation, default_cures
 from trainables.errors import ConfigError
 from trainables.tasks import TASKS
 from trainables.trial import TrialConfig
@@ -39,9 +37,7 @@ def on(cell: TrialConfig) -> set[str]:
     return {op for op, magnitude in dict(cell.augmentation).items() if magnitude > 0}
 
 
-def test_names_in_the_configuration_are_those_of_the_designs_and_ops():
-    assert set(DesignName.__args__) == set(DESIGNS)
-    assert set(OpName.__args__) == set(OPS)
+def test_every_task_has_its_cures():
     assert set(CURES) == set(TASKS)
 
 
