@@ -1,6 +1,6 @@
-"""Did a trial converge, and if not, why, and what cures it: one verdict a trial, with its evidence."""
+"""Convergence verdicts: whether each trial converged, and otherwise why not and what would cure it."""
 
-from analysis.convergence.finding import VERDICTS
-from analysis.convergence.judge import verdicts
+from analysis.convergence.classify import verdicts
+from analysis.convergence.registry import CATALOG, VERDICTS
 
-__all__ = ["VERDICTS", "verdicts"]
+__all__ = ["CATALOG", "VERDICTS", "verdicts"]

@@ -1,4 +1,4 @@
-"""A trial as the rules of convergence see it: its settings, its curves, and the heads that are judged apart."""
+"""Trials as the rules see them: settings, curves, and the heads that are classified separately."""
 
 from __future__ import annotations
 
@@ -19,11 +19,16 @@ Mode = Literal["max", "min"]
 class Curve:
     """One metric of one trial.
 
-    steps: int64 [k], rising; values: float64 [k], maybe not finite.
-    times: float64 [k], how far learning had come at each report, in learning rate spent: see `reading.cumulative_lr`.
-    errors: float64 [k], standard error of each value as a mean over the validation set; NaN where unknown.
-    chance: level of a network that has learned nothing; NaN where unknown.
-    n: predictions behind each value; 0 where unknown.
+    Attributes:
+        metric: Name, for example `val/accuracy`.
+        mode: Whether larger ("max") or smaller ("min") values are better.
+        steps: Optimizer steps at each report, int64 [k], increasing.
+        times: Learning time at each report, float64 [k]: the sum of learning rates so far, see
+            `reading.cumulative_lr`.
+        values: Reported values, float64 [k]; they need not be finite.
+        errors: Standard error of each value as a mean over the validation set, float64 [k]; NaN where unknown.
+        chance: Level of a network that has learned nothing; NaN where unknown.
+        n: Predictions behind each value; 0 where unknown.
     """
 
     metric: str
@@ -37,7 +42,7 @@ class Curve:
 
     @property
     def sign(self) -> int:
-        """1 where more is better, -1 where less is."""
+        """1 where larger values are better, -1 where smaller ones are."""
         return 1 if self.mode == "max" else -1
 
     @property
@@ -47,7 +52,7 @@ class Curve:
 
     @property
     def untrained(self) -> float:
-        """The value at step 0; NaN where that was not reported."""
+        """The value at step 0; NaN where it was not reported."""
         return float(self.values[0]) if len(self) and self.steps[0] == 0 else math.nan
 
     @property
@@ -58,16 +63,22 @@ class Curve:
 
     @property
     def finite(self) -> Curve:
-        """The reports of finite values; there may be none."""
+        """The reports of finite values; possibly none."""
         return self.where(np.isfinite(self.values))
 
     @property
     def trained(self) -> Curve:
-        """The reports of finite values after step 0; there may be none."""
+        """The reports of finite values after step 0; possibly none."""
         return self.where((self.steps > 0) & np.isfinite(self.values))
 
+    @property
+    def progress(self) -> Curve:
+        """The reports that show a slope: the trained ones, and with only one of them the untrained one too."""
+        trained = self.trained
+        return self.finite if len(trained) == 1 else trained
+
     def where(self, chosen: np.ndarray | slice) -> Curve:
-        """Return the reports of a mask or slice."""
+        """Return the reports that a mask or slice selects."""
         return dataclasses.replace(
             self,
             steps=self.steps[chosen],
@@ -82,15 +93,31 @@ class Curve:
 
 @dataclass(frozen=True)
 class Head:
-    """One thing that a task predicts: the metric it is judged by, and its validation loss where that is another."""
+    """One thing that a task predicts.
+
+    Attributes:
+        main: Validation metric that decides about the head.
+        loss: Validation loss, where `main` is another metric.
+    """
 
     main: Curve
     loss: Curve | None = None
 
+    @property
+    def curves(self) -> tuple[Curve, ...]:
+        """The main metric, then the loss."""
+        return (self.main,) if self.loss is None else (self.main, self.loss)
+
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial: its row of `runs`, its curves by name, and its heads."""
+    """One trial.
+
+    Attributes:
+        row: The trial's row of `runs`.
+        curves: Curves by metric.
+        heads: What the task predicts.
+    """
 
     row: Mapping[str, Any]
     curves: Mapping[str, Curve]
@@ -98,20 +125,20 @@ class Trial:
 
     @property
     def steps(self) -> int:
-        """Optimizer steps done, as far as was reported."""
+        """Optimizer steps at the last report."""
         return max((int(curve.steps[-1]) for curve in self.curves.values()), default=0)
 
     def losses(self) -> list[Curve]:
-        """Return every training and validation loss, training first."""
-        return [c for name, c in sorted(self.curves.items()) if re.match(r"(train|val)/loss", name)]
+        """Return all training and validation losses, training first."""
+        return [curve for name, curve in sorted(self.curves.items()) if re.match(r"(train|val)/loss", name)]
 
-    def training(self, main: Curve) -> Curve | None:
-        """Return the training curve beside a validation metric: its counterpart, else the training loss."""
-        counterpart = main.metric.replace("val/", "train/", 1)
+    def training(self, validation: Curve) -> Curve | None:
+        """Return the training counterpart of a validation metric, else the training loss; None without reports."""
+        counterpart = validation.metric.replace("val/", "train/", 1)
         found = self.curves.get(counterpart) or self.curves.get("train/loss")
         return found.trained if found is not None and len(found.trained) else None
 
 
 def number(value: Any) -> float:
-    """Return a number of a frame as a float; NaN where it is missing or no number."""
+    """Return a value of a frame as a float; NaN where it is missing or not a number."""
     return float(value) if isinstance(value, int | float | np.number) and not pd.isna(value) else math.nan

@@ -1,4 +1,4 @@
-"""From frames to trials: which trained, their curves, and what is predicted by each of their heads."""
+"""Conversion of frames to trials: which trials trained, their curves and their heads."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from trainables.trial import BASELINES
 Points = Mapping[str, tuple[np.ndarray, np.ndarray]]  # metric -> (steps, values)
 
 SE = "_se"
-MOST_QUERIES = 1000  # of an online probe: PROBE_QUERIES of trainables.training.monitor, which imports torch
+# Most images that an online probe classifies: PROBE_QUERIES of trainables.training.monitor, which imports torch.
+MAX_PROBE_QUERIES = 1000
 _LOSS = re.compile(r"(train|val)/loss")
 _HEAD = re.compile(r"val/(?P<kind>accuracy|loss)(?P<head>.*)")
-_JUDGED = ("train/", "val/", "health/", "probe/", "lr")
+_USED_PREFIXES = ("train/", "val/", "health/", "probe/", "lr")
 
 
 def trials(runs: pd.DataFrame, curves: pd.DataFrame) -> Iterator[Trial]:
-    """Yield the trials of `runs` that trained: those that reported after step 0, and those that failed before.
+    """Yield the trials of `runs` that trained: those that reported after step 0, and those that failed earlier.
 
-    Baselines, and trials that only probe another's encoder (`init_from`), train nothing and are passed over.
+    Baselines and trials that only probe another trial's encoder (`init_from`) do not train and are skipped.
     """
     points = _points(curves)
     candidates = runs.loc[~runs["task"].isin(BASELINES)]
@@ -41,12 +42,12 @@ def trials(runs: pd.DataFrame, curves: pd.DataFrame) -> Iterator[Trial]:
 
 
 def _points(curves: pd.DataFrame) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
-    """Return {trial_id: {metric: (steps, values)}} in the order of steps, of the metrics that rules look at.
+    """Return {trial_id: {metric: (steps, values)}} of the metrics that the rules use, sorted by step.
 
-    One sort and one cut: a pivot of a thousand runs costs seconds, and would make reported NaN and gaps alike.
+    Sorts once and splits once: a pivot of a thousand runs takes seconds, and confuses reported NaN with gaps.
     """
     names = pd.Series(curves["metric"].unique())
-    curves = curves.loc[curves["metric"].isin(names[names.str.startswith(_JUDGED)])]
+    curves = curves.loc[curves["metric"].isin(names[names.str.startswith(_USED_PREFIXES)])]
     trial, trial_ids = pd.factorize(curves["trial_id"])
     metric, metrics = pd.factorize(curves["metric"])
     steps, values = curves["step"].to_numpy(np.int64), curves["value"].to_numpy(np.float64)
@@ -62,12 +63,14 @@ def _points(curves: pd.DataFrame) -> dict[str, dict[str, tuple[np.ndarray, np.nd
 
 
 def _trial(row: Mapping[str, Any], points: Points) -> Trial:
-    clock = cumulative_lr(points)
-    curves = {name: _curve(name, row, points, clock) for name in points if not name.endswith(SE)}
+    learning_time = cumulative_lr(points)
+    curves = {name: _curve(name, row, points, learning_time) for name in points if not name.endswith(SE)}
     return Trial(row, curves, _heads(row, curves))
 
 
-def _curve(metric: str, row: Mapping[str, Any], points: Points, clock: tuple[np.ndarray, np.ndarray] | None) -> Curve:
+def _curve(
+    metric: str, row: Mapping[str, Any], points: Points, learning_time: tuple[np.ndarray, np.ndarray] | None
+) -> Curve:
     steps, values = points[metric]
     is_primary = metric == row.get("primary_metric")
     chance = number(row.get(f"chance/{metric}"))
@@ -77,43 +80,49 @@ def _curve(metric: str, row: Mapping[str, Any], points: Points, clock: tuple[np.
     mode: Mode = "min" if _LOSS.match(metric) else "max"
     if is_primary and row.get("primary_mode") in ("min", "max"):
         mode = row["primary_mode"]
-    times = steps.astype(np.float64) if clock is None else np.interp(steps, *clock)
+    times = steps.astype(np.float64) if learning_time is None else np.interp(steps, *learning_time)
     return Curve(metric, mode, steps, times, values, _errors(metric, steps, values, n, points), chance, n)
 
 
 def _predictions(metric: str, row: Mapping[str, Any]) -> int:
-    """Return the number of predictions behind a metric, 0 where unknown.
+    """Return the number of predictions behind a metric; 0 where it is unknown.
 
-    An online probe's is in no frame: that of the pretext validation stands in, up to the most images that probes take.
+    No frame has that number for an online probe: it is taken to be the size of the pretext validation set, up to
+    MAX_PROBE_QUERIES.
     """
     known = number(row.get("n_validation"))
     if math.isnan(known) or not metric.startswith(("val/", "probe/")):
         return 0
-    return min(int(known), MOST_QUERIES) if metric.startswith("probe/") else int(known)
+    return min(int(known), MAX_PROBE_QUERIES) if metric.startswith("probe/") else int(known)
 
 
 def cumulative_lr(points: Points) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return steps, and the learning rate spent until each, summed over all steps before; None without any `lr`.
+    """Return steps and the cumulative learning rate at each, the learning time that slopes are measured in.
 
-    A schedule that anneals to nothing flattens the end of any curve. Against the learning rate spent, the time of the
-    gradient flow that training follows, a curve is flat only where further steps at full rate would gain nothing.
-    Nine real trials were trained again for twice as many steps. Seven ended better, by 3 % and more of what they had
-    gained: by this time all seven were still improving, by the number of steps two. Of the two others each of the
-    measures took one for improving.
+    A schedule that anneals to zero flattens the end of any curve. Against the cumulative learning rate, which is the
+    time of the gradient flow that training follows, a curve is flat only where further steps at full rate would gain
+    nothing. Nine real trials were trained again for twice as many steps. Seven ended better, by 3 % or more of their
+    gain: measured in learning time all seven were still improving, measured in steps two were. Of the other two, either
+    measure took one to be improving.
+
+    Returns:
+        Steps, int64 [k], and the sum of learning rates over all steps before each, float64 [k]; None where no `lr` was
+        reported.
     """
     steps, lr = points.get("lr", (np.empty(0), np.empty(0)))
     after = steps > 0
     if not after.any() or not np.isfinite(lr[after]).all() or not lr[after].max() > 0:
         return None
-    steps, lr = np.append(0, steps[after]), np.append(0.0, lr[after])  # warm-up begins with none
+    steps, lr = np.append(0, steps[after]), np.append(0.0, lr[after])  # warm-up starts at zero
     return steps, cumulative_trapezoid(lr, steps, initial=0)
 
 
 def _errors(metric: str, steps: np.ndarray, values: np.ndarray, n: int, points: Points) -> np.ndarray:
-    """Return the reported standard errors, else the binomial ones of a share of right answers, else a loss's.
+    """Return the reported standard errors; else binomial ones for an accuracy, or an upper estimate for a loss.
 
-    A loss without one is taken to vary from sample to sample as an exponential variable does, by its mean: most vary
-    less. A share of 0 or 1 has an error too: two right and two wrong answers are added (Agresti and Coull 1998).
+    An unreported error of a loss assumes that it varies between samples like an exponential variable, with a standard
+    deviation equal to its mean; most losses vary less. An accuracy of 0 or 1 has an error too: two right and two wrong
+    answers are added (Agresti and Coull 1998).
     """
     if metric + SE in points:
         at, errors = points[metric + SE]
@@ -127,10 +136,10 @@ def _errors(metric: str, steps: np.ndarray, values: np.ndarray, n: int, points: 
 
 
 def _heads(row: Mapping[str, Any], curves: Mapping[str, Curve]) -> tuple[Head, ...]:
-    """Return the heads of a trial: each `val/accuracy*` and `val/loss*` with a chance level of its own, by its ending.
+    """Return the heads of a trial: the `val/accuracy*` and `val/loss*` that have a chance level, grouped by suffix.
 
-    A head is judged by the primary metric where that is among its metrics, by its accuracy otherwise. Where heads have
-    endings (`val/loss_position`), a bare `val/loss` is their sum, and a sum hides which of them has learned nothing.
+    The main metric of a head is the primary metric where that belongs to the head, else its accuracy. Where heads have
+    suffixes (`val/loss_position`), a bare `val/loss` is their sum and is left out: it hides which head learned nothing.
     """
     by_head: dict[str, dict[str, Curve]] = {}
     for name, curve in curves.items():

@@ -1,4 +1,4 @@
-"""Noise of a curve: what flat, rising and falling curves are taken for, in simulated curves of known noise."""
+"""Noise of a curve: error rates and power of the tests for rises and drops, on simulated curves of known noise."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from scipy.stats import binom, theilslopes
 
+from analysis.convergence.changes import drop_from_best, end_slope, theil_sen
 from analysis.convergence.curves import Curve
-from analysis.convergence.noise import ALPHA, PRIOR_OF_SE, end_slope, fall, noise, theil_sen
+from analysis.convergence.noise import ALPHA, PRIOR_OF_SE, estimate_noise
 from analysis.convergence.reading import trials
 
 RUNS = 1000
@@ -37,35 +38,35 @@ def curves(
 
 
 @pytest.mark.parametrize("count", [20, 40])
-def test_the_scatter_of_a_curve_is_found_without_being_told(count: int) -> None:
-    variances = [noise(made).sd ** 2 for made in curves(count, 0.01)]  # type: ignore[union-attr]
+def test_the_scatter_of_a_curve_is_estimated_from_the_curve_alone(count: int) -> None:
+    variances = [estimate_noise(made).sd ** 2 for made in curves(count, 0.01)]  # type: ignore[union-attr]
     assert np.mean(variances) == pytest.approx(0.01**2, rel=0.05)
 
 
-def test_a_smooth_bend_is_no_scatter() -> None:
+def test_a_smooth_bend_is_not_scatter() -> None:
     steps = np.linspace(0, 1, 30)
     scatter = np.random.default_rng(0).normal(0, 0.01, 30)
-    bent = noise(curve(0.8 - 0.5 * np.exp(-steps * 4) + scatter))
-    straight = noise(curve(scatter))
+    bent = estimate_noise(curve(0.8 - 0.5 * np.exp(-steps * 4) + scatter))
+    straight = estimate_noise(curve(scatter))
     assert bent is not None
     assert straight is not None
     assert bent.sd == pytest.approx(straight.sd, rel=0.1)
 
 
-def test_with_few_reports_the_standard_error_decides_and_with_many_what_was_seen() -> None:
+def test_with_few_reports_the_standard_error_decides_and_with_many_the_observed_scatter() -> None:
     quiet = np.zeros(60)
     expected = PRIOR_OF_SE * 0.03
-    three, sixty = noise(curve(quiet[:3], se=0.03)), noise(curve(quiet, se=0.03))
+    three, sixty = estimate_noise(curve(quiet[:3], se=0.03)), estimate_noise(curve(quiet, se=0.03))
     assert three is not None
     assert sixty is not None
     assert three.sd > 0.9 * expected
     assert sixty.sd < 0.4 * expected
-    assert noise(curve(quiet[:2])) is None  # two reports and no standard error: nothing is known
+    assert estimate_noise(curve(quiet[:2])) is None  # two reports and no standard error: nothing is known
 
 
-def test_a_network_is_restless_however_many_images_look_at_it() -> None:
+def test_a_network_fluctuates_however_many_images_are_evaluated() -> None:
     few = dataclasses.replace(curve(np.full(3, 0.55), se=1e-6), chance=0.25)
-    scatter = noise(few)
+    scatter = estimate_noise(few)
     assert scatter is not None
     assert 0.01 * 0.3 < scatter.sd < 0.03 * 0.3
 
@@ -81,36 +82,36 @@ def test_a_flat_curve_seems_to_rise_in_one_of_a_hundred(count: int, known: bool)
 
 @pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("known", [True, False])
-def test_a_flat_curve_seems_to_fall_from_its_best_in_one_of_a_hundred(count: int, known: bool) -> None:
+def test_a_flat_curve_seems_to_drop_from_its_best_in_one_of_a_hundred(count: int, known: bool) -> None:
     made = curves(count, 0.01, se=0.01 / PRIOR_OF_SE if known else math.nan)
-    found = [fall(one) for one in made]
-    falling = np.mean([fallen is not None and fallen.change.clears for fallen in found])
+    found = [drop_from_best(one) for one in made]
+    falling = np.mean([drop is not None and drop.change.clears for drop in found])
     assert falling <= at_most(1.5 * ALPHA)
 
 
-def test_the_best_of_many_reports_is_not_held_against_the_last_as_if_it_were_one() -> None:
-    # The largest of 40 standard normals lies 2.16 above 0: a test that forgets this finds a fall nearly always.
+def test_the_best_of_many_reports_is_not_compared_with_the_last_as_if_it_were_the_only_one() -> None:
+    # The largest of 40 standard normals lies 2.16 above 0: a test that forgets this finds a drop nearly always.
     made = curves(40, 0.01, se=0.01 / PRIOR_OF_SE)
     best = np.mean([one.values.max() - one.last for one in made])
     assert best > 0.02
-    assert np.mean([fall(one).change.clears for one in made]) <= at_most(ALPHA)  # type: ignore[union-attr]
+    assert np.mean([drop_from_best(one).change.clears for one in made]) <= at_most(ALPHA)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("count", COUNTS)
-def test_a_fall_of_ten_standard_deviations_is_found_where_it_lies(count: int) -> None:
+def test_a_drop_of_ten_standard_deviations_is_found_at_its_place(count: int) -> None:
     time = np.linspace(0, 1, count)
     truth = np.where(time < 0.5, 0.2 * time, 0.1 - 0.2 * (time - 0.5))
-    found = [fall(one) for one in curves(count, 0.01, se=0.01 / PRIOR_OF_SE, truth=truth)]
-    assert np.mean([fallen is not None and fallen.change.clears for fallen in found]) > 0.95
-    where = np.median([fallen.best_step for fallen in found if fallen]) / (10 * count)
+    found = [drop_from_best(one) for one in curves(count, 0.01, se=0.01 / PRIOR_OF_SE, truth=truth)]
+    assert np.mean([drop is not None and drop.change.clears for drop in found]) > 0.95
+    where = np.median([drop.best_step for drop in found if drop]) / (10 * count)
     assert 0.35 < where < 0.75
 
 
-def test_a_small_fall_shows_in_many_reports_together() -> None:
+def test_a_small_drop_shows_in_many_reports_together() -> None:
     time = np.linspace(0, 1, 40)
     truth = np.where(time < 0.5, 0.0, -0.03)  # three standard deviations
-    found = [fall(one) for one in curves(40, 0.01, se=0.01 / PRIOR_OF_SE, truth=truth)]
-    assert np.mean([fallen is not None and fallen.change.clears for fallen in found]) > 0.95
+    found = [drop_from_best(one) for one in curves(40, 0.01, se=0.01 / PRIOR_OF_SE, truth=truth)]
+    assert np.mean([drop is not None and drop.change.clears for drop in found]) > 0.95
 
 
 @pytest.mark.parametrize("count", COUNTS)
@@ -126,8 +127,8 @@ def test_less_is_better_for_a_loss() -> None:
     falling = np.linspace(2, 1, 20)
     assert end_slope(curve(falling, mode="min", se=0.01)).gain.clears  # type: ignore[union-attr]
     assert not end_slope(curve(falling, mode="max", se=0.01)).gain.clears  # type: ignore[union-attr]
-    assert fall(curve(falling[::-1], mode="min", se=0.01)).change.clears  # type: ignore[union-attr]
-    assert not fall(curve(falling, mode="min", se=0.01)).change.clears  # type: ignore[union-attr]
+    assert drop_from_best(curve(falling[::-1], mode="min", se=0.01)).change.clears  # type: ignore[union-attr]
+    assert not drop_from_best(curve(falling, mode="min", se=0.01)).change.clears  # type: ignore[union-attr]
 
 
 def test_the_slope_of_a_line_is_its_slope_whatever_one_point_does() -> None:
@@ -138,7 +139,7 @@ def test_the_slope_of_a_line_is_its_slope_whatever_one_point_does() -> None:
     assert theil_sen(x, y) == pytest.approx(2)
 
 
-def test_the_slope_is_scipys_where_all_pairs_lie_equally_far_apart() -> None:
+def test_the_slope_equals_scipys_where_all_pairs_are_equally_far_apart() -> None:
     generator = np.random.default_rng(0)
     for count in (2, 3):
         x, y = np.arange(count, dtype=float), generator.normal(size=count)
@@ -152,7 +153,7 @@ def test_points_close_together_do_not_outvote_those_far_apart() -> None:
     assert theilslopes(y, x)[0] == pytest.approx(3)
 
 
-def test_learning_time_is_the_learning_rate_spent() -> None:
+def test_learning_time_is_the_cumulative_learning_rate() -> None:
     steps = np.arange(0, 101, 10)
     metrics = {"val/accuracy": np.linspace(0, 1, 11), "lr": np.where(steps <= 50, 1.0, 0.1)}
     points = [

@@ -1,9 +1,9 @@
-"""Verdicts on real trials, recorded.
+"""Verdicts on recorded real trials.
 
-`recorded/trials.json` holds each trial's configuration, facts and verdict, and what is known of it beyond its own
-curve, such as where twice the steps led; `recorded/NAME.csv` its reports, one row each. All were trained by
-`trainables.training.loop.fit` on CIFAR-10, with `max_train: 2000` and a conv4 of width 8 but for two. Most tell the
-standard error of every validation metric, and not of the primary one alone.
+`recorded/trials.json` has each trial's configuration, facts and verdict, and what is known about it beyond its own
+curve, such as the result of twice the steps; `recorded/NAME.csv` has one row per report. All were trained by
+`trainables.training.loop.fit` on CIFAR-10 with `max_train: 2000` and, except for two, a conv4 of width 8. Most report
+the standard error of every validation metric, not only of the primary one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TRIALS: dict[str, dict[str, Any]] = json.loads((FOLDER / "trials.json").read_tex
 
 
 def recorded(name: str, reports: int | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the frames of one recorded trial, as far as its first `reports` reports after step 0."""
+    """Return the frames of one recorded trial, up to its first `reports` reports after step 0."""
     trial, facts = TrialConfig.from_dict(TRIALS[name]["trial"]), TRIALS[name]["facts"]
     rows = pd.read_csv(FOLDER / f"{name}.csv")[: None if reports is None else reports + 1]
     builder = FrameBuilder()
@@ -69,19 +69,19 @@ def test_the_conditions_of_the_original_report_are_named_as_cures() -> None:
         assert words in found.cure
 
 
-def test_overfitting_without_augmentation_is_to_be_cured_by_it() -> None:
+def test_overfitting_without_augmentation_is_cured_by_it() -> None:
     (found,) = verdicts(*recorded("rotation_200_images")).itertuples()
     assert "augmentation_strength 0 now" in found.cure
     assert "more images than 200" in found.cure
 
 
-def test_a_learning_rate_that_hardly_moves_the_network_is_held_against_the_untrained_one() -> None:
+def test_a_learning_rate_that_hardly_moves_the_network_is_compared_with_the_untrained_one() -> None:
     (found,) = verdicts(*recorded("simclr_lr_1e-6")).itertuples()
     assert "untrained 0.0638" in found.evidence
 
 
 @pytest.mark.parametrize("reports", [4, 7, 10])
-def test_a_trial_looked_at_early_is_not_called_converged_while_it_learns(reports: int) -> None:
+def test_a_trial_classified_early_is_not_called_converged_while_it_learns(reports: int) -> None:
     for name in ("rotation_slow", "context_prediction_400_steps"):
         (found,) = verdicts(*recorded(name, reports)).itertuples()
         assert found.verdict in ("at_chance", "still_improving"), (name, found.evidence)

@@ -1,4 +1,4 @@
-"""Verdicts on simulated curves of known kind, by the thousand."""
+"""Verdicts on thousands of simulated curves of known kind."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RIGHT, FALSE_ALARMS = 0.95, 0.01
 
 
 def simulated(each: int, seed: int) -> pd.DataFrame:
-    """Return the verdicts on simulated trials of all kinds, tasks, sizes, noises and counts, beside their truth."""
+    """Return the verdicts on simulated trials of all kinds, tasks, sizes, noises and counts, with their true kind."""
     generator, parts = np.random.default_rng(seed), []
     for size, noise, reports in itertools.product(SIZES, NOISES, REPORTS):
         runs, curves, truth = frames_of(
@@ -58,17 +58,17 @@ def check(found: pd.DataFrame) -> None:
     assert called_at_chance[learns].mean() <= FALSE_ALARMS
 
 
-def test_95_of_100_simulated_curves_are_judged_right_at_every_validation_size() -> None:
+def test_95_of_100_simulated_curves_are_classified_right_at_every_validation_size() -> None:
     check(simulated(each=1, seed=0))
 
 
 @pytest.mark.slow
-def test_95_of_100_of_many_simulated_curves_are_judged_right() -> None:
+def test_95_of_100_of_many_simulated_curves_are_classified_right() -> None:
     check(simulated(each=6, seed=1))
 
 
 @pytest.mark.parametrize("correlation", [0.0, 1.0])
-def test_noise_that_reports_share_or_do_not_share_is_no_trap(correlation: float) -> None:
+def test_noise_that_reports_share_or_do_not_share_does_not_mislead(correlation: float) -> None:
     generator = np.random.default_rng(2)
     runs, curves, truth = frames_of(
         OUTCOMES, rng=generator, tasks=TASKS, each=5, n_validation=512, correlation=correlation
@@ -106,7 +106,7 @@ def test_simulated_trials_at_chance_are_called_so_in_99_of_100_runs_of_every_tas
         assert wrong <= FALSE_ALARMS
 
 
-def test_a_network_that_knows_its_training_images_by_heart_may_still_be_at_chance() -> None:
+def test_a_network_that_memorized_its_training_images_may_still_be_at_chance() -> None:
     runs, curves, _ = frames_of(["at_chance"], rng=np.random.default_rng(4), tasks=TASKS, each=5, memorized=True)
     found = verdicts(runs.assign(augmentation_strength=0.5), curves)
     assert set(found["verdict"]) == {"at_chance"}
@@ -115,7 +115,7 @@ def test_a_network_that_knows_its_training_images_by_heart_may_still_be_at_chanc
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_flat_loss_is_no_convergence_while_the_probe_rises(task: str) -> None:
+def test_a_flat_loss_is_not_convergence_while_the_probe_rises(task: str) -> None:
     runs, curves, _ = frames_of(
         ["still_improving"], rng=np.random.default_rng(5), tasks=(task,), each=20, flat_loss=True
     )
@@ -140,7 +140,7 @@ def test_a_head_at_chance_is_named_though_the_summed_loss_falls(stuck: str) -> N
     assert not found["evidence"].str.contains(f"val/accuracy_{other}").any()
 
 
-def test_two_heads_that_learn_are_judged_each_by_itself() -> None:
+def test_two_heads_that_learn_are_classified_separately() -> None:
     runs, curves, truth = frames_of(OUTCOMES, rng=np.random.default_rng(7), tasks=(TWO_HEADS,), each=5)
     found = verdicts(runs, curves).set_index("trial_id")
     assert (found["verdict"] == truth).mean() >= RIGHT

@@ -46,7 +46,7 @@ def frames(values: Curves, every: int = 25, **row: Any) -> tuple[pd.DataFrame, p
     return pd.DataFrame([{**known, **row}]), pd.DataFrame(points, columns=["trial_id", "step", "metric", "value"])
 
 
-def judged(values: Curves, every: int = 25, **row: Any) -> Any:
+def classified(values: Curves, every: int = 25, **row: Any) -> Any:
     """Return the only row of the verdicts on one trial."""
     (found,) = verdicts(*frames(values, every, **row)).itertuples()
     return found
@@ -84,7 +84,7 @@ def original_case() -> tuple[dict[str, list[float]], dict[str, Any]]:
 
 def test_the_case_that_started_this_is_at_chance_in_both_heads() -> None:
     values, row = original_case()
-    found = judged(values, every=11, **row)
+    found = classified(values, every=11, **row)
     assert found.verdict == "at_chance"
     assert "val/accuracy_position 0.13 after 66 steps" in found.evidence
     assert "val/accuracy_class 0.107 after 66 steps" in found.evidence
@@ -106,7 +106,7 @@ LOSS = [1.39, 1.1, 0.9, 0.85, 0.83, 0.82, 0.82, 0.815, 0.815]
 
 
 def test_a_flat_curve_beyond_chance_has_converged() -> None:
-    found = judged({"val/accuracy": FLAT, "train/loss": LOSS})
+    found = classified({"val/accuracy": FLAT, "train/loss": LOSS})
     assert found.verdict == "converged"
     assert re.search(r"val/accuracy 0.621 at step 200 \(chance 0.25, 1,000 predictions\)", found.evidence)
     assert found.cure.startswith("none")
@@ -114,7 +114,7 @@ def test_a_flat_curve_beyond_chance_has_converged() -> None:
 
 @pytest.mark.parametrize("metric", ["train/loss", "val/loss", "val/loss_fraction"])
 def test_a_loss_that_is_not_finite_has_diverged(metric: str) -> None:
-    found = judged({"val/accuracy": FLAT, metric: [1.39, 1.2, math.inf]}, lr=0.3, warmup_fraction=0.1)
+    found = classified({"val/accuracy": FLAT, metric: [1.39, 1.2, math.inf]}, lr=0.3, warmup_fraction=0.1)
     assert found.verdict == "diverged"
     assert f"{metric} was nan from step 50 on, 1.2 at step 25" in found.evidence
     assert "lr 0.1 instead of 0.3" in found.cure
@@ -123,18 +123,18 @@ def test_a_loss_that_is_not_finite_has_diverged(metric: str) -> None:
 
 def test_a_loss_that_was_not_finite_for_a_while_has_not_diverged() -> None:
     recovered = [1.39, math.inf, 1.1, 0.9, 0.85, 0.83, 0.82, 0.82, 0.82]
-    assert judged({"val/accuracy": FLAT, "val/loss": recovered, "train/loss": LOSS}).verdict == "converged"
+    assert classified({"val/accuracy": FLAT, "val/loss": recovered, "train/loss": LOSS}).verdict == "converged"
 
 
 def test_a_training_loss_that_grew_beyond_its_start_has_diverged() -> None:
     rising = [math.nan, 1.3, 1.2, 1.4, 1.8, 2.2]
     guessing = [0.25] * 6
     known = {"chance/train/loss": 1.386}
-    assert judged({"train/loss": rising, "val/accuracy": guessing}, **known).verdict == "diverged"
+    assert classified({"train/loss": rising, "val/accuracy": guessing}, **known).verdict == "diverged"
     # Coming back, with budget left: it may learn yet. With the budget spent it has not come back.
     falling = [math.nan, 9.0, 8.0, 6.0, 4.0, 2.2]
-    assert judged({"train/loss": falling, "val/accuracy": guessing}, status=STOPPED, **known).verdict == "at_chance"
-    found = judged({"train/loss": falling, "val/accuracy": guessing}, **known)
+    assert classified({"train/loss": falling, "val/accuracy": guessing}, status=STOPPED, **known).verdict == "at_chance"
+    found = classified({"train/loss": falling, "val/accuracy": guessing}, **known)
     assert found.verdict == "diverged"
     assert "1.59 x its initial 1.386 (highest 9)" in found.evidence
 
@@ -143,11 +143,11 @@ def test_a_validation_loss_that_grows_while_training_gains_has_not_diverged() ->
     growing = [1.39, 1.2, 1.25, 1.5, 1.9, 2.2, 2.4, 2.6]
     training = [math.nan, 1.2, 0.8, 0.3, 0.1, 0.05, 0.02, 0.01]
     accuracy = [0.25, 0.43, 0.42, 0.42, 0.42, 0.42, 0.42, 0.42]
-    found = judged(
+    found = classified(
         {"val/loss": growing, "train/loss": training, "val/accuracy": accuracy}, **{"chance/val/loss": 1.386}
     )
     assert found.verdict == "overfit"
-    assert "val/loss fell from its best, 1.2 around step 25, to 2.6 at step 175" in found.evidence
+    assert "val/loss worsened from its best, 1.2 around step 25, to 2.6 at step 175" in found.evidence
     assert "train/loss went from 1.2 to 0.01" in found.evidence
 
 
@@ -155,7 +155,9 @@ def test_an_accuracy_that_still_rises_is_not_overfit_though_the_loss_does_too() 
     growing = [1.39, 1.2, 1.25, 1.5, 1.9, 2.2, 2.4, 2.6]
     rising = [0.25, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65]
     training = [math.nan, 1.2, 0.8, 0.3, 0.1, 0.05, 0.02, 0.01]
-    found = judged({"val/loss": growing, "train/loss": training, "val/accuracy": rising}, **{"chance/val/loss": 1.386})
+    found = classified(
+        {"val/loss": growing, "train/loss": training, "val/accuracy": rising}, **{"chance/val/loss": 1.386}
+    )
     assert found.verdict == "still_improving"
 
 
@@ -163,7 +165,7 @@ def test_an_accuracy_that_still_rises_is_not_overfit_though_the_loss_does_too() 
 def test_features_that_became_one_point_have_collapsed(figure: str, values: list[float]) -> None:
     loss = [math.nan, 5.5, 5.5]
     row = {"task": "simclr", "chance/train/loss": 5.5, "lr": 0.3, "option/temperature": 0.1, "batch_size": 64}
-    found = judged({f"health/{figure}": values, "train/loss": loss, "val/accuracy": [0.25, 0.3, 0.4]}, **row)
+    found = classified({f"health/{figure}": values, "train/loss": loss, "val/accuracy": [0.25, 0.3, 0.4]}, **row)
     assert found.verdict == "collapsed"
     assert f"health/{figure} {values[-1]:g}" in found.evidence
     assert "train/loss 5.5 at step 50 (chance 5.5)" in found.evidence
@@ -173,58 +175,58 @@ def test_features_that_became_one_point_have_collapsed(figure: str, values: list
 
 def test_one_dimension_that_solves_the_task_has_not_collapsed() -> None:
     values = {"health/rankme": [33.0] + [1.5] * 8, "train/loss": [0.69, 0.3, *[0.05] * 7], "val/accuracy": FLAT}
-    assert judged(values, **{"chance/train/loss": math.log(2)}).verdict == "converged"
+    assert classified(values, **{"chance/train/loss": math.log(2)}).verdict == "converged"
 
 
 def test_features_as_narrow_as_untrained_ones_have_not_collapsed() -> None:
-    assert judged({"health/feature_std": [0.04] * 9, "val/accuracy": FLAT}).verdict == "converged"
+    assert classified({"health/feature_std": [0.04] * 9, "val/accuracy": FLAT}).verdict == "converged"
 
 
-def test_the_bound_is_that_by_which_a_running_study_stops_its_trials() -> None:
+def test_the_bound_is_the_one_by_which_a_running_study_stops_its_trials() -> None:
     generator, n, chance = np.random.default_rng(8), 400, 0.25
     for share in np.linspace(0.25, 0.34, 40):
         values = [chance, *(generator.binomial(n, share, 6) / n)]
         cleared = any(clears_chance(v, chance, n, mode="max", look=look) for look, v in enumerate(values[1:], start=1))
-        assert (judged({"val/accuracy": values}, n_validation=n).verdict != "at_chance") == cleared
+        assert (classified({"val/accuracy": values}, n_validation=n).verdict != "at_chance") == cleared
 
 
 def test_the_bound_that_is_named_is_the_one_that_would_have_cleared_it() -> None:
-    found = judged({"val/accuracy": [0.25, 0.26, 0.24]})
+    found = classified({"val/accuracy": [0.25, 0.26, 0.24]})
     bound = float(re.search(r": ([\d.]+) would have cleared it at report 2", found.evidence).group(1))  # type: ignore[union-attr]
-    assert judged({"val/accuracy": [0.25, 0.26, bound + 1e-3]}).verdict != "at_chance"
-    assert judged({"val/accuracy": [0.25, 0.26, bound - 1e-3]}).verdict == "at_chance"
+    assert classified({"val/accuracy": [0.25, 0.26, bound + 1e-3]}).verdict != "at_chance"
+    assert classified({"val/accuracy": [0.25, 0.26, bound - 1e-3]}).verdict == "at_chance"
 
 
-def test_a_loss_is_held_against_chance_by_its_standard_error() -> None:
+def test_a_loss_is_compared_with_chance_by_its_standard_error() -> None:
     row = {"primary_metric": "val/loss_fraction", "primary_mode": "min", "chance": 1.0, "chance/val/accuracy": math.nan}
     row |= {"chance/val/loss_fraction": 1.0, "task": "context_encoder"}
     falling = [1.0, 0.95, 0.9, 0.9, 0.9]
     for error, verdict in ((0.01, "converged"), (0.05, "at_chance")):
         values = {"val/loss_fraction": falling, "val/loss_fraction_se": [error] * 5, "train/loss": [0.1] * 5}
-        assert (judged(values, **row).verdict == "at_chance") == (verdict == "at_chance")
+        assert (classified(values, **row).verdict == "at_chance") == (verdict == "at_chance")
 
 
 def test_beyond_chance_from_the_start_a_trial_must_beat_the_untrained_network() -> None:
     untrained = {"task": "simclr", "chance/val/accuracy": 0.004, "chance": 0.004}
-    found = judged({"val/accuracy": [0.1, 0.1, 0.11, 0.1, 0.1]}, **untrained)
+    found = classified({"val/accuracy": [0.1, 0.1, 0.11, 0.1, 0.1]}, **untrained)
     assert found.verdict == "at_chance"
     assert "untrained 0.1" in found.evidence
-    assert judged({"val/accuracy": [0.1, 0.2, 0.25, 0.25, 0.25]}, **untrained).verdict != "at_chance"
+    assert classified({"val/accuracy": [0.1, 0.2, 0.25, 0.25, 0.25]}, **untrained).verdict != "at_chance"
 
 
-def test_losses_tell_of_learning_that_a_contrastive_accuracy_hides_and_one_alone_does_not() -> None:
+def test_both_losses_show_learning_that_a_contrastive_accuracy_hides_and_one_alone_does_not() -> None:
     untrained = {"task": "simclr", "chance/val/accuracy": 0.004, "chance": 0.004, "chance/val/loss": 5.54}
     steps = np.linspace(0, 1, 11)
     values = {"val/accuracy": np.full(11, 0.06), "val/loss": 5.5 - 0.6 * steps, "train/loss": 4.6 - 0.6 * steps}
-    assert judged({name: list(curve) for name, curve in values.items()}, **untrained).verdict != "at_chance"
+    assert classified({name: list(curve) for name, curve in values.items()}, **untrained).verdict != "at_chance"
     values["train/loss"] = 4.55 + 0.01 * np.cos(10 * steps)  # BatchNorm's statistics settle, nothing is learned
-    assert judged({name: list(curve) for name, curve in values.items()}, **untrained).verdict == "at_chance"
+    assert classified({name: list(curve) for name, curve in values.items()}, **untrained).verdict == "at_chance"
 
 
-def test_what_was_learned_and_lost_again_in_training_too_is_no_convergence() -> None:
+def test_what_was_learned_and_lost_again_in_training_too_is_not_convergence() -> None:
     accuracy = [0.25, 0.5, 0.6, 0.62, 0.6, 0.45, 0.4, 0.38, 0.38, 0.37]
     loss = [math.nan, 1.2, 0.9, 0.8, 0.85, 1.1, 1.2, 1.25, 1.25, 1.26]
-    found = judged({"val/accuracy": accuracy, "train/loss": loss}, **{"chance/train/loss": 1.386})
+    found = classified({"val/accuracy": accuracy, "train/loss": loss}, **{"chance/train/loss": 1.386})
     assert found.verdict == "diverged"
     assert "train/loss with it" in found.evidence
 
@@ -233,7 +235,7 @@ def test_a_fall_from_the_best_while_training_gains_is_overfit_and_names_the_cure
     accuracy = [0.25, 0.5, 0.6, 0.66, 0.64, 0.6, 0.57, 0.55, 0.54, 0.53]
     loss = [math.nan, 1.2, 0.9, 0.6, 0.4, 0.2, 0.1, 0.05, 0.02, 0.01]
     row = {"augmentation_strength": 0.25, "n_images": 200, "encoder": "conv4", "width": 24}
-    found = judged({"val/accuracy": accuracy, "train/loss": loss}, **row)
+    found = classified({"val/accuracy": accuracy, "train/loss": loss}, **row)
     assert found.verdict == "overfit"
     assert "0.66 around step 75, to 0.53 at step 225: by 0.13" in found.evidence
     for words in (
@@ -243,7 +245,7 @@ def test_a_fall_from_the_best_while_training_gains_is_overfit_and_names_the_cure
         "about 75 instead of 225",
     ):
         assert words in found.cure
-    noisy = judged({"val/accuracy": accuracy, "train/loss": loss}, **row | {"n_validation": 30})
+    noisy = classified({"val/accuracy": accuracy, "train/loss": loss}, **row | {"n_validation": 30})
     assert noisy.verdict != "overfit"
 
 
@@ -252,26 +254,26 @@ def test_a_fall_that_training_shares_is_not_overfit() -> None:
     loss = [math.nan, 1.2, 0.9, 0.6, 0.62, 0.66, 0.69, 0.7, 0.7, 0.7]
     gaining = [math.nan, 1.2, 0.9, 0.6, 0.58, 0.54, 0.51, 0.5, 0.5, 0.5]
     known = {"chance/train/loss": 1.386, "n_validation": 4000}
-    assert judged({"val/accuracy": accuracy, "train/loss": gaining}, **known).verdict == "overfit"
-    assert judged({"val/accuracy": accuracy, "train/loss": loss}, **known).verdict == "converged"
+    assert classified({"val/accuracy": accuracy, "train/loss": gaining}, **known).verdict == "overfit"
+    assert classified({"val/accuracy": accuracy, "train/loss": loss}, **known).verdict == "converged"
 
 
 RISING = [0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65]
 
 
 def test_a_slope_at_the_end_buys_more_steps_within_bounds() -> None:
-    found = judged({"val/accuracy": RISING, "train/loss": LOSS}, budget_steps=200)
+    found = classified({"val/accuracy": RISING, "train/loss": LOSS}, budget_steps=200)
     assert found.verdict == "still_improving"
     assert "val/accuracy 0.65 at step 200" in found.evidence
     assert "about 800 more, budget_steps=1,000" in found.cure  # a line has no end: four times, and no more
     slowing = [0.25, *(0.65 - 0.4 * np.exp(-np.arange(1, 9) / 4))]
-    bought = judged({"val/accuracy": slowing, "train/loss": LOSS}, budget_steps=200, n_validation=20_000)
+    bought = classified({"val/accuracy": slowing, "train/loss": LOSS}, budget_steps=200, n_validation=20_000)
     more = int(re.search(r"about ([\d,]+) more", bought.cure).group(1).replace(",", ""))  # type: ignore[union-attr]
     assert 100 <= more < 400
 
 
 def test_a_trial_that_was_stopped_while_improving_is_to_run_to_its_budget() -> None:
-    found = judged({"val/accuracy": RISING}, status=STOPPED, budget_steps=1000)
+    found = classified({"val/accuracy": RISING}, status=STOPPED, budget_steps=1000)
     assert found.verdict == "still_improving"
     assert found.cure == "let it run to its budget of 1,000 steps"
 
@@ -283,15 +285,15 @@ def test_a_schedule_that_anneals_does_not_make_a_trial_converge() -> None:
     spent = time / 2 + np.sin(np.pi * time) / (2 * np.pi)
     accuracy = list(0.25 + 0.6 * spent)
     assert accuracy[-1] - accuracy[-6] < 0.05 * (accuracy[-1] - accuracy[0]) * 2
-    assert judged({"val/accuracy": accuracy, "lr": list(lr)}).verdict == "still_improving"
+    assert classified({"val/accuracy": accuracy, "lr": list(lr)}).verdict == "still_improving"
     flat = list(0.85 - 0.6 * np.exp(-spent * 20))
-    assert judged({"val/accuracy": flat, "lr": list(lr)}).verdict == "converged"
+    assert classified({"val/accuracy": flat, "lr": list(lr)}).verdict == "converged"
 
 
 @pytest.mark.parametrize(
     ("values", "verdict"),
     [
-        ([0.25, 0.62], "still_improving"),  # one report: its end cannot be told from its beginning
+        ([0.25, 0.62], "still_improving"),  # one report: its end cannot be told apart from its beginning
         ([0.25, 0.61, 0.62], "converged"),
         ([0.25, 0.4, 0.6], "still_improving"),
         ([0.25, 0.6, 0.62, 0.62], "converged"),
@@ -299,22 +301,24 @@ def test_a_schedule_that_anneals_does_not_make_a_trial_converge() -> None:
         ([0.25, 0.3, 0.4, 0.5, 0.6], "still_improving"),
     ],
 )
-def test_few_reports_are_judged_by_their_increments(values: list[float], verdict: str) -> None:
+def test_few_reports_are_classified_by_their_increments(values: list[float], verdict: str) -> None:
     training = [math.nan, *(1.5 - value for value in values[1:])]
-    found = judged({"val/accuracy": values, "train/loss": training}, **{"chance/train/loss": 1.25})
+    found = classified({"val/accuracy": values, "train/loss": training}, **{"chance/train/loss": 1.25})
     assert found.verdict == verdict
-    assert ("cannot be told" in found.evidence) == (len(values) == 2)
+    assert ("cannot tell" in found.evidence) == (len(values) == 2)
 
 
 def test_small_but_certain_changes_are_not_worth_a_verdict() -> None:
     steps = np.arange(21)
     creeping = 0.6 + 0.0003 * steps
     creeping[0] = 0.25
-    assert judged({"val/accuracy": list(creeping)}, n_validation=10**9).verdict == "converged"
+    assert classified({"val/accuracy": list(creeping)}, n_validation=10**9).verdict == "converged"
     sinking = 0.6 - 0.0003 * steps
     sinking[0] = 0.25
     training = [math.nan, *np.linspace(1, 0, 20)]
-    assert judged({"val/accuracy": list(sinking), "train/loss": training}, n_validation=10**9).verdict == "converged"
+    assert (
+        classified({"val/accuracy": list(sinking), "train/loss": training}, n_validation=10**9).verdict == "converged"
+    )
 
 
 # Frames
@@ -322,14 +326,14 @@ def test_small_but_certain_changes_are_not_worth_a_verdict() -> None:
 
 def test_a_failed_trial_says_why_unless_it_had_diverged() -> None:
     reason = "Traceback ...\nRuntimeError: CUDA out of memory"
-    found = judged({"val/accuracy": FLAT}, status=FAILED, reason=reason)
+    found = classified({"val/accuracy": FLAT}, status=FAILED, reason=reason)
     assert found.verdict == "failed"
     assert found.evidence == "failed after 200 steps: RuntimeError: CUDA out of memory"
     assert (
-        judged({"val/accuracy": FLAT, "train/loss": [1.0, math.inf]}, status=FAILED, reason=reason).verdict
+        classified({"val/accuracy": FLAT, "train/loss": [1.0, math.inf]}, status=FAILED, reason=reason).verdict
         == "diverged"
     )
-    assert judged({}, status=FAILED).verdict == "failed"
+    assert classified({}, status=FAILED).verdict == "failed"
 
 
 def test_what_did_not_train_has_no_verdict() -> None:
@@ -354,7 +358,7 @@ def test_rows_come_in_the_order_of_runs_whatever_the_order_of_points() -> None:
 
 
 def test_nothing_validated_shows_no_learning() -> None:
-    assert judged({"train/loss": [1.0, 0.9, 0.8]}).verdict == "at_chance"
+    assert classified({"train/loss": [1.0, 0.9, 0.8]}).verdict == "at_chance"
 
 
 def test_a_frame_without_a_needed_column_is_refused() -> None:

@@ -1,0 +1,50 @@
+"""Classification of trials: one verdict per trial."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from analysis.convergence.curves import Trial
+from analysis.convergence.reading import trials
+from analysis.convergence.registry import RULES
+from analysis.convergence.verdict import Finding, Verdict
+from trainables.errors import UserError
+
+COLUMNS = ("trial_id", "verdict", "evidence", "cure")
+_NEEDED = {
+    "runs": ("trial_id", "task", "status", "primary_metric", "primary_mode"),
+    "curves": ("trial_id", "step", "metric", "value"),
+}
+
+
+def verdicts(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
+    """Return the verdict on each trial that trained, in the order of `runs`.
+
+    Baselines and trials that only probe another trial's encoder get no verdict. Neither does a trial without a report
+    after step 0, unless it failed. A trial that was stopped, or is still running, is classified by its reports so far.
+
+    Args:
+        runs: One row per trial, as `analysis.load` returns it.
+        curves: One row per reported value, as `analysis.load` returns it.
+
+    Returns:
+        One row per trial, all columns str. `verdict`: One of VERDICTS, by the first rule that finds something.
+        `evidence`: The numbers that the verdict rests on. `cure`: What to change, and from what value.
+
+    Raises:
+        UserError: A frame lacks a column that the verdicts need.
+    """
+    for name, frame in (("runs", runs), ("curves", curves)):
+        if missing := [column for column in _NEEDED[name] if column not in frame]:
+            raise UserError(f"{name} has no column {', '.join(missing)}; pass the frames of analysis.load")
+    rows = []
+    for trial in trials(runs, curves):
+        verdict, finding = classify(trial)
+        cure = "; or ".join(verdict.remedies(finding, trial))
+        rows.append((str(trial.row["trial_id"]), verdict.name, finding.evidence, cure))
+    return pd.DataFrame(rows, columns=list(COLUMNS), dtype="str")
+
+
+def classify(trial: Trial) -> tuple[Verdict, Finding]:
+    """Return the verdict of the first rule that finds something, with its finding."""
+    return next((verdict, finding) for verdict, rule in RULES if (finding := rule(trial)) is not None)

@@ -1,0 +1,51 @@
+"""Verdict `overfit`: validation got worse than its best while training did not."""
+
+from __future__ import annotations
+
+from analysis.convergence.changes import exceeds_noise, material_drop, material_slope, mean_around
+from analysis.convergence.curves import Trial
+from analysis.convergence.evidence import describe_drop
+from analysis.convergence.remedies import format_number, more_images, stronger_augmentation
+from analysis.convergence.verdict import Finding, Verdict
+
+
+def find(trial: Trial) -> Finding | None:
+    """Find a validation metric that is worse than its best by more than noise, while training is not.
+
+    A head's main metric decides, usually its accuracy. Once that no longer improves, a validation loss that has risen
+    from its best decides too: the network becomes more certain of its errors.
+    """
+    for head in trial.heads:
+        for curve in head.curves:
+            drop = material_drop(curve)
+            if drop is None or (curve is not head.main and material_slope(head.main)):
+                continue
+            training = trial.training(curve)
+            if training is None:
+                return Finding(f"{describe_drop(curve, drop)}; no training metric was reported")
+            before, after = (mean_around(training, step, drop.window) for step in (drop.best_step, trial.steps))
+            if not exceeds_noise(training, training.sign * (before - after), drop.window):
+                meantime = f"while {training.metric} went from {before:.4g} to {after:.4g}"
+                return Finding(f"{describe_drop(curve, drop)}, {meantime}", best_step=drop.best_step)
+    return None
+
+
+def remedies(finding: Finding, trial: Trial) -> list[str]:
+    """Return the changes to try, likeliest first."""
+    row = trial.row
+    changes = [*stronger_augmentation(trial), more_images(trial)]
+    changes.append(f"a smaller encoder than {row.get('encoder', 'this')} of width {format_number(row.get('width'))}")
+    if finding.best_step:
+        changes.append(f"fewer steps: about {finding.best_step:,} instead of {trial.steps:,}")
+    return changes
+
+
+VERDICT = Verdict(
+    "overfit",
+    meaning="validation got worse than its best while training did not",
+    verb="overfits",
+    letter="O",
+    color="#ece133",
+    remedies=remedies,
+    learned=True,
+)

@@ -1,0 +1,28 @@
+"""The registry of verdicts: the order in which rules are asked, and the order in which verdicts are listed.
+
+A further verdict is one file, as `overfit.py`, and one line of RULES.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from analysis.convergence import at_chance, collapsed, converged, diverged, failed, overfit, still_improving
+from analysis.convergence.verdict import Rule, Verdict
+
+# In the order in which they are asked; the first rule that finds something decides.
+RULES: tuple[tuple[Verdict, Rule], ...] = (
+    (diverged.VERDICT, diverged.find_explosion),
+    (failed.VERDICT, failed.find),
+    (collapsed.VERDICT, collapsed.find),
+    (at_chance.VERDICT, at_chance.find),
+    (diverged.VERDICT, diverged.find_forgetting),
+    (overfit.VERDICT, overfit.find),
+    (still_improving.VERDICT, still_improving.find),
+    (converged.VERDICT, converged.find),
+)
+
+# By name, in the order of tables, figures and legends: `failed`, and then the others in the order of their first rule.
+# A trial whose loss exploded before an error ended it has diverged, so `failed` is asked second but listed first.
+CATALOG: Mapping[str, Verdict] = {verdict.name: verdict for verdict in (failed.VERDICT, *(row[0] for row in RULES))}
+VERDICTS: tuple[str, ...] = tuple(CATALOG)

@@ -1,0 +1,98 @@
+"""Verdict `still_improving`: more steps would have gained more."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from analysis.convergence.changes import MATERIAL_SHARE, material_slope
+from analysis.convergence.curves import Curve, Trial, number
+from analysis.convergence.evidence import describe_slope, format_value
+from analysis.convergence.verdict import Finding, Verdict
+from trainables.trial import ONLINE_PROBES
+
+CONTRASTIVE_TASKS = ("simclr",)  # a flat loss alone does not show that they converged
+UNLABELED_METRICS = ("health/rankme",)  # quality of contrastive features where no probe is reported
+MIN_MORE, MAX_MORE = 0.5, 4.0  # further steps to advise, as multiples of the steps so far
+
+
+def find(trial: Trial) -> Finding | None:
+    """Find a metric that still improves at the end by more than noise.
+
+    The online probes count like the validation metrics: features can get better after the pretext loss has saturated.
+    A contrastive trial without a probe counts as still improving, because its flat loss alone says nothing.
+    """
+    for curve in (curve for head in trial.heads for curve in head.curves):
+        if evidence := _improvement(curve):
+            return Finding(evidence, more_steps=more_steps(curve.progress))
+    flat = " and ".join(head.main.metric for head in trial.heads)
+    for curve in (features := feature_curves(trial)):
+        if evidence := _improvement(curve):
+            return Finding(f"{flat} is flat, but {evidence}", more_steps=more_steps(curve.progress))
+    if features or trial.row["task"] not in CONTRASTIVE_TASKS:
+        return None
+    evidence = f"{flat} is flat, which alone does not show that a contrastive task converged, and no probe was reported"
+    return Finding(evidence, more_steps=trial.steps)
+
+
+def feature_curves(trial: Trial) -> list[Curve]:
+    """Return the online probes; for a contrastive task without them, the rank of the features."""
+    names: tuple[str, ...] = ONLINE_PROBES if any(name in trial.curves for name in ONLINE_PROBES) else ()
+    if not names and trial.row["task"] in CONTRASTIVE_TASKS:
+        names = UNLABELED_METRICS
+    return [trial.curves[name] for name in names if name in trial.curves]
+
+
+def more_steps(curve: Curve) -> int:
+    """Return how many further steps would leave less than 5 % to gain.
+
+    Each third of the learning time has a mean level, and the distances between the three levels shrink by a ratio r.
+    If they keep shrinking at that ratio (Aitken's delta-squared process), a share r^j / (1 - r) of the last distance
+    is left to gain j thirds later.
+
+    Args:
+        curve: Reports of an improving metric, finite values only.
+
+    Returns:
+        A number of steps between MIN_MORE and MAX_MORE times the steps so far.
+    """
+    third = np.ceil(3 * curve.times / curve.times[-1])
+    levels = [
+        curve.sign * float(curve.values[third == i].mean()) if (third == i).any() else math.nan for i in (1, 2, 3)
+    ]
+    first, second = levels[1] - levels[0], levels[2] - levels[1]
+    multiple = MAX_MORE
+    if 0 < second < first:
+        ratio = second / first
+        left = second * ratio / (1 - ratio)
+        share = left / (levels[2] + left - levels[0])
+        multiple = math.log(max(share / MATERIAL_SHARE, 1.0)) / -math.log(ratio) / 3
+    return round(int(curve.steps[-1]) * min(max(multiple, MIN_MORE), MAX_MORE))
+
+
+def remedies(finding: Finding, trial: Trial) -> list[str]:
+    """Return the changes to try, likeliest first."""
+    budget, more = number(trial.row.get("budget_steps")), finding.more_steps
+    if trial.steps < budget:
+        return [f"let it run to its budget of {budget:,.0f} steps"]
+    return [f"train for more steps: about {more:,} more, budget_steps={trial.steps + more:,}"]
+
+
+VERDICT = Verdict(
+    "still_improving",
+    meaning="more steps would have gained more",
+    verb="is still improving at the end",
+    letter="↗",
+    color="#56b4e9",
+    remedies=remedies,
+    learned=True,
+)
+
+
+def _improvement(curve: Curve) -> str | None:
+    slope = material_slope(curve)
+    if slope is None:
+        return None
+    caveat = "; one report after the start cannot tell the end of a curve from its beginning"
+    return f"{format_value(curve)} {describe_slope(slope)}{caveat if len(curve.trained) == 1 else ''}"

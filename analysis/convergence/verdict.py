@@ -1,0 +1,54 @@
+"""What a verdict consists of, and what a rule finds in a trial."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from analysis.convergence.curves import Trial
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Evidence for a verdict on one trial.
+
+    Attributes:
+        evidence: The numbers that the verdict rests on, as one line of text.
+        best_step: Step around which validation was best; 0 where the verdict does not depend on it.
+        more_steps: Further steps that are worth training; 0 where none are.
+    """
+
+    evidence: str
+    best_step: int = 0
+    more_steps: int = 0
+
+
+Rule = Callable[[Trial], Finding | None]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One way in which a trial can end, with everything that is said and drawn about it.
+
+    Attributes:
+        name: Value of the column `verdict`.
+        meaning: Explanation for a student, the end of a sentence that begins with the name.
+        verb: Predicate of a sentence about a configuration: "it `overfits`".
+        letter: Character in the squares of the verdict map.
+        color: Color of those squares, as "#rrggbb".
+        remedies: Function that returns the changes to try for a trial, likeliest first.
+        learned: Whether the trial left chance level, however it ended after that.
+    """
+
+    name: str
+    meaning: str
+    verb: str
+    letter: str
+    color: str
+    remedies: Callable[[Finding, Trial], list[str]]
+    learned: bool = False
+
+    @property
+    def label(self) -> str:
+        """The name as words."""
+        return self.name.replace("_", " ")
