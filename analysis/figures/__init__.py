@@ -20,13 +20,12 @@ from analysis.figures.probes import (
 from analysis.figures.search import importance_bars, parallel_coordinates
 from analysis.figures.size_law import size_law
 from analysis.figures.survival_curves import survival_curves
-from analysis.figures.verdict_map import VERDICT_STYLES, verdict_map
+from analysis.figures.verdict_map import verdict_map
 
 __all__ = [
     "ANSWER_STYLES",
     "PROBE_NAMES",
     "SEGMENTATION_NAMES",
-    "VERDICT_STYLES",
     "accuracy_bars",
     "accuracy_by_task",
     "effects_forest",
