@@ -14,7 +14,7 @@ from study.export.encoders import Loaded
 from trainables import files
 from trainables.data.folders import list_images
 from trainables.data.images import read_all, read_image
-from trainables.encoders import to_float
+from trainables.data.table import to_float
 from trainables.errors import DataError
 
 BATCH = 256  # images
@@ -38,7 +38,9 @@ def embed(loaded: Loaded, folder: Path, output: Path, *, on_bad_image: str = "st
     images, kept = read_all(paths, read, name=root.name, root=root, on_bad_image=on_bad_image)
     with torch.no_grad():
         batches = torch.from_numpy(images).split(BATCH)
-        features = torch.cat([loaded.features(to_float(batch)).float() for batch in batches]).numpy()
+        features = torch.cat(
+            [loaded.features(to_float(batch, torch.channels_last)).float() for batch in batches]
+        ).numpy()
     columns: dict[str, Any] = {"path": [paths[index].relative_to(root).as_posix() for index in kept]}
     columns |= {f"f{index}": features[:, index] for index in range(features.shape[1])}
     content = pa.BufferOutputStream()

@@ -14,11 +14,6 @@ from trainables.augmentation.geometry import separable
 LUMA = (0.2989, 0.587, 0.114)  # ITU-R BT.601, as torchvision and Pillow weigh R, G and B
 
 
-def to_float(images: Tensor) -> Tensor:
-    """Return uint8 images as float32 in [0, 1], contiguous."""
-    return images.contiguous() / 255
-
-
 def luma(images: Tensor) -> Tensor:
     """Return the brightness of every pixel, [N, 1, H, W]."""
     red, green, blue = images.unbind(1)

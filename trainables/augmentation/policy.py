@@ -31,6 +31,7 @@ from torch import Tensor
 
 from trainables.augmentation import geometry, pixels
 from trainables.augmentation.cuda_graphs import CudaGraphCache
+from trainables.data.table import to_float
 from trainables.errors import ConfigError
 from trainables.rng import SharedGenerator, sample
 
@@ -106,7 +107,7 @@ class Augmentation:
 
     def _augment(self, images: Tensor, numbers: Tensor, noise: Tensor | None) -> Tensor:
         draws = by_op(numbers)
-        views = self._move(pixels.to_float(images), draws)
+        views = self._move(to_float(images), draws)
         for op, change in _PIXEL_OPS.items():
             if op in self.magnitudes:
                 views = change(views, self.magnitudes[op], draws[op])

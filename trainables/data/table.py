@@ -1,4 +1,4 @@
-"""What every data set becomes: a table of uint8 images, and the five splits of a study."""
+"""Image tables and the five splits of a study: the form that every data set is loaded into."""
 
 from __future__ import annotations
 
@@ -10,22 +10,28 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from trainables.errors import DataError
 
 UNLABELED = -1
-VOID = 255  # mask value that no metric counts, as in Pascal VOC
+VOID = 255  # mask value that metrics ignore, as in Pascal VOC
 
 
 @dataclass(frozen=True, eq=False)
 class ImageTable:
     """Images in memory, as plain numpy arrays, which Ray's object store shares without a copy.
 
-    images: uint8 [N, 3, S, S], contiguous.
-    labels: int64 [N] with -1 where unlabeled, or None where the set has no labels at all.
-    masks: uint8 [N, S, S] of class ids with 255 void, or None.
-    class_names: names of the classes 0 .. K-1 of `labels`; empty where there are none.
-    mask_names: names of the classes of `masks`; empty where there are none.
+    Attributes:
+        name: Name of the data set.
+        images: uint8 [N, 3, S, S], contiguous.
+        labels: int64 [N] with -1 where unlabeled, or None if the data set has no labels.
+        masks: Class ids uint8 [N, S, S] with 255 for void, or None if the data set has no masks.
+        class_names: Names of the classes 0 .. K-1 of `labels`; empty without labels.
+        mask_names: Names of the classes of `masks`; empty without masks.
+
+    Raises:
+        DataError: The shapes or dtypes are wrong.
     """
 
     name: str
@@ -59,7 +65,7 @@ class ImageTable:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Sixteen hex digits of SHA-256 over shapes, bytes and class names: equal data, equal fingerprint."""
+        """Sixteen hex digits of SHA-256 over shapes, bytes and class names."""
         digest = hashlib.sha256()
         for array in (self.images, self.labels, self.masks):
             if array is not None:
@@ -69,7 +75,7 @@ class ImageTable:
         return digest.hexdigest()[:16]
 
     def take(self, indices: np.ndarray) -> ImageTable:
-        """Return the rows at `indices` (int64 [M]), in that order, as a new table."""
+        """Return the rows at `indices`, int64 [M], in that order, as a new table."""
         return dataclasses.replace(
             self,
             images=np.ascontiguousarray(self.images[indices]),
@@ -80,25 +86,29 @@ class ImageTable:
     def subset(self, n_images: int | None, seed: int) -> ImageTable:
         """Return `n_images` rows drawn without replacement; None returns the table itself.
 
-        Subsets of one seed are nested: the 200 images of a seed are the first 200 of its 1,000.
-        Raises DataError where the table holds fewer rows.
+        Subsets of one seed are nested: a subset of 200 is the first 200 rows of a subset of 1,000.
+
+        Raises:
+            DataError: The table has fewer rows.
         """
         if n_images is None or n_images == len(self):
             return self
         if n_images > len(self):
-            raise DataError(f"{self.name}: n_images = {n_images}, but only {len(self)} images are there to train on")
+            raise DataError(f"{self.name}: n_images = {n_images}, but there are only {len(self)} training images")
         order = np.random.default_rng(np.random.SeedSequence([seed, 0x5E7])).permutation(len(self))
         return self.take(order[:n_images])
 
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """The five splits of one data set, made once and the same for every trial.
+    """The five splits of one data set, made once and shared by all trials. Rows are in random order.
 
-    pretext_train may hold images without labels. probe_train and probe_validation hold annotated images only (a
-    label, or in a set without labels a mask), and are None where there are none. Rows are in random order.
-    pretext_validation and probe_validation never share an image with the training splits; test shares none with any
-    other split and is read by the final evaluation alone.
+    Attributes:
+        pretext_train: Images that pretext tasks train on; they may have no labels.
+        pretext_validation: Images for the pretext task's own metrics; none of them is in a training split.
+        probe_train: Annotated images only (a label, or a mask in a data set without labels); None if there are none.
+        probe_validation: Annotated images, none of them in a training split; None if there are none.
+        test: Images that only the final evaluation reads, none of them in another split.
     """
 
     pretext_train: ImageTable
@@ -124,7 +134,7 @@ class Splits:
 
     @property
     def annotated(self) -> bool:
-        """Whether there is anything that a probe can be fitted to."""
+        """Whether any probe can be fitted."""
         return self.labeled or self.masked
 
     @property
@@ -133,14 +143,19 @@ class Splits:
 
     @property
     def fingerprint(self) -> str:
-        """One fingerprint for all five splits."""
+        """Sixteen hex digits of SHA-256 over the fingerprints of the five splits."""
         tables = (self.pretext_train, self.pretext_validation, self.probe_train, self.probe_validation, self.test)
         joined = "/".join("-" if table is None else table.fingerprint for table in tables)
         return hashlib.sha256(joined.encode()).hexdigest()[:16]
 
 
-def as_tensor(array: np.ndarray) -> torch.Tensor:
-    """Return the array's memory as a tensor, without a copy. It must not be written to: Ray shares it read-only."""
+def as_tensor(array: np.ndarray) -> Tensor:
+    """Return a tensor that shares the array's memory. Do not write to it: Ray's arrays are read-only."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*not writable.*", category=UserWarning)
         return torch.from_numpy(array)
+
+
+def to_float(images: Tensor, memory_format: torch.memory_format = torch.contiguous_format) -> Tensor:
+    """Return uint8 images [N, 3, H, W] as float32 in [0, 1]; convolutions are fastest on `torch.channels_last`."""
+    return images.contiguous(memory_format=memory_format) / 255

@@ -4,8 +4,8 @@ Every encoder takes float images [N, 3, S, S] in [0, 1] of any side S, normalize
 features [N, feature_dim]. `stages` gives the feature map of every stage, for dense and per-layer probes.
 """
 
-from trainables.encoders.base import MEAN, STD, Encoder, to_float
+from trainables.encoders.base import MEAN, STD, Encoder
 from trainables.encoders.build import build_encoder
 from trainables.encoders.calibration import recalibrated
 
-__all__ = ["MEAN", "STD", "Encoder", "build_encoder", "recalibrated", "to_float"]
+__all__ = ["MEAN", "STD", "Encoder", "build_encoder", "recalibrated"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import torch
 from torch import Tensor, nn
 
 MEAN, STD = 0.5, 0.25  # near the statistics of natural images; fixed, so that one encoder serves every data set
@@ -37,8 +36,3 @@ class Encoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return features [N, feature_dim]: the last stage, averaged over space."""
         return self.stages(images)[-1].mean(dim=(2, 3))
-
-
-def to_float(images: Tensor) -> Tensor:
-    """Return uint8 images as float32 in [0, 1], laid out channels-last, which convolutions like best."""
-    return images.to(torch.float32, memory_format=torch.channels_last).div_(255)

@@ -8,8 +8,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from trainables.data.table import to_float
 from trainables.distributed import CrossWorkerBatchNorm
-from trainables.encoders.base import Encoder, to_float
+from trainables.encoders.base import Encoder
 
 
 @torch.no_grad()
@@ -31,5 +32,5 @@ def recalibrated(encoder: Encoder, images: Tensor, *, batch_size: int = 256) -> 
     # Batches of equal size, since each counts the same in the average: a last one of a few images would spoil it.
     for batch in images.chunk(math.ceil(len(images) / batch_size)):
         if len(batch) > 1:
-            encoder(to_float(batch))
+            encoder(to_float(batch, torch.channels_last))
     return encoder.eval()

@@ -1,1 +1,30 @@
-"""Probes: what frozen features are worth to a linear classifier, to neighbors, to a segmentation, to few labels."""
+"""Probes: how useful frozen features are to a linear classifier, kNN, a segmentation and fine-tuning on few labels.
+
+The training loop's monitor imports the probes below. `evaluation` and `few_labels` import the training loop in turn, so
+they are imported from their modules.
+"""
+
+from trainables.probes.accuracy import Accuracy, top_accuracy
+from trainables.probes.features import extract_features, labeled_features, raw_pixels
+from trainables.probes.health import health_metrics
+from trainables.probes.knn import KnnResult, knn_probe
+from trainables.probes.linear import LinearProbe, LinearProbeResult, fit_linear_probe, linear_probe
+from trainables.probes.segmentation import SegmentationResult, SegmentationScores, segmentation_probe
+
+__all__ = [
+    "Accuracy",
+    "KnnResult",
+    "LinearProbe",
+    "LinearProbeResult",
+    "SegmentationResult",
+    "SegmentationScores",
+    "extract_features",
+    "fit_linear_probe",
+    "health_metrics",
+    "knn_probe",
+    "labeled_features",
+    "linear_probe",
+    "raw_pixels",
+    "segmentation_probe",
+    "top_accuracy",
+]

@@ -11,14 +11,17 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Shares of samples whose class is the best guess, or among the five best (all, with five classes or fewer)."""
+    """Shares of samples whose class has the highest score, or one of the five highest.
+
+    With five classes or fewer, `top5` is 1.
+    """
 
     top1: float
     top5: float
 
 
 def top_accuracy(scores: Tensor, labels: Tensor) -> Accuracy:
-    """Return top-1 and top-5 of scores [N, K]; NaN where a score is NaN."""
+    """Return the accuracy of scores, float [N, K], on labels, int64 [N]; NaN if any score is not finite."""
     if not torch.isfinite(scores).all():
         return Accuracy(math.nan, math.nan)
     best = scores.topk(min(5, scores.shape[1]), dim=1).indices

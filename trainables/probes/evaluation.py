@@ -1,4 +1,4 @@
-"""The final evaluation of one encoder: probes on frozen features, refitted on every data set."""
+"""Final evaluation of one encoder: probes on frozen features, refitted on every data set."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from trainables.encoders import Encoder, build_encoder, recalibrated
 from trainables.errors import ConfigError
 from trainables.probes.accuracy import top_accuracy
 from trainables.probes.features import labeled_features
-from trainables.probes.few_labels import Classifier, accuracy, fine_tune, frozen_probe, labeled_subset
+from trainables.probes.few_labels import (
+    Classifier,
+    classification_accuracy,
+    fine_tune,
+    frozen_probe,
+    labeled_subset,
+)
 from trainables.probes.knn import knn_probe
 from trainables.probes.linear import linear_probe
 from trainables.probes.segmentation import encoder_maps, pixel_maps, segmentation_probe
@@ -23,18 +29,29 @@ from trainables.trial import RANDOM_INIT, RAW_PIXELS, TrialConfig, labels_name
 def evaluate(
     trial: TrialConfig, encoder: Encoder | None, datasets: Mapping[str, Splits], device: torch.device
 ) -> dict[str, float]:
-    """Return the results of all probes that the trial asks for, named `probe/DATASET/WHAT`.
+    """Run all probes that a trial asks for.
 
-    `linear` and `knn` are top-1 accuracies on `trial.probe_split`, `_top5` the same for top-5, `linear_train` that on
-    the probe's own training images; `weight_decay` is what the linear probe chose on probe validation. A data set
-    with masks gets `miou`, `pixel_accuracy` and `iou/CLASS` of its segmentation probe on `trial.probe_split`;
-    `_chance` is background everywhere, `miou_train` on the pixels it was fitted on, `miou_weight_decay` as above.
-    `probe_layers: all` adds `linear/stageN` and `miou/stageN`, N from 1, each with a probe of its own.
-    `labels_per_class` adds `linear/N_labels` and, but for raw pixels, `fine_tuned/N_labels`, N a number or `all`: top-1
-    of what has learned from that many labeled images of each class, and has chosen on all of probe validation; and
-    `fine_tuned/N_labels_step`, the step of fine-tuning that was best there.
-    encoder: None for the raw-pixel baseline.
-    Raises ConfigError for a data set with neither labels nor masks.
+    Args:
+        trial: Names the data sets, the split to score on and the optional probes.
+        encoder: Encoder to probe, or None for the raw-pixel baseline.
+        datasets: Splits by name, at least those of `trial.probe_datasets`.
+        device: Device to compute on.
+
+    Returns:
+        Results named `probe/DATASET/RESULT`. Accuracies are on `trial.probe_split`.
+
+        - With labels: `linear` and `knn`, top-1 accuracies, and `linear_top5` and `knn_top5`; `linear_train` and
+          `linear_train_top5` on the probe's own training images; `weight_decay`, chosen on probe validation.
+        - With masks: `miou`, `pixel_accuracy` and `iou/CLASS` of the segmentation probe; `miou_chance` and
+          `pixel_accuracy_chance` of predicting background everywhere; `miou_train` on the pixels it was fitted on;
+          `miou_weight_decay`, chosen on probe validation.
+        - With `probe_layers: all`: `linear/stageN` and `miou/stageN` for every stage N from 1, each with its own probe.
+        - With `labels_per_class`: `linear/N_labels` and, except for raw pixels, `fine_tuned/N_labels`, where N is a
+          number or `all`: top-1 accuracy after learning from N labeled images per class, with all of probe validation
+          to choose on. `fine_tuned/N_labels_step` is the step of fine-tuning with the best validation accuracy.
+
+    Raises:
+        ConfigError: A data set has neither labels nor masks.
     """
     results: dict[str, float] = {}
     for name in trial.probe_datasets:
@@ -44,7 +61,7 @@ def evaluate(
 
 
 def baseline_encoder(trial: TrialConfig, image_size: int) -> Encoder | None:
-    """Return what a baseline trial probes: an untrained encoder, or None for raw pixels."""
+    """Return the encoder of a baseline trial: an untrained one, or None for raw pixels."""
     if trial.task == RAW_PIXELS:
         return None
     assert trial.task == RANDOM_INIT
@@ -58,25 +75,27 @@ def _probe(trial: TrialConfig, encoder: Encoder | None, splits: Splits, device: 
         encoder = recalibrated(encoder.to(device), calibration_images(splits, device))
     results: dict[str, float] = {}
     if splits.labeled:
-        results |= _classified(trial, encoder, splits, device)
+        results |= _classification(trial, encoder, splits, device)
         results |= _few_labels(trial, encoder, splits, device)
     if splits.masked:
-        results |= _segmented(trial, encoder, splits, device)
+        results |= _segmentation(trial, encoder, splits, device)
     if encoder is not None and trial.probe_layers == "all":
         n_stages = len(encoder.blocks)
         for stage in range(1, n_stages + 1):
             part = encoder.up_to(stage)
             if splits.labeled:
-                found = results if stage == n_stages else _classified(trial, part, splits, device)
+                found = results if stage == n_stages else _classification(trial, part, splits, device)
                 results[f"linear/stage{stage}"] = found["linear"]
             if splits.masked:
-                found = results if stage == n_stages else _segmented(trial, part, splits, device)
+                found = results if stage == n_stages else _segmentation(trial, part, splits, device)
                 results[f"miou/stage{stage}"] = found["miou"]
     return results
 
 
-def _classified(trial: TrialConfig, encoder: Encoder | None, splits: Splits, device: torch.device) -> dict[str, float]:
-    """Return what the linear and kNN probes say of a data set with labels."""
+def _classification(
+    trial: TrialConfig, encoder: Encoder | None, splits: Splits, device: torch.device
+) -> dict[str, float]:
+    """Return the results of the linear and kNN probes on a data set with labels."""
     assert splits.probe_train is not None
     assert splits.probe_validation is not None
 
@@ -88,11 +107,11 @@ def _classified(trial: TrialConfig, encoder: Encoder | None, splits: Splits, dev
     n_classes = splits.probe_train.n_classes
     linear = linear_probe(*train, *validation, *(test or ()), n_classes=n_classes)
     knn = knn_probe(*train, *queries, n_classes=n_classes)
-    judged = linear.validation if test is None else linear.test
-    assert judged is not None
+    held_out = linear.validation if test is None else linear.test
+    assert held_out is not None
     return {
-        "linear": judged.top1,
-        "linear_top5": judged.top5,
+        "linear": held_out.top1,
+        "linear_top5": held_out.top5,
         "linear_train": linear.train.top1,
         "linear_train_top5": linear.train.top5,
         "weight_decay": linear.weight_decay,
@@ -102,10 +121,10 @@ def _classified(trial: TrialConfig, encoder: Encoder | None, splits: Splits, dev
 
 
 def _few_labels(trial: TrialConfig, encoder: Encoder | None, splits: Splits, device: torch.device) -> dict[str, float]:
-    """Return what the linear probe and fine-tuning make of each number of labels that the trial asks for."""
+    """Return the results of the linear probe and of fine-tuning for each requested number of labels."""
     assert splits.probe_train is not None
     assert splits.probe_validation is not None
-    judged = splits.test if trial.probe_split == "test" else splits.probe_validation
+    held_out = splits.test if trial.probe_split == "test" else splits.probe_validation
     results: dict[str, float] = {}
     for per_class in trial.labels_per_class:
         frozen, tuned = (f"{way}/{labels_name(per_class)}_labels" for way in ("linear", "fine_tuned"))
@@ -115,29 +134,31 @@ def _few_labels(trial: TrialConfig, encoder: Encoder | None, splits: Splits, dev
             results |= dict.fromkeys((frozen, tuned), math.nan)
             continue
         if encoder is None:
-            pixels, labels = labeled_features(None, judged, device)
+            pixels, labels = labeled_features(None, held_out, device)
             results[frozen] = top_accuracy(probe(pixels), labels).top1
             continue
         model = Classifier(encoder, probe).to(device)
-        results[frozen] = accuracy(model, judged, device).top1
+        results[frozen] = classification_accuracy(model, held_out, device).top1
         results[f"{tuned}_step"] = fine_tune(trial, model, train, splits.probe_validation, device)
-        results[tuned] = accuracy(model, judged, device).top1
+        results[tuned] = classification_accuracy(model, held_out, device).top1
     return results
 
 
-def _segmented(trial: TrialConfig, encoder: Encoder | None, splits: Splits, device: torch.device) -> dict[str, float]:
-    """Return what the segmentation probe says of a data set with masks."""
+def _segmentation(
+    trial: TrialConfig, encoder: Encoder | None, splits: Splits, device: torch.device
+) -> dict[str, float]:
+    """Return the results of the segmentation probe on a data set with masks."""
     assert splits.probe_train is not None
     assert splits.probe_validation is not None
-    dense = pixel_maps if encoder is None else encoder_maps(encoder)
+    feature_maps = pixel_maps if encoder is None else encoder_maps(encoder)
     test = splits.test if trial.probe_split == "test" else None
-    found = segmentation_probe(dense, splits.probe_train, splits.probe_validation, test, device=device)
+    found = segmentation_probe(feature_maps, splits.probe_train, splits.probe_validation, test, device=device)
     return {
-        "miou": found.judged.miou,
-        "pixel_accuracy": found.judged.pixel_accuracy,
+        "miou": found.held_out.miou,
+        "pixel_accuracy": found.held_out.pixel_accuracy,
         "miou_chance": found.chance.miou,
         "pixel_accuracy_chance": found.chance.pixel_accuracy,
         "miou_train": found.train,
         "miou_weight_decay": found.weight_decay,
-        **{f"iou/{name}": iou for name, iou in found.judged.iou.items()},
+        **{f"iou/{name}": iou for name, iou in found.held_out.iou.items()},
     }

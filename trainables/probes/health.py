@@ -1,4 +1,4 @@
-"""What is measured about a running representation: has it collapsed, how many dimensions does it use."""
+"""Health metrics of a representation: collapse, effective rank, uniformity and alignment."""
 
 from __future__ import annotations
 
@@ -12,38 +12,43 @@ MAX_SAMPLES = 512  # RankMe costs min(N, D)^3; below its authors' 25,600 samples
 
 
 @torch.no_grad()
-def health(features: Tensor, view_a: Tensor | None = None, view_b: Tensor | None = None) -> dict[str, float]:
-    """Return health figures of features, float [N, D] with N >= 2; the first 512 rows count.
+def health_metrics(features: Tensor, view_a: Tensor | None = None, view_b: Tensor | None = None) -> dict[str, float]:
+    """Return the health metrics of features; only the first 512 rows count.
 
-    view_a, view_b: features of two augmented views of the same images, float [N, D], row by row.
+    Args:
+        features: Float [N, D], N >= 2. Features of zero length stay zero.
+        view_a: Features of one augmented view of each image, float [N, D].
+        view_b: Features of another view of the same images, float [N, D].
 
-    health/feature_std: standard deviation of each dimension of the l2-normalized features, averaged, times sqrt(D);
-        near 1 healthy, 0 collapsed to one point (SimSiam, 2011.10566).
-    health/rankme: exp of the entropy of the singular values, 1 .. min(N, D) (RankMe, 2210.02885).
-    health/uniformity: log mean exp(-2 |a - b|^2) over pairs of l2-normalized features; 0 collapsed, near -4 spread
-        evenly over the sphere, the lower the better (Wang & Isola, 2005.10242).
-    health/alignment: mean |a - b|^2 over the l2-normalized views of an image; 0 aligned, 2 unrelated (same source);
-        only where two views are given.
+    Returns:
+        Floats by name; NaN where the features are not finite.
 
-    Features of zero length stay zero. A figure whose features are not finite is NaN; nothing is raised for it.
+        - `health/feature_std`: standard deviation of each dimension of the l2-normalized features, averaged, times
+          sqrt(D); near 1 is healthy, 0 is collapsed to a point (SimSiam, 2011.10566).
+        - `health/rankme`: exp of the entropy of the singular values, in [1, min(N, D)] (RankMe, 2210.02885).
+        - `health/uniformity`: log mean exp(-2 |a - b|^2) over pairs of l2-normalized features; 0 is collapsed, near -4
+          is spread evenly over the sphere, lower is better (Wang & Isola, 2005.10242).
+        - `health/alignment`: mean |a - b|^2 over the l2-normalized views of an image; 0 is aligned, 2 is unrelated
+          (same source). Only with two views.
     """
     features = features[:MAX_SAMPLES].float()
-    figures = {"health/feature_std": math.nan, "health/rankme": math.nan, "health/uniformity": math.nan}
+    metrics = {"health/feature_std": math.nan, "health/rankme": math.nan, "health/uniformity": math.nan}
     if torch.isfinite(features).all():
         unit = F.normalize(features, dim=1)
-        figures["health/feature_std"] = (unit.std(dim=0, correction=0).mean() * math.sqrt(unit.shape[1])).item()
-        figures["health/rankme"] = rankme(features)
-        figures["health/uniformity"] = uniformity(unit)
+        metrics["health/feature_std"] = (unit.std(dim=0, correction=0).mean() * math.sqrt(unit.shape[1])).item()
+        metrics["health/rankme"] = rankme(features)
+        metrics["health/uniformity"] = uniformity(unit)
     if view_a is not None and view_b is not None:
         a, b = (F.normalize(view[:MAX_SAMPLES].float(), dim=1) for view in (view_a, view_b))
-        figures["health/alignment"] = (a - b).square().sum(dim=1).mean().item()
-    return figures
+        metrics["health/alignment"] = (a - b).square().sum(dim=1).mean().item()
+    return metrics
 
 
 def rankme(features: Tensor) -> float:
-    """Return exp(-sum p log p), p = sigma / sum(sigma) + 1e-7, of the singular values of finite features [N, D].
+    """Return exp(-sum p log p) of finite features [N, D], where p = sigma / sum(sigma) + 1e-7.
 
-    They are the roots of the eigenvalues of the smaller Gram matrix, in float64: several times faster than an SVD.
+    The singular values sigma are the square roots of the eigenvalues of the smaller Gram matrix, in float64, which is
+    several times faster than an SVD.
     """
     matrix = features.double()
     matrix = matrix / matrix.abs().max().clamp(min=1e-30)
@@ -54,5 +59,5 @@ def rankme(features: Tensor) -> float:
 
 
 def uniformity(unit: Tensor, t: float = 2.0) -> float:
-    """Return log mean exp(-t |a - b|^2) over all pairs of the rows of l2-normalized features [N, D]."""
+    """Return log mean exp(-t |a - b|^2) over all pairs of rows of l2-normalized features [N, D]."""
     return torch.pdist(unit).square().mul(-t).exp().mean().log().item()

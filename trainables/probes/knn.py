@@ -1,4 +1,4 @@
-"""Weighted k-nearest-neighbor probe of frozen features."""
+"""Weighted k-nearest-neighbor probe on frozen features."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch.nn import functional as F
 
 from trainables.probes.accuracy import top_accuracy
 
-_CHUNK_VALUES = 2**24  # similarities held at a time by the kNN probe: 64 MB of float32
+_CHUNK_VALUES = 2**24  # similarities in memory at a time: 64 MB of float32
 
 
 @dataclass(frozen=True)
 class KnnResult:
-    """Accuracy of a nearest-neighbor probe, and the number of neighbors that it used."""
+    """Accuracy of a kNN probe, and the number of neighbors that it used."""
 
     k: int
     top1: float
@@ -36,9 +36,21 @@ def knn_probe(
 ) -> KnnResult:
     """Classify queries by their k nearest bank features, weighted exp(cosine / temperature) (Wu 2018, 1805.01978).
 
-    *_x: float [N, D]; *_y: int64 [N]. k = 200 is meant for some 50,000 features; in a small bank it reaches past
-    the query's own class, so k is cut to the square root of the bank's size.
-    Features that are not finite give NaN.
+    Args:
+        bank_x: Features to search, float [M, D].
+        bank_y: Labels of the bank, int64 [M].
+        query_x: Features to classify, float [N, D].
+        query_y: Labels of the queries, int64 [N].
+        n_classes: Number of classes.
+        k: Maximum number of neighbors. The default suits about 50,000 features; with fewer, it would reach beyond the
+            query's own class, so k is cut to the square root of the bank's size.
+        temperature: Temperature of the weights.
+
+    Returns:
+        Accuracy on the queries; NaN if any feature is not finite.
+
+    Raises:
+        ValueError: The bank or the queries are empty.
     """
     if not len(bank_x) or not len(query_x):
         raise ValueError(f"a kNN probe needs samples: {len(bank_x)} in the bank and {len(query_x)} queries")

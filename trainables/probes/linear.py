@@ -1,6 +1,6 @@
-"""Linear probes: multinomial logistic regression on frozen features, its weight decay chosen on validation.
+"""Linear probe: multinomial logistic regression on frozen features, with weight decay chosen on validation.
 
-All of it is deterministic: the same features and labels give the same result, with no seed to choose.
+The probe is deterministic: equal features and labels give equal results, without a seed.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from torch.nn import functional as F
 from trainables.probes.accuracy import Accuracy, top_accuracy
 
 WEIGHT_DECAYS = tuple(10.0**exponent for exponent in range(2, -7, -1))
-MAX_ITERATIONS = 300  # of L-BFGS; a safeguard, reached by separable data at weak decay alone
-PATIENCE = 2  # the weak decays that only overfit are the ones that take most iterations
+MAX_ITERATIONS = 300  # of L-BFGS; only separable data with weak decay reaches this limit
+PATIENCE = 2  # weak decays that only overfit take the most iterations
 
 
 @dataclass(frozen=True)
-class ProbeResult:
+class LinearProbeResult:
     """Accuracy of a linear probe on each split, and the weight decay chosen on the validation split."""
 
     weight_decay: float
@@ -32,42 +32,28 @@ class ProbeResult:
 
 @dataclass(frozen=True)
 class LinearProbe:
-    """Multinomial logistic regression on standardized features: x [N, D] to scores [N, K]."""
+    """Multinomial logistic regression on standardized features.
+
+    Attributes:
+        weight_decay: Chosen weight decay.
+        standardize: Standardization by the training split.
+        weight: Float [K, D].
+        bias: Float [K].
+    """
 
     weight_decay: float
-    scale: Standardizer
+    standardize: Standardizer
     weight: Tensor
     bias: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return scores [N, K] of features [N, D]."""
-        return F.linear(self.scale(x), self.weight, self.bias)
+        return F.linear(self.standardize(x), self.weight, self.bias)
 
     def folded(self) -> tuple[Tensor, Tensor]:
-        """Return weight [K, D] and bias [K] that give the same scores of features that are not standardized."""
-        weight = self.weight * self.scale.inverse
-        return weight, self.bias - weight @ self.scale.mean
-
-
-def fit_linear_probe(
-    train_x: Tensor, train_y: Tensor, validation_x: Tensor, validation_y: Tensor, n_classes: int
-) -> LinearProbe | None:
-    """Fit a linear probe as `linear_probe` says, which see for the arguments and errors.
-
-    None for features that are not finite.
-    """
-    if not len(train_x) or not len(validation_x):
-        raise ValueError(f"a probe needs samples: {len(train_x)} to train and {len(validation_x)} to validate on")
-    if not (torch.isfinite(train_x).all() and torch.isfinite(validation_x).all()):
-        return None
-    scale = Standardizer(train_x)
-    validation_z = scale(validation_x)
-
-    def score(weight: Tensor, bias: Tensor) -> float:
-        return top_accuracy(F.linear(validation_z, weight, bias), validation_y).top1
-
-    weight_decay, weight, bias = best_of_path(scale(train_x), train_y, n_classes, score)
-    return LinearProbe(weight_decay, scale, weight, bias)
+        """Return weight [K, D] and bias [K] that give the same scores on features that are not standardized."""
+        weight = self.weight * self.standardize.inverse_std
+        return weight, self.bias - weight @ self.standardize.mean
 
 
 def linear_probe(
@@ -79,25 +65,36 @@ def linear_probe(
     test_y: Tensor | None = None,
     *,
     n_classes: int,
-) -> ProbeResult:
+) -> LinearProbeResult:
     """Fit multinomial logistic regression on frozen features and report its accuracy.
 
-    *_x: float [N, D]; *_y: int64 [N] in 0 .. n_classes - 1; all on one device. Features are standardized by the
-    training split; the objective is mean cross entropy + weight_decay / 2 * |W|^2 with a free bias, convex, solved by
-    L-BFGS from zeros. Weight decay is chosen by the top-1 on the validation split (`best_of_path`). The test split is
-    read once, after that choice.
+    Features are standardized by the training split. The objective is mean cross entropy + weight_decay / 2 * |W|^2 with
+    a free bias: convex, solved by L-BFGS from zeros. Weight decay is chosen by top-1 accuracy on the validation split
+    (see `select_weight_decay`). The test split is read once, after that choice.
 
-    Features that are not finite, as of a diverged encoder, give NaN accuracies. Raises ValueError for splits without
-    samples or a test split without labels.
+    Args:
+        train_x: Float [N, D]; all tensors are on one device.
+        train_y: Labels in 0 .. n_classes - 1, int64 [N].
+        validation_x: Float [M, D].
+        validation_y: Int64 [M].
+        test_x: Float [L, D], or None.
+        test_y: Int64 [L], or None.
+        n_classes: Number of classes.
+
+    Returns:
+        Accuracy on each split; NaN if training or validation features are not finite, as after divergence.
+
+    Raises:
+        ValueError: The training or validation split is empty, or the test split lacks features or labels.
     """
     if (test_x is None) != (test_y is None):
         raise ValueError("the test split needs features and labels, or neither")
     probe = fit_linear_probe(train_x, train_y, validation_x, validation_y, n_classes)
     if probe is None:
         lost = Accuracy(math.nan, math.nan)
-        return ProbeResult(math.nan, lost, lost, None if test_x is None else lost)
+        return LinearProbeResult(math.nan, lost, lost, None if test_x is None else lost)
     test = None if test_x is None or test_y is None else top_accuracy(probe(test_x), test_y)
-    return ProbeResult(
+    return LinearProbeResult(
         weight_decay=probe.weight_decay,
         train=top_accuracy(probe(train_x), train_y),
         validation=top_accuracy(probe(validation_x), validation_y),
@@ -105,7 +102,29 @@ def linear_probe(
     )
 
 
-def best_of_path(
+def fit_linear_probe(
+    train_x: Tensor, train_y: Tensor, validation_x: Tensor, validation_y: Tensor, n_classes: int
+) -> LinearProbe | None:
+    """Fit a linear probe; see `linear_probe` for the arguments. Returns None if the features are not finite.
+
+    Raises:
+        ValueError: The training or validation split is empty.
+    """
+    if not len(train_x) or not len(validation_x):
+        raise ValueError(f"a probe needs samples: {len(train_x)} to train and {len(validation_x)} to validate on")
+    if not (torch.isfinite(train_x).all() and torch.isfinite(validation_x).all()):
+        return None
+    standardize = Standardizer(train_x)
+    validation_z = standardize(validation_x)
+
+    def score(weight: Tensor, bias: Tensor) -> float:
+        return top_accuracy(F.linear(validation_z, weight, bias), validation_y).top1
+
+    weight_decay, weight, bias = select_weight_decay(standardize(train_x), train_y, n_classes, score)
+    return LinearProbe(weight_decay, standardize, weight, bias)
+
+
+def select_weight_decay(
     train_z: Tensor,
     train_y: Tensor,
     n_classes: int,
@@ -114,11 +133,21 @@ def best_of_path(
     weight_decays: Sequence[float] = WEIGHT_DECAYS,
     max_iterations: int = MAX_ITERATIONS,
 ) -> tuple[float, Tensor, Tensor]:
-    """Return the weight decay, weight [K, D] and bias [K] of the logistic regression that scores best on validation.
+    """Follow the regularization path and return the solution with the best validation score.
 
-    train_z: float [N, D], standardized; train_y: int64 [N]; score: of a weight and a bias, in [0, 1], more is better.
-    Weight decay runs down `weight_decays`, each solution the start of the next, until the score has been below its best
-    PATIENCE times in a row; the best is kept, the strongest of equals.
+    Weight decay decreases along `weight_decays`; each solution is the start of the next fit. The search stops once the
+    score has been below its best PATIENCE times in a row. Of equal scores, the strongest weight decay wins.
+
+    Args:
+        train_z: Standardized features, float [N, D].
+        train_y: Labels, int64 [N].
+        n_classes: Number of classes K.
+        score: Validation score in [0, 1] of a weight and a bias; higher is better.
+        weight_decays: Candidates in decreasing order.
+        max_iterations: Maximum number of L-BFGS iterations per weight decay.
+
+    Returns:
+        Weight decay, weight [K, D] and bias [K].
     """
     weight, bias = train_z.new_zeros(n_classes, train_z.shape[1]), train_z.new_zeros(n_classes)
     covariance = train_z.t() @ train_z / len(train_z)
@@ -146,17 +175,26 @@ def logistic_regression(
     *,
     max_iterations: int = MAX_ITERATIONS,
 ) -> tuple[Tensor, Tensor]:
-    """Return weight [K, D] and bias [K] that minimize mean cross entropy + weight_decay / 2 * |weight|^2.
+    """Minimize mean cross entropy + weight_decay / 2 * |weight|^2.
 
-    x: float [N, D], centerd, with covariance [D, D] = x^T x / N; y: int64 [N]; start: where to begin.
+    L-BFGS runs in the coordinates A = L^T weight^T, where L L^T = covariance / K + weight_decay I is the Hessian of the
+    objective at zero. The minimum is the same, and correlated features, such as pixels, take no more iterations than
+    others. In these coordinates, half the squared gradient estimates the distance of the objective from its minimum.
 
-    L-BFGS in the coordinates A = L^T weight^T, where L L^T = covariance / K + weight_decay I is the Hessian of the
-    objective at zero: the minimum is the same, and correlated features, such as pixels, cost no more iterations than
-    others. In these coordinates half the squared gradient estimates the distance of the objective from its minimum.
+    Args:
+        x: Centered features, float [N, D].
+        y: Labels, int64 [N].
+        weight_decay: L2 penalty; the bias is free.
+        start: Weight [K, D] and bias [K] to start from.
+        covariance: x^T x / N, float [D, D].
+        max_iterations: Maximum number of L-BFGS iterations.
+
+    Returns:
+        Weight [K, D] and bias [K].
     """
     n_classes, dim = start[0].shape
     curvature = covariance / n_classes
-    ridge = weight_decay + 1e-6 * curvature.trace()  # keeps float32 positive definite; moves no minimum
+    ridge = weight_decay + 1e-6 * curvature.trace()  # keeps float32 positive definite; does not move the minimum
     factor = torch.linalg.cholesky(curvature + ridge * torch.eye(dim, device=x.device))
     weight_coordinates = (factor.mT @ start[0].mT).requires_grad_()
     bias_coordinates = (start[1] / math.sqrt(n_classes)).requires_grad_()
@@ -186,15 +224,15 @@ def logistic_regression(
 
 
 class Standardizer:
-    """Center and scale features by the statistics of a training split; constant features become zero."""
+    """Center and scale features by the statistics of a training split, float [N, D]; constant features become 0."""
 
     def __init__(self, x: Tensor) -> None:
         x = x.float()
         self.mean = x.mean(dim=0)
         std = (x - self.mean).square().mean(dim=0).sqrt()
-        varies = std > 1e-6 * x.abs().amax(dim=0)  # below, it is the rounding of float32 that varies
-        self.inverse = torch.where(varies, 1 / std, torch.zeros_like(std))
+        varies = std > 1e-6 * x.abs().amax(dim=0)  # anything smaller is float32 rounding
+        self.inverse_std = torch.where(varies, 1 / std, torch.zeros_like(std))
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return features [..., D], standardized."""
-        return (x.float() - self.mean) * self.inverse
+        """Return standardized features [..., D]."""
+        return (x.float() - self.mean) * self.inverse_std

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.augmentation import Augmentation
+from trainables.data.table import to_float
 from trainables.distributed import mean_over_workers
-from trainables.encoders import MEAN, to_float
+from trainables.encoders import MEAN
 from trainables.errors import ConfigError
 from trainables.options import in_range, one_of
 from trainables.rng import sample
@@ -80,9 +81,11 @@ class ContextEncoder(PretextTask):
     def fit_to(self, images: Tensor) -> None:
         """Take the per-pixel mean of the training images and its mean error."""
         chunks = images.split(1024)
-        sums = torch.stack([to_float(chunk).double().sum(dim=0) for chunk in chunks])
+        sums = torch.stack([to_float(chunk, torch.channels_last).double().sum(dim=0) for chunk in chunks])
         self.mean_image.copy_(sums.sum(dim=0) / len(images))
-        errors = [_error(self.mean_image, to_float(chunk), self.options.loss).sum() for chunk in chunks]
+        errors = [
+            _error(self.mean_image, to_float(chunk, torch.channels_last), self.options.loss).sum() for chunk in chunks
+        ]
         self.mean_error.copy_(torch.stack(errors).sum() / images.numel())
 
     def draw(self, images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Batch:

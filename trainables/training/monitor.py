@@ -11,7 +11,7 @@ from trainables.augmentation import Augmentation
 from trainables.data.table import ImageTable, Splits, as_tensor
 from trainables.encoders import Encoder, recalibrated
 from trainables.probes.features import extract_features
-from trainables.probes.health import health
+from trainables.probes.health import health_metrics
 from trainables.probes.knn import knn_probe
 from trainables.probes.linear import linear_probe
 from trainables.rng import generator
@@ -78,7 +78,7 @@ class Monitor:
         images = self.images[:HEALTH_IMAGES]
         draw = generator(images.device, 0, "alignment")
         first, second = (encoder(self.views(images, draw)) for _ in range(2))
-        metrics = health(extract_features(encoder, images, device=images.device), first, second)
+        metrics = health_metrics(extract_features(encoder, images, device=images.device), first, second)
         return metrics if self.probes is None else metrics | self.probes.accuracies(encoder)
 
     def _chance(self, trial: TrialConfig) -> dict[str, float]:

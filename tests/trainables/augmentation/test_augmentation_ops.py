@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tests.trainables.smooth_images import SIDE, N, seeded, smooth_images, values
 from trainables.augmentation import geometry, pixels
+from trainables.data.table import to_float
 
 
 def one_by_one(images: Tensor, function, *parameters: Tensor) -> Tensor:
@@ -18,7 +19,7 @@ def one_by_one(images: Tensor, function, *parameters: Tensor) -> Tensor:
 
 
 def test_crop_resize_is_torchvisions_resized_crop() -> None:
-    images = pixels.to_float(smooth_images())
+    images = to_float(smooth_images())
     top, left = values(0, 3, 10, 31, 0, 7), values(0, 5, 2, 0, 31, 1)
     height, width = values(32, 20, 22, 1, 32, 9), values(32, 12, 30, 32, 1, 2)
     plain = geometry.identity_positions(N, SIDE)
@@ -35,7 +36,7 @@ def test_crop_resize_is_torchvisions_resized_crop() -> None:
 
 
 def test_flip_is_torchvisions_to_the_bit_and_only_where_asked() -> None:
-    images = pixels.to_float(smooth_images())
+    images = to_float(smooth_images())
     plain = geometry.identity_positions(N, SIDE)
     flipped = torch.tensor([True, False, True, False, False, True])
     ours = geometry.resample(images, plain, geometry.flip(plain, flipped, SIDE))
@@ -44,7 +45,7 @@ def test_flip_is_torchvisions_to_the_bit_and_only_where_asked() -> None:
 
 
 def test_translate_is_torchvisions_affine_with_reflected_borders() -> None:
-    images = pixels.to_float(smooth_images())
+    images = to_float(smooth_images())
     down, right = values(0, 8, -8, 3, -1, 5), values(0, -8, 8, -2, 7, 5)
     plain = geometry.identity_positions(N, SIDE)
     ours = geometry.resample(images, geometry.translate(plain, down, SIDE), geometry.translate(plain, right, SIDE))
@@ -63,7 +64,7 @@ def test_translate_is_torchvisions_affine_with_reflected_borders() -> None:
 
 
 def test_geometry_composes_in_the_order_crop_flip_translate() -> None:
-    images = pixels.to_float(smooth_images(1))
+    images = to_float(smooth_images(1))
     plain = geometry.identity_positions(1, SIDE)
     columns = geometry.translate(plain, values(4), SIDE)
     columns = geometry.flip(columns, torch.tensor([True]), SIDE)
@@ -84,13 +85,13 @@ def test_geometry_composes_in_the_order_crop_flip_translate() -> None:
     ids=["brightness", "contrast", "saturation"],
 )
 def test_color_factors_are_torchvisions(ours, theirs) -> None:
-    images = pixels.to_float(smooth_images())
+    images = to_float(smooth_images())
     factor = values(0, 0.2, 0.7, 1, 1.4, 1.8)
     torch.testing.assert_close(ours(images, factor), one_by_one(images, theirs, factor), atol=1e-6, rtol=0)
 
 
 def test_hue_is_torchvisions() -> None:
-    images = pixels.to_float(smooth_images())
+    images = to_float(smooth_images())
     images[0, :, :8] = 0.5  # gray, black and pure colors have a hue of their own
     images[0, :, 8:16] = 0
     images[1, 1:, :8] = 0
@@ -102,7 +103,7 @@ def test_hue_is_torchvisions() -> None:
 
 
 def test_gray_is_torchvisions_and_only_where_asked() -> None:
-    images = pixels.to_float(smooth_images())
+    images = to_float(smooth_images())
     grayed = torch.tensor([True, False, True, False, False, True])
     ours = pixels.to_gray(images, grayed)
     torch.testing.assert_close(ours[grayed], tv.rgb_to_grayscale(images[grayed], 3), atol=1e-6, rtol=0)
@@ -111,7 +112,7 @@ def test_gray_is_torchvisions_and_only_where_asked() -> None:
 
 @pytest.mark.parametrize("side", [16, 32])
 def test_blur_is_torchvisions_with_reflected_borders(side: int) -> None:
-    images = pixels.to_float(smooth_images(side=side))
+    images = to_float(smooth_images(side=side))
     sigma = values(0.1, 0.3, 0.8, 1.5, 2, 4)
     radius = 15  # the largest that the smaller image allows
 
@@ -125,7 +126,7 @@ def test_blur_is_torchvisions_with_reflected_borders(side: int) -> None:
 
 
 def test_erase_is_torchvisions_and_a_box_of_no_height_erases_nothing() -> None:
-    images = pixels.to_float(smooth_images())
+    images = to_float(smooth_images())
     top, left = values(0, 3, 10, 31, 0, 7), values(0, 5, 2, 0, 31, 1)
     height, width = values(32, 20, 22, 1, 32, 0), values(32, 12, 30, 32, 1, 2)
     color = torch.rand(N, 3, generator=seeded())

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainables.encoders import Encoder, build_encoder, recalibrated, to_float
+from trainables.data.table import to_float
+from trainables.encoders import Encoder, build_encoder, recalibrated
 from trainables.errors import ConfigError
 from trainables.rng import generator
 
@@ -137,12 +138,6 @@ def test_every_image_counts_alike_whatever_the_batches(n: int) -> None:
     at_once, in_batches = (recalibrated(trained(), images, batch_size=size) for size in (n, 64))
     expected, found = at_once.blocks[0][1].running_mean, in_batches.blocks[0][1].running_mean
     torch.testing.assert_close(found, expected, rtol=0.05, atol=0.02)
-
-
-def test_uint8_becomes_zero_to_one() -> None:
-    images = to_float(torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 3, 1, 1))
-    assert images.dtype == torch.float32
-    assert images.flatten().tolist() == pytest.approx([0, 0.2, 1])
 
 
 def test_an_encoder_up_to_a_stage_gives_that_stages_features() -> None:

@@ -28,7 +28,7 @@ ENCODER = build_encoder("conv4", width=4)
 
 @pytest.fixture(autouse=True)
 def few_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segmentation, "PIXELS", 400)
+    monkeypatch.setattr(segmentation, "N_PIXELS", 400)
 
 
 def probing(task: str = "rotation", *, datasets: tuple[str, ...] = ("shapes",), **changes: Any) -> TrialConfig:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainables.probes.health import MAX_SAMPLES, health, rankme
+from trainables.probes.health import MAX_SAMPLES, health_metrics, rankme
 
 N, DIM = 512, 64
 
@@ -18,7 +18,7 @@ def gaussian(n: int = N, dim: int = DIM, seed: int = 0) -> Tensor:
 
 
 def test_isotropic_features_are_healthy() -> None:
-    figures = health(gaussian())
+    figures = health_metrics(gaussian())
     assert figures["health/feature_std"] == pytest.approx(1, abs=0.01)
     assert 0.9 * DIM < figures["health/rankme"] < DIM
     # On the sphere |a - b|^2 is about N(2, 4 / dim) for random pairs, so log E exp(-2 |a - b|^2) = -4 + 8 / dim.
@@ -26,7 +26,7 @@ def test_isotropic_features_are_healthy() -> None:
 
 
 def test_features_collapsed_to_a_point_read_zero_and_rank_one() -> None:
-    figures = health(torch.ones(N, DIM) * gaussian(1))
+    figures = health_metrics(torch.ones(N, DIM) * gaussian(1))
     assert figures["health/feature_std"] == pytest.approx(0, abs=1e-4)
     assert figures["health/rankme"] == pytest.approx(1, abs=1e-3)
     assert figures["health/uniformity"] == pytest.approx(0, abs=1e-4)
@@ -53,25 +53,25 @@ def test_rankme_does_not_depend_on_the_scale() -> None:
 
 def test_feature_std_sees_collapse_of_the_direction_whatever_the_length() -> None:
     lengths = torch.rand(N, 1, generator=torch.Generator().manual_seed(0)) + 0.5
-    assert health(gaussian(1) * lengths)["health/feature_std"] == pytest.approx(0, abs=1e-4)
-    assert health(1e-3 * gaussian())["health/feature_std"] == pytest.approx(1, abs=0.01)
+    assert health_metrics(gaussian(1) * lengths)["health/feature_std"] == pytest.approx(0, abs=1e-4)
+    assert health_metrics(1e-3 * gaussian())["health/feature_std"] == pytest.approx(1, abs=0.01)
 
 
 def test_alignment_is_zero_for_equal_views_two_for_unrelated_and_four_for_opposite_ones() -> None:
     a, b = gaussian(), gaussian(seed=1)
-    assert health(a, a, 5 * a)["health/alignment"] == pytest.approx(0, abs=1e-6)
-    assert health(a, a, b)["health/alignment"] == pytest.approx(2, abs=0.05)
-    assert health(a, a, -a)["health/alignment"] == pytest.approx(4, abs=1e-5)
+    assert health_metrics(a, a, 5 * a)["health/alignment"] == pytest.approx(0, abs=1e-6)
+    assert health_metrics(a, a, b)["health/alignment"] == pytest.approx(2, abs=0.05)
+    assert health_metrics(a, a, -a)["health/alignment"] == pytest.approx(4, abs=1e-5)
 
 
 def test_alignment_needs_two_views() -> None:
-    assert set(health(gaussian())) == {"health/feature_std", "health/rankme", "health/uniformity"}
-    assert "health/alignment" not in health(gaussian(), gaussian())
+    assert set(health_metrics(gaussian())) == {"health/feature_std", "health/rankme", "health/uniformity"}
+    assert "health/alignment" not in health_metrics(gaussian(), gaussian())
 
 
 def test_dead_features_read_as_collapsed() -> None:
     zeros = torch.zeros(N, DIM)
-    figures = health(zeros, zeros, zeros)
+    figures = health_metrics(zeros, zeros, zeros)
     assert figures["health/feature_std"] == 0
     assert figures["health/rankme"] == pytest.approx(1, abs=1e-3)
     assert figures["health/uniformity"] == 0
@@ -82,10 +82,10 @@ def test_dead_features_read_as_collapsed() -> None:
 def test_features_that_are_not_finite_give_nan_and_no_error(bad: float) -> None:
     broken = gaussian()
     broken[0, 0] = bad
-    assert all(map(math.isnan, health(broken, broken, broken).values()))
+    assert all(map(math.isnan, health_metrics(broken, broken, broken).values()))
 
 
 def test_only_the_first_rows_count_and_figures_are_plain_floats() -> None:
     features = torch.cat([gaussian(MAX_SAMPLES), torch.full((1000, DIM), math.nan)])
-    assert health(features) == health(features[:MAX_SAMPLES])
-    assert all(type(value) is float for value in health(features).values())
+    assert health_metrics(features) == health_metrics(features[:MAX_SAMPLES])
+    assert all(type(value) is float for value in health_metrics(features).values())

@@ -14,7 +14,7 @@ from scipy.special import log_softmax
 from scipy.stats import binom
 from torch import Tensor, nn
 
-from trainables.probes.features import chance, extract_features, raw_pixels
+from trainables.probes.features import extract_features, raw_pixels
 from trainables.probes.knn import knn_probe
 from trainables.probes.linear import PATIENCE, WEIGHT_DECAYS, linear_probe, logistic_regression
 
@@ -196,7 +196,7 @@ def test_probes_without_samples_are_refused() -> None:
 
 @pytest.mark.parametrize("k", [1, 5, 17])
 def test_knn_agrees_with_a_naive_loop(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainables.probes._CHUNK_VALUES", 300 * 7)  # chunks of seven queries
+    monkeypatch.setattr("trainables.probes.knn._CHUNK_VALUES", 300 * 7)  # chunks of seven queries
     n_classes, temperature = 9, 0.1
     generator = _seeded(1)
     bank, query = torch.randn(300, 6, generator=generator), torch.randn(60, 6, generator=generator)
@@ -280,12 +280,6 @@ def test_raw_pixels_are_the_pixels_and_large_images_are_averaged_to_32() -> None
     large = torch.randint(0, 256, (2, 3, 128, 128), dtype=torch.uint8, generator=_seeded(0))
     blocks = large.float().view(2, 3, 32, 4, 32, 4).mean(dim=(3, 5)).flatten(1) / 255
     torch.testing.assert_close(raw_pixels(large), blocks)
-
-
-def test_chance_is_uniform_and_the_share_of_the_largest_class() -> None:
-    level = chance(np.array([0, 0, 0, 2]), n_classes=4)
-    assert level.uniform == 0.25
-    assert level.majority == 0.75
 
 
 def test_probes_on_the_pixels_of_real_photographs_are_well_above_chance(data_root) -> None:

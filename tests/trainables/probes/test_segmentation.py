@@ -21,14 +21,14 @@ from trainables.encoders import build_encoder
 from trainables.errors import DataError
 from trainables.probes import segmentation
 from trainables.probes.segmentation import (
-    Segmentation,
+    SegmentationScores,
     confusion_matrix,
     encoder_maps,
     features_at,
     pixel_maps,
-    sampled_pixels,
-    scores,
+    sample_pixels,
     segmentation_probe,
+    segmentation_scores,
 )
 
 CPU = torch.device("cpu")
@@ -38,7 +38,7 @@ SIDE = 16
 
 @pytest.fixture(autouse=True)
 def few_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segmentation, "PIXELS", 1500)
+    monkeypatch.setattr(segmentation, "N_PIXELS", 1500)
 
 
 def scenes(n: int = 30, *, seed: int = 0, void: bool = True) -> ImageTable:
@@ -70,7 +70,7 @@ def test_iou_is_that_of_torchmetrics_over_the_classes_of_the_truth() -> None:
     stream = torch.Generator().manual_seed(0)
     truth, predicted = (torch.randint(3, (5, 9, 9), generator=stream) for _ in range(2))
     truth[:, :2] = VOID
-    found = scores(confusion_matrix(predicted, truth, 4), NAMES)
+    found = segmentation_scores(confusion_matrix(predicted, truth, 4), NAMES)
     theirs = MulticlassJaccardIndex(num_classes=4, average="none", ignore_index=VOID)(predicted, truth)
     assert list(found.iou) == ["background", "left", "right"]
     assert list(found.iou.values()) == pytest.approx(theirs[:3].tolist())
@@ -81,19 +81,21 @@ def test_iou_is_that_of_torchmetrics_over_the_classes_of_the_truth() -> None:
 def test_the_metric_by_hand() -> None:
     truth = torch.tensor([[0, 0, 1, 1, VOID, VOID]])
     predicted = torch.tensor([[0, 1, 1, 3, 2, 0]])  # void hides two mistakes; a class that is not there takes one pixel
-    found = scores(confusion_matrix(predicted, truth, 4), NAMES)
-    assert found == Segmentation(miou=(1 / 2 + 1 / 3) / 2, pixel_accuracy=0.5, iou={"background": 1 / 2, "left": 1 / 3})
+    found = segmentation_scores(confusion_matrix(predicted, truth, 4), NAMES)
+    assert found == SegmentationScores(
+        miou=(1 / 2 + 1 / 3) / 2, pixel_accuracy=0.5, iou={"background": 1 / 2, "left": 1 / 3}
+    )
 
 
 def test_a_class_that_is_absent_from_the_truth_does_not_lower_the_mean() -> None:
     truth = torch.tensor([0, 0, 2])
-    assert scores(confusion_matrix(truth, truth, 4), NAMES).miou == 1
+    assert segmentation_scores(confusion_matrix(truth, truth, 4), NAMES).miou == 1
 
 
 def test_masks_of_nothing_but_void_are_an_error() -> None:
     void = torch.full((3, 3), VOID)
     with pytest.raises(DataError, match="nothing but void"):
-        scores(confusion_matrix(torch.zeros(3, 3, dtype=torch.int64), void, 4), NAMES)
+        segmentation_scores(confusion_matrix(torch.zeros(3, 3, dtype=torch.int64), void, 4), NAMES)
     table = scenes(4)
     assert table.masks is not None
     blank = dataclasses.replace(table, masks=np.full_like(table.masks, VOID))
@@ -113,13 +115,13 @@ def test_all_images_count_in_one_matrix_whatever_the_batches(monkeypatch: pytest
 
 def test_a_map_that_encodes_the_class_is_segmented_without_a_mistake() -> None:
     found = segmentation_probe(red, scenes(), scenes(seed=1), scenes(seed=2), device=CPU)
-    assert found.judged == Segmentation(1.0, 1.0, {"background": 1.0, "left": 1.0, "right": 1.0})
+    assert found.held_out == SegmentationScores(1.0, 1.0, {"background": 1.0, "left": 1.0, "right": 1.0})
     assert found.train == 1
 
 
 def test_a_coarse_map_is_upsampled_to_the_masks() -> None:
     coarse = segmentation_probe(lambda images: F.avg_pool2d(red(images), 4), scenes(), scenes(seed=1), device=CPU)
-    assert 0.6 < coarse.judged.miou < 1  # right but for the edges
+    assert 0.6 < coarse.held_out.miou < 1  # right but for the edges
 
 
 def test_a_map_that_knows_nothing_scores_chance_however_many_features_it_has() -> None:
@@ -127,8 +129,10 @@ def test_a_map_that_knows_nothing_scores_chance_however_many_features_it_has() -
     found = segmentation_probe(blind, train, scenes(seed=1, void=False), test, device=CPU)
     assert test.masks is not None
     background = float((test.masks == 0).mean())
-    assert found.chance == Segmentation(background / 3, background, {"background": background, "left": 0, "right": 0})
-    assert found.judged.miou == pytest.approx(found.chance.miou, abs=0.03)
+    assert found.chance == SegmentationScores(
+        background / 3, background, {"background": background, "left": 0, "right": 0}
+    )
+    assert found.held_out.miou == pytest.approx(found.chance.miou, abs=0.03)
 
 
 def test_shuffled_masks_are_not_learned() -> None:
@@ -137,13 +141,13 @@ def test_shuffled_masks_are_not_learned() -> None:
     pixels = train.masks.reshape(-1)
     shuffled = np.random.default_rng(0).permutation(pixels).reshape(train.masks.shape)
     found = segmentation_probe(red, dataclasses.replace(train, masks=shuffled), validation, test, device=CPU)
-    assert found.judged.miou == pytest.approx(found.chance.miou, abs=0.05)
+    assert found.held_out.miou == pytest.approx(found.chance.miou, abs=0.05)
 
 
 def test_an_untrained_encoder_segments_worse_than_a_map_of_the_classes() -> None:
     encoder = build_encoder("conv4", width=4).eval()
     found = segmentation_probe(encoder_maps(encoder), scenes(), scenes(seed=1), device=CPU)
-    assert found.judged.miou < 0.9
+    assert found.held_out.miou < 0.9
 
 
 def test_void_is_neither_learned_nor_scored() -> None:
@@ -156,7 +160,7 @@ def test_void_is_neither_learned_nor_scored() -> None:
         return dataclasses.replace(table, images=images)
 
     plain = segmentation_probe(red, train, validation, device=CPU)
-    assert plain.judged.miou == 1  # void looks like background in one, like the class `right` in the other
+    assert plain.held_out.miou == 1  # void looks like background in one, like the class `right` in the other
     assert segmentation_probe(red, painted(train), painted(validation), device=CPU) == plain
 
 
@@ -177,12 +181,12 @@ def test_the_test_split_has_no_say_in_the_weight_decay() -> None:
     )
     assert alone.weight_decay == honest.weight_decay == misled.weight_decay
     assert alone.train == honest.train == misled.train
-    assert honest.judged != misled.judged
+    assert honest.held_out != misled.held_out
 
 
 def test_features_that_are_not_finite_give_nan_beside_the_chance_level() -> None:
     found = segmentation_probe(lambda images: red(images) / 0, scenes(), scenes(seed=1), device=CPU)
-    assert math.isnan(found.judged.miou)
+    assert math.isnan(found.held_out.miou)
     assert math.isnan(found.weight_decay)
     assert 0 < found.chance.miou < 1
 
@@ -210,13 +214,13 @@ def test_features_at_pixels_are_those_of_the_upsampled_map(cells: int, side: int
 def test_pixels_are_sampled_evenly_over_images_and_never_void() -> None:
     masks = scenes().masks
     assert masks is not None
-    images, positions = sampled_pixels(masks, 300)
+    images, positions = sample_pixels(masks, 300)
     assert np.bincount(images, minlength=len(masks)).tolist() == [10] * len(masks)
     assert (masks.reshape(len(masks), -1)[images, positions] != VOID).all()
     assert len(np.unique(images * masks[0].size + positions)) == 300
     masks[0] = VOID
-    assert 0 not in sampled_pixels(masks, 300)[0]
-    every, _ = sampled_pixels(masks[1:], 10**9)
+    assert 0 not in sample_pixels(masks, 300)[0]
+    every, _ = sample_pixels(masks[1:], 10**9)
     assert len(every) == (masks[1:] != VOID).sum()
 
 
