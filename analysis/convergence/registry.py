@@ -1,6 +1,6 @@
 """The registry of verdicts: the order in which rules are asked, and the order in which verdicts are listed.
 
-A further verdict is one file, as `overfit.py`, and one line of RULES.
+A further verdict is one file, like `overfit.py`, and one line of RULES with its import.
 """
 
 from __future__ import annotations
