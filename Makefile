@@ -1,4 +1,4 @@
-# `make study` and `make test` are all that a fresh machine with Python 3.11, make and git needs.
+# A fresh machine needs only Python 3.11, make and git for `make study` and `make test`.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -20,6 +20,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.scripts.scripts import cli
 
 from tests.conftest import REPOSITORY
+from tests.documents import commands as documented_commands
 
 FILES = {"aws": REPOSITORY / "cluster.yaml", "local": REPOSITORY / "clusters" / "local.yaml"}
 PAGE = REPOSITORY / "docs" / "cluster.md"
@@ -139,15 +140,9 @@ def test_what_is_the_users_own_is_marked(provider: str, keys: list[str]):
     assert marked == keys
 
 
-def documented(page: Path) -> list[str]:
-    """Return the command lines in a page's blocks of bash, those that go on over several lines as one."""
-    blocks = re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL)
-    return [line.strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-
-
 @pytest.mark.parametrize("page", [PAGE, REPOSITORY / "README.md", *FILES.values()], ids=lambda path: path.name)
 def test_every_call_of_ray_that_is_written_down_can_be_made_with_files_that_there_are(page: Path):
-    lines = documented(page) if page.suffix == ".md" else page.read_text().replace("#", "").splitlines()
+    lines = documented_commands(page) if page.suffix == ".md" else page.read_text().replace("#", "").splitlines()
     calls = [shlex.split(line, comments=True) for line in lines if re.match(r"\s*ray (up|submit|exec|down|\w)", line)]
     assert calls
     for words in calls:

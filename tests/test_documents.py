@@ -1,0 +1,112 @@
+"""What the Markdown pages show works: studies load, command lines parse, imports resolve, and files exist."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+
+from analysis.__main__ import app as analysis_app
+from study.cli.commands import app as study_app
+from study.cli.run import run
+from study.config.loading import preset_names, series_names
+from study.config.validation import check_config
+from study.series import load_series
+from tests.conftest import REPOSITORY
+from tests.documents import PAGES, blocks, commands
+
+run_app = typer.Typer()
+run_app.command()(run)
+RUN = typer.main.get_command(run_app)
+TOOLS = {"study": typer.main.get_command(study_app), "analysis": typer.main.get_command(analysis_app)}
+PATH = r"`((?:study|analysis|trainables|search_spaces|tests|docs|clusters|\.ci)/[\w./*-]*)(?:::(\w+))?`"
+
+on_every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPOSITORY).as_posix())
+
+
+def test_pages_are_found():
+    assert {"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "architecture.md", "cluster.md"} <= {p.name for p in PAGES}
+    assert len(blocks(REPOSITORY / "README.md", "yaml")) == 1
+    assert len(commands(REPOSITORY / "README.md")) > 15
+
+
+@on_every_page
+def test_every_study_in_yaml_is_valid(page: Path, tmp_path: Path):
+    for block in blocks(page, "yaml"):
+        content = yaml.safe_load(block)
+        if "parts" in content:
+            path = tmp_path / "series.yaml"
+            path.write_text(block)
+            load_series(str(path))
+        else:  # perhaps a section of a study alone
+            check_config({"name": "documented", **content})
+
+
+def check_run(arguments: list[str]) -> None:
+    context = RUN.make_context("run", list(arguments))
+    source, overrides = context.params["study"], context.params["set_"]
+    if source in [*preset_names(), *series_names()]:
+        tasks = context.params["tasks"]
+        load_series(source, list(overrides or []), {"tasks": tasks.split(",")} if tasks else {})
+
+
+def check_command(words: list[str]) -> None:
+    """Parse a command line of this project as its program does. Raises click's UsageError, or ConfigError."""
+    while words and re.match(r"[A-Z_]+=", words[0]):
+        words = words[1:]
+    program = words[0].removeprefix(".venv/bin/") if words else ""
+    if program == "make":
+        assert re.search(rf"^{words[1]}:", (REPOSITORY / "Makefile").read_text(), re.MULTILINE), words
+    elif program == "python" and words[1] == "-m":
+        if words[2] in TOOLS:
+            group = TOOLS[words[2]]
+            group.commands[words[3]].make_context(words[3], list(words[4:]))  # type: ignore[attr-defined]
+    elif program == "python" and not words[1].startswith("~"):  # a file of this repository
+        assert (REPOSITORY / words[1]).is_file(), words
+        if words[1] == "study/run.py":
+            check_run(words[2:])
+    elif program == "ray" and words[1] == "submit" and "study/run.py" in words:
+        check_run([word for word in words[words.index("study/run.py") + 1 :] if word != "--"])
+
+
+@on_every_page
+def test_every_command_line_parses(page: Path):
+    for line in commands(page):
+        if re.match(r"(?:\S+=\S+ )*(?:\.venv/bin/)?(?:make|python|ray) ", line):
+            check_command(shlex.split(line, comments=True))
+
+
+@on_every_page
+def test_every_command_in_the_text_parses(page: Path):
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for line in re.findall(r"`((?:\.venv/bin/)?(?:python|make|ray submit) [^`]*)`", text):
+        check_command(shlex.split(line))
+
+
+@on_every_page
+def test_every_import_resolves(page: Path):
+    for block in blocks(page, "python"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    importlib.import_module(alias.name)
+            elif isinstance(node, ast.ImportFrom):
+                module = importlib.import_module(str(node.module))
+                assert all(hasattr(module, alias.name) for alias in node.names)
+
+
+@on_every_page
+def test_every_file_that_is_named_exists(page: Path):
+    text = page.read_text(encoding="utf-8")
+    for name, test in re.findall(PATH, text):
+        found = list(REPOSITORY.glob(re.sub(r"\b[A-Z]{3,}\b", "*", name.rstrip("/"))))  # TASK stands for any task
+        assert found, f"{page.name} names {name}"
+        assert not test or f"def {test}(" in found[0].read_text(encoding="utf-8"), f"{name} has no {test}"
+    for target in re.findall(r"\]\(([\w./-]+)(?:#[\w-]+)?\)", text):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
