@@ -1,4 +1,4 @@
-"""`python -m analysis report|verdicts|effects|export SOURCE`: a study's results without starting a notebook.
+"""`python -m analysis report|verdicts|effects|export SOURCE`: a study's results on the command line.
 
 SOURCE is a study's folder, or an MLflow tracking URI together with --study NAME.
 """
@@ -21,7 +21,7 @@ from rich.table import Table
 from analysis.data import frames
 from analysis.data.load import load
 from analysis.data.study import Study
-from analysis.findings.findings import compute_findings
+from analysis.findings import compute_findings
 from trainables.errors import UserError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
@@ -55,7 +55,7 @@ class Format(enum.StrEnum):
 
 @app.command()
 def report(source: Source, study: StudyName = None, output: Output = None) -> None:
-    """Write report.html and figures/, of a study or of a series of studies."""
+    """Write report.html and figures/ of a study or of a series of studies."""
     from analysis.pages import series  # the figures take seconds to import
     from analysis.report import write_report
 
@@ -72,7 +72,7 @@ def report(source: Source, study: StudyName = None, output: Output = None) -> No
 def verdicts(
     source: Source, study: StudyName = None, task: Task = None, csv: AsCsv = False, as_json: AsJson = False
 ) -> None:
-    """Print whether each trial converged, on what evidence, and what cures it."""
+    """Print whether each trial converged, with the evidence and the remedy."""
     found = compute_findings(load(source, study), task=task).verdicts
     if not _printed(found, csv, as_json):
         Console(highlight=False).print(_verdict_table(found))
@@ -114,7 +114,7 @@ def export(
     output: Output = None,
     format: Annotated[Format, typer.Option(help="File format.")] = Format.PARQUET,
 ) -> None:
-    """Write the frames, runs and curves, as files."""
+    """Write the frames `runs` and `curves` to files."""
     folder = _output(source, output)
     if format is Format.PARQUET and folder == Path(source):
         frames.export(folder)
@@ -138,18 +138,18 @@ def _write_frames(study: Study, folder: Path, format: Format) -> list[str]:
 
 def _output(source: str, output: Path | None) -> Path:
     if output is None and URI in source:
-        raise UserError(f"{source}: say where to write, for example --output results")
+        raise UserError(f"{source}: name the folder to write to, for example --output results")
     return output or Path(source)
 
 
 def _printed(found: pd.DataFrame, csv: bool, json_: bool) -> bool:
-    """Print a whole frame as CSV or JSON where that is wanted."""
+    """Print the whole frame as CSV or JSON, and return whether either was requested."""
     if csv and json_:
         raise UserError("--csv and --json: choose one")
     if csv:
         typer.echo(found.to_csv(index=False), nl=False)
     elif json_:
-        rows = json.loads(found.to_json(orient="records"))  # pandas makes null of what is missing
+        rows = json.loads(found.to_json(orient="records"))  # pandas writes missing values as null
         typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
     return csv or json_
 
@@ -180,7 +180,7 @@ def _effect_table(found: pd.DataFrame, title: str) -> Table:
 
 
 def main() -> None:
-    """Run the command line; an error the user can mend is one line and exit code 2."""
+    """Run the command line; a user error is one line and exit code 2."""
     try:
         app()
     except UserError as error:

@@ -1,1 +1,82 @@
-"""Comparisons: which cells of a study are compared, by which metric, and with which answer."""
+"""Comparisons of a study's cells: their effects, convergence rates, interactions, scores and hyperparameter importance.
+
+Frames in, frames out: what a cell is, one run per seed, fixed budgets and statuses are decided here, the statistics of
+the numbers in `analysis.stats`.
+"""
+
+from analysis.comparisons.cells import KEY, grid
+from analysis.comparisons.data_size import data_size_law
+from analysis.comparisons.designs import (
+    BASE,
+    CHOSEN,
+    PRETRAINING,
+    PRETRAINING_TEST,
+    Metric,
+    cells_against_untrained,
+    chosen_against_untrained,
+    compare,
+    task_comparisons,
+    task_metrics,
+)
+from analysis.comparisons.event_times import kaplan_meier, median_steps, steps_to
+from analysis.comparisons.few_labels import compare_few_labels, label_results
+from analysis.comparisons.hyperparameter_importance import importance, searched_columns
+from analysis.comparisons.interactions import factorial_effects, pair_synergy, task_interaction
+from analysis.comparisons.paired_effects import (
+    ANSWERS,
+    BETTER,
+    EQUIVALENT,
+    INCONCLUSIVE,
+    TOO_FEW,
+    WORSE,
+    effects,
+    paired_differences,
+)
+from analysis.comparisons.rates import CONVERGED, LEARNED, convergence_rates, rate_differences
+from analysis.comparisons.scores import improvement_probabilities, interquartile_means, normalized_scores
+from analysis.comparisons.selection import finished_values, fixed_budget, left_out, outcomes
+
+__all__ = [
+    "ANSWERS",
+    "BASE",
+    "BETTER",
+    "CHOSEN",
+    "CONVERGED",
+    "EQUIVALENT",
+    "INCONCLUSIVE",
+    "KEY",
+    "LEARNED",
+    "PRETRAINING",
+    "PRETRAINING_TEST",
+    "TOO_FEW",
+    "WORSE",
+    "Metric",
+    "cells_against_untrained",
+    "chosen_against_untrained",
+    "compare",
+    "compare_few_labels",
+    "convergence_rates",
+    "data_size_law",
+    "effects",
+    "factorial_effects",
+    "finished_values",
+    "fixed_budget",
+    "grid",
+    "importance",
+    "improvement_probabilities",
+    "interquartile_means",
+    "kaplan_meier",
+    "label_results",
+    "left_out",
+    "median_steps",
+    "normalized_scores",
+    "outcomes",
+    "pair_synergy",
+    "paired_differences",
+    "rate_differences",
+    "searched_columns",
+    "steps_to",
+    "task_comparisons",
+    "task_interaction",
+    "task_metrics",
+]

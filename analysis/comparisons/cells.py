@@ -1,4 +1,4 @@
-"""Cells of an ablation: what each is compared with, and that it holds one run a seed."""
+"""Cells of an ablation: which are compared, how many runs each has, and the grid of two of their settings."""
 
 from __future__ import annotations
 
@@ -6,19 +6,26 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from analysis.comparisons.selection import finished_values, require_columns
 from trainables.errors import UserError
 from trainables.trial import BASELINES
 
-EVERY_CELL = "every cell"  # the design where none was named
+EVERY_CELL = "every cell"  # name of the design where none is given
 KEY = ["task", "design", "cell", "baseline"]
 
 
-def comparisons(runs: pd.DataFrame, baseline: str, designs: pd.DataFrame | None) -> pd.DataFrame:
-    """Return task, design, cell, baseline of every comparison, each once.
+def planned_comparisons(runs: pd.DataFrame, baseline: str, designs: pd.DataFrame | None) -> pd.DataFrame:
+    """Return every comparison once: task, design, cell, baseline.
 
-    designs: passed over are rows that are their own baseline or have none, and tasks that are not in `runs`. None:
-        every other cell of a task against `baseline`, one design named EVERY_CELL.
-    Raises UserError where a cell was run and its baseline was not. Where neither was, the study has not come that far.
+    Args:
+        runs: Runs of the ablation.
+        baseline: The cell that every other cell of a task is compared with where `designs` is None, as one design named
+            EVERY_CELL.
+        designs: Columns task, design, cell, baseline. Rows that are their own baseline or have none, and tasks that are
+            not in `runs`, are skipped.
+
+    Raises:
+        UserError: A cell ran and its baseline did not. Where neither ran, the study has not come that far.
     """
     present = runs.loc[~runs["task"].isin(BASELINES), ["task", "cell"]].drop_duplicates()
     if designs is None:
@@ -35,12 +42,53 @@ def comparisons(runs: pd.DataFrame, baseline: str, designs: pd.DataFrame | None)
     return every.loc[every["cell"] != every["baseline"], KEY].drop_duplicates(ignore_index=True)
 
 
-def check_one_run_a_seed(runs: pd.DataFrame, by: Sequence[str]) -> None:
-    """Raise UserError where two runs share the columns `by` and the seed: neither a pair nor independent."""
+def check_one_run_per_seed(runs: pd.DataFrame, by: Sequence[str]) -> None:
+    """Raise UserError where two runs share the columns `by` and the seed: they are neither a pair nor independent."""
     again = runs.loc[runs.duplicated([*by, "seed"])]
     if len(again):
         named = ", ".join(f"{name} {again[name].tolist()[0]!r}" for name in by)
         raise UserError(
             f"two runs of {named}, seed {again['seed'].iloc[0]}; keep one phase, study and design, for example "
-            "runs[runs.phase == 'ablate'], or group by what tells these runs apart"
+            "runs[runs.phase == 'ablate'], or group by what distinguishes these runs"
         )
+
+
+def grid(
+    frame: pd.DataFrame,
+    value: str,
+    rows: str = "n_images",
+    columns: str = "augmentation_strength",
+    *,
+    all_images: int | None = None,
+    aggregate: str = "mean",
+) -> pd.DataFrame:
+    """Return the table behind a heat map: `value` for each pair of `rows` and `columns`, both in ascending order.
+
+    Args:
+        frame: Runs of one task, or what `convergence_rates` returns by (rows, columns).
+        value: Column to show.
+        rows: Column that becomes the index.
+        columns: Column that becomes the columns.
+        all_images: Number of images that a missing n_images means; without it that row or column is named "all".
+        aggregate: How seeds are joined, skipping trials that did not finish or have no finite value; "count" returns
+            how many there were.
+
+    Raises:
+        UserError: A column is missing, there are several tasks, or one field would mix trials that differ in more than
+            their seed; keep the cells of one design.
+    """
+    require_columns(frame, [rows, columns, value], "the frame")
+    if "task" in frame and frame["task"].nunique() > 1:
+        raise UserError(f"a grid shows one task, these are {', '.join(frame['task'].unique())}; pass runs of one")
+    cells = frame.assign(**{value: finished_values(frame, value)})
+    if "n_images" in (rows, columns):
+        sizes = cells["n_images"]
+        cells["n_images"] = sizes.astype(object).where(sizes.notna(), "all" if all_images is None else all_images)
+    check_one_run_per_seed(cells.assign(seed=cells.get("seed", 0)), [rows, columns])
+    table = cells.pivot_table(value, rows, columns, aggfunc=aggregate, dropna=False, sort=False)
+    return _ascending(_ascending(table).T).T
+
+
+def _ascending(table: pd.DataFrame) -> pd.DataFrame:
+    """Sort the index by value, with the name "all" at its end."""
+    return table.loc[sorted(table.index, key=lambda label: (isinstance(label, str), label))]

@@ -1,7 +1,7 @@
-"""Few labels: frozen features, fine-tuning and supervised training from scratch at each number of labeled images.
+"""Frozen features, fine-tuning and supervised training from scratch at each number of labeled images.
 
-Fine-tuning an untrained encoder is supervised training from scratch; the untrained encoders of the evaluation give it,
-at the same seeds, on the same labeled images and in the same steps.
+Supervised training from scratch is fine-tuning of an untrained encoder: the evaluation runs it at the same seeds, on
+the same labeled images, for the same number of steps.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import re
 import pandas as pd
 
 from analysis.comparisons.cells import KEY
-from analysis.comparisons.compare import Compared, Metric, compare
+from analysis.comparisons.designs import Compared, Metric, compare
 from analysis.data.study import Study
 from analysis.data.tables import long_form
 from trainables.trial import BASELINES, RANDOM_INIT, labels_name
 
 DESIGN = "few labels"
 FROZEN, TUNED, SUPERVISED = "frozen", "fine-tuned", "supervised"
-PAIRS = ((FROZEN, SUPERVISED), (TUNED, SUPERVISED), (TUNED, FROZEN))  # what is compared with what
+PAIRS = ((FROZEN, SUPERVISED), (TUNED, SUPERVISED), (TUNED, FROZEN))  # each compared with its second
 _RESULT = re.compile(r"probe/(?P<dataset>.+)/(?P<way>linear|fine_tuned)/(?P<labels>\d+|all)_labels")
 _STEP = re.compile(f"{_RESULT.pattern}_step")
 _WAYS = {"linear": FROZEN, "fine_tuned": TUNED}
@@ -26,12 +26,16 @@ _ABOUT = ["trial_id", "task", "seed", "status"]
 
 
 def label_results(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return what few labels gave, in long form: trial_id, task, seed, status, dataset, labels, way, value, step.
+    """Return the results with few labels in long form, fewest labels first.
 
-    labels: labeled images of a class, Int64, missing for all of them. way: FROZEN or TUNED; of the task `random_init`
-    the latter is supervised training from scratch. value: top-1. step: of fine-tuning, at which validation was best,
-    NaN for frozen features. Fewest labels first. Empty where `evaluate.labels_per_class` was not set. Pass the runs of
-    one probe split, and of one configuration a task.
+    Args:
+        runs: Runs of one probe split and of one configuration per task.
+
+    Returns:
+        Columns trial_id, task, seed, status, dataset, labels, way, value, step. labels is the number of labeled images
+        per class, Int64, missing for all of them. way is FROZEN or TUNED; TUNED of the task `random_init` is supervised
+        training from scratch. value is the top-1 accuracy. step is the step of fine-tuning with the best validation,
+        NaN for frozen features. No rows where `evaluate.labels_per_class` was not set.
     """
     steps = long_form(runs, _STEP, ["trial_id"]).rename(columns={"value": "step"})
     found = long_form(runs, _RESULT, _ABOUT).merge(steps, how="left", on=["trial_id", "dataset", "way", "labels"])
@@ -41,8 +45,8 @@ def label_results(runs: pd.DataFrame) -> pd.DataFrame:
     return found.sort_values("labels", na_position="last", kind="stable", ignore_index=True)
 
 
-def few_labels(study: Study, margin: float | None) -> list[Compared]:
-    """Compare the three ways at each number of labels, by seed; those of one task and data set are one family."""
+def compare_few_labels(study: Study, margin: float | None) -> list[Compared]:
+    """Compare the three ways at each number of labels, paired by seed, one family per task and data set."""
     results = label_results(study.runs.loc[study.runs["probe_split"] == "test"])
     found = []
     for (dataset, task), own in results.loc[~results["task"].isin(BASELINES)].groupby(["dataset", "task"], sort=False):
@@ -65,7 +69,7 @@ def few_labels(study: Study, margin: float | None) -> list[Compared]:
 
 
 def cell_of(way: str, labels: int | None) -> str:
-    """Return the name of one way at one number of labels: `frozen, 10 labels a class`."""
+    """Return the cell name of one way at one number of labels: `frozen, 10 labels a class`."""
     return f"{way}, {labels_word(labels)} labels a class"
 
 
@@ -75,5 +79,5 @@ def labels_word(labels: int | None) -> str:
 
 
 def column_of(dataset: str) -> str:
-    """Return the metric that comparisons of few labels of a data set have."""
+    """Return the name of the metric in comparisons with few labels of a data set."""
     return f"probe/{dataset}/few_labels"

@@ -1,25 +1,26 @@
-"""Interactions: what factors do on average and together, and whether a cell acts alike in every task."""
+"""Main effects and interactions of factors, synergy of augmentation ops, and interaction of cells with tasks."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
-from analysis.comparisons.cells import check_one_run_a_seed
-from analysis.comparisons.effects import TOO_FEW, outcomes
+from analysis.comparisons.cells import check_one_run_per_seed
+from analysis.comparisons.paired_effects import TOO_FEW
+from analysis.comparisons.selection import outcomes
 from analysis.stats import factorial, paired
+from analysis.stats.significance import ALPHA
+from analysis.stats.split_plot import interaction_p
 from trainables.errors import UserError
 from trainables.trial import BASELINES
 
-ALPHA = 0.05
 POLICY, OPTION = "augmentation/", "option/"
 
 _STATISTICS = {
@@ -34,7 +35,7 @@ SYNERGY_DTYPES = {
     **{"synergy" if name == "estimate" else name: dtype for name, dtype in _STATISTICS.items()},
 }
 MODEL = "value ~ C(task) * C(cell) + C(task):C(seed)"
-SENTENCES: dict[str, tuple[str, ...]] = {  # of each term: what is said where it is significant, and where not
+SENTENCES: dict[str, tuple[str, ...]] = {  # sentence where the term is significant, and where it is not
     "task": ("the tasks differ, on average over cells", "no sure difference between tasks, on average over cells"),
     "cell": ("the cells differ, on average over tasks", "no sure difference between cells, on average over tasks"),
     "task:cell": ("what a cell does depends on the task", "no sign that what a cell does depends on the task"),
@@ -45,30 +46,33 @@ ANOVA_DTYPES = {"term": "str", **dict.fromkeys(("df", "sum_sq", "F", "p"), "floa
 
 
 def factorial_effects(runs: pd.DataFrame, metric: str, factors: Sequence[str]) -> pd.DataFrame:
-    """Estimate main effects and two-factor interactions in a factorial or a screening design: FACTORIAL_DTYPES.
+    """Estimate main effects and two-factor interactions in a factorial or a screening design, one row per term.
 
-    runs: the trials of one design (those whose cells it names), of one task or several.
-    factors: columns of `runs` that the design varies: `lr`, `option/gap`, `augmentation/flip`. An op without a
-        magnitude is off, an option without a value has its default, `n_images` without one is all. A factor that does
-        not vary within a task plays no part there.
-
-    One row a term, in the metric's units. A main effect is the difference between the means at a level and at the
-    lowest, over all levels of the other factors; an interaction, the difference of a factor's effect between two levels
-    of another. `levels` names them: `0 to 1` or, of an interaction, `0 to 1, 0.001 to 0.01`.
+    A main effect is the difference between the means at a level and at the lowest level, over all levels of the other
+    factors; an interaction is the difference of a factor's effect between two levels of another.
 
     The seed is the block: each seed, which ran every cell, gives its own least-squares estimates, and their mean over
-    seeds is tested as any other difference is (`paired`), with Holm over the terms of a task. Pooling the residuals of
-    all seeds would leave more degrees of freedom, but take a factor's effect to be the same for every seed, and err
-    where it is not (19 % of the time instead of 5 % where it varies by seed as much as the noise does).
+    seeds is tested like any other paired difference, with Holm over the terms of a task. Pooling the residuals of all
+    seeds would leave more degrees of freedom, but assume that a factor's effect is the same for every seed, and reject
+    where it is not (19 % of the time instead of 5 % where the effect varies by seed as much as the noise does).
 
-    aliased_with: terms that the design cannot tell from this one: the estimate is of their sum, with the factors shown.
-    Of aliased terms the first stands for all; the others have rows of their own, without an estimate.
-    Only seeds with a value of every cell count; n_failed is the number of failed trials. A cell that failed at every
-    seed is left out of the design, and what it could have told apart is then aliased. Below 5 seeds there are estimates
-    and no tests.
+    Args:
+        runs: Trials of the cells of one design, of one task or several.
+        metric: A numeric column of `runs`.
+        factors: Columns of `runs` that the design varies: `lr`, `option/gap`, `augmentation/flip`. An op without a
+            magnitude is off, an option without a value has its default, `n_images` without one is all. A factor that
+            does not vary within a task is ignored there.
 
-    Raises UserError for an unknown metric or factor, for factors that no task varies, and for two cells with the same
-    factors.
+    Returns:
+        A frame with the columns FACTORIAL_DTYPES, in the metric's units. levels is `0 to 1` or, for an interaction,
+        `0 to 1, 0.001 to 0.01`. aliased_with names the terms that the design cannot distinguish from this one: the
+        estimate is of their sum, with the factors shown. Of aliased terms the first has the estimate; the others have
+        rows without one. Only seeds with a value of every cell count; n_failed is the number of failed trials. A cell
+        that failed at every seed is left out of the design, and the terms it would have separated are aliased. Below 5
+        seeds there are estimates and no tests.
+
+    Raises:
+        UserError: An unknown metric or factor, no task varies any factor, or two cells have the same factors.
     """
     runs = _pretext(outcomes(runs, metric))
     if unknown := [name for name in factors if name not in runs]:
@@ -80,7 +84,7 @@ def factorial_effects(runs: pd.DataFrame, metric: str, factors: Sequence[str]) -
         varied = [name for name in known if levels[name].nunique() > 1]
         if varied:
             design = own[["task", "seed", "value"]].join(levels[varied])
-            check_one_run_a_seed(design, ["task", *varied])
+            check_one_run_per_seed(design, ["task", *varied])
             rows += _factorial(str(task), design, varied)
     if not rows:
         raise UserError(f"no task of these runs has two levels of any of {', '.join(factors)}; nothing to estimate")
@@ -88,20 +92,29 @@ def factorial_effects(runs: pd.DataFrame, metric: str, factors: Sequence[str]) -
 
 
 def pair_synergy(runs: pd.DataFrame, metric: str, designs: pd.DataFrame) -> pd.DataFrame:
-    """Say what two augmentation ops do together beyond what each does alone, from the design `pairs`: SYNERGY_DTYPES.
+    """Return the synergy of two augmentation ops, beyond what each does alone, from the design `pairs`.
 
-    One row for each two ops, and one with first == second for each op alone. mean: of the cell, over the n_seeds seeds
-    that have a value of all four cells (of the one cell for an op alone, which has no synergy).
-    synergy: pair - first alone - second alone + neither, in the metric's units, with its paired t interval and test;
-    Holm over the pairs of a task. n_failed: seeds at which any of the cells failed.
+    synergy = pair - first alone - second alone + neither, in the metric's units, with its paired t interval and test;
+    Holm over the pairs of a task.
 
-    Raises UserError where `designs` has no pairs among these runs, or a cell that a pair needs was not run.
+    Args:
+        runs: Runs of the ablation.
+        metric: A numeric column of `runs`.
+        designs: Designs of the study.
+
+    Returns:
+        A frame with the columns SYNERGY_DTYPES: one row per pair of ops, and one with first == second per op alone,
+        which has no synergy. mean is that cell's mean over the n_seeds seeds that have a value of all four cells (of
+        the one cell for an op alone). n_failed counts the seeds at which any of the cells failed.
+
+    Raises:
+        UserError: `designs` has no pairs among these runs, or a cell that a pair needs did not run.
     """
     cells = designs.loc[designs["design"] == "pairs", ["task", "cell"]].drop_duplicates()
     used = outcomes(runs, metric).merge(cells, on=["task", "cell"])
     if used.empty:
         raise UserError("no cell of a design `pairs` in these runs; ask for it: --set 'ablate.designs=[pairs]'")
-    check_one_run_a_seed(used, ["task", "cell"])
+    check_one_run_per_seed(used, ["task", "cell"])
     rows: list[dict[str, Any]] = []
     for task, own in used.groupby("task", sort=False):
         rows += _synergies(str(task), own)
@@ -109,27 +122,34 @@ def pair_synergy(runs: pd.DataFrame, metric: str, designs: pd.DataFrame) -> pd.D
 
 
 def task_interaction(runs: pd.DataFrame, metric: str, cells: Sequence[str] | None = None) -> pd.DataFrame:
-    """Ask whether the cells act alike in every task: analysis of variance with seeds as blocks: ANOVA_DTYPES.
+    """Test whether cells have the same effect in every task: analysis of variance with seeds as blocks.
 
-    The model is `value ~ C(task) * C(cell) + C(task):C(seed)`, ordinary least squares. term: task, cell, task:cell,
-    task:seed, residual. A cell's effect and its interaction are held against the residual; the task against the seeds
-    within it, which are a sample and not all there are. The seeds themselves are not tested.
-    answer: one plain sentence a tested term, at 5 %.
-    cells: those compared, by default those that every task has.
+    The model is `value ~ C(task) * C(cell) + C(task):C(seed)`, by ordinary least squares. A cell's effect and its
+    interaction are compared with the residual, the task with the seeds within it, which are a random sample. The seeds
+    themselves are not tested.
 
-    p is not that of F with these df, which errs 10 to 20 % of the time instead of 5 % where noise differs by task or by
-    cell, as it does between one that learned and one at chance. Its degrees of freedom are estimated (`box_p`): so it
-    errs at most 6 % of the time, and 1 to 4 % where all noise is alike.
-    Seeds that lack a value of any cell in any task are left out. Below 5 seeds there are sums of squares and no tests.
+    p does not use the df of the table, which reject 10 to 20 % of the time instead of 5 % where noise differs by task
+    or cell, as it does between one that learned and one at chance. Its degrees of freedom are estimated (`box_p`), so
+    it rejects at most 6 % of the time, and 1 to 4 % where all noise is alike.
 
-    Raises UserError for an unknown metric, and for fewer than two tasks, cells or seeds.
+    Args:
+        runs: Runs of several tasks. Seeds that lack a value of any cell in any task are left out.
+        metric: A numeric column of `runs`.
+        cells: Cells to compare; by default those that every task has.
+
+    Returns:
+        A frame with the columns ANOVA_DTYPES, one row per term: task, cell, task:cell, task:seed, residual. answer is
+        one sentence per tested term, at level ALPHA. Below 5 seeds there are sums of squares and no tests.
+
+    Raises:
+        UserError: An unknown metric, or fewer than two tasks, cells or seeds.
     """
     runs = _pretext(outcomes(runs, metric))
     if cells is None:
         n_tasks = runs.groupby("cell", sort=False)["task"].nunique()
         cells = list(n_tasks.index[n_tasks == runs["task"].nunique()])
     used = runs.loc[runs["cell"].isin(cells)]
-    check_one_run_a_seed(used, ["task", "cell"])
+    check_one_run_per_seed(used, ["task", "cell"])
     tasks = used["task"].unique()
     if len(tasks) < 2 or len(cells) < 2 or len(used[["task", "cell"]].drop_duplicates()) < len(tasks) * len(cells):
         have = "; ".join(f"{task}: {', '.join(own['cell'].unique())}" for task, own in runs.groupby("task"))
@@ -138,38 +158,6 @@ def task_interaction(runs: pd.DataFrame, metric: str, cells: Sequence[str] | Non
     if whole.shape[1] < 2:
         raise UserError(f"{whole.shape[1]} seeds have a value of each of these cells in every task; it takes 2")
     return _anova(whole, len(tasks))
-
-
-def interaction_p(values: np.ndarray, f: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return p-values [...] of the terms task, cell and task:cell, of which `f` gives F [...].
-
-    values: float64 [..., tasks, cells, seeds].
-    """
-    n_tasks = values.shape[-3]
-    seeds = values.mean(axis=-2, keepdims=True)
-    between = seeds - seeds.mean(axis=-1, keepdims=True)
-    within = values - values.mean(axis=-1, keepdims=True) - between
-    mean = np.full((n_tasks, n_tasks), 1 / n_tasks)
-    differences = np.eye(n_tasks) - mean
-    tests = {"task": (differences, between), "cell": (mean, within), "task:cell": (differences, within)}
-    return {term: box_p(f[term], hypothesis, residuals) for term, (hypothesis, residuals) in tests.items()}
-
-
-def box_p(f: np.ndarray, hypothesis: np.ndarray, residuals: np.ndarray) -> np.ndarray:
-    """Return p-values [...] of F in a balanced split plot, whatever the noise of each task and its correlations.
-
-    Box 1954 (Annals of Mathematical Statistics 25:290 and 25:484): F with as many degrees of freedom as give numerator
-    and denominator their variances; with estimated covariances, as in Brunner, Dette and Munk 1997.
-    hypothesis: float64 [T, T], the projection of the tasks' means that is tested.
-    residuals: float64 [..., T, C, n], of n seeds, what F's denominator is the mean square of.
-    """
-    n_seeds, weight = residuals.shape[-1], np.diag(hypothesis)
-    covariances = residuals @ np.swapaxes(residuals, -1, -2) / (n_seeds - 1)
-    products = np.einsum("...tcd,...udc->...tu", covariances, covariances)
-    total = (weight * np.trace(covariances, axis1=-2, axis2=-1)).sum(axis=-1) ** 2
-    df = total / (hypothesis**2 * products).sum(axis=(-2, -1))
-    df_rest = (n_seeds - 1) * total / (weight**2 * np.diagonal(products, axis1=-2, axis2=-1)).sum(axis=-1)
-    return stats.f.sf(f, df, df_rest)
 
 
 def _factorial(task: str, runs: pd.DataFrame, factors: list[str]) -> list[dict[str, Any]]:
@@ -219,7 +207,7 @@ def _synergies(task: str, runs: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _statistics(estimates: Sequence[np.ndarray]) -> list[dict[str, Any]]:
-    """Return estimate, ci_low, ci_high, p, p_holm, test of each family member's estimates by seed; NaN where none."""
+    """Return estimate, ci_low, ci_high, p, p_holm and test of each term of a family, from its estimates by seed."""
     tested = [len(own) >= paired.MIN_SEEDS and bool(np.isfinite(own).all()) for own in estimates]
     rows: list[dict[str, Any]] = []
     for own, enough in zip(estimates, tested, strict=True):
@@ -234,7 +222,7 @@ def _statistics(estimates: Sequence[np.ndarray]) -> list[dict[str, Any]]:
 
 
 def _anova(values: pd.DataFrame, n_tasks: int) -> pd.DataFrame:
-    """Return the table of `task_interaction`. values: a row a task and cell, a column a seed, no gap."""
+    """Return the table of `task_interaction`. values: one row per task and cell, one column per seed, without NaN."""
     table = anova_lm(ols(MODEL, values.melt(ignore_index=False).reset_index()).fit(), typ=2).set_axis(list(SENTENCES))
     mean_square = table["sum_sq"] / table["df"]
     table.loc["task", "F"] = mean_square["task"] / mean_square["task:seed"]
@@ -258,7 +246,7 @@ def _sentence(term: str, f: float, p: float) -> str:
 
 
 def _levels(factor: pd.Series, task: str) -> pd.Series:
-    """Return a factor as ordered categories: numbers by size, words by the alphabet, what is missing by its meaning."""
+    """Return a factor as ordered categories: numbers by size, words alphabetically, missing as `_absent` says."""
     name, is_text = str(factor.name), factor.dtype == "str"
     values = factor.astype(object)
     if factor.isna().any():
@@ -269,7 +257,7 @@ def _levels(factor: pd.Series, task: str) -> pd.Series:
 
 
 def _absent(factor: str, task: str) -> Any:
-    """Return what a trial without a value of this factor was trained with."""
+    """Return the value that a trial used where its column of this factor is missing."""
     if factor.startswith(POLICY):
         return 0.0
     if factor == "n_images":

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import beta, norm
 
+from analysis.stats import ALPHA
 from trainables.trial import BASELINES, NON_TRAINING_FIELDS, TrialConfig
 
-CONFIDENCE = 0.95
+CONFIDENCE = 1 - ALPHA
 LAST = "last/"
 ACCURACIES = ("accuracy", "linear", "knn")  # last words of the metrics that are shares of right answers
 JUDGING = ("linear", "miou")  # final probes that encoders are compared by; the first that a data set has

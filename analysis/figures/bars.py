@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from analysis.comparisons.effects import BETTER, EQUIVALENT, INCONCLUSIVE, TOO_FEW, WORSE
+from analysis.comparisons import BETTER, EQUIVALENT, INCONCLUSIVE, TOO_FEW, WORSE
 from analysis.figures.probes import BASELINE_NAMES
 from analysis.figures.style import CHANCE_STYLE, COLORS, SMALL, axes, legend_below, listed, title
 from trainables.errors import UserError

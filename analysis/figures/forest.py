@@ -31,7 +31,7 @@ from analysis.figures.style import (
 )
 from trainables.errors import UserError
 
-MAKER = "analysis.comparisons.effects.effects"
+MAKER = "analysis.comparisons.effects"
 COLUMNS = ("task", "design", "cell", "baseline", "n_seeds", "mean_difference", "ci_low", "ci_high", "answer")
 DIFFERENCE_COLUMNS = ("task", "design", "cell", "baseline", "seed", "difference")
 GROUP = ["task", "design", "baseline"]
@@ -69,10 +69,11 @@ def effects_forest(
 ) -> Axes:
     """Draw a row for each cell, grouped by design, in the order of `effects`: mean, interval, seeds and answer.
 
-    effects: as `analysis.comparisons.effects.effects` returns it. The thick line is the interval of the comparison alone, a thin
+    effects: as `analysis.comparisons.effects` returns it. The thick line is the interval of the comparison alone, a
+    thin
         one (family_low to family_high, where given) holds for all comparisons of the design at once. A cell without
         an interval, for want of seeds, shows its mean and seeds alone; a cell compared with itself is left out.
-    differences: as `analysis.comparisons.effects.paired_differences` returns them; a ring below the mean for each seed.
+    differences: as `analysis.comparisons.paired_differences` returns them; a ring below the mean for each seed.
     margin: half width of the band around 0 in which a difference counts as none.
     metric: what was compared, for the label of the x axis.
 
@@ -80,7 +81,7 @@ def effects_forest(
     """
     require(effects, COLUMNS, "effects", MAKER)
     if differences is not None:
-        require(differences, DIFFERENCE_COLUMNS, "differences", "analysis.comparisons.effects.paired_differences")
+        require(differences, DIFFERENCE_COLUMNS, "differences", "analysis.comparisons.paired_differences")
     drawn = effects.loc[effects["cell"] != effects["baseline"]].reset_index(drop=True)
     require(drawn, COLUMNS, "effects of cells other than the baseline", MAKER)
     if unknown := set(drawn["answer"]) - set(ANSWER_STYLES):

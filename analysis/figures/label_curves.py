@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.comparisons.few_labels import FROZEN, SUPERVISED, TUNED, label_results, labels_word
+from analysis.comparisons import label_results
+from analysis.comparisons.few_labels import FROZEN, SUPERVISED, TUNED, labels_word
 from analysis.figures.style import COLORS, axes, finish, listed
 from trainables.errors import UserError
 from trainables.trial import RANDOM_INIT, RAW_PIXELS

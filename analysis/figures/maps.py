@@ -8,9 +8,9 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
+from analysis.comparisons import grid
 from analysis.data.tables import LAST
 from analysis.figures.style import COLORS, SIZE, SMALL, axes, ink_on, label, require, title, whose
-from analysis.stats.rates import grid
 from trainables.errors import UserError
 
 DIVERGING = sns.color_palette("vlag", as_cmap=True)
@@ -25,7 +25,7 @@ def pair_heatmap(
 ) -> Axes:
     """Draw the mean of each pair of augmentations, a single one on the diagonal (Chen 2020, figure 5).
 
-    pairs: first, second, mean, as `analysis.comparisons.interactions.pair_synergy` returns them; a pair without order is drawn
+    pairs: first, second, mean, as `analysis.comparisons.pair_synergy` returns them; a pair without order is drawn
         once, below the diagonal, and one that comes both ways twice.
     baseline: the mean without any augmentation. With it the colors diverge around that, and every square says its
         difference too.
@@ -33,7 +33,7 @@ def pair_heatmap(
 
     Raises UserError for an empty frame, missing columns, several tasks, or a pair that comes twice.
     """
-    require(pairs, ["first", "second", "mean"], "pairs", "analysis.comparisons.interactions.pair_synergy")
+    require(pairs, ["first", "second", "mean"], "pairs", "analysis.comparisons.pair_synergy")
     if pairs["mean"].isna().all():
         raise UserError(f"none of these {len(pairs)} pairs has a mean")
     if pairs.duplicated(["first", "second"]).any():
@@ -62,8 +62,8 @@ def size_strength_map(
     """Draw the mean of `value` for each number of images (rows) and augmentation strength (columns).
 
     frame: runs of one task that differ in these two and the seed alone, each square the mean over its seeds; or what
-        `analysis.stats.rates.convergence_rates` gives by n_images and augmentation_strength. Each square says its mean and
-        over how many seeds it is, a rate of how many.
+        `analysis.comparisons.convergence_rates` gives by n_images and augmentation_strength. Each square says its mean
+        and over how many seeds it is, a rate of how many.
     value: a metric's column; a column of booleans, which gives a rate; or `rate`.
     all_images: the number of images that a missing n_images stands for; without it that row is named "all".
 
@@ -101,7 +101,8 @@ def size_strength_map(
 def transfer_map(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Draw what encoders trained on each data set are worth on each other one, against untrained encoders.
 
-    frame: what `analysis.pages.transfer.transfer_frame` gives, of one task. A row is the data set that was trained on, a
+    frame: what `analysis.pages.transfer.transfer_frame` gives, of one task. A row is the data set that was trained on,
+    a
         column the one probed on with a probe of its own. The color is the difference from random init in that column,
         the text the mean accuracy and the answer of the test; the last row is random init itself.
 

@@ -92,14 +92,15 @@ def parallel_coordinates(runs: pd.DataFrame, metric: str, ax: Axes | None = None
 def importance_bars(importance: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Draw how much each hyperparameter mattered as a bar, the most important on top.
 
-    importance: hyperparameter, importance, low, high, first, n_trials, as `analysis.comparisons.importance.importance` returns them
+    importance: hyperparameter, importance, low, high, first, n_trials, as `analysis.comparisons.importance` returns
+    them
         for one task. A line goes from low to high, the range over resampled trials, where they are known, and beside it
         stands in which share of them the hyperparameter came first.
 
     Raises UserError for an empty frame, missing columns, several tasks, or where there is no importance.
     """
     columns = ["hyperparameter", "importance", "low", "high", "first", "n_trials"]
-    require(importance, columns, "importance", "analysis.comparisons.importance.importance")
+    require(importance, columns, "importance", "analysis.comparisons.importance")
     if importance["hyperparameter"].duplicated().any():
         raise UserError("a hyperparameter comes more than once in importance; pass the rows of one task")
     if importance["importance"].isna().all():

@@ -10,12 +10,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
+from analysis.comparisons import finished_values
 from analysis.data.tables import LAST
 from analysis.figures.style import LINE_COLORS, LINE_STYLES, MARKERS, axes, finish, label, require, whose
-from analysis.stats.rates import finished_values
 from trainables.errors import UserError
 
-MAKER = "analysis.stats.scaling_law.data_size_law"
+MAKER = "analysis.comparisons.data_size_law"
 
 
 def size_law(
@@ -29,7 +29,7 @@ def size_law(
 ) -> Axes:
     """Draw every seed's metric against n_images, its mean, and the law a + b n^-c of each group (up to eight).
 
-    runs, metric, by, all_images: what the laws were fitted to, as `analysis.stats.scaling_law.data_size_law` was told.
+    runs, metric, by, all_images: what the laws were fitted to, as `analysis.comparisons.data_size_law` was told.
     laws: *by, a, b, c, n_held_out, predicted, answer, as it returns them, one row a group; only groups with a row are
         drawn, and one without a, b and c has no line.
     Means are over the seeds that have all sizes, where there is one. Beyond the sizes that it was fitted to the law is

@@ -34,8 +34,8 @@ def survival_curves(kaplan_meier: pd.DataFrame, ax: Axes | None = None, *, event
     """Draw the Kaplan-Meier estimate of each cell: the share of seeds still without the event, by optimizer step.
 
     kaplan_meier: task, cell, step, survival, ci_low, ci_high, at_risk, events, one row a cell and step at which the
-        curve falls or ends, as `analysis.stats.survival.kaplan_meier` returns it.
-    event: what the steps were counted to, as `analysis.stats.survival.steps_to` was told: `clears_chance` or `converged`.
+        curve falls or ends, as `analysis.comparisons.kaplan_meier` returns it.
+    event: what the steps were counted to, as `analysis.comparisons.steps_to` was told: `clears_chance` or `converged`.
     Up to three cells show their intervals as bands; up to eight are told apart by color, line style and width, so
     that equal curves show as stripes; more are drawn alike. A tick marks seeds that ended without the event.
 
@@ -44,7 +44,7 @@ def survival_curves(kaplan_meier: pd.DataFrame, ax: Axes | None = None, *, event
     if event not in EVENTS:
         raise UserError(f"event = {event!r}: it is {listed(EVENTS)}")
     still, done, heading, censored = EVENTS[event]
-    require(kaplan_meier, COLUMNS, "survival", "analysis.stats.survival.kaplan_meier")
+    require(kaplan_meier, COLUMNS, "survival", "analysis.comparisons.kaplan_meier")
     groups = list(kaplan_meier.groupby(["task", "cell"], sort=False))
     several_tasks = kaplan_meier["task"].nunique() > 1
     told_apart = len(groups) <= len(LINE_STYLES)

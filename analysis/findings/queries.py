@@ -1,4 +1,4 @@
-"""Answers: what findings say about one task. They are decided here, and worded in the report."""
+"""Queries on findings: what they say about one task. The answers are decided here and worded in the report."""
 
 from __future__ import annotations
 
@@ -7,21 +7,28 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from analysis.comparisons.compare import BASE, CHOSEN, PRETRAINING, PRETRAINING_TEST
-from analysis.comparisons.effects import BETTER, TOO_FEW
+from analysis.comparisons import BASE, BETTER, CHOSEN, LEARNED, PRETRAINING, PRETRAINING_TEST, TOO_FEW
 from analysis.data import tables
-from analysis.findings.findings import Findings
-from analysis.stats.rates import LEARNED
+from analysis.findings.compute import Findings
 from trainables.trial import BASELINES, NON_TRAINING_FIELDS, TrialConfig
 
 Standing = Literal["better", "above in every seed", "not better"]
 
-_NO_SETTING = (*NON_TRAINING_FIELDS, "report_every", "workers")
+_NOT_SETTINGS = (*NON_TRAINING_FIELDS, "report_every", "workers")
 
 
 @dataclass(frozen=True)
-class Convergence:
-    """How the trials of one cell ended: the commonest verdict, of how many trials, and what is said of the first."""
+class CellConvergence:
+    """How the trials of one cell ended.
+
+    Attributes:
+        verdict: The most frequent verdict.
+        count: Number of trials with this verdict.
+        n_trials: Number of trials with any verdict.
+        others: Number of trials with each other verdict.
+        evidence: Evidence of the first trial, by seed, with this verdict.
+        cure: Remedy proposed for that trial.
+    """
 
     verdict: str
     count: int
@@ -32,8 +39,14 @@ class Convergence:
 
 
 @dataclass(frozen=True)
-class Untrained:
-    """How a task's encoders compare with untrained ones of the same seeds: the row of `against_untrained`."""
+class UntrainedComparison:
+    """Comparison of a task's encoders with untrained ones of the same seeds.
+
+    Attributes:
+        standing: The answer; `above in every seed` where there are too few seeds for a test.
+        n_above: Number of seeds at which the trained encoder is better.
+        row: Row of `Findings.against_untrained`.
+    """
 
     standing: Standing
     n_above: int
@@ -46,16 +59,16 @@ def tasks(findings: Findings) -> list[str]:
 
 
 def chosen(findings: Findings) -> dict[str, dict[str, Any]]:
-    """Return what the confirm phase chose for each task: config, metric, mode, mean, values, seeds, trial_ids."""
+    """Return the confirm phase's choice for each task: config, metric, mode, mean, values, seeds, trial_ids."""
     return findings.study.outcomes.get("confirm", {}).get("chosen", {})
 
 
 def ranked(findings: Findings, task: str) -> pd.DataFrame:
-    """Return a task's effects against its main baseline, one row a cell, the largest gain first.
+    """Return a task's effects against its main baseline, one row per cell, the largest gain first.
 
-    The main baseline is the base where anything is compared with that, otherwise the one with most comparisons. A cell
-    that several designs ask for stands with the largest adjusted p-value, the most careful of its answers. Cells
-    without a value come last.
+    The main baseline is the base where any cell is compared with it, otherwise the one with most comparisons. A cell
+    in several designs is represented by its largest adjusted p-value, the most conservative one. Cells without a value
+    come last.
     """
     own = findings.effects.loc[findings.effects["task"] == task]
     if own.empty:
@@ -69,14 +82,15 @@ def ranked(findings: Findings, task: str) -> pd.DataFrame:
 
 def cures(findings: Findings, task: str) -> pd.DataFrame:
     """Return the rows of `ranked` that are better than their baseline, the best first."""
-    found = ranked(findings, task)
-    return found.loc[found["answer"] == BETTER]
+    effects = ranked(findings, task)
+    return effects.loc[effects["answer"] == BETTER]
 
 
 def take_offs(findings: Findings, task: str) -> pd.DataFrame:
     """Return the cells that leave chance at more seeds than their main baseline, the largest gain first.
 
-    Columns of `findings.take_off_changes`, with n_learned and n_baseline_learned: at how many seeds either left it.
+    The columns are those of `Findings.take_off_changes`, with n_learned and n_baseline_learned: at how many seeds the
+    cell and the baseline left chance.
     """
     changes = findings.take_off_changes
     own = changes.loc[(changes["task"] == task) & (changes["rate_difference"] > 0)]
@@ -87,7 +101,7 @@ def take_offs(findings: Findings, task: str) -> pd.DataFrame:
     return own.assign(n_learned=own["cell"].map(counts), n_baseline_learned=own["baseline"].map(counts))
 
 
-def convergence(findings: Findings, phase: str, task: str, cell: str) -> Convergence | None:
+def convergence(findings: Findings, phase: str, task: str, cell: str) -> CellConvergence | None:
     """Return how the trials of a cell ended; None where none has a verdict."""
     verdicts = findings.verdicts
     own = verdicts.loc[(verdicts["phase"] == phase) & (verdicts["task"] == task) & (verdicts["cell"] == cell)]
@@ -96,7 +110,7 @@ def convergence(findings: Findings, phase: str, task: str, cell: str) -> Converg
     counts = {str(name): int(count) for name, count in own["verdict"].value_counts().items()}
     verdict = next(iter(counts))
     first = own.loc[own["verdict"] == verdict].sort_values("seed").iloc[0]
-    return Convergence(verdict, counts.pop(verdict), len(own), counts, first["evidence"], first["cure"])
+    return CellConvergence(verdict, counts.pop(verdict), len(own), counts, first["evidence"], first["cure"])
 
 
 def chosen_cell(findings: Findings, task: str) -> str:
@@ -107,9 +121,9 @@ def chosen_cell(findings: Findings, task: str) -> str:
 
 
 def base_changes(findings: Findings, task: str) -> dict[str, tuple[Any, Any]]:
-    """Return the settings in which the ablation's base differs from what was chosen: {name: (chosen, base)}.
+    """Return the settings in which the ablation's base differs from the chosen configuration: {name: (chosen, base)}.
 
-    None for what one of the two leaves at its default. Nothing where either is missing.
+    A setting that one of the two leaves at its default is None there. Empty where either did not run.
     """
     base = base_settings(findings, task)
     if not base or task not in chosen(findings):
@@ -123,36 +137,35 @@ def base_changes(findings: Findings, task: str) -> dict[str, tuple[Any, Any]]:
 
 
 def base_settings(findings: Findings, task: str) -> dict[str, Any]:
-    """Return the settings of the ablation's base; nothing where it did not run."""
+    """Return the settings of the ablation's base; empty where it did not run."""
     own = findings.ablated.loc[(findings.ablated["task"] == task) & (findings.ablated["cell"] == BASE)]
     return _settings(own.iloc[0].to_dict()) if len(own) else {}
 
 
-def against_untrained(findings: Findings, task: str, dataset: str) -> Untrained | None:
-    """Compare what was chosen for a task with untrained encoders on the test split of a data set.
+def against_untrained(findings: Findings, task: str, dataset: str) -> UntrainedComparison | None:
+    """Compare a task's chosen configuration with untrained encoders on the test split of a data set.
 
-    By the linear probe, on masks alone by the segmentation probe. With fewer seeds than a test needs: whether every
-    seed lies above. None where it was not evaluated.
+    By the linear probe, or by the segmentation probe for a data set with masks only. None where it was not evaluated.
     """
-    tried = (
-        _standing(findings, task, PRETRAINING_TEST, CHOSEN, f"probe/{dataset}/{probe}") for probe in tables.JUDGING
-    )
-    return next((found for found in tried if found is not None), None)
+    columns = (f"probe/{dataset}/{probe}" for probe in tables.JUDGING)
+    compared = (_comparison(findings, task, PRETRAINING_TEST, CHOSEN, column) for column in columns)
+    return next((comparison for comparison in compared if comparison is not None), None)
 
 
-def base_against_untrained(findings: Findings, task: str) -> Untrained | None:
-    """Compare the ablation's base with untrained encoders; None where the ablate phase has none of its shape."""
+def base_against_untrained(findings: Findings, task: str) -> UntrainedComparison | None:
+    """Compare the ablation's base with untrained encoders; None where the ablate phase has none of the same shape."""
     return (
-        _standing(findings, task, PRETRAINING, BASE, findings.metrics[task].column)
+        _comparison(findings, task, PRETRAINING, BASE, findings.metrics[task].column)
         if task in findings.metrics
         else None
     )
 
 
 def best_task(findings: Findings) -> str | None:
-    """Return the task whose chosen configuration has the best mean on validation; None where means do not compare.
+    """Return the task whose chosen configuration has the best mean on validation.
 
-    They do where all tasks were chosen by the same probe. The test split has no say in it.
+    None where the means are not comparable, that is, unless all tasks were chosen by the same probe. The test split is
+    not used.
     """
     choices = chosen(findings)
     metrics = {choice.get("metric", "") for choice in choices.values()}
@@ -174,7 +187,7 @@ def ablated_tasks(findings: Findings) -> list[str]:
 
 
 def main_dataset(findings: Findings) -> str:
-    """Return the data set that the study trains on; empty where that is not known."""
+    """Return the data set that the study trains on; empty where that is unknown."""
     named = findings.study.config.get("dataset")
     trained = findings.study.runs["dataset"]
     return str(named or (trained.iloc[0] if len(trained) else ""))
@@ -186,7 +199,7 @@ def failures(findings: Findings, task: str) -> pd.DataFrame:
     return runs.loc[(runs["task"] == task) & (runs["status"] == "FAILED")]
 
 
-def _standing(findings: Findings, task: str, design: str, cell: str, metric: str) -> Untrained | None:
+def _comparison(findings: Findings, task: str, design: str, cell: str, metric: str) -> UntrainedComparison | None:
     found = findings.against_untrained
     own = found.loc[
         (found["task"] == task) & (found["design"] == design) & (found["cell"] == cell) & (found["metric"] == metric)
@@ -204,16 +217,16 @@ def _standing(findings: Findings, task: str, design: str, cell: str, metric: str
     ]
     n_above = int((seeds["difference"] > 0).sum() if row["mode"] == "max" else (seeds["difference"] < 0).sum())
     if row["answer"] == BETTER:
-        return Untrained("better", n_above, row)
+        return UntrainedComparison("better", n_above, row)
     if row["answer"] == TOO_FEW and n_above == len(seeds):
-        return Untrained("above in every seed", n_above, row)
-    return Untrained("not better", n_above, row)
+        return UntrainedComparison("above in every seed", n_above, row)
+    return UntrainedComparison("not better", n_above, row)
 
 
 def _settings(columns: dict[str, Any]) -> dict[str, Any]:
-    """Return what a trial was trained with by name, without what is missing and ops that are off."""
+    """Return a trial's training settings by name, without missing ones and ops that are off."""
     fields = [
-        name for name in TrialConfig.__dataclass_fields__ if name not in (*_NO_SETTING, "options", "augmentation")
+        name for name in TrialConfig.__dataclass_fields__ if name not in (*_NOT_SETTINGS, "options", "augmentation")
     ]
     names = [*fields, *(name for name in columns if name.startswith(("option/", "augmentation/")))]
     known = {name: columns[name] for name in names if name in columns and not pd.isna(columns[name])}

@@ -1,6 +1,6 @@
 """The page: one self-contained HTML file that says what a study found, on what evidence, and at what cost.
 
-It renders. What the numbers are is decided in `analysis.findings.findings` and `analysis.findings.queries`, how they look in
+It renders. What the numbers are is decided in `analysis.findings`, how they look in
 `analysis.figures`; each section is a file beside this one.
 """
 
@@ -10,8 +10,9 @@ from pathlib import Path
 
 import jinja2
 
-from analysis.data.load import headlines, load
-from analysis.findings.findings import Findings, compute_findings
+from analysis.data.load import load
+from analysis.findings import Findings, compute_findings
+from analysis.records import StudyStarted, read
 from analysis.report.blocks import Code, Section, Text, markup, pictures_in
 from analysis.report.pictures import Picture, imports, off_screen
 from analysis.report.sections.baselines import how_it_compares
@@ -38,7 +39,7 @@ def write_report(folder: Path, findings: Findings | None = None, *, source: str 
     is not `folder` but a tracking URI. Raises UserError where `folder` is to be read and holds no study.
     """
     findings = findings or compute_findings(load(folder))
-    started = next((event for event in headlines(folder) if event["event"] == "study_started"), {})
+    started = next(read(folder, StudyStarted), None)
     with off_screen():
         sections = sections_of(findings, folder)
         again = _again(findings, source or folder.as_posix(), pictures_of(sections))
@@ -82,7 +83,7 @@ def _again(findings: Findings, source: str, pictures: list[Picture]) -> Section:
     lines = [
         "import analysis",
         *imports(pictures),
-        "from analysis.findings.findings import compute_findings",
+        "from analysis.findings import compute_findings",
         "",
         f"study = analysis.load({source!r}{f', study={name!r}' if is_uri else ''})",
         "findings = compute_findings(study)",

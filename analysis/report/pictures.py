@@ -9,6 +9,7 @@ import base64
 import contextlib
 import io
 import re
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import figures
 from trainables import files
 
 DOTS_PER_INCH = 130
@@ -103,10 +103,15 @@ def imports(pictures: list[Picture]) -> list[str]:
     """Return the import lines that the pictures' code needs."""
     modules: dict[str, set[str]] = {}
     for function in {function for each in pictures for function in each.functions}:
-        name = function.__name__
-        module = "analysis.figures" if getattr(figures, name, None) is function else function.__module__
-        modules.setdefault(module, set()).add(name)
+        modules.setdefault(_public_module(function), set()).add(function.__name__)
     return [f"from {module} import {', '.join(sorted(names))}" for module, names in sorted(modules.items())]
+
+
+def _public_module(function: Function) -> str:
+    """Return the shortest name of a module or of a package around it from which the function can be imported."""
+    parts = function.__module__.split(".")
+    names = [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+    return next(name for name in names if getattr(sys.modules[name], function.__name__, None) is function)
 
 
 @contextlib.contextmanager

@@ -1,27 +1,33 @@
-"""Sources: the frames that the report's figures are drawn from, under the names that its script gives them."""
+"""Sources: the frames behind the report's figures, under the names that its script gives them."""
 
 from __future__ import annotations
 
 from functools import cached_property
 
 from analysis.data.tables import last_values
-from analysis.findings.findings import Findings
+from analysis.findings import Findings
 from analysis.report.pictures import Shown, call
 
 
 class Sources:
-    """The frames of a study and what was found in it, each with the Python that makes it again."""
+    """The frames of a study and its findings, each with the Python expression for it.
 
-    def __init__(self, findings: Findings) -> None:
-        study = findings.study
-        self.findings = Shown(findings, "findings")
-        self.runs = Shown(study.runs, "study.runs")
-        self.curves = Shown(study.curves, "study.curves")
-        self.verdicts = Shown(findings.verdicts, "findings.verdicts")
-        self.ablated = Shown(findings.ablated, "findings.ablated")
-        self.effects = Shown(findings.effects, "findings.effects")
-        self.synergy = Shown(findings.synergy, "findings.synergy")
-        self.differences = Shown(findings.differences, "findings.differences")
+    Args:
+        findings: The findings, with their study.
+        prefix: Expression before `study` and the findings, such as `part.`; empty for the script of one study.
+        name: Name of the findings in that script.
+    """
+
+    def __init__(self, findings: Findings, prefix: str = "", name: str = "findings") -> None:
+        study, found = findings.study, f"{prefix}{name}"
+        self.findings = Shown(findings, found)
+        self.runs = Shown(study.runs, f"{prefix}study.runs")
+        self.curves = Shown(study.curves, f"{prefix}study.curves")
+        self.verdicts = Shown(findings.verdicts, f"{found}.verdicts")
+        self.ablated = Shown(findings.ablated, f"{found}.ablated")
+        self.effects = Shown(findings.effects, f"{found}.effects")
+        self.synergy = Shown(findings.synergy, f"{found}.synergy")
+        self.differences = Shown(findings.differences, f"{found}.differences")
 
     @cached_property
     def last(self) -> Shown:

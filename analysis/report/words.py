@@ -7,20 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.comparisons.effects import EQUIVALENT, TOO_FEW
-from analysis.findings.queries import Convergence
+from analysis.comparisons import EQUIVALENT, TOO_FEW
+from analysis.convergence import CATALOG
+from analysis.findings.queries import CellConvergence
 
 NONE = "–"
 MINUS = "−"
-VERBS = {
-    "failed": "fails",
-    "diverged": "diverges",
-    "collapsed": "collapses",
-    "at_chance": "stays at chance",
-    "overfit": "overfits",
-    "still_improving": "is still improving at the end",
-    "converged": "converges",
-}
 PROBES = {
     "linear": "linear probe",
     "knn": "kNN probe",
@@ -106,11 +98,11 @@ def effect(row: pd.Series) -> str:
     return ", ".join(parts)
 
 
-def ending(found: Convergence) -> str:
+def ending(found: CellConvergence) -> str:
     """Return how a cell's trials ended: `overfits (4 of 5 seeds; 1 converged)`."""
-    others = [f"{n} {name.replace('_', ' ')}" for name, n in found.others.items()]
+    others = [f"{n} {CATALOG[name].label}" for name, n in found.others.items()]
     share = f"{found.count} of {counted(found.n_trials, 'seed')}"
-    return f"{VERBS[found.verdict]} ({'; '.join([share, *others])})"
+    return f"{CATALOG[found.verdict].verb} ({'; '.join([share, *others])})"
 
 
 def first_clause(evidence: str) -> str:

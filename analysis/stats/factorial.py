@@ -1,4 +1,4 @@
-"""Factorial models: main effects and two-factor interactions, and which of them a design can tell apart."""
+"""Factorial models: main effects, two-factor interactions, and their aliases in a design."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-ALIASED = 1e-8  # of a column's length: what the columns before it leave of it
-THE_MEAN = "the mean"
+_TOLERANCE = 1e-8  # of a column's norm: a smaller remainder is a combination of the columns before it
+_MEAN_LABEL = "the mean"
 
 
 class Term(NamedTuple):
-    """A main effect between two levels of a factor, or how such an effect differs between two levels of another.
+    """A main effect between two levels of a factor, or its difference between two levels of another factor.
 
-    levels: `0 to 1`, or `0 to 1, 0.001 to 0.01` for an interaction. column: float64 [cells].
+    Attributes:
+        name: Factor, or `FIRST:SECOND` for an interaction.
+        levels: The compared levels: `0 to 1`, or `0 to 1, 0.001 to 0.01` for an interaction.
+        column: Column of the model matrix, float64 [cells].
     """
 
     name: str
@@ -25,12 +28,14 @@ class Term(NamedTuple):
 
 
 def terms(design: pd.DataFrame) -> list[Term]:
-    """Return the main effects and two-factor interactions of a design: one row a cell, one column a factor.
+    """Return the main effects and two-factor interactions of a design.
 
-    The factors are ordered categories. A level's column is 1 - 1/L where a cell has it and -1/L elsewhere, of L levels;
-    an interaction's is the product of two such. So coefficients are differences from the lowest level, in the
-    response's own units: of means over all levels of the other factors for a main effect, of a factor's effects for an
-    interaction.
+    A level's column is 1 - 1/L where a cell has it and -1/L elsewhere, with L levels; an interaction's is the product
+    of two such columns. So coefficients are differences from the lowest level in the response's units: of means over
+    all levels of the other factors for a main effect, of a factor's effects for an interaction.
+
+    Args:
+        design: One row per cell, one column per factor; the factors are ordered categories.
     """
     mains = [_main_effects(design[name]) for name in design]
     pairs = [
@@ -42,26 +47,33 @@ def terms(design: pd.DataFrame) -> list[Term]:
 
 
 def fit(terms: Sequence[Term], responses: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """Fit each column of `responses` by least squares: coefficients [terms, seeds], and what each is aliased with.
+    """Fit each column of `responses` by least squares and find the aliases of each term.
 
-    responses: float64 [cells, seeds]. A term whose column is a combination of the columns before it (the mean, then the
-    terms in order) cannot be told from them: its coefficients are NaN, and those of the others estimate sums, by the
-    alias matrix of Box and Wilson 1951. Both sides name one another, with the factor where that is not 1.
+    A term whose column is a combination of the columns before it (the mean, then the terms in order) is aliased with
+    them: its coefficients are NaN, and theirs estimate sums, by the alias matrix of Box and Wilson 1951.
+
+    Args:
+        terms: Terms of the design.
+        responses: float64 [cells, seeds].
+
+    Returns:
+        Coefficients, float64 [terms, seeds], and for each term the aliased terms joined by ", ", each with its
+        coefficient in the alias matrix where that is not 1; empty without an alias.
     """
     n_cells = len(responses)
     columns = [np.ones(n_cells), *(term.column for term in terms)]
     fitted = _independent(columns)
-    left_over = [index for index in range(len(columns)) if index not in fitted]
+    dependent = [index for index in range(len(columns)) if index not in fitted]
     inverse = np.linalg.pinv(np.column_stack([columns[index] for index in fitted]))
     coefficients = np.full((len(columns), responses.shape[1]), np.nan)
     coefficients[fitted] = inverse @ responses
-    labels = [THE_MEAN, *_labels(terms)]
+    labels = [_MEAN_LABEL, *_labels(terms)]
     aliases: list[list[str]] = [[] for _ in columns]
-    for hidden in left_over:
-        for seen, share in zip(fitted, inverse @ columns[hidden], strict=True):
-            if abs(share) > ALIASED:
-                aliases[seen].append(_scaled(share, labels[hidden]))
-                aliases[hidden].append(labels[seen])
+    for hidden in dependent:
+        for estimated, weight in zip(fitted, inverse @ columns[hidden], strict=True):
+            if abs(weight) > _TOLERANCE:
+                aliases[estimated].append(_scaled(weight, labels[hidden]))
+                aliases[hidden].append(labels[estimated])
     return coefficients[1:], [", ".join(names) for names in aliases[1:]]
 
 
@@ -75,12 +87,12 @@ def _main_effects(factor: pd.Series) -> list[Term]:
 
 
 def _independent(columns: Sequence[np.ndarray]) -> list[int]:
-    """Return the columns, by index, that no combination of those before them makes up."""
+    """Return the indices of the columns that are linearly independent of the columns before them."""
     kept: list[int] = []
     basis = np.empty((len(columns[0]), 0))
     for index, column in enumerate(columns):
         rest = column - basis @ (basis.T @ column)
-        if np.linalg.norm(rest) > ALIASED * np.linalg.norm(column):
+        if np.linalg.norm(rest) > _TOLERANCE * np.linalg.norm(column):
             basis = np.column_stack([basis, rest / np.linalg.norm(rest)])
             kept.append(index)
     return kept
@@ -92,7 +104,7 @@ def _labels(terms: Sequence[Term]) -> list[str]:
     return [term.name if names.count(term.name) == 1 else f"{term.name} ({term.levels})" for term in terms]
 
 
-def _scaled(share: float, label: str) -> str:
-    if np.isclose(abs(share), 1):
-        return label if share > 0 else f"-{label}"
-    return f"{share:.3g} {label}"
+def _scaled(weight: float, label: str) -> str:
+    if np.isclose(abs(weight), 1):
+        return label if weight > 0 else f"-{label}"
+    return f"{weight:.3g} {label}"

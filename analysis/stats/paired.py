@@ -1,14 +1,16 @@
-"""Statistics of paired differences: arrays [..., n] of one difference a seed in, one number a comparison out.
+"""Tests, intervals and effect sizes of paired differences, one difference per seed.
 
-All take finite differences, cell minus baseline in the metric's own units, float64, seeds along the last axis. What
-holds of them at 3 to 10 seeds is measured in tests/analysis/stats/test_coverage.py; the numbers quoted here are from there.
+All functions take finite differences, cell minus baseline in the metric's units, as float64 [..., n] with seeds along
+the last axis, and return one number per comparison [...]. Their error rates and coverage at 3 to 10 seeds are measured
+in tests/analysis/stats/test_coverage.py, the source of the numbers quoted here.
 
-Differences that are all the same have no spread to judge by: they get no interval and no effect size, and a test of
-their signs alone in place of t, which would call any of them certain.
+Differences that are all equal have no spread: they get no interval and no effect size, and a test of their signs in
+place of t, which would call any of them significant.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Literal
 
@@ -16,38 +18,46 @@ import numpy as np
 from scipy import stats
 from scipy.optimize import brentq
 from scipy.special import gammaln
+from statsmodels.stats.power import TTestPower
 
 Test = Literal["paired t", "sign-flip"]
 Alternative = Literal["two-sided", "less", "greater"]
 
 PAIRED_T: Test = "paired t"
 SIGN_FLIP: Test = "sign-flip"
-MIN_SEEDS = 5  # below, no test: dots and means
+MIN_SEEDS = 5  # fewer seeds are not tested
 SIGN_FLIP_SEEDS = 8
 BCA_SEEDS = 10
 POWER = 0.8
 RESAMPLES = 99_999  # sign patterns: all of them up to 16 seeds, this many at random above
-BOOTSTRAP_RESAMPLES = 9_999
-IN_CACHE = 10**6  # values resampled at a time: larger batches are eight times slower
-SAME = 1e-9  # relative: differences closer than this are one number and its rounding
+MAX_SEEDS_NEEDED = 10_000
+
+_BOOTSTRAP_RESAMPLES = 9_999
+_BATCH_VALUES = 10**6  # values resampled at a time: larger batches leave the cache and are eight times slower
+_SAME = 1e-9  # relative tolerance within which differences count as equal
 
 
 def choose_test(n_seeds: int, n_comparisons: int, alpha: float) -> Test:
-    """Return which test answers a comparison; the choice depends on the plan and never on the values.
+    """Return the test of a comparison, which depends on the plan and never on the values.
 
-    The sign-flip test from 8 seeds on, since it is exact whatever the symmetric distribution. Its smallest p-value is
-    2^(1 - n), so it can say nothing in a family of more than alpha 2^(n - 1) comparisons (6 at 8 seeds and 5 %): there,
-    and below 8 seeds, the paired t-test. In a family of just that size its power is 0.6 to 0.7 where that of t is 0.8.
+    The sign-flip test from 8 seeds on, since it is exact for any symmetric distribution. Its smallest p-value is
+    2^(1 - n), so it cannot reject in a family of more than alpha 2^(n - 1) comparisons (6 at 8 seeds and 5 %): there,
+    and below 8 seeds, the paired t-test. In a family of just that size its power is 0.6 to 0.7 where t has 0.8.
+
+    Args:
+        n_seeds: Number of pairs.
+        n_comparisons: Number of comparisons tested in the family.
+        alpha: Level of the family.
     """
-    can_answer = 2.0 ** (1 - n_seeds) * n_comparisons <= alpha
-    return SIGN_FLIP if n_seeds >= SIGN_FLIP_SEEDS and can_answer else PAIRED_T
+    can_reject = 2.0 ** (1 - n_seeds) * n_comparisons <= alpha
+    return SIGN_FLIP if n_seeds >= SIGN_FLIP_SEEDS and can_reject else PAIRED_T
 
 
 def p_value(differences: np.ndarray, test: Test, alternative: Alternative = "two-sided") -> np.ndarray:
-    """Return p-values [...] of no difference: of a mean of 0 (t), or of a distribution symmetric about 0 (sign-flip).
+    """Return p-values [...] of the hypothesis of no difference.
 
-    The sign-flip test (Fisher 1935, chapter 21) takes all 2^n sign patterns up to n = 16, and 99,999 random ones,
-    always the same, above.
+    The null hypothesis is a mean of 0 (paired t) or a distribution symmetric about 0 (sign-flip). The sign-flip test
+    (Fisher 1935, chapter 21) uses all 2^n sign patterns up to n = 16, and the same 99,999 random ones above.
     """
     differences = np.asarray(differences, np.float64)
     rows = differences.reshape(-1, differences.shape[-1])
@@ -61,9 +71,9 @@ def p_value(differences: np.ndarray, test: Test, alternative: Alternative = "two
 
 
 def equivalence_p(differences: np.ndarray, margin: float, test: Test) -> np.ndarray:
-    """Return p-values [...] of a mean difference of `margin` or more, either way: two one-sided tests.
+    """Return p-values [...] of two one-sided tests against a mean difference of `margin` or more (Schuirmann 1987).
 
-    Schuirmann 1987: the larger p-value of the two, each of which asks about one end of (-margin, margin).
+    The larger p-value of the two, one for each end of (-margin, margin).
     """
     differences = np.asarray(differences, np.float64)
     above_low = p_value(differences + margin, test, "greater")
@@ -72,9 +82,10 @@ def equivalence_p(differences: np.ndarray, margin: float, test: Test) -> np.ndar
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """Return p-values [..., M] adjusted for the M of a family (Holm 1979); NaN, of a comparison not tested, is not one.
+    """Return p-values [..., M] adjusted for the M comparisons of a family (Holm 1979).
 
-    Not statsmodels' `multipletests`, which runs a full garbage collection at every call, some 80 ms for each family.
+    NaN marks a comparison that was not tested and does not count. statsmodels' `multipletests` is not used because it
+    runs a full garbage collection per call, some 80 ms per family.
     """
     p = np.asarray(p, np.float64)
     order = np.argsort(p, axis=-1)  # NaN last
@@ -86,10 +97,10 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 
 def t_interval(differences: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the t interval (low [...], high [...]) of the mean difference; NaN for differences that are all the same.
+    """Return the t interval (low [...], high [...]) of the mean difference; NaN where all differences are equal.
 
     Exact for normal differences. At 5 to 10 seeds, nominal 95 % covers 96 % for heavy tails (t with 4 degrees of
-    freedom), 93.5 % for a skewness of 1, and 94.5 % for shares of 200 right answers, 0.9 against 0.8.
+    freedom), 93.5 % for a skewness of 1, and 94.5 % for accuracies over 200 images, 0.9 against 0.8.
     """
     differences = np.asarray(differences, np.float64)
     n = differences.shape[-1]
@@ -99,18 +110,18 @@ def t_interval(differences: np.ndarray, confidence: float) -> tuple[np.ndarray, 
 
 
 def bca_interval(differences: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return a BCa bootstrap interval (low [...], high [...]) of the mean difference (Efron 1987), always the same one.
+    """Return the BCa bootstrap interval (low [...], high [...]) of the mean difference (Efron 1987), with a fixed seed.
 
     At its nominal level BCa is too short for so few values: 95 % covers 90 % of the time at 10 seeds and 93 % at 20. So
     it is taken at the level at which a percentile interval of normal values would be as long as the t interval
-    (Hesterberg 2015, The American Statistician 69:371, "expanded"). Nominal 95 % then covers 94 % at 10 seeds, of
-    normal and of mildly skewed differences, and 92 % for heavy tails. NaN where they are too alike to resample.
+    (Hesterberg 2015, The American Statistician 69:371, "expanded"). Nominal 95 % then covers 94 % at 10 seeds for
+    normal and mildly skewed differences, and 92 % for heavy tails. NaN where the differences are too alike to resample.
     """
     differences = np.asarray(differences, np.float64)
     n, unit = differences.shape[-1], _unit(differences)
     z = np.sqrt(n / (n - 1)) * stats.t.ppf((1 + confidence) / 2, n - 1)
     with warnings.catch_warnings(), np.errstate(invalid="ignore"):
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # the interval is NaN then, which says it
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # the interval is NaN then
         interval = stats.bootstrap(
             (differences / unit[..., None],),
             _rounded_mean,
@@ -118,19 +129,19 @@ def bca_interval(differences: np.ndarray, confidence: float) -> tuple[np.ndarray
             method="BCa",
             vectorized=True,
             confidence_level=2 * stats.norm.cdf(z) - 1,
-            n_resamples=BOOTSTRAP_RESAMPLES,
-            batch=max(1, IN_CACHE // differences.size),
+            n_resamples=_BOOTSTRAP_RESAMPLES,
+            batch=max(1, _BATCH_VALUES // differences.size),
             rng=np.random.default_rng(0),
         ).confidence_interval
     return unit * interval.low, unit * interval.high
 
 
 def hedges_g(differences: np.ndarray) -> np.ndarray:
-    """Return Hedges' g_z [...]: mean over standard deviation of the differences, freed from small-sample bias.
+    """Return Hedges' g_z [...]: mean over standard deviation of the differences, corrected for small-sample bias.
 
     The factor is the exact one, Gamma(m/2) / (sqrt(m/2) Gamma((m - 1)/2)) with m = n - 1 (Hedges 1981, equation 6e).
-    It comes without an interval: that from the noncentral t, exact for normal differences, covers a true value of 1
-    not 95 % of the time but 90 to 93 % for heavy tails, and 87 to 99 % for a skewness of 1, at 5 to 10 seeds.
+    It comes without an interval: the one from the noncentral t, exact for normal differences, covers a true value of 1
+    in 90 to 93 % of cases for heavy tails and in 87 to 99 % for a skewness of 1, at 5 to 10 seeds and nominal 95 %.
     """
     differences = np.asarray(differences, np.float64)
     m = differences.shape[-1] - 1
@@ -139,19 +150,41 @@ def hedges_g(differences: np.ndarray) -> np.ndarray:
 
 
 def smallest_detectable(differences: np.ndarray, alpha: float) -> np.ndarray:
-    """Return the mean difference [...] that a paired t-test at level alpha finds with probability 0.8 at this n.
+    """Return the mean difference [...] that a paired t-test at level alpha detects with probability POWER at this n.
 
-    In the metric's units, taking the standard deviation of the differences for the true one. Not by the `TTestPower` of
-    statsmodels 0.15, whose solver stops at the first NaN of its own power: at 5 seeds and alpha = 0.05 / 20 it answers
-    2.98 standard deviations, which are found with probability 0.57, in place of 3.78.
+    In the metric's units, taking the standard deviation of the differences as the true one. `TTestPower` of statsmodels
+    0.15 is not used: its solver stops at the first NaN of its own power, and at 5 seeds and alpha = 0.05 / 20 answers
+    2.98 standard deviations, detected with probability 0.57, instead of 3.78.
     """
     differences = np.asarray(differences, np.float64)
     n = differences.shape[-1]
     critical = stats.t.isf(alpha / 2, n - 1)
-    missed = (1 - POWER) / 4  # at the upper end by the normal part of t, and as often by its chi
+    missed = (1 - POWER) / 4  # half of the misses at the upper end from the normal part of t, half from its chi
     most = critical * np.sqrt(stats.chi2.isf(missed, n - 1) / (n - 1)) + stats.norm.isf(missed)
     noncentrality = brentq(lambda size: stats.nct.sf(critical, n - 1, size) - POWER, 0.0, most)
     return noncentrality / np.sqrt(n) * _sd(differences)
+
+
+def seeds_needed(sd: float, difference: float, alpha: float) -> int | None:
+    """Return how many seeds a paired t-test needs to detect a mean difference with probability POWER.
+
+    Args:
+        sd: Standard deviation of the paired differences, taken as the true one.
+        difference: Mean difference to detect, in the same units.
+        alpha: Level of the test.
+
+    Returns:
+        A number from MIN_SEEDS to MAX_SEEDS_NEEDED; None where `sd` is 0 or NaN.
+    """
+    if not sd > 0:
+        return None
+    size = difference / sd
+    power = TTestPower()
+    if power.power(size, MIN_SEEDS, alpha) >= POWER:
+        return MIN_SEEDS
+    if power.power(size, MAX_SEEDS_NEEDED, alpha) < POWER:
+        return MAX_SEEDS_NEEDED
+    return math.ceil(float(np.squeeze(power.solve_power(size, alpha=alpha, power=POWER))))
 
 
 def _sign_flip_p(rows: np.ndarray, alternative: Alternative) -> np.ndarray:
@@ -163,27 +196,27 @@ def _sign_flip_p(rows: np.ndarray, alternative: Alternative) -> np.ndarray:
         alternative=alternative,
         axis=-1,
         n_resamples=RESAMPLES,
-        batch=max(1, IN_CACHE // rows.size),
+        batch=max(1, _BATCH_VALUES // rows.size),
         rng=np.random.default_rng(0),
     )
     return test.pvalue
 
 
 def _unit(differences: np.ndarray) -> np.ndarray:
-    """Return the largest size [...] of the differences, 1 where all are 0."""
+    """Return the largest absolute difference [...], 1 where all are 0."""
     largest = np.abs(differences).max(axis=-1)
     return np.where(largest > 0, largest, 1.0)
 
 
 def _rounded_mean(values: np.ndarray, axis: int) -> np.ndarray:
-    """Return means, of values up to 1, in which a tie is a tie: sums of equal shares are equal only nearly."""
+    """Return means of values up to 1, rounded so that sums of equal terms in another order tie exactly."""
     return np.round(values.mean(axis=axis), 12)
 
 
 def _sd(differences: np.ndarray) -> np.ndarray:
-    """Return the sample standard deviation; NaN, not the rounding error, where all differences are the same."""
+    """Return the sample standard deviation; NaN, not a rounding error, where all differences are equal."""
     return np.where(_all_same(differences), np.nan, differences.std(axis=-1, ddof=1))
 
 
 def _all_same(differences: np.ndarray) -> np.ndarray:
-    return np.ptp(differences, axis=-1) <= SAME * np.abs(differences).max(axis=-1)
+    return np.ptp(differences, axis=-1) <= _SAME * np.abs(differences).max(axis=-1)

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 import analysis
-from analysis.findings.findings import compute_findings, write_tables
+from analysis.findings import compute_findings, write_tables
 from analysis.report import write_report
 from study.export.mlflow_models import log_model
 from study.tracking.sync import sync

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import analysis
-from analysis.findings.findings import compute_findings
+from analysis.findings import compute_findings
 from analysis.report import write_report
 from tests.acceptance.browser import browser, watched
 from tests.analysis.journals import write_study

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from analysis.comparisons.effects import effects
+from analysis.comparisons import effects
 
 METRIC = "probe/cifar10/linear"
 SPREAD = np.array(

@@ -12,7 +12,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from analysis.comparisons.effects import effects, paired_differences
+from analysis.comparisons import effects, paired_differences
 
 CELLS = [
     "base",

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 import analysis
 from analysis.__main__ import app
-from analysis.findings.findings import compute_findings
+from analysis.findings import compute_findings
 from study.tracking import sync
 from tests.analysis.journals import CELLS, write_study
 from trainables.errors import UserError
@@ -120,7 +120,7 @@ def test_a_tracking_server_is_read_as_a_folder_is(tracked: tuple[Path, str], tmp
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("report", "sqlite:///away.db"), "say where to write, for example --output results"),
+        (("report", "sqlite:///away.db"), "name the folder to write to, for example --output results"),
         (("verdicts", "sqlite:///away.db", "--study", "quick"), "no such file"),
         (("verdicts", "none"), "no such folder"),
         (("verdicts", "FOLDER", "--csv", "--json"), "--csv and --json: choose one"),

@@ -14,6 +14,8 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from analysis.pages.original_report.cause import cause
+from analysis.pages.original_report.training import rows_against_base
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
@@ -21,9 +23,7 @@ from scipy.stats import binomtest
 
 from analysis import load
 from analysis.convergence import verdicts
-from analysis.findings.findings import compute_findings
-from analysis.pages.original_report.cause import cause
-from analysis.pages.original_report.training import rows_against_base
+from analysis.findings import compute_findings
 from analysis.pages.series import read_parts
 from study.series import load_series
 from tests.analysis.journals import write_study

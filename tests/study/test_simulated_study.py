@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import analysis
-from analysis.comparisons.effects import effects
+from analysis.comparisons import effects
 from analysis.records import JOURNAL_FILE, read
 from trainables import simulated
 from trainables.trial import RANDOM_INIT, TrialConfig

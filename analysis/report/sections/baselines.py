@@ -6,11 +6,18 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from analysis.comparisons.compare import BASE, PRETRAINING, PRETRAINING_TEST
+from analysis.comparisons import (
+    BASE,
+    PRETRAINING,
+    PRETRAINING_TEST,
+    improvement_probabilities,
+    interquartile_means,
+    left_out,
+    normalized_scores,
+)
 from analysis.data import tables
 from analysis.figures import PROBE_NAMES, SEGMENTATION_NAMES, accuracy_by_task, miou_by_task, probe_by_stage
-from analysis.findings import queries
-from analysis.findings.findings import Findings
+from analysis.findings import Findings, queries
 from analysis.records.phases import ABLATE
 from analysis.report.blocks import Block, Folded, Gallery, Section, Table, Text
 from analysis.report.pictures import Picture, picture
@@ -29,9 +36,7 @@ from analysis.report.words import (
     p_cell,
     signed,
 )
-from analysis.stats.aggregates import improvement_probabilities, interquartile_means, normalized_scores
 from analysis.stats.paired import MIN_SEEDS
-from analysis.stats.rates import left_out
 from trainables.trial import BASELINES, RANDOM_INIT
 
 TEST = "probe_split == 'test'"

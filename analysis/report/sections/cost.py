@@ -6,9 +6,8 @@ import datetime
 from typing import Any
 
 from analysis.data import tables
-from analysis.findings import queries
-from analysis.findings.findings import Findings
-from analysis.records import FAILED, KILLED
+from analysis.findings import Findings, queries
+from analysis.records import FAILED, KILLED, StudyStarted
 from analysis.report.blocks import Block, Code, Heading, Section, Table, Text
 from analysis.report.words import NONE, count, listed
 
@@ -19,19 +18,28 @@ def what_it_cost(findings: Findings) -> Section:
     return Section("cost", "What was run, and what did it cost?", [_cost(findings), *datasets, *_failed(findings)])
 
 
-def header(findings: Findings, started: dict[str, Any]) -> str:
-    """Return the line under the study's name. started: the journal's first event, empty where there is no journal."""
+def header(findings: Findings, started: StudyStarted | None) -> str:
+    """Return the line under the study's name.
+
+    Args:
+        findings: What was computed for the study.
+        started: First event of the study's journal; None without a journal.
+    """
     runs = findings.study.runs
-    when = datetime.datetime.fromtimestamp(started["time"], datetime.UTC) if "time" in started else None
-    versions = ", ".join(f"{name} {version}" for name, version in (started.get("versions") or {}).items())
+    origin = []
+    if started is not None:
+        when = datetime.datetime.fromtimestamp(started.time, datetime.UTC)
+        origin = [
+            f"started {when:%Y-%m-%d %H:%M} UTC",
+            f"code at {started.git_commit[:12]}" if started.git_commit else "",
+            ", ".join(f"{name} {version}" for name, version in started.versions.items()),
+        ]
     dataset = queries.main_dataset(findings)
     phases = f" in {listed(runs['phase'].unique())}" if len(runs) else ""
     parts = [
         f"{listed(queries.tasks(findings)) or 'No pretext task'}{f' on {dataset}' if dataset else ''}",
         f"{count(len(runs))} trials{phases}",
-        f"started {when:%Y-%m-%d %H:%M} UTC" if when else "",
-        f"code at {started['git_commit'][:12]}" if started.get("git_commit") else "",
-        versions,
+        *origin,
     ]
     return "; ".join(filter(None, parts)) + "."
 

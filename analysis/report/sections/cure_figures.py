@@ -6,16 +6,13 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from analysis.comparisons.compare import BASE
+from analysis.comparisons import BASE, data_size_law, kaplan_meier, left_out, steps_to
 from analysis.figures import effects_forest, pair_heatmap, size_law, size_strength_map, survival_curves
-from analysis.findings import queries
-from analysis.findings.findings import Findings, cells_of
+from analysis.findings import Findings, design_runs, queries
 from analysis.report.pictures import Picture, Shown, call, picture
 from analysis.report.sources import Sources
 from analysis.report.words import counted, metric_words, number, signed
-from analysis.stats.rates import left_out
-from analysis.stats.scaling_law import MIN_SIZES, data_size_law
-from analysis.stats.survival import kaplan_meier, steps_to
+from analysis.stats.scaling_law import MIN_SIZES
 
 SURVIVAL_CELLS = 4  # curves of take-off: the base and the best others
 MAPPED = ("pairs", "size_by_strength")  # designs that a map tells at a glance
@@ -132,4 +129,4 @@ def _law(findings: Findings, sources: Sources, task: str) -> Iterator[Picture]:
 
 
 def _cells(sources: Sources, task: str, design: str) -> Shown:
-    return call(cells_of, sources.findings, task, design)
+    return call(design_runs, sources.findings, task, design)

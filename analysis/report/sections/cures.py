@@ -7,10 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.comparisons.compare import BASE
-from analysis.comparisons.effects import ANSWERS, BETTER, EQUIVALENT, INCONCLUSIVE, TOO_FEW, WORSE
-from analysis.findings import queries
-from analysis.findings.findings import Findings
+from analysis.comparisons import ANSWERS, BASE, BETTER, EQUIVALENT, INCONCLUSIVE, TOO_FEW, WORSE
+from analysis.findings import Findings, queries
 from analysis.records.phases import ABLATE
 from analysis.report.blocks import Block, Bullets, Folded, Gallery, Heading, Section, Table, Text
 from analysis.report.sections.cure_figures import ablation_pictures, forests

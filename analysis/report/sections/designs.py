@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from analysis.findings.findings import Findings
+from analysis.findings import Findings
 from analysis.report.blocks import Block, Folded, Table, Text
 from analysis.report.words import NONE, count, interval, listed, metric_words, p_cell, quoted, signed
+from analysis.stats import ALPHA
 
-ALPHA = 0.05
 TESTED = ["95 % interval", "Holm p", "seeds"]
 
 

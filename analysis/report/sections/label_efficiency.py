@@ -6,18 +6,10 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from analysis.comparisons.few_labels import (
-    FROZEN,
-    PAIRS,
-    SUPERVISED,
-    TUNED,
-    cell_of,
-    column_of,
-    label_results,
-    labels_word,
-)
+from analysis.comparisons import label_results
+from analysis.comparisons.few_labels import FROZEN, PAIRS, SUPERVISED, TUNED, cell_of, column_of, labels_word
 from analysis.figures import label_curves
-from analysis.findings.findings import Findings
+from analysis.findings import Findings
 from analysis.report.blocks import Block, Gallery, Table, Text
 from analysis.report.pictures import Picture, picture
 from analysis.report.sources import Sources

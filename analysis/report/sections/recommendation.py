@@ -8,13 +8,12 @@ from typing import Any
 
 import yaml
 
-from analysis.findings import queries
-from analysis.findings.findings import Findings
+from analysis.convergence import CATALOG
+from analysis.findings import Findings, queries
 from analysis.report.blocks import Block, Code, Folded, Heading, Section, Table, Text
 from analysis.report.words import (
     NONE,
     PROBES,
-    VERBS,
     circumstances,
     counted,
     difference,
@@ -53,7 +52,7 @@ def _glance(findings: Findings) -> Table:
     rows, probes = [], set()
     for task in queries.chosen(findings):
         found = queries.convergence(findings, "confirm", task, queries.chosen_cell(findings, task))
-        ended = f"{VERBS[found.verdict]}, {found.count} of {found.n_trials}" if found else NONE
+        ended = f"{CATALOG[found.verdict].verb}, {found.count} of {found.n_trials}" if found else NONE
         tested = queries.against_untrained(findings, task, dataset)
         numbers = [NONE] * 3
         if tested is not None:

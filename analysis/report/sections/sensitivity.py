@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from analysis.comparisons.importance import MIN_TRIALS, importance, searched_columns
+from analysis.comparisons import importance, searched_columns
+from analysis.comparisons.hyperparameter_importance import MIN_TRIALS
 from analysis.data import tables
 from analysis.figures import importance_bars, parallel_coordinates, search_scatter
-from analysis.findings import queries
-from analysis.findings.findings import Findings
+from analysis.findings import Findings, queries
 from analysis.records import FINISHED
 from analysis.report.blocks import Block, Gallery, Section, Table, Text
 from analysis.report.pictures import Picture, call, picture

@@ -1,4 +1,4 @@
-"""The summary: what was found, in three to six sentences for a tired reader."""
+"""The summary: the findings of a study in three to six sentences."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import textwrap
 
 import pandas as pd
 
-from analysis.comparisons.compare import BASE
-from analysis.comparisons.effects import EQUIVALENT, INCONCLUSIVE, TOO_FEW, WORSE
+from analysis.comparisons import BASE, EQUIVALENT, INCONCLUSIVE, TOO_FEW, WORSE
 from analysis.data.tables import probe_results
-from analysis.findings import queries
-from analysis.findings.findings import Findings
-from analysis.findings.queries import Untrained
+from analysis.findings import Findings, queries
+from analysis.findings.queries import UntrainedComparison
 from analysis.records.phases import ABLATE
 from analysis.report.sections.designs import factorial_clause
 from analysis.report.words import (
@@ -34,44 +32,74 @@ LONGEST_REASON = 100  # characters
 
 
 def summary(findings: Findings) -> list[str]:
-    """Return the sentences: what pre-training is worth, then each task's trouble and its cure, then what is missing."""
-    ablated = queries.ablated_tasks(findings)
-    told = [_ablation(findings, task) for task in ablated]
-    return [*_worth(findings), *(told or _confirmed(findings)), *_unfinished(findings)]
+    """Return the sentences: the gain from pre-training, each task's problem and its cure, and what is missing."""
+    ablations = [_ablation(findings, task) for task in queries.ablated_tasks(findings)]
+    gain = pretraining_gain(findings, queries.main_dataset(findings))
+    return [*gain, *(ablations or _confirmed(findings)), *_unfinished(findings)]
+
+
+def pretraining_gain(findings: Findings, dataset: str) -> list[str]:
+    """Return which chosen configurations beat untrained encoders on the test split of a data set."""
+    known = {
+        task: found
+        for task in queries.tasks(findings)
+        if (found := queries.against_untrained(findings, task, dataset)) is not None
+    }
+    if not known:
+        return [_not_known(findings, dataset)]
+    good = [task for task, found in known.items() if found.standing != "not better"]
+    if not good:
+        closest = max(known, key=lambda task: known[task].row["mean_difference"])
+        numbers = _with_untrained(closest, known[closest])
+        return [f"**No pretext task beats an untrained encoder on {dataset}**: the closest is {numbers}."]
+    first = queries.best_task(findings)
+    best = first if first in known else max(known, key=lambda task: known[task].row["mean"])
+    title = (
+        f"**{best} is the best of {len(known)} pretext tasks on {dataset}**"
+        if len(known) > 1
+        else f"**{best}** on {dataset}"
+    )
+    ended = queries.convergence(findings, "confirm", best, queries.chosen_cell(findings, best))
+    end = f" As chosen, it {ending(ended)}." if ended else ""
+    sentences = [f"{title}: {_with_baselines(findings, known[best], dataset)}.{end}"]
+    if useless := [task for task in known if task not in good]:
+        numbers = listed(_with_untrained(task, known[task]) for task in useless)
+        sentences.append(f"**No better than an untrained encoder**: {numbers}.")
+    return sentences
 
 
 def cure_clause(findings: Findings, task: str) -> str:
-    """Return what helps a task most, with its numbers, or why that cannot be said."""
+    """Return which change helps a task most, with its numbers, or why the study cannot say."""
     ranked = queries.ranked(findings, task)
     if ranked.empty:
         return factorial_clause(findings, task) or "nothing was compared with it"
     better = queries.cures(findings, task)
     if len(better):
         others = len(better) - 1
-        more = f"; {counted(others, 'other change')} {'is' if others == 1 else 'are'} better too" if others else ""
+        more = f"; {counted(others, 'other change')} {'is' if others == 1 else 'are'} also better" if others else ""
         return f"{_cured(findings, task, better.iloc[0]['cell'])}: {_numbers(better.iloc[0])}{more}"
     answered = ranked["answer"].isin([WORSE, EQUIVALENT])
     if answered.all():
-        return f"nothing tried does better ({_no_better(ranked)})"
+        return f"no tested change does better ({_no_better(ranked)})"
     open_rows = ranked.loc[~answered & ranked["mean_difference"].notna()]
     if open_rows.empty:
-        return "nothing tried has a value to compare"
+        return "no tested change has a value to compare"
     first = open_rows.iloc[0]
-    told = f"nothing tried is shown to help: the largest difference, {quoted(first['cell'])} {_numbers(first)}"
+    largest = f"no change is shown to help: the largest difference, {quoted(first['cell'])} {_numbers(first)}"
     if first["answer"] == TOO_FEW:
-        return told
-    return f"{told}, is inconclusive (a difference below {number(first['smallest_detectable'])} may go unseen)"
+        return largest
+    return f"{largest}, is inconclusive (differences below {number(first['smallest_detectable'])} can be missed)"
 
 
 def take_off_clause(findings: Findings, task: str) -> str:
-    """Return what makes a task that stays at chance leave it, which its probe may not show, with how often it does."""
+    """Return which change makes a task leave chance, and at how many seeds; its probe may not show that."""
     found = queries.take_offs(findings, task)
     if found.empty:
-        return "nothing tried makes it leave chance more often"
+        return "no change makes it leave chance more often"
     row = found.iloc[0]
-    rate = f"{row['n_learned']} of {counted(row['n_pairs'], 'seed')} against {row['n_baseline_learned']}"
+    rate = f"{row['n_learned']} of {counted(row['n_pairs'], 'seed')}, {row['n_baseline_learned']} without it"
     others = len(found) - 1
-    more = f", as do {counted(others, 'other change')} more often than it" if others else ""
+    more = f" and more often with {counted(others, 'other change')}" if others else ""
     return f"it leaves chance with {quoted(row['cell'])} ({rate}, Holm {p_value(row['p_holm'])}){more}"
 
 
@@ -80,18 +108,18 @@ def _numbers(row: pd.Series) -> str:
 
 
 def _no_better(ranked: pd.DataFrame) -> str:
-    """Return how many cells are equivalent and how many worse, with the numbers of the worst."""
+    """Return how many cells are equivalent and how many are worse, with the numbers of the worst one."""
     worse = ranked.loc[ranked["answer"] == WORSE]
     equivalent = len(ranked) - len(worse)
     parts = [f"{equivalent} equivalent"] if equivalent else []
     if len(worse):
         last = worse.iloc[-1]
-        parts.append(f"{len(worse)} worse, most of all {quoted(last['cell'])} {_numbers(last)}")
+        parts.append(f"{len(worse)} worse, the worst {quoted(last['cell'])} {_numbers(last)}")
     return "; ".join(parts)
 
 
 def _cured(findings: Findings, task: str, cell: str) -> str:
-    """Return whether a better cell cures its task, with how many of its trials converge."""
+    """Return whether a better cell cures its task, and how many of its trials converge."""
     before = queries.convergence(findings, ABLATE, task, BASE)
     after = queries.convergence(findings, ABLATE, task, cell)
     rate = queries.rate(findings, ABLATE, task, cell)
@@ -103,68 +131,37 @@ def _cured(findings: Findings, task: str, cell: str) -> str:
     return f"{name} helps most, though it {ending(after)}"
 
 
-def _worth(findings: Findings) -> list[str]:
-    """Return what pre-training is worth on the test split, beside untrained encoders."""
-    dataset = queries.main_dataset(findings)
-    known = {
-        task: found
-        for task in queries.tasks(findings)
-        if (found := queries.against_untrained(findings, task, dataset)) is not None
-    }
-    if not known:
-        return [_not_known(findings, dataset)]
-    good = [task for task, found in known.items() if found.standing != "not better"]
-    if not good:
-        nearest = max(known, key=lambda task: known[task].row["mean_difference"])
-        told = f"the nearest is {_beside(nearest, known[nearest])}"
-        return [f"**No pretext task beats an untrained encoder on {dataset}**: {told}."]
-    first = queries.best_task(findings)
-    best = first if first in known else max(known, key=lambda task: known[task].row["mean"])
-    title = (
-        f"**{best} is the best of {len(known)} pretext tasks on {dataset}**"
-        if len(known) > 1
-        else f"**{best}** on {dataset}"
-    )
-    ended = queries.convergence(findings, "confirm", best, queries.chosen_cell(findings, best))
-    end = f" As chosen, it {ending(ended)}." if ended else ""
-    sentences = [f"{title}: {_worth_of(findings, known[best], dataset)}.{end}"]
-    if useless := [task for task in known if task not in good]:
-        told = listed(_beside(task, known[task]) for task in useless)
-        sentences.append(f"**No better than an untrained encoder**: {told}.")
-    return sentences
-
-
-def _worth_of(findings: Findings, found: Untrained, dataset: str) -> str:
+def _with_baselines(findings: Findings, found: UntrainedComparison, dataset: str) -> str:
     row = found.row
     pixels = probe_results(findings.study.runs.query("probe_split == 'test'")).query(
         "task == @RAW_PIXELS and dataset == @dataset and probe == @probe",
         local_dict={"RAW_PIXELS": RAW_PIXELS, "dataset": dataset, "probe": row["metric"].rsplit("/", 1)[-1]},
     )
-    beside = [f"{number(row['baseline_mean'])} of an untrained encoder ({_difference(found)})"]
+    levels = [f"{number(row['baseline_mean'])} for an untrained encoder ({_difference(found)})"]
     if len(pixels):
-        beside.append(f"{number(pixels['value'].mean())} of raw pixels")
+        levels.append(f"{number(pixels['value'].mean())} for raw pixels")
         if pixels["chance"].notna().any():
-            beside.append(f"{number(pixels['chance'].iloc[0])} by chance")
-    what = PROBES[row["metric"].rsplit("/", 1)[-1]]
-    return f"{what} {number(row['mean'])} on the test split, against {listed(beside)}"
+            levels.append(f"{number(pixels['chance'].iloc[0])} by chance")
+    probe = PROBES[row["metric"].rsplit("/", 1)[-1]]
+    return f"{probe} {number(row['mean'])} on the test split, compared with {listed(levels)}"
 
 
-def _difference(found: Untrained) -> str:
+def _difference(found: UntrainedComparison) -> str:
     row = found.row
     if row["answer"] == TOO_FEW:
         seeds = counted(row["n_seeds"], "seed")
-        return f"{signed(row['mean_difference'])}, above it in {found.n_above} of {seeds}, too few to test"
+        return f"{signed(row['mean_difference'])}, higher in {found.n_above} of {seeds}, too few to test"
     return f"{effect(row)}, {row['answer']}"
 
 
-def _beside(task: str, found: Untrained) -> str:
+def _with_untrained(task: str, found: UntrainedComparison) -> str:
     row = found.row
-    return f"{task} ({number(row['mean'])} against {number(row['baseline_mean'])}; {_difference(found)})"
+    return f"{task} ({number(row['mean'])}, untrained {number(row['baseline_mean'])}; {_difference(found)})"
 
 
 def _not_known(findings: Findings, dataset: str) -> str:
     if not queries.chosen(findings):
-        return "**Nothing is chosen yet**: that is what the confirm phase does, and it has not ended."
+        return "**No configuration is chosen yet**: the confirm phase, which chooses one, has not ended."
     unknown = "whether pre-training beats an untrained encoder"
     if not any(info.get("n_classes") for info in findings.study.datasets.values()):
         return f"**Not known**: {unknown}; without labels no probe can tell."
@@ -174,43 +171,43 @@ def _not_known(findings: Findings, dataset: str) -> str:
 
 
 def _ablation(findings: Findings, task: str) -> str:
-    """Return how the base of a task's ablation ended, and what cures it."""
+    """Return how the base of a task's ablation ended, and which change cures it."""
     words = circumstances(queries.base_settings(findings, task), queries.base_changes(findings, task))
     name = f"**{task}** {words}".strip()
     found = queries.convergence(findings, ABLATE, task, BASE)
     if found is None:
         return f"{name}: {cure_clause(findings, task)}."
     why = "" if found.verdict == "converged" else f": {first_clause(found.evidence)}"
-    left = f"; {take_off_clause(findings, task)}" if found.verdict == "at_chance" else ""
-    return f"{name} {ending(found)}{why}{_features(findings, task)}{left}; {cure_clause(findings, task)}."
+    leaves = f"; {take_off_clause(findings, task)}" if found.verdict == "at_chance" else ""
+    return f"{name} {ending(found)}{why}{_features(findings, task)}{leaves}; {cure_clause(findings, task)}."
 
 
 def _features(findings: Findings, task: str) -> str:
-    """Return that the base's features are no better than untrained ones, where that is so."""
+    """Return that the base's features are not better than untrained ones; empty if they are, or if it is not known."""
     found = queries.base_against_untrained(findings, task)
     if found is None or found.standing != "not better":
         return ""
-    told = {WORSE: "worse than", EQUIVALENT: "equivalent to"}.get(found.row["answer"], "not shown to be better than")
-    means = f"{number(found.row['mean'])} against {number(found.row['baseline_mean'])}"
-    return f", its features {told} untrained ones ({means})"
+    answer = {WORSE: "worse than", EQUIVALENT: "equivalent to"}.get(found.row["answer"], "not shown to be better than")
+    means = f"{number(found.row['mean'])} and {number(found.row['baseline_mean'])}"
+    return f"; its features are {answer} untrained ones ({means})"
 
 
 def _confirmed(findings: Findings) -> list[str]:
-    """Return how the chosen configurations ended, where no ablation says more; the search's trials before that."""
+    """Return how the chosen configurations ended or, before the confirm phase, how the search trials did."""
     if not queries.chosen(findings):
         return _searched(findings)
     ends = {
         task: queries.convergence(findings, "confirm", task, queries.chosen_cell(findings, task))
         for task in queries.chosen(findings)
     }
-    told = [f"{task} {ending(found)}" for task, found in ends.items() if found is not None]
-    return [f"As chosen, {listed(told)}. No ablation was run, so what would help them is not known."] if told else []
+    ended = [f"{task} {ending(found)}" for task, found in ends.items() if found is not None]
+    return [f"As chosen, {listed(ended)}. Without an ablation, it is not known what would help."] if ended else []
 
 
 def _searched(findings: Findings) -> list[str]:
     verdicts = findings.verdicts.loc[findings.verdicts["phase"] == "search"]
-    told = [f"{task} {listed(_counts(own['verdict']))}" for task, own in verdicts.groupby("task", sort=False)]
-    return [f"Search trials so far: {'; '.join(told)}."] if told else []
+    counts = [f"{task} {listed(_counts(own['verdict']))}" for task, own in verdicts.groupby("task", sort=False)]
+    return [f"Search trials so far: {'; '.join(counts)}."] if counts else []
 
 
 def _counts(verdicts: pd.Series) -> list[str]:
@@ -218,7 +215,7 @@ def _counts(verdicts: pd.Series) -> list[str]:
 
 
 def _last_line(reason: str) -> str:
-    """Return the last line of a traceback, which names the error, cut to what a sentence can hold."""
+    """Return the last line of a traceback, which names the error, shortened to fit a sentence."""
     lines = reason.strip().splitlines()
     return textwrap.shorten(lines[-1], LONGEST_REASON, placeholder=" …") if lines else ""
 
@@ -234,8 +231,8 @@ def _unfinished(findings: Findings) -> list[str]:
         parts.append(f"{failed} of {counted(len(runs), 'trial')} failed{why}")
     if inconclusive.any():
         share = f"{inconclusive.sum()} of {counted(len(inconclusive), 'comparison')}"
-        parts.append(f"{share} are inconclusive, and below stands how many seeds would tell")
+        parts.append(f"{share} are inconclusive (the tables below say how many seeds they need)")
     if running:
-        parts.append(f"{counted(running, 'trial')} not ended yet, so all this is preliminary")
-    told = "; ".join(parts)
-    return [f"{told[0].upper()}{told[1:]}."] if told else []
+        verb = "has" if running == 1 else "have"
+        parts.append(f"{counted(running, 'trial')} {verb} not ended yet, so these results are preliminary")
+    return [f"{'; '.join(parts)}."] if parts else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analysis.comparisons.effects import effects
+from analysis.comparisons import effects
 from tests.analysis.ablated_runs import METRIC, SPREAD, design, judged, one_cell, runs_of, with_value
 
 

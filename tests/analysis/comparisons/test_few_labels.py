@@ -10,9 +10,9 @@ import pytest
 from matplotlib.figure import Figure
 
 import analysis
-from analysis.comparisons.few_labels import few_labels, label_results
+from analysis.comparisons import compare_few_labels, label_results
 from analysis.figures import label_curves
-from analysis.findings.findings import Findings, compute_findings
+from analysis.findings import Findings, compute_findings
 from analysis.report.blocks import Gallery, Table, Text
 from analysis.report.sections.baselines import how_it_compares
 from analysis.report.sources import Sources
@@ -62,7 +62,7 @@ def test_results_are_told_by_way_and_number_of_labels_with_the_fewest_first():
 
 def test_each_way_is_compared_with_supervised_training_on_the_same_labels_by_paired_seeds(findings: Findings):
     study = dataclasses.replace(findings.study, runs=evaluated())
-    [(found, seeds)] = few_labels(study, 0.02)
+    [(found, seeds)] = compare_few_labels(study, 0.02)
     found = found.set_index(["cell", "baseline"])
     assert len(found) == 6
     assert set(found["n_seeds"]) == {len(SEEDS)}
@@ -79,7 +79,7 @@ def test_each_way_is_compared_with_supervised_training_on_the_same_labels_by_pai
 
 def test_a_study_without_supervised_runs_still_compares_the_other_two(findings: Findings):
     runs = evaluated().query("task == 'rotation'")
-    [(found, _)] = few_labels(dataclasses.replace(findings.study, runs=runs), None)
+    [(found, _)] = compare_few_labels(dataclasses.replace(findings.study, runs=runs), None)
     assert list(found["baseline"].unique()) == ["frozen, 10 labels a class", "frozen, all labels a class"]
 
 
@@ -99,7 +99,7 @@ def test_curves_show_the_means_of_each_way_at_each_number_of_labels():
 
 def test_the_report_tells_each_way_and_where_more_steps_may_raise_it(findings: Findings):
     study = dataclasses.replace(findings.study, runs=pd.concat([findings.study.runs, evaluated()], ignore_index=True))
-    found = dataclasses.replace(findings, study=study, few_labels=few_labels(study, 0.02)[0][0])
+    found = dataclasses.replace(findings, study=study, few_labels=compare_few_labels(study, 0.02)[0][0])
     blocks = how_it_compares(found, Sources(found)).blocks
     [table] = [block for block in blocks if isinstance(block, Table) and block.caption.startswith("Few labels of")]
     assert [row[:2] for row in table.rows] == [["rotation", "10"], ["rotation", "all"]]

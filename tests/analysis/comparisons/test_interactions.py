@@ -12,17 +12,10 @@ from scipy import stats
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
-from analysis.comparisons.interactions import (
-    ANOVA_DTYPES,
-    FACTORIAL_DTYPES,
-    SYNERGY_DTYPES,
-    box_p,
-    factorial_effects,
-    interaction_p,
-    pair_synergy,
-    task_interaction,
-)
+from analysis.comparisons import factorial_effects, pair_synergy, task_interaction
+from analysis.comparisons.interactions import ANOVA_DTYPES, FACTORIAL_DTYPES, SYNERGY_DTYPES
 from analysis.stats import factorial, paired
+from analysis.stats.split_plot import box_p, interaction_p
 from search_spaces.ablations import Levels, ablation
 from tests.analysis.stats.test_coverage import textbook_f
 from trainables.errors import UserError

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.patches import Rectangle
 
-from analysis.comparisons.effects import ANSWERS
+from analysis.comparisons import ANSWERS
 from analysis.figures import ANSWER_STYLES, effects_forest
 from tests.analysis.drawn import CELLS, METRIC, ablation, blank, compared, cut_off, legend, overlapping_rows, row_names
 from trainables.errors import UserError

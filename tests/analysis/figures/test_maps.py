@@ -8,9 +8,9 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 
+from analysis.comparisons import convergence_rates
 from analysis.figures import pair_heatmap, size_strength_map
 from analysis.figures.style import COLORS, ink_on
-from analysis.stats.rates import convergence_rates
 from tests.analysis.drawn import blank, cut_off, row_names
 from trainables.errors import UserError
 

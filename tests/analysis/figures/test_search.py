@@ -12,7 +12,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 
-from analysis.comparisons.importance import importance
+from analysis.comparisons import importance
 from analysis.figures import importance_bars, parallel_coordinates
 from tests.analysis.drawn import blank, cut_off, legend, row_names
 from trainables.errors import UserError

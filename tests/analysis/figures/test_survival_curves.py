@@ -8,9 +8,8 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 
+from analysis.comparisons import data_size_law, kaplan_meier
 from analysis.figures import size_law, survival_curves
-from analysis.stats.scaling_law import data_size_law
-from analysis.stats.survival import kaplan_meier
 from tests.analysis.drawn import CELLS, blank, cut_off, legend
 from trainables.errors import UserError
 

@@ -12,7 +12,7 @@ from statsmodels.stats.power import TTestPower
 
 import analysis
 from analysis.data.frames import FrameBuilder
-from analysis.findings.findings import Findings, cells_of, compute_findings, write_tables
+from analysis.findings import Findings, compute_findings, design_runs, write_tables
 from study.tracking.runs import STUDY_FILES
 from tests.analysis.journals import ABLATION_SEEDS, CELLS, DATASET, MARGIN, SEEDS, write_study
 from tests.analysis.simulated_frames import add_trial
@@ -136,7 +136,7 @@ def test_converged_seeds_are_counted_by_cell_and_compared_by_mcnemar(findings: F
 
 
 def test_cells_of_a_design_are_those_it_asked_for(findings: Findings):
-    cells = cells_of(findings, "rotation", "size_by_strength")
+    cells = design_runs(findings, "rotation", "size_by_strength")
     assert set(zip(cells["n_images"], cells["augmentation_strength"], strict=True)) == {
         (size, strength) for size in (200, 1000) for strength in (0, 0.5, 1)
     }

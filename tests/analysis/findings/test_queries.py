@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 
 import analysis
-from analysis.findings import queries
-from analysis.findings.findings import Findings, compute_findings
+from analysis.findings import Findings, compute_findings, queries
 from tests.analysis.journals import CELLS, DATASET, TRUTH, write_study
 
 

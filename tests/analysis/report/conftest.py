@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import analysis
-from analysis.findings.findings import Findings, compute_findings
+from analysis.findings import Findings, compute_findings
 from analysis.report import write_report
 from tests.analysis.journals import write_study
 from tests.analysis.report.pages import Page

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
-from analysis.findings.findings import Findings
+from analysis.findings import Findings
 from analysis.report.blocks import Block, Bullets, Folded, Gallery, Table
 from analysis.report.sections.cures import what_each_did
 from analysis.report.sections.recommendation import what_to_use

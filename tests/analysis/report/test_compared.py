@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import analysis
-from analysis.findings.findings import Findings
+from analysis.findings import Findings
 from analysis.report.blocks import Folded, Gallery, Table
 from analysis.report.sections.baselines import how_it_compares
 from analysis.report.sources import Sources

@@ -8,7 +8,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 import analysis
-from analysis.findings.findings import Findings, compute_findings
+from analysis.findings import Findings, compute_findings
 from analysis.report.blocks import pictures_in
 from analysis.report.page import sections_of
 from analysis.report.sections.summary import summary

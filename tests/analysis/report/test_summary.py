@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import analysis
-from analysis.findings.findings import Findings, compute_findings
+from analysis.findings import Findings, compute_findings
 from analysis.report.sections.summary import summary
 from tests.analysis.journals import TRUTH, write_study
 from tests.analysis.report.pages import Page

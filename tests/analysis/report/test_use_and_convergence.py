@@ -1,4 +1,4 @@
-"""What to use, and whether it converged and why not."""
+"""Sections "What to use" and "Did it converge?" of the report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pathlib import Path
 import yaml
 
 import analysis
-from analysis.findings.findings import Findings, compute_findings
+from analysis.findings import Findings, compute_findings
+from analysis.records import Facts, Report, TrialStarted
 from study.execution.journal import Journal
 from tests.analysis.journals import TRUTH, write_study
 from tests.analysis.report.pages import Page, section
@@ -34,17 +35,17 @@ def test_what_to_use_is_yaml_of_the_chosen_trial(folder: Path, page: Page):
         assert ", ".join(f"{value:.3f}" for value in choice["values"]) in page.text
 
 
-def test_a_recommended_study_is_shown_to_the_letter_with_the_command_that_runs_it(folder: Path, page: Page):
+def test_a_recommended_study_is_shown_verbatim_with_the_command_that_runs_it(folder: Path, page: Page):
     assert f"python study/run.py {folder.as_posix()}/recommended.yaml" in page.text
     assert "name: again\nbudget_steps: 7  # <steps>" in page.text
 
 
-def test_an_ablation_of_another_case_is_not_taken_for_one_of_what_was_chosen(page: Page):
+def test_an_ablation_of_another_case_is_not_mistaken_for_one_about_the_choice(page: Page):
     assert "The ablation asks about another case, on 200 images without augmentation" in page.text
     assert "The ablation found better" not in page.text
 
 
-def test_what_the_ablation_found_better_than_what_was_chosen_is_told_beside_it(findings: Findings):
+def test_what_the_ablation_found_better_than_what_was_chosen_is_reported_next_to_it(findings: Findings):
     choices = copy.deepcopy(findings.study.outcomes["confirm"]["chosen"])
     choices["rotation"]["config"] |= {"n_images": 200, "augmentation_strength": 0.0}
     outcomes = {**findings.study.outcomes, "confirm": {"chosen": choices}}
@@ -53,7 +54,7 @@ def test_what_the_ablation_found_better_than_what_was_chosen_is_told_beside_it(f
     assert "**The ablation found better**: `augmentation_strength=1` (+0.07" in text
 
 
-def test_verdicts_are_counted_and_told_with_evidence_and_cure(findings: Findings, page: Page):
+def test_verdicts_are_counted_and_shown_with_evidence_and_cure(findings: Findings, page: Page):
     text = page.section("did-it-converge")
     base = findings.verdicts.query("phase == 'ablate' and task == 'rotation' and cell == 'base'").sort_values("seed")
     assert f"Evidence: {base['evidence'].iloc[0]}." in text
@@ -66,9 +67,9 @@ def test_verdicts_are_counted_and_told_with_evidence_and_cure(findings: Findings
     assert row in section(findings, "did-it-converge").splitlines()
 
 
-def test_each_configuration_stands_beside_its_chance_level(page: Page):
-    assert "context_prediction: a configuration of which no seed beat chance" in page.text
-    assert "rotation: a configuration" not in page.text
+def test_each_configuration_is_shown_with_its_chance_level(page: Page):
+    assert "context_prediction: there is a configuration without a seed that beat chance" in page.text
+    assert "rotation: there is a configuration" not in page.text
     assert page.text.count("learning_curves(") == 2 * len(
         [i for i in page.images if "optimizer steps of" in str(i["alt"])]
     )
@@ -79,11 +80,11 @@ def test_a_task_that_beats_chance_untrained_is_called_by_name(tmp_path: Path):
     trial = TrialConfig("confirm", "simclr")
     facts = {"primary_metric": "val/accuracy", "primary_mode": "max", "chance": {"val/accuracy": 0.004}}
     journal = Journal(folder)
-    journal.append("trial_started", trial_id=trial.trial_id, phase="confirm", config=trial.to_dict())
-    journal.append("facts", trial_id=trial.trial_id, n_validation=500, **facts)
+    journal.append(TrialStarted.of(trial))
+    journal.append(Facts(trial_id=trial.trial_id, n_validation=500, **facts))
     for step, value in ((0, 0.04), (25, 0.05)):
-        journal.append("report", trial_id=trial.trial_id, step=step, metrics={"val/accuracy": value})
+        journal.append(Report(trial_id=trial.trial_id, step=step, metrics={"val/accuracy": value}))
     journal.close()
-    assert "simclr: beyond chance before the first step" in section(
+    assert "simclr: above chance before the first step" in section(
         compute_findings(analysis.load(folder)), "did-it-converge"
     )

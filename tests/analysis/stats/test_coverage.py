@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.comparisons.interactions import interaction_p
 from analysis.stats import factorial, paired
 from analysis.stats.paired import PAIRED_T, SIGN_FLIP
+from analysis.stats.split_plot import interaction_p
 
 N_SEEDS = (3, 5, 8, 10)
 ALPHA = 0.05

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from scipy.stats import binom, binomtest
 
+from analysis.comparisons import event_times, rates
 from analysis.records import FAILED, STOPPED
-from analysis.stats import rates, survival
-from tests.analysis.stats.test_rates import ablation, at_most
+from tests.analysis.comparisons.test_rates import ablation, at_most
 from trainables.chance import clears_chance
 from trainables.errors import UserError
 
@@ -46,7 +46,7 @@ def times_of(steps: np.ndarray, budget: float) -> pd.DataFrame:
 
 def test_take_off_is_the_first_report_that_clears_chance():
     runs, curves, _ = trials([0.25, 0.26, 0.24, 0.5, 0.6], [0.25, 0.26, 0.25, 0.24, 0.26])
-    found = survival.steps_to(runs, curves)
+    found = event_times.steps_to(runs, curves)
     assert list(found) == ["trial_id", "task", "cell", "seed", "steps", "observed"]
     assert found[["steps", "observed"]].to_numpy().tolist() == [[150, True], [BUDGET, False]]
 
@@ -56,44 +56,44 @@ def test_every_look_makes_the_next_one_dearer_and_the_untrained_network_is_none(
     assert clears_chance(enough_once, CHANCE, N, mode="max", look=1)
     assert not clears_chance(enough_once, CHANCE, N, mode="max", look=3)
     runs, curves, _ = trials([0.9, enough_once], [0.9, 0.25, 0.25, enough_once, 0.5])
-    assert survival.steps_to(runs, curves)["steps"].tolist() == [50, 200]
+    assert event_times.steps_to(runs, curves)["steps"].tolist() == [50, 200]
 
 
 def test_a_trial_at_chance_seems_to_take_off_in_at_most_1_percent_of_cases():
     shares = np.random.default_rng(0).binomial(N, CHANCE, (2000, 20)) / N
     runs, curves, _ = trials(*shares)
-    assert survival.steps_to(runs, curves)["observed"].mean() <= at_most(0.01, 2000)
+    assert event_times.steps_to(runs, curves)["observed"].mean() <= at_most(0.01, 2000)
 
 
 def test_a_loss_takes_off_by_its_standard_error_and_without_one_nothing_is_guessed():
     runs, curves, _ = trials([1.0, 0.99, 0.5], error=0.05)
     runs = runs.assign(primary_mode="min", chance=1.0)
-    assert survival.steps_to(runs, curves)["steps"].tolist() == [100]
+    assert event_times.steps_to(runs, curves)["steps"].tolist() == [100]
     with pytest.raises(UserError, match="t0: val/accuracy_se is not in the curves"):
-        survival.steps_to(runs, curves[curves["metric"] == "val/accuracy"])
+        event_times.steps_to(runs, curves[curves["metric"] == "val/accuracy"])
 
 
 def test_converged_is_the_first_report_from_which_on_the_metric_stays_where_it_ends():
     values = [0.25, 0.50, 0.70, 0.62, 0.69, 0.71, 0.70]  # at 0.70 once before it settles there
     runs, curves, verdicts = trials(values, error=0.01)
-    found = survival.steps_to(runs, curves, "converged", verdicts)
+    found = event_times.steps_to(runs, curves, "converged", verdicts)
     assert found[["steps", "observed"]].to_numpy().tolist() == [[200, True]]
-    wider = survival.steps_to(*trials(values, error=0.05)[:2], "converged", verdicts)
+    wider = event_times.steps_to(*trials(values, error=0.05)[:2], "converged", verdicts)
     assert wider["steps"].tolist() == [100]
-    binomial = survival.steps_to(*trials(values)[:2], "converged", verdicts)  # the error of 400 predictions is 0.023
+    binomial = event_times.steps_to(*trials(values)[:2], "converged", verdicts)  # the error of 400 predictions is 0.023
     assert binomial["steps"].tolist() == [200]
 
 
 def test_a_trial_with_another_verdict_is_censored_at_its_budget():
     runs, curves, verdicts = trials([0.25, 0.5, 0.5], verdict="still_improving", error=0.01)
-    found = survival.steps_to(runs, curves, "converged", verdicts)
+    found = event_times.steps_to(runs, curves, "converged", verdicts)
     assert found[["steps", "observed"]].to_numpy().tolist() == [[BUDGET, False]]
     with pytest.raises(UserError, match="needs the verdicts"):
-        survival.steps_to(runs, curves, "converged")
-    with pytest.raises(UserError, match="1 trials have no verdict, the first is t0"):
-        survival.steps_to(runs, curves, "converged", verdicts.head(0))
+        event_times.steps_to(runs, curves, "converged")
+    with pytest.raises(UserError, match="1 of 1 trials have no verdict, the first is t0"):
+        event_times.steps_to(runs, curves, "converged", verdicts.head(0))
     with pytest.raises(UserError, match="event = 'plateau'"):
-        survival.steps_to(runs, curves, "plateau")  # type: ignore[arg-type]
+        event_times.steps_to(runs, curves, "plateau")  # type: ignore[arg-type]
 
 
 def test_a_failed_trial_is_one_that_would_not_have_converged_and_a_stopped_one_is_none():
@@ -101,25 +101,25 @@ def test_a_failed_trial_is_one_that_would_not_have_converged_and_a_stopped_one_i
     runs, points, _ = trials(*curves)
     runs.loc[[1, 2, 3], "status"] = FAILED
     points = points[points["trial_id"] != "t3"]  # it failed before its first report
-    found = survival.steps_to(runs, points)
+    found = event_times.steps_to(runs, points)
     assert found["steps"].tolist() == [50, BUDGET, 50, BUDGET]
     assert found["observed"].tolist() == [True, False, True, False]
     runs.loc[1, "status"] = STOPPED
     with pytest.raises(UserError, match="no trial that trained to a fixed budget"):
-        survival.steps_to(runs, points)
+        event_times.steps_to(runs, points)
 
 
 def test_missing_facts_are_errors():
     runs, curves, _ = trials([0.25, 0.5])
     with pytest.raises(UserError, match="chance level of val/accuracy, or n_validation, is missing"):
-        survival.steps_to(runs.assign(chance=np.nan), curves)
+        event_times.steps_to(runs.assign(chance=np.nan), curves)
     with pytest.raises(UserError, match="t0 has no curve of its primary metric 'val/accuracy'"):
-        survival.steps_to(runs, curves.head(0))
+        event_times.steps_to(runs, curves.head(0))
 
 
 def test_the_curve_is_that_of_kaplan_and_meier():
     times = pd.DataFrame({"steps": [100, 200, 200, 500], "observed": [True, True, True, False]})
-    found = survival.kaplan_meier(times.assign(task="a", cell="base"))
+    found = event_times.kaplan_meier(times.assign(task="a", cell="base"))
     columns = ["step", "survival", "at_risk", "events"]
     expected = [[0, 1.0, 4, 0], [100, 0.75, 4, 1], [200, 0.25, 3, 2], [500, 0.25, 1, 0]]
     assert found[columns].to_numpy() == pytest.approx(np.array(expected))
@@ -129,17 +129,17 @@ def test_the_curve_is_that_of_kaplan_and_meier():
 
 
 def test_nobody_or_everybody_with_the_event_has_an_interval_too():
-    never = survival.kaplan_meier(times_of(np.full((1, 5), 501), BUDGET))
+    never = event_times.kaplan_meier(times_of(np.full((1, 5), 501), BUDGET))
     assert never[["step", "survival"]].to_numpy().tolist() == [[0, 1.0], [BUDGET, 1.0]]
     assert never["ci_low"].tolist() == pytest.approx([0.478, 0.478], abs=1e-3)
-    at_once = survival.kaplan_meier(times_of(np.full((1, 5), 50), BUDGET))
+    at_once = event_times.kaplan_meier(times_of(np.full((1, 5), 50), BUDGET))
     assert at_once[["step", "survival"]].to_numpy().tolist() == [[0, 1.0], [50, 0.0]]
     assert at_once["ci_high"].iloc[-1] == pytest.approx(0.522, abs=1e-3)
 
 
 def test_after_a_censoring_before_the_end_there_is_a_curve_and_no_interval():
     times = pd.DataFrame({"steps": [100, 200, 300, 400], "observed": [True, False, True, False]})
-    found = survival.kaplan_meier(times.assign(task="a", cell="base")).set_index("step")
+    found = event_times.kaplan_meier(times.assign(task="a", cell="base")).set_index("step")
     assert found["survival"].to_dict() == pytest.approx({0: 1.0, 100: 0.75, 300: 0.375, 400: 0.375})
     assert found["ci_low"].isna().to_dict() == {0: False, 100: False, 300: True, 400: True}
 
@@ -147,7 +147,7 @@ def test_after_a_censoring_before_the_end_there_is_a_curve_and_no_interval():
 def test_survival_at_the_budget_is_what_the_convergence_rate_leaves():
     runs, curves, verdicts = trials(*[[0.25, 0.5, 0.7, 0.7]] * 4, [0.25, 0.25])
     verdicts.loc[3:, "verdict"] = ["still_improving", "at_chance"]
-    end = survival.kaplan_meier(survival.steps_to(runs, curves, "converged", verdicts)).iloc[-1]
+    end = event_times.kaplan_meier(event_times.steps_to(runs, curves, "converged", verdicts)).iloc[-1]
     rate = rates.convergence_rates(runs, verdicts).iloc[0]
     assert end["survival"] == pytest.approx(1 - rate["rate"])
     assert (end["ci_low"], end["ci_high"]) == pytest.approx((1 - rate["ci_high"], 1 - rate["ci_low"]))
@@ -158,7 +158,7 @@ def test_the_interval_covers_survival_at_every_report_in_at_least_95_percent_of_
     rng, cells = np.random.default_rng(n), 400
     chance_a_report = 0.15  # of take-off at each report: a geometric time
     steps = EVERY * rng.geometric(chance_a_report, (cells, n))
-    found = survival.kaplan_meier(times_of(steps, BUDGET))
+    found = event_times.kaplan_meier(times_of(steps, BUDGET))
     for step in range(0, BUDGET + 1, EVERY):
         truth = (1 - chance_a_report) ** (step // EVERY)
         here = found[found["step"] <= step].groupby("cell").last()
@@ -171,7 +171,7 @@ def test_the_median_lies_in_its_interval_in_at_least_95_percent_of_studies(n: in
     rng, cells = np.random.default_rng(n), 400
     steps = EVERY * rng.geometric(0.15, (cells, n))
     truth = EVERY * math.ceil(math.log(0.5) / math.log(0.85))  # half have taken off at the fifth report
-    found = survival.median_steps(times_of(steps, BUDGET))
+    found = event_times.median_steps(times_of(steps, BUDGET))
     assert ((found["ci_low"] > truth) | (found["ci_high"] < truth)).mean() <= at_most(0.05, cells)
     if n < 6:
         assert (found["ci_low"] == 0).all()
@@ -182,7 +182,7 @@ def test_the_median_lies_in_its_interval_in_at_least_95_percent_of_studies(n: in
 
 
 def test_a_median_beyond_the_budget_is_infinite():
-    found = survival.median_steps(times_of(np.array([[100, 501, 501, 501], [100, 200, 501, 501]]), BUDGET))
+    found = event_times.median_steps(times_of(np.array([[100, 501, 501, 501], [100, 200, 501, 501]]), BUDGET))
     assert found["median"].tolist() == [math.inf, 200.0]
     assert found[["n_seeds", "n_events"]].to_numpy().tolist() == [[4, 1], [4, 2]]
 

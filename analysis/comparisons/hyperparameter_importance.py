@@ -1,4 +1,4 @@
-"""Which hyperparameters mattered in a search? Optuna's evaluators, and how much their answer hangs on single trials."""
+"""Hyperparameter importance in a search, by Optuna's evaluators, and how much it depends on single trials."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from optuna.importance import (
     get_param_importances,
 )
 
-from analysis.stats.rates import finished_values
+from analysis.comparisons.selection import finished_values
+from analysis.records.phases import SEARCH
+from analysis.stats.significance import ALPHA
 from trainables.errors import UserError
 from trainables.trial import BASELINES, NON_TRAINING_FIELDS, TrialConfig
 
@@ -27,11 +29,10 @@ Evaluator = Literal["fanova", "mean_decrease_impurity", "ped_anova"]
 MIN_TRIALS = 15
 LOG_SCALED = ("lr", "weight_decay", "batch_size", "n_images", "budget_steps", "width", "option/temperature")
 
-_SEARCH = "search"
-_TREES, _BOOTSTRAP_TREES = 64, 16  # Optuna's own number, and a quarter of the time for each resample
-_TARGET_QUANTILE = 0.25  # of PED-ANOVA; at Optuna's 0.1 three trials of thirty would speak for all
-_MOST_RESAMPLED = 1000  # trials of one resample: Optuna takes a millisecond to take in each
-_LEVEL = 0.95
+_TREES, _BOOTSTRAP_TREES = 64, 16  # Optuna's default, and a quarter of the time per resample
+_TARGET_QUANTILE = 0.25  # best trials of PED-ANOVA; Optuna's default of 0.1 is three trials of thirty
+_MAX_RESAMPLED = 1000  # trials per resample: Optuna needs a millisecond to add each
+_LEVEL = 1 - ALPHA
 _COLUMNS = ["task", "hyperparameter", "importance", "low", "high", "first", "n_trials", "n_left_out", "note"]
 
 
@@ -47,33 +48,42 @@ def importance(
 ) -> pd.DataFrame:
     """Return how much each searched hyperparameter explains of `metric`, by task, the most important first.
 
-    runs: those of the phase `search` are taken; what was searched is what varies among the finished trials of a task.
-    metric: a numeric column of `runs`. mode: which end of it `ped_anova` asks about; the others explain all of it.
-    evaluator: `fanova`, the share of variance that each explains by itself over the values seen (Hutter 2014), and
-        `mean_decrease_impurity`, both of a random forest of scikit-learn; `ped_anova`, what sets the best quarter of
-        the trials apart (Watanabe 2023, 2304.10255). In simulated searches where one of three settings rules, it came
-        out first in 70, 93 and 100 % with 8, 15 and 30 trials by fANOVA, in 88 and 98 % with 15 and 30 by PED-ANOVA.
-        fANOVA takes some 3 s a task of 30 trials at the default n_bootstrap, the others a quarter of that and less.
-    log_scaled: columns taken as log10 where all their values are above 0: fANOVA weighs values by their range, and in
-        plain units the lowest decades of a learning rate would count for nothing.
+    A range (low, high) shows how much the importance depends on single trials and is not a confidence interval: few
+    trials shrink importances toward one another, and it contained what fANOVA finds in 1,500 trials in under a tenth of
+    cases with 15 to 60 of them.
 
-    Returns task, hyperparameter, importance, low, high, first, n_trials, n_left_out, note.
-    importance: share in [0, 1]; those of a task sum to 1, also where nothing matters at all.
-    low, high: middle 95 % over `n_bootstrap` resamples of the trials; first: share of the resamples in which this one
-        came out first, which is the figure to trust a ranking by. The range shows how much hangs on single trials and
-        is no confidence interval: few trials shrink importances toward one another, and it held what fANOVA finds
-        in 1,500 trials in under a tenth of cases with 15 to 60 of them. Of more than 1,000 trials a resample takes
-        1,000, and the range is that of so many. NaN where n_bootstrap is 0.
-    n_left_out: search trials of the task that were stopped, failed or have no finite value. What is left after stops by
-        a scheduler is a selection: the importance is that among trials good enough to be finished.
-    note: why there is no number: fewer than MIN_TRIALS trials, nothing that varies, or a metric that does not.
+    Args:
+        runs: Runs of a study; those of the phase `search` count. The searched hyperparameters are the columns that vary
+            among the finished trials of a task.
+        metric: A numeric column of `runs`.
+        mode: Whether more (`max`) or less (`min`) of the metric is better; used by `ped_anova` only.
+        evaluator: `fanova`, the share of variance that each hyperparameter explains by itself over the values seen
+            (Hutter 2014), and `mean_decrease_impurity`, both of a random forest of scikit-learn; `ped_anova`, what
+            distinguishes the best quarter of the trials (Watanabe 2023, 2304.10255). In simulated searches where one of
+            three hyperparameters dominates, it came out first in 70, 93 and 100 % with 8, 15 and 30 trials by fANOVA,
+            in 88 and 98 % with 15 and 30 by PED-ANOVA. fANOVA takes some 3 s per task of 30 trials at the default
+            n_bootstrap, the others a quarter of that or less.
+        seed: Seed of the forests and resamples.
+        n_bootstrap: Number of resamples of the trials.
+        log_scaled: Columns taken as log10 where all their values are positive: fANOVA weighs values by their range, and
+            on a linear scale the lowest decades of a learning rate would count for nothing.
 
-    Raises UserError where `runs` hold no search or no such metric, and where a searched column has gaps.
+    Returns:
+        Columns task, hyperparameter, importance, low, high, first, n_trials, n_left_out, note. importance is a share in
+        [0, 1]; those of a task sum to 1, even where nothing matters. low and high are the middle 95 % over the
+        resamples, of at most 1,000 trials each. first is the share of resamples in which this hyperparameter came out
+        first: trust a ranking by it. All three are NaN where n_bootstrap is 0. n_left_out counts the search trials of
+        the task that were stopped, failed or have no finite value: after stops by a scheduler the remaining trials are
+        a selection, and the importance is the one among trials good enough to finish. note says why there is no number:
+        fewer than MIN_TRIALS trials, nothing that varies, or a constant metric.
+
+    Raises:
+        UserError: `runs` have no search or no such metric, or a searched column has gaps.
     """
     _check(runs, metric, mode, evaluator)
-    searched = runs.loc[(runs["phase"] == _SEARCH) & ~runs["task"].isin(BASELINES)]
+    searched = runs.loc[(runs["phase"] == SEARCH) & ~runs["task"].isin(BASELINES)]
     if searched.empty:
-        raise UserError(f"no trial of the phase {_SEARCH!r} in these runs; importance is about what a search varied")
+        raise UserError(f"no trial of the phase {SEARCH!r} in these runs; importance is about what a search varied")
     usable = np.isfinite(finished_values(searched, metric))
     tables = []
     for task, all_trials in searched.groupby("task", sort=False):
@@ -85,7 +95,7 @@ def importance(
 
 
 def searched_columns(trials: pd.DataFrame) -> list[str]:
-    """Return the columns of a trial's configuration that take more than one value in these trials of one task."""
+    """Return the configuration columns that take more than one value in these trials of one task."""
     fields = [name for name in TrialConfig.__dataclass_fields__ if name not in NON_TRAINING_FIELDS]
     names = [name for name in trials if name in fields or name.startswith(("option/", "augmentation/"))]
     return [name for name in names if trials[name].nunique(dropna=False) > 1]
@@ -101,12 +111,12 @@ def _of_task(
     log_scaled: Collection[str],
 ) -> pd.DataFrame:
     names = searched_columns(trials)
-    if note := _no_answer(trials, metric, names):
+    if note := _missing_reason(trials, metric, names):
         nothing = dict.fromkeys(("importance", "low", "high", "first"), np.nan)
         return pd.DataFrame({"hyperparameter": names or [""], **nothing, "note": note})
     columns = {name: _as_searched(trials[name], name in log_scaled) for name in names}
     values = trials[metric].to_numpy(np.float64)
-    seed = int(rng.integers(2**31))  # of the forests: they differ from task to task by their trials alone
+    seed = int(rng.integers(2**31))  # the same forests for every task
     with _quiet_optuna():
         found = _evaluate(columns, values, mode, _evaluator(evaluator, seed, _TREES))
         draws = np.array(
@@ -117,7 +127,7 @@ def _of_task(
                     mode,
                     _evaluator(evaluator, seed, _BOOTSTRAP_TREES),
                 )
-                for rows in rng.integers(0, len(trials), (n_bootstrap, min(len(trials), _MOST_RESAMPLED)))
+                for rows in rng.integers(0, len(trials), (n_bootstrap, min(len(trials), _MAX_RESAMPLED)))
             ]
         ).reshape(n_bootstrap, len(names))
     low, high = np.quantile(draws, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2], axis=0) if n_bootstrap else (np.nan, np.nan)
@@ -126,7 +136,7 @@ def _of_task(
     return table.assign(note="").sort_values("importance", ascending=False, kind="stable")
 
 
-def _no_answer(trials: pd.DataFrame, metric: str, names: list[str]) -> str:
+def _missing_reason(trials: pd.DataFrame, metric: str, names: list[str]) -> str:
     if len(trials) < MIN_TRIALS:
         return f"too few trials: {len(trials)} finished, at least {MIN_TRIALS} are needed"
     if not names:
@@ -137,13 +147,13 @@ def _no_answer(trials: pd.DataFrame, metric: str, names: list[str]) -> str:
         if trials[name].isna().any():
             raise UserError(
                 f"{name} is missing in {trials[name].isna().sum()} of {len(trials)} search trials; "
-                f"fill in what it was there: runs[{name!r}].fillna(...)"
+                f"fill in the value they used: runs[{name!r}].fillna(...)"
             )
     return ""
 
 
 def _as_searched(column: pd.Series, log_scaled: bool) -> tuple[np.ndarray, BaseDistribution]:
-    """Return a column's values as Optuna is to see them, and their distribution over the range seen."""
+    """Return a column's values on the scale given to Optuna, and their distribution over the observed range."""
     if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
         values = column.to_numpy(object)
         return values, CategoricalDistribution(sorted(set(values)))
@@ -159,7 +169,7 @@ def _evaluate(
     mode: str,
     evaluator: BaseImportanceEvaluator,
 ) -> list[float]:
-    """Return the importance of each column, in their order."""
+    """Return the importance of each column, in the given order."""
     distributions = {name: kind for name, (_, kind) in columns.items()}
     study = optuna.create_study(direction="maximize" if mode == "max" else "minimize")
     study.add_trials(
@@ -186,7 +196,7 @@ def _evaluator(name: str, seed: int, n_trees: int) -> BaseImportanceEvaluator:
 
 @contextmanager
 def _quiet_optuna() -> Iterator[None]:
-    """Keep Optuna from announcing each of the studies in memory, and leave its logging as it was."""
+    """Silence Optuna's message per in-memory study, and restore its logging afterwards."""
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""Findings: which frames are computed for a study, and by which metric. The report and the tables only show them."""
+"""Compute the findings of a study: verdicts, effects, interactions and convergence rates, and write their tables."""
 
 from __future__ import annotations
 
@@ -10,20 +10,18 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.comparisons.compare import (
+from analysis.comparisons.designs import (
     COMPARED_DTYPES,
-    KEY,
     SEED_DTYPES,
     Compared,
     Metric,
     cells_against_untrained,
     chosen_against_untrained,
     compare,
-    comparisons_of,
-    metrics_of,
+    task_comparisons,
+    task_metrics,
 )
-from analysis.comparisons.effects import outcomes
-from analysis.comparisons.few_labels import few_labels
+from analysis.comparisons.few_labels import compare_few_labels
 from analysis.comparisons.interactions import (
     ANOVA_DTYPES,
     FACTORIAL_DTYPES,
@@ -32,53 +30,54 @@ from analysis.comparisons.interactions import (
     pair_synergy,
     task_interaction,
 )
+from analysis.comparisons.rates import (
+    CONVERGED,
+    LEARNED,
+    RATE_DIFFERENCE_DTYPES,
+    RATE_DTYPES,
+    convergence_rates,
+    rate_differences,
+)
+from analysis.comparisons.selection import left_out, outcomes
 from analysis.convergence import verdicts
 from analysis.data import tables
 from analysis.data.load import load
 from analysis.data.study import Study
-from analysis.records.phases import ABLATE
-from analysis.stats import rates
+from analysis.records.phases import ABLATE, CONFIRM
 from trainables import files
 from trainables.errors import UserError, suggestion
 from trainables.trial import BASELINES
 
-COUNTED_PHASES = ("confirm", ABLATE)  # in which a cell has a trial a seed, so that its converged trials can be counted
+COUNTED_PHASES = (CONFIRM, ABLATE)  # phases in which a cell has one trial per seed, so that convergence can be counted
 FACTORIAL_DESIGNS = ("factorial", "screening")
 VERDICTS_FILE, EFFECTS_FILE = "verdicts.csv", "effects.csv"
 
 _ABOUT = ["trial_id", "phase", "task", "cell", "seed", "status"]
-_RATE_DTYPES = {
-    **dict.fromkeys(("phase", "task", "cell"), "str"),
-    **dict.fromkeys(("n_seeds", "n_converged"), "int64"),
-    **dict.fromkeys(("rate", "ci_low", "ci_high"), "float64"),
-}
-_CHANGE_DTYPES = {
-    **dict.fromkeys(KEY, "str"),
-    **dict.fromkeys(("n_pairs", "only_cell", "only_baseline"), "int64"),
-    **dict.fromkeys(("rate_difference", "p", "p_holm"), "float64"),
-}
 
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """What was found in a study.
+    """What was found in a study. A part that did not run has frames without rows.
 
-    verdicts: trial_id, phase, task, cell, seed, status, verdict, evidence, cure; one row for each trial that trained.
-    ablated: the runs of the ablate phase that trained, with `last/METRIC`, verdict and converged (boolean, missing
-        where a trial has no verdict).
-    metrics: of each ablated task that has a value. margin: the smallest difference that matters, in their units.
-    effects: `analysis.comparisons.effects.effects` of every task, with metric, mode and seeds_needed of `comparisons.compare`.
-    against_untrained: the same columns: ablated cells (design PRETRAINING) and confirmed encoders on the test split
-        (PRETRAINING_TEST, one metric a data set) against untrained encoders of the same seeds.
-    few_labels: the same columns: frozen features, fine-tuning and supervised training (design `few labels`).
-    differences: every seed of all these comparisons, as `analysis.comparisons.effects.paired_differences` gives them, with the
-        column metric.
-    factorial: design, and `analysis.comparisons.interactions.factorial_effects` of the factorial and screening designs.
-    synergy: `analysis.comparisons.interactions.pair_synergy` of the pairs designs.
-    across_tasks: `analysis.comparisons.interactions.task_interaction` of the cells that all tasks have, where they share a metric.
-    rates: phase, task, cell and how many of its seeds converged, as `analysis.stats.rates.convergence_rates` counts.
-    rate_changes: `analysis.stats.rates.rate_differences` of the comparisons of `effects`: how much more often cells converge.
-    take_off_changes: the same of how much more often they leave chance, whatever came of it.
+    Attributes:
+        study: The study.
+        verdicts: trial_id, phase, task, cell, seed, status, verdict, evidence, cure; one row per trial that trained.
+        ablated: Runs of the ablate phase that trained, with `last/METRIC`, verdict and converged (boolean, missing
+            where a trial has no verdict).
+        metrics: Metric of each ablated task that has a value.
+        margin: The smallest difference that matters, in the metrics' units.
+        effects: `effects` of every task, with the columns metric, mode and seeds_needed of
+            `analysis.comparisons.compare`.
+        against_untrained: The same columns for ablated cells (design PRETRAINING) and confirmed encoders on the test
+            split (PRETRAINING_TEST, one metric per data set) against untrained encoders of the same seeds.
+        few_labels: The same columns for frozen features, fine-tuning and supervised training (design `few labels`).
+        differences: `paired_differences` of all these comparisons, with the column metric.
+        factorial: `factorial_effects` of the factorial and screening designs, with the column design.
+        synergy: `pair_synergy` of the pairs designs.
+        across_tasks: `task_interaction` of the cells that all tasks have, where the tasks share a metric.
+        rates: `convergence_rates` by phase, task and cell.
+        rate_changes: `rate_differences` of the comparisons of `effects`: how much more often cells converge.
+        take_off_changes: The same for how much more often cells leave chance, however training ended.
     """
 
     study: Study
@@ -99,7 +98,7 @@ class Findings:
 
     @property
     def every_effect(self) -> pd.DataFrame:
-        """All comparisons with a baseline cell, with untrained encoders and of few labels, told apart by `design`."""
+        """All comparisons: with a baseline cell, with untrained encoders and with few labels, by `design`."""
         return pd.concat([self.effects, self.against_untrained, self.few_labels], ignore_index=True)
 
 
@@ -111,35 +110,40 @@ def compute_findings(
     baseline: str | None = None,
     margin: float | None = None,
 ) -> Findings:
-    """Return what was found in a study; a part that was not run has frames without rows.
+    """Compute what a study found.
 
-    A task's ablation is judged by the final linear probe of the data set it trained on where there is one, otherwise by
-    its primary metric at the last report. Its designs, and the cells that each is compared with, are those the study
-    ran; of a phase that has not ended these are not known, and every cell is compared with the base.
+    The cells of a task are compared by the final linear probe on the data set it trained on where there is one,
+    otherwise by its primary metric at the last report. The designs, and the baselines of their cells, are those that
+    the study ran; while the ablate phase has not ended they are unknown, and every cell is compared with the base.
 
-    task: that task alone. metric: another column of `runs` or metric of `curves` to judge all tasks by.
-    baseline: compare every cell with this one instead. margin: another than the study's.
+    Args:
+        study: The study.
+        task: Restrict the findings to this task and the baselines.
+        metric: Another column of `runs`, or metric of `curves`, to compare all tasks by.
+        baseline: Compare every cell with this one instead.
+        margin: Override the study's margin.
 
-    Raises UserError where the study has no such task, metric or baseline, and for a margin that is not above 0.
+    Raises:
+        UserError: The study has no such task, metric or baseline, or the margin is not positive.
     """
-    study = study if task is None else _only(study, task)
-    judged = verdicts(study.runs, study.curves)
-    ablated = _ablated(study, judged)
+    study = study if task is None else _restrict(study, task)
+    trial_verdicts = verdicts(study.runs, study.curves)
+    ablated = _ablated(study, trial_verdicts)
     if ablated.empty and (metric or baseline):
         raise UserError(f"{study.name}: no ablation was run; name designs under `ablate` in the study's YAML")
-    metrics = metrics_of(ablated, metric)
+    metrics = task_metrics(ablated, metric)
     margin = margin if margin is not None else _settings(study).get("margin")
     by_task = {str(name): own for name, own in ablated.groupby("task", sort=False) if name in metrics}
-    designs = {name: comparisons_of(study.designs, own, baseline) for name, own in by_task.items()}
+    designs = {name: task_comparisons(study.designs, own, baseline) for name, own in by_task.items()}
     designs = {name: wanted for name, wanted in designs.items() if len(wanted)}
     inside = [compare(by_task[name], wanted, metrics[name], margin) for name, wanted in designs.items()]
     untrained = [*cells_against_untrained(study, ablated, metrics, margin), *chosen_against_untrained(study, margin)]
-    labels = few_labels(study, margin)
-    counted = _counted(study.runs.loc[study.runs["phase"].isin(COUNTED_PHASES)], judged)
+    labels = compare_few_labels(study, margin)
+    counted = _counted(study.runs.loc[study.runs["phase"].isin(COUNTED_PHASES)], trial_verdicts)
     of_cells = counted.loc[counted["phase"] == ABLATE]
     return Findings(
         study=study,
-        verdicts=study.runs[_ABOUT].merge(judged, on="trial_id"),
+        verdicts=study.runs[_ABOUT].merge(trial_verdicts, on="trial_id"),
         ablated=ablated,
         metrics=metrics,
         margin=margin,
@@ -150,17 +154,26 @@ def compute_findings(
         factorial=_factorial(study, by_task, metrics),
         synergy=_synergy(study, by_task, metrics),
         across_tasks=_across_tasks(ablated, metrics),
-        rates=_rates(counted, judged),
-        rate_changes=_rate_changes(of_cells, judged, designs, rates.CONVERGED),
-        take_off_changes=_rate_changes(of_cells, judged, designs, rates.LEARNED),
+        rates=_rates(counted, trial_verdicts),
+        rate_changes=_rate_changes(of_cells, trial_verdicts, designs, CONVERGED),
+        take_off_changes=_rate_changes(of_cells, trial_verdicts, designs, LEARNED),
     )
 
 
 def write_tables(folder: Path, findings: Findings | None = None) -> list[Path]:
-    """Write `verdicts.csv` and `effects.csv` into the study's folder and return their paths.
+    """Write `verdicts.csv` and `effects.csv`, which is `Findings.every_effect`, into a study's folder.
 
-    Each appears whole or not at all, and neither before both could be made. effects.csv holds `Findings.every_effect`.
-    findings: computed from the folder where they are not given. Raises UserError where it holds no study.
+    Each file is written atomically, and neither before both tables are computed.
+
+    Args:
+        folder: Folder of the study.
+        findings: Findings of the study; computed from the folder where they are not given.
+
+    Returns:
+        The paths of both files.
+
+    Raises:
+        UserError: The folder has no study.
     """
     findings = findings or compute_findings(load(folder))
     frames = {VERDICTS_FILE: findings.verdicts, EFFECTS_FILE: findings.every_effect}
@@ -170,7 +183,7 @@ def write_tables(folder: Path, findings: Findings | None = None) -> list[Path]:
     return list(contents)
 
 
-def cells_of(findings: Findings, task: str, design: str) -> pd.DataFrame:
+def design_runs(findings: Findings, task: str, design: str) -> pd.DataFrame:
     """Return the rows of `findings.ablated` whose cells belong to one design of one task."""
     own = findings.ablated.loc[findings.ablated["task"] == task]
     return own.loc[own["cell"].isin(_cells(findings.study, task, design))]
@@ -185,7 +198,7 @@ def _settings(study: Study) -> dict[str, Any]:
     return study.config.get(ABLATE) or {}
 
 
-def _only(study: Study, task: str) -> Study:
+def _restrict(study: Study, task: str) -> Study:
     """Return the study with the runs of one task and of the baselines."""
     known = [name for name in study.runs["task"].unique() if name not in BASELINES]
     if task not in known:
@@ -196,10 +209,10 @@ def _only(study: Study, task: str) -> Study:
     )
 
 
-def _ablated(study: Study, judged: pd.DataFrame) -> pd.DataFrame:
+def _ablated(study: Study, trial_verdicts: pd.DataFrame) -> pd.DataFrame:
     runs = tables.last_values(study.runs, study.curves)
     trained = runs.loc[(runs["phase"] == ABLATE) & ~runs["task"].isin(BASELINES)]
-    trained = trained.merge(judged[["trial_id", "verdict"]], on="trial_id", how="left")
+    trained = trained.merge(trial_verdicts[["trial_id", "verdict"]], on="trial_id", how="left")
     converged = (trained["verdict"] == "converged").astype("boolean")
     return trained.assign(converged=converged.mask(trained["verdict"].isna()))
 
@@ -226,7 +239,7 @@ def _synergy(study: Study, by_task: dict[str, pd.DataFrame], metrics: dict[str, 
 
 
 def _across_tasks(ablated: pd.DataFrame, metrics: dict[str, Metric]) -> pd.DataFrame:
-    """Return `task_interaction` of the cells that all tasks have, where there are seeds enough to fit it to."""
+    """Return `task_interaction` of the cells that all tasks have, where there are enough seeds to fit it."""
     columns, tasks = {metric.column for metric in metrics.values()}, list(metrics)
     if len(columns) != 1 or len(tasks) < 2:
         return _no_rows(ANOVA_DTYPES)
@@ -240,28 +253,28 @@ def _across_tasks(ablated: pd.DataFrame, metrics: dict[str, Metric]) -> pd.DataF
     return task_interaction(ablated.loc[ablated["task"].isin(tasks)], column, cells)
 
 
-def _rates(counted: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
+def _rates(counted: pd.DataFrame, trial_verdicts: pd.DataFrame) -> pd.DataFrame:
     if counted.empty:
-        return _no_rows(_RATE_DTYPES)
-    return rates.convergence_rates(counted, judged, ["phase", "task", "cell"])
+        return _no_rows(RATE_DTYPES)
+    return convergence_rates(counted, trial_verdicts, ["phase", "task", "cell"])
 
 
-def _counted(runs: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
-    """Return the runs over which convergence is counted, maybe none; why others are not, `rates.left_out` tells."""
-    trained = runs.loc[runs["trial_id"].isin(judged["trial_id"])]
-    return trained.loc[~trained["trial_id"].isin(rates.left_out(trained)["trial_id"])]
+def _counted(runs: pd.DataFrame, trial_verdicts: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs over which convergence is counted, possibly none; `left_out` lists the others with reasons."""
+    trained = runs.loc[runs["trial_id"].isin(trial_verdicts["trial_id"])]
+    return trained.loc[~trained["trial_id"].isin(left_out(trained)["trial_id"])]
 
 
 def _rate_changes(
-    counted: pd.DataFrame, judged: pd.DataFrame, designs: dict[str, pd.DataFrame], verdicts: Collection[str]
+    counted: pd.DataFrame, trial_verdicts: pd.DataFrame, designs: dict[str, pd.DataFrame], converged: Collection[str]
 ) -> pd.DataFrame:
     parts = []
     for task, comparisons in designs.items():
         own = counted.loc[counted["task"] == task]
         wanted = comparisons.loc[comparisons["cell"].isin(own["cell"]) & comparisons["baseline"].isin(own["cell"])]
         if len(wanted):
-            parts.append(rates.rate_differences(own, judged, wanted, converged=verdicts))
-    return _joined(parts, _CHANGE_DTYPES)
+            parts.append(rate_differences(own, trial_verdicts, wanted, converged=converged))
+    return _joined(parts, RATE_DIFFERENCE_DTYPES)
 
 
 def _effects(compared: list[Compared]) -> pd.DataFrame:

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from scipy.stats import binom, mannwhitneyu, norm, trim_mean
 
+from analysis.comparisons import improvement_probabilities, interquartile_means, normalized_scores
 from analysis.records import FAILED
-from analysis.stats.aggregates import improvement_probabilities, interquartile_means, normalized_scores
-from tests.analysis.stats.test_rates import ablation
+from tests.analysis.comparisons.test_rates import ablation
 from trainables.errors import UserError
 
 TASKS = ("rotation", "simclr", "context_prediction", "context_encoder")
@@ -61,9 +61,9 @@ def test_a_failed_trial_leaves_its_user_with_the_reference():
 
 def test_a_score_without_scale_or_reference_is_an_error():
     runs, trained = probed(0.4, 0.7)
-    with pytest.raises(UserError, match="'val/loss' is no column of these runs that holds an accuracy"):
+    with pytest.raises(UserError, match="'val/loss' is not a column of these runs with an accuracy"):
         normalized_scores(runs.assign(**{"val/loss": 1.0}), "val/loss")
-    with pytest.raises(UserError, match="hold no random_init trial"):
+    with pytest.raises(UserError, match="have no random_init trial"):
         normalized_scores(trained, METRIC)
     with pytest.raises(UserError, match="chance level of 'last/probe/knn' is not known"):
         normalized_scores(runs.assign(**{"last/probe/knn": 0.5}), "last/probe/knn", "chance")

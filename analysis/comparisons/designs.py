@@ -1,26 +1,31 @@
-"""Comparisons: which cells of a study are compared with which, and by which metric."""
+"""The comparisons of a study: which cells are compared with which, and by which metric."""
 
 from __future__ import annotations
 
-import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
-from statsmodels.stats.power import TTestPower
 
-from analysis.comparisons.cells import KEY, comparisons
-from analysis.comparisons.effects import EFFECT_DTYPES, INCONCLUSIVE, PAIR_DTYPES, Mode, effects, paired_differences
+from analysis.comparisons.cells import KEY, planned_comparisons
+from analysis.comparisons.paired_effects import (
+    EFFECT_DTYPES,
+    INCONCLUSIVE,
+    PAIR_DTYPES,
+    Mode,
+    effects,
+    paired_differences,
+)
 from analysis.data import tables
 from analysis.data.study import Study
 from analysis.records.phases import ABLATE
-from analysis.stats import paired
+from analysis.stats.paired import seeds_needed
+from analysis.stats.significance import ALPHA
 from trainables.errors import UserError
 from trainables.trial import BASELINES, RANDOM_INIT
 
 BASE = "base"
-CHOSEN = "chosen"  # the cell of the confirmed encoders on the test split
-PRETRAINING = "pre-training"  # the design that compares with untrained encoders of the same shape and seeds
+CHOSEN = "chosen"  # cell of the confirmed encoders on the test split
+PRETRAINING = "pre-training"  # design that compares with untrained encoders of the same shape and seeds
 PRETRAINING_TEST = "pre-training, test split"
 COMPARED_DTYPES = {
     **{name: EFFECT_DTYPES[name] for name in KEY},
@@ -29,24 +34,31 @@ COMPARED_DTYPES = {
     "seeds_needed": "Int64",
 }
 SEED_DTYPES = {**PAIR_DTYPES, "metric": "str"}
-ALPHA = 0.05
-MOST_SEEDS = 10_000
 
-Compared = tuple[pd.DataFrame, pd.DataFrame]  # effects (COMPARED_DTYPES), and the seeds behind them (SEED_DTYPES)
+Compared = tuple[pd.DataFrame, pd.DataFrame]  # effects (COMPARED_DTYPES) and their paired differences (SEED_DTYPES)
 
 
 class Metric(NamedTuple):
-    """What a task's ablation is judged by: a column of its runs, and whether more or less of it is better."""
+    """The metric by which a task's cells are compared.
+
+    Attributes:
+        column: Column of the runs.
+        mode: Whether more (`max`) or less (`min`) of it is better.
+    """
 
     column: str
     mode: Mode
 
 
-def metrics_of(ablated: pd.DataFrame, wanted: str | None = None) -> dict[str, Metric]:
-    """Return what each task of an ablation is judged by; a task without any value has no entry.
+def task_metrics(ablated: pd.DataFrame, wanted: str | None = None) -> dict[str, Metric]:
+    """Return the metric by which each task's cells are compared; a task without any value has no entry.
 
-    That is the final linear probe of the data set it trained on, of one with masks alone the segmentation probe, and
-    its primary metric at the last report otherwise; or `wanted`, a column or a metric of the curves at that report.
+    By default it is the final linear probe on the data set the task trained on, the segmentation probe for a data set
+    with masks only, and otherwise the task's primary metric at the last report.
+
+    Args:
+        ablated: Runs of the ablate phase with their `last_values`.
+        wanted: Another column of the runs, or a metric of the curves at the last report.
     """
     found = {}
     for task, own in ablated.groupby("task", sort=False):
@@ -61,27 +73,34 @@ def metrics_of(ablated: pd.DataFrame, wanted: str | None = None) -> dict[str, Me
     return found
 
 
-def comparisons_of(designs: pd.DataFrame, own: pd.DataFrame, baseline: str | None = None) -> pd.DataFrame:
-    """Return the comparisons that one task's runs allow: task, design, cell, baseline, where both cells ran.
+def task_comparisons(designs: pd.DataFrame, own: pd.DataFrame, baseline: str | None = None) -> pd.DataFrame:
+    """Return the comparisons of one task whose two cells ran: task, design, cell, baseline.
 
-    designs: those of the study; none, while the phase has not ended, and every cell is compared with the base.
-    baseline: compare every cell with this one instead. Raises UserError where that did not run.
+    Args:
+        designs: Designs of the study. They are empty while the phase has not ended; every cell is then compared with
+            the base.
+        own: Runs of the task.
+        baseline: Compare every cell with this one instead.
+
+    Raises:
+        UserError: The baseline did not run.
     """
     task, cells = own["task"].iloc[0], list(own["cell"].unique())
     if baseline is not None and baseline not in cells:
         raise UserError(f"{task}: no cell {baseline!r}; there are {', '.join(map(repr, cells))}")
     if baseline is not None or designs.empty:
         reference = baseline or BASE
-        return comparisons(own if reference in cells else own.iloc[:0], reference, None)
+        return planned_comparisons(own if reference in cells else own.iloc[:0], reference, None)
     ran = designs["cell"].isin(cells) & designs["baseline"].isin(cells)
     return designs.loc[(designs["task"] == task) & ran & (designs["cell"] != designs["baseline"])]
 
 
 def compare(runs: pd.DataFrame, designs: pd.DataFrame, metric: Metric, margin: float | None) -> Compared:
-    """Return the effects of one task's designs and the seeds behind them.
+    """Return the effects of one task's designs and their paired differences.
 
-    seeds_needed: how many seeds a paired t-test would need to find a difference as large as the margin with probability
-    0.8, going by the spread of these seeds, at most MOST_SEEDS; missing where the answer is not `inconclusive`.
+    The column seeds_needed is the number of seeds at which a paired t-test would detect a difference as large as the
+    margin, from the spread of these seeds (`analysis.stats.paired.seeds_needed`); missing where the answer is not
+    `inconclusive`.
     """
     seeds = paired_differences(runs, metric.column, designs=designs).assign(metric=metric.column)
     found = effects(runs, metric.column, designs=designs, mode=metric.mode, margin=margin)
@@ -92,14 +111,14 @@ def compare(runs: pd.DataFrame, designs: pd.DataFrame, metric: Metric, margin: f
     tested = (found["test"] != "").groupby([found["task"], found["design"]]).transform("sum")
     for index in found.index[found["answer"] == INCONCLUSIVE]:
         sd = spread.loc[tuple(found.loc[index, KEY])]
-        found.loc[index, "seeds_needed"] = _seeds_needed(sd, margin, ALPHA / tested[index])
+        found.loc[index, "seeds_needed"] = seeds_needed(sd, margin, ALPHA / tested[index])
     return found, seeds
 
 
 def cells_against_untrained(
     study: Study, ablated: pd.DataFrame, metrics: dict[str, Metric], margin: float | None
 ) -> list[Compared]:
-    """Compare cells with the untrained encoders of the ablate phase that have their shape."""
+    """Compare cells with the untrained encoders of the ablate phase that have the same shape."""
     untrained = study.runs.loc[(study.runs["phase"] == ABLATE) & (study.runs["task"] == RANDOM_INIT)]
     shapes = untrained[["encoder", "width"]].drop_duplicates()
     found = []
@@ -133,16 +152,3 @@ def _against_untrained(
     rows = [(task, design, cell, RANDOM_INIT) for cell in own["cell"].unique()]
     designs = pd.DataFrame(rows, columns=KEY, dtype="str")
     return compare(runs, designs, metric, margin)
-
-
-def _seeds_needed(sd: float, difference: float, alpha: float) -> Any:
-    """Return how many seeds a paired t-test at level alpha needs to find `difference` with `paired.POWER`."""
-    if not sd > 0:
-        return pd.NA
-    size = difference / sd
-    power = TTestPower()
-    if power.power(size, paired.MIN_SEEDS, alpha) >= paired.POWER:
-        return paired.MIN_SEEDS
-    if power.power(size, MOST_SEEDS, alpha) < paired.POWER:
-        return MOST_SEEDS
-    return math.ceil(float(np.squeeze(power.solve_power(size, alpha=alpha, power=paired.POWER))))

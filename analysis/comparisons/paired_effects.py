@@ -1,4 +1,4 @@
-"""Effects: what each cell of an ablation changes against its baseline, by seeds that both ran with."""
+"""Paired effects: what each cell of an ablation changes against its baseline, over the seeds that both have."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from analysis.comparisons import cells
-from analysis.data.frames import RUNNING
-from analysis.data.tables import LAST
-from analysis.records import FAILED, KILLED
+from analysis.comparisons.cells import KEY, check_one_run_per_seed, planned_comparisons
+from analysis.comparisons.selection import outcomes
 from analysis.stats import paired
+from analysis.stats.significance import ALPHA
 from trainables.errors import UserError
 
 Mode = Literal["max", "min"]
@@ -22,12 +21,12 @@ TOO_FEW = "too few seeds"
 ANSWERS = (BETTER, WORSE, EQUIVALENT, INCONCLUSIVE, TOO_FEW)
 
 PAIR_DTYPES = {
-    **dict.fromkeys(cells.KEY, "str"),
+    **dict.fromkeys(KEY, "str"),
     "seed": "int64",
     **dict.fromkeys(("value", "baseline_value", "difference"), "float64"),
 }
 EFFECT_DTYPES = {
-    **dict.fromkeys(cells.KEY, "str"),
+    **dict.fromkeys(KEY, "str"),
     **dict.fromkeys(("n_seeds", "n_failed", "n_baseline_failed"), "int64"),
     **dict.fromkeys(("mean", "baseline_mean", "mean_difference", "ci_low", "ci_high"), "float64"),
     **dict.fromkeys(("family_low", "family_high", "p", "p_holm", "hedges_g"), "float64"),
@@ -46,42 +45,48 @@ def effects(
     designs: pd.DataFrame | None = None,
     mode: Mode = "max",
     margin: float | None = None,
-    confidence: float = 0.95,
+    confidence: float = 1 - ALPHA,
 ) -> pd.DataFrame:
-    """Compare each cell with its baseline by the seeds that both have, one row a comparison: columns EFFECT_DTYPES.
+    """Compare each cell with its baseline over the seeds that both have, one row per comparison.
 
-    metric: a column of `runs`, for example `probe/cifar10/linear`, or `last/val/accuracy` of `last_values`.
-    baseline: the cell that every other cell of a task is compared with where `designs` is None: one family a task.
-    designs: task, design, cell, baseline. A family is one (task, design). Rows without a baseline (factorial and
-        screening designs: see `analysis.comparisons.interactions`) and tasks that are not in `runs` are left out.
-    mode: whether more (`max`) or less (`min`) of the metric is better.
-    margin: the smallest difference that matters, in the metric's units; None asks nothing about equivalence.
-    confidence: of the intervals; alpha, the level of all tests, is 1 - confidence.
+    Seeds. n_seeds counts the seeds with a value of both cells; mean, baseline_mean and all that follows are over these.
+    n_failed counts the seeds at which the cell failed (status FAILED, or no finite value) and the baseline did not,
+    n_baseline_failed the reverse. A trial that has not ended, or was killed from outside, is not an outcome. Below 5
+    seeds nothing is tested: there are means, all else is NaN, and the answer is `too few seeds`.
 
-    Seeds. n_seeds: seeds with a value of both cells; mean, baseline_mean and all that follows are over these.
-    n_failed: seeds at which the cell failed (status FAILED, or no finite value) and the baseline did not;
-    n_baseline_failed: the other way round. A trial that has not ended, or was killed from outside, is no outcome.
-    Below 5 seeds nothing is tested: the means stand alone, all else is NaN, the answer is `too few seeds`.
-
-    Numbers. mean_difference: cell minus baseline. ci_low, ci_high: its t interval, for this comparison alone;
-    family_low, family_high: the same at 1 - alpha/M for the M comparisons tested in the family, which all hold at once
-    with the stated confidence (Bonferroni). test: as `paired.choose_test` says; p, two-sided; p_holm, adjusted by Holm
-    over the family. hedges_g: the standardized difference, in standard deviations of the differences.
-    pairing_correlation: of the two cells' values over seeds; the higher, the more pairing has gained.
-    smallest_detectable: the difference that a paired t-test at alpha/M would have found with probability 0.8.
-    p_equivalence: of two one-sided tests against the margin; p_equivalence_holm, adjusted over the family by itself. So
-    each of the two kinds of claim, a difference and an equivalence, is wrong anywhere in a family at most at a rate of
-    alpha. bca_low, bca_high: a bootstrap interval, from 10 seeds on.
+    Numbers. mean_difference is cell minus baseline. ci_low and ci_high are its t interval for this comparison alone;
+    family_low and family_high the same at 1 - alpha/M for the M comparisons tested in the family, which all hold at
+    once with the stated confidence (Bonferroni). test is chosen by `paired.choose_test`; p is two-sided, p_holm
+    adjusted by Holm over the family. hedges_g is the standardized difference, in standard deviations of the
+    differences. pairing_correlation is the correlation of the two cells' values over seeds: the higher it is, the more
+    pairing gained. smallest_detectable is the difference that a paired t-test at alpha/M would have detected with
+    probability 0.8. p_equivalence is that of two one-sided tests against the margin; p_equivalence_holm is adjusted
+    over the family separately. So each of the two kinds of claim, a difference and an equivalence, is wrong anywhere in
+    a family at a rate of at most alpha. bca_low and bca_high are a bootstrap interval, from 10 seeds on.
 
     Answer. `equivalent` where p_equivalence_holm <= alpha, also where a difference is certain but smaller than the
     margin; else `better` or `worse` where p_holm <= alpha; else `inconclusive`. A failure is an outcome: a cell that
-    failed where the baseline did not is never better or equivalent, and never worse or equivalent the other way round.
-    note: why the answer is not what the interval seems to say, where that is so; empty otherwise.
+    failed where the baseline did not is never better or equivalent, and never worse or equivalent in the reverse case.
+    note says why the answer differs from what the interval suggests, and is empty otherwise.
 
-    Raises UserError for an unknown metric, a cell whose baseline was not run, and two runs of one task, cell and seed.
+    Args:
+        runs: Runs of the ablation.
+        metric: A column of `runs`, for example `probe/cifar10/linear`, or `last/val/accuracy` of `last_values`.
+        baseline: Cell that every other cell of a task is compared with where `designs` is None: one family per task.
+        designs: Columns task, design, cell, baseline; a family is one (task, design). Rows without a baseline
+            (factorial and screening designs: see `factorial_effects`) and tasks that are not in `runs` are left out.
+        mode: Whether more (`max`) or less (`min`) of the metric is better.
+        margin: The smallest difference that matters, in the metric's units; None skips equivalence.
+        confidence: Confidence of the intervals; alpha, the level of all tests, is 1 - confidence.
+
+    Returns:
+        A frame with the columns EFFECT_DTYPES.
+
+    Raises:
+        UserError: An unknown metric, a cell whose baseline did not run, or two runs of one task, cell and seed.
     """
     _check(mode, margin, confidence)
-    comparisons = cells.comparisons(runs, baseline, designs)
+    comparisons = planned_comparisons(runs, baseline, designs)
     pairs = _pairs(runs, metric, comparisons)
     families = [
         _family(rows, pairs.merge(rows), mode, margin, 1 - confidence)
@@ -96,28 +101,13 @@ def paired_differences(
 ) -> pd.DataFrame:
     """Return every seed of every comparison that `effects` makes of the same arguments: columns PAIR_DTYPES.
 
-    One row for each seed at which both trials have ended; value or baseline_value is NaN where one of them failed, and
-    difference, value minus baseline_value, where either did. Raises UserError as `effects` does.
+    One row per seed at which both trials have ended. value or baseline_value is NaN where one of them failed, and
+    difference, value minus baseline_value, where either did.
+
+    Raises:
+        UserError: As from `effects`.
     """
-    return _pairs(runs, metric, cells.comparisons(runs, baseline, designs))
-
-
-def outcomes(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Return the runs that came to an end, index anew, with a column `value`: float64, NaN where a trial failed.
-
-    A trial failed where its status says so, whatever it had reported till then, or where it has no finite value.
-    Raises UserError where `metric` is no numeric column of `runs`, naming those that are.
-    """
-    if metric not in runs or not pd.api.types.is_numeric_dtype(runs[metric]):
-        known = [name for name in runs if name.startswith((LAST, "probe/")) and not name.endswith("/chance")]
-        raise UserError(
-            f"no metric {metric!r} in these runs; there are: {', '.join(known) or 'none'} "
-            f"(analysis.data.tables.last_values adds the columns {LAST}METRIC)"
-        )
-    ended = runs.loc[~runs["status"].isin([RUNNING, KILLED])].reset_index(drop=True)
-    value = ended[metric].to_numpy(np.float64, na_value=np.nan)
-    usable = np.isfinite(value) & (ended["status"] != FAILED).to_numpy(bool)
-    return ended.assign(value=np.where(usable, value, np.nan))
+    return _pairs(runs, metric, planned_comparisons(runs, baseline, designs))
 
 
 def _check(mode: str, margin: float | None, confidence: float) -> None:
@@ -132,7 +122,7 @@ def _check(mode: str, margin: float | None, confidence: float) -> None:
 def _pairs(runs: pd.DataFrame, metric: str, comparisons: pd.DataFrame) -> pd.DataFrame:
     used = pd.concat([comparisons[["task", name]].set_axis(["task", "cell"], axis=1) for name in ("cell", "baseline")])
     ended = outcomes(runs, metric).merge(used.drop_duplicates(), on=["task", "cell"])
-    cells.check_one_run_a_seed(ended, ["task", "cell"])
+    check_one_run_per_seed(ended, ["task", "cell"])
     values = ended[["task", "cell", "seed", "value"]].sort_values("seed")
     references = values.rename(columns={"cell": "baseline", "value": "baseline_value"})
     pairs = comparisons.merge(values, on=["task", "cell"]).merge(references, on=["task", "baseline", "seed"])
@@ -182,7 +172,7 @@ def _counts_and_means(pairs: pd.DataFrame) -> dict[str, Any]:
 
 
 def _tests(differences: np.ndarray, n_comparisons: int, margin: float | None, alpha: float) -> dict[str, Any]:
-    """Return a column [M] of each number that takes a test's worth of seeds. differences: [M, n]."""
+    """Return the numbers that need enough seeds for a test, as columns [M]. differences: [M, n]."""
     n_seeds = differences.shape[-1]
     test = paired.choose_test(n_seeds, n_comparisons, alpha)
     found: dict[str, Any] = {"test": test, "p": paired.p_value(differences, test)}
@@ -204,14 +194,14 @@ def _answer(row: dict[str, Any], mode: Mode, alpha: float) -> str:
     if row["p_equivalence_holm"] <= alpha and not row["n_failed"] and not row["n_baseline_failed"]:
         return EQUIVALENT
     gained = (row["mean_difference"] > 0) == (mode == "max")
-    spoiled = row["n_failed"] if gained else row["n_baseline_failed"]
-    if row["p_holm"] <= alpha and not spoiled:
+    failures = row["n_failed"] if gained else row["n_baseline_failed"]
+    if row["p_holm"] <= alpha and not failures:
         return BETTER if gained else WORSE
     return INCONCLUSIVE
 
 
 def _notes(row: dict[str, Any], n_comparisons: int, margin: float | None, alpha: float) -> list[str]:
-    """Return why the answer is not what the numbers beside it seem to say, as plain clauses."""
+    """Return why the answer differs from what the other numbers suggest, as plain clauses."""
     answer, n_seeds, notes = row["answer"], row["n_seeds"], []
     if row["n_failed"]:
         of = n_seeds + row["n_failed"]

@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 from scipy.stats import binom
 
+from analysis.comparisons import data_size_law
 from analysis.records import FAILED, FINISHED
-from analysis.stats.scaling_law import FAILS, HOLDS, TOO_FEW_SEEDS, TOO_FEW_SIZES, Law, data_size_law, fit_law
+from analysis.stats import Law, fit_law
+from analysis.stats.scaling_law import BEYOND_NOISE, TOO_FEW_SEEDS, TOO_FEW_SIZES, WITHIN_NOISE
 from trainables.errors import UserError
 
 SIZES = (100, 300, 1000, 3000, 10_000)
@@ -57,7 +59,7 @@ def test_the_interval_of_the_error_holds_0_in_95_percent_of_studies_where_the_la
     found = data_size_law(sweep(noisy(TRUTH, n, n_seeds, sd=0.02, rng=n_seeds)), "score")
     wrong = int(((found["error_low"] > 0) | (found["error_high"] < 0)).sum())
     assert binom.ppf(5e-4, n, 0.05) <= wrong <= binom.ppf(1 - 5e-4, n, 0.05)
-    assert (found["answer"] == HOLDS).sum() == n - wrong
+    assert (found["answer"] == WITHIN_NOISE).sum() == n - wrong
 
 
 @pytest.mark.slow
@@ -74,20 +76,25 @@ def test_a_size_beyond_the_law_is_off_by_more_than_noise():
     values = noisy(TRUTH, 20, 5, sd=0.005)
     values[:, :, -1] -= 0.05  # too few steps for so many images
     found = data_size_law(sweep(values), "score")
-    assert (found["answer"] == FAILS).all()
+    assert (found["answer"] == BEYOND_NOISE).all()
     assert found["error"].mean() == pytest.approx(0.05, abs=0.01)
 
 
 @pytest.mark.parametrize(
     ("n_sizes", "n_seeds", "answer", "fitted"),
-    [(3, 10, TOO_FEW_SIZES, False), (4, 10, TOO_FEW_SIZES, True), (5, 4, TOO_FEW_SEEDS, True), (5, 5, HOLDS, True)],
+    [
+        (3, 10, TOO_FEW_SIZES, False),
+        (4, 10, TOO_FEW_SIZES, True),
+        (5, 4, TOO_FEW_SEEDS, True),
+        (5, 5, WITHIN_NOISE, True),
+    ],
 )
 def test_an_interval_is_shown_only_where_it_holds(n_sizes: int, n_seeds: int, answer: str, fitted: bool):
     sizes = SIZES[:n_sizes]
     row = data_size_law(sweep(noisy(TRUTH, 1, n_seeds, sd=0.01, sizes=sizes), sizes), "score").iloc[0]
     assert (row["answer"], row["n_sizes"], row["n_seeds"]) == (answer, n_sizes, n_seeds)
     assert pd.notna(row["error"]) == pd.notna(row["c"]) == fitted
-    assert pd.notna(row["error_low"]) == (answer == HOLDS)
+    assert pd.notna(row["error_low"]) == (answer == WITHIN_NOISE)
 
 
 def test_seeds_without_a_value_at_every_size_are_left_out_of_all():

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
-from analysis.comparisons.effects import ANSWERS, EFFECT_DTYPES, PAIR_DTYPES, effects, paired_differences
+from analysis.comparisons import ANSWERS, effects, paired_differences
+from analysis.comparisons.paired_effects import EFFECT_DTYPES, PAIR_DTYPES
 from analysis.stats import paired
 from tests.analysis.ablated_runs import METRIC, SPREAD, design, judged, one_cell, runs_of, with_value
 from trainables.errors import UserError

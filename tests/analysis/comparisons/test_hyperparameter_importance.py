@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from scipy.stats import binom
 
-from analysis.comparisons.importance import MIN_TRIALS, Evaluator, importance, searched_columns
+from analysis.comparisons import importance, searched_columns
+from analysis.comparisons.hyperparameter_importance import MIN_TRIALS, Evaluator
 from analysis.records import FAILED, FINISHED, STOPPED
 from trainables.errors import UserError
 

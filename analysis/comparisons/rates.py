@@ -1,0 +1,124 @@
+"""Convergence rates: how often a cell converges over seeds, and whether more often than its baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import pandas as pd
+
+from analysis.comparisons.cells import KEY, check_one_run_per_seed, planned_comparisons
+from analysis.comparisons.selection import fixed_budget, require_columns, verdicts_of
+from analysis.convergence import CATALOG, VERDICTS
+from analysis.stats.binomial import exact_interval, mcnemar_p
+from analysis.stats.paired import holm
+from trainables.errors import UserError
+
+CONVERGED = ("converged",)
+LEARNED = tuple(name for name, verdict in CATALOG.items() if verdict.learned)  # left chance, however training ended
+RATE_DTYPES = {
+    **dict.fromkeys(("phase", "task", "cell"), "str"),
+    **dict.fromkeys(("n_seeds", "n_converged"), "int64"),
+    **dict.fromkeys(("rate", "ci_low", "ci_high"), "float64"),
+}
+RATE_DIFFERENCE_DTYPES = {
+    **dict.fromkeys(KEY, "str"),
+    **dict.fromkeys(("n_pairs", "only_cell", "only_baseline"), "int64"),
+    **dict.fromkeys(("rate_difference", "p", "p_holm"), "float64"),
+}
+
+
+def convergence_rates(
+    runs: pd.DataFrame,
+    verdicts: pd.DataFrame,
+    by: Sequence[str] = ("task", "cell"),
+    converged: Collection[str] = CONVERGED,
+) -> pd.DataFrame:
+    """Return how many seeds of each group converged, groups in the order in which they started.
+
+    Args:
+        runs: Runs of a study; those of `fixed_budget` count.
+        verdicts: `trial_id` and `verdict` of every trial that trained, from `analysis.convergence.verdicts`.
+        by: Columns of `runs`; a missing n_images (all images) is a group of its own.
+        converged: The verdicts that count; LEARNED asks whether a trial left chance at all. A failed trial does not
+            count.
+
+    Returns:
+        Columns *by, n_seeds, n_converged, rate, ci_low, ci_high: the exact 95 % interval of Clopper and Pearson.
+
+    Raises:
+        UserError: A trial has no verdict, no trial trained to a fixed budget, or a group has a seed twice: the interval
+            takes its trials as independent.
+    """
+    counted = _with_converged(runs, verdicts, converged)
+    by = list(by)
+    check_one_run_per_seed(counted, by)
+    groups = counted.groupby(by, sort=False, dropna=False)["converged"]
+    rates = groups.agg(n_seeds="size", n_converged="sum").reset_index()
+    rates["rate"] = rates["n_converged"] / rates["n_seeds"]
+    rates["ci_low"], rates["ci_high"] = exact_interval(rates["n_converged"], rates["n_seeds"])
+    return rates
+
+
+def rate_differences(
+    runs: pd.DataFrame,
+    verdicts: pd.DataFrame,
+    designs: pd.DataFrame | None = None,
+    baseline: str = "base",
+    converged: Collection[str] = CONVERGED,
+) -> pd.DataFrame:
+    """Compare how often cells converge with how often their baseline does, on the same seeds.
+
+    p is that of the exact McNemar test, p_holm is adjusted over one task and design. Both err at most at their nominal
+    rate at any number of pairs, and need many pairs to reject: p cannot fall below 2^(1 - n_pairs), which is 0.25 with
+    3 pairs, 0.06 with 5 and 0.03 with 6.
+
+    Args:
+        runs: Runs of a study; those of `fixed_budget` count.
+        verdicts: As for `convergence_rates`.
+        designs: As for `planned_comparisons`.
+        baseline: As for `planned_comparisons`.
+        converged: The verdicts that count.
+
+    Returns:
+        Columns RATE_DIFFERENCE_DTYPES: n_pairs, the seeds that both have; only_cell and only_baseline, the pairs in
+        which only one converged; rate_difference, cell minus baseline over these pairs; p; p_holm. A comparison
+        without a pair has n_pairs 0 and NaN.
+
+    Raises:
+        UserError: As from `convergence_rates`, or a baseline did not run.
+    """
+    counted = _with_converged(runs, verdicts, converged)
+    check_one_run_per_seed(counted, ["task", "cell"])
+    if designs is not None:
+        require_columns(designs, KEY, "designs")
+    wanted = planned_comparisons(counted, baseline, designs)
+    table = wanted.merge(_discordant(counted, wanted), how="left", on=list(wanted))
+    counts = ["n_pairs", "only_cell", "only_baseline"]
+    table[counts] = table[counts].fillna(0).astype(np.int64)
+    has_pairs = table["n_pairs"] > 0
+    table["rate_difference"] = (table["only_cell"] - table["only_baseline"]) / table["n_pairs"].where(has_pairs)
+    table["p"] = pd.Series(mcnemar_p(table["only_cell"], table["only_baseline"])).where(has_pairs)
+    table["p_holm"] = table.groupby(["task", "design"], sort=False)["p"].transform(lambda p: holm(p.to_numpy()))
+    return table
+
+
+def _with_converged(runs: pd.DataFrame, verdicts: pd.DataFrame, converged: Collection[str]) -> pd.DataFrame:
+    """Return the fixed-budget runs with a boolean column `converged`."""
+    if unknown := sorted(set(converged) - set(VERDICTS)):
+        raise UserError(f"converged names unknown verdicts: {', '.join(unknown)}; verdicts are {', '.join(VERDICTS)}")
+    kept = fixed_budget(runs)
+    return kept.assign(converged=verdicts_of(kept, verdicts).isin(list(converged)))
+
+
+def _discordant(counted: pd.DataFrame, wanted: pd.DataFrame) -> pd.DataFrame:
+    """Return the number of pairs, and of discordant ones in either direction, of each comparison with a pair."""
+    outcomes = counted[["task", "cell", "seed", "converged"]]
+    references = outcomes.rename(columns={"cell": "baseline", "converged": "reference"})
+    pairs = wanted.merge(outcomes, on=["task", "cell"]).merge(references, on=["task", "baseline", "seed"])
+    pairs["only_cell"] = pairs["converged"] & ~pairs["reference"]
+    pairs["only_baseline"] = ~pairs["converged"] & pairs["reference"]
+    groups = pairs.groupby(list(wanted), sort=False)
+    return groups.agg(
+        n_pairs=("seed", "size"), only_cell=("only_cell", "sum"), only_baseline=("only_baseline", "sum")
+    ).reset_index()

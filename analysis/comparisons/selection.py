@@ -1,0 +1,122 @@
+"""Selection of runs by status: which trials a comparison counts, and which of their values are outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from analysis.data.frames import RUNNING
+from analysis.data.tables import LAST
+from analysis.records import FAILED, FINISHED, KILLED, STOPPED
+from trainables.errors import UserError
+from trainables.trial import BASELINES
+
+_IDENTITY = ["trial_id", "phase", "task", "cell", "seed"]
+_STOPPED = "stopped early for its values: whether it would have converged is unknown"
+_SURVIVOR = "trained with trials that were stopped for their values: those allowed to finish are a selection"
+
+
+def outcomes(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return the runs that came to an end, with a new index and a column `value`.
+
+    A trial failed where its status says so, whatever it had reported before, or where it has no finite value.
+
+    Args:
+        runs: Runs of a study.
+        metric: A numeric column of `runs`.
+
+    Returns:
+        `runs` without running and killed trials; `value` is float64, NaN where a trial failed.
+
+    Raises:
+        UserError: `metric` is not a numeric column of `runs`; the message names those that are.
+    """
+    if metric not in runs or not pd.api.types.is_numeric_dtype(runs[metric]):
+        known = [name for name in runs if name.startswith((LAST, "probe/")) and not name.endswith("/chance")]
+        raise UserError(
+            f"no metric {metric!r} in these runs; there are: {', '.join(known) or 'none'} "
+            f"(analysis.data.tables.last_values adds the columns {LAST}METRIC)"
+        )
+    ended = runs.loc[~runs["status"].isin([RUNNING, KILLED])].reset_index(drop=True)
+    value = ended[metric].to_numpy(np.float64, na_value=np.nan)
+    usable = np.isfinite(value) & (ended["status"] != FAILED).to_numpy(bool)
+    return ended.assign(value=np.where(usable, value, np.nan))
+
+
+def finished_values(runs: pd.DataFrame, metric: str) -> np.ndarray:
+    """Return a metric of the finished trials, float64 [N]; NaN for all others, whatever they had reported.
+
+    A frame without a column `status` has finished trials only.
+    """
+    value = runs[metric].to_numpy(np.float64, na_value=np.nan)
+    finished = (runs["status"] == FINISHED).to_numpy(bool) if "status" in runs else np.ones(len(runs), dtype=bool)
+    return np.where(np.isfinite(value) & finished, value, np.nan)
+
+
+def fixed_budget(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs over which convergence is counted: trained, ended, and never in danger of an early stop.
+
+    Baselines and probes of finished encoders, which train nothing, are left out, and so is what `left_out` lists. A
+    FAILED trial stays: it did not converge within its budget.
+
+    Raises:
+        UserError: A column is missing, or no run remains.
+    """
+    require_columns(runs, [*_IDENTITY, "status", "budget_steps", "init_from"], "runs")
+    kept = pretext_runs(runs)
+    missing = left_out(runs)
+    kept = kept.loc[~kept["trial_id"].isin(missing["trial_id"])]
+    if kept.empty:
+        why = f": {len(missing)} left out, {missing['why'].iloc[0]}" if len(missing) else ""
+        raise UserError(f"no trial that trained to a fixed budget in these runs{why}; pass those of the ablate phase")
+    return kept
+
+
+def left_out(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the trained trials over which convergence is not counted: trial_id, phase, task, cell, seed, status, why.
+
+    A stop by a scheduler is informative censoring: the trial was stopped because of its values. So is the survival of
+    its neighbors, and all trials of a phase and task with a stop are left out together.
+    """
+    trained = pretext_runs(runs)
+    stops = (trained["status"] == STOPPED).groupby([trained["phase"], trained["task"]]).transform("any")
+    why = pd.Series("", trained.index, dtype="str")
+    why[stops.to_numpy(bool)] = _SURVIVOR
+    ended = trained["status"].isin([FINISHED, FAILED, STOPPED])
+    why[~ended] = "has not ended: " + trained.loc[~ended, "status"]
+    why[trained["status"] == STOPPED] = _STOPPED
+    return trained.assign(why=why).loc[why != "", [*_IDENTITY, "status", "why"]].reset_index(drop=True)
+
+
+def pretext_runs(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs that trained a pretext task: without baselines and probes of finished encoders."""
+    return runs.loc[~runs["task"].isin(BASELINES) & (runs["init_from"] == "") & (runs["budget_steps"] > 0)]
+
+
+def verdicts_of(runs: pd.DataFrame, verdicts: pd.DataFrame) -> pd.Series:
+    """Return the verdict of each run, indexed like `runs`.
+
+    Args:
+        runs: Runs of trials that trained.
+        verdicts: `trial_id` and `verdict` of every one of them.
+
+    Raises:
+        UserError: A column of `verdicts` is missing, or a run has no verdict.
+    """
+    require_columns(verdicts, ["trial_id", "verdict"], "verdicts")
+    verdict = runs["trial_id"].map(verdicts.drop_duplicates("trial_id").set_index("trial_id")["verdict"])
+    if verdict.isna().any():
+        first = runs.loc[verdict.isna(), "trial_id"].iloc[0]
+        raise UserError(
+            f"{verdict.isna().sum()} of {len(runs)} trials have no verdict, the first is {first}; "
+            "compute the verdicts from the same runs: verdicts(runs, curves)"
+        )
+    return verdict
+
+
+def require_columns(frame: pd.DataFrame, names: Iterable[str], what: str) -> None:
+    """Raise UserError where a frame, called `what` in the message, lacks one of the columns."""
+    if missing := [name for name in names if name not in frame]:
+        raise UserError(f"{what} has no column {', '.join(missing)}; its columns are in analysis/data/frames.py")
