@@ -1,10 +1,10 @@
-"""Frames: a journal's events as two tidy tables, `runs` with one row a trial and `curves` with one row a point."""
+"""Frames: a journal as two tidy tables, `runs` with one row per trial and `curves` with one row per point."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +14,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analysis import records
-from trainables import files
+from analysis.records import Event, Facts, Report, StudyStarted, TrialEnded, TrialStarted
+from trainables import files, spelling
 from trainables.errors import UserError
 from trainables.trial import ONLINE_PROBES, TrialConfig
 
-RUNNING = "RUNNING"  # a trial that has started and not ended; the other statuses are the journal's
+RUNNING = "RUNNING"  # status of a trial that has not ended, beside the statuses of the journal
 RUNS_FILE, CURVES_FILE = "runs.parquet", "curves.parquet"
+RESPELLED_COLUMNS = ("option/", "augmentation/")  # open columns that earlier versions may have named differently
 JOURNAL_BYTES = b"pretext.journal_bytes"
 
 _FIELD_DTYPES = {"str": "str", "int": "int64", "float": "float64", "int | None": "Int64"}
 _CONFIG_DTYPES = {
     field.name: "str" if str(field.type).startswith("tuple") else _FIELD_DTYPES[str(field.type)]
     for field in dataclasses.fields(TrialConfig)
-    if field.name not in ("augmentation", "options")  # these become one column an entry
+    if field.name not in ("augmentation", "options")  # these become one column per entry
 }
 _FIRST = {
     "trial_id": "str",
@@ -55,7 +57,7 @@ CURVE_DTYPES = {"trial_id": "str", "step": "int64", "metric": "str", "value": "f
 
 
 class FrameBuilder:
-    """Gathers trials and reports one by one, from the journal or from MLflow, and builds both frames at the end."""
+    """Collects trials and reports one by one, from the journal or from MLflow, and builds both frames at the end."""
 
     def __init__(self) -> None:
         self._trials: dict[str, dict[str, Any]] = {}
@@ -68,11 +70,11 @@ class FrameBuilder:
         self._values: list[float] = []
 
     def trial(self, trial_id: str, **columns: Any) -> None:
-        """Set columns of a trial's row; the row is made where it is not there yet."""
+        """Set columns of a trial's row, which is created if there is none yet."""
         self._trials.setdefault(trial_id, {"trial_id": trial_id, "status": RUNNING}).update(columns)
 
-    def report(self, trial_id: str, step: int, metrics: dict[str, float]) -> None:
-        """Add the points of one report; a second report of the same trial and step is passed over."""
+    def report(self, trial_id: str, step: int, metrics: Mapping[str, float]) -> None:
+        """Add the points of one report; a second report of the same trial and step is ignored."""
         if (trial_id, step) in self._reported:
             return
         self._reported.add((trial_id, step))
@@ -91,7 +93,7 @@ class FrameBuilder:
 
     def _row(self, trial: dict[str, Any]) -> dict[str, Any]:
         steps = trial.get("steps")
-        if steps is None:  # still running: what it has reported
+        if steps is None:  # a running trial: the steps that it has reported
             steps = self._last_step.get(trial["trial_id"], 0)
         return {**trial, "steps": steps, "samples_seen": steps * trial["batch_size"]}
 
@@ -106,46 +108,51 @@ class FrameBuilder:
         return pd.DataFrame(columns)
 
 
-def frames(events: Iterable[dict[str, Any]]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def frames(events: Iterable[Event]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return `(runs, curves)` of the events of a journal.
 
-    runs: one row a trial, in the order in which they first started, however often one was resumed. The columns are
-    RUN_DTYPES, then `option/NAME` and `augmentation/OP` of the trial, `chance/METRIC` (the level of each metric that
-    knowing nothing reaches) and the results, among them `probe/DATASET/linear`, `probe/DATASET/knn` and
-    `probe/DATASET/chance` (1 / number of classes). A trial that has not ended has status RUNNING and no `wall_s`.
-    `samples_seen` counts images, steps x batch_size; `images_per_s` is the mean of that curve.
-    curves: CURVE_DTYPES, one row a point, in the order of the reports.
+    Args:
+        events: Events in the order in which they were written.
 
-    Raises ConfigError where a trial has fields that this version does not know.
+    Returns:
+        runs: One row per trial in the order in which the trials first started, however often one was resumed. The
+            columns are RUN_DTYPES, then `option/NAME` and `augmentation/OP` of the trial, `chance/METRIC` (the value
+            of each metric for a model that has learned nothing) and the results, among them `probe/DATASET/linear`,
+            `probe/DATASET/knn` and `probe/DATASET/chance` (1 / number of classes). A trial that has not ended has
+            status RUNNING and no `wall_s`. `samples_seen` counts images, steps x batch_size; `images_per_s` is the
+            mean of that curve.
+        curves: One row per point in the order of the reports, with the columns CURVE_DTYPES.
     """
     builder = FrameBuilder()
     study = ""
-    datasets: dict[str, dict[str, Any]] = {}
+    datasets: Mapping[str, dict[str, Any]] = {}
     for event in events:
-        kind = event["event"]
-        if kind == "report":
-            builder.report(event["trial_id"], event["step"], event["metrics"])
-        elif kind == "trial_started":
-            config = TrialConfig.from_dict(event["config"]).to_columns()
-            levels = chance_of_probes(config["dataset"], {}, datasets)
-            builder.trial(event["trial_id"], study=study, status=RUNNING, reason="", **config, **levels)
-        elif kind == "facts":
-            builder.trial(event["trial_id"], **_facts(event))
-        elif kind == "trial_ended":
-            levels = chance_of_probes(None, event.get("results") or {}, datasets)
-            builder.trial(event["trial_id"], **_ending(event), **levels)
-        elif kind == "study_started":
-            study, datasets = event["study"], event.get("datasets") or {}
+        match event:
+            case Report():
+                builder.report(event.trial_id, event.step, event.metrics)
+            case TrialStarted():
+                levels = chance_of_probes(event.config.dataset, {}, datasets)
+                columns = event.config.to_columns() | levels
+                builder.trial(event.trial_id, study=study, status=RUNNING, reason="", **columns)
+            case Facts():
+                builder.trial(event.trial_id, **_facts(event))
+            case TrialEnded():
+                levels = chance_of_probes(None, event.results, datasets)
+                builder.trial(event.trial_id, **_ending(event), **levels)
+            case StudyStarted():
+                study, datasets = event.study, event.datasets
     return builder.build()
 
 
 def chance_of_probes(
-    trained_on: str | None, results: dict[str, Any], datasets: dict[str, dict[str, Any]]
+    trained_on: str | None, results: Mapping[str, Any], datasets: Mapping[str, dict[str, Any]]
 ) -> dict[str, float]:
-    """Return the chance level, 1 / number of classes, of each probe of a trial, where `datasets` tells the classes.
+    """Return the chance level, 1 / number of classes, of each probe of a trial whose number of classes is known.
 
-    `chance/probe/linear` and `chance/probe/knn` are those of the online probes, on the set `trained_on`;
-    `probe/DATASET/chance` that of results.
+    Args:
+        trained_on: Data set of the online probes, whose levels are `chance/probe/linear` and `chance/probe/knn`.
+        results: Results of the final probes, whose levels are `probe/DATASET/chance`.
+        datasets: `n_classes` or `class_names` by name of the data set.
     """
     levels: dict[str, float] = {}
     for name, info in datasets.items():
@@ -157,18 +164,28 @@ def chance_of_probes(
     return levels
 
 
+def with_current_columns(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return a `runs` frame of an earlier version with the current names of its options, ops and cells."""
+    renamed = {name: spelling.current(name) for name in runs if name.startswith(RESPELLED_COLUMNS)}
+    return runs.rename(columns=renamed).assign(cell=runs["cell"].map(spelling.current).astype("str"))
+
+
 def export(folder: Path) -> None:
     """Write `runs.parquet` and `curves.parquet` of the study in `folder`, from its journal.
 
-    Each file appears whole or not at all, and remembers the length of the journal it was made from, by which
-    `analysis.load` knows whether it is still up to date. Raises UserError where `folder` holds no journal.
+    Each file is replaced as a whole. It records the length of the journal that it was made from, by which
+    `analysis.load` recognizes an outdated one.
+
+    Raises:
+        UserError: If `folder` has no journal.
+        StorageError: If a file cannot be written.
     """
     path = folder / records.JOURNAL_FILE
     if not path.is_file():
         raise UserError(
             f"{folder} has no {records.JOURNAL_FILE}: nothing to export; name the folder that a study wrote"
         )
-    size = path.stat().st_size  # before reading: a driver may append meanwhile, and then the files count as outdated
+    size = path.stat().st_size  # taken before reading: what a driver appends later makes the files outdated
     runs, curves = frames(records.read(folder))
     _write(runs, folder / RUNS_FILE, size)
     _write(curves, folder / CURVES_FILE, size)
@@ -182,28 +199,26 @@ def _write(frame: pd.DataFrame, path: Path, journal_bytes: int) -> None:
     files.write(path, content.getvalue().to_pybytes())
 
 
-def _facts(event: dict[str, Any]) -> dict[str, Any]:
-    chance = event.get("chance") or {}
-    metric = event["primary_metric"]
+def _facts(event: Facts) -> dict[str, Any]:
     return {
-        "primary_metric": metric,
-        "primary_mode": event["primary_mode"],
-        "chance": chance.get(metric),
-        "n_train": event.get("n_train"),
-        "n_validation": event.get("n_validation"),
-        **{f"chance/{name}": value for name, value in chance.items()},
+        "primary_metric": event.primary_metric,
+        "primary_mode": event.primary_mode,
+        "chance": event.chance.get(event.primary_metric),
+        "n_train": event.n_train,
+        "n_validation": event.n_validation,
+        **{f"chance/{name}": value for name, value in event.chance.items()},
     }
 
 
-def _ending(event: dict[str, Any]) -> dict[str, Any]:
-    results = {name: value for name, value in (event.get("results") or {}).items() if name not in RUN_DTYPES}
+def _ending(event: TrialEnded) -> dict[str, Any]:
+    results = {name: value for name, value in event.results.items() if name not in RUN_DTYPES}
     own = ("status", "reason", "steps", "wall_s", "checkpoint")
-    return results | {name: event.get(name) for name in own}
+    return results | {name: getattr(event, name) for name in own}
 
 
 def _runs(rows: list[dict[str, Any]], curves: pd.DataFrame) -> pd.DataFrame:
     names = dict.fromkeys([*RUN_DTYPES, *(name for row in rows for name in row)])
-    # Column by column: a frame made of the rows would turn 1 beside a gap into 1.0.
+    # Column by column: a frame made of rows would turn an int column with a gap into floats.
     runs = pd.DataFrame({name: _typed([row.get(name) for row in rows], RUN_DTYPES.get(name)) for name in names})
     throughput = curves[curves["metric"] == "images_per_s"].groupby("trial_id")["value"].mean()
     runs["images_per_s"] = runs["trial_id"].map(throughput).astype("float64")
@@ -211,7 +226,7 @@ def _runs(rows: list[dict[str, Any]], curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def _typed(values: list[Any], dtype: str | None) -> pd.Series:
-    """Return a column in its declared dtype, or in the narrowest one that holds every value of an open column."""
+    """Return a column in its declared dtype, or else in the narrowest dtype that all of its values have in common."""
     if dtype == "str":
         return pd.Series([value or "" for value in values], dtype="str")
     if dtype is not None:

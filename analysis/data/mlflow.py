@@ -1,4 +1,4 @@
-"""A study's frames from MLflow, for who has the tracking server and not the study's folder. Slow: a call a curve."""
+"""A study's frames from an MLflow tracking server, without the study's folder. Slow: one request per curve."""
 
 from __future__ import annotations
 
@@ -15,23 +15,30 @@ from typing import Any
 from mlflow import MlflowClient, MlflowException
 from mlflow.entities import Run
 
-from analysis.data.frames import RUN_DTYPES, RUNNING, FrameBuilder, chance_of_probes
+from analysis.data.frames import RESPELLED_COLUMNS, RUN_DTYPES, RUNNING, FrameBuilder, chance_of_probes
 from analysis.data.study import Study
-from analysis.records import FINISHED
-from study.tracking.metadata import OUTCOME_FILE
+from analysis.records import FINISHED, with_current_names
+from analysis.records.phases import OUTCOME_FILE
+from trainables import spelling
 from trainables.errors import UserError, first_line
 
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
-OPEN_COLUMNS = ("option/", "augmentation/", "chance/")
-PAGE = 1000  # runs a call, the most a server gives
+OPEN_COLUMNS = (*RESPELLED_COLUMNS, "chance/")
+PAGE = 1000  # runs per request, the most that a server returns
 
 
 def load_runs(uri: str, study: str | None) -> Study:
-    """Return the study that `study.tracking.sync` wrote to the tracking server at `uri`.
+    """Return the study that `study.tracking.sync` wrote to a tracking server.
 
-    The frames are those of the journal, except that `checkpoint` is empty, `reason` is cut to one line, infinities
-    are NaN (MLflow keeps none). Where a study was begun anew under the same name, the
-    newest is read. Raises UserError where the server cannot be read or has no study of that name.
+    The frames equal the journal's, except that `checkpoint` is empty, `reason` is cut to one line and infinities are
+    NaN, since MLflow stores none.
+
+    Args:
+        uri: Tracking URI.
+        study: Name of the study. If it was started over under the same name, the newest is read.
+
+    Raises:
+        UserError: If the server cannot be read or has no study of that name.
     """
     if not study:
         raise UserError(f'{uri} may hold several studies; say which: load("{uri}", study="NAME")')
@@ -51,11 +58,11 @@ def load_runs(uri: str, study: str | None) -> Study:
             ) from error
     frames = builder.build()
     config = next((_nested(run.data.params) for run in runs if run.data.tags.get("pretext.kind") == "study"), {})
-    return Study(study, *frames, config=config, datasets=_datasets(runs), outcomes=outcomes)
+    return Study(study, *frames, config=with_current_names(config), datasets=_datasets(runs), outcomes=outcomes)
 
 
 def _check_database(uri: str) -> None:
-    """Refuse a SQLite file that is not there, which MLflow would create, empty, and read."""
+    """Refuse a SQLite file that does not exist, which MLflow would create."""
     _, found, path = uri.partition("sqlite:///")
     if found and not Path(path).exists():
         raise UserError(f"{uri}: no such file ({Path(path).resolve()}); name the database that the study logged to")
@@ -63,7 +70,7 @@ def _check_database(uri: str) -> None:
 
 @contextlib.contextmanager
 def _few_retries() -> Iterator[None]:
-    """Have a server that is not there say so in seconds: by default MLflow tries for minutes."""
+    """Fail within seconds if the server is away; MLflow's default retries take minutes."""
     if RETRIES in os.environ:
         yield
         return
@@ -103,7 +110,7 @@ def _add_trial(builder: FrameBuilder, client: MlflowClient, run: Run, study: str
     tags, metrics = run.data.tags, run.data.metrics
     trial_id = tags["pretext.trial_id"]
     columns = {
-        name: _parsed(value, RUN_DTYPES.get(name))
+        _current(name): spelling.current(value) if name == "cell" else _parsed(value, RUN_DTYPES.get(name))
         for name, value in run.data.params.items()
         if name in RUN_DTYPES or name.startswith(OPEN_COLUMNS)
     }
@@ -121,6 +128,11 @@ def _add_trial(builder: FrameBuilder, client: MlflowClient, run: Run, study: str
         builder.report(trial_id, step, points[step])
 
 
+def _current(name: str) -> str:
+    """Return the current name of a column that an earlier version may have written under another one."""
+    return spelling.current(name) if name.startswith(RESPELLED_COLUMNS) else name
+
+
 def _ended_phase(run: Run) -> str | None:
     tags = run.data.tags
     ended = tags.get("pretext.kind") == "phase" and tags.get("pretext.status") == FINISHED
@@ -128,21 +140,21 @@ def _ended_phase(run: Run) -> str | None:
 
 
 def _outcome(client: MlflowClient, run: Run) -> dict[str, Any]:
-    """Return what a phase decided, which for some is nothing."""
+    """Return what a phase decided, empty for phases that decide nothing."""
     if OUTCOME_FILE not in {file.path for file in client.list_artifacts(run.info.run_id)}:
         return {}
     with tempfile.TemporaryDirectory() as folder:
         path = client.download_artifacts(run.info.run_id, OUTCOME_FILE, folder)
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return with_current_names(json.loads(Path(path).read_text(encoding="utf-8")))
 
 
 def _is_result(metric: str) -> bool:
-    """Whether a metric is a final result, `probe/DATASET/WHAT`, and no curve such as `probe/knn`."""
+    """Whether a metric is a final result, `probe/DATASET/WHAT`, rather than a curve such as `probe/knn`."""
     return metric.startswith("probe/") and metric.count("/") > 1
 
 
 def _parsed(value: str, dtype: str | None) -> Any:
-    """Turn a param back into what `str` made it of."""
+    """Return the value that `str` turned into this param."""
     if dtype == "str":
         return value
     if value == "nan":
@@ -166,7 +178,7 @@ def _nested(params: dict[str, str]) -> dict[str, Any]:
 
 
 def _datasets(runs: list[Run]) -> dict[str, dict[str, Any]]:
-    """Return what the runs' data set inputs tell: fingerprint, counts and classes of each set trained on."""
+    """Return fingerprint, counts and classes of each data set trained on, from the runs' data set inputs."""
     found: dict[str, dict[str, Any]] = {}
     for run in runs:
         name = run.data.params.get("dataset", "")

@@ -1,19 +1,23 @@
-"""Records: the format of a study's journal, and the names of the files in a study's folder."""
+"""Records: the events of a study's journal, their format on disk, and the names of the files in a study's folder."""
 
-from analysis.records.reading import (
-    CONFIG_FILE,
-    ENCODERS,
+from analysis.records.codec import JournalError, damaged, from_line, prefix, to_line, with_current_names
+from analysis.records.events import (
     FAILED,
     FINISHED,
-    JOURNAL_FILE,
     KILLED,
     STOPPED,
-    JournalError,
-    broken,
-    decode,
-    encode,
-    read,
+    Event,
+    Facts,
+    PhaseEnded,
+    PhaseStarted,
+    Report,
+    StudyEnded,
+    StudyStarted,
+    TrialEnded,
+    TrialEvent,
+    TrialStarted,
 )
+from analysis.records.reading import CONFIG_FILE, ENCODERS, JOURNAL_FILE, read
 
 __all__ = [
     "CONFIG_FILE",
@@ -23,9 +27,21 @@ __all__ = [
     "JOURNAL_FILE",
     "KILLED",
     "STOPPED",
+    "Event",
+    "Facts",
     "JournalError",
-    "broken",
-    "decode",
-    "encode",
+    "PhaseEnded",
+    "PhaseStarted",
+    "Report",
+    "StudyEnded",
+    "StudyStarted",
+    "TrialEnded",
+    "TrialEvent",
+    "TrialStarted",
+    "damaged",
+    "from_line",
+    "prefix",
     "read",
+    "to_line",
+    "with_current_names",
 ]

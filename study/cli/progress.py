@@ -1,29 +1,65 @@
-"""What a person sees while a study runs: a live table on a terminal, one line an event otherwise."""
+"""Progress of a running study: a live table on a terminal, otherwise one line per phase and per ended trial."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections import Counter
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from analysis.records import FAILED
+from analysis.records import FAILED, Event, Facts, PhaseStarted, Report, TrialEnded, TrialStarted
 from study.config.schema import StudyConfig
+from trainables.trial import TrialConfig
 
-SHOWN = 12  # trials in the live table
+MOST_SHOWN = 12  # trials in the live table
+RUNNING = "RUNNING"
+
+
+@dataclass
+class _Trial:
+    """What is shown of one trial."""
+
+    config: TrialConfig
+    status: str = RUNNING
+    step: int = 0
+    primary_metric: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    results: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        config = self.config
+        if not config.budget_steps or config.init_from:
+            return f"{config.task} seed={config.seed}"
+        return (
+            f"{config.task} lr={config.lr:.2g} aug={config.augmentation_strength:.2f} "
+            f"bs={config.batch_size} seed={config.seed}"
+        )
+
+    @property
+    def values(self) -> str:
+        shown = {name: self.metrics[name] for name in (self.primary_metric, "probe/linear") if name in self.metrics}
+        shown |= {name: value for name, value in self.results.items() if name.endswith("/linear")}
+        return "  ".join(f"{name} {value:.3f}" for name, value in shown.items() if math.isfinite(value))
 
 
 class Progress:
-    """Listens to the journal and shows it. Use as a context manager; call it with each event."""
+    """Listener of the journal that shows a study's progress. Use it as a context manager and call it with each event.
+
+    Args:
+        config: The study's configuration.
+        console: Where it is shown.
+    """
 
     def __init__(self, config: StudyConfig, console: Console) -> None:
         self.config, self.console = config, console
-        self.trials: dict[str, dict[str, Any]] = {}
+        self.trials: dict[str, _Trial] = {}  # of the current phase
         self.phase = ""
         self.began = time.monotonic()
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=2, transient=True)
@@ -37,23 +73,26 @@ class Progress:
         if self.console.is_terminal:
             self._live.stop()
 
-    def __call__(self, event: dict[str, Any]) -> None:
+    def __call__(self, event: Event) -> None:
         """Show one event."""
-        kind = event["event"]
-        if kind == "phase_started":
-            self.phase, self.trials = event["phase"], {}
-            self._say(f"phase {self.phase}")
-        elif kind == "trial_started":
-            self.trials[event["trial_id"]] = {"config": event["config"], "step": 0, "metrics": {}, "status": "RUNNING"}
-        elif kind == "facts" and event["trial_id"] in self.trials:
-            self.trials[event["trial_id"]]["primary"] = event["primary_metric"]
-        elif kind == "report" and event["trial_id"] in self.trials:
-            self.trials[event["trial_id"]] |= {"step": event["step"], "metrics": event["metrics"]}
-        elif kind == "trial_ended" and event["trial_id"] in self.trials:
-            trial = self.trials[event["trial_id"]]
-            trial |= {"status": event["status"], "results": event["results"]}
-            reason = event["reason"].strip().splitlines()
-            self._say(f"{trial['status']:<8} {_title(trial)}  {_state(trial)}{_because(trial, reason)}")
+        match event:
+            case PhaseStarted():
+                self.phase, self.trials = event.phase, {}
+                self._say(f"phase {self.phase}")
+            case TrialStarted():
+                self.trials[event.trial_id] = _Trial(event.config)
+            case Facts() | Report() | TrialEnded() if event.trial_id in self.trials:
+                self._update(self.trials[event.trial_id], event)
+
+    def _update(self, trial: _Trial, event: Facts | Report | TrialEnded) -> None:
+        match event:
+            case Facts():
+                trial.primary_metric = event.primary_metric
+            case Report():
+                trial.step, trial.metrics = event.step, event.metrics
+            case TrialEnded():
+                trial.status, trial.results = event.status, event.results
+                self._say(f"{trial.status:<8} {trial.title}  {trial.values}{_short_reason(event)}")
 
     def _say(self, line: str) -> None:
         elapsed = int(time.monotonic() - self.began)
@@ -65,34 +104,15 @@ class Progress:
         table = Table(box=None, pad_edge=False)
         for heading in ("trial", "step", "now", "state"):
             table.add_column(heading, no_wrap=True)
-        running = [trial for trial in self.trials.values() if trial["status"] == "RUNNING"]
-        for trial in running[-SHOWN:]:
-            steps = f"{trial['step']}/{trial['config']['budget_steps']}"
-            table.add_row(_title(trial), steps, _state(trial), "running")
-        counts = Counter(trial["status"].lower() for trial in self.trials.values())
+        running = [trial for trial in self.trials.values() if trial.status == RUNNING]
+        for trial in running[-MOST_SHOWN:]:
+            table.add_row(trial.title, f"{trial.step}/{trial.config.budget_steps}", trial.values, "running")
+        counts = Counter(trial.status.lower() for trial in self.trials.values())
         summary = ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "starting"
         return Group(Text(f"{self.config.name} · {self.phase}: {summary}", style="bold"), table)
 
 
-def _title(trial: dict[str, Any]) -> str:
-    config = trial["config"]
-    if not config["budget_steps"] or config["init_from"]:
-        return f"{config['task']} seed={config['seed']}"
-    return (
-        f"{config['task']} lr={config['lr']:.2g} aug={config['augmentation_strength']:.2f} "
-        f"bs={config['batch_size']} seed={config['seed']}"
-    )
-
-
-def _state(trial: dict[str, Any]) -> str:
-    metrics = trial["metrics"] or {}
-    shown = [name for name in (trial.get("primary"), "probe/linear") if name in metrics]
-    values = {name: metrics[name] for name in shown}
-    values |= {name: value for name, value in trial.get("results", {}).items() if name.endswith("/linear")}
-    return "  ".join(f"{name} {value:.3f}" for name, value in values.items() if math.isfinite(value))
-
-
-def _because(trial: dict[str, Any], reason: list[str]) -> str:
-    if not reason:
-        return ""
-    return f"  ({reason[-1] if trial['status'] == FAILED else reason[0]})"
+def _short_reason(event: TrialEnded) -> str:
+    """Return the line of the reason that says most: the last line of a traceback, the first of any other text."""
+    lines = event.reason.strip().splitlines()
+    return f"  ({lines[-1] if event.status == FAILED else lines[0]})" if lines else ""

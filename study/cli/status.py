@@ -1,12 +1,11 @@
-"""How a study stands, told from its journal alone: phases, trials by state, the best so far, verdicts, time left."""
+"""Status of a study, read from its journal alone: phases, trials by state, best results, verdicts, time left."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -19,8 +18,10 @@ from rich.text import Text
 from analysis import records
 from analysis.convergence import verdicts
 from analysis.data.frames import RUNNING, frames
+from analysis.records import Event, PhaseEnded, PhaseStarted, StudyEnded, StudyStarted
 from analysis.records.phases import CONFIRM
 from study.plan.history import History, TrialRecord, finished
+from study.plan.ranking import ranked
 
 WAITING, RUNS, DONE = "waiting", "running", "done"
 SHOWN_VALUES = ("lr", "batch_size", "augmentation_strength", "seed")
@@ -28,7 +29,14 @@ SHOWN_VALUES = ("lr", "batch_size", "augmentation_strength", "seed")
 
 @dataclass(frozen=True)
 class PhaseStatus:
-    """One phase: waiting, running or done; its trials by state; how many there will be at most, if that is known."""
+    """State of one phase.
+
+    Attributes:
+        phase: Name of the phase.
+        state: WAITING, RUNS or DONE.
+        trials: Number of trials per status.
+        planned: Upper bound of the number of trials; None if the journal has no plan.
+    """
 
     phase: str
     state: str
@@ -38,11 +46,16 @@ class PhaseStatus:
 
 @dataclass(frozen=True)
 class Best:
-    """A task's best value so far of what its search looks at.
+    """A task's best value so far of the metric that its search optimizes.
 
-    value: the mean over fresh seeds once configurations were confirmed, else that of the best single trial.
-    seeds: how many it is the mean of; 1 is a single trial, whose value flatters it.
-    values: the configuration's lr, batch_size, augmentation_strength and, of a single trial, seed.
+    Attributes:
+        metric: Name of the metric.
+        mode: `max` or `min`.
+        value: Mean over fresh seeds once configurations have been confirmed, otherwise the best single trial's value,
+            which selection makes optimistic.
+        seeds: Number of trials that `value` is the mean of.
+        trial_id: The trial, or the first of them.
+        values: The configuration's lr, batch_size and augmentation_strength, and a single trial's seed.
     """
 
     metric: str
@@ -57,8 +70,14 @@ class Best:
 class Status:
     """A study at its last event.
 
-    last_event: its time, in seconds since the epoch. ended: whether the study has come to its end.
-    verdicts: how many ended trials got each. seconds_left: at most, at the pace so far; None where that is not known.
+    Attributes:
+        study: Name of the study.
+        ended: Whether the study has ended.
+        last_event: Time of the last event, in seconds since the epoch.
+        phases: Phases in the order of the plan.
+        best: Best result per task.
+        verdicts: Number of ended trials per verdict.
+        seconds_left: Upper bound at the pace so far; None if it cannot be estimated yet.
     """
 
     study: str
@@ -75,44 +94,46 @@ class Status:
 
 
 def read_status(folder: Path) -> Status:
-    """Return how the study in `folder` stands. Nothing is written, so that it may run meanwhile."""
+    """Return the status of the study in `folder`. Nothing is written, so the study may be running."""
     events = list(records.read(folder))
     history = History()
     for event in events:
         history.observe(event)
-    started: dict[str, Any] = next((event for event in reversed(events) if event["event"] == "study_started"), {})
-    plan: dict[str, dict[str, int]] = started.get("plan") or {}
-    ended = bool(events) and events[-1]["event"] == "study_ended"
-    running = {event["phase"] for event in events if event["event"] == "phase_started"} - set(history.outcomes)
-    by_phase: dict[str, list[TrialRecord]] = {name: [] for name in plan}
+    starts = [event for event in events if isinstance(event, StudyStarted)]
+    started = starts[-1] if starts else StudyStarted(study=folder.resolve().name)
+    ended = bool(events) and isinstance(events[-1], StudyEnded)
+    running = {event.phase for event in events if isinstance(event, PhaseStarted)} - set(history.outcomes)
+    by_phase: dict[str, list[TrialRecord]] = {name: [] for name in started.plan}
     for record in history.trials.values():
         by_phase.setdefault(record.trial.phase, []).append(record)
     phases = [
         PhaseStatus(
             name,
             DONE if name in history.outcomes else RUNS if name in running else WAITING,
-            dict(Counter(record.status or RUNNING for record in records)),
-            plan.get(name, {}).get("trials"),
+            dict(Counter(record.status or RUNNING for record in in_phase)),
+            started.plan.get(name, {}).get("trials"),
         )
-        for name, records in by_phase.items()
+        for name, in_phase in by_phase.items()
     ]
     runs, curves = frames(events)
     found = verdicts(runs[runs["status"] != RUNNING], curves)
     return Status(
-        started.get("study", folder.resolve().name),
+        started.study,
         ended,
-        events[-1]["time"] if events else time.time(),
+        events[-1].time if events else time.time(),
         phases,
-        _best(history, started.get("objectives") or {}),
+        _best(history, started.objectives),
         found["verdict"].value_counts().to_dict(),
-        0.0 if ended else _seconds_left(events, history, plan, by_phase),
+        0.0 if ended else _seconds_left(events, history, started.plan, by_phase),
     )
 
 
 def render(status: Status, now: float | None = None) -> Group:
-    """Return the status as a person reads it.
+    """Return the status as text and tables.
 
-    now: seconds since the epoch; None for this moment.
+    Args:
+        status: What `read_status` returned.
+        now: Seconds since the epoch; the current time by default.
     """
     phases = Table("phase", "state", "trials", "of at most", title=status.study)
     for phase in status.phases:
@@ -138,7 +159,7 @@ def render(status: Status, now: float | None = None) -> Group:
     return Group(*parts, Text(f"time left: {left}; last event {silent} ago"))
 
 
-def _best(history: History, objectives: Mapping[str, Any]) -> dict[str, Best]:
+def _best(history: History, objectives: Mapping[str, Sequence[str]]) -> dict[str, Best]:
     """Return the best of each task: what the confirm phase chose, or before that the best single trial."""
     chosen = history.outcomes.get(CONFIRM, {}).get("chosen", {})
     found = {}
@@ -148,28 +169,28 @@ def _best(history: History, objectives: Mapping[str, Any]) -> dict[str, Best]:
             values = {name: choice["config"][name] for name in SHOWN_VALUES if name != "seed"}
             found[task] = Best(metric, mode, choice["mean"], len(choice["seeds"]), choice["trial_ids"][0], values)
             continue
-        records = [record for record in history.trials.values() if record.trial.task == task]
-        usable = [record for record in records if math.isfinite(record.value(metric))]
-        if usable:
-            # A trial that was stopped or still runs had fewer steps: it counts only where none has finished.
-            best = (max if mode == "max" else min)(finished(usable) or usable, key=lambda record: record.value(metric))
+        trials = [record for record in history.trials.values() if record.trial.task == task]
+        # A trial that was stopped or is still running has had fewer steps: it counts only if none has finished.
+        if best_first := ranked(finished(trials), metric, mode) or ranked(trials, metric, mode):
+            best = best_first[0]
             values = {name: getattr(best.trial, name) for name in SHOWN_VALUES}
             found[task] = Best(metric, mode, best.value(metric), 1, best.trial.trial_id, values)
     return found
 
 
 def _seconds_left(
-    events: list[dict[str, Any]],
+    events: list[Event],
     history: History,
     plan: Mapping[str, Mapping[str, int]],
     by_phase: Mapping[str, list[TrialRecord]],
 ) -> float | None:
-    """Return the time that what is left of the plan takes at the pace of the phases so far; None where that is open.
+    """Return the time that the rest of the plan takes at the pace so far; None if that cannot be estimated yet.
 
-    Phases that train go by steps, those that only probe by trials. What a stopped trial did not train is not left.
+    The pace is steps per second in phases that train and trials per second in phases that only probe. Steps that a
+    stopped trial was spared do not count as left.
     """
-    spent = _spent(events)
-    seconds = {True: 0.0, False: 0.0}  # of phases that train, and of those that do not
+    spent = _seconds_by_phase(events)
+    seconds = {True: 0.0, False: 0.0}  # keys: whether a phase trains
     done, left = {True: 0, False: 0}, {True: 0, False: 0}
     for name, size in plan.items():
         trains, records = size["steps"] > 0, by_phase[name]
@@ -187,18 +208,19 @@ def _seconds_left(
     return sum(left[kind] * seconds[kind] / done[kind] for kind in needed)
 
 
-def _spent(events: list[dict[str, Any]]) -> dict[str, float]:
-    """Return the seconds that each phase has taken; the time between two drivers is nobody's."""
+def _seconds_by_phase(events: list[Event]) -> dict[str, float]:
+    """Return the seconds that each phase has taken, without the time between two drivers."""
     spent: dict[str, float] = {}
     phase, before = "", None
     for event in events:
-        if before is not None and phase and event["event"] != "study_started":
-            spent[phase] = spent.get(phase, 0.0) + event["time"] - before
-        before = event["time"]
-        if event["event"] == "phase_started":
-            phase = event["phase"]
-        elif event["event"] in ("phase_ended", "study_started"):
-            phase = ""
+        if before is not None and phase and not isinstance(event, StudyStarted):
+            spent[phase] = spent.get(phase, 0.0) + event.time - before
+        before = event.time
+        match event:
+            case PhaseStarted():
+                phase = event.phase
+            case PhaseEnded() | StudyStarted():
+                phase = ""
     return spent
 
 

@@ -23,15 +23,8 @@ from study.config.schema import StudyConfig, TaskName
 from study.execution import cluster, resources
 from study.execution.journal import Journal
 from study.execution.recorder import Recorder
-from study.execution.search import (
-    ChanceStopper,
-    FIFOScheduler,
-    PerTaskASHA,
-    PerTaskSearcher,
-    population,
-    queued_trials,
-    tpe,
-)
+from study.execution.search import FIFOScheduler, PerTaskASHA, PerTaskSearcher, population, queued_trials, tpe
+from study.execution.stopping import ChanceStopper
 from study.plan.history import History
 from study.plan.phases import Plan
 from trainables import files
@@ -43,11 +36,11 @@ CHECKPOINTS, TUNE_FOLDER, TRAIN_FOLDER = "checkpoints", "tune", "train"
 
 logger = logging.getLogger(__name__)
 logging.getLogger("ray.tune").setLevel(logging.ERROR)
-logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # its list of failed trials, by ids that nobody knows
+logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # silences a list of failed trials by Tune's ids
 
 
 class Executor:
-    """Runs the trials of a study's phases; what the journal says has ended is never run again."""
+    """Runs the trials of a study's phases, except those that have ended according to the journal."""
 
     def __init__(self, plan: Plan, folder: Path, journal: Journal, history: History) -> None:
         self.plan, self.journal, self.history = plan, journal, history
@@ -67,14 +60,14 @@ class Executor:
         _quiet_tune()
 
     def run(self, trials: list[TrialConfig], name: str) -> None:
-        """Run listed trials, all of one phase, that the journal does not know as ended."""
+        """Run those of the listed trials, all of one phase, that have not ended yet."""
         self._run_listed(name, trials, self.shared)
 
     def search(self, *tasks: TaskName) -> None:
-        """Search the hyperparameters of the tasks side by side, each with a searcher and a scheduler of its own."""
+        """Search the hyperparameters of all tasks concurrently, each task with its own searcher and scheduler."""
         plan, config = self.plan, self.config
         shared = replace(self.shared, objectives={task: plan.metric(task) for task in tasks})
-        if config.search.scheduler == "pbt":  # a population asks after all trials of its experiment: one a task
+        if config.search.scheduler == "pbt":  # PBT compares all trials of an experiment: one per task
             shared = replace(shared, population_based=True)
             for task in tasks:
                 make = functools.partial(population, config.space(task), config.grace_period)
@@ -86,7 +79,7 @@ class Executor:
             self._run_listed(SEARCH, [trial for task in tasks for trial in plan.enumerated(task)], shared, self._asha)
 
     def _search_by_tpe(self, tasks: Sequence[TaskName], shared: Shared) -> bool:
-        """Run what is left of a search; return whether Tune has given up some of it."""
+        """Run the rest of a search; return whether Tune has given up trials that are to be run again."""
         shared = replace(shared, bases={task: self.plan.search_base(task) for task in tasks})
         ended = [record.trial for record in self.history.trials.values() if record.ended]
         searches = {task: tpe(self.plan, self.history, task) for task in tasks}
@@ -103,7 +96,7 @@ class Executor:
         shared: Shared,
         make_scheduler: Callable[[], TrialScheduler] = FIFOScheduler,
     ) -> None:
-        """Run the trials that the journal does not know as ended, until it knows all of them so."""
+        """Run the trials that have not ended yet, until all of them have."""
         while waiting := [trial for trial in trials if not self._ended(trial)]:
             tuning = tune.TuneConfig(scheduler=make_scheduler(), num_samples=len(waiting))
             if not self._fit(name, queued_trials(waiting), shared, tuning):
@@ -122,14 +115,13 @@ class Executor:
         at_once = resources.check(config.resources, workers)
         if workers > 1:
             tuning.max_concurrent_trials = at_once
-        recorder = Recorder(self.journal, self.history, shared.bases)
         stopper = ChanceStopper(config.chance_patience) if name.startswith(SEARCH) else None
-        recorder.stopper = stopper
+        recorder = Recorder(self.journal, self.history, shared.bases, stopper)
         trainable = tune.with_parameters(run_trial, shared=shared)
         scratch_folder = tempfile.TemporaryDirectory(prefix="tune-", ignore_cleanup_errors=True)
         with files.storing(self.storage), scratch_folder as scratch, cluster.guard_cluster_loss():
-            # What Tune keeps to restore an experiment outgrows the journal tenfold; only states that trials hand to
-            # one another have to lie where every node reaches them.
+            # Tune's own state of an experiment is ten times the size of the journal and is not kept. Only states that
+            # trials hand to each other must be where every node can reach them.
             place = f"{self.storage}/{TUNE_FOLDER}" if shared.population_based else scratch
             tune.Tuner(
                 tune.with_resources(trainable, _reserved(config)),
@@ -152,9 +144,9 @@ class Executor:
 
 
 def _reserved(config: StudyConfig) -> tune.PlacementGroupFactory:
-    """Return what Tune reserves for a trial; a worker group reserves its own."""
+    """Return what Tune reserves per trial; a worker group reserves its own resources."""
     if config.workers > 1:
-        return tune.PlacementGroupFactory([{"memory": 1}])  # a byte: Tune takes no trial that asks for nothing
+        return tune.PlacementGroupFactory([{"memory": 1}])  # a byte, since Tune accepts no empty bundle
     bundle, labels = resources.of_worker(config.resources), config.resources.labels
     if not labels:
         return tune.PlacementGroupFactory([bundle])
@@ -162,10 +154,16 @@ def _reserved(config: StudyConfig) -> tune.PlacementGroupFactory:
 
 
 def storage_of(config: StudyConfig, folder: Path, began: float) -> str:
-    """Return where checkpoints and Tune's folders lie, as a URI or an absolute path: the study's folder by default.
+    """Return the root of checkpoints and Tune's folders as a URI or an absolute path.
 
-    Elsewhere each study has a place of its own, named by when it began: one of the same name from another host, or
-    from before `--fresh`, would find the other's checkpoints there and go on from them.
+    It is the study's folder by default. In a `storage` that is configured, the study gets a subfolder named by the time
+    at which it began. A study of the same name from another host, or from before `--fresh`, would otherwise resume from
+    its checkpoints.
+
+    Args:
+        config: The study's configuration.
+        folder: The study's folder.
+        began: When the study was first started, in seconds since the epoch.
     """
     if config.storage is None:
         return str(folder.resolve())
@@ -174,11 +172,11 @@ def storage_of(config: StudyConfig, folder: Path, began: float) -> str:
 
 
 def _quiet_tune() -> None:
-    """Keep Tune from writing its own logs, tables and signal handlers: the journal is the record."""
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the new output prints a banner whatever `verbose` says
+    """Switch off Tune's own logs, tables and signal handlers; the journal is the record."""
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the new output prints a banner regardless of `verbose`
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
-    os.environ["TUNE_PRINT_ALL_TRIAL_ERRORS"] = "0"  # tracebacks, which the journal and MLflow keep
+    os.environ["TUNE_PRINT_ALL_TRIAL_ERRORS"] = "0"  # tracebacks are in the journal and in MLflow
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "inf"
     os.environ["TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S"] = "0"
     os.environ["RAY_TRAIN_V2_ENABLED"] = "1"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ import ray
 from ray import tune
 from ray.exceptions import RayTaskError
 
-from analysis.records import FAILED, FINISHED, STOPPED
-from study.execution import search
+from analysis.records import FAILED, FINISHED, STOPPED, Event, Facts, Report, TrialEnded, TrialStarted
 from study.execution.journal import Journal
+from study.execution.stopping import ChanceStopper
 from study.plan.history import History
 from trainables import files
 from trainables.errors import StorageError
+from trainables.ray_adapter.messages import FinalResults, Replay, TrialReport, Unrecoverable, from_result
 from trainables.ray_adapter.trainable import trial_of
 from trainables.trial import TrialConfig
 
@@ -26,74 +28,104 @@ TERMINAL_COLORS = re.compile(r"\x1b\[[0-9;]*m")
 logger = logging.getLogger(__name__)
 
 
+@dataclass
+class _Progress:
+    """What a trial has sent since it started, as far as the record of its end needs it."""
+
+    step: int = 0
+    wall_s: float = 0.0
+    checkpoint: str = ""
+    results: Mapping[str, float] | None = None
+
+
 class Recorder(tune.Callback):
     """Writes what Tune reports into the journal, on the driver, as it arrives.
 
-    A place that cannot be written, journal or checkpoints, is no outcome of a trial: nothing more is recorded, and the
-    StorageError ends the phase.
+    A journal or a checkpoint store that cannot be written is not an outcome of a trial: nothing more is recorded, and
+    the StorageError ends the phase.
+
+    Args:
+        journal: Where events are written.
+        history: The state of the study, which listens to the journal.
+        bases: Per task, the trial whose fields a sampled configuration replaces.
+        stopper: The stopper of this experiment, whose reasons are recorded.
+
+    Attributes:
+        given_up: Whether Tune has ended trials that were not running; they have to be run again.
     """
 
-    def __init__(self, journal: Journal, history: History, bases: Mapping[str, TrialConfig]) -> None:
-        self.journal, self.history, self.bases = journal, history, bases
-        self.stopper: search.ChanceStopper | None = None
-        self.given_up = False  # whether Tune has ended trials that were not running
-        self._ids: dict[str, str] = {}
+    def __init__(
+        self,
+        journal: Journal,
+        history: History,
+        bases: Mapping[str, TrialConfig],
+        stopper: ChanceStopper | None = None,
+    ) -> None:
+        self.journal, self.history, self.bases, self.stopper = journal, history, bases, stopper
+        self.given_up = False
+        self._ids: dict[str, str] = {}  # our trial ids by Tune's
         self._running: set[str] = set()
         self._ended: set[str] = set()
-        self._last: dict[str, dict[str, Any]] = {}
-        self._refused: StorageError | None = None
+        self._progress: dict[str, _Progress] = {}
+        self._storage_error: StorageError | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return nothing: Tune pickles its callbacks to restore an experiment, which only the journal does here."""
+        """Return nothing: Tune pickles its callbacks to restore an experiment, which here only the journal does."""
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Record a trial's start, or its new start after a failure."""
+        """Record a trial's start, or its restart after a failure."""
         config = trial_of(trial.config, self.bases)
-        # Population-based training changes a configuration while its trial runs: the key is that of its start.
-        key = self._ids.setdefault(trial.trial_id, config.trial_id)
+        # Population-based training changes a running trial's configuration; its id stays that of its start.
+        trial_id = self._ids.setdefault(trial.trial_id, config.trial_id)
         self._running.add(trial.trial_id)
-        if key == config.trial_id:
-            self._append("trial_started", trial_id=key, phase=config.phase, config=config.to_dict())
+        if trial_id == config.trial_id:
+            self._append(TrialStarted.of(config))
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict, **info: Any) -> None:
-        """Record a report."""
-        if result.get("hopeless"):
-            trial.max_failures = 0  # its error comes next, and would come again
+        """Record a message of a trial."""
+        message = from_result(result)
+        if isinstance(message, Unrecoverable):
+            trial.max_failures = 0  # its error comes next and would come again
             return
-        key = self._ids[trial.trial_id]
-        for problem in result.get("broken", ()):
-            logger.warning("%s; going on with the one before", problem)
-        self._last[key] = self._last.get(key, {}) | result  # final results come without a checkpoint of their own
-        if result.get("facts") and not self.history.trials[key].facts:
-            self._append("facts", trial_id=key, **result["facts"])
-        reports = result.get("repeated", [])
-        if result.get("metrics") is not None:
-            reports = [{"step": result["step"], "metrics": result["metrics"]}]
-        for report in reports:
-            self._append("report", trial_id=key, **report)
+        for problem in message.damaged_checkpoints:
+            logger.warning("%s; falling back to the previous one", problem)
+        trial_id = self._ids[trial.trial_id]
+        progress = self._progress.setdefault(trial_id, _Progress())
+        progress.step, progress.wall_s = message.step, result.get("time_total_s", 0.0)
+        if isinstance(message, TrialReport | Replay) and self.history.trials[trial_id].facts is None:
+            self._append(Facts(trial_id=trial_id, **message.facts))
+        match message:
+            case TrialReport():
+                progress.checkpoint = message.checkpoint
+                self._append(Report(trial_id=trial_id, step=message.step, metrics=message.metrics))
+            case Replay():
+                for report in message.reports:
+                    self._append(Report(trial_id=trial_id, **report))
+            case FinalResults():
+                progress.results = message.results
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Record the end of a trial: finished if it has sent its final results, else stopped."""
-        last = self._last.get(self._ids[trial.trial_id], {})
-        if last.get("finished"):
+        progress = self._progress.get(self._ids[trial.trial_id], _Progress())
+        if progress.results is not None:
             self._end(trial, FINISHED, "")
         else:
-            chance = self.stopper.reasons.get(trial.trial_id) if self.stopper else None
-            self._end(trial, STOPPED, chance or f"by the scheduler after {last.get('step', 0)} steps")
+            reason = self.stopper.reasons.get(trial.trial_id) if self.stopper else None
+            self._end(trial, STOPPED, reason or f"by the scheduler after {progress.step} steps")
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Note that a trial waits for a new process; one that could not write waits for room and the next driver."""
+        """Note that a trial waits for a new process; after a failed write it waits for the next driver instead."""
         self._running.discard(trial.trial_id)
-        self._refused = self._refused or _refusal(trial)
+        self._storage_error = self._storage_error or _storage_error_of(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Record a failure with its traceback, unless it is not the trial's own.
+        """Record a failure with its traceback, unless its cause lies outside the trial.
 
-        Where Tune gives a trial the idle process of one that has ended, and that has died, Tune ends the trial whatever
-        `max_failures` is. It is not recorded as failed, since it did not run.
+        If Tune gives a trial the idle process of one that has ended, and that process has died, Tune ends the trial
+        whatever `max_failures` is. Such a trial did not run and is not recorded as failed.
         """
-        self._refused = self._refused or _refusal(trial)
+        self._storage_error = self._storage_error or _storage_error_of(trial)
         if trial.trial_id not in self._running and self._ended:
             return
         if trial.trial_id not in self._ids:
@@ -102,53 +134,54 @@ class Recorder(tune.Callback):
         self._end(trial, FAILED, TERMINAL_COLORS.sub("", reason))
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """End the phase where something cannot be written; from the other callbacks Tune lets no error through."""
-        if self._refused:
-            raise self._refused
+        """End the phase if something could not be written; Tune swallows errors raised in the other callbacks."""
+        if self._storage_error:
+            raise self._storage_error
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
-        """Find out whether trials are left to be run again; some has ended, so this comes to an end, too."""
+        """Note whether trials are left to be run again. At least one has ended, so that repeating this terminates."""
         self.given_up = 0 < len(self._ended) < len(trials)
 
-    def _append(self, event: str, **values: Any) -> None:
-        if self._refused:
+    def _append(self, event: Event) -> None:
+        if self._storage_error:
             return
         try:
-            self.journal.append(event, **values)
+            self.journal.append(event)
         except StorageError as error:
-            self._refused = error
+            self._storage_error = error
 
     def _end(self, trial: Any, status: str, reason: str) -> None:
         self._ended.add(trial.trial_id)
-        key = self._ids[trial.trial_id]
-        last = self._last.pop(key, {})
-        # Of each metric of each trial of a phase Tune keeps statistics, 70 kB a trial, that nobody here asks for.
+        trial_id = self._ids[trial.trial_id]
+        progress = self._progress.pop(trial_id, _Progress())
+        # Tune keeps statistics of every metric of every trial of an experiment, 70 kB per trial, that nothing uses.
         trial.run_metadata.metric_analysis, trial.run_metadata.metric_n_steps = {}, {}
         self._append(
-            "trial_ended",
-            trial_id=key,
-            status=status,
-            reason=reason,
-            steps=last.get("step", 0),
-            wall_s=last.get("time_total_s", 0.0),
-            results=last.get("results", {}),
-            checkpoint=last.get("saved_to", ""),
+            TrialEnded(
+                trial_id=trial_id,
+                status=status,
+                reason=reason,
+                steps=progress.step,
+                wall_s=progress.wall_s,
+                results=progress.results or {},
+                checkpoint=progress.checkpoint,
+            )
         )
 
 
-def _refusal(trial: Any) -> StorageError | None:
-    """Return what a trial could not write, where that is what it failed of: the error itself or one that caused it."""
+def _storage_error_of(trial: Any) -> StorageError | None:
+    """Return the failed write that a trial failed of, if any: its error itself or one of the causes of it."""
     if not trial.pickled_error_file:
         return None
     found: list[Any] = [ray.cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())]
     for error in found:
-        if isinstance(error, RayTaskError):  # is of its cause's class, too, and its message a traceback
+        if isinstance(error, RayTaskError):  # is an instance of its cause's class, too, with a traceback as message
             found.append(error.cause)
         elif isinstance(error, StorageError):
             return error
         elif isinstance(error, OSError) and error.errno in files.NO_ROOM:
             return files.storage_error(error, "a node's disk")
-        else:  # a worker group's error holds those of its workers, each wrapped with its traceback
+        else:  # a worker group's error has those of its workers, each wrapped with its traceback
             found += getattr(error, "worker_failures", {}).values()
             found += [error._base_exc] if hasattr(error, "_base_exc") else []
     return None

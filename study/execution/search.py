@@ -1,12 +1,13 @@
-"""How a search looks: a searcher, a scheduler and a stopper that hold each task's trials against its own alone.
+"""Search: searchers and schedulers that compare trials within one task.
 
-Tune searches one space by one metric. A phase searches every task at once, so that no slot waits for the last trial of
-another task; what follows here deals each task's trials to a searcher and a scheduler of its own.
+Tune searches one space by one metric. A phase searches all tasks at once, so that no slot waits for the last trial of
+another task; the classes here give each task's trials a searcher and a scheduler of their own.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -24,25 +25,25 @@ from search_spaces import Choice, Domain, LogUniform, Space, Uniform
 from study.config.schema import TaskName
 from study.plan.history import History
 from study.plan.phases import Plan
-from trainables.chance import clears_chance
 from trainables.errors import ConfigError
 from trainables.objective import OBJECTIVE, as_objective
 from trainables.ray_adapter.trainable import trial_of
 from trainables.tasks import TASKS, build_options
 from trainables.trial import TrialConfig
 
-MOST_ATTEMPTS = 50  # at a configuration that a task has not had yet
-MUTATED = ("lr", "weight_decay", "augmentation_strength")  # what PBT may change while a trial runs
+MOST_ATTEMPTS = 50  # at sampling a configuration that a task has not had yet
+MUTATED = ("lr", "weight_decay", "augmentation_strength")  # fields that PBT may change while a trial runs
 
 
 class PerTaskSearcher(Searcher):
-    """One searcher a task, asked in turn: a configuration is that of the task's searcher, with `task` in it.
+    """One searcher per task, asked in turn; its configurations get the `task` as another entry.
 
     No configuration is suggested twice: a trial is its configuration, so it would be the same trial.
 
-    searches: of each task, its searcher and how many trials are left to it.
-    bases: of each task, the trial whose fields a configuration replaces.
-    known: trials that the study has had.
+    Args:
+        searches: Per task, its searcher and the number of trials that it has left.
+        bases: Per task, the trial whose fields a configuration replaces.
+        known: Trials that the study already has.
     """
 
     def __init__(
@@ -55,11 +56,11 @@ class PerTaskSearcher(Searcher):
         self._searchers = {task: searcher for task, (searcher, _) in searches.items()}
         self._left = {task: left for task, (_, left) in searches.items() if left > 0}
         self._bases, self._known = bases, set(known)
-        self._asked: dict[str, tuple[TaskName, str]] = {}  # by trial: its task, and its name with the task's searcher
+        self._asked: dict[str, tuple[TaskName, str]] = {}  # per trial: its task and its id in the task's searcher
 
     @property
     def n_left(self) -> int:
-        """How many trials are still to be suggested."""
+        """Number of trials still to be suggested."""
         return sum(self._left.values())
 
     def suggest(self, trial_id: str) -> Any:
@@ -75,7 +76,7 @@ class PerTaskSearcher(Searcher):
         return Searcher.FINISHED
 
     def _new(self, task: TaskName, trial_id: str) -> dict[str, Any] | None:
-        """Return a configuration that the task has not had, None where its searcher finds no more."""
+        """Return a configuration that the task has not had, or None if its searcher finds no more."""
         for attempt in range(MOST_ATTEMPTS):
             name = f"{trial_id}.{attempt}"
             config = {"task": task, **(self._searchers[task].suggest(name) or {})}
@@ -93,14 +94,14 @@ class PerTaskSearcher(Searcher):
         self._searchers[task].on_trial_complete(name, result, error)
 
     def save(self, checkpoint_path: str) -> None:
-        """Write nothing: what a search knows is read from the journal."""
+        """Write nothing: a search resumes from the journal."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Read nothing, as nothing was written."""
+        """Read nothing, since nothing was written."""
 
 
 def tpe(plan: Plan, history: History, task: TaskName) -> tuple[OptunaSearch, int]:
-    """Return Optuna's TPE, told what the journal knows of the task, and how many trials are left to run."""
+    """Return Optuna's TPE with the task's ended trials as observations, and the number of trials left to run."""
     settings, space = plan.config.search, plan.config.space(task)
     records = history.of(SEARCH, task)
     running = [_values(record.trial, space) for record in records if not record.ended]
@@ -121,24 +122,24 @@ def tpe(plan: Plan, history: History, task: TaskName) -> tuple[OptunaSearch, int
     metric, mode = plan.metric(task)
     for record in known:
         value = record.value(metric)
-        if value == value and record.status != FAILED:
+        if not math.isnan(value) and record.status != FAILED:
             searcher.add_evaluated_point(_values(record.trial, space), as_objective(value, mode))
     return searcher, settings.num_samples - len(known)
 
 
 def queued_trials(trials: Iterable[TrialConfig]) -> dict[str, Any]:
-    """Return the search space of which each sample is the next of these trials.
+    """Return a search space whose samples are these trials in order.
 
-    A grid of them would be the same, but for every trial Tune copies the whole grid.
+    A grid would do the same, but Tune copies the whole grid for every trial.
     """
     waiting = iter(trials)
     return {"trial": tune.sample_from(lambda spec: next(waiting).to_dict())}
 
 
 class FIFOScheduler(schedulers.FIFOScheduler):
-    """Tune's own order of trials, first come, first served, whatever the number of those that have ended.
+    """First in, first out, like Tune's own, at a cost that does not grow with the number of ended trials.
 
-    At every event Tune asks which trial to start next, and its own scheduler looks through all that there ever were.
+    Tune asks at every event which trial to start next, for which its own scheduler looks through all trials ever.
     """
 
     def __init__(self) -> None:
@@ -146,12 +147,12 @@ class FIFOScheduler(schedulers.FIFOScheduler):
         self._alive: dict[str, Any] = {}
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Take in a trial, or one that is to be run again, at the end of the queue."""
+        """Add a trial, or one that is to be run again, to the end of the queue."""
         self._alive.pop(trial.trial_id, None)
         self._alive[trial.trial_id] = trial
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        """Return the first trial that waits to be started, else the first that is paused, else None."""
+        """Return the first pending trial, else the first paused one, else None."""
         self._alive = {key: trial for key, trial in self._alive.items() if not trial.is_finished()}
         for status in (Trial.PENDING, Trial.PAUSED):
             for trial in self._alive.values():
@@ -161,9 +162,12 @@ class FIFOScheduler(schedulers.FIFOScheduler):
 
 
 class PerTaskASHA(FIFOScheduler):
-    """ASHA (Li 2018, 1810.05934) among the trials of each task.
+    """ASHA (Li et al. 2018, arXiv:1810.05934) among the trials of each task.
 
-    max_t: the budget in steps, at whose end no trial is stopped, since nothing is left to be saved.
+    Args:
+        max_t: Budget in optimizer steps. A trial that reaches it is not stopped, since that would save nothing.
+        grace_period: Optimizer steps that every trial gets.
+        reduction_factor: Fraction of trials that are stopped at each rung, as its inverse.
     """
 
     def __init__(self, max_t: int, grace_period: int, reduction_factor: float) -> None:
@@ -182,21 +186,21 @@ class PerTaskASHA(FIFOScheduler):
         self._by_task: dict[str, AsyncHyperBandScheduler] = {}
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Take in a trial of its task."""
+        """Add a trial to its task."""
         super().on_trial_add(tune_controller, trial)
         self._of(trial).on_trial_add(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Return what becomes of the trial after this result."""
+        """Return whether the trial continues after this result."""
         action = self._of(trial).on_trial_result(tune_controller, trial, result)
         return TrialScheduler.CONTINUE if result["step"] >= self._max_t else action
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        """Let a trial that came to its end count for its task."""
+        """Count a trial that has completed for its task."""
         self._of(trial).on_trial_complete(tune_controller, trial, result)
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
-        """Forget a trial that never ran."""
+        """Remove a trial that never ran."""
         self._of(trial).on_trial_remove(tune_controller, trial)
 
     def _of(self, trial: Any) -> AsyncHyperBandScheduler:
@@ -207,9 +211,14 @@ class PerTaskASHA(FIFOScheduler):
 
 
 def population(space: Space, grace_period: int) -> TrialScheduler:
-    """Return population-based training (Jaderberg 2017, 1711.09846) that mutates what may change while a trial runs.
+    """Return population-based training (Jaderberg et al. 2017, arXiv:1711.09846) that mutates the fields MUTATED.
 
-    Raises ConfigError where nothing in the space may.
+    Args:
+        space: Search space of the task.
+        grace_period: Optimizer steps between two mutations.
+
+    Raises:
+        ConfigError: If the space has none of these fields.
     """
     mutations = {name: tune_domain(domain) for name, domain in space.items() if name in MUTATED}
     if not mutations:
@@ -224,52 +233,8 @@ def population(space: Space, grace_period: int) -> TrialScheduler:
     )
 
 
-class ChanceStopper(tune.Stopper):
-    """Stops a trial whose primary metric has not cleared chance within `patience` steps; 0 never stops one."""
-
-    def __init__(self, patience: int) -> None:
-        self.patience = patience
-        self.reasons: dict[str, str] = {}
-        self._looks: dict[str, int] = {}
-        self._cleared: set[str] = set()
-
-    def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
-        """Return whether to stop the trial after this result."""
-        facts, metrics = result.get("facts"), result.get("metrics") or {}
-        if not self.patience or not facts:
-            return False
-        if earlier := result.get("repeated"):  # the whole curve of a trial that goes on from its checkpoint
-            self._looks.pop(trial_id, None)
-            return [self._at_chance(trial_id, facts, **report) for report in earlier][-1]
-        return bool(metrics) and self._at_chance(trial_id, facts, result["step"], metrics)
-
-    def _at_chance(self, trial_id: str, facts: Mapping[str, Any], step: int, metrics: Mapping[str, float]) -> bool:
-        if trial_id in self._cleared or not step:
-            return False
-        name = facts["primary_metric"]
-        look = self._looks[trial_id] = self._looks.get(trial_id, 0) + 1
-        value, chance = metrics[name], facts["chance"][name]
-        error = metrics.get(f"{name}_se")
-        if clears_chance(
-            value, chance, facts["n_validation"], mode=facts["primary_mode"], standard_error=error, look=look
-        ):
-            self._cleared.add(trial_id)
-            return False
-        if step < self.patience:
-            return False
-        self.reasons[trial_id] = (
-            f"at chance after {step} steps: {name} {value:.4f}, chance {chance:.4f}, "
-            f"{facts['n_validation']} predictions"
-        )
-        return True
-
-    def stop_all(self) -> bool:
-        """Return False: one trial at chance says nothing of the others."""
-        return False
-
-
 def _clipped(config: dict[str, Any], domains: Space) -> dict[str, Any]:
-    """Bring what population-based training has multiplied back into its domain."""
+    """Move values that population-based training has multiplied back into their domains."""
     for name, domain in domains.items():
         value = config["trial"][name]
         if value not in domain:
@@ -278,7 +243,7 @@ def _clipped(config: dict[str, Any], domains: Space) -> dict[str, Any]:
 
 
 def tune_domain(domain: Domain) -> Any:
-    """Return a domain as Tune samples from it."""
+    """Return Tune's equivalent of a domain."""
     match domain:
         case Uniform():
             return tune.uniform(domain.low, domain.high)
@@ -286,11 +251,11 @@ def tune_domain(domain: Domain) -> Any:
             return tune.loguniform(domain.low, domain.high)
         case Choice():
             return tune.choice(list(domain.values))
-    raise TypeError(f"{type(domain).__name__}: Tune's domain for it is not known here")
+    raise TypeError(f"{type(domain).__name__}: has no equivalent in Tune")
 
 
 def _tune_space(space: Space) -> dict[str, Any]:
-    """Return a search space as Tune spells it: `option/NAME` nested."""
+    """Return Tune's form of a search space, where `option/NAME` is nested."""
     nested: dict[str, Any] = {}
     for name, domain in space.items():
         kind, _, inner = name.rpartition("/")
@@ -305,7 +270,7 @@ def _values(trial: TrialConfig, space: Space) -> dict[str, Any]:
 
 
 def default_values(task: TaskName, base: TrialConfig, space: Space) -> dict[str, Any]:
-    """Return where a search begins: the default configuration, and the middle of a domain that excludes its value."""
+    """Return a search's first point: the defaults, or the middle of a domain that excludes the default."""
     options = build_options(TASKS[task], dict(base.options))
     columns = {f"option/{name}": value for name, value in vars(options).items()} | base.to_columns()
     values = {}

@@ -1,28 +1,39 @@
-"""What a journal says so far: every trial's state and every phase's outcome."""
+"""History: the state of a study as its journal records it, every trial's state and every phase's outcome."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from analysis import records
+from analysis.records import Event, Facts, PhaseEnded, Report, StudyStarted, TrialEnded, TrialEvent, TrialStarted
 from trainables.trial import TrialConfig
 
 
 @dataclass
 class TrialRecord:
-    """One trial as the journal knows it. `status` is None while it runs, or was left running by a dead driver."""
+    """One trial as the journal knows it.
+
+    Attributes:
+        trial: The trial's configuration.
+        status: None while the trial runs or after a dead driver has left it running.
+        reason: Why it was stopped, or the traceback of its failure.
+        step: Optimizer steps at its last report.
+        metrics: Metrics of its last report.
+        facts: What is known of it before its first step; None until it has reported that.
+        results: Results of the final probes.
+    """
 
     trial: TrialConfig
     status: str | None = None
     reason: str = ""
     step: int = 0
-    metrics: dict[str, float] = field(default_factory=dict)
-    facts: dict[str, Any] = field(default_factory=dict)
-    results: dict[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    facts: Facts | None = None
+    results: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def ended(self) -> bool:
@@ -30,19 +41,25 @@ class TrialRecord:
         return self.status is not None
 
     def value(self, metric: str) -> float:
-        """Return a metric of the last report or a final result; NaN where the trial has none."""
+        """Return a metric of the last report or a final result; NaN if the trial has neither."""
         return self.metrics.get(metric, self.results.get(metric, math.nan))
 
 
 @dataclass
 class History:
-    """The state of a study, kept up to date by listening to its journal."""
+    """The state of a study, kept up to date by listening to its journal.
+
+    Attributes:
+        trials: Records by trial id, in the order in which the trials first started.
+        outcomes: Outcome of each phase that has ended.
+        drivers: How many times the study was started.
+        began: When the study was first started, in seconds since the epoch; no two studies share it.
+    """
 
     trials: dict[str, TrialRecord] = field(default_factory=dict)
-    outcomes: dict[str, dict[str, Any]] = field(default_factory=dict)
-    config_hash: str | None = None
-    drivers: int = 0  # how many times the study was started, this time included
-    began: float = 0.0  # when it was first started, in seconds since the epoch; no two studies share it
+    outcomes: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    drivers: int = 0
+    began: float = 0.0
 
     @classmethod
     def read(cls, folder: Path) -> History:
@@ -52,27 +69,27 @@ class History:
             history.observe(event)
         return history
 
-    def observe(self, event: dict[str, Any]) -> None:
-        """Take in one event of the journal."""
-        kind = event["event"]
-        if kind == "study_started":
-            self.config_hash = event["config_hash"]
-            self.began = self.began or event["time"]
-            self.drivers += 1
-        elif kind == "phase_ended":
-            self.outcomes[event["phase"]] = event["outcome"]
-        elif kind == "trial_started":
-            known = self.trials.get(event["trial_id"])
-            if known is None:
-                self.trials[event["trial_id"]] = TrialRecord(TrialConfig.from_dict(event["config"]))
-            else:
-                known.status = None
-        elif kind in ("facts", "report", "trial_ended"):
-            if event["trial_id"] not in self.trials:
-                raise records.broken(
-                    f"{records.JOURNAL_FILE}: {kind} of trial {event['trial_id']}, which never started"
-                )
-            self._update(self.trials[event["trial_id"]], event)
+    def observe(self, event: Event) -> None:
+        """Update the state with one event of the journal.
+
+        Raises:
+            JournalError: If the event belongs to a trial that never started.
+        """
+        match event:
+            case StudyStarted():
+                self.began = self.began or event.time
+                self.drivers += 1
+            case PhaseEnded():
+                self.outcomes[event.phase] = event.outcome
+            case TrialStarted():
+                self.trials.setdefault(event.trial_id, TrialRecord(event.config)).status = None
+            case TrialEvent():
+                if event.trial_id not in self.trials:
+                    kind = type(event).__name__
+                    raise records.damaged(
+                        f"{records.JOURNAL_FILE}: {kind} of trial {event.trial_id}, which never started"
+                    )
+                _update(self.trials[event.trial_id], event)
 
     def of(self, phase: str, task: str | None = None) -> list[TrialRecord]:
         """Return the trials of a phase, of one task or all, in the order in which they started."""
@@ -86,17 +103,17 @@ class History:
         """Return the trials that failed."""
         return [record for record in self.trials.values() if record.status == records.FAILED]
 
-    @staticmethod
-    def _update(record: TrialRecord, event: dict[str, Any]) -> None:
-        if event["event"] == "facts":
-            record.facts = {key: value for key, value in event.items() if key not in ("event", "time", "trial_id")}
-        elif event["event"] == "report":
-            record.step, record.metrics = event["step"], event["metrics"]
-        else:
-            record.status, record.reason = event["status"], event["reason"]
-            record.results = event["results"]
-
 
 def finished(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
     """Return the records of trials that ran to their end."""
     return [record for record in trials if record.status == records.FINISHED]
+
+
+def _update(record: TrialRecord, event: TrialEvent) -> None:
+    match event:
+        case Facts():
+            record.facts = event
+        case Report():
+            record.step, record.metrics = event.step, event.metrics
+        case TrialEnded():
+            record.status, record.reason, record.results = event.status, event.reason, event.results

@@ -1,4 +1,4 @@
-"""Ranking: which trial of several is the best, ties included."""
+"""Ranking of trials by a metric, with one rule for ties."""
 
 from __future__ import annotations
 
@@ -10,15 +10,21 @@ from trainables.objective import as_objective
 
 
 def ranked(records: Iterable[TrialRecord], metric: str, mode: str) -> list[TrialRecord]:
-    """Return the records that have a finite value, best first.
+    """Return the records that have a finite value of `metric`, best first.
 
-    Equals, which a small probe makes often, go by their task's own validation metric and then by id, never by which
-    of them happened to start first: an interrupted study has to choose as an undisturbed one.
+    Ties, which a small probe makes often, are broken by the task's own validation metric and then by id. The order in
+    which trials started plays no role, so that an interrupted study chooses as an undisturbed one does.
+
+    Args:
+        records: Trials to rank.
+        metric: Name of a metric or of a final result.
+        mode: `max` or `min`, the better direction of `metric`.
     """
 
     def key(record: TrialRecord) -> tuple[float, float, str]:
-        own = record.value(record.facts.get("primary_metric", metric))
-        own_mode = record.facts.get("primary_mode", mode)
-        return -as_objective(record.value(metric), mode), -as_objective(own, own_mode), record.trial.trial_id
+        value = own = as_objective(record.value(metric), mode)
+        if record.facts:
+            own = as_objective(record.value(record.facts.primary_metric), record.facts.primary_mode)
+        return -value, -own, record.trial.trial_id
 
     return sorted((record for record in records if math.isfinite(record.value(metric))), key=key)

@@ -12,24 +12,22 @@ from typing import Any
 from mlflow.entities import Dataset, DatasetInput, InputTag
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
+from analysis.records import Facts, StudyStarted
 from trainables.trial import BASELINES, TrialConfig
 
 NOTE = "mlflow.note.content"
-OUTCOME_FILE = "outcome.json"  # artifact of a phase run: what the phase decided
 REASON_LENGTH = 250  # characters of a reason that the run table can show; the whole text is an artifact
-Event = Mapping[str, Any]
 
 
-def common_tags(study: Event, journal: int) -> dict[str, str]:
+def common_tags(study: StudyStarted, journal: int) -> dict[str, str]:
     """Return the tags that the study run and all below it share; `pretext.journal` is what runs are found by."""
     tags = {
-        "pretext.study": study["study"],
+        "pretext.study": study.study,
         "pretext.journal": str(journal),
-        "pretext.config_hash": study.get("config_hash"),
-        "pretext.ray_job_id": study.get("ray_job_id"),
+        "pretext.config_hash": study.config_hash,
         "mlflow.source.name": "study/run.py",
         "mlflow.source.type": "LOCAL",
-        "mlflow.source.git.commit": study.get("git_commit"),
+        "mlflow.source.git.commit": study.git_commit,
     }
     return {name: str(value) for name, value in tags.items() if value}
 
@@ -56,20 +54,19 @@ def short_reason(reason: str) -> str:
     return lines[-1][:REASON_LENGTH] if lines else ""
 
 
-def study_note(study: Event) -> str:
+def study_note(study: StudyStarted) -> str:
     """Return the study run's description, in markdown."""
-    config, datasets = study.get("config") or {}, study.get("datasets") or {}
-    tasks = ", ".join(config.get("tasks") or []) or "pretext tasks"
-    lines = [f"Study **{study['study']}**: {tasks}, {config.get('budget_steps', '?')} optimizer steps a trial."]
-    for name, dataset in datasets.items():
+    tasks = ", ".join(study.config.get("tasks") or []) or "pretext tasks"
+    lines = [f"Study **{study.study}**: {tasks}, {study.config.get('budget_steps', '?')} optimizer steps per trial."]
+    for name, dataset in study.datasets.items():
         lines.append(f"- data set {escaped(name)}, fingerprint `{dataset.get('fingerprint')}`: {_counts(dataset)}")
-    versions = ", ".join(f"{name} {version}" for name, version in (study.get("versions") or {}).items())
+    versions = ", ".join(f"{name} {version}" for name, version in study.versions.items())
     return "\n".join([*lines, f"- {escaped(versions)}" if versions else ""]).strip()
 
 
-def phase_note(study: Event, phase: str, outcome: Any = None) -> str:
+def phase_note(study: StudyStarted, phase: str, outcome: Any = None) -> str:
     """Return a phase run's description, with what the phase decided once it has ended."""
-    note = f"Phase **{phase}** of study **{study['study']}**."
+    note = f"Phase **{phase}** of study **{study.study}**."
     if outcome:
         content = json.dumps(outcome, indent=1, default=str)[:4000]
         # As JSON may write them: no tag, and nothing that ends the block.
@@ -99,14 +96,12 @@ def study_params(config: Any, prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def facts_params(facts: Event) -> dict[str, str]:
-    """Return what a trial found out before its first step; `chance` is that of its primary metric."""
-    chance = facts.get("chance") or {}
+def facts_params(facts: Facts) -> dict[str, str]:
+    """Return what was known of a trial before its first step; `chance` is the chance level of its primary metric."""
     names = ("primary_metric", "primary_mode", "n_train", "n_validation", "parameters")
-    params = {name: str(facts[name]) for name in names if name in facts}
-    if facts.get("primary_metric") in chance:
-        params["chance"] = str(chance[facts["primary_metric"]])
-    return params | {f"chance/{name}": str(value) for name, value in chance.items()}
+    values = {name: getattr(facts, name) for name in names} | {"chance": facts.chance.get(facts.primary_metric)}
+    params = {name: str(value) for name, value in values.items() if value is not None}
+    return params | {f"chance/{name}": str(value) for name, value in facts.chance.items()}
 
 
 def numbers(values: Mapping[str, Any], *, only_finite: bool = False) -> dict[str, float]:
@@ -117,12 +112,12 @@ def numbers(values: Mapping[str, Any], *, only_finite: bool = False) -> dict[str
     return {name: value if math.isfinite(value) else math.nan for name, value in found.items()}
 
 
-def dataset_inputs(study: Event, trial: TrialConfig) -> list[DatasetInput]:
+def dataset_inputs(study: StudyStarted, trial: TrialConfig) -> list[DatasetInput]:
     """Return the pretext training and validation splits of a trial's data set, none where the study names no such set.
 
     MLflow knows a data set by name and digest, hence a name of its own for each split.
     """
-    dataset = (study.get("datasets") or {}).get(trial.dataset)
+    dataset = study.datasets.get(trial.dataset)
     if not dataset:
         return []
     profile = {"n_images": trial.n_images, "counts": dataset.get("counts"), "classes": dataset.get("class_names")}
@@ -152,6 +147,6 @@ def escaped(text: str) -> str:
     return re.sub(r"[^\w .,:/=+@-]", lambda found: f"&#{ord(found[0])};", text)
 
 
-def _counts(dataset: Event) -> str:
+def _counts(dataset: Mapping[str, Any]) -> str:
     counts = dataset.get("counts")
     return ", ".join(f"{n} {split}" for split, n in counts.items()) if isinstance(counts, Mapping) else str(counts)

@@ -19,12 +19,28 @@ from mlflow import MlflowClient, MlflowException
 from mlflow.entities import Metric, Param, RunTag
 from sqlalchemy.exc import SQLAlchemyError
 
-from analysis.records import CONFIG_FILE, FAILED, FINISHED, KILLED, STOPPED
+from analysis.records import (
+    CONFIG_FILE,
+    FAILED,
+    FINISHED,
+    KILLED,
+    STOPPED,
+    Event,
+    Facts,
+    PhaseEnded,
+    PhaseStarted,
+    Report,
+    StudyEnded,
+    StudyStarted,
+    TrialEnded,
+    TrialEvent,
+    TrialStarted,
+)
+from analysis.records.phases import OUTCOME_FILE
 from study.tracking import metadata as text
 from study.tracking.state import TrackingError, TrackingState, milliseconds
 from trainables.errors import without_secrets
 from trainables.files import NO_ROOM
-from trainables.trial import TrialConfig
 
 logger = logging.getLogger(__name__)
 
@@ -58,34 +74,41 @@ class RunWriter:
     Methods raise MlflowException, SQLAlchemyError or OSError where the store is away.
     """
 
-    def __init__(self, client: MlflowClient, study: text.Event, state: TrackingState) -> None:
+    def __init__(self, client: MlflowClient, study: StudyStarted, state: TrackingState) -> None:
         self.points = 0
         self.refused = 0
         self._client = client
         self._study = study
         self._state = state
         self._pending: dict[str, _Pending] = {}
-        self._handlers: dict[str, Callable[[text.Event], None]] = {
-            "study_started": self._study_started,
-            "phase_started": self._phase_started,
-            "trial_started": self._trial_started,
-            "facts": self._facts,
-            "report": self._report,
-            "trial_ended": self._trial_ended,
-            "phase_ended": self._phase_ended,
-            "study_ended": self._study_ended,
-        }
         if state.clean:
             client.get_run(state.runs[STUDY])  # raises where the store was emptied since
         else:
-            state.experiment_id = _experiment(client, study["study"])
+            state.experiment_id = _experiment(client, study.study)
             state.runs |= _find_runs(client, state)
 
-    def apply(self, event: text.Event) -> None:
-        """Write one event, or keep it for the next batch; an unknown kind of event is passed over."""
-        handler = self._handlers.get(event["event"])
-        if handler:
-            handler(event)
+    def apply(self, event: Event) -> None:
+        """Write one event, or keep it for the next batch."""
+        match event:
+            case StudyStarted():
+                self._study_started(event)
+            case PhaseStarted():
+                self._phase_started(event)
+            case TrialStarted():
+                self._trial_started(event)
+            case Facts():
+                self._waiting(_trial(event)).params.update(text.facts_params(event))
+            case Report():
+                self._add_metrics(event, event.step, text.numbers(event.metrics))
+                self._state.open[_trial(event)] = milliseconds(event)
+            case TrialEnded():
+                self._trial_ended(event)
+            case PhaseEnded():
+                self._phase_ended(event)
+            case StudyEnded():
+                self.close_abandoned(study_too=False)
+                self._end(STUDY, event.status, milliseconds(event), {})
+                self._state.ended = True
 
     def flush(self) -> None:
         """Send what waits."""
@@ -114,60 +137,44 @@ class RunWriter:
             self._state.artifacts[name.as_posix()] = stamp
         return stored
 
-    def _study_started(self, event: text.Event) -> None:
+    def _study_started(self, event: StudyStarted) -> None:
         self._study = event
         self._state.ended = False
         tags = {"pretext.kind": "study", text.NOTE: text.study_note(event)}
-        self._begin(STUDY, event, name=event["study"], tags=tags, parent="")
-        self._waiting(STUDY).params.update(text.study_params(event.get("config")))
+        self._begin(STUDY, event, name=event.study, tags=tags, parent="")
+        self._waiting(STUDY).params.update(text.study_params(event.config))
 
-    def _phase_started(self, event: text.Event) -> None:
-        phase = event["phase"]
+    def _phase_started(self, event: PhaseStarted | TrialStarted) -> None:
+        phase = event.phase
         tags = {"pretext.kind": "phase", "pretext.phase": phase, text.NOTE: text.phase_note(self._study, phase)}
         self._begin(_phase(phase), event, name=phase, tags=tags, parent=STUDY)
 
-    def _trial_started(self, event: text.Event) -> None:
-        trial, trial_id = TrialConfig.from_dict(event["config"]), event["trial_id"]
-        if _phase(event["phase"]) not in self._state.runs:
+    def _trial_started(self, event: TrialStarted) -> None:
+        trial, key, phase = event.config, _trial(event), _phase(event.phase)
+        if phase not in self._state.runs:
             self._phase_started(event)
-        tags = {"pretext.kind": "trial", text.NOTE: text.trial_note(trial), **text.trial_tags(trial_id, trial)}
-        self._begin(_trial(event), event, name=text.trial_name(trial), tags=tags, parent=_phase(event["phase"]))
-        columns = {name: str(value) for name, value in trial.to_columns().items()}
-        self._waiting(_trial(event)).params.update(columns)
+        tags = {"pretext.kind": "trial", text.NOTE: text.trial_note(trial), **text.trial_tags(event.trial_id, trial)}
+        self._begin(key, event, name=text.trial_name(trial), tags=tags, parent=phase)
+        self._waiting(key).params.update({name: str(value) for name, value in trial.to_columns().items()})
         if inputs := text.dataset_inputs(self._study, trial):
-            self._try(self._client.log_inputs, self._state.runs[_trial(event)], inputs)
+            self._try(self._client.log_inputs, self._state.runs[key], inputs)
 
-    def _facts(self, event: text.Event) -> None:
-        self._waiting(_trial(event)).params.update(text.facts_params(event))
+    def _trial_ended(self, event: TrialEnded) -> None:
+        totals = {name: getattr(event, name) for name in ("steps", "wall_s")}
+        self._add_metrics(event, event.steps or 0, text.numbers({**event.results, **totals}, only_finite=True))
+        if event.status == FAILED and event.reason:
+            self._try(self._client.log_text, self._state.runs[_trial(event)], event.reason, "error.txt")
+        tags = {"pretext.reason": text.short_reason(event.reason)}
+        self._end(_trial(event), event.status, milliseconds(event), tags)
 
-    def _report(self, event: text.Event) -> None:
-        self._add_metrics(event, event["step"], text.numbers(event["metrics"]))
-        self._state.open[_trial(event)] = milliseconds(event)
+    def _phase_ended(self, event: PhaseEnded) -> None:
+        key, note = _phase(event.phase), text.phase_note(self._study, event.phase, event.outcome)
+        if event.outcome:
+            content = json.dumps(event.outcome, indent=1)
+            self._try(self._client.log_text, self._state.runs[key], content, OUTCOME_FILE)
+        self._end(key, FINISHED, milliseconds(event), {text.NOTE: note})
 
-    def _trial_ended(self, event: text.Event) -> None:
-        results = text.numbers(event.get("results") or {}, only_finite=True)
-        totals = text.numbers({name: event.get(name) for name in ("steps", "wall_s")}, only_finite=True)
-        self._add_metrics(event, event.get("steps") or 0, results | totals)
-        reason = event.get("reason") or ""
-        if event["status"] == FAILED and reason:
-            self._try(self._client.log_text, self._state.runs[_trial(event)], reason, "error.txt")
-        tags = {"pretext.reason": text.short_reason(reason)}
-        self._end(_trial(event), event["status"], milliseconds(event), tags)
-
-    def _phase_ended(self, event: text.Event) -> None:
-        outcome = event.get("outcome") or {}
-        note = text.phase_note(self._study, event["phase"], outcome)
-        if outcome:
-            content = json.dumps(outcome, indent=1)
-            self._try(self._client.log_text, self._state.runs[_phase(event["phase"])], content, text.OUTCOME_FILE)
-        self._end(_phase(event["phase"]), FINISHED, milliseconds(event), {text.NOTE: note})
-
-    def _study_ended(self, event: text.Event) -> None:
-        self.close_abandoned(study_too=False)
-        self._end(STUDY, event["status"], milliseconds(event), {})
-        self._state.ended = True
-
-    def _begin(self, key: str, event: text.Event, *, name: str, tags: dict[str, str], parent: str) -> None:
+    def _begin(self, key: str, event: Event, *, name: str, tags: dict[str, str], parent: str) -> None:
         """Create the run, or take up again the one that exists."""
         tags = {**text.common_tags(self._study, self._state.journal), **tags, "pretext.status": "RUNNING"}
         start = milliseconds(event)
@@ -187,7 +194,7 @@ class RunWriter:
         self._try(self._client.set_terminated, self._state.runs[key], RUN_STATUS.get(status, "FAILED"), end)
         self._state.open.pop(key, None)
 
-    def _add_metrics(self, event: text.Event, step: int, values: dict[str, float]) -> None:
+    def _add_metrics(self, event: TrialEvent, step: int, values: dict[str, float]) -> None:
         time = milliseconds(event)
         metrics = [Metric(text.valid_name(name), value, time, step) for name, value in values.items()]
         self._waiting(_trial(event)).metrics.extend(metrics)
@@ -291,5 +298,5 @@ def _phase(phase: str) -> str:
     return f"phase/{phase}"
 
 
-def _trial(event: text.Event) -> str:
-    return f"trial/{event['trial_id']}"
+def _trial(event: TrialEvent) -> str:
+    return f"trial/{event.trial_id}"

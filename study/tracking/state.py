@@ -10,11 +10,11 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from analysis.records import Event
 from trainables import files
 from trainables.errors import UserError
 
@@ -77,9 +77,9 @@ class TrackingState:
         (folder / FILE_NAME).unlink(missing_ok=True)
 
 
-def milliseconds(event: Mapping[str, Any]) -> int:
-    """Return an event's time as MLflow keeps it: whole milliseconds since the epoch."""
-    return round(event["time"] * 1000)
+def milliseconds(event: Event) -> int:
+    """Return an event's time as MLflow stores it: whole milliseconds since the epoch."""
+    return round(event.time * 1000)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -13,11 +13,12 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import filelock
 
 from analysis import records
+from analysis.records import StudyStarted
 from study.tracking.state import TrackingError, TrackingState, milliseconds
 from trainables.errors import StorageError, UserError, first_line, without_secrets
 
@@ -199,8 +200,9 @@ def _deliver(folder: Path, uri: str, close_abandoned: bool, chunk_bytes: int) ->
     study = next(records.read(folder), None)
     if study is None:
         return SyncResult()
-    if study["event"] != "study_started":
-        raise TrackingError(f"{folder / records.JOURNAL_FILE}: must begin with study_started, not {study['event']}")
+    if not isinstance(study, StudyStarted):
+        kind = type(study).__name__
+        raise TrackingError(f"{folder / records.JOURNAL_FILE}: must begin with StudyStarted, not {kind}")
     path = folder / records.JOURNAL_FILE
     state = TrackingState.load(folder, tracking_uri=uri, journal=milliseconds(study))
     if not _is_end_of_line(path, state.offset):  # the journal lost its end, and has another by now
@@ -215,7 +217,7 @@ def _deliver(folder: Path, uri: str, close_abandoned: bool, chunk_bytes: int) ->
 class _Delivery:
     """One pass over the part of a journal that has not been delivered."""
 
-    def __init__(self, folder: Path, uri: str, study: dict[str, Any], state: TrackingState) -> None:
+    def __init__(self, folder: Path, uri: str, study: StudyStarted, state: TrackingState) -> None:
         from mlflow import MlflowClient
 
         from study.tracking.runs import RunWriter
@@ -233,7 +235,8 @@ class _Delivery:
                 with self._step():
                     where = f"{self._folder / records.JOURNAL_FILE}, after byte {self._state.offset}"
                     for line in lines:
-                        self._runs.apply(records.decode(line, where=where))
+                        if (event := records.from_line(line, where)) is not None:
+                            self._runs.apply(event)
                     self._runs.flush()
                     self._state.offset += sum(map(len, lines))
                 events += len(lines)

@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.records import KILLED, read
+from analysis.records import KILLED, Event, Report, StudyEnded, TrialEnded, TrialStarted, read
 from study.config.schema import StudyConfig
 from study.config.validation import check_config
 from study.plan.history import History
@@ -106,11 +106,11 @@ class DriverProcess:
         """Return all that drivers have said so far."""
         return (self.root / "driver.log").read_text(encoding="utf-8")
 
-    def events(self) -> list[dict[str, Any]]:
+    def events(self) -> list[Event]:
         """Return the journal's events so far."""
         return list(read(self.folder))
 
-    def wait_for(self, process: subprocess.Popen[str], condition: Callable[[list[dict[str, Any]]], bool]) -> None:
+    def wait_for(self, process: subprocess.Popen[str], condition: Callable[[list[Event]], bool]) -> None:
         """Wait until the journal's events satisfy `condition`; fail, with the log, where that never comes true."""
 
         def holds() -> bool:
@@ -156,29 +156,28 @@ def kill(process: subprocess.Popen[str]) -> None:
     process.wait(60)
 
 
-def reported(events: list[dict[str, Any]], phase: str | None = None) -> int:
+def reported(events: list[Event], phase: str | None = None) -> int:
     """Return the number of reports after step 0, of one phase or all."""
-    phases = {event["trial_id"]: event["phase"] for event in events if event["event"] == "trial_started"}
-    reports = [event for event in events if event["event"] == "report" and event["step"] > 0]
-    return sum(phase in (None, phases[event["trial_id"]]) for event in reports)
+    phases = {event.trial_id: event.phase for event in events if isinstance(event, TrialStarted)}
+    reports = [event for event in events if isinstance(event, Report) and event.step > 0]
+    return sum(phase in (None, phases[event.trial_id]) for event in reports)
 
 
 def curves_of(folder: Path) -> dict[str, dict[int, dict[str, float]]]:
     """Return {trial_id: {step: metrics}} of a journal, without the metric that depends on the clock."""
     curves: dict[str, dict[int, dict[str, float]]] = {}
-    for event in read(folder):
-        if event["event"] == "report":
-            metrics = {name: value for name, value in event["metrics"].items() if name != CLOCK}
-            curves.setdefault(event["trial_id"], {})[event["step"]] = metrics
+    for report in read(folder, Report):
+        metrics = {name: value for name, value in report.metrics.items() if name != CLOCK}
+        curves.setdefault(report.trial_id, {})[report.step] = metrics
     return curves
 
 
 def assert_whole(study: DriverProcess) -> None:
     """A finished study: every trial started and ended, once; every point of every curve is there, once; frames too."""
     events = study.events()
-    assert events[-1]["event"] == "study_ended", study.log()
-    ends = Counter(event["trial_id"] for event in events if event["event"] == "trial_ended")
-    points = Counter((event["trial_id"], event["step"]) for event in events if event["event"] == "report")
+    assert isinstance(events[-1], StudyEnded), study.log()
+    ends = Counter(event.trial_id for event in events if isinstance(event, TrialEnded))
+    points = Counter((event.trial_id, event.step) for event in events if isinstance(event, Report))
     assert set(ends.values()) == set(points.values()) == {1}
     history = History.read(study.folder)
     assert set(ends) == set(history.trials)
@@ -208,8 +207,7 @@ def assert_mlflow_equals_journal(study: DriverProcess) -> None:
     by_run = {run.info.run_id: run.data.tags.get("pretext.trial_id") for run in runs}
     found = Counter((by_run[str(run)], step) for run, _, step in stored if by_run[str(run)])
     told: Counter[tuple[Any, Any]] = Counter()
-    for event in study.events():
-        if event["event"] == "report":
-            told[event["trial_id"], event["step"]] += len(event["metrics"])
+    for report in read(study.folder, Report):
+        told[report.trial_id, report.step] += len(report.metrics)
     for key, count in told.items():
         assert found[key] >= count, f"MLflow has {found[key]} of {count} metrics of trial and step {key}"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from analysis.records import read
+from analysis.records import StudyStarted, read
 from study.config.schema import StudyConfig
 from study.driver import open_folder, run_study
 from study.execution.journal import Journal
@@ -26,9 +26,7 @@ def study_of(output: Path, config: StudyConfig) -> Path:
     """Leave a study that was started, with results in it."""
     folder = open_folder(config, output)
     journal = Journal(folder)
-    journal.append(
-        "study_started", study=config.name, config=config.model_dump(mode="json"), config_hash="", datasets={}
-    )
+    journal.append(StudyStarted(study=config.name, config=config.model_dump(mode="json"), config_hash="", datasets={}))
     journal.close()
     (folder / "checkpoints").mkdir()
     (folder / "checkpoints" / "weights").write_bytes(b"valuable")
@@ -60,7 +58,7 @@ def test_a_changed_configuration_is_refused_with_the_difference_and_nothing_is_t
     changes = ("--set", "budget_steps=9", "--set", "search.num_samples=4")
     answer = command(tmp_path, "study.yaml", "--output", "out", *changes)
     assert answer.returncode == 2, answer.stderr
-    assert "out/tiny holds a study of another configuration" in answer.stderr
+    assert "out/tiny belongs to a study of another configuration" in answer.stderr
     for line in ("-budget_steps: 6", "+budget_steps: 9", "-  num_samples: 3", "+  num_samples: 4", "--fresh"):
         assert line in answer.stderr
     assert "Traceback" not in answer.stderr
@@ -103,7 +101,7 @@ def test_a_fresh_study_takes_nothing_over_from_the_one_before_even_where_checkpo
     first = curves_of(run_study(config, tmp_path / "out").folder)
     for output, fresh in ((tmp_path / "out", True), (tmp_path / "another host", False)):
         folder = run_study(config, output, fresh=fresh).folder
-        assert [event["event"] for event in read(folder)].count("study_started") == 1
+        assert len(list(read(folder, StudyStarted))) == 1
         assert {key: sorted(curve) for key, curve in curves_of(folder).items()} == {
             key: sorted(curve) for key, curve in first.items()
         }

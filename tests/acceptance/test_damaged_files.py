@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from analysis.__main__ import main as analysis_main
-from analysis.records import JOURNAL_FILE, JournalError, read
+from analysis.records import JOURNAL_FILE, JournalError, TrialEvent, read
 from study.cli.commands import main as tools_main
 from study.driver import Outcome, run_study
 from study.plan.history import History
@@ -91,7 +91,7 @@ def test_half_a_journal_line_and_half_a_checkpoint_are_passed_over_with_a_word(
     ]
     (line,) = [line for line in said if "not a readable checkpoint" in line]
     assert line.startswith(str(newest))
-    assert line.endswith("going on with the one before")
+    assert line.endswith("falling back to the previous one")
     assert_whole(study)
     assert_mlflow_equals_journal(study)
     assert curves_of(study.folder) == curves_of(undisturbed.folder)
@@ -143,16 +143,14 @@ def test_truncated_projections_are_made_again_from_the_journal(
     study: DriverProcess, undisturbed: DriverProcess, caplog: pytest.LogCaptureFixture
 ):
     run_here(study)
-    events = list(read(study.folder))
+    events = list(read(study.folder, TrialEvent))
     for name in ("runs.parquet", "curves.parquet", "report.html", "mlflow.json"):
         path = study.folder / name
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         run_here(study)
-    assert [event for event in read(study.folder) if "trial_id" in event] == [
-        event for event in events if "trial_id" in event
-    ]
+    assert list(read(study.folder, TrialEvent)) == events
     (line,) = [record.getMessage() for record in caplog.records if "mlflow.json" in record.getMessage()]
     assert "not readable" in line
     assert_whole(study)

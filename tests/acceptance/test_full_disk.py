@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from analysis.records import FINISHED, JOURNAL_FILE
+from analysis.records import FINISHED, JOURNAL_FILE, TrialEvent
 from study.config.schema import StudyConfig
 from study.driver import Outcome, run_study
 from study.plan.history import History
@@ -53,7 +53,7 @@ def assert_finished_by_running_again(study: DriverProcess) -> None:
     assert not before.failed()
     known = len(study.events())
     assert run_here(study).failed == []
-    assert not [event for event in study.events()[known:] if event.get("trial_id") in ended]
+    assert not [event for event in study.events()[known:] if isinstance(event, TrialEvent) and event.trial_id in ended]
     assert_whole(study)
     assert_mlflow_equals_journal(study)
     assert not list(study.folder.glob(".*"))  # nothing half written is left

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from analysis.records import FINISHED, KILLED
+from analysis.records import FINISHED, KILLED, StudyEnded
 from study.plan.history import History
 from study.tracking.sync import sync
 from tests.acceptance.studies import (
@@ -60,12 +60,14 @@ def assert_interrupted_in_good_order(study: DriverProcess, process: subprocess.P
     said = study.log()[said_before:]
     assert process.returncode == 130, said
     command = [argument for argument in study.command if argument != "--fresh"]
-    assert f"interrupted; to go on from here, type: {shlex.join(command)}\n" in said
+    assert f"interrupted; to resume, run: {shlex.join(command)}\n" in said
     assert "Traceback" not in said
     if "has not received everything" in said:
         assert crowding() > 1
         sync(study.folder, study.tracking_uri)
-    assert (study.events()[-1]["event"], study.events()[-1]["status"]) == ("study_ended", KILLED)
+    last = study.events()[-1]
+    assert isinstance(last, StudyEnded)
+    assert last.status == KILLED
     runs, history = runs_by_key(study.tracking_uri, study.config.name), History.read(study.folder)
     running = {key for key, record in history.trials.items() if not record.ended}
     assert running
@@ -137,7 +139,7 @@ def test_a_second_ctrl_c_stops_at_once_a_study_that_waits_for_mlflow(ray_address
         process = study.start()
         study.wait_for(process, lambda events: reported(events, "search") >= 5)
         process.send_signal(signal.SIGINT)
-        eventually(lambda: "stopping; once more stops at once" in study.log())
+        eventually(lambda: "stopping; a second signal stops at once" in study.log())
         time.sleep(0.5)
         began = time.monotonic()
         process.send_signal(signal.SIGINT)

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from analysis.records import PhaseEnded, PhaseStarted, StudyEnded, StudyStarted, TrialEnded, TrialEvent, read
 from study.driver import load_datasets
 from study.plan.history import History
 from tests.acceptance.studies import (
@@ -50,11 +51,11 @@ def killed_in(study: DriverProcess, phase: str, rng: random.Random, report_s: fl
     before, events = len(study.events()), rng.randint(1, MOST_EVENTS)
 
     def far_enough(known: list[dict[str, Any]]) -> bool:
-        kinds = [(event["event"], event.get("phase")) for event in known]
+        kinds = [(type(event), event.phase) for event in known if isinstance(event, PhaseStarted | PhaseEnded)]
         if phase == REPORT:
-            return len(known) > before and ("phase_ended", LAST_PHASE) in kinds
-        began = len(known) >= before + events and ("phase_started", phase) in kinds
-        return began or (len(known) > before and ("phase_ended", phase) in kinds)
+            return len(known) > before and (PhaseEnded, LAST_PHASE) in kinds
+        began = len(known) >= before + events and (PhaseStarted, phase) in kinds
+        return began or (len(known) > before and (PhaseEnded, phase) in kinds)
 
     process = study.start()
     study.wait_for(process, far_enough)
@@ -90,10 +91,10 @@ def watched(checkpoints: Path) -> Iterator[Counter[tuple[str, int]]]:
 def assert_nothing_ran_twice(study: DriverProcess, written: Counter[tuple[str, int]]) -> None:
     """No ended trial was started again, and no step was trained again that a report had told of."""
     ended = set()
-    for event in study.events():
-        assert event.get("trial_id") not in ended, f"{event} after its trial's end"
-        if event["event"] == "trial_ended":
-            ended.add(event["trial_id"])
+    for event in read(study.folder, TrialEvent):
+        assert event.trial_id not in ended, f"{event} after its trial's end"
+        if isinstance(event, TrialEnded):
+            ended.add(event.trial_id)
     unseen = {
         0,
         study.config.budget_steps,
@@ -110,7 +111,7 @@ def endings(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def report_s(study: DriverProcess) -> float:
     """Return how long the making of the report took."""
-    ended = {event.get("phase"): event["time"] for event in study.events() if event["event"].endswith("_ended")}
+    ended = {getattr(event, "phase", None): event.time for event in read(study.folder, PhaseEnded, StudyEnded)}
     return ended[None] - ended[LAST_PHASE]
 
 
@@ -120,7 +121,7 @@ def finish_after_kills(study: DriverProcess, phases: list[str], rng: random.Rand
         for phase in phases:
             killed_in(study, phase, rng, report_s)
         assert study.run() == 0, study.log()
-    assert sum(event["event"] == "study_started" for event in study.events()) == len(phases) + 1
+    assert sum(isinstance(event, StudyStarted) for event in study.events()) == len(phases) + 1
     assert_whole(study)
     assert_nothing_ran_twice(study, written)
     assert_mlflow_equals_journal(study)

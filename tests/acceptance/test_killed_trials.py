@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from analysis.records import FAILED, FINISHED
+from analysis.records import FAILED, FINISHED, Event, Report, TrialEnded, TrialEvent, TrialStarted
 from study.driver import run_study
 from tests.acceptance.studies import (
     PATIENCE_S,
@@ -63,15 +63,15 @@ def driver(local_ray: None, tmp_path: Path) -> Callable[..., DriverProcess]:
     return make
 
 
-def starts(events: list[dict[str, Any]]) -> Counter[str]:
-    return Counter(event["trial_id"] for event in events if event["event"] == "trial_started")
+def starts(events: Sequence[Event]) -> Counter[str]:
+    return Counter(event.trial_id for event in events if isinstance(event, TrialStarted))
 
 
-def reports_since_start(events: list[dict[str, Any]], trial_id: str, count: int) -> int:
+def reports_since_start(events: Sequence[Event], trial_id: str, count: int) -> int:
     """Return how many reports the trial has made since it started for the `count`-th time."""
-    own = [event["event"] for event in events if event.get("trial_id") == trial_id]
-    began = [i for i, kind in enumerate(own) if kind == "trial_started"]
-    return own[began[count - 1] :].count("report") if len(began) >= count else 0
+    own = [type(event) for event in events if isinstance(event, TrialEvent) and event.trial_id == trial_id]
+    began = [i for i, kind in enumerate(own) if kind is TrialStarted]
+    return own[began[count - 1] :].count(Report) if len(began) >= count else 0
 
 
 @pytest.mark.slow
@@ -102,7 +102,7 @@ def test_a_trial_whose_process_is_killed_too_often_fails_alone(driver: Any):
     study = driver("study", budget_steps=60, search=SEARCH, max_failures=1, resources=one_at_a_time)
     with study.running() as process:
         study.wait_for(process, lambda events: reported(events, "search") > 0)
-        victim = next(event["trial_id"] for event in study.events() if event["event"] == "report")
+        victim = next(event.trial_id for event in study.events() if isinstance(event, Report))
         for deaths in (1, 2):
             study.wait_for(process, lambda events, count=deaths: reports_since_start(events, victim, count) > 0)
             kill_one(TRIAL)
@@ -111,9 +111,9 @@ def test_a_trial_whose_process_is_killed_too_often_fails_alone(driver: Any):
     assert_whole(study)
     assert_mlflow_equals_journal(study)
     assert study.outcome()["failed"] == [victim]
-    ends = {event["trial_id"]: event for event in study.events() if event["event"] == "trial_ended"}
-    assert {key for key, event in ends.items() if event["status"] != FINISHED} == {victim}
-    assert ends[victim]["reason"].count("The actor died unexpectedly") == 2
+    ends = {event.trial_id: event for event in study.events() if isinstance(event, TrialEnded)}
+    assert {key for key, event in ends.items() if event.status != FINISHED} == {victim}
+    assert ends[victim].reason.count("The actor died unexpectedly") == 2
     assert {key for key, count in starts(study.events()).items() if count > 1} == {victim}
     run = runs_by_key(study.tracking_uri, "tiny")[victim]
     assert run.info.status == "FAILED"
@@ -128,9 +128,9 @@ def test_a_trial_whose_process_is_killed_too_often_fails_alone(driver: Any):
 def test_a_process_that_dies_between_two_trials_harms_neither(local_ray: None, tmp_path: Path):
     killed = []
 
-    def kill_after_first_trial(event: dict[str, Any]) -> None:
-        if event["event"] == "trial_ended" and not killed:
-            killed.append(event["trial_id"])
+    def kill_after_first_trial(event: Event) -> None:
+        if isinstance(event, TrialEnded) and not killed:
+            killed.append(event.trial_id)
             kill_one(TRIAL)  # Tune is about to hand it to the next trial
 
     config = tiny(resources={"cpu": 2}, tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
@@ -149,9 +149,9 @@ def test_a_worker_group_survives_a_death(victim: str, local_ray: None, tmp_path:
     trial = study.plan.search_base("rotation").replace(probe_datasets=("shapes",))
     killed = []
 
-    def kill_at_step_9(event: dict[str, Any]) -> None:
-        if event["event"] == "report" and event["step"] == 9 and not killed:
-            killed.append(event["trial_id"])
+    def kill_at_step_9(event: Event) -> None:
+        if isinstance(event, Report) and event.step == 9 and not killed:
+            killed.append(event.trial_id)
             kill_one(victim)
 
     study.journal.listeners.append(kill_at_step_9)
@@ -171,9 +171,9 @@ def test_a_worker_group_whose_workers_die_too_often_fails_alone(local_ray: None,
     trials = [base, base.replace(seed=1)]
     deaths: list[str] = []
 
-    def kill_twice(event: dict[str, Any]) -> None:
-        if event["event"] == "report" and len(deaths) < 2 and event["trial_id"] == (deaths or [event["trial_id"]])[0]:
-            deaths.append(event["trial_id"])
+    def kill_twice(event: Event) -> None:
+        if isinstance(event, Report) and len(deaths) < 2 and event.trial_id == (deaths or [event.trial_id])[0]:
+            deaths.append(event.trial_id)
             kill_one(WORKER)
 
     study.journal.listeners.append(kill_twice)

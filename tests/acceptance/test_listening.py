@@ -16,6 +16,7 @@ import grpc
 import psutil
 import pytest
 
+from analysis.records import TrialStarted
 from tests.acceptance.studies import DriverProcess, kill
 from tests.study.studies import tiny
 
@@ -50,7 +51,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     study = DriverProcess(root, config, environment)
     process = study.start()
     try:
-        study.wait_for(process, lambda events: any(event["event"] == "trial_started" for event in events))
+        study.wait_for(process, lambda events: any(isinstance(event, TrialStarted) for event in events))
         processes = [psutil.Process(process.pid)]
         processes += processes[0].children(recursive=True)
         yield Running([each for one in processes for each in listeners_of(one)], root / ".ray" / "auth_token")

@@ -10,7 +10,8 @@ import pytest
 import torch
 from ray.cluster_utils import Cluster
 
-from analysis.records import FINISHED
+from analysis import records
+from analysis.records import FINISHED, Event, TrialEnded, TrialStarted
 from study.plan.history import History
 from tests.acceptance.nodes import host_of, worker_node
 from tests.acceptance.studies import (
@@ -35,10 +36,10 @@ def study_on(head: Cluster, root: Path, **changes: Any) -> DriverProcess:
     return DriverProcess(root, tiny(storage=str(root / "shared"), **changes), SOONER | {"RAY_ADDRESS": head.address})
 
 
-def running(events: list[dict[str, Any]], step: int) -> set[str]:
+def running(events: list[Event], step: int) -> set[str]:
     """Return the trials that have reported `step` and not ended."""
-    ended = {event["trial_id"] for event in events if event["event"] == "trial_ended"}
-    return {event["trial_id"] for event in events if event["event"] == "report" and event["step"] == step} - ended
+    ended = {event.trial_id for event in events if isinstance(event, TrialEnded)}
+    return {event.trial_id for event in events if isinstance(event, records.Report) and event.step == step} - ended
 
 
 def undisturbed_curve(trial: TrialConfig) -> dict[int, dict[str, float]]:
@@ -55,7 +56,7 @@ def undisturbed_curve(trial: TrialConfig) -> dict[int, dict[str, float]]:
 
 
 def restarted(study: DriverProcess) -> set[str]:
-    starts = Counter(event["trial_id"] for event in study.events() if event["event"] == "trial_started")
+    starts = Counter(event.trial_id for event in study.events() if isinstance(event, TrialStarted))
     return {key for key, count in starts.items() if count > 1}
 
 

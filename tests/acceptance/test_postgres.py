@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from mlflow.artifacts import download_artifacts
 
+from analysis.records import Report, TrialEnded, read
 from study.config.schema import StudyConfig
 from study.config.validation import check_config
 from study.tracking.sync import sync
@@ -117,7 +118,7 @@ def assert_at_once(studies: list[DriverProcess]) -> None:
     """Trials of each study ran while those of the other did."""
     spans = []
     for study in studies:
-        times = [event["time"] for event in study.events() if event["event"] == "report"]
+        times = [report.time for report in read(study.folder, Report)]
         spans.append((min(times), max(times)))
     assert max(began for began, _ in spans) < min(ended for _, ended in spans), "they ran one after the other"
 
@@ -127,10 +128,11 @@ def assert_every_value_is_there_once(study: DriverProcess, postgres: Postgres) -
     of_trial = {run.info.run_id: key for key, run in runs_by_key(study.tracking_uri, study.config.name).items()}
     told: Counter[tuple[object, ...]] = Counter()
     for event in study.events():
-        if event["event"] == "report":
-            told.update((event["trial_id"], name, event["step"]) for name in event["metrics"])
-        elif event["event"] == "trial_ended":
-            told.update((event["trial_id"], name, event["steps"]) for name in [*event["results"], "steps", "wall_s"])
+        match event:
+            case Report():
+                told.update((event.trial_id, name, event.step) for name in event.metrics)
+            case TrialEnded():
+                told.update((event.trial_id, name, event.steps) for name in [*event.results, "steps", "wall_s"])
     stored = stored_points(postgres.uri, study.config.name)
     assert Counter({(of_trial[str(run)], *point): n for (run, *point), n in stored.items()}) == told
 

@@ -17,7 +17,7 @@ from ray._private.internal_api import node_stats
 from ray._private.node import Node
 from ray.cluster_utils import Cluster
 
-from analysis.records import FINISHED, STOPPED
+from analysis.records import FINISHED, STOPPED, Report, TrialEnded
 from study.execution import cluster
 from tests.acceptance.nodes import LOOPBACK, hosts, worker_node
 from tests.acceptance.studies import PATIENCE_S, DriverProcess, crowding
@@ -94,14 +94,14 @@ def test_a_node_that_comes_and_does_not_reach_the_storage_ends_the_study_in_one_
     study = DriverProcess(tmp_path, config, {"RAY_ADDRESS": head.address})
     (tmp_path / "shared").mkdir()
     with study.running() as process:
-        study.wait_for(process, lambda events: any(event["event"] == "report" for event in events))
+        study.wait_for(process, lambda events: any(isinstance(event, Report) for event in events))
         with node_with_a_disk_of_its_own(head, tmp_path / "shared"):
             assert process.wait(PATIENCE_S * crowding()) == 2, study.log()
     (line,) = [line for line in study.log().splitlines() if line.startswith("error:")]
     assert f"storage: {tmp_path}/shared/" in line
     assert "on node 127.0.0.1 is not the folder that the study writes; name one that all nodes reach" in line
-    ended = [event for event in study.events() if event["event"] == "trial_ended"]
-    assert {event["status"] for event in ended} <= {FINISHED}
+    ended = [event for event in study.events() if isinstance(event, TrialEnded)]
+    assert {event.status for event in ended} <= {FINISHED}
 
 
 # The `ray` command, but that it would turn 127.0.0.1 into this machine's outward address, where the head is not.

@@ -21,6 +21,7 @@ import sqlalchemy
 import urllib3
 
 import study.tracking.sync
+from analysis.records import Event, Report, StudyEnded
 from study.driver import Outcome, run_study
 from tests.acceptance.studies import DriverProcess
 
@@ -155,9 +156,9 @@ class WatchedStudy:
         if self._ended:
             self.close_s = time.monotonic() - self._ended
 
-    def _hear(self, event: dict[str, Any]) -> None:
-        self.reports += event["event"] == "report"
-        if event["event"] == "study_ended":
+    def _hear(self, event: Event) -> None:
+        self.reports += isinstance(event, Report)
+        if isinstance(event, StudyEnded):
             self._ended = time.monotonic()
         self._may_go_on.wait()
 

@@ -10,7 +10,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from analysis.records import FAILED, FINISHED, STOPPED
+from analysis.records import (
+    FAILED,
+    FINISHED,
+    STOPPED,
+    Facts,
+    PhaseEnded,
+    PhaseStarted,
+    Report,
+    StudyEnded,
+    StudyStarted,
+    TrialEnded,
+    TrialStarted,
+)
 from search_spaces.ablations import POLICY_DESIGNS, Levels, ablation, changed
 from study.execution.journal import Journal
 from trainables.simulated.curves import draw_curve
@@ -141,21 +153,22 @@ def write_study(
         config["ablate"] = {"designs": list(designs), "seeds": n_seeds, "margin": MARGIN, "factors": factors}
         config["ablate"]["base"] = writer.ablation_base
     writer.journal.append(
-        "study_started",
-        study=name,
-        config=config,
-        config_hash="c0ffee",
-        git_commit="9f72c1e",
-        versions={"torch": "2.15.0"},
-        datasets={DATASET: INFO if labeled else UNLABELED},
+        StudyStarted(
+            study=name,
+            config=config,
+            config_hash="c0ffee",
+            git_commit="9f72c1e",
+            versions={"torch": "2.15.0"},
+            datasets={DATASET: INFO if labeled else UNLABELED},
+        )
     )
     for phase in ("baselines", "search", "confirm", *(["ablate"] if designs else []), "evaluate"):
-        writer.journal.append("phase_started", phase=phase)
+        writer.journal.append(PhaseStarted(phase=phase))
         outcome = getattr(writer, phase)()
-        writer.journal.append("phase_ended", phase=phase, outcome=outcome or {})
+        writer.journal.append(PhaseEnded(phase=phase, outcome=outcome or {}))
         if phase == until:
             break
-    writer.journal.append("study_ended", status=FINISHED)
+    writer.journal.append(StudyEnded(status=FINISHED))
     writer.journal.close()
     return folder
 
@@ -241,7 +254,7 @@ class _Writer:
             batch_size=config.batch_size,
         )
         self._start(config)
-        self.journal.append("facts", trial_id=config.trial_id, **made.facts)
+        self.journal.append(Facts(trial_id=config.trial_id, **made.facts))
         reports = len(made.steps) // 2 if failed else len(made.steps)
         for index in range(reports):
             step, metrics = int(made.steps[index]), made.report(index)
@@ -281,14 +294,15 @@ class _Writer:
         self._start(config)
         chance = chance_of(config.task, config.batch_size)
         self.journal.append(
-            "facts",
-            trial_id=config.trial_id,
-            primary_metric="val/loss" if config.task == "simclr" else "val/accuracy",
-            primary_mode="min" if config.task == "simclr" else "max",
-            chance=chance,
-            n_train=INFO["counts"]["pretext_train"],  # type: ignore[index]
-            n_validation=N_VALIDATION,
-            parameters=23_000,
+            Facts(
+                trial_id=config.trial_id,
+                primary_metric="val/loss" if config.task == "simclr" else "val/accuracy",
+                primary_mode="min" if config.task == "simclr" else "max",
+                chance=chance,
+                n_train=INFO["counts"]["pretext_train"],  # type: ignore[index]
+                n_validation=N_VALIDATION,
+                parameters=23_000,
+            )
         )
         truth = TRUTH[config.task]
         gain *= 1 + float(self.generator.normal(0, 0.02))
@@ -313,28 +327,29 @@ class _Writer:
 
     def _report(self, config: TrialConfig, step: int, metrics: dict[str, float]) -> None:
         kept = {name: value for name, value in metrics.items() if self.labeled or not name.startswith("probe/")}
-        self.journal.append("report", trial_id=config.trial_id, step=step, metrics=kept)
+        self.journal.append(Report(trial_id=config.trial_id, step=step, metrics=kept))
 
     def _failed(self, config: TrialConfig) -> None:
         self._start(config)
         self._end(config, FAILED, steps=0, results={}, reason="RuntimeError: loss is <NaN> at step 12")
 
     def _start(self, config: TrialConfig) -> None:
-        self.journal.append("trial_started", trial_id=config.trial_id, phase=config.phase, config=config.to_dict())
+        self.journal.append(TrialStarted.of(config))
 
     def _end(
         self, config: TrialConfig, status: str, *, steps: int, results: dict[str, float], reason: str = ""
     ) -> None:
-        checkpoint = f"checkpoints/{config.trial_id}.pt" if status == FINISHED else None
+        checkpoint = f"checkpoints/{config.trial_id}.pt" if status == FINISHED else ""
         self.journal.append(
-            "trial_ended",
-            trial_id=config.trial_id,
-            status=status,
-            reason=reason,
-            steps=steps,
-            wall_s=2.0 + 0.01 * steps,
-            results=results if self.labeled else {},
-            checkpoint=checkpoint,
+            TrialEnded(
+                trial_id=config.trial_id,
+                status=status,
+                reason=reason,
+                steps=steps,
+                wall_s=2.0 + 0.01 * steps,
+                results=results if self.labeled else {},
+                checkpoint=checkpoint,
+            )
         )
 
     def _probes(self, truth: dict[str, float], gain: float = 1.0) -> dict[str, float]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from analysis import records
 from analysis.records import FAILED, FINISHED
 from study.config.schema import StudyConfig
-from study.driver import _phases, _start, load_datasets
+from study.driver import _phases, load_datasets
 from study.execution.journal import Journal
 from study.plan.feasibility import check_plan
 from study.plan.history import History
 from study.plan.phases import Plan
+from study.provenance import study_started
 from study.series import Series
 from trainables import simulated
 from trainables.training.loop import Report
@@ -19,10 +21,10 @@ from trainables.trial import BASELINES, TrialConfig
 
 def simulate_series(series: Series, output: Path) -> Path:
     """Run every part of a series on simulated trials; return the folder around them, its page not yet written."""
-    series.begin(output)
+    series.write_description(output)
     for config in series.parts.values():
-        simulate(config, series.within(output))
-    return series.within(output)
+        simulate(config, series.folder(output))
+    return series.folder(output)
 
 
 def simulate(config: StudyConfig, output: Path) -> Path:
@@ -32,11 +34,11 @@ def simulate(config: StudyConfig, output: Path) -> Path:
     folder, history = output / config.name, History()
     journal = Journal(folder)
     journal.listeners.append(history.observe)
-    _start(journal, plan)
+    journal.append(study_started(plan))
     for phase, run in _phases(plan, _Executor(plan, journal), history):  # type: ignore[arg-type]
-        journal.append("phase_started", phase=phase)
-        journal.append("phase_ended", phase=phase, outcome=run())
-    journal.append("study_ended", status=FINISHED)
+        journal.append(records.PhaseStarted(phase=phase))
+        journal.append(records.PhaseEnded(phase=phase, outcome=run()))
+    journal.append(records.StudyEnded(status=FINISHED))
     journal.close()
     return folder
 
@@ -61,11 +63,11 @@ class _Executor:
 
         def report(made: Report) -> None:
             if len(steps) == 1:
-                self.journal.append("facts", trial_id=name, **made.facts)
+                self.journal.append(records.Facts(trial_id=name, **made.facts))
             steps.append(made.step)
-            self.journal.append("report", trial_id=name, step=made.step, metrics=made.metrics)
+            self.journal.append(records.Report(trial_id=name, step=made.step, metrics=made.metrics))
 
-        self.journal.append("trial_started", trial_id=name, phase=trial.phase, config=trial.to_dict())
+        self.journal.append(records.TrialStarted.of(trial))
         ended = {"status": FINISHED, "reason": "", "results": {}}
         try:
             if trial.task not in BASELINES and not trial.init_from:
@@ -73,4 +75,4 @@ class _Executor:
             ended["results"] = simulated.evaluate(trial, datasets)
         except RuntimeError as error:  # the simulated failure
             ended |= {"status": FAILED, "reason": f"RuntimeError: {error}"}
-        self.journal.append("trial_ended", trial_id=name, steps=steps[-1], wall_s=1.0, checkpoint="", **ended)
+        self.journal.append(records.TrialEnded(trial_id=name, steps=steps[-1], wall_s=1.0, checkpoint="", **ended))

@@ -17,6 +17,7 @@ import pandas as pd
 
 import analysis
 from analysis.data.frames import export
+from analysis.records import Report, StudyStarted, TrialEnded, TrialStarted
 from study.execution.journal import Journal
 from trainables.trial import TrialConfig
 
@@ -53,16 +54,16 @@ def write_journal(folder: Path, n_trials: int, n_reports: int, n_metrics: int) -
     values = np.random.default_rng(0).random((n_trials, n_reports, n_metrics))
     names = [f"health/metric_{index:02d}" for index in range(n_metrics)]
     book = Journal(folder)
-    book.append("study_started", study="bench", config={}, datasets={})
+    book.append(StudyStarted(study="bench", config={}, datasets={}))
     for index in range(n_trials):
         trial = TrialConfig("search", "rotation", seed=index)
         key = trial.trial_id
-        book.append("trial_started", trial_id=key, phase=trial.phase, config=trial.to_dict())
+        book.append(TrialStarted.of(trial))
         for report in range(n_reports):
             metrics = dict(zip(names, values[index, report].tolist(), strict=True))
-            book.append("report", trial_id=key, step=25 * report, metrics=metrics)
+            book.append(Report(trial_id=key, step=25 * report, metrics=metrics))
         results = {"probe/shapes/linear": 0.5}
-        book.append("trial_ended", trial_id=key, status="FINISHED", reason="", steps=500, wall_s=1.0, results=results)
+        book.append(TrialEnded(trial_id=key, status="FINISHED", reason="", steps=500, wall_s=1.0, results=results))
     book.close()
 
 

@@ -28,7 +28,7 @@ import numpy as np
 import psutil
 
 import analysis
-from analysis.records import JOURNAL_FILE, read
+from analysis.records import JOURNAL_FILE, PhaseEnded, PhaseStarted, Report, read
 from analysis.records.phases import SEARCH
 from study.cli.status import read_status
 from study.config.schema import StudyConfig
@@ -107,15 +107,15 @@ def measured(trials: int, algorithm: str, scheduler: str) -> dict[str, float]:
         folder = root / "out" / f"scale-{trials}"
         events = list(read(folder))
         began, ended = (
-            next(event["time"] for event in events if event["event"] == kind and event["phase"] == SEARCH)
-            for kind in ("phase_started", "phase_ended")
+            next(event.time for event in events if isinstance(event, kind) and event.phase == SEARCH)
+            for kind in (PhaseStarted, PhaseEnded)
         )
-        last = max(event["time"] for event in events if event["event"] == "phase_ended")
-        reports = [event["time"] for event in events if event["event"] == "report" and began <= event["time"] <= ended]
+        last = max(event.time for event in events if isinstance(event, PhaseEnded))
+        reports = [event.time for event in events if isinstance(event, Report) and began <= event.time <= ended]
         cuts = np.quantile(reports, [0, 0.1, 0.9, 1])
         cpu = np.interp(cuts, looks["time"], looks["cpu"])
         rss = np.interp([began, ended], looks["time"], looks["rss"])
-        report_s = float(np.diff(np.interp([last, events[-1]["time"]], looks["time"], looks["cpu"]))[0])
+        report_s = float(np.diff(np.interp([last, events[-1].time], looks["time"], looks["cpu"]))[0])
         row = {
             "trials": trials,
             "wall_ms": 1000 * (ended - began) / trials,

@@ -14,12 +14,13 @@ import time
 from pathlib import Path
 
 from study.config.validation import check_config
-from study.driver import _start, load_datasets
+from study.driver import load_datasets
 from study.execution import cluster
 from study.execution.executor import Executor
 from study.execution.journal import Journal
 from study.plan.history import History
 from study.plan.phases import Plan
+from study.provenance import study_started
 from study.tracking.sync import MlflowTracker
 from trainables.trial import RANDOM_INIT, TrialConfig
 
@@ -38,7 +39,7 @@ def main() -> None:
         journal.listeners.append(history.observe)
         tracker = MlflowTracker(folder, config.tracking_uri)
         tracker.start()
-        _start(journal, plan)
+        journal.append(study_started(plan))
         executor = Executor(plan, folder, journal, history)
         few = max(2, trials // 5)
         seconds = {count: _run(executor, count, first=1000 * i) for i, count in enumerate((few, few, trials))}

@@ -7,7 +7,7 @@ from typing import Any
 
 from ray.tune.trainable.metadata import _TrainingRunMetadata
 
-from analysis.records import FINISHED, read
+from analysis.records import FINISHED, Event, Facts, Report, StudyStarted, TrialEnded, TrialEvent, TrialStarted, read
 from study.config.schema import StudyConfig
 from study.execution.executor import Executor
 from study.execution.journal import Journal
@@ -24,24 +24,24 @@ class Study:
         self.folder, self.config, self.plan = folder, config, plan_of(config)
         self.history, self.journal = History.read(folder), Journal(folder)
         self.journal.listeners.append(self.history.observe)
-        self.journal.append("study_started", study=config.name, config_hash=config.config_hash)
+        self.journal.append(StudyStarted(study=config.name, config_hash=config.config_hash))
         self.executor = Executor(self.plan, folder, self.journal, self.history)
 
     def again(self) -> Study:
         self.journal.close()
         return Study(self.folder, self.config)
 
-    def kinds(self, trial_id: str) -> list[str]:
-        return [event["event"] for event in self.events(trial_id)]
+    def kinds(self, trial_id: str) -> list[type[Event]]:
+        return [type(event) for event in self.events(trial_id)]
 
-    def events(self, trial_id: str) -> list[dict[str, Any]]:
-        return [event for event in read(self.folder) if event.get("trial_id") == trial_id]
+    def events(self, trial_id: str) -> list[TrialEvent]:
+        return [event for event in self.trial_events() if event.trial_id == trial_id]
 
     def curve(self, trial_id: str) -> list[tuple[int, dict[str, float]]]:
         """Return steps and metrics, without the one that depends on the clock."""
-        reports = [event for event in self.events(trial_id) if event["event"] == "report"]
+        reports = [report for report in read(self.folder, Report) if report.trial_id == trial_id]
         return [
-            (report["step"], {name: value for name, value in report["metrics"].items() if name != CLOCK})
+            (report.step, {name: value for name, value in report.metrics.items() if name != CLOCK})
             for report in reports
         ]
 
@@ -51,23 +51,27 @@ class Study:
     def searched(self, task: str = "rotation") -> list[TrialRecord]:
         return self.history.of("search", task)
 
-    def trial_events(self) -> list[dict[str, Any]]:
-        return [event for event in read(self.folder) if "trial_id" in event]
+    def trial_events(self) -> list[TrialEvent]:
+        return list(read(self.folder, TrialEvent))
 
 
 def assert_recorded_once_and_in_order(study: Study, record: TrialRecord) -> None:
-    """A trial starts, tells its facts, reports each step once and in order, and ends, all of it once."""
-    events = study.events(record.trial.trial_id)
-    kinds = [event["event"] for event in events]
-    assert kinds == ["trial_started", "facts", *["report"] * (len(kinds) - 3), "trial_ended"]
-    assert events[0]["config"] == record.trial.to_dict()
-    assert events[1]["primary_metric"] in events[1]["chance"]
-    end, steps = events[-1], study.steps(record.trial.trial_id)
+    """A trial starts, reports its facts and each step once and in order, and ends, all of it once."""
+    start, facts, *reports, end = study.events(record.trial.trial_id)
+    assert isinstance(start, TrialStarted)
+    assert start.config == record.trial
+    assert isinstance(facts, Facts)
+    assert facts.primary_metric in facts.chance
+    assert all(isinstance(report, Report) for report in reports)
+    assert isinstance(end, TrialEnded)
+    steps = study.steps(record.trial.trial_id)
     budget, every = record.trial.budget_steps, record.trial.report_every
-    assert steps == list(range(0, end["steps"] + 1, every))
-    assert (end["steps"] == budget) if end["status"] == FINISHED else (end["steps"] < budget)
-    assert end["wall_s"] > 0
-    assert Path(end["checkpoint"]).is_file()
+    assert end.steps is not None
+    assert end.wall_s is not None
+    assert steps == list(range(0, end.steps + 1, every))
+    assert (end.steps == budget) if end.status == FINISHED else (end.steps < budget)
+    assert end.wall_s > 0
+    assert Path(end.checkpoint).is_file()
 
 
 class FakeTrial:

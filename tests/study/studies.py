@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from typing import Any
 
-from analysis.records import FINISHED
+from analysis.records import FINISHED, Report, TrialEnded, TrialStarted
 from study.config.schema import StudyConfig
 from study.config.validation import check_config
 from study.driver import load_datasets
@@ -72,10 +72,9 @@ def add(
 ) -> str:
     """Let the history know of a trial that reported `values` of a metric and then ended; return its id."""
     key = trial.trial_id
-    history.observe({"event": "trial_started", "trial_id": key, "phase": trial.phase, "config": trial.to_dict()})
+    history.observe(TrialStarted.of(trial))
     for step, value in enumerate(values):
-        history.observe({"event": "report", "trial_id": key, "step": step, "metrics": {metric: value}})
+        history.observe(Report(trial_id=key, step=step, metrics={metric: value}))
     if status is not None:
-        ended = {"status": status, "reason": "", "results": results or {}}
-        history.observe({"event": "trial_ended", "trial_id": key, **ended})
+        history.observe(TrialEnded(trial_id=key, status=status, results=results or {}))
     return key

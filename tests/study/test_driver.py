@@ -13,7 +13,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import filelock
 import mlflow.pyfunc
@@ -23,13 +22,28 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from analysis.records import FINISHED, JOURNAL_FILE, read
+from analysis.records import (
+    FINISHED,
+    JOURNAL_FILE,
+    Event,
+    PhaseEnded,
+    PhaseStarted,
+    Report,
+    StudyEnded,
+    StudyStarted,
+    TrialEnded,
+    TrialEvent,
+    TrialStarted,
+    read,
+    to_line,
+)
 from study import driver
 from study.config import strict_yaml
 from study.config.schema import StudyConfig
 from study.config.validation import check_config
 from study.driver import Outcome, run_study
 from study.plan.history import History
+from study.plan.ranking import ranked
 from tests.conftest import REPOSITORY
 from tests.study.mlflow_stores import eventually, stored_points
 from tests.study.studies import splits_of, tiny
@@ -50,7 +64,7 @@ class Ran:
     config: StudyConfig
     output: Path
     outcome: Outcome
-    heard: list[dict[str, Any]]
+    heard: list[Event]
 
     @property
     def store(self) -> str:
@@ -69,8 +83,8 @@ def ran(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
         yield Ran(config, root / "out", outcome, heard)
 
 
-def trial_events(folder: Path) -> list[dict[str, Any]]:
-    return [event for event in read(folder) if "trial_id" in event]
+def trial_events(folder: Path) -> list[TrialEvent]:
+    return list(read(folder, TrialEvent))
 
 
 def test_a_study_says_where_its_results_are_and_what_it_chose(ran: Ran):
@@ -105,14 +119,15 @@ def test_the_recommended_study_is_valid_and_holds_what_was_chosen(ran: Ran):
 
 def test_the_journal_tells_the_phases_in_order_and_every_trial_once(ran: Ran):
     events = list(read(ran.outcome.folder))
-    assert [event["phase"] for event in events if event["event"] == "phase_ended"] == PHASES
-    assert (events[0]["event"], events[-1]["event"]) == ("study_started", "study_ended")
-    for kind in ("trial_started", "trial_ended"):
-        assert set(Counter(event["trial_id"] for event in events if event["event"] == kind).values()) == {1}
+    assert [event.phase for event in events if isinstance(event, PhaseEnded)] == PHASES
+    assert isinstance(events[-1], StudyEnded)
+    for kind in (TrialStarted, TrialEnded):
+        assert set(Counter(event.trial_id for event in events if isinstance(event, kind)).values()) == {1}
     started = events[0]
-    assert started["config_hash"] == ran.config.config_hash
-    assert started["datasets"]["shapes"]["fingerprint"] == splits_of("shapes", ran.config.max_train).fingerprint
-    assert {"torch", "ray", "python"} <= set(started["versions"])
+    assert isinstance(started, StudyStarted)
+    assert started.config_hash == ran.config.config_hash
+    assert started.datasets["shapes"]["fingerprint"] == splits_of("shapes", ran.config.max_train).fingerprint
+    assert {"torch", "ray", "python"} <= set(started.versions)
     assert ran.heard == events
 
 
@@ -144,8 +159,10 @@ def test_mlflow_holds_the_study_its_phases_and_their_trials_nested(ran: Ran):
 
 def test_the_registered_model_gives_the_features_of_the_best_checkpoint(ran: Ran):
     choice, splits = ran.outcome.chosen["rotation"], splits_of("shapes", ran.config.max_train)
-    best = choice["trial_ids"][int(np.argmax(choice["values"]))]
-    trial = History.read(ran.outcome.folder).trials[best].trial.replace(init_from=best)
+    trials = History.read(ran.outcome.folder).trials
+    best = ranked([trials[key] for key in choice["trial_ids"]], choice["metric"], choice["mode"])[0].trial.trial_id
+    assert trials[best].value(choice["metric"]) == max(choice["values"])
+    trial = trials[best].trial.replace(init_from=best)
     encoder = trained_encoder(trial, CheckpointStore(str(ran.outcome.folder.resolve() / "checkpoints")), splits)
     images = splits.test.images[:5].astype(np.float32) / 255
     with torch.no_grad():
@@ -171,11 +188,11 @@ def test_a_study_whose_last_phase_was_lost_runs_that_phase_alone(ran: Ran, tmp_p
     folder = tmp_path / "tiny"
     shutil.copytree(ran.outcome.folder, folder, ignore=shutil.ignore_patterns("mlflow.json", "report.html"))
     events = list(read(folder))
-    lost = next(i for i, event in enumerate(events) if event.get("phase") == "evaluate")
-    (folder / JOURNAL_FILE).write_text("".join(json.dumps(event) + "\n" for event in events[:lost]))
+    lost = events.index(next(event for event in read(folder, PhaseStarted) if event.phase == "evaluate"))
+    (folder / JOURNAL_FILE).write_bytes(b"".join(map(to_line, events[:lost])))
     config = tiny(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
     outcome = run_study(config, tmp_path)
-    began = [event["phase"] for event in list(read(folder))[lost:] if event["event"] == "trial_started"]
+    began = [event.phase for event in list(read(folder))[lost:] if isinstance(event, TrialStarted)]
     assert set(began) == {"evaluate"}
     assert outcome.chosen == ran.outcome.chosen
     assert outcome.report.is_file()
@@ -237,14 +254,18 @@ def test_a_study_runs_on_the_data_that_it_is_given(folder: Path):
         run_study(tiny(dataset="nowhere", n_images=10_000), folder.parent, datasets=given)
 
 
-def started(command: list[str], folder: Path, until: str, count: int) -> subprocess.Popen[str]:
-    """Start a study in a process of its own, and return once its journal holds so many events of a kind."""
+def trained_reports(folder: Path) -> int:
+    """Return how many reports, but for those of untrained networks, are in a journal."""
+    return sum(report.step > 0 for report in read(folder, Report))
+
+
+def started(command: list[str], folder: Path, count: int) -> subprocess.Popen[str]:
+    """Start a study in a process of its own, and return once its journal has so many reports."""
     process = subprocess.Popen(command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     def far_enough() -> bool:
         assert process.poll() is None, process.stdout.read()
-        kinds = Counter(event["event"] for event in read(folder / "out" / "tiny") if event.get("step", 1))
-        return kinds[until] >= count
+        return trained_reports(folder / "out" / "tiny") >= count
 
     eventually(far_enough, timeout_s=120)
     return process
@@ -264,15 +285,14 @@ def test_an_interrupted_and_then_killed_driver_is_continued_by_the_same_command(
     folder = tmp_path / "out" / "tiny"
 
     # Some reports into the search, as Ctrl-C and `kill` do it.
-    interrupted = started(command, tmp_path, "report", 5)
+    interrupted = started(command, tmp_path, 5)
     interrupted.send_signal(signal.SIGTERM)
     said, _ = interrupted.communicate(timeout=120)
     assert interrupted.returncode == 130, said
     assert f"to go on from here, type: {shlex.join(command)}" in said
 
     # Without any chance to tidy up, one trial and some reports later.
-    reports = sum(event["event"] == "report" and event["step"] > 0 for event in read(folder))
-    killed = started(command, tmp_path, "report", reports + 25)
+    killed = started(command, tmp_path, trained_reports(folder) + 25)
     os.kill(killed.pid, signal.SIGKILL)
     killed.communicate(timeout=60)
     before = History.read(folder)
@@ -289,9 +309,9 @@ def test_an_interrupted_and_then_killed_driver_is_continued_by_the_same_command(
     assert (outcome["failed"], list(outcome["chosen"])) == ([], ["rotation"])
 
     after = list(read(folder))
-    assert not [event for event in after[length:] if event.get("trial_id") in ended]
-    ends = Counter(event["trial_id"] for event in after if event["event"] == "trial_ended")
-    points = Counter((event["trial_id"], event["step"]) for event in after if event["event"] == "report")
+    assert not [event for event in after[length:] if isinstance(event, TrialEvent) and event.trial_id in ended]
+    ends = Counter(event.trial_id for event in read(folder, TrialEnded))
+    points = Counter((report.trial_id, report.step) for report in read(folder, Report))
     assert set(ends.values()) == set(points.values()) == {1}
     history = History.read(folder)
     assert set(ends) == set(history.trials)

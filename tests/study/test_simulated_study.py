@@ -11,16 +11,18 @@ import pytest
 
 import analysis
 from analysis.comparisons import effects
-from analysis.records import JOURNAL_FILE, read
+from analysis.records import JOURNAL_FILE, TrialStarted, read
 from trainables import simulated
 from trainables.trial import RANDOM_INIT, TrialConfig
+
+pytestmark = [pytest.mark.core, pytest.mark.slow]
 
 PROBE = "probe/cifar10/linear"
 
 
 @pytest.fixture(scope="module")
-def study(simulated_study: Path) -> analysis.Study:
-    return analysis.load(simulated_study)
+def study(study_on_ray: Path) -> analysis.Study:
+    return analysis.load(study_on_ray)
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +31,7 @@ def ablated(study: analysis.Study) -> pd.DataFrame:
 
 
 def trials(folder: Path) -> dict[str, TrialConfig]:
-    return {
-        event["trial_id"]: TrialConfig.from_dict(event["config"])
-        for event in read(folder)
-        if event["event"] == "trial_started"
-    }
+    return {event.trial_id: event.config for event in read(folder, TrialStarted)}
 
 
 def test_every_phase_runs_and_every_cell_has_every_seed_once(study: analysis.Study, ablated: pd.DataFrame):
@@ -55,9 +53,9 @@ def test_every_cell_of_the_designs_was_run(study: analysis.Study, ablated: pd.Da
 
 
 def test_the_effects_that_were_put_in_are_found_within_their_intervals(
-    simulated_study: Path, study: analysis.Study, ablated: pd.DataFrame
+    study_on_ray: Path, study: analysis.Study, ablated: pd.DataFrame
 ):
-    config = {(trial.task, trial.cell): trial for trial in trials(simulated_study).values() if trial.phase == "ablate"}
+    config = {(trial.task, trial.cell): trial for trial in trials(study_on_ray).values() if trial.phase == "ablate"}
     found = effects(ablated, PROBE, designs=study.designs, margin=0.01)
     found = found[found["cell"] != found["baseline"]]
     truth = [
@@ -75,8 +73,8 @@ def test_the_effects_that_were_put_in_are_found_within_their_intervals(
     assert (found.loc[large, "answer"] == "better").all()
 
 
-def test_the_ablation_reads_the_same_from_mlflow(simulated_study: Path, study: analysis.Study):
-    uri = json.loads(next(iter((simulated_study / JOURNAL_FILE).read_text().splitlines())))["config"]["tracking_uri"]
+def test_the_ablation_reads_the_same_from_mlflow(study_on_ray: Path, study: analysis.Study):
+    uri = json.loads(next(iter((study_on_ray / JOURNAL_FILE).read_text().splitlines())))["config"]["tracking_uri"]
     tracked = analysis.load(uri, study=study.name)
     pd.testing.assert_frame_equal(tracked.designs, study.designs)
     assert tracked.outcomes == study.outcomes

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from analysis.records import (
+    Event,
+    Facts,
+    PhaseEnded,
+    PhaseStarted,
+    Report,
+    StudyEnded,
+    StudyStarted,
+    TrialEnded,
+    TrialEvent,
+    TrialStarted,
+)
 from study.execution.journal import Journal
 from trainables.trial import TrialConfig
 
@@ -19,8 +32,6 @@ CURVE_POINTS = (2 * REPORTS + 4 + 2) * len(METRICS)
 STUDY_POINTS = CURVE_POINTS + 4 * 3  # at the end of each trial one result and two totals
 TRACEBACK = 'Traceback (most recent call last):\n  File "loop.py", line 7, in fit\nRuntimeError: loss is not finite\n'
 
-Event = tuple[str, dict[str, Any]]
-
 
 def trial(number: int, phase: str = "search", **changes: Any) -> TrialConfig:
     """Return the configuration of trial `number`; each number has another learning rate."""
@@ -33,57 +44,61 @@ def trial(number: int, phase: str = "search", **changes: Any) -> TrialConfig:
     return TrialConfig(phase=phase, task="rotation", n_images=1000, augmentation_strength=0.5, **{**values, **changes})
 
 
-def study_started(name: str = "small-data") -> Event:
+def study_started(name: str = "small-data") -> StudyStarted:
     dataset = {
         "fingerprint": "0123456789abcdef",
         "counts": {"train": 800, "validation": 200},
         "class_names": ["a", "b"],
     }
-    return "study_started", {
-        "study": name,
-        "config": {"name": name, "tasks": ["rotation"], "budget_steps": 250, "search": {"num_samples": 3}},
-        "config_hash": "c0ffee",
-        "git_commit": "9f72c1e",
-        "versions": {"torch": "2.15.0"},
-        "datasets": {"shapes": dataset},
-    }
+    return StudyStarted(
+        study=name,
+        config={"name": name, "tasks": ["rotation"], "budget_steps": 250, "search": {"num_samples": 3}},
+        config_hash="c0ffee",
+        git_commit="9f72c1e",
+        versions={"torch": "2.15.0"},
+        datasets={"shapes": dataset},
+    )
 
 
 def trial_events(
     config: TrialConfig, status: str = "FINISHED", reason: str = "", reports: int = REPORTS
-) -> Iterator[Event]:
+) -> Iterator[TrialEvent]:
     """Yield the events of one trial, from its start to its end."""
     key = config.trial_id
-    yield "trial_started", {"trial_id": key, "phase": config.phase, "config": config.to_dict()}
-    facts = {"primary_metric": "val/accuracy", "primary_mode": "max", "chance": {"val/accuracy": 0.25}}
-    yield "facts", {"trial_id": key, **facts, "n_train": 800, "n_validation": 200, "parameters": 12345}
+    yield TrialStarted.of(config)
+    yield Facts(
+        trial_id=key,
+        primary_metric="val/accuracy",
+        chance={"val/accuracy": 0.25},
+        n_train=800,
+        n_validation=200,
+        parameters=12345,
+    )
     for step in range(25, 25 * reports + 1, 25):
-        metrics = {name: step + 0.01 * i for i, name in enumerate(METRICS)}
-        yield "report", {"trial_id": key, "step": step, "metrics": metrics}
+        yield Report(trial_id=key, step=step, metrics={name: step + 0.01 * i for i, name in enumerate(METRICS)})
     results = {"probe/shapes/linear": 0.61, "probe/shapes/miou": float("nan")}
-    ended = {"steps": 25 * reports, "wall_s": 3.5, "results": results, "checkpoint": None}
-    yield "trial_ended", {"trial_id": key, "status": status, "reason": reason, **ended}
+    yield TrialEnded(trial_id=key, status=status, reason=reason, steps=25 * reports, wall_s=3.5, results=results)
 
 
 def study_events(name: str = "small-data") -> list[Event]:
     """Return the events of a whole study."""
     return [
         study_started(name),
-        ("phase_started", {"phase": "search"}),
+        PhaseStarted(phase="search"),
         *trial_events(trial(0)),
         *trial_events(trial(1), "STOPPED", "at chance after 100 steps", reports=4),
         *trial_events(trial(2), "FAILED", TRACEBACK, reports=2),
-        ("phase_ended", {"phase": "search", "outcome": {"rotation": trial(0).trial_id}}),
-        ("phase_started", {"phase": "confirm"}),
+        PhaseEnded(phase="search", outcome={"rotation": trial(0).trial_id}),
+        PhaseStarted(phase="confirm"),
         *trial_events(trial(0, "confirm", seed=1)),
-        ("phase_ended", {"phase": "confirm", "outcome": {}}),
-        ("study_ended", {"status": "FINISHED"}),
+        PhaseEnded(phase="confirm"),
+        StudyEnded(status="FINISHED"),
     ]
 
 
-def write(folder: Path, events: list[Event], *, start: float = START) -> None:
+def write(folder: Path, events: Sequence[Event], *, start: float = START) -> None:
     """Append events to the journal in `folder`, a second apart, the first at `start`."""
     journal = Journal(folder)
-    for second, (event, values) in enumerate(events):
-        journal.append(event, time=start + second, **values)
+    for second, event in enumerate(events):
+        journal.append(dataclasses.replace(event, time=start + second))
     journal.close()

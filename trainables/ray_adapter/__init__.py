@@ -1,1 +1,1 @@
-"""The only room of `trainables` that knows Ray: the Tune trainable, its messages and its checkpoint store."""
+"""Ray adapter: the Tune trainable, its messages to the driver, and its checkpoint store."""

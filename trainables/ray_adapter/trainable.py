@@ -1,8 +1,8 @@
-"""The Tune trainable: one trial in a Tune actor, its loop hosted by Ray Train. The only file here that knows Ray.
+"""The Tune trainable: one trial in a Tune actor, its loop hosted by Ray Train.
 
-With one worker, Ray Train's local mode runs the loop in the Tune actor itself, which Tune reuses from trial to
-trial: starting a worker group would take longer than a small trial trains. With several, the Tune function drives a
-Ray Train worker group, and `TuneReportCallback` carries the reports of its first worker.
+With one worker, Ray Train's local mode runs the loop in the Tune actor itself, which Tune reuses from trial to trial:
+starting a worker group would take longer than a small trial trains. With several, the Tune function drives a Ray Train
+worker group, and `TuneReportCallback` carries the reports of its first worker.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,16 +31,18 @@ from trainables.data.table import Splits
 from trainables.distributed import synchronize_batchnorm
 from trainables.encoders import Encoder
 from trainables.errors import CheckpointError, UserError
-from trainables.objective import OBJECTIVE, WORST, as_objective
 from trainables.probes.evaluation import baseline_encoder, evaluate
+from trainables.ray_adapter.messages import Message, Unrecoverable, to_result
+from trainables.ray_adapter.reporter import Reporter, Send
 from trainables.ray_adapter.storage import CheckpointStore
 from trainables.training import checkpoint
-from trainables.training.loop import Report, Worker, build_task, fit
+from trainables.training.loop import Worker, build_task, fit
 from trainables.trial import BASELINES, TrialConfig
 
 STATE_FILE = "state.pt"
-LOOK = ("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # how often Ray Train asks workers; a report waits until it does
-PASSING = (  # errors of the machine, which a new start may not meet again
+# How often Ray Train polls its workers, in seconds; a report waits for the next poll.
+POLL_INTERVAL = ("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+TRANSIENT_ERRORS = (  # errors of the machine, which another start may not meet again
     *(OSError, MemoryError, RayError, TrainingFailedError),
     *(torch.OutOfMemoryError, torch.AcceleratorError, torch.distributed.DistError),
 )
@@ -50,15 +52,19 @@ PASSING = (  # errors of the machine, which a new start may not meet again
 class Shared:
     """What all trials of a phase share.
 
-    datasets: object references of each data set's Splits, put once; a trial gets them without a copy.
-    checkpoints: root of the checkpoint store.
-    objectives: metric, and `max` or `min`, that the search of each task looks at; its primary metric for any other.
-    bases: TrialConfig of each task, whose fields a sampled configuration replaces; none where trials are listed.
-    storage_token, driver_node_id: what the driver has left in `checkpoints`, and the id of its node: other nodes look for it.
-    resources, labels: what one worker takes of its node, by Ray's names, and the labels that its node must have.
-    population_based: whether trials hand their state to one another (PBT), which then travels as Tune checkpoints.
-    train_storage: path or URI where Ray Train keeps the runs of worker groups.
-    simulate: whether trials are those of `trainables.simulated`, which train nothing.
+    Attributes:
+        datasets: Object reference of each data set's Splits, stored once; trials read them without a copy.
+        checkpoints: Root of the checkpoint store.
+        objectives: Per task, the metric that its search optimizes, and `max` or `min`. Other tasks optimize their
+            primary metric.
+        bases: Per task, the TrialConfig whose fields a sampled configuration replaces; empty for listed trials.
+        storage_token: Token that the driver has written to `checkpoints`, by which other nodes check their access.
+        driver_node_id: Ray's id of the driver's node.
+        resources: What one worker takes of its node, by Ray's names.
+        labels: Labels that a worker's node must have.
+        population_based: Whether trials hand their state to each other (PBT), as Tune checkpoints.
+        train_storage: Path or URI where Ray Train keeps the runs of worker groups.
+        simulate: Whether trials are those of `trainables.simulated`, which train nothing.
     """
 
     datasets: Mapping[str, Any]
@@ -75,10 +81,12 @@ class Shared:
 
 
 def trial_of(config: Mapping[str, Any], bases: Mapping[str, TrialConfig]) -> TrialConfig:
-    """Return the TrialConfig that a Tune configuration stands for.
+    """Return the TrialConfig of a Tune configuration.
 
-    It either holds a whole one under `trial`, or names a `task` and replaces fields of its base; `option` and
-    `augmentation` are nested and are merged.
+    Args:
+        config: Either a whole TrialConfig under `trial`, or a `task` and the fields of its base to replace. `option`
+            and `augmentation` are nested and are merged.
+        bases: The trial of each task whose fields are replaced.
     """
     if "trial" in config:
         return TrialConfig.from_dict(config["trial"])
@@ -92,8 +100,8 @@ def trial_of(config: Mapping[str, Any], bases: Mapping[str, TrialConfig]) -> Tri
 def run_trial(config: dict[str, Any], *, shared: Shared) -> None:
     """Run one trial as a Tune function.
 
-    An error that would only come again is announced with a result `hopeless` before it is raised, since Tune would
-    start the trial anew as after the death of its process.
+    An error that would come again is announced by an Unrecoverable message before it is raised. Otherwise Tune would
+    start the trial again, as it does after the death of its process.
     """
     trial = trial_of(config, shared.bases)
     try:
@@ -105,16 +113,16 @@ def run_trial(config: dict[str, Any], *, shared: Shared) -> None:
         else:
             _run_workers(trial, shared)
     except Exception as error:
-        if not _may_pass(error):
-            tune.report({"step": 0, OBJECTIVE: WORST, "hopeless": True})
+        if not _is_transient(error):
+            tune.report(to_result(Unrecoverable()))
         raise
 
 
-def _may_pass(error: Exception) -> bool:
-    """Return whether a new start may help: everything in a trial is seeded, so what it raises it raises again."""
-    if isinstance(error, WorkerGroupError):  # the other errors of a worker may be echoes of another one's death
+def _is_transient(error: Exception) -> bool:
+    """Whether another start may help. Everything in a trial is seeded, so that its own errors come again."""
+    if isinstance(error, WorkerGroupError):  # its other errors may be consequences of another worker's death
         return not any(isinstance(failure, UserError) for failure in error.worker_failures.values())
-    return isinstance(error, PASSING)
+    return isinstance(error, TRANSIENT_ERRORS)
 
 
 def _run_here(trial: TrialConfig, shared: Shared) -> None:
@@ -122,29 +130,27 @@ def _run_here(trial: TrialConfig, shared: Shared) -> None:
     device = torch.device("cuda" if "GPU" in shared.resources and torch.cuda.is_available() else "cpu")
     torch.set_num_threads(max(1, math.floor(shared.resources["CPU"])))
     store = _store(shared)
-    sender = _Sender(trial, shared, store, send=_send_to_tune)
+    reporter = _reporter(trial, shared, store, _send_to_tune)
     datasets = {name: ray.get(shared.datasets[name]) for name in {trial.dataset, *trial.probe_datasets}}
     if shared.simulate:
         if trial.task not in BASELINES and not trial.init_from:
-            resume = sender.repeated(store.load(trial.trial_id))
-            simulated.fit(trial, datasets[trial.dataset], sender.report, resume=resume)
-        sender.finish(simulated.evaluate(trial, datasets))
+            simulated.fit(trial, datasets[trial.dataset], reporter.report, resume=reporter.resume())
+        reporter.finish(simulated.evaluate(trial, datasets))
         return
     if trial.task in BASELINES:
         encoder = baseline_encoder(trial, datasets[trial.dataset].pretext_train.image_size)
     elif trial.init_from:
         encoder = trained_encoder(trial, store, datasets[trial.dataset])
     else:
-        resume = _inherited_state()
-        if resume is None:
-            resume = sender.repeated(store.load(trial.trial_id))
-        encoder = fit(trial, datasets[trial.dataset], sender.report, worker=Worker(device), resume=resume)
-    sender.finish(evaluate(trial, encoder, datasets, device))
+        inherited = _inherited_state()
+        resume = reporter.resume() if inherited is None else inherited
+        encoder = fit(trial, datasets[trial.dataset], reporter.report, worker=Worker(device), resume=resume)
+    reporter.finish(evaluate(trial, encoder, datasets, device))
 
 
 def _run_workers(trial: TrialConfig, shared: Shared) -> None:
-    """Drive a worker group, which trains, and probe its encoder on the first worker."""
-    os.environ.setdefault(*LOOK)
+    """Drive a worker group, which trains the encoder; its first worker probes it."""
+    os.environ.setdefault(*POLL_INTERVAL)
     TorchTrainer(
         _worker_loop,
         train_loop_config={"trial": trial.to_dict(), "shared": shared},
@@ -169,16 +175,21 @@ def _worker_loop(config: dict[str, Any]) -> None:
     context = ray.train.get_context()
     device = ray.train.torch.get_device()
     worker = Worker(device, context.get_world_rank(), context.get_world_size(), _distributed)
-    store = _store(shared)
-    sender = _Sender(trial, shared, store, send=_send_to_train, saves=worker.rank == 0)
+    reporter = _reporter(trial, shared, _store(shared), _send_to_train, saves=worker.rank == 0)
     datasets = {name: ray.get(shared.datasets[name]) for name in {trial.dataset, *trial.probe_datasets}}
-    resume = sender.repeated(store.load(trial.trial_id))
-    encoder = fit(trial, datasets[trial.dataset], sender.report, worker=worker, resume=resume)
-    sender.finish(evaluate(trial, encoder, datasets, device) if worker.rank == 0 else {})
+    encoder = fit(trial, datasets[trial.dataset], reporter.report, worker=worker, resume=reporter.resume())
+    reporter.finish(evaluate(trial, encoder, datasets, device) if worker.rank == 0 else {})
+
+
+def _reporter(
+    trial: TrialConfig, shared: Shared, store: CheckpointStore, send: Send, *, saves: bool = True
+) -> Reporter:
+    objective = shared.objectives.get(trial.task)
+    return Reporter(trial, store, send, objective=objective, saves=saves, sends_state=shared.population_based)
 
 
 def _store(shared: Shared) -> CheckpointStore:
-    """Return the checkpoint store. Raises StorageError on a node that has come later and does not reach it."""
+    """Return the checkpoint store. Raises StorageError on a node, added later, that does not reach it."""
     store = CheckpointStore(shared.checkpoints)
     if shared.storage_token and ray.get_runtime_context().get_node_id() != shared.driver_node_id:
         store.check(shared.storage_token, node=ray.util.get_node_ip_address())
@@ -186,7 +197,11 @@ def _store(shared: Shared) -> CheckpointStore:
 
 
 def trained_encoder(trial: TrialConfig, store: CheckpointStore, splits: Splits) -> Encoder:
-    """Return the encoder that trial `init_from` has trained. Raises CheckpointError where its checkpoint is missing."""
+    """Return the encoder that the trial `trial.init_from` has trained.
+
+    Raises:
+        CheckpointError: If that trial has no checkpoint in `store`.
+    """
     state = store.load(trial.init_from)
     if state is None:
         raise CheckpointError(
@@ -198,79 +213,21 @@ def trained_encoder(trial: TrialConfig, store: CheckpointStore, splits: Splits) 
     return task.encoder
 
 
-class _Sender:
-    """Turns the loop's reports into results: a checkpoint on storage first, then its metrics to Tune."""
-
-    def __init__(
-        self,
-        trial: TrialConfig,
-        shared: Shared,
-        store: CheckpointStore,
-        *,
-        send: Callable[[dict[str, Any], bytes | None], None],
-        saves: bool = True,
-    ) -> None:
-        self.trial, self.shared, self.store, self.saves = trial, shared, store, saves
-        self._to_driver = send
-        self.last: dict[str, Any] = {"step": 0, OBJECTIVE: WORST}
-        self._reports: list[dict[str, Any]] = []  # so far, for the next checkpoint
-
-    def report(self, report: Report) -> None:
-        """Save the checkpoint and send the metrics of one report."""
-        self._remember(report)
-        if not self._reports or report.step > self._reports[-1]["step"]:
-            self._reports.append({"step": report.step, "metrics": report.metrics})
-        result = {**self.last, "metrics": report.metrics, "facts": report.facts}
-        state = report.state() | {"reports": self._reports, "facts": report.facts}
-        if self.saves:
-            result["saved_to"] = self.store.save(self.trial.trial_id, state)
-        self.send(result, checkpoint.to_bytes(state) if self.shared.population_based else None)
-
-    def repeated(self, state: dict[str, Any] | None) -> dict[str, Any] | None:
-        """Send once more all that this trial had reported when it saved its newest checkpoint, and return that.
-
-        Reports wait in several queues on their way to the driver; it or a worker may have died meanwhile. Those that
-        the driver has written down it passes over; who judges by the whole curve sees it again.
-        """
-        if state is not None and state.get("reports"):
-            self._reports = list(state["reports"])
-            self._remember(Report(**self._reports[-1], facts=state["facts"], state=lambda: state))
-            self.send({**self.last, "repeated": self._reports, "facts": state["facts"]}, None)
-        return state
-
-    def finish(self, results: dict[str, float]) -> None:
-        """Send the results of the final probes; only a trial that does this has finished."""
-        self.send({**self.last, "results": results, "finished": True}, None)
-
-    def send(self, result: dict[str, Any], state: bytes | None) -> None:
-        """Send a result, with what was found broken until then: a worker's own log is seen by nobody."""
-        result["broken"], self.store.broken = self.store.broken, []
-        self._to_driver(result, state)
-
-    def _remember(self, report: Report) -> None:
-        self.last = {"step": report.step, OBJECTIVE: self._objective(report), "pid": os.getpid()}
-
-    def _objective(self, report: Report) -> float:
-        own = (report.facts["primary_metric"], report.facts["primary_mode"])
-        metric, mode = self.shared.objectives.get(self.trial.task, own)
-        return as_objective(report.metrics.get(metric, math.nan), mode)
-
-
-def _send_to_tune(result: dict[str, Any], state: bytes | None) -> None:
+def _send_to_tune(message: Message, state: bytes | None) -> None:
     if state is None:
-        tune.report(result)
+        tune.report(to_result(message))
         return
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, STATE_FILE).write_bytes(state)
-        tune.report(result, checkpoint=tune.Checkpoint.from_directory(folder))
+        tune.report(to_result(message), checkpoint=tune.Checkpoint.from_directory(folder))
 
 
-def _send_to_train(result: dict[str, Any], state: bytes | None) -> None:
-    ray.train.report(result)
+def _send_to_train(message: Message, state: bytes | None) -> None:
+    ray.train.report(to_result(message))
 
 
 def _inherited_state() -> dict[str, Any] | None:
-    """Return the state that population-based training hands on from a better trial, if it does."""
+    """Return the state that population-based training copies from a better trial, if there is one."""
     inherited = tune.get_checkpoint()
     if inherited is None:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping
 from typing import Any
 
 from analysis.data import tables
@@ -57,7 +58,7 @@ def _cost_cells(row: Any) -> list[str]:
     return [count(row.trials), f"{row.wall_s:,.1f}", count(row.steps), count(row.samples_seen), throughput]
 
 
-def _datasets(datasets: dict[str, dict[str, Any]]) -> Table:
+def _datasets(datasets: Mapping[str, dict[str, Any]]) -> Table:
     rows = []
     for name, info in datasets.items():
         classes = info.get("n_classes") or len(info.get("class_names") or ())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from pandas.testing import assert_frame_equal
 
 from analysis import records
 from analysis.data.frames import CURVE_DTYPES, RUN_DTYPES, RUNS_FILE, export, frames
+from analysis.records import Event, Report, TrialEnded, TrialStarted
 from study.execution.journal import Journal
 from tests.analysis.journals import BASELINE_TRUTH, DATASET, EVERY, SEEDS, STEPS, TRUTH, write_study
 from trainables.errors import StorageError, UserError
@@ -45,25 +47,21 @@ DESIGN_ORDER = [
 
 
 @pytest.fixture(scope="module")
-def events(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+def events(tmp_path_factory: pytest.TempPathFactory) -> list[Event]:
     return list(records.read(write_study(tmp_path_factory.mktemp("study"))))
 
 
 @pytest.fixture(scope="module")
-def both(events: list[dict]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def both(events: list[Event]) -> tuple[pd.DataFrame, pd.DataFrame]:
     return frames(events)
 
 
-def started(trial: TrialConfig) -> dict:
-    return {"event": "trial_started", "trial_id": trial.trial_id, "phase": trial.phase, "config": trial.to_dict()}
+def report(trial: TrialConfig, step: int, **metrics: float) -> Report:
+    return Report(trial_id=trial.trial_id, step=step, metrics=metrics)
 
 
-def report(trial: TrialConfig, step: int, **metrics: float) -> dict:
-    return {"event": "report", "trial_id": trial.trial_id, "step": step, "metrics": metrics}
-
-
-def ended(trial: TrialConfig, status: str, **values: object) -> dict:
-    return {"event": "trial_ended", "trial_id": trial.trial_id, "status": status, "wall_s": 1.0, **values}
+def ended(trial: TrialConfig, status: str, **values: Any) -> TrialEnded:
+    return TrialEnded(trial_id=trial.trial_id, status=status, wall_s=1.0, **values)
 
 
 def test_runs_begin_with_the_columns_of_the_design_in_its_order(both):
@@ -77,13 +75,13 @@ def test_runs_begin_with_the_columns_of_the_design_in_its_order(both):
 
 def test_every_trial_of_the_journal_is_one_row_and_every_reported_value_one_point(events, both):
     runs, curves = both
-    assert sorted(runs["trial_id"]) == sorted(
-        {event["trial_id"] for event in events if event["event"] == "trial_started"}
-    )
-    assert len(curves) == sum(len(event["metrics"]) for event in events if event["event"] == "report")
-    event = next(event for event in events if event["event"] == "report" and event["step"] == EVERY)
-    found = curves[(curves["trial_id"] == event["trial_id"]) & (curves["step"] == EVERY)]
-    assert dict(zip(found["metric"], found["value"], strict=True)) == event["metrics"]
+    starts = {event.trial_id for event in events if isinstance(event, TrialStarted)}
+    reports = [event for event in events if isinstance(event, Report)]
+    assert sorted(runs["trial_id"]) == sorted(starts)
+    assert len(curves) == sum(len(event.metrics) for event in reports)
+    event = next(event for event in reports if event.step == EVERY)
+    found = curves[(curves["trial_id"] == event.trial_id) & (curves["step"] == EVERY)]
+    assert dict(zip(found["metric"], found["value"], strict=True)) == event.metrics
 
 
 def test_a_row_carries_configuration_facts_and_results(both):
@@ -122,7 +120,7 @@ def test_an_option_keeps_the_narrowest_type_that_holds_its_values_and_gaps():
         TrialConfig("search", "a", options={"on": True, "pairs": 8, "gap": 1, "mask": "block"}),  # type: ignore[arg-type]
         TrialConfig("search", "a", options={"gap": 0.5, "mask": 3}),  # type: ignore[arg-type]
     ]
-    runs, _ = frames(map(started, trials))
+    runs, _ = frames(map(TrialStarted.of, trials))
     dtypes = {name: str(runs[f"option/{name}"].dtype) for name in ("on", "pairs", "gap", "mask")}
     assert dtypes == {"on": "boolean", "pairs": "Int64", "gap": "float64", "mask": "str"}
     assert runs["option/pairs"].isna().tolist() == [False, True]
@@ -131,7 +129,7 @@ def test_an_option_keeps_the_narrowest_type_that_holds_its_values_and_gaps():
 
 def test_a_running_trial_counts_the_steps_it_has_reported():
     trial = TrialConfig("search", "rotation", batch_size=64)
-    runs, _ = frames([started(trial), report(trial, 0, loss=1.0), report(trial, 25, loss=0.5)])
+    runs, _ = frames([TrialStarted.of(trial), report(trial, 0, loss=1.0), report(trial, 25, loss=0.5)])
     row = runs.iloc[0]
     assert (row["status"], row["steps"], row["samples_seen"]) == ("RUNNING", 25, 25 * 64)
     assert pd.isna(row["wall_s"])
@@ -140,25 +138,25 @@ def test_a_running_trial_counts_the_steps_it_has_reported():
 def test_a_trial_started_twice_is_one_row_with_its_last_status():
     trial = TrialConfig("search", "rotation")
     failed = ended(trial, "FAILED", steps=25, reason="killed worker")
-    assert frames([started(trial), failed])[0]["status"].tolist() == ["FAILED"]
-    again = frames([started(trial), failed, started(trial)])[0]
+    assert frames([TrialStarted.of(trial), failed])[0]["status"].tolist() == ["FAILED"]
+    again = frames([TrialStarted.of(trial), failed, TrialStarted.of(trial)])[0]
     assert again["status"].tolist() == ["RUNNING"]
     assert again["reason"].tolist() == [""]
-    done = frames([started(trial), failed, started(trial), ended(trial, "FINISHED", steps=500)])[0]
+    done = frames([TrialStarted.of(trial), failed, TrialStarted.of(trial), ended(trial, "FINISHED", steps=500)])[0]
     assert (done["status"].tolist(), done["steps"].tolist()) == (["FINISHED"], [500])
 
 
 def test_of_a_step_reported_twice_the_first_report_stays():
     trial = TrialConfig("search", "rotation")
-    _, curves = frames([started(trial), report(trial, 25, loss=1.0), report(trial, 25, loss=9.0)])
+    _, curves = frames([TrialStarted.of(trial), report(trial, 25, loss=1.0), report(trial, 25, loss=9.0)])
     assert curves["value"].tolist() == [1.0]
 
 
 def test_non_finite_values_stay_what_they_were(tmp_path: Path):
     trial = TrialConfig("search", "rotation")
     book = Journal(tmp_path)
-    for event in (started(trial), report(trial, 0, loss=float("nan")), report(trial, 25, loss=float("inf"))):
-        book.append(**event)
+    for event in (TrialStarted.of(trial), report(trial, 0, loss=float("nan")), report(trial, 25, loss=float("inf"))):
+        book.append(event)
     book.close()
     export(tmp_path)
     values = pd.read_parquet(tmp_path / "curves.parquet")["value"].to_numpy()

@@ -14,6 +14,7 @@ from pandas.testing import assert_frame_equal
 
 import analysis
 from analysis.data.frames import export
+from analysis.records import PhaseStarted, StudyEnded, StudyStarted
 from study.execution.journal import Journal
 from study.tracking import sync
 from tests.analysis.journals import DATASET, INFO, write_study
@@ -45,7 +46,7 @@ def test_parquet_is_read_while_the_journal_has_not_grown_and_the_journal_after(t
     assert analysis.load(folder).runs["study"].unique().tolist() == ["from parquet"]
     assert analysis.load(folder).outcomes["confirm"]["chosen"]
     journal = Journal(folder)
-    journal.append("phase_started", phase="report")
+    journal.append(PhaseStarted(phase="report"))
     journal.close()
     assert analysis.load(folder).runs["study"].unique().tolist() == ["quick"]
 
@@ -75,9 +76,9 @@ def test_the_parquet_files_of_a_finished_study_are_read_and_not_its_journal(tmp_
     folder = write_study(tmp_path)
     export(folder)
     journal = Journal(folder)
-    journal.append("study_ended", status="FINISHED")
+    journal.append(StudyEnded(status="FINISHED"))
     journal.close()
-    module = sys.modules["analysis.load"]  # which the function of that name hides
+    module = sys.modules["analysis.data.load"]  # which the function of that name hides
     monkeypatch.setattr(module, "frames", lambda events: pytest.fail("the journal was read"))
     assert len(analysis.load(folder).runs) == 47
 
@@ -95,7 +96,7 @@ def test_parquet_files_alone_are_enough_unless_they_are_broken(tmp_path: Path):
 
 def test_a_study_that_has_only_begun_loads_empty(tmp_path: Path):
     journal = Journal(tmp_path)
-    journal.append("study_started", study="new", config={}, datasets={})
+    journal.append(StudyStarted(study="new", config={}, datasets={}))
     journal.close()
     study = analysis.load(tmp_path)
     assert (study.name, len(study.runs), len(study.curves)) == ("new", 0, 0)
@@ -103,7 +104,7 @@ def test_a_study_that_has_only_begun_loads_empty(tmp_path: Path):
 
 def test_a_folder_that_is_no_study_names_the_studies_inside(tmp_path: Path):
     write_study(tmp_path / "quick", until="baselines")
-    with pytest.raises(UserError, match=r"is no study: it has neither journal\.jsonl.*it holds studies: quick"):
+    with pytest.raises(UserError, match=r"is not a study: it has neither journal\.jsonl.*it contains studies: quick"):
         analysis.load(tmp_path)
     with pytest.raises(UserError, match="no such folder"):
         analysis.load(tmp_path / "none")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from analysis.records import StudyStarted, TrialStarted
 from analysis.report import write_report
 from study.execution.journal import Journal
 from tests.analysis.journals import write_study
@@ -26,15 +27,15 @@ def test_an_unfinished_study_gets_a_report_that_says_what_is_missing(tmp_path: P
 
 def test_a_study_that_has_only_begun_and_one_with_a_running_trial_get_one_too(tmp_path: Path):
     journal = Journal(tmp_path)
-    journal.append("study_started", study="<b>new</b>", config={}, datasets={})
+    journal.append(StudyStarted(study="<b>new</b>", config={}, datasets={}))
     assert "<b>new</b>" in Page(write_report(tmp_path)).text
     trial = TrialConfig("search", "rotation")
-    journal.append("trial_started", trial_id=trial.trial_id, phase="search", config=trial.to_dict())
+    journal.append(TrialStarted.of(trial))
     journal.close()
     assert "1 trial not ended yet" in Page(write_report(tmp_path)).text
 
 
 def test_a_folder_that_is_no_study_gets_no_page(tmp_path: Path):
-    with pytest.raises(UserError, match="is no study"):
+    with pytest.raises(UserError, match="is not a study"):
         write_report(tmp_path)
     assert not list(tmp_path.iterdir())

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import io
-from typing import Any
 
 import pytest
 from rich.console import Console
 
+from analysis.records import Event, Facts, PhaseStarted, Report, TrialEnded, TrialStarted
 from study.cli.progress import Progress
 from study.config.validation import check_config
 from trainables.trial import TrialConfig
@@ -15,14 +15,14 @@ from trainables.trial import TrialConfig
 TRIAL = TrialConfig(phase="search", task="rotation", lr=0.003, batch_size=64, budget_steps=100)
 
 
-def events(status: str = "FINISHED", reason: str = "") -> list[dict[str, Any]]:
+def events(status: str = "FINISHED", reason: str = "") -> list[Event]:
     key = TRIAL.trial_id
     return [
-        {"event": "phase_started", "phase": "search"},
-        {"event": "trial_started", "trial_id": key, "phase": "search", "config": TRIAL.to_dict()},
-        {"event": "facts", "trial_id": key, "primary_metric": "val/accuracy"},
-        {"event": "report", "trial_id": key, "step": 50, "metrics": {"val/accuracy": 0.5, "probe/linear": 0.25}},
-        {"event": "trial_ended", "trial_id": key, "status": status, "reason": reason, "results": {}},
+        PhaseStarted(phase="search"),
+        TrialStarted.of(TRIAL),
+        Facts(trial_id=key, primary_metric="val/accuracy"),
+        Report(trial_id=key, step=50, metrics={"val/accuracy": 0.5, "probe/linear": 0.25}),
+        TrialEnded(trial_id=key, status=status, reason=reason),
     ]
 
 
@@ -31,7 +31,7 @@ def config():
     return check_config({"name": "shown"})
 
 
-def lines_of(config, shown: list[dict[str, Any]]) -> list[str]:
+def lines_of(config, shown: list[Event]) -> list[str]:
     written = io.StringIO()
     with Progress(config, Console(file=written, width=200)) as progress:
         for event in shown:

@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from analysis.records import FAILED, FINISHED
+from analysis.records import FAILED, FINISHED, PhaseStarted, StudyStarted, TrialEnded, TrialStarted
 from study.cli import commands
 from study.cli import run as run_command
 from study.cli.signals import SIGNALS
@@ -301,13 +301,13 @@ def test_options_reach_the_study(run: Command, monkeypatch: pytest.MonkeyPatch, 
 def recorded(folder: Path, *statuses: str) -> Path:
     """Write a study's journal with a search of trials that ended so; the last one still runs."""
     journal = Journal(folder)
-    journal.append("study_started", study=folder.name, config_hash="abc")
-    journal.append("phase_started", phase="search")
+    journal.append(StudyStarted(study=folder.name, config_hash="abc"))
+    journal.append(PhaseStarted(phase="search"))
     for seed, status in enumerate([*statuses, None]):
         trial = TrialConfig(phase="search", task="rotation", seed=seed)
-        journal.append("trial_started", trial_id=trial.trial_id, phase="search", config=trial.to_dict())
+        journal.append(TrialStarted.of(trial))
         if status:
-            journal.append("trial_ended", trial_id=trial.trial_id, status=status, reason="", results={})
+            journal.append(TrialEnded(trial_id=trial.trial_id, status=status, reason="", results={}))
     journal.close()
     return folder
 

@@ -12,7 +12,17 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from analysis.records import FINISHED, JOURNAL_FILE, STOPPED
+from analysis.records import (
+    FINISHED,
+    JOURNAL_FILE,
+    STOPPED,
+    PhaseEnded,
+    PhaseStarted,
+    Report,
+    StudyStarted,
+    TrialEnded,
+    TrialStarted,
+)
 from study.cli.commands import out
 from study.cli.status import Best, read_status, render
 from study.execution.journal import Journal
@@ -36,21 +46,21 @@ class Story:
 
     def started(self, at: float, plan: dict[str, Any] | None = PLAN) -> None:
         told = {"plan": plan, "objectives": {"rotation": ["probe/linear", "max"]}} if plan else {}
-        self.journal.append("study_started", time=at, study="told", config_hash="abc", **told)
+        self.journal.append(StudyStarted(time=at, study="told", config_hash="abc", **told))
 
     def phase(self, at: float, name: str, *, ends: bool = False) -> None:
-        self.journal.append("phase_ended" if ends else "phase_started", time=at, phase=name, outcome={})
+        self.journal.append(PhaseEnded(time=at, phase=name) if ends else PhaseStarted(time=at, phase=name))
 
     def trial(self, at: float, phase: str, seed: int, budget_steps: int = 100) -> str:
         trial = TrialConfig(phase=phase, task="rotation", seed=seed, budget_steps=budget_steps, lr=0.001 * (seed + 1))
-        self.journal.append("trial_started", time=at, trial_id=trial.trial_id, phase=phase, config=trial.to_dict())
+        self.journal.append(TrialStarted.of(trial, time=at))
         return trial.trial_id
 
     def report(self, at: float, trial_id: str, step: int, value: float) -> None:
-        self.journal.append("report", time=at, trial_id=trial_id, step=step, metrics={"probe/linear": value})
+        self.journal.append(Report(time=at, trial_id=trial_id, step=step, metrics={"probe/linear": value}))
 
     def end(self, at: float, trial_id: str, status: str = FINISHED) -> None:
-        self.journal.append("trial_ended", time=at, trial_id=trial_id, status=status, reason="", results={})
+        self.journal.append(TrialEnded(time=at, trial_id=trial_id, status=status, reason="", results={}))
 
 
 @pytest.fixture

@@ -16,15 +16,28 @@ from ray.exceptions import RayTaskError
 from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 from ray.train.v2.api.exceptions import WorkerGroupError
 
-from analysis.records import FAILED, FINISHED, JOURNAL_FILE, STOPPED, read
+from analysis.records import (
+    FAILED,
+    FINISHED,
+    JOURNAL_FILE,
+    STOPPED,
+    Facts,
+    Report,
+    TrialEnded,
+    TrialEvent,
+    TrialStarted,
+    read,
+    to_line,
+)
 from study.execution.executor import storage_of
 from study.execution.journal import Journal
-from study.execution.recorder import Recorder, _refusal
+from study.execution.recorder import Recorder, _storage_error_of
 from study.execution.search import tpe
 from study.plan.history import History
 from tests.study.executed_studies import FakeTrial, Study, assert_recorded_once_and_in_order
 from tests.study.studies import tiny
 from trainables.errors import ConfigError, StorageError
+from trainables.ray_adapter.messages import FinalResults, TrialReport, to_result
 from trainables.trial import RANDOM_INIT, RAW_PIXELS, TrialConfig
 
 ALWAYS = 1  # a worker group that dies starts again at most so often
@@ -79,7 +92,7 @@ def test_the_tasks_of_a_search_run_side_by_side_each_with_its_own_space(study: A
             columns = record.trial.to_columns()
             assert {name for name in columns if columns[name] != base.get(name)} <= set(varied)
             assert all(columns[name] in values for name, values in varied.items())
-    order = [event["config"]["task"] for event in ran.trial_events() if event["event"] == "trial_started"]
+    order = [event.config.task for event in read(ran.folder, TrialStarted)]
     assert set(order[:2]) == ({"rotation", "simclr"} if algorithm == "optuna" else {"rotation"})
 
 
@@ -92,7 +105,7 @@ def test_population_based_training_ends_every_trial_and_reports_no_step_twice(st
     assert {record.trial for record in records} == set(ran.plan.enumerated("rotation"))
     for record in records:
         kinds = ran.kinds(record.trial.trial_id)
-        assert (kinds[:2], kinds[-1], kinds.count("trial_ended")) == (["trial_started", "facts"], "trial_ended", 1)
+        assert (kinds[:2], kinds[-1], kinds.count(TrialEnded)) == ([TrialStarted, Facts], TrialEnded, 1)
         steps = ran.steps(record.trial.trial_id)
         assert steps == sorted(set(steps))
         assert (record.status, steps[-1]) == (FINISHED, 12)
@@ -105,15 +118,16 @@ def test_of_a_trial_that_has_ended_tune_keeps_no_statistics_of_its_metrics(tmp_p
     config = TrialConfig("search", "rotation")
     trial = FakeTrial("a", {"trial": config.to_dict()})
     recorder.on_trial_start(0, [trial], trial)
-    result = {"step": 1, "metrics": {"val/loss": 0.5}, "facts": {"primary_metric": "val/loss"}}
-    recorder.on_trial_result(0, [trial], trial, result)
+    report = TrialReport(step=1, metrics={"val/loss": 0.5}, facts={"primary_metric": "val/loss"})
+    recorder.on_trial_result(0, [trial], trial, to_result(report))
     trial.run_metadata.update_metric("metrics/val/loss", 0.5)
-    recorder.on_trial_result(0, [trial], trial, {"step": 1, "results": {"probe/shapes/knn": 0.4}, "finished": True})
+    final = FinalResults(step=1, results={"probe/shapes/knn": 0.4})
+    recorder.on_trial_result(0, [trial], trial, to_result(final))
     recorder.on_trial_complete(0, [trial], trial)
     record = history.trials[config.trial_id]
     assert (record.status, record.step, record.results) == (FINISHED, 1, {"probe/shapes/knn": 0.4})
     kept = trial.run_metadata
-    assert (kept.metric_analysis, kept.metric_n_steps, recorder._last) == ({}, {}, {})
+    assert (kept.metric_analysis, kept.metric_n_steps, recorder._progress) == ({}, {}, {})
 
 
 def test_a_population_needs_something_that_may_change_while_it_trains(study: Any):
@@ -134,7 +148,7 @@ def test_baselines_train_nothing_and_a_failed_trial_has_its_traceback_and_harms_
     assert "trainables/training/loop.py" in failed.reason
     assert "ConfigError: batch_size = 1000, but shapes gives only" in failed.reason
     assert "\x1b" not in failed.reason
-    assert ran.kinds(bad.trial_id) == ["trial_started", "trial_ended"]
+    assert ran.kinds(bad.trial_id) == [TrialStarted, TrialEnded]
 
     assert_recorded_once_and_in_order(ran, ran.history.trials[good.trial_id])
     assert ran.history.trials[good.trial_id].status == FINISHED
@@ -142,7 +156,7 @@ def test_baselines_train_nothing_and_a_failed_trial_has_its_traceback_and_harms_
     assert [record.trial.task for record in baselines] == [RANDOM_INIT, RANDOM_INIT, RAW_PIXELS]
     for record in baselines:
         assert (record.status, record.step) == (FINISHED, 0)
-        assert ran.kinds(record.trial.trial_id) == ["trial_started", "trial_ended"]
+        assert ran.kinds(record.trial.trial_id) == [TrialStarted, TrialEnded]
         assert {"probe/shapes/linear", "probe/shapes/knn"} <= set(record.results)
 
     known = ran.trial_events()
@@ -184,7 +198,7 @@ def test_an_interrupted_search_runs_what_is_left_and_goes_on_from_checkpoints_to
     assert all(record.status == FINISHED for record in resumed.searched())
     assert {key: resumed.curve(key) for key in whole} == whole
     assert [(folder / "step-000000006.pt").stat().st_mtime_ns for folder in checkpoints] == written  # not trained again
-    starts = [event["trial_id"] for event in resumed.trial_events() if event["event"] == "trial_started"]
+    starts = [event.trial_id for event in read(resumed.folder, TrialStarted)]
     assert [starts.count(key) for key in (*ended, running, ahead)] == [1, 1, 2, 2]
     resumed.executor.search("rotation")
     assert len(resumed.searched()) == 5
@@ -194,11 +208,13 @@ def cut_off(folder: Path, last_steps: dict[str, int]) -> None:
     """Take all out of a study's journal but the trials named, and of each what came after its last step."""
     kept = []
     for event in read(folder):
-        last = last_steps.get(event.get("trial_id", ""), -1)
-        late = event.get("step", 0) > last or (event["event"] == "trial_ended" and event["steps"] > last)
-        if "trial_id" not in event or (last >= 0 and not late):
-            kept.append(event)
-    (folder / JOURNAL_FILE).write_text("".join(json.dumps(event) + "\n" for event in kept))
+        match event:
+            case Report(step=step) | TrialEnded(steps=step) if step > last_steps.get(event.trial_id, -1):
+                continue
+            case TrialEvent() if event.trial_id not in last_steps:
+                continue
+        kept.append(event)
+    (folder / JOURNAL_FILE).write_bytes(b"".join(map(to_line, kept)))
 
 
 def test_a_trial_still_at_chance_after_its_patience_is_stopped_with_that_reason(study: Any):
@@ -231,7 +247,7 @@ def test_a_place_that_takes_no_checkpoints_ends_the_phase_and_is_no_failure_of_a
     place.write_text("in the way")
     with pytest.raises(StorageError, match=rf"^{place}: Not a directory; see to that, and the same command goes on"):
         ran.executor.run([trial], "any")
-    assert ran.kinds(trial.trial_id) == ["trial_started"]
+    assert ran.kinds(trial.trial_id) == [TrialStarted]
     place.unlink()
     again = ran.again()
     again.executor.run([trial], "any")
@@ -261,7 +277,7 @@ def test_what_a_trial_could_not_write_is_found_in_what_ray_makes_of_it(
     (tmp_path / "error.pkl").write_bytes(ray.cloudpickle.dumps(raised))
     trial = FakeTrial("a")
     trial.pickled_error_file = str(tmp_path / "error.pkl")
-    found = _refusal(trial)
+    found = _storage_error_of(trial)
     assert (found is None) if told is None else str(found).startswith(told)
 
 

@@ -1,4 +1,4 @@
-"""Stopping at chance: who has learned nothing after its patience is stopped, and nobody else."""
+"""Stopping at chance: a trial that has learned nothing after its patience is stopped, and no other."""
 
 from __future__ import annotations
 
@@ -6,14 +6,21 @@ from typing import Any
 
 import pytest
 
-from study.execution.search import ChanceStopper
+from study.execution.stopping import ChanceStopper
+from trainables.ray_adapter.messages import FinalResults, Message, Replay, TrialReport, to_result
+
+FACTS = {"primary_metric": "val/accuracy", "primary_mode": "max", "n_validation": 400}
+CHANCE = {"val/accuracy": 0.25, "val/loss": 1.386}
+
+
+def report(step: int, value: float, **facts: Any) -> TrialReport:
+    """A report of a four-way task with 400 validation predictions."""
+    known = FACTS | facts | {"chance": CHANCE}
+    return TrialReport(step=step, metrics={known["primary_metric"]: value, "val/loss_se": 0.01}, facts=known)
 
 
 def result(step: int, value: float, **facts: Any) -> dict[str, Any]:
-    """A report of a four-way task with 400 validation predictions."""
-    known = {"primary_metric": "val/accuracy", "primary_mode": "max", "n_validation": 400, "chance": {}} | facts
-    known["chance"] = {"val/accuracy": 0.25, "val/loss": 1.386}
-    return {"step": step, "facts": known, "metrics": {known["primary_metric"]: value, "val/loss_se": 0.01}}
+    return to_result(report(step, value, **facts))
 
 
 def test_the_stopper_waits_for_its_patience():
@@ -23,13 +30,13 @@ def test_the_stopper_waits_for_its_patience():
     assert stopper.reasons == {"a": "at chance after 100 steps: val/accuracy 0.2500, chance 0.2500, 400 predictions"}
 
 
-def test_the_stopper_leaves_alone_who_has_once_cleared_chance():
+def test_the_stopper_leaves_alone_a_trial_that_has_once_cleared_chance():
     stopper = ChanceStopper(patience=100)
     assert not stopper("a", result(50, 0.5))
     assert not stopper("a", result(200, 0.25))
 
 
-def test_the_stopper_wants_more_than_luck_to_let_a_trial_go_on():
+def test_the_stopper_wants_more_than_luck_to_let_a_trial_continue():
     assert ChanceStopper(patience=10)("a", result(10, 0.28))  # 1.4 standard errors of 400 guesses
     assert not ChanceStopper(patience=10)("a", result(10, 0.36))
 
@@ -40,11 +47,11 @@ def test_the_stopper_judges_a_loss_by_its_standard_error():
     assert not ChanceStopper(patience=10)("a", result(10, 1.2, **loss))
 
 
-def test_the_stopper_judges_a_trial_that_goes_on_by_its_whole_curve():
+def test_the_stopper_judges_a_resumed_trial_by_its_whole_curve():
     def curve(*values: float) -> dict[str, Any]:
-        known = [result(10 * look, value) for look, value in enumerate(values, start=1)]
-        reports = [{"step": each["step"], "metrics": each["metrics"]} for each in known]
-        return {"step": reports[-1]["step"], "facts": known[0]["facts"], "repeated": reports}
+        known = [report(10 * look, value) for look, value in enumerate(values, start=1)]
+        reports = [{"step": each.step, "metrics": each.metrics} for each in known]
+        return to_result(Replay(step=known[-1].step, reports=reports, facts=known[0].facts))
 
     assert not ChanceStopper(patience=10)("cleared long ago", curve(0.9, 0.25))
     assert ChanceStopper(patience=10)("at chance", curve(0.25, 0.25))
@@ -64,14 +71,11 @@ def test_the_stopper_keeps_trials_apart_and_never_stops_all():
 
 @pytest.mark.parametrize(
     "harmless",
-    [
-        {"step": 0, **{key: result(0, 0.25)[key] for key in ("facts", "metrics")}},
-        {"step": 100, "results": {}, "finished": True},
-    ],
+    [report(0, 0.25), FinalResults(step=100, results={})],
     ids=["before the first step", "final results"],
 )
-def test_the_stopper_passes_over_what_says_nothing_of_learning(harmless: dict[str, Any]):
-    assert not ChanceStopper(patience=1)("a", harmless)
+def test_the_stopper_passes_over_what_says_nothing_of_learning(harmless: Message):
+    assert not ChanceStopper(patience=1)("a", to_result(harmless))
 
 
 def test_a_patience_of_nought_never_stops():

@@ -7,7 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from analysis.records import FAILED, FINISHED, STOPPED
+from analysis.records import (
+    FAILED,
+    FINISHED,
+    STOPPED,
+    Facts,
+    PhaseEnded,
+    PhaseStarted,
+    Report,
+    StudyStarted,
+    TrialEnded,
+    TrialStarted,
+)
 from study.execution.journal import Journal
 from study.plan.history import History, finished
 from tests.study.studies import add
@@ -70,15 +81,15 @@ def test_finished_and_failed_trials_are_told_apart():
 def test_a_journal_tells_the_whole_state(tmp_path: Path, reopened: bool):
     journal, history, key = Journal(tmp_path), History(), trial().trial_id
     journal.listeners.append(history.observe)
-    facts = {"primary_metric": "val/accuracy", "chance": {"val/accuracy": 0.25}}
-    journal.append("study_started", config_hash="abc", study="demo")
-    journal.append("phase_started", phase="search")
-    journal.append("trial_started", trial_id=key, phase="search", config=trial().to_dict())
-    journal.append("facts", trial_id=key, **facts)
-    journal.append("report", trial_id=key, step=5, metrics={"val/accuracy": 0.4})
-    journal.append("report", trial_id=key, step=5, metrics={"val/accuracy": 0.9})
-    journal.append("trial_ended", trial_id=key, status=FAILED, reason="why", results={"probe/shapes/knn": 0.5})
-    journal.append("phase_ended", phase="search", outcome={"best": [key]})
+    facts = Facts(trial_id=key, primary_metric="val/accuracy", chance={"val/accuracy": 0.25})
+    journal.append(started := StudyStarted(config_hash="abc", study="demo"))
+    journal.append(PhaseStarted(phase="search"))
+    journal.append(TrialStarted.of(trial()))
+    journal.append(facts)
+    journal.append(Report(trial_id=key, step=5, metrics={"val/accuracy": 0.4}))
+    journal.append(Report(trial_id=key, step=5, metrics={"val/accuracy": 0.9}))
+    journal.append(TrialEnded(trial_id=key, status=FAILED, reason="why", results={"probe/shapes/knn": 0.5}))
+    journal.append(PhaseEnded(phase="search", outcome={"best": [key]}))
     if reopened:
         history = History.read(tmp_path)
     record = history.trials[key]
@@ -86,4 +97,4 @@ def test_a_journal_tells_the_whole_state(tmp_path: Path, reopened: bool):
     assert (record.metrics, record.facts) == ({"val/accuracy": 0.4}, facts)
     assert record.results == {"probe/shapes/knn": 0.5}
     assert history.outcomes == {"search": {"best": [key]}}
-    assert history.config_hash == "abc"
+    assert (history.drivers, history.began) == (1, started.time)

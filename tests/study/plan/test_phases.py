@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from analysis.records import FAILED, FINISHED, STOPPED
+from analysis.records import FAILED, FINISHED, STOPPED, Facts
 from study.plan.feasibility import check_plan
 from study.plan.history import History
 from study.plan.phases import FRESH_SEEDS
@@ -90,7 +90,8 @@ def test_equals_are_ranked_by_the_tasks_own_metric_whichever_began_first():
         history = History()
         for lr, loss in order:
             record = history.trials[searched(history, plan, lr, 0.4)]
-            record.facts = {"primary_metric": "val/loss", "primary_mode": "min"}
+            facts = Facts(trial_id=record.trial.trial_id, primary_metric="val/loss", primary_mode="min")
+            record.facts = facts
             record.metrics["val/loss"] = loss
         rankings.append(rates(plan.best_searched(history, "rotation")))
     assert rankings[0][0] == 0.002

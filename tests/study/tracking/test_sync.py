@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import logging
 import math
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from analysis.records import PhaseStarted, StudyEnded
 from study.tracking.sync import MlflowTracker, SyncResult, TrackingError, default_tracking_uri, sync
 from tests.study.mlflow_stores import (
     Server,
@@ -233,10 +235,10 @@ def test_small_chunks_and_a_line_half_written_lose_nothing(folder: Path, store: 
 
 def test_a_resumed_trial_continues_its_run(folder: Path, store: str) -> None:
     first = list(trial_events(trial(0)))
-    write(folder, [study_started(), ("phase_started", {"phase": "search"}), *first[:6]])
+    write(folder, [study_started(), PhaseStarted(phase="search"), *first[:6]])
     sync(folder, store, close_abandoned=True)
     assert {run.info.status for run in all_runs(store)} == {"KILLED"}
-    resumed = [study_started(), ("phase_started", {"phase": "search"}), first[0]]
+    resumed = [study_started(), PhaseStarted(phase="search"), first[0]]
     write(folder, resumed, start=START + 100)
     sync(folder, store)
     assert {run.info.status for run in all_runs(store)} == {"RUNNING"}
@@ -250,10 +252,10 @@ def test_a_resumed_trial_continues_its_run(folder: Path, store: str) -> None:
 
 
 def test_runs_that_a_driver_left_behind_are_closed_as_killed(folder: Path, store: str) -> None:
-    write(folder, [study_started(), ("phase_started", {"phase": "search"}), *list(trial_events(trial(0)))[:4]])
+    write(folder, [study_started(), PhaseStarted(phase="search"), *list(trial_events(trial(0)))[:4]])
     sync(folder, store)
     assert {run.info.status for run in all_runs(store)} == {"RUNNING"}
-    write(folder, [study_started(), ("study_ended", {"status": "FAILED"})], start=START + 100)
+    write(folder, [study_started(), StudyEnded(status="FAILED")], start=START + 100)
     sync(folder, store)
     runs = runs_by_key(store)
     assert runs[trial(0).trial_id].info.status == runs["search"].info.status == "KILLED"
@@ -262,7 +264,7 @@ def test_runs_that_a_driver_left_behind_are_closed_as_killed(folder: Path, store
 
 
 def test_a_dead_drivers_runs_can_be_closed_without_a_new_driver(folder: Path, store: str) -> None:
-    write(folder, [study_started(), ("phase_started", {"phase": "search"}), *list(trial_events(trial(0)))[:4]])
+    write(folder, [study_started(), PhaseStarted(phase="search"), *list(trial_events(trial(0)))[:4]])
     sync(folder, store, close_abandoned=True)
     assert {run.info.status for run in all_runs(store)} == {"KILLED"}
 
@@ -345,7 +347,7 @@ def test_a_server_stores_what_a_file_does(folder: Path, server: Server) -> None:
     not_finite_numbers_are_kept(folder, url, study="numbers")
     (folder / "mlflow.json").unlink()
     (folder / "report.html").write_text("<html>")
-    write(folder, [("study_ended", {"status": "FINISHED"})], start=START + 50)
+    write(folder, [StudyEnded(status="FINISHED")], start=START + 50)
     result = sync(folder, url)
     assert (result.artifacts, result.refused) == (1, 0)
     assert set(stored_points(server.database, "numbers").values()) == {1}
@@ -354,8 +356,8 @@ def test_a_server_stores_what_a_file_does(folder: Path, server: Server) -> None:
 def not_finite_numbers_are_kept(folder: Path, uri: str, study: str = "small-data") -> None:
     """Write a diverging trial; check what MLflow holds of it."""
     events = list(trial_events(trial(0), reports=3))
-    for (_, values), loss in zip(events[2:5], (1.0, math.nan, math.inf), strict=True):
-        values["metrics"] = {"train/loss": loss, "odd (name)": 1.0}
+    for index, loss in zip(range(2, 5), (1.0, math.nan, math.inf), strict=True):
+        events[index] = dataclasses.replace(events[index], metrics={"train/loss": loss, "odd (name)": 1.0})  # type: ignore[call-arg]
     write(folder, [study_started(study), *events])
     assert sync(folder, uri).refused == 0
     run = runs_by_key(uri, study)[trial(0).trial_id]

@@ -1,7 +1,9 @@
-"""What a trial sends to its driver, and which of its errors a new start may cure; without Ray running."""
+"""What a trial sends to its driver, and which of its errors another start may cure; without Ray running."""
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +14,26 @@ from ray.train import WorkerGroupError
 
 from tests.trainables.tiny import trial
 from trainables.errors import ConfigError
+from trainables.objective import WORST
+from trainables.ray_adapter.messages import (
+    FinalResults,
+    Message,
+    Replay,
+    TrialReport,
+    Unrecoverable,
+    from_result,
+    to_result,
+)
+from trainables.ray_adapter.reporter import Reporter
 from trainables.ray_adapter.storage import CheckpointStore
-from trainables.ray_adapter.trainable import Shared, _may_pass, _Sender
+from trainables.ray_adapter.trainable import _is_transient
 from trainables.training.loop import Report
 
 FACTS = {"primary_metric": "val/accuracy", "primary_mode": "max"}
 
 
-def sender(folder: Path, sent: list[dict[str, Any]]) -> _Sender:
-    shared = Shared(datasets={}, checkpoints=str(folder))
-    return _Sender(trial(), shared, CheckpointStore(str(folder)), send=lambda result, state: sent.append(result))
+def reporter(folder: Path, sent: list[Message], **values: Any) -> Reporter:
+    return Reporter(trial(), CheckpointStore(str(folder)), lambda message, state: sent.append(message), **values)
 
 
 def report(step: int) -> Report:
@@ -29,25 +41,74 @@ def report(step: int) -> Report:
     return Report(step, {"val/accuracy": step / 100}, FACTS, lambda: state)
 
 
-def test_a_trial_that_goes_on_repeats_its_whole_curve_up_to_its_checkpoint(tmp_path: Path) -> None:
-    sent: list[dict[str, Any]] = []
-    first = sender(tmp_path, sent)
+def test_a_trial_that_resumes_replays_its_whole_curve_up_to_its_checkpoint(tmp_path: Path) -> None:
+    sent: list[Message] = []
+    first = reporter(tmp_path, sent)
     for step in range(20):
         first.report(report(step))
-    curve = [{"step": each["step"], "metrics": each["metrics"]} for each in sent]
-    again = sender(tmp_path, sent)
-    again.repeated(again.store.load(trial().trial_id))
-    assert (sent[-1]["repeated"], sent[-1]["step"], sent[-1]["facts"]) == (curve, 19, FACTS)
+    curve = [{"step": each.step, "metrics": each.metrics} for each in sent if isinstance(each, TrialReport)]
+    again = reporter(tmp_path, sent)
+    assert again.resume() is not None
+    assert sent[-1] == Replay(step=19, objective=0.19, reports=curve, facts=FACTS)
 
     again.report(report(20))
-    again.repeated(again.store.load(trial().trial_id))
-    assert [each["step"] for each in sent[-1]["repeated"]] == list(range(21))
+    again.resume()
+    assert isinstance(sent[-1], Replay)
+    assert [each["step"] for each in sent[-1].reports] == list(range(21))
 
 
-def test_a_trial_without_a_checkpoint_repeats_nothing(tmp_path: Path) -> None:
-    sent: list[dict[str, Any]] = []
-    assert sender(tmp_path, sent).repeated(None) is None
+def test_a_trial_without_a_checkpoint_replays_nothing(tmp_path: Path) -> None:
+    sent: list[Message] = []
+    assert reporter(tmp_path, sent).resume() is None
     assert sent == []
+
+
+def test_a_report_is_on_storage_before_it_is_sent_and_names_its_file(tmp_path: Path) -> None:
+    sent: list[Message] = []
+    found: list[bool] = []
+
+    def send(message: Message, state: bytes | None) -> None:
+        assert isinstance(message, TrialReport)
+        found.append(Path(message.checkpoint).is_file())
+        sent.append(message)
+
+    Reporter(trial(), CheckpointStore(str(tmp_path)), send, objective=("val/loss", "min")).report(report(3))
+    assert found == [True]
+    assert (sent[0].step, sent[0].objective) == (3, WORST)  # of a metric that is not reported
+
+
+def test_a_damaged_checkpoint_is_named_in_the_next_message_and_only_there(tmp_path: Path) -> None:
+    sent: list[Message] = []
+    first = reporter(tmp_path, sent)
+    first.report(report(1))
+    first.report(report(2))
+    newest = sent[-1]
+    assert isinstance(newest, TrialReport)
+    Path(newest.checkpoint).write_bytes(b"")
+    again = reporter(tmp_path, sent)
+    again.resume()
+    again.finish({"probe/shapes/knn": 0.5})
+    replay, final = sent[-2:]
+    assert (replay.step, len(replay.damaged_checkpoints)) == (1, 1)
+    assert newest.checkpoint in replay.damaged_checkpoints[0]
+    assert final == FinalResults(step=1, objective=0.01, results={"probe/shapes/knn": 0.5})
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        TrialReport(step=3, objective=0.5, metrics={"val/loss": 0.5}, facts=FACTS, checkpoint="/a/step-3.pt"),
+        Replay(step=3, objective=0.5, reports=[{"step": 3, "metrics": {"val/loss": 0.5}}], facts=FACTS),
+        FinalResults(step=3, results={"probe/shapes/knn": 0.5}, damaged_checkpoints=("a: broken",)),
+        Unrecoverable(),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_a_message_comes_back_from_a_result_in_plain_types(message: Message) -> None:
+    result = to_result(message)
+    assert from_result(result | {"time_total_s": 1.0, "training_iteration": 1}) == message
+    assert (result["step"], result["objective"], result["pid"]) == (message.step, message.objective, os.getpid())
+    assert json.dumps(result)
 
 
 def of_group(*errors: Exception) -> WorkerGroupError:
@@ -55,7 +116,7 @@ def of_group(*errors: Exception) -> WorkerGroupError:
 
 
 @pytest.mark.parametrize(
-    ("error", "may_pass"),
+    ("error", "transient"),
     [
         (ConfigError("batch_size = 1000"), False),
         (RuntimeError("shapes do not match"), False),
@@ -69,5 +130,5 @@ def of_group(*errors: Exception) -> WorkerGroupError:
     ],
     ids=lambda value: value if isinstance(value, bool) else type(value).__name__,
 )
-def test_only_an_error_that_may_pass_is_worth_a_new_start(error: Exception, may_pass: bool) -> None:
-    assert _may_pass(error) == may_pass
+def test_only_a_transient_error_is_worth_another_start(error: Exception, transient: bool) -> None:
+    assert _is_transient(error) == transient

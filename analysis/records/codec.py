@@ -1,0 +1,140 @@
+"""Codec between events and the lines of a journal: one JSON object per line, `event` and `time` first.
+
+JSON has no NaN and no infinities; they are written as `{"$float": "nan"}`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from analysis.records.events import (
+    Event,
+    Facts,
+    PhaseEnded,
+    PhaseStarted,
+    Report,
+    StudyEnded,
+    StudyStarted,
+    TrialEnded,
+    TrialStarted,
+)
+from trainables import spelling
+from trainables.errors import ConfigError, UserError
+from trainables.trial import TrialConfig
+
+KINDS: dict[str, type[Event]] = {
+    "study_started": StudyStarted,
+    "phase_started": PhaseStarted,
+    "trial_started": TrialStarted,
+    "facts": Facts,
+    "report": Report,
+    "trial_ended": TrialEnded,
+    "phase_ended": PhaseEnded,
+    "study_ended": StudyEnded,
+}
+NON_FINITE = "$float"
+# Keys of configurations and outcomes below which ops, options and cells are named.
+RENAMED_BELOW = ("augmentation", "options", "cell", "baseline", "defaults", "task_options", "ablate", "space")
+
+_KIND_OF = {kind: name for name, kind in KINDS.items()}
+_FIELDS = {kind: [field.name for field in dataclasses.fields(kind)] for kind in _KIND_OF}
+_REQUIRED = {
+    kind: {"time"}
+    | {
+        field.name
+        for field in dataclasses.fields(kind)
+        if field.default is field.default_factory is dataclasses.MISSING
+    }
+    for kind in _KIND_OF
+}
+
+
+class JournalError(UserError):
+    """A journal that something other than its writer has changed."""
+
+
+def to_line(event: Event) -> bytes:
+    """Return the line of the journal that records an event, with its line break."""
+    content = {"event": _KIND_OF[type(event)]} | {name: getattr(event, name) for name in _FIELDS[type(event)]}
+    return (json.dumps(_to_json(content), separators=(",", ":")) + "\n").encode()
+
+
+def from_line(line: bytes, where: str) -> Event | None:
+    """Return the event in one line of a journal, or None for a kind that only later versions know.
+
+    Fields that only later versions know are ignored, and names that earlier versions spelled differently become the
+    current ones.
+
+    Args:
+        line: The line, with or without its line break.
+        where: File and line, for the error message.
+
+    Raises:
+        JournalError: If the line is not an event.
+        ConfigError: If a trial has fields that this version does not know.
+    """
+    try:
+        content = json.loads(line, object_hook=_from_json if NON_FINITE.encode() in line else None)
+        if not isinstance(content, dict) or not isinstance(content.get("event"), str):
+            raise ValueError("not an event")
+        kind = KINDS.get(content["event"])
+        if kind is None:
+            return None
+        if missing := _REQUIRED[kind] - content.keys():
+            raise ValueError(f"{content['event']} without {', '.join(sorted(missing))}")
+        return kind(**_converted(kind, {name: content[name] for name in _FIELDS[kind] if name in content}))
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    except ValueError as error:
+        raise damaged(f"{where}: broken line ({error})") from error
+
+
+def prefix(kind: type[Event]) -> bytes:
+    """Return what every line of this kind begins with, by which readers can skip it undecoded."""
+    return f'{{"event":"{_KIND_OF[kind]}",'.encode()
+
+
+def damaged(problem: str) -> JournalError:
+    """Return the error for a journal that cannot be understood; nothing can rebuild it."""
+    return JournalError(f"{problem}; restore the file from a copy, or start over with --fresh, which keeps the folder")
+
+
+def with_current_names(data: Any) -> Any:
+    """Return a configuration or a phase's outcome with names of ops, options and cells in their current spelling."""
+    if isinstance(data, Mapping):
+        return {
+            key: spelling.current(value) if key in RENAMED_BELOW else with_current_names(value)
+            for key, value in data.items()
+        }
+    return [with_current_names(item) for item in data] if isinstance(data, list) else data
+
+
+def _converted(kind: type[Event], values: dict[str, Any]) -> dict[str, Any]:
+    if kind is TrialStarted:
+        values["config"] = TrialConfig.from_dict(values["config"])
+    elif kind is StudyStarted and "config" in values:
+        values["config"] = with_current_names(values["config"])
+    elif kind is PhaseEnded and "outcome" in values:
+        values["outcome"] = with_current_names(values["outcome"])
+    return values
+
+
+def _to_json(value: Any) -> Any:
+    """Return `value` in strict JSON types."""
+    if isinstance(value, Mapping):
+        return {key: _to_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_to_json(item) for item in value]
+    if isinstance(value, TrialConfig):
+        return value.to_dict()
+    if isinstance(value, float) and not math.isfinite(value):
+        return {NON_FINITE: repr(float(value))}  # float(), since numpy's own repr is not a number
+    return value
+
+
+def _from_json(value: dict[str, Any]) -> Any:
+    return float(value[NON_FINITE]) if NON_FINITE in value else value

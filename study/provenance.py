@@ -1,0 +1,67 @@
+"""Provenance: the configuration, code, packages and data that a study's results depend on."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from analysis.records import StudyStarted
+from study.plan.estimate import sizes
+from study.plan.phases import Plan
+from trainables.data import Splits
+
+PACKAGES = ("pretext-study", "torch", "torchvision", "ray", "mlflow", "optuna", "numpy", "pandas")
+
+
+def study_started(plan: Plan) -> StudyStarted:
+    """Return the event by which a driver records what it is about to run."""
+    config = plan.config
+    return StudyStarted(
+        study=config.name,
+        config=config.model_dump(mode="json"),
+        config_hash=config.config_hash,
+        git_commit=git_commit(),
+        versions={package: _version(package) for package in PACKAGES} | {"python": platform.python_version()},
+        datasets={name: describe(splits) for name, splits in plan.datasets.items()},
+        plan={size.phase: {"trials": size.trials, "steps": sum(size.steps.values())} for size in sizes(plan)},
+        objectives={task: list(plan.metric(task)) for task in config.tasks},
+    )
+
+
+def describe(splits: Splits) -> dict[str, Any]:
+    """Return fingerprint, image size, classes and number of images per split of a data set."""
+    tables = {
+        "pretext_train": splits.pretext_train,
+        "pretext_validation": splits.pretext_validation,
+        "probe_train": splits.probe_train,
+        "probe_validation": splits.probe_validation,
+        "test": splits.test,
+    }
+    return {
+        "fingerprint": splits.fingerprint,
+        "image_size": splits.pretext_train.image_size,
+        "n_classes": splits.pretext_train.n_classes,
+        "class_names": list(splits.pretext_train.class_names),
+        "counts": {name: 0 if table is None else len(table) for name, table in tables.items()},
+    }
+
+
+def git_commit() -> str | None:
+    """Return the commit of the checkout that this code runs from, None for an installed copy."""
+    folder = Path(__file__).resolve().parent
+    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,95 @@
+"""Messages from a worker to the driver, and their codec to and from the dict that a Tune result is.
+
+Tune itself reads the step, the objective and the process id from the top level of a result.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trainables.objective import OBJECTIVE, WORST
+
+MESSAGE, KIND = "message", "kind"
+STEP = "step"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """Anything that a worker sends.
+
+    Attributes:
+        step: Optimizer steps so far.
+        objective: What searchers and schedulers maximize, at the trial's last report.
+        damaged_checkpoints: What was wrong with checkpoints that the trial could not resume from.
+    """
+
+    step: int = 0
+    objective: float = WORST
+    damaged_checkpoints: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialReport(Message):
+    """Metrics of one step.
+
+    Attributes:
+        metrics: Values by name, as in the `curves` frame.
+        facts: What holds for the whole trial, as in `trainables.training.loop.Report`.
+        checkpoint: Path of the checkpoint of this step; empty if this worker saves none.
+    """
+
+    metrics: Mapping[str, float]
+    facts: Mapping[str, Any]
+    checkpoint: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay(Message):
+    """All reports up to the checkpoint that the trial resumes from; the driver may not have received the last ones.
+
+    Attributes:
+        reports: `step` and `metrics` of each report, oldest first.
+        facts: As in `TrialReport`.
+    """
+
+    reports: Sequence[Mapping[str, Any]]
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinalResults(Message):
+    """Results of the final probes by name. A trial has finished if and only if it has sent this."""
+
+    results: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unrecoverable(Message):
+    """The trial is about to fail of an error that would come again if it were started again."""
+
+
+KINDS: dict[str, type[Message]] = {
+    "report": TrialReport,
+    "replay": Replay,
+    "results": FinalResults,
+    "unrecoverable": Unrecoverable,
+}
+_KIND_OF = {kind: name for name, kind in KINDS.items()}
+
+
+def to_result(message: Message) -> dict[str, Any]:
+    """Return a message as a Tune result, in plain types."""
+    content = {field.name: getattr(message, field.name) for field in dataclasses.fields(message)}
+    step, objective = content.pop("step"), content.pop("objective")
+    content[KIND] = _KIND_OF[type(message)]
+    return {STEP: step, OBJECTIVE: objective, "pid": os.getpid(), MESSAGE: content}
+
+
+def from_result(result: Mapping[str, Any]) -> Message:
+    """Return the message in a Tune result."""
+    content = dict(result[MESSAGE])
+    return KINDS[content.pop(KIND)](step=result[STEP], objective=result[OBJECTIVE], **content)

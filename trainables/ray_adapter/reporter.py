@@ -1,0 +1,81 @@
+"""Reporter: what the training loop reports, saved as checkpoints and sent to the driver as messages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from trainables.objective import WORST, as_objective
+from trainables.ray_adapter.messages import FinalResults, Message, Replay, TrialReport
+from trainables.ray_adapter.storage import CheckpointStore
+from trainables.training import checkpoint
+from trainables.training.loop import Report
+from trainables.trial import TrialConfig
+
+Send = Callable[[Message, bytes | None], None]
+
+
+class Reporter:
+    """Reports of one trial: each is saved as a checkpoint first and then sent to the driver.
+
+    Args:
+        trial: The trial that reports.
+        store: Where its checkpoints are saved.
+        send: Sends a message, with the serialized state of the trial if `sends_state`.
+        objective: Metric that the trial's search optimizes, and `max` or `min`; None for its primary metric.
+        saves: Whether this worker saves checkpoints; one worker of a group does.
+        sends_state: Whether reports carry the trial's state, as population-based training needs it.
+    """
+
+    def __init__(
+        self,
+        trial: TrialConfig,
+        store: CheckpointStore,
+        send: Send,
+        *,
+        objective: tuple[str, str] | None = None,
+        saves: bool = True,
+        sends_state: bool = False,
+    ) -> None:
+        self.trial, self.store, self.saves, self.sends_state = trial, store, saves, sends_state
+        self._send, self._objective_metric = send, objective
+        self._step, self._objective = 0, WORST
+        self._reports: list[dict[str, Any]] = []  # so far; part of the next checkpoint
+
+    def report(self, report: Report) -> None:
+        """Save the checkpoint of a report and send its metrics."""
+        self._advance(report)
+        if not self._reports or report.step > self._reports[-1]["step"]:
+            self._reports.append({"step": report.step, "metrics": report.metrics})
+        state = report.state() | {"reports": self._reports, "facts": report.facts}
+        path = self.store.save(self.trial.trial_id, state) if self.saves else ""
+        message = TrialReport(metrics=report.metrics, facts=report.facts, checkpoint=path, **self._progress())
+        self._send(message, checkpoint.to_bytes(state) if self.sends_state else None)
+
+    def resume(self) -> dict[str, Any] | None:
+        """Return the state in the trial's newest readable checkpoint, None if there is none.
+
+        All reports up to that checkpoint are sent again, since the last ones may have been lost on their way to the
+        driver. The journal skips those that it has; the stopper replays the whole curve.
+        """
+        state = self.store.load(self.trial.trial_id)
+        if state is not None and state.get("reports"):
+            self._reports = list(state["reports"])
+            self._advance(Report(**self._reports[-1], facts=state["facts"], state=lambda: state))
+            self._send(Replay(reports=self._reports, facts=state["facts"], **self._progress()), None)
+        return state
+
+    def finish(self, results: dict[str, float]) -> None:
+        """Send the results of the final probes, by which the driver knows that the trial has finished."""
+        self._send(FinalResults(results=results, **self._progress()), None)
+
+    def _progress(self) -> dict[str, Any]:
+        """Return what every message says, among it the damaged checkpoints found since the last one."""
+        damaged, self.store.damaged = tuple(self.store.damaged), []
+        return {"step": self._step, "objective": self._objective, "damaged_checkpoints": damaged}
+
+    def _advance(self, report: Report) -> None:
+        own = (report.facts["primary_metric"], report.facts["primary_mode"])
+        metric, mode = self._objective_metric or own
+        self._step, self._objective = report.step, as_objective(report.metrics.get(metric, math.nan), mode)
