@@ -1,4 +1,4 @@
-"""Data sets as tables of uint8 images."""
+"""Data sets: loaded by name into tables of uint8 images, and split for pretext training, probing and testing."""
 
 from trainables.data.load import dataset_names, load_splits
 from trainables.data.splits import make_splits

@@ -1,4 +1,4 @@
-"""Class folders and flat folders of images, in a fixed order, with a test part in any case."""
+"""Folder data sets: class folders or flat folders of images, in a fixed order, always with a test part."""
 
 from __future__ import annotations
 
@@ -20,12 +20,18 @@ from trainables.errors import DataError, printable
 logger = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
-TEST_FRACTION = 0.2  # held out of each class where there is no test folder
+TEST_FRACTION = 0.2  # held out from each class if there is no test folder
 
 
 @dataclass(frozen=True)
 class Listing:
-    """Image files of one part of a data set, sorted by class and path. labels: int64 [N], or None without classes."""
+    """Image files of one part of a data set, sorted by class and path.
+
+    Attributes:
+        paths: Paths of N image files.
+        labels: int64 [N], or None without classes.
+        class_names: Names of the classes; empty without classes.
+    """
 
     paths: tuple[Path, ...]
     labels: np.ndarray | None = None
@@ -38,10 +44,13 @@ class Listing:
 
 
 def load_folder(request: Request, folder: Path) -> Tables:
-    """Read `folder`, which holds {train,test}/CLASS/*, CLASS/*, {train,test}/* or images alone (then without labels).
+    """Read a folder with {train,test}/CLASS/*, CLASS/*, {train,test}/* or only images (the last two without labels).
 
-    Without a test folder a fifth of each class, chosen by a hash of the path, is the test part.
-    Raises DataError for a folder that is missing, empty, ambiguous, has a single class or a link that leads out of it.
+    Without a test folder, a fifth of each class, chosen by a hash of the path, becomes the test part.
+
+    Raises:
+        DataError: The folder is missing, empty or ambiguous, has a single class, or contains a link that leads out
+            of it.
     """
     root = folder.expanduser().resolve()
     if not root.is_dir():
@@ -70,13 +79,13 @@ def load_folder(request: Request, folder: Path) -> Tables:
 
 
 def list_parts(root: Path, name: str) -> tuple[Listing, Listing]:
-    """Return the training and test files of the (resolved) folder `root`. Raises DataError as `load_folder` does."""
+    """List the training and test files of the resolved folder `root`. Raises DataError as `load_folder` does."""
     parts = [part for part in ("train", "test") if (root / part).is_dir()]
     if not parts:
         return hold_out(_list_part(root, root, name), root)
     others = [entry.name for entry in entries(root, root, name) if entry.name not in parts and _may_hold_images(entry)]
     if others:
-        raise DataError(f"{name}: {root} has {_few(others)} beside {parts[0]}/, which nothing would read; move it away")
+        raise DataError(f"{name}: {root} has {_few(others)} beside {parts[0]}/, which would not be read; move it away")
     if parts == ["test"]:
         raise DataError(f"{name}: {root} has a test folder but no train folder")
     train = _list_part(root / "train", root, name)
@@ -87,9 +96,10 @@ def list_parts(root: Path, name: str) -> tuple[Listing, Listing]:
 
 
 def hold_out(listing: Listing, root: Path) -> tuple[Listing, Listing]:
-    """Return training and test part: of each class TEST_FRACTION, at least one of two, lowest hash of the path first.
+    """Split a listing into training and test parts.
 
-    The hash is of the path relative to `root`, so that neither place, order nor time of the files matters.
+    The test part takes TEST_FRACTION of each class, at least one image if the class has two: those with the lowest hash
+    of the path relative to `root`. So location, order and modification time of the files do not matter.
     """
     hashes = [hashlib.sha256(os.fsencode(path.relative_to(root).as_posix())).digest() for path in listing.paths]
     labels = np.zeros(len(hashes), np.int64) if listing.labels is None else listing.labels
@@ -101,7 +111,7 @@ def hold_out(listing: Listing, root: Path) -> tuple[Listing, Listing]:
 
 
 def list_images(folder: Path, root: Path, name: str) -> list[Path]:
-    """Return all image files below `folder`, sorted by path. Raises DataError for a link that leads out of `root`."""
+    """List all image files below `folder`, sorted by path. Raises DataError for a link that leads out of `root`."""
     found: list[Path] = []
     n_others = 0
     for entry in entries(folder, root, name):
@@ -113,12 +123,12 @@ def list_images(folder: Path, root: Path, name: str) -> list[Path]:
         else:
             n_others += 1
     if n_others:
-        logger.info("%s: %d files in %s are no images and are left out", name, n_others, folder)
+        logger.info("%s: %d files in %s are not images and are left out", name, n_others, folder)
     return found
 
 
 def _list_part(folder: Path, root: Path, name: str, known: tuple[str, ...] | None = None) -> Listing:
-    """List one part; `known` are the classes of the training part, which a test part must share."""
+    """List one part of a data set; a test part must share the `known` classes of the training part."""
     found = list(entries(folder, root, name))
     classes = [entry.name for entry in found if _is_folder(entry)]
     loose = [folder / entry.name for entry in found if not _is_folder(entry) and _may_hold_images(entry)]
@@ -162,14 +172,18 @@ def _list_classes(folder: Path, classes: list[str], root: Path, name: str, known
 
 
 def entries(folder: Path, root: Path, name: str) -> Iterator[os.DirEntry[str]]:
-    """Yield what lies in `folder`, sorted, hidden files left out. Raises DataError for a link out of `root`."""
+    """Yield the entries of a folder, sorted, without hidden files.
+
+    Raises:
+        DataError: A link leads out of `root`, or to a folder.
+    """
     with os.scandir(folder) as scan:
         found = sorted(scan, key=lambda entry: entry.name)
     for entry in found:
         if entry.name.startswith("."):
             continue
         if entry.is_symlink():
-            target = Path(os.path.realpath(entry.path))  # unlike Path.resolve, no error for a link to itself
+            target = Path(os.path.realpath(entry.path))  # unlike Path.resolve, accepts a link to itself
             if not target.is_relative_to(root):
                 raise DataError(f"{name}: the link {entry.path} leads out of {root}; copy what it points to")
             if target.is_dir():
@@ -180,7 +194,7 @@ def entries(folder: Path, root: Path, name: str) -> Iterator[os.DirEntry[str]]:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Return whether it is a folder; a link to itself is none, but an image that cannot be read."""
+    """Whether an entry is a folder. A link to itself is not a folder, but an image that cannot be read."""
     try:
         return entry.is_dir()
     except OSError:
@@ -196,4 +210,5 @@ def _table(name: str, listing: Listing, images: np.ndarray) -> ImageTable:
 
 
 def _few(names: Sequence[str]) -> str:
+    """Join the first three names and count the others."""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

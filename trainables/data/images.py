@@ -1,4 +1,4 @@
-"""Image files to uint8 squares: one file, or many with every broken one reported."""
+"""Image decoding: files to uint8 squares, one at a time or many with every broken one reported."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from trainables.errors import DataError, printable
 
 logger = logging.getLogger(__name__)
 
-_NAMED = 3  # broken images that a message names
+_MAX_NAMED = 3  # broken images that a message names
 _PHOTOGRAPH_BYTES = 16_384
-_FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")  # of Pillow's others, EPS would start Ghostscript
-# All that Pillow's decoders were seen to raise on broken files.
+_FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")  # not all of Pillow's: EPS would start Ghostscript
+# Every exception that Pillow's decoders were seen to raise on broken files.
 _DECODER_ERRORS = (
     OSError,
     SyntaxError,
@@ -41,8 +41,8 @@ _DECODER_ERRORS = (
 )
 
 
-class BadImage(Exception):  # noqa: N818 (it says what the image is; `read_all` turns many into one DataError)
-    """A file that gives no usable image. `short_side` is set where it is merely too small."""
+class BadImage(Exception):  # noqa: N818 (a property of the image; `read_all` turns many into one DataError)
+    """A file without a usable image; `short_side`, in pixels, is set if it is merely too small."""
 
     def __init__(self, reason: str, short_side: int | None = None) -> None:
         super().__init__(reason)
@@ -50,13 +50,24 @@ class BadImage(Exception):  # noqa: N818 (it says what the image is; `read_all` 
 
 
 def read_image(path: Path, image_size: int, *, upscale: bool = False, squash: bool = False) -> np.ndarray:
-    """Return an image file as uint8 [3, S, S] RGB: short side resized with antialias, then the center square.
+    """Read an image file as an RGB square.
 
-    squash: resize both sides instead, so that nothing is cut off and shapes are distorted.
+    EXIF orientation is applied, 16-bit gray keeps its upper 8 bits, alpha is composited on white, and the first frame
+    of an animation is taken.
 
-    EXIF orientation is applied, 16-bit gray keeps its upper 8 bits, alpha is laid on white, of an animation the first
-    frame is taken. Raises BadImage for what cannot be decoded, for more pixels than Pillow's limit against
-    decompression bombs, and, without `upscale`, for a short side below `image_size`.
+    Args:
+        path: Image file.
+        image_size: Side S of the result in pixels.
+        upscale: Whether images with a short side below `image_size` are enlarged.
+        squash: Resize both sides, which distorts shapes. By default the short side is resized with antialiasing and
+            the center square is cut out.
+
+    Returns:
+        uint8 [3, S, S].
+
+    Raises:
+        BadImage: The file cannot be decoded, has more pixels than Pillow's limit against decompression bombs, or is too
+            small.
     """
     with _decoding(), _open(path) as image:
         _check_pixels(image)
@@ -67,10 +78,22 @@ def read_image(path: Path, image_size: int, *, upscale: bool = False, squash: bo
 def read_image_and_mask(
     image_path: Path, mask_path: Path, image_size: int, n_classes: int, *, squash: bool = False
 ) -> np.ndarray:
-    """Return image and class mask as uint8 [4, S, S], the mask last, both cut alike; masks by nearest neighbor.
+    """Read an image and its class mask, cropped alike; the mask is resized by nearest neighbor.
 
-    Mask values are 0 .. n_classes - 1 and 255 for void. Smaller images are enlarged; EXIF orientation is left alone,
-    since masks have none. Raises BadImage as `read_image` does, and for a mask that does not fit its image.
+    Smaller images are enlarged. EXIF orientation is ignored, since masks have none.
+
+    Args:
+        image_path: Image file.
+        mask_path: Palette or gray image of class ids: 0 .. n_classes - 1, and 255 for void.
+        image_size: Side S of the result in pixels.
+        n_classes: Number of classes.
+        squash: See `read_image`.
+
+    Returns:
+        uint8 [4, S, S], the mask last.
+
+    Raises:
+        BadImage: As for `read_image`, or the mask does not match its image.
     """
     with _decoding(), _open(image_path) as image:
         _check_pixels(image)
@@ -79,21 +102,32 @@ def read_image_and_mask(
         if mask.mode not in ("P", "L"):
             raise BadImage(f"its mask is a {mask.mode} image; class ids in a palette or gray image are needed")
         if mask.size != image.size:
-            raise BadImage(f"{_by(image.size)} pixels, but its mask has {_by(mask.size)}")
+            raise BadImage(f"{_format_size(image.size)} pixels, but its mask has {_format_size(mask.size)}")
         classes = _resized(mask, image_size, Image.Resampling.NEAREST, squash)
     foreign = classes[(classes >= n_classes) & (classes != VOID)]
     if len(foreign):
-        raise BadImage(f"its mask holds the class id {foreign[0]}; 0 to {n_classes - 1} and {VOID} are known")
+        raise BadImage(f"its mask has the class id {foreign[0]}; allowed are 0 to {n_classes - 1} and {VOID}")
     return np.concatenate([planes, classes[:, :, None]], axis=2).transpose(2, 0, 1)
 
 
 def read_all(
     paths: Sequence[Path], read: Callable[[Path], np.ndarray], *, name: str, root: Path, on_bad_image: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Read all files: blocks uint8 [M, C, S, S] as `read` gives them, and their int64 [M] places in `paths`.
+    """Read many image files and report all broken ones together.
 
-    Every broken file is collected first. With `on_bad_image="stop"` they raise one DataError that names the first few,
-    relative to `root`; with `skip` they are left out and one warning counts them. DataError too if none is left.
+    Args:
+        paths: Image files.
+        read: Function that reads one file as uint8 [C, S, S] or raises BadImage.
+        name: Name of the data set, for messages.
+        root: Folder that paths in messages are relative to.
+        on_bad_image: `stop` raises one error that names the first few broken files; `skip` leaves them out and logs one
+            warning.
+
+    Returns:
+        Images, uint8 [M, C, S, S], and their indices in `paths`, int64 [M].
+
+    Raises:
+        DataError: A file is broken and `on_bad_image` is `stop`, or no image is left.
     """
     blocks: np.ndarray | None = None
     good = np.zeros(len(paths), bool)
@@ -116,9 +150,10 @@ def read_all(
 
 
 def resize_arrays(images: np.ndarray, image_size: int, name: str) -> np.ndarray:
-    """Return uint8 [N, H, H, 3] images as uint8 [N, 3, S, S], made smaller with antialias where S < H.
+    """Return images uint8 [N, H, H, 3] as uint8 [N, 3, S, S], reduced with antialiasing if S < H.
 
-    Raises DataError for S > H.
+    Raises:
+        DataError: S > H.
     """
     native = images.shape[1]
     if image_size > native:
@@ -129,7 +164,7 @@ def resize_arrays(images: np.ndarray, image_size: int, name: str) -> np.ndarray:
 
 
 def _attempts(read: Callable[[Path], np.ndarray], paths: Sequence[Path]) -> Iterator[np.ndarray | BadImage]:
-    """Yield what `read` returns, or the BadImage it raises, for each path in order."""
+    """Yield the result of `read`, or the BadImage that it raises, for each path in order."""
 
     def attempt(path: Path) -> np.ndarray | BadImage:
         try:
@@ -137,8 +172,8 @@ def _attempts(read: Callable[[Path], np.ndarray], paths: Sequence[Path]) -> Iter
         except BadImage as bad:
             return bad
 
-    # Photographs are decoded outside Python's lock, but threads on thumbnails only fight for it: 12,000 files of 1 kB
-    # took 4 s in one thread and up to 14 s in several.
+    # Pillow decodes outside Python's global lock, but for small files the threads mostly compete for it: 12,000 files
+    # of 1 kB took 4 s in one thread and up to 14 s in several.
     if not any(_is_photograph(path) for path in paths[:: max(1, len(paths) // 8)]):
         yield from map(attempt, paths)
         return
@@ -152,27 +187,27 @@ def _is_photograph(path: Path) -> bool:
 
 def _open(path: Path) -> Image.Image:
     if not stat.S_ISREG(path.stat().st_mode):
-        raise BadImage("not a regular file")  # a pipe would be waited for without end
+        raise BadImage("not a regular file")  # reading a pipe would block forever
     return Image.open(path, formats=_FORMATS)
 
 
 @contextlib.contextmanager
 def _decoding(what: str = "") -> Iterator[None]:
-    """Turn what Pillow raises into a BadImage with a one-line reason; `what` says whose fault it is."""
+    """Turn Pillow's exceptions into a BadImage with a one-line reason; `what` prefixes it."""
     try:
         yield
     except _DECODER_ERRORS as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        # Pillow ends some messages with the path, which is named already.
+        # Pillow ends some messages with the path, which the caller already names.
         line = re.sub(r":?\s*'[^']*'$", "", reason.strip().partition("\n")[0])
         raise BadImage(what + (line or type(error).__name__)) from error
 
 
 def _check_pixels(image: Image.Image) -> None:
-    # Pillow warns above its limit and refuses at twice the limit; here the limit itself is one.
+    # Pillow only warns above its limit and refuses at twice the limit.
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
-        raise BadImage(f"{_by(image.size)} pixels, above the limit of {limit:,} against decompression bombs")
+        raise BadImage(f"{_format_size(image.size)} pixels, above the limit of {limit:,} against decompression bombs")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -190,30 +225,30 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _square(image: Image.Image, image_size: int, upscale: bool, squash: bool) -> np.ndarray:
-    """Return uint8 [S, S, C]."""
+    """Return an image resized to a square, uint8 [S, S, C]."""
     if not upscale and min(image.size) < image_size:
-        reason = f"{_by(image.size)} pixels, too small for image_size {image_size}"
+        reason = f"{_format_size(image.size)} pixels, too small for image_size {image_size}"
         raise BadImage(reason, short_side=min(image.size))
     return _resized(image, image_size, Image.Resampling.BILINEAR, squash)
 
 
-def _resized(image: Image.Image, image_size: int, how: Image.Resampling, squash: bool) -> np.ndarray:
+def _resized(image: Image.Image, image_size: int, resampling: Image.Resampling, squash: bool) -> np.ndarray:
     size = (image_size, image_size)
-    return np.asarray(image.resize(size, how) if squash else ImageOps.fit(image, size, how))
+    return np.asarray(image.resize(size, resampling) if squash else ImageOps.fit(image, size, resampling))
 
 
-def _by(size: tuple[int, int]) -> str:
+def _format_size(size: tuple[int, int]) -> str:
     return f"{size[0]} x {size[1]}"
 
 
 def _first_few(bad: list[tuple[Path, BadImage]], root: Path) -> str:
-    # The smallest first, so that the message shows how far image_size would have to go down.
+    # Smallest first: the message shows how far image_size would have to be lowered.
     ordered = sorted(bad, key=lambda item: item[1].short_side or 0)
-    named = [f"{path.relative_to(root).as_posix()} ({reason})" for path, reason in ordered[:_NAMED]]
-    return ", ".join(named) + (f" and {len(bad) - _NAMED} more" if len(bad) > _NAMED else "")
+    named = [f"{path.relative_to(root).as_posix()} ({reason})" for path, reason in ordered[:_MAX_NAMED]]
+    return ", ".join(named) + (f" and {len(bad) - _MAX_NAMED} more" if len(bad) > _MAX_NAMED else "")
 
 
 def _remedy(bad: list[tuple[Path, BadImage]]) -> str:
     small = [reason.short_side for _, reason in bad if reason.short_side is not None]
     lower = f", lower image_size to {min(small)}" if small else ""
-    return f"Mend or remove them{lower}, or leave them out with on_bad_image: skip"
+    return f"Fix or remove them{lower}, or leave them out with on_bad_image: skip"

@@ -1,4 +1,4 @@
-"""A data set by name: `shapes`, `cifar10`, `fashion_mnist`, `voc2007`, `voc2012`, ROOT/NAME or `folder:PATH`."""
+"""Loading by name: `shapes`, `cifar10`, `fashion_mnist`, `voc2007`, `voc2012`, a folder ROOT/NAME or `folder:PATH`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from trainables.data.folders import load_folder
 from trainables.data.request import ON_BAD_IMAGE, RESIZE, Request, Tables
 from trainables.data.splits import make_splits
 from trainables.data.table import Splits
-from trainables.data.torchvision_sets import load_cifar10, load_fashion_mnist, load_voc, within
+from trainables.data.torchvision_sets import load_cifar10, load_fashion_mnist, load_voc, resolve_within
 from trainables.errors import ConfigError, DataError
 
 FOLDER_PREFIX = "folder:"
-PHOTO_SIZE = 96  # side of photographs where none is asked for
+PHOTO_SIZE = 96  # default side of photographs in pixels
 
 
 class _Source(NamedTuple):
@@ -37,17 +37,23 @@ def load_splits(
     on_bad_image: str = "stop",
     resize: str = "crop",
 ) -> Splits:
-    """Load the data set `name` and return its five splits; equal arguments and files give equal fingerprints.
+    """Load a data set and return its five splits; equal arguments and files give equal fingerprints.
 
-    root: the data root, unused by `shapes` and `folder:PATH`.
-    image_size: side in pixels; None for 32 (shapes, cifar10, fashion_mnist) or 96 (voc and folders).
-    max_train: at most so many training images before validation is held out, nested; for `shapes`, exactly so many.
-    seed: of the validation draw, the `max_train` draw and the generated images. It never moves an official test split.
-    download: fetch a missing set into `root` by torchvision; nothing is ever fetched otherwise.
-    on_bad_image: `stop` raises for broken images, `skip` leaves them out with a warning.
-    resize: how a photograph becomes a square: `crop` cuts its longer side, `squash` distorts it.
+    Args:
+        name: Name of the data set.
+        root: Data root; not used by `shapes` and `folder:PATH`.
+        image_size: Side in pixels; None for 32 (shapes, cifar10, fashion_mnist) or 96 (voc and folders).
+        max_train: Maximum number of training images before validation is held out, nested; for `shapes`, the exact
+            number.
+        seed: Seed of the validation draw, the `max_train` draw and the generated images. It never changes an official
+            test split.
+        download: Download a missing data set into `root` with torchvision. Otherwise nothing is ever downloaded.
+        on_bad_image: `stop` raises an error for broken images, `skip` leaves them out with a warning.
+        resize: How a photograph becomes a square: `crop` cuts its longer side, `squash` distorts it.
 
-    Raises ConfigError for a value out of range, DataError for a set that is unknown, missing, broken or too small.
+    Raises:
+        ConfigError: A value is out of range.
+        DataError: The data set is unknown, missing, broken or too small.
     """
     for key, choice, known in (("on_bad_image", on_bad_image, ON_BAD_IMAGE), ("resize", resize, RESIZE)):
         if choice not in known:
@@ -62,7 +68,7 @@ def load_splits(
 
 
 def dataset_names() -> tuple[str, ...]:
-    """Return the names of the data sets that are known by name; class folders come on top."""
+    """Return the names of the built-in data sets; class folders are loaded by path or folder name."""
     return tuple(_SOURCES)
 
 
@@ -92,7 +98,7 @@ def _load_named_folder(request: Request) -> Tables:
     if request.root is None:
         raise DataError(f"unknown data set {request.name!r}.{hint} {known} with --data-root DIR")
     root = request.data_root()
-    folder = within(root, request.name)
+    folder = resolve_within(root, request.name)
     if not folder.is_dir():
         raise DataError(f"unknown data set {request.name!r}: there is no folder of that name in {root}.{hint} {known}")
     return load_folder(request, folder)

@@ -1,4 +1,4 @@
-"""What a loader of a data set is asked for, and what it answers."""
+"""The request to a data set's loader, and the tables that it returns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ RESIZE = ("crop", "squash")
 
 
 class Tables(NamedTuple):
-    """A data set as its loader gives it: the official training and test part, and images that have no annotation."""
+    """A data set as loaded.
+
+    Attributes:
+        train: Official training part.
+        test: Official test part.
+        unannotated: Images without labels and masks, or None.
+    """
 
     train: ImageTable
     test: ImageTable
@@ -25,12 +31,17 @@ class Tables(NamedTuple):
 
 @dataclass(frozen=True)
 class Request:
-    """One call of `load_splits`, with every default filled in.
+    """The arguments of one call of `load_splits`, with every default filled in.
 
-    image_size: side of the images in pixels.
-    max_train: at most so many images on the training side, None for all.
-    on_bad_image: `stop` or `skip`.
-    resize: how a photograph becomes a square, `crop` or `squash`.
+    Attributes:
+        name: Name of the data set.
+        root: Data root, or None.
+        image_size: Side of the images in pixels.
+        max_train: Maximum number of images on the training side; None for all.
+        seed: Seed of the draw of `max_train` images.
+        download: Whether a missing data set is downloaded.
+        on_bad_image: `stop` or `skip`.
+        resize: How a photograph becomes a square: `crop` or `squash`.
     """
 
     name: str
@@ -44,20 +55,24 @@ class Request:
 
     @property
     def squash(self) -> bool:
-        """Whether photographs are squashed into the square instead of cut to it."""
+        """Whether photographs are squashed instead of cropped to a square."""
         return self.resize == "squash"
 
     def choose(self, n_images: int) -> np.ndarray:
-        """Return which of `n_images` training images to read: int64, ascending, nested over `max_train`."""
+        """Choose which of `n_images` training images to read: indices int64, ascending, nested over `max_train`."""
         if self.max_train is None or self.max_train >= n_images:
             return np.arange(n_images)
         order = np.random.default_rng(np.random.SeedSequence([self.seed, 0xDA7A])).permutation(n_images)
         return np.sort(order[: self.max_train])
 
     def data_root(self) -> Path:
-        """Return the data root, links resolved. Raises DataError where none was given or it is no folder."""
+        """Return the data root with links resolved.
+
+        Raises:
+            DataError: No data root was given, or it is not a folder.
+        """
         if self.root is None:
-            raise DataError(f"{self.name} is read from a data root, and none was given: add --data-root DIR")
+            raise DataError(f"{self.name} is read from a data root, but none was given: add --data-root DIR")
         root = self.root.expanduser().resolve()
         if not root.is_dir() and not self.download:
             raise DataError(
@@ -66,7 +81,7 @@ class Request:
         return root
 
     def missing(self, *looked_for: str, downloadable: bool = False) -> DataError:
-        """Return the error for a data set of which none of `looked_for` (below the data root) is there."""
+        """Return the error for a missing data set; `looked_for` are the paths below the data root that were tried."""
         fetch = ", or add --download to fetch it there" if downloadable else ""
         return DataError(
             f"{self.name} is not in {self.data_root()}: looked for {' and '.join(looked_for)}. "

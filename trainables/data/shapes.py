@@ -1,10 +1,10 @@
-"""`shapes`: the built-in data set, generated. Ten shapes in small scenes that have an up and a down.
+"""`shapes`: the built-in generated data set, ten shapes in small scenes that have an up and a down.
 
-The class is the shape and nothing else: place, size, tilt, colors, texture and scenery are drawn independently of it.
-Up is told by the light on the object, by its shadow and, in three scenes of four, by a ground that recedes to a
-horizon; the colors of sky and ground are chance, so that which half is brighter tells little.
+The class is determined by the shape alone: position, size, tilt, colors, texture and scenery are independent of it.
+The light on the object, its shadow and, in three of four scenes, a ground that recedes to a horizon show which way is
+up. The colors of sky and ground are random, so which half is brighter says little.
 
-Bytes are equal on every machine: raw PCG64 words, whose stream numpy guarantees, and whole-number arithmetic only.
+The bytes are equal on every machine: raw PCG64 words, whose stream numpy guarantees, and integer arithmetic only.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ import numpy as np
 from trainables.data.table import ImageTable
 from trainables.errors import ConfigError
 
-N_TRAIN = 4000  # default sizes of the two splits that are generated
+N_TRAIN = 4000  # default sizes of the two generated parts
 N_TEST = 1000
 
 Plane = np.ndarray  # int32, broadcastable to [n, side, side]
 
-_SCENE = 1024  # side of a scene in scene units, whatever the image size; also "one" of a shape's own coordinates
+_SCENE = 1024  # side of a scene in scene units at any image size; also the unit of a shape's own coordinates
 _OVERSAMPLING = 2  # samples per pixel and axis on the outline of a shape
-_WORDS = 64  # random words set aside for each image: room to grow without moving the next image
-_CHUNK = 128  # images drawn at once; keeps the planes in the processor's cache
+_WORDS = 64  # random words reserved per image: more can be used without changing the next image
+_CHUNK = 128  # images rendered at once, so that the planes stay in the CPU cache
 _STREAMS = {"train": 0, "test": 1}
 
 
 def _star(u: Plane, v: Plane) -> np.ndarray:
-    # A pentagram is where at least four of its five lines, at distance cos 72 degrees, have the point inside.
+    # A point is in a pentagram if it is inside at least four of its five lines, which are at distance cos 72 degrees.
     lines = ((0, -1024), (974, -316), (602, 828), (-602, 828), (-974, -316))
     return np.stack([a * u + b * v <= 316 * 1024 for a, b in lines]).sum(axis=0) >= 4
 
@@ -42,7 +42,7 @@ def _box(u: Plane, v: Plane, half_width: int, half_height: int) -> np.ndarray:
     return (np.abs(u) <= half_width) & (np.abs(v) <= half_height)
 
 
-# Whether a point lies in the shape. u runs right, v down, 1024 is the shape's radius.
+# Whether a point is in the shape: u is to the right, v is down, and 1024 is the shape's radius.
 SHAPES: dict[str, Callable[[Plane, Plane], np.ndarray]] = {
     "circle": lambda u, v: _disc(u, v, 880),
     "ring": lambda u, v: _disc(u, v, 960) & ~_disc(u, v, 520),
@@ -60,11 +60,22 @@ MASK_NAMES = ("background", *CLASS_NAMES)
 
 
 def generate(n_images: int, *, split: str, image_size: int = 32, seed: int = 0) -> ImageTable:
-    """Return `n_images` labeled scenes with masks: images uint8 [N, 3, S, S], labels int64 [N], masks uint8 [N, S, S].
+    """Generate labeled scenes with masks.
 
-    Masks hold 0 for background and label + 1 on the shape. Image i depends on `split` (train or test), `seed` and i
-    alone: not on `n_images`, and its scene not on `image_size`.
-    Raises ConfigError for another split, a size below 8 or a count below 1.
+    Image i depends only on `split`, `seed` and i, not on `n_images`. Its scene does not depend on `image_size`.
+
+    Args:
+        n_images: Number N of images, at least 1.
+        split: `train` or `test`.
+        image_size: Side S in pixels, at least 8.
+        seed: At least 0.
+
+    Returns:
+        A table of images uint8 [N, 3, S, S], labels int64 [N] and masks uint8 [N, S, S], which are 0 for background
+        and label + 1 on the shape.
+
+    Raises:
+        ConfigError: An argument is out of range.
     """
     if split not in _STREAMS:
         raise ConfigError(f"shapes: split = {split!r}; it must be one of {', '.join(_STREAMS)}")
@@ -90,7 +101,7 @@ def _chunks(n_images: int) -> Iterator[slice]:
 
 
 class _Draws:
-    """Whole numbers drawn for every image of a chunk, word after word of each image's own row."""
+    """Random integers for every image of a chunk, drawn word by word from each image's own row."""
 
     def __init__(self, words: np.ndarray) -> None:
         self._words = words
@@ -109,14 +120,14 @@ class _Draws:
 
 
 def _bytes(stream: np.random.PCG64, n: int, image_size: int) -> np.ndarray:
-    """Return one random byte a pixel, int32 [n, S, S], from a whole number of words an image."""
+    """Return one random byte per pixel, int32 [n, S, S], from a whole number of words per image."""
     n_words = -(-image_size * image_size // 8)
     flat = stream.random_raw((n, n_words)).astype("<u8").view(np.uint8)[:, : image_size * image_size]
     return flat.reshape(n, image_size, image_size).astype(np.int32)
 
 
 def _render(draws: _Draws, noise: np.ndarray, image_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return images, labels and masks of one chunk, painted from back to front."""
+    """Render images, labels and masks of one chunk, from back to front."""
     x, y = _grid(image_size)
     labels = draws.integers(0, len(SHAPES) - 1)[:, 0, 0].astype(np.int64)
     radius = draws.integers(215, 355)
@@ -146,7 +157,7 @@ def _grid(n: int) -> tuple[Plane, Plane]:
 
 
 def _own_coordinates(dx: Plane, dy: Plane, radius: Plane, tilt: Plane) -> tuple[Plane, Plane]:
-    """Return scene offsets in the tilted shape's own units; the angle is 2 atan(tilt / 64), up to 16 degrees."""
+    """Convert scene offsets to the tilted shape's coordinates; the angle is 2 atan(tilt / 64), up to 16 degrees."""
     scale = 4096 + tilt * tilt
     cosine, sine = _SCENE * (4096 - tilt * tilt) // scale, _SCENE * 128 * tilt // scale
     return (dx * cosine + dy * sine) // radius, (dy * cosine - dx * sine) // radius
@@ -155,7 +166,7 @@ def _own_coordinates(dx: Plane, dy: Plane, radius: Plane, tilt: Plane) -> tuple[
 def _coverage(
     labels: np.ndarray, center_x: Plane, center_y: Plane, radius: Plane, tilt: Plane, image_size: int
 ) -> np.ndarray:
-    """Return how many of a pixel's samples lie in the shape, int32 [n, S, S]."""
+    """Count the samples of each pixel that are in the shape, int32 [n, S, S]."""
     x, y = _grid(image_size * _OVERSAMPLING)
     u, v = _own_coordinates(x - center_x, y - center_y, radius, tilt)
     inside = np.empty(u.shape, bool)
@@ -167,7 +178,7 @@ def _coverage(
 
 
 def _scenery(draws: _Draws, x: Plane, y: Plane) -> np.ndarray:
-    """Return the background, int32 [n, 3, S, S]: sky, hills and a receding ground, or a patterned wall."""
+    """Render the background, int32 [n, 3, S, S]: sky, hills and a receding ground, or a patterned wall."""
     is_wall = draws.integers(0, 3) == 0
     top, bottom, hill, ground = (draws.color() for _ in range(4))
     canvas = top + (bottom - top) * y[:, None] // _SCENE
@@ -198,7 +209,7 @@ def _scenery(draws: _Draws, x: Plane, y: Plane) -> np.ndarray:
 
 
 def _cast_shadow(canvas: np.ndarray, draws: _Draws, dx: Plane, dy: Plane, radius: Plane) -> None:
-    """Darken, in place, a flat ellipse under the shape, a little to one side."""
+    """Darken, in place, a flat ellipse under the shape and a little to one side."""
     side = draws.integers(-160, 160)
     u = (dx * _SCENE // radius) - side
     v = (dy * _SCENE // radius) - 900
@@ -208,7 +219,7 @@ def _cast_shadow(canvas: np.ndarray, draws: _Draws, dx: Plane, dy: Plane, radius
 
 
 def _surface(draws: _Draws, canvas: np.ndarray, coverage: np.ndarray, u: Plane, v: Plane) -> np.ndarray:
-    """Return the shape's color at every pixel: plain, striped or checked, lit from above, apart from its ground."""
+    """Return the shape's color at every pixel: plain, striped or checked, lit from above, in contrast to its ground."""
     color = draws.color()
     behind = (_luminance(canvas) * coverage).sum(axis=(1, 2), keepdims=True) // np.maximum(
         coverage.sum(axis=(1, 2), keepdims=True), 1
@@ -228,5 +239,5 @@ def _surface(draws: _Draws, canvas: np.ndarray, coverage: np.ndarray, u: Plane, 
 
 
 def _luminance(color: np.ndarray) -> Plane:
-    """Return Rec. 601 luma, int32 [n, ...], of int32 [n, 3, ...]."""
+    """Return Rec. 601 luma, int32 [n, ...], of int32 [n, 3, ...]; float weights could round differently elsewhere."""
     return (77 * color[:, 0] + 150 * color[:, 1] + 29 * color[:, 2]) >> 8

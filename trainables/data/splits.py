@@ -1,4 +1,4 @@
-"""From the official training and test parts of a data set to the five splits of a study."""
+"""Splitting: from the training and test parts of a data set to the five splits of a study."""
 
 from __future__ import annotations
 
@@ -22,20 +22,29 @@ def make_splits(
     validation_fraction: float = 0.2,
     extra_pretext: ImageTable | None = None,
 ) -> Splits:
-    """Draw the validation splits from `train`, stratified by label; `extra_pretext` joins pretext training alone.
+    """Draw the validation splits from the training part, stratified by label.
 
-    The probe splits are the annotated images (a label or, in a set without labels, a mask) of the pretext splits:
-    the same table object where all are annotated and nothing was added, None where none is. Training and validation
-    never share an image, and test shares none with either: a training image with the same pixels as a held-out one
-    is left out, with a warning that counts them. Deterministic in `seed`.
-    Raises DataError where too few images are left, ConfigError for a fraction outside (0, 1).
+    Training, validation and test never share an image: training images with the same pixels as a held-out one are
+    removed, and a warning counts them. The probe splits are the annotated images of the pretext splits (a label, or a
+    mask in a data set without labels): the same table object if all images are annotated, None if none is.
+
+    Args:
+        train: Official training part.
+        test: Official test part; it becomes the test split unchanged.
+        seed: Seed of the validation draw and of the order of the rows.
+        validation_fraction: Share of each class to hold out, in (0, 1).
+        extra_pretext: Unannotated images that are added to pretext training only.
+
+    Raises:
+        ConfigError: The fraction is outside (0, 1).
+        DataError: Too few images are left.
     """
     if not 0 < validation_fraction < 1:
-        raise ConfigError(f"validation_fraction = {validation_fraction}: must lie between 0 and 1")
+        raise ConfigError(f"validation_fraction = {validation_fraction}: must be between 0 and 1")
     pool = _without(train, [test])
     rng = np.random.default_rng(np.random.SeedSequence([seed, 0x5711]))
     held_out = _stratified(pool, validation_fraction, rng)
-    # In random order, so that the first rows of any split are a fair sample of it.
+    # Random order makes the first rows of any split a fair sample of it.
     validation = pool.take(rng.permutation(np.flatnonzero(held_out)))
     fit = _without(pool.take(rng.permutation(np.flatnonzero(~held_out))), [validation])
     if not len(fit) or not len(validation):
@@ -45,22 +54,22 @@ def make_splits(
 
 
 def content_keys(table: ImageTable) -> list[bytes]:
-    """Return a hash of each image's pixels: equal pixels, equal key."""
+    """Return a hash of each image's pixels; equal pixels give equal keys."""
     return [hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest() for image in table.images]
 
 
 def _without(table: ImageTable, held_out: list[ImageTable]) -> ImageTable:
-    """Return `table` without the images that a held-out table holds too."""
+    """Return the table without the images that are also in a held-out table."""
     taken = {key for other in held_out for key in content_keys(other)}
     fresh = np.array([key not in taken for key in content_keys(table)], bool)
     if fresh.all():
         return table
-    logger.warning("%s: %d training images are also held out; they are not trained on", table.name, (~fresh).sum())
+    logger.warning("%s: %d training images are also held out and are removed from training", table.name, (~fresh).sum())
     return table.take(np.flatnonzero(fresh))
 
 
 def _stratified(table: ImageTable, fraction: float, rng: np.random.Generator) -> np.ndarray:
-    """Return which rows are held out, bool [N]: the fraction of each class, at least one of two and never all."""
+    """Choose the held-out rows, bool [N]: a fraction of each class, at least one image if it has two, never all."""
     labels = np.zeros(len(table), np.int64) if table.labels is None else table.labels
     held_out = np.zeros(len(table), bool)
     for label in np.unique(labels):
@@ -80,7 +89,7 @@ def _annotated(table: ImageTable) -> ImageTable | None:
 
 
 def _joined(table: ImageTable, extra: ImageTable) -> ImageTable:
-    """Return both tables' images as one table for pretext training: extra images unlabeled, no masks."""
+    """Return one table for pretext training with the images of both: extra images unlabeled, no masks."""
     labels = None
     if table.labels is not None:
         labels = np.concatenate([table.labels, np.full(len(extra), UNLABELED, np.int64)])

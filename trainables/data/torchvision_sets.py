@@ -1,4 +1,4 @@
-"""CIFAR-10, Fashion-MNIST and Pascal VOC, through torchvision's own classes and layouts."""
+"""Loaders of CIFAR-10, Fashion-MNIST and Pascal VOC, with torchvision's classes and folder layouts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trainables.data.request import Request, Tables
 from trainables.data.table import ImageTable
 from trainables.errors import DataError, first_line
 
-# torchvision is imported where it is used: it takes seconds, and `shapes` and class folders do without.
+# torchvision is imported where it is used: the import takes seconds, and `shapes` and class folders do not need it.
 
 logger = logging.getLogger(__name__)
 
@@ -47,21 +47,24 @@ VOC_CLASSES = (
 
 
 def load_cifar10(request: Request) -> Tables:
-    """Read ROOT/cifar-10-batches-py where it is whole, else the class folders ROOT/cifar10/{train,test}/CLASS/*.
+    """Read ROOT/cifar-10-batches-py if it is intact, otherwise the class folders ROOT/cifar10/{train,test}/CLASS/*.
 
-    torchvision reads the batches (pickles) only where their MD5 sums are those of the official files.
+    torchvision reads the batches (pickles) only if their MD5 sums match the official files.
+
+    Raises:
+        DataError: Neither is there, or it is broken.
     """
     from torchvision.datasets import CIFAR10
 
     root = request.data_root()
-    batches, folder = within(root, CIFAR10.base_folder), within(root, request.name)
+    batches, folder = resolve_within(root, CIFAR10.base_folder), resolve_within(root, request.name)
     if batches.is_dir() or (request.download and not folder.is_dir()):
         try:
             parts = [_open(CIFAR10, request, root, train=train) for train in (True, False)]
         except DataError as error:
             if not folder.is_dir():
                 raise
-            logger.warning("%s. The class folders in %s are read instead", error, folder)
+            logger.warning("%s. Reading the class folders in %s instead", error, folder)
         else:
             return _array_tables(
                 request, [part.data for part in parts], [part.targets for part in parts], parts[0].classes
@@ -72,13 +75,17 @@ def load_cifar10(request: Request) -> Tables:
 
 
 def load_fashion_mnist(request: Request) -> Tables:
-    """Read ROOT/FashionMNIST/raw/*-ubyte; 28 x 28 gray becomes 32 x 32 RGB by a border of zeros."""
+    """Read ROOT/FashionMNIST/raw/*-ubyte; 28 x 28 gray images become 32 x 32 RGB with a border of zeros.
+
+    Raises:
+        DataError: The files are missing or broken.
+    """
     from torchvision.datasets import FashionMNIST
 
     root = request.data_root()
-    folder = within(root, "FashionMNIST/raw")
+    folder = resolve_within(root, "FashionMNIST/raw")
     if folder.is_dir():
-        list(entries(folder, root, request.name))  # refuses links that lead out
+        list(entries(folder, root, request.name))  # raises for links that lead out
     elif not request.download:
         raise request.missing("FashionMNIST/raw/", downloadable=True)
     parts = [_open(FashionMNIST, request, root, train=train) for train in (True, False)]
@@ -88,13 +95,16 @@ def load_fashion_mnist(request: Request) -> Tables:
 
 
 def load_voc(request: Request, year: str) -> Tables:
-    """Read ROOT/VOCdevkit/VOCyear: segmentation train (and val) with masks, every other JPEG without.
+    """Read ROOT/VOCdevkit/VOCyear: the segmentation images with masks, and every other JPEG without.
 
-    Training part `train`, test part `val`, since VOC 2012 publishes no test masks; for 2007, where the test set is
-    there, `trainval` and `test`. `max_train` counts images with masks first, then the others.
+    The training part is `train` and the test part `val`, since VOC 2012 publishes no test masks. For 2007, if its test
+    set is there, they are `trainval` and `test`. `max_train` counts images with masks first, then the others.
+
+    Raises:
+        DataError: The data set is missing or broken.
     """
     root = request.data_root()
-    base = within(root, f"VOCdevkit/VOC{year}")
+    base = resolve_within(root, f"VOCdevkit/VOC{year}")
     if not base.is_dir() and not request.download:
         raise request.missing(f"VOCdevkit/VOC{year}/", downloadable=True)
     if not base.is_dir():
@@ -125,8 +135,8 @@ def load_voc(request: Request, year: str) -> Tables:
     )
 
 
-def within(root: Path, relative: str) -> Path:
-    """Return ROOT/relative with links resolved. Raises DataError where a link leads it out of the data root."""
+def resolve_within(root: Path, relative: str) -> Path:
+    """Return ROOT/relative with links resolved. Raises DataError if it is outside the data root."""
     path = (root / relative).resolve()
     if not path.is_relative_to(root):
         raise DataError(
@@ -136,19 +146,19 @@ def within(root: Path, relative: str) -> Path:
 
 
 def _open(dataset: Callable[..., Any], request: Request, root: Path, **options: Any) -> Any:
-    """Call one of torchvision's data set classes; what it raises becomes a DataError."""
+    """Call one of torchvision's data set classes and turn its exceptions into a DataError."""
     try:
         return dataset(root, download=request.download, **options)
     except (OSError, RuntimeError, ValueError, TypeError, AssertionError) as error:
         verb = "download or read" if request.download else "read"
-        hint = "mend or remove the files" + ("" if request.download else ", or fetch them again with --download")
+        hint = "fix or remove the files" + ("" if request.download else ", or fetch them again with --download")
         raise DataError(f"{request.name}: cannot {verb} it in {root}: {first_line(error)}; {hint}") from error
 
 
 def _array_tables(
     request: Request, images: Sequence[np.ndarray], targets: Sequence[Any], class_names: Sequence[str]
 ) -> Tables:
-    """Return the tables of two parts that torchvision holds as arrays: images uint8 [N, H, H, 3], targets [N]."""
+    """Return the tables of a training and a test part: images uint8 [N, H, H, 3] and targets [N] each."""
     tables = []
     for is_train, part, labels in zip((True, False), images, map(np.asarray, targets), strict=True):
         if len(labels) != len(part):
@@ -166,18 +176,18 @@ def _array_tables(
 
 
 def _open_voc(request: Request, root: Path, year: str, image_set: str, *, download: bool = False) -> dict[Path, Path]:
-    """Return the mask file of each image file of one official part, sorted by path."""
+    """Map each image file of one official part to its mask file, sorted by path."""
     from torchvision.datasets import VOCSegmentation
 
     quiet = dataclasses.replace(request, download=download)  # torchvision would unpack the archive at every call
     part = _open(VOCSegmentation, quiet, root, year=year, image_set=image_set)
     for path in (*part.images, *part.masks):
-        within(root, str(Path(path).relative_to(root)))
+        resolve_within(root, str(Path(path).relative_to(root)))
     return dict(sorted(zip(map(Path, part.images), map(Path, part.masks), strict=True)))
 
 
 def _read_masked(request: Request, root: Path, masks: dict[Path, Path]) -> tuple[np.ndarray, list[Path]]:
-    """Return blocks uint8 [M, 4, S, S], the mask last, and the files they came from."""
+    """Read images with their masks: uint8 [M, 4, S, S], the mask last, and the files that they came from."""
 
     def read(path: Path) -> np.ndarray:
         n_classes = len(VOC_CLASSES)
