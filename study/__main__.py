@@ -1,4 +1,4 @@
-"""`python -m study sync|status|list DIR`, `python -m study embed MODEL FOLDER`."""
+"""Entry point of `python -m study sync|status|list DIR` and `python -m study embed MODEL FOLDER`."""
 
 from study.cli.commands import main
 

@@ -1,9 +1,9 @@
-"""The script that `ray submit cluster.yaml study/run.py` sends to a cluster, and that runs a study anywhere."""
+"""Script that runs a study on any machine; `ray submit cluster.yaml study/run.py` copies it alone to a cluster."""
 
 import sys
 from pathlib import Path
 
-# Run as a script, Python puts this folder first on its path, where `config` and `journal` would hide others' modules.
+# Python puts a script's folder first on the path, where files of any name could hide the modules imported below.
 _here = str(Path(__file__).resolve().parent)
 sys.path[:] = [entry for entry in sys.path if entry not in ("", _here)]
 

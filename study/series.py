@@ -1,14 +1,14 @@
-"""Series: studies that one preset or file lists as its parts, run one after another, with a page that joins them.
+"""Series of studies: the parts listed by one preset or file, run in order, with a page that joins their results.
 
 ```yaml
 name: report
-page: original_report        # what joins the parts: one of PAGES; none by default
+page: original_report          # one of analysis.pages.series.PAGES; optional
 parts:
-  pretext: {dataset: cifar10}  # each a study of its own, report-pretext, in OUTPUT/report/report-pretext
+  pretext: {dataset: cifar10}  # a study named report-pretext, in OUTPUT/report/report-pretext
   case: {dataset: voc2012}
 ```
 
-A study by itself is a series of one, without a folder around it.
+A single study is a series of one part, without a folder of its own.
 """
 
 from __future__ import annotations
@@ -33,47 +33,54 @@ KEYS = ("name", "page", "parts")
 class Series:
     """Studies in the order in which they run.
 
-    name: of the folder around them; empty for a study by itself.
-    parts: the studies by the names that the series gives them. page: what joins them, one of PAGES; empty for nothing.
+    Attributes:
+        parts: Configuration of each part, by the part's name in the series.
+        name: Name of the series and of the folder around its parts; empty for a single study.
+        page: Name of the page that joins the parts, one of PAGES; empty for no page.
     """
 
     parts: Mapping[str, StudyConfig]
     name: str = ""
     page: str = ""
 
-    def within(self, output: Path) -> Path:
-        """Return the folder that the parts' own folders lie in."""
+    def folder(self, output: Path) -> Path:
+        """Return the folder that contains the folders of the parts."""
         return output / self.name
 
     def simulated(self) -> Series:
-        """Return the same series on simulated trials, under a name of its own."""
+        """Return the same series on simulated trials, with `-simulated` appended to its names."""
         parts = {name: simulated(config) for name, config in self.parts.items()}
         return replace(self, parts=parts, name=f"{self.name}-simulated" if self.name else "")
 
-    def begin(self, output: Path) -> None:
-        """Write down what the series is, so that its page can be written again from its folder alone."""
+    def write_description(self, output: Path) -> None:
+        """Write the file from which the page can be written again without the configuration."""
         if self.page:
             names = {part: config.name for part, config in self.parts.items()}
             content = {"name": self.name, "page": self.page, "parts": names}
-            files.write(self.within(output) / SERIES_FILE, strict_yaml.dump(content).encode())
+            files.write(self.folder(output) / SERIES_FILE, strict_yaml.dump(content).encode())
 
-    def end(self, output: Path) -> Path | None:
-        """Write the page that joins the parts and return its path; None where there is none."""
-        return write_page(self.within(output)) if self.page else None
+    def write_page(self, output: Path) -> Path | None:
+        """Write the page that joins the parts and return its path; None for a series without a page."""
+        return write_page(self.folder(output)) if self.page else None
 
 
 def load_series(source: str, overrides: list[str] | None = None, changes: Mapping[str, Any] | None = None) -> Series:
-    """Return the series of a preset or YAML file; a single study is a series of one.
+    """Load the series of a preset or YAML file; a single study is a series of one part.
 
-    overrides: `KEY=VALUE`; in a series, of the part that KEY begins with (`PART.KEY=VALUE`), else of all parts, but for
-        `name`, which is the series' own.
-    Raises ConfigError, in one line that names the key, the value and what is allowed.
+    Args:
+        source: Name of a preset, or path of a YAML file.
+        overrides: Changes as `KEY=VALUE`. In a series, `PART.KEY=VALUE` applies to one part and `KEY=VALUE` to all
+            parts, except `name`, which renames the series.
+        changes: Values of top-level fields of every part, applied after the overrides; None leaves a field alone.
+
+    Raises:
+        ConfigError: One line that names the key, the value and what is allowed.
     """
     content = read_source(source)
     if "parts" not in content:
         config = build_config(content, overrides, changes)
         return Series({config.name: config})
-    name, page, parts = _checked(source, content)
+    name, page, parts = _validated(source, content)
     if (changes or {}).get("tasks"):
         first = next(iter(parts))
         raise ConfigError(f"--tasks: {name} has several parts, each with its own; use --set '{first}.tasks=[...]'")
@@ -97,8 +104,8 @@ def _part(
         raise ConfigError(f"{name}: {error}") from error
 
 
-def _checked(source: str, content: Mapping[str, Any]) -> tuple[str, str, dict[str, dict[str, Any]]]:
-    """Return name, page and parts of a series. Raises ConfigError for anything else in it."""
+def _validated(source: str, content: Mapping[str, Any]) -> tuple[str, str, dict[str, dict[str, Any]]]:
+    """Return name, page and parts of a series; raise ConfigError if its structure is wrong."""
     for key in content:
         if key not in KEYS:
             raise ConfigError(f"{source}: {key}: unknown key beside parts; {suggestion(str(key), list(KEYS))}")
@@ -111,5 +118,5 @@ def _checked(source: str, content: Mapping[str, Any]) -> tuple[str, str, dict[st
         raise ConfigError(f"{source}: parts = {parts!r}: must be studies by name, {{NAME: {{dataset: ...}}}}")
     for part in parts:
         if part in StudyConfig.model_fields:
-            raise ConfigError(f"{source}: parts.{part}: the name of a setting, with which --set would mix it up")
+            raise ConfigError(f"{source}: parts.{part}: this is the name of a setting, so --set would be ambiguous")
     return name, page, parts

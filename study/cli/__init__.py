@@ -1,1 +1,1 @@
-"""The command lines: `python study/run.py` and `python -m study`."""
+"""The command lines: `python study/run.py` runs a study, `python -m study` inspects existing ones."""

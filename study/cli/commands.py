@@ -1,6 +1,7 @@
-"""The command line for studies that exist: `python -m study sync|status|list DIR`, `embed MODEL FOLDER`.
+"""The command line for existing studies: `python -m study sync|status|list DIR` and `embed MODEL FOLDER`.
 
-What trains takes many seconds to import; nothing here does so at its top, since these commands are for a glance.
+These commands answer in a moment, so modules that take seconds to import (torch, MLflow models) are imported where
+they are used.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import typer
 from rich.table import Table
 
 from analysis.records import CONFIG_FILE, ENCODERS, JOURNAL_FILE
-from study.cli.console import call, out
+from study.cli.console import out, run_app
 from study.cli.status import read_status, render
 from study.config import strict_yaml
 from study.execution.lock import is_driven
@@ -22,19 +23,21 @@ from study.plan.history import History
 from study.tracking.sync import sync
 from trainables.errors import ConfigError
 
-app = typer.Typer(help="Tools for studies that exist.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(help="Tools for existing studies.", no_args_is_help=True, add_completion=False)
 
-Folder = Annotated[Path, typer.Argument(help="a study's folder", metavar="DIR")]
+Folder = Annotated[Path, typer.Argument(help="folder of a study", metavar="DIR")]
 
 
 @app.command("sync")
 def sync_command(
     folder: Folder,
-    tracking_uri: Annotated[str | None, typer.Option(help="MLflow store; default: the study's own")] = None,
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="MLflow store; by default the one that the study is configured with")
+    ] = None,
 ) -> None:
-    """Bring MLflow up to what the study's journal says."""
+    """Deliver to MLflow what a study's journal has and MLflow does not."""
     _check_study(folder)
-    store = tracking_uri or _own_store(folder)
+    store = tracking_uri or _configured_store(folder)
     result = sync(folder, store, close_abandoned=not is_driven(folder))
     out.print(f"{result.events} events, {result.points} metric values, {result.artifacts} files delivered")
     if (folder / ENCODERS).is_dir():
@@ -45,9 +48,9 @@ def sync_command(
 
 @app.command("status")
 def status_command(
-    folder: Folder, json_: Annotated[bool, typer.Option("--json", help="print it as JSON")] = False
+    folder: Folder, json_: Annotated[bool, typer.Option("--json", help="print the status as JSON")] = False
 ) -> None:
-    """Show how a study stands: phases, trials by state, best so far, verdicts, time left; works while it runs."""
+    """Show a study's progress, also while it runs: phases, trials by state, best so far, verdicts, time left."""
     _check_study(folder)
     status = read_status(folder)
     if json_:
@@ -58,17 +61,14 @@ def status_command(
 
 @app.command("list")
 def list_command(
-    folder: Annotated[Path, typer.Argument(help="the folder that studies are written to", metavar="DIR")] = Path(
-        "studies"
-    ),
+    folder: Annotated[Path, typer.Argument(help="folder that studies are written to", metavar="DIR")] = Path("studies"),
 ) -> None:
     """List the studies in a folder, and the built-in presets."""
     from study.config.loading import preset_names, series_names
 
     table = Table("study", "trials", "failed", "phases done")
-    for path in sorted(
-        [*folder.glob(f"*/{JOURNAL_FILE}"), *folder.glob(f"*/*/{JOURNAL_FILE}")]
-    ):  # the latter of series
+    in_series = folder.glob(f"*/*/{JOURNAL_FILE}")
+    for path in sorted([*folder.glob(f"*/{JOURNAL_FILE}"), *in_series]):
         history = History.read(path.parent)
         name = path.parent.relative_to(folder).as_posix()
         table.add_row(name, str(len(history.trials)), str(len(history.failed())), ", ".join(history.outcomes))
@@ -79,18 +79,18 @@ def list_command(
 @app.command("embed")
 def embed_command(
     model: Annotated[
-        str, typer.Argument(help="models:/NAME/VERSION, runs:/ID/NAME, a study's folder, or an exported encoder.pt2")
+        str, typer.Argument(help="models:/NAME/VERSION, runs:/ID/NAME, folder of a study, or an exported encoder.pt2")
     ],
-    folder: Annotated[Path, typer.Argument(help="the folder of your images", metavar="FOLDER")],
-    task: Annotated[str | None, typer.Option(help="which of a study's encoders")] = None,
-    output: Annotated[Path, typer.Option(help="the parquet file to write")] = Path("features.parquet"),
-    on_bad_image: Annotated[str, typer.Option(help="stop, or skip to leave broken images out")] = "stop",
-    tracking_uri: Annotated[str | None, typer.Option(help="MLflow store; default: MLFLOW_TRACKING_URI")] = None,
+    folder: Annotated[Path, typer.Argument(help="folder of your images", metavar="FOLDER")],
+    task: Annotated[str | None, typer.Option(help="task whose encoder to take from a study's folder")] = None,
+    output: Annotated[Path, typer.Option(help="parquet file to write")] = Path("features.parquet"),
+    on_bad_image: Annotated[str, typer.Option(help="stop at broken images, or skip them")] = "stop",
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow store; by default MLFLOW_TRACKING_URI")] = None,
 ) -> None:
-    """Write the features of your own images, one row an image: path, f0, f1, ...
+    """Write the features of your own images, one row per image: path, f0, f1, ...
 
-    A model of MLflow or a .pt2 file can run code when it is opened: take your own tracking store's and your own files.
-    An encoder of a study's folder is loaded from its weights alone.
+    An MLflow model or a .pt2 file can run code when it is opened: use only tracking stores and files that you trust.
+    An encoder in a study's folder is loaded from its weights alone, which cannot.
     """
     from study.export.embed import embed
     from study.export.encoders import load_encoder
@@ -98,18 +98,18 @@ def embed_command(
 
     if on_bad_image not in ON_BAD_IMAGE:
         raise ConfigError(f"--on-bad-image {on_bad_image}: must be one of {', '.join(ON_BAD_IMAGE)}")
-    loaded = load_encoder(model, task=task, tracking_uri=tracking_uri)
-    n_images, dim = embed(loaded, folder, output, on_bad_image=on_bad_image)
+    encoder = load_encoder(model, task=task, tracking_uri=tracking_uri)
+    n_images, dim = embed(encoder, folder, output, on_bad_image=on_bad_image)
     out.print(f"{n_images} images, {dim} features each: {output}")
 
 
 def main() -> None:
     """Run `python -m study`."""
-    call(app)
+    run_app(app)
 
 
-def _own_store(folder: Path) -> str | None:
-    """Return the MLflow store that the study in `folder` was configured with, if it names one."""
+def _configured_store(folder: Path) -> str | None:
+    """Return the MLflow store that the study in `folder` is configured with, if any."""
     from study.config.validation import check_config
 
     file = folder / CONFIG_FILE
@@ -118,4 +118,4 @@ def _own_store(folder: Path) -> str | None:
 
 def _check_study(folder: Path) -> None:
     if not (folder / JOURNAL_FILE).exists():
-        raise ConfigError(f"{folder} is no study: it has no {JOURNAL_FILE}")
+        raise ConfigError(f"{folder} is not a study: it has no {JOURNAL_FILE}")

@@ -1,4 +1,4 @@
-"""What both command lines share: where they write, how they end, and that a mistake costs one line."""
+"""Consoles, exit codes and error reporting that both command lines share."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from study.cli.signals import stop_on_signals
 from study.tracking.state import TrackingError
 from trainables.errors import UserError
 
-OK, SOME_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+SOME_FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes
 
 out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 
-def call(app: typer.Typer) -> None:
-    """Run a command line; errors of the user end in one line and exit code 2."""
-    # By force: mlflow.pytorch, when it is imported, makes the root logger deaf to warnings.
+def run_app(app: typer.Typer) -> None:
+    """Run a command line; report a UserError in one line and exit with BAD_INPUT, or SOME_FAILED if MLflow failed."""
+    # `force`, because importing mlflow.pytorch mutes warnings on the root logger.
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", force=True)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     stop_on_signals()

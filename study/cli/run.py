@@ -7,7 +7,7 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,9 +15,9 @@ import torch
 import typer
 from rich.table import Table
 
-from study.cli.console import INTERRUPTED, SOME_FAILED, call, err, out
+from study.cli.console import INTERRUPTED, SOME_FAILED, err, out, run_app
 from study.cli.progress import Progress
-from study.cli.signals import resuming_command
+from study.cli.signals import resume_command
 from study.config.schema import StudyConfig
 from study.driver import Outcome, load_datasets, run_study
 from study.execution import cluster
@@ -32,7 +32,7 @@ from trainables.errors import without_secrets
 from trainables.tasks.self_test import self_tests
 
 SELF_TEST_IMAGES = 512
-RAY_PATIENCE_S = 5.0  # of who has interrupted a study
+RAY_PATIENCE_S = 5.0  # seconds Ctrl-C waits for Ray to shut down
 
 
 def run(
@@ -40,8 +40,8 @@ def run(
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change one setting")] = None,
     tasks: Annotated[str | None, typer.Option(help="pretext tasks, separated by commas")] = None,
     data_root: Annotated[Path | None, typer.Option(help="folder with the data sets", metavar="DIR")] = None,
-    download: Annotated[bool, typer.Option("--download", help="fetch missing data sets")] = False,
-    output: Annotated[Path, typer.Option(help="where studies are written", metavar="DIR")] = Path("studies"),
+    download: Annotated[bool, typer.Option("--download", help="download missing data sets")] = False,
+    output: Annotated[Path, typer.Option(help="folder to write studies to", metavar="DIR")] = Path("studies"),
     fresh: Annotated[bool, typer.Option("--fresh", help="move an earlier study of this name aside")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and stop")] = False,
     self_test: Annotated[bool, typer.Option("--self-test", help="first check that the tasks can learn")] = False,
@@ -50,7 +50,7 @@ def run(
     ] = False,
     json_: Annotated[bool, typer.Option("--json", help="print the outcome as JSON on standard output")] = False,
 ) -> None:
-    """Run a study. The same command again goes on where it stopped."""
+    """Run a study. The same command again resumes it where it stopped."""
     changes = {
         "tasks": [task.strip() for task in tasks.split(",")] if tasks else None,
         "data_root": str(data_root.expanduser().resolve()) if data_root else None,
@@ -69,15 +69,15 @@ def run(
 
 
 def main() -> None:
-    """Run a study from the command line; errors of the user end in one line and exit code 2."""
+    """Run the command line; a user error ends it in one line with exit code 2."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(run)
-    call(app)
+    run_app(app)
 
 
 def _self_test(config: StudyConfig, download: bool) -> bool:
-    """Run the self tests of every task on the study's images and show them; return whether all passed."""
-    torch.set_num_threads(1)  # these networks are so small that several threads only wait for one another
+    """Run and show the self tests of every task on the study's images; return whether all passed."""
+    torch.set_num_threads(1)  # networks this small are slower with several threads
     splits = load_datasets(config, download=download)[config.dataset]
     images = as_tensor(splits.pretext_train.images[:SELF_TEST_IMAGES])
     table = Table("task", "self test", "metric", "value", "bound", "")
@@ -92,41 +92,46 @@ def _self_test(config: StudyConfig, download: bool) -> bool:
 
 
 def _run_parts(series: Series, output: Path, *, download: bool, fresh: bool, as_json: bool) -> dict[str, Outcome]:
-    """Run every part of a series, show how each ended, and write the page that joins them."""
-    console = err if as_json else out
+    """Run every part of a series, show each outcome, and write the page that joins them."""
     outcomes: dict[str, Outcome] = {}
     datasets: dict[str, Mapping[str, Splits]] = {}
-    if series.name:  # else the last part might be refused when the others have run for an hour
+    if series.name:  # check all parts first: an error in the last one must not surface after hours
         datasets = {part: plan.datasets for part, plan in _plans(series, download=download).items()}
-        series.begin(output)
+        series.write_description(output)
     for part, config in series.parts.items():
-        try:
-            # Ray tells of dead processes on standard output, where nothing but the JSON belongs.
-            elsewhere = contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout)
-            with elsewhere, Progress(config, console) as progress:
-                outcomes[part] = run_study(
-                    config,
-                    series.within(output),
-                    download=download,
-                    fresh=fresh,
-                    listeners=[progress],
-                    datasets=datasets.pop(part, None),  # not kept for longer than its part runs
-                )
-        except KeyboardInterrupt:  # of which typer would say nothing
-            err.print(f"interrupted; to go on from here, type: {resuming_command()}")
-            if not cluster.shutdown(RAY_PATIENCE_S):
-                os._exit(INTERRUPTED)  # the interpreter would wait for Ray once more
-            raise typer.Exit(INTERRUPTED) from None
+        # Ray reports dead processes on standard output, which must contain nothing but the JSON.
+        stdout = contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout)
+        with _exit_when_interrupted(), stdout, Progress(config, err if as_json else out) as progress:
+            outcomes[part] = run_study(
+                config,
+                series.folder(output),
+                download=download,
+                fresh=fresh,
+                listeners=[progress],
+                datasets=datasets.pop(part, None),  # freed when the part ends
+            )
         if not as_json:
             _show_outcome(outcomes[part], config.tracking_uri or default_tracking_uri())
-    page = series.end(output)
+    page = series.write_page(output)
     if as_json:
-        values = {part: _as_json(outcome) for part, outcome in outcomes.items()}
+        values = {part: _outcome_values(outcome) for part, outcome in outcomes.items()}
         whole = {"report": str(page), "parts": values} if series.name else next(iter(values.values()))
         sys.stdout.write(json.dumps(whole) + "\n")
     elif page is not None:
-        out.print(f"the whole report: {page.resolve()}", highlight=False)
+        out.print(f"report of the whole series: {page.resolve()}", highlight=False)
     return outcomes
+
+
+@contextlib.contextmanager
+def _exit_when_interrupted() -> Iterator[None]:
+    """Turn KeyboardInterrupt, which typer would swallow silently, into a message and exit code INTERRUPTED."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        err.print(f"interrupted; to resume, run: {resume_command()}")
+        if not cluster.shutdown(RAY_PATIENCE_S):
+            os._exit(INTERRUPTED)  # a normal exit would wait for Ray again
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def _show_plans(series: Series, *, download: bool, as_json: bool) -> None:
@@ -138,11 +143,11 @@ def _show_plans(series: Series, *, download: bool, as_json: bool) -> None:
         return
     for part, config in series.parts.items():
         _show_plan(config, phases[part])
-    out.print("Time is of training steps alone, measured on this machine; reports and probes come on top.")
+    out.print("Times are of training steps alone, measured on this machine; reports and probes add to them.")
 
 
 def _plans(series: Series, *, download: bool) -> dict[str, Plan]:
-    """Return the plan of every part, checked. A data set that several parts load alike is loaded once."""
+    """Return the checked plan of every part. Parts that load a data set with the same arguments share it."""
     load, plans = functools.cache(load_splits), {}
     for part, config in series.parts.items():
         plans[part] = Plan(config, load_datasets(config, download=download, load=load))
@@ -157,7 +162,8 @@ def _show_plan(config: StudyConfig, phases: list[PhaseEstimate]) -> None:
     out.print(table)
 
 
-def _as_json(outcome: Outcome) -> dict[str, Any]:
+def _outcome_values(outcome: Outcome) -> dict[str, Any]:
+    """Return what `--json` prints of a study."""
     return {
         "folder": str(outcome.folder),
         "report": str(outcome.report),
@@ -183,7 +189,7 @@ def _show_outcome(outcome: Outcome, tracking_uri: str) -> None:
         err.print(f"{len(outcome.failed)} trials failed; the report says why", style="red")
     if not outcome.tracked:
         err.print(f"MLflow is behind; `python -m study sync {outcome.folder}` brings it up to date")
-    # In full, since `ray submit` runs in the home folder of another machine.
+    # Absolute paths, because `ray submit` runs this in the home folder of another machine.
     for name, place in (("report", outcome.report), ("runs and curves", outcome.folder)):
         out.print(f"{name}: {place.resolve()}", highlight=False)
     out.print(f"MLflow: {without_secrets(tracking_uri)}", highlight=False)

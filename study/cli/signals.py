@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first stops a study in good order, the second at once."""
+"""Ctrl-C and SIGTERM: the first signal stops a study gracefully, the second one at once."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ import time
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-ONE_SIGNAL_S = 0.25  # `timeout` sends one to its child and, at once, another to the whole group
+DUPLICATE_S = 0.25  # signals this close are one: `timeout` signals its child and then the child's whole group
 
 
 def stop_on_signals() -> None:
-    """Have SIGINT and SIGTERM raise KeyboardInterrupt in the main thread once, and end the process the next time.
+    """Make the first SIGINT or SIGTERM raise KeyboardInterrupt in the main thread, and the second end the process.
 
-    What was reported until then is in the journal, with its checkpoint on disk; the rest is in the hands of who
-    catches it. One that this process was started to ignore, as `nohup` and `&` do, stays ignored.
+    At the interrupt, everything reported so far is in the journal, with its checkpoint on disk. A signal that this
+    process was started to ignore, as by `nohup` and `&`, stays ignored.
     """
     for each in SIGNALS:
         if signal.getsignal(each) != signal.SIG_IGN:
             signal.signal(each, _interrupt)
 
 
-def resuming_command() -> str:
-    """Return the command line that goes on with what this process was started to do."""
-    return shlex.join(argument for argument in sys.orig_argv if argument != "--fresh")  # which would begin anew
+def resume_command() -> str:
+    """Return the command line that resumes what this process was started to do: the same one without `--fresh`."""
+    return shlex.join(argument for argument in sys.orig_argv if argument != "--fresh")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     ours = [each for each in SIGNALS if signal.getsignal(each) == _interrupt]
     for each in ours:
         signal.signal(each, signal.SIG_IGN)
-    os.write(2, b"\nstopping; once more stops at once\n")  # a handler may run in the middle of anybody's print
-    time.sleep(ONE_SIGNAL_S)
+    os.write(2, b"\nstopping; a second signal stops at once\n")  # `print` is not reentrant, and may be interrupted here
+    time.sleep(DUPLICATE_S)
     for each in ours:
-        signal.signal(each, signal.SIG_DFL)  # the system's own, so that it works wherever this process hangs
+        signal.signal(each, signal.SIG_DFL)  # the default action ends the process even where Python is blocked
     raise KeyboardInterrupt

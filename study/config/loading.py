@@ -14,6 +14,7 @@ from study.config import strict_yaml
 from study.config.schema import StudyConfig
 from study.config.validation import check_config, one_line, with_current_names
 from trainables.errors import ConfigError, suggestion
+from trainables.spelling import RENAMED
 from trainables.tasks import TASKS
 
 logger = logging.getLogger(__name__)
@@ -68,7 +69,8 @@ def build_config(
     content.update({key: value for key, value in (changes or {}).items() if value is not None})
     config = check_config(content)
     if with_current_names(content) != content:
-        logger.warning("%s: 'grey' is now spelled 'gray'; the former spelling is still accepted", config.name)
+        renamed = ", ".join(f"{former!r} is now spelled {current!r}" for former, current in RENAMED.items())
+        logger.warning("%s: %s; the former spelling is still accepted", config.name, renamed)
     return config
 
 

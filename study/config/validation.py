@@ -38,7 +38,7 @@ def check_config(content: Mapping[str, Any]) -> StudyConfig:
 
 
 def with_current_names(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return plain data with former names (`grey`, before version 0.2) replaced by the current ones."""
+    """Return plain data with the names of versions before 0.2 replaced by the current ones."""
     renamed = {key: spelling.current(value) if key in RENAMED_SECTIONS else value for key, value in content.items()}
     search = renamed.get("search")
     if isinstance(search, Mapping) and "space" in search:

@@ -1,1 +1,1 @@
-"""Execution: phases on Ray Tune, every event into the journal. The only room of `study` that knows Ray."""
+"""Execution of phases on Ray Tune, with every event in the journal; the only room of `study` that imports Ray."""

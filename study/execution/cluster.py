@@ -1,4 +1,4 @@
-"""The one way into Ray: the cluster that is there, or a local one that nobody else can reach."""
+"""Connection to Ray: an existing cluster, or a local one that only this user can reach."""
 
 from __future__ import annotations
 
@@ -21,64 +21,67 @@ from ray._private import ray_constants, services
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 from ray.exceptions import LocalRayletDiedError, RaySystemError, RpcError
 
-from trainables.errors import ClusterError, ConfigError, printable
+from trainables.errors import ClusterError, ConfigError, first_line, printable
 
-LOST = (ConnectionError, LocalRayletDiedError, RaySystemError, RpcError)  # what Ray raises on a driver that is alone
-GO_ON = "once it runs again, the same command goes on where this stopped"
-PULSE_S, MISSED = 5.0, 4  # within the minute that Ray waits
+LOSS_ERRORS = (ConnectionError, LocalRayletDiedError, RaySystemError, RpcError)  # raised when the cluster is lost
+RESUME_HINT = "once it runs again, the same command resumes where this stopped"
+HEARTBEAT_S, MAX_MISSED = 5.0, 4  # their product is less than the minute after which Ray ends the process
 
 logger = logging.getLogger(__name__)
-logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # its warning: authentication is on
+logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # it warns that authentication is on
 
 
 def connect(cpus: int | None = None, *, dashboard: bool = False) -> None:
-    """Connect to the cluster that RAY_ADDRESS or `ray start` names (`ray submit` runs there), else start a local one.
+    """Connect to the cluster that RAY_ADDRESS or `ray start` names, as under `ray submit`, else start a local one.
 
-    The local one listens on 127.0.0.1 alone, with the token authentication that Ray switches on for local clusters.
-    Does nothing where Ray is already connected.
+    A local cluster listens on 127.0.0.1 only and requires the token that Ray creates for local clusters. If Ray is
+    already connected, nothing happens.
 
-    cpus: CPUs of a local cluster; None for all of this machine's.
-    dashboard: start it too. Ray Train asks it whether the driver of a worker group lives: without it, what a stopped
-        or killed one had reserved is never given back.
-    Raises ConfigError where the named cluster does not answer.
+    Args:
+        cpus: CPUs of a local cluster; None for all of this machine's.
+        dashboard: Whether to start the dashboard. Ray Train asks it whether the driver of a worker group is alive;
+            without it, the resources of a stopped or killed driver's group are never released.
+
+    Raises:
+        ConfigError: The named cluster does not answer.
     """
     if ray.is_initialized():
         return
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING, "configure_logging": True}
-    # `ray.init("auto")` would also join the private cluster of any other program on this machine, and end with it.
-    address = services.get_ray_address_from_environment(None, None)  # type: ignore[arg-type]  # None is what it documents
-    with _own_sigterm():
+    # `ray.init("auto")` would also join another program's private cluster on this machine, and end with it.
+    address = services.get_ray_address_from_environment(None, None)  # type: ignore[arg-type]  # None is documented
+    with _preserved_sigterm():
         if address in (None, "local"):
-            with _on_loopback(), _in_groups_of_their_own():
+            with _on_loopback(), _separate_process_groups():
                 ray.init(address="local", num_cpus=cpus, include_dashboard=dashboard, **options)
             _hide_token()
             logger.info("started a local Ray cluster on 127.0.0.1")
             return
         if ray_constants.RAY_ADDRESS_ENVIRONMENT_VARIABLE not in os.environ:
-            # `ray start` has asked for a token where there is one; Ray itself offers it to the address "auto" alone.
+            # A cluster of `ray start` may require a token, which Ray sends by itself only for the address "auto".
             maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
         try:
-            with _on_loopback() if _answers_on_loopback_alone(address) else contextlib.nullcontext():
+            with _on_loopback() if _is_loopback_only(address) else contextlib.nullcontext():
                 ray.init(address=address, **options)
         except ConnectionError as error:
             raise ConfigError(
-                f"no Ray cluster answers at {address}; start it (with RAY_AUTH_MODE=token here too, where it asks for "
-                "a token), or unset RAY_ADDRESS and type `ray stop` to run on this machine alone"
+                f"no Ray cluster answers at {address}; start it (and set RAY_AUTH_MODE=token here too, if it requires "
+                "a token), or unset RAY_ADDRESS and run `ray stop` to use this machine alone"
             ) from error
 
 
-def shutdown(within_s: float) -> bool:
-    """Disconnect, and stop a local Ray; return whether that was done within so many seconds.
+def shutdown(timeout_s: float) -> bool:
+    """Disconnect from Ray, and stop a local cluster; return whether Ray finished within the timeout.
 
-    A signal to every process of a job, as Slurm and systemd send it, ends the servers of a local Ray too, for which Ray
-    itself then waits a minute.
+    Slurm and systemd signal every process of a job, which also ends the servers of a local cluster. Ray then waits a
+    minute for them; after the timeout, their processes are killed instead.
     """
-    leaving = threading.Thread(target=ray.shutdown, name="leaving Ray", daemon=True)
-    leaving.start()
-    leaving.join(within_s)
-    if leaving.is_alive() and (node := ray._private.worker._global_node) is not None:
+    thread = threading.Thread(target=ray.shutdown, name="ray-shutdown", daemon=True)
+    thread.start()
+    thread.join(timeout_s)
+    if thread.is_alive() and (node := ray._private.worker._global_node) is not None:
         node.kill_all_processes(check_alive=False, allow_graceful=False)
-    return not leaving.is_alive()
+    return not thread.is_alive()
 
 
 def is_multi_node() -> bool:
@@ -88,58 +91,55 @@ def is_multi_node() -> bool:
 
 @contextlib.contextmanager
 def guard_cluster_loss() -> Iterator[None]:
-    """Turn the loss of the cluster meanwhile into a ClusterError, and say so where Ray only waits for it to come back.
+    """Raise ClusterError if the cluster is lost inside this block, and log an error while Ray waits for its return.
 
-    A minute after it has lost its head, Ray ends the whole process from within, and Python never hears of it.
+    Ray waits a minute for a lost head node and then ends the whole process, without any Python exception.
     """
-    over = threading.Event()
+    done = threading.Event()
     if ray.is_initialized():
         address = ray.get_runtime_context().gcs_address
-        threading.Thread(target=_watch, args=(address, over), daemon=True, name="cluster-watch").start()
+        threading.Thread(target=_watch, args=(address, done), daemon=True, name="cluster-watch").start()
     try:
         yield
-    except LOST as error:
-        raise ClusterError(
-            f"the Ray cluster was lost ({printable(str(error).split(chr(10))[0][:200])}); {GO_ON}"
-        ) from error
+    except LOSS_ERRORS as error:
+        raise ClusterError(f"the Ray cluster was lost ({printable(first_line(error)[:200])}); {RESUME_HINT}") from error
     finally:
-        over.set()
+        done.set()
 
 
-def _watch(address: str, over: threading.Event) -> None:
-    """Say once when the cluster's head has not answered several times, until `over`."""
+def _watch(address: str, done: threading.Event) -> None:
+    """Log one error once the cluster's head has missed MAX_MISSED heartbeats in a row, unless `done` is set first."""
     host, _, port = address.rpartition(":")
     missed = 0
-    while missed < MISSED and not over.wait(PULSE_S):
-        missed = 0 if _answers(host, int(port)) else missed + 1
-    if not over.is_set():
-        logger.error("the Ray cluster at %s does not answer any more, and Ray gives up soon; %s", address, GO_ON)
+    while missed < MAX_MISSED and not done.wait(HEARTBEAT_S):
+        missed = 0 if _accepts_connections(host, int(port)) else missed + 1
+    if not done.is_set():
+        logger.error("the Ray cluster at %s does not answer any more, and Ray gives up soon; %s", address, RESUME_HINT)
 
 
-def _answers(host: str, port: int) -> bool:
-    """Return whether something accepts connections there."""
+def _accepts_connections(host: str, port: int) -> bool:
     try:
-        socket.create_connection((host, port), timeout=PULSE_S).close()
+        socket.create_connection((host, port), timeout=HEARTBEAT_S).close()
     except OSError:
         return False
     return True
 
 
-def _answers_on_loopback_alone(address: str) -> bool:
-    """Return whether a named cluster is one that only this machine can reach, as a local one of `connect` is."""
+def _is_loopback_only(address: str) -> bool:
+    """Return whether a named cluster is reachable from this machine only, like a local cluster of `connect`."""
     host, port = parse_address(address) or ("", "")
-    if not (is_localhost(host) and port.isdecimal() and _answers(host, int(port))):
+    if not (is_localhost(host) and port.isdecimal() and _accepts_connections(host, int(port))):
         return False
-    return not _answers(services.get_node_ip_address(), int(port))
+    return not _accepts_connections(services.get_node_ip_address(), int(port))
 
 
 @contextlib.contextmanager
-def _in_groups_of_their_own() -> Iterator[None]:
-    """Let the servers that Ray starts meanwhile lead process groups of their own: signals to the driver's miss them.
+def _separate_process_groups() -> Iterator[None]:
+    """Start Ray's servers in process groups of their own, so that signals to the driver's group do not reach them.
 
-    `timeout`, for one, sends SIGTERM to its whole group. A driver that finds itself without its servers is ended by Ray
-    from within, with exit code 1, before it has tidied up. The servers die with the driver all the same: Linux sees to
-    that. Elsewhere Ray does so by the driver's group, which they must not leave.
+    `timeout`, for example, sends SIGTERM to its whole group. Ray ends a driver that has lost its servers, with exit
+    code 1 and before any cleanup. On Linux the kernel still ends the servers with the driver; elsewhere Ray does so
+    through the driver's process group, which they therefore must not leave.
     """
     start = services.ConsolePopen
     if sys.platform == "linux":
@@ -151,8 +151,8 @@ def _in_groups_of_their_own() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _own_sigterm() -> Iterator[None]:
-    """Give SIGTERM back to who had it: connecting to Ray takes it, and a driver would abort where it is to tidy up."""
+def _preserved_sigterm() -> Iterator[None]:
+    """Restore the SIGTERM handler that `ray.init` replaces; Ray's handler would abort the driver before its cleanup."""
     handler = signal.getsignal(signal.SIGTERM)
     try:
         yield
@@ -162,18 +162,18 @@ def _own_sigterm() -> Iterator[None]:
 
 
 def _hide_token() -> None:
-    """Let nobody else on this machine read the token that Ray has made, with which they could run code as this user."""
-    with contextlib.suppress(FileNotFoundError, PermissionError):  # the token may come from elsewhere
+    """Make the token that Ray created readable by this user only: with it, anybody could run code as this user."""
+    with contextlib.suppress(FileNotFoundError, PermissionError):  # the token may come from the environment
         (Path.home() / ".ray" / "auth_token").chmod(0o600)
 
 
 @contextlib.contextmanager
 def _on_loopback() -> Iterator[None]:
-    """Make Ray take 127.0.0.1 for the address of this machine meanwhile, for the node that it starts or looks for.
+    """Make Ray use 127.0.0.1 as this machine's address, for the node that it starts or looks for inside this block.
 
-    Otherwise it turns that, wherever it stands, into the outward address. What Ray does on systems where it supports no
-    clusters is just what a local one needs everywhere; it reads the variable when it is imported. The processes of a
-    node inherit that; `ray start`, typed later from the same notebook, must not.
+    Otherwise Ray replaces 127.0.0.1 with the outward address. The setting is the one for systems on which Ray does not
+    support clusters, and fits a local cluster on any system. Ray reads the variable at import, hence the module's
+    constant. The node's processes inherit the variable; a later `ray start` from the same notebook must not.
     """
     name = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
     before = os.environ.get(name), ray_constants.ENABLE_RAY_CLUSTER

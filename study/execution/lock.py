@@ -1,4 +1,4 @@
-"""One driver a study: on this host by a lock of the operating system, across hosts by a lease in a shared folder."""
+"""One driver per study: a lock of the operating system on this host, and a lease in the shared folder across hosts."""
 
 from __future__ import annotations
 
@@ -13,26 +13,34 @@ from filelock import FileLock, OwnerRecord, SoftFileLease, Timeout
 
 from trainables.errors import ConfigError
 
-LEASE_S = 60.0  # without a sign of life, after which a driver on another host counts as dead
-SETTLE_S = 2.0  # to take over what a dead driver of this host has left
+LEASE_S = 60.0  # seconds without a sign of life after which a driver on another host counts as dead
+SETTLE_S = 2.0  # seconds to take over the lease of a dead driver on this host
 
 logger = logging.getLogger(__name__)
 
 
 class LockLostError(ConfigError):
-    """Another driver took the study over while this one showed no sign of life."""
+    """Another driver took the study over because this one gave no sign of life."""
 
 
 class DriverLock:
-    """The right to drive the study `output/name`; a context manager.
+    """Context manager that makes this process the only driver of the study `output/name`.
 
-    Two locks, since neither is enough. That of the operating system (`.NAME.lock`) knows at once that its holder is
-    dead, and holds while it sleeps, but not every network file system carries it to other hosts. The lease
-    (`.NAME.driver`: host, pid and a regular sign of life) is seen wherever the folder is, but whoever slept for long
-    has lost it; the driver is then interrupted.
+    It takes two locks, because neither is enough. The operating system releases its lock (`.NAME.lock`) as soon as the
+    holder is dead, and keeps it while the holder is suspended, but not every network file system shares it between
+    hosts. The lease (`.NAME.driver`: host, pid and a regular sign of life) is visible wherever the folder is, but a
+    driver that was suspended for too long loses it, and is then interrupted.
 
-    lost: whether another driver holds the study now.
-    Entering raises ConfigError where another driver holds it, and says which.
+    Args:
+        output: Folder that studies are written to.
+        name: Name of the study.
+
+    Attributes:
+        lost: Whether another driver has taken the study over.
+
+    Raises:
+        ConfigError: On entry, another driver holds the study; the message says which.
+        LockLostError: On exit after the interruption, another driver has taken the study over.
     """
 
     def __init__(self, output: Path, name: str) -> None:
@@ -68,7 +76,7 @@ class DriverLock:
             )
 
     def _take_lease(self) -> None:
-        """Take the lease; who holds it runs on another host, for which it may take a while to tell dead from alive."""
+        """Take the lease. Any holder is on another host; wait until it counts as dead or gives a sign of life."""
         dead = self._lease.owner
         try:
             self._lease.acquire(timeout=SETTLE_S)
@@ -77,15 +85,15 @@ class DriverLock:
                 "%s was last run by %s; waiting up to %.0f s for a sign of life",
                 *(self._study, _described(self._lease.owner), LEASE_S),
             )
-            seen = self._sign_of_life()
+            seen = self._last_sign_of_life()
             try:
-                self._lease.acquire(timeout=LEASE_S + SETTLE_S, cancel_check=lambda: self._sign_of_life() != seen)
+                self._lease.acquire(timeout=LEASE_S + SETTLE_S, cancel_check=lambda: self._last_sign_of_life() != seen)
             except Timeout as error:
                 raise self._refusal() from error
         if dead is not None:
             logger.warning("%s: took over from %s, which is dead", self._study, _described(dead))
 
-    def _sign_of_life(self) -> float:
+    def _last_sign_of_life(self) -> float:
         with contextlib.suppress(FileNotFoundError):
             return os.stat(self._lease.lock_file).st_mtime
         return 0.0
@@ -97,14 +105,14 @@ class DriverLock:
         )
 
     def _lose(self) -> None:
-        """Interrupt the driver, wherever it waits; called by the thread that gives the signs of life."""
+        """Interrupt the main thread, whatever it waits for; the lease's own thread calls this."""
         self.lost = True
-        heard = callable(signal.getsignal(signal.SIGINT))  # not by a driver that was started in the background
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT if heard else signal.SIGTERM)
+        handles_sigint = callable(signal.getsignal(signal.SIGINT))  # a driver started in the background ignores SIGINT
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT if handles_sigint else signal.SIGTERM)
 
 
 def is_driven(folder: Path) -> bool:
-    """Return whether a driver holds the study in `folder`, or may do so on another host."""
+    """Return whether a driver holds the study in `folder`; a driver on another host counts until its lease expires."""
     lease = SoftFileLease(folder.parent / f".{folder.name}.driver", lease_duration=LEASE_S)
     if lease.owner is None:
         return False

@@ -1,4 +1,4 @@
-"""What one worker of a trial asks of its node, and whether the cluster has it or can bring it."""
+"""Resources of one worker, and whether the cluster has them or its autoscaler can add them."""
 
 from __future__ import annotations
 
@@ -20,101 +20,107 @@ from study.config import strict_yaml
 from study.config.schema import ResourcesConfig
 from trainables.errors import ConfigError
 
-BOOTSTRAP = "~/ray_bootstrap_config.yaml"  # where `ray up` leaves the cluster's file on its head
-NAMELESS = re.compile("node_[0-9a-f]{56}")
-GROUPS_AHEAD = 4  # worker groups that may wait at once for nodes that nobody knows yet
+BOOTSTRAP_CONFIG = "~/ray_bootstrap_config.yaml"  # where `ray up` stores the cluster's file on the head node
+NODE_ID = re.compile("node_[0-9a-f]{56}")
+MAX_PENDING_GROUPS = 4  # worker groups that may wait at once for nodes that have not started yet
 
 logger = logging.getLogger(__name__)
 
 
 def of_worker(need: ResourcesConfig) -> dict[str, float]:
-    """Return the resources of one worker by Ray's names, without those of which it needs none."""
-    asked = {"CPU": need.cpu, "GPU": need.gpu, **need.custom}
-    return {name: float(amount) for name, amount in asked.items() if amount}
+    """Return the resources that one worker needs, by Ray's names for them."""
+    amounts = {"CPU": need.cpu, "GPU": need.gpu, **need.custom}
+    return {name: float(amount) for name, amount in amounts.items() if amount}
 
 
 def check(need: ResourcesConfig, workers: int) -> int:
-    """Return how many trials of `workers` workers each may run at once.
+    """Return how many trials may run at once, and check that at least one can.
 
-    Raises ConfigError where no node has what a worker needs, or all nodes together have room for fewer workers, and
-    none can come that would.
+    Args:
+        need: Resources of one worker.
+        workers: Workers per trial.
+
+    Raises:
+        ConfigError: No node has the resources of a worker, or all nodes together have room for fewer than `workers`,
+            and the autoscaler cannot add enough.
     """
     if problem := validate_label_selector(need.labels):
         raise ConfigError(f"resources.labels: {problem}")
     alive = [node for node in ray.nodes() if node["Alive"]]
-    rooms = [_room(need, node["Resources"], node["Labels"]) for node in alive]
-    coming = _room_to_come(need, len(alive)) if _autoscaled() else 0
-    if sum(rooms) + coming < workers:
-        raise ConfigError(_refusal(need, workers, alive, sum(rooms)))
-    if sum(rooms) < workers:
-        logger.warning("no node has %s yet; waiting for one (`ray status` says what comes)", _in_words(need, workers))
-    return max(sum(rooms), min(sum(rooms) + coming, GROUPS_AHEAD * workers)) // workers
+    running = sum(_capacity(need, node["Resources"], node["Labels"]) for node in alive)
+    pending = _pending_capacity(need, len(alive)) if _has_autoscaler() else 0
+    if running + pending < workers:
+        raise ConfigError(_shortage(need, workers, alive, running))
+    if running < workers:
+        logger.warning("no node has %s yet; waiting for one (`ray status` shows pending nodes)", _text(need, workers))
+    return max(running, min(running + pending, MAX_PENDING_GROUPS * workers)) // workers
 
 
-def _room(need: ResourcesConfig, resources: Mapping[str, float], labels: Mapping[str, str]) -> int:
-    """Return how many workers a node with these resources takes."""
-    if not all(_selected(labels.get(key), selector) for key, selector in need.labels.items()):
+def _capacity(need: ResourcesConfig, resources: Mapping[str, float], labels: Mapping[str, str]) -> int:
+    """Return how many workers fit on a node with these resources and labels."""
+    if not all(_matches(labels.get(key), selector) for key, selector in need.labels.items()):
         return 0
-    shares = [resources.get(name, 0) / amount for name, amount in of_worker(need).items()]
-    return int(min(shares) + 1e-6)  # ten tenths of a GPU are a whole one
+    fits = [resources.get(name, 0) / amount for name, amount in of_worker(need).items()]
+    return int(min(fits) + 1e-6)  # rounding must not turn three thirds of a GPU into 2.999
 
 
-def _selected(label: str | None, selector: str) -> bool:
-    """Return whether Ray's label selector (VALUE, in(VALUE, ...), or either after `!`) takes a node with this label."""
-    listed = selector.removeprefix("!").removeprefix("in(").removesuffix(")")
-    return (label in [value.strip() for value in listed.split(",")]) != selector.startswith("!")
+def _matches(label: str | None, selector: str) -> bool:
+    """Return whether a node's label matches Ray's selector: VALUE, in(VALUE, ...), or either after `!`."""
+    values = selector.removeprefix("!").removeprefix("in(").removesuffix(")")
+    return (label in [value.strip() for value in values.split(",")]) != selector.startswith("!")
 
 
-def _autoscaled() -> bool:
-    """Return whether an autoscaler runs: Ray's own, which knows kinds of nodes by name, or its second version.
+def _has_autoscaler() -> bool:
+    """Return whether an autoscaler runs.
 
-    Without one, Ray calls each node a kind of its own, by its id.
+    Version 1 reports node types by name; without an autoscaler, Ray reports each node as a type named after its id.
     """
     status = json.loads(_internal_kv_get(ray_constants.DEBUG_AUTOSCALING_STATUS) or b"{}")
-    kinds = (status.get("autoscaler_report") or {}).get("active_nodes") or {}
-    return is_autoscaler_v2() or not all(NAMELESS.fullmatch(kind) for kind in kinds)
+    types = (status.get("autoscaler_report") or {}).get("active_nodes") or {}
+    return is_autoscaler_v2() or not all(NODE_ID.fullmatch(name) for name in types)
 
 
 @functools.cache
-def _launched() -> dict[str, Any]:
-    """Return the file with which `ray up` has made this cluster, empty where it has not, or elsewhere than here."""
+def _cluster_file() -> dict[str, Any]:
+    """Return the file from which `ray up` started this cluster; empty if it did not, or not from this node."""
     try:
-        return strict_yaml.load(Path(BOOTSTRAP).expanduser().read_text(encoding="utf-8"))
+        return strict_yaml.load(Path(BOOTSTRAP_CONFIG).expanduser().read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
 
 
-def _room_to_come(need: ResourcesConfig, alive: int) -> int:
-    """Return how many workers fit the nodes that may still come, where their number is known; else many."""
-    many, launched = 2**20, _launched()
-    if not launched:
-        return many
-    if alive > launched.get("max_workers", 0):  # the head is no worker
+def _pending_capacity(need: ResourcesConfig, alive: int) -> int:
+    """Return how many workers fit on the nodes that the autoscaler may still add; a large number if unknown."""
+    unknown, cluster = 2**20, _cluster_file()
+    if not cluster:
+        return unknown
+    if alive > cluster.get("max_workers", 0):  # `max_workers` does not count the head node
         return 0
-    room = 0
-    for name, kind in launched.get("available_node_types", {}).items():
-        if name == launched.get("head_node_type"):
+    capacity = 0
+    for name, node_type in cluster.get("available_node_types", {}).items():
+        if name == cluster.get("head_node_type"):
             continue
-        if not kind.get("resources"):
-            return many  # nobody knows before one has come
-        limit = min(kind.get("max_workers", launched["max_workers"]), launched["max_workers"])
-        room += limit * _room(need, kind["resources"], kind.get("labels", {}))
-    return room
+        if not node_type.get("resources"):
+            return unknown  # until the first node of this type has started
+        limit = min(node_type.get("max_workers", cluster["max_workers"]), cluster["max_workers"])
+        capacity += limit * _capacity(need, node_type["resources"], node_type.get("labels", {}))
+    return capacity
 
 
-def _refusal(need: ResourcesConfig, workers: int, alive: list[dict[str, Any]], room: int) -> str:
-    asked = _in_words(need, workers)
+def _shortage(need: ResourcesConfig, workers: int, alive: list[dict[str, Any]], running: int) -> str:
+    """Return the message for a cluster on which `running` workers fit, which are too few."""
+    text = _text(need, workers)
+    if running:
+        return f"workers = {workers} of {text} need more than the cluster has, which is room for {running}; use fewer"
     largest = {name: max((node["Resources"].get(name, 0) for node in alive), default=0) for name in of_worker(need)}
-    if room:
-        return f"workers = {workers} of {asked} need more than the cluster has, which is room for {room}; use fewer"
     return (
-        f"resources: no node has {asked}, and no autoscaler can bring one; the most that one has is "
+        f"resources: no node has {text}, and no autoscaler can add one; the most that one has is "
         f"{', '.join(f'{amount:g} {name}' for name, amount in largest.items())}"
         + ("; see resources.labels" if need.labels else "")
     )
 
 
-def _in_words(need: ResourcesConfig, workers: int) -> str:
-    asked = ", ".join(f"{amount:g} {name}" for name, amount in of_worker(need).items())
+def _text(need: ResourcesConfig, workers: int) -> str:
+    amounts = ", ".join(f"{amount:g} {name}" for name, amount in of_worker(need).items())
     labels = ", ".join(f"{key}: {selector}" for key, selector in need.labels.items())
-    return f"{asked}{' with ' + labels if labels else ''}{' each' if workers > 1 else ''}"
+    return f"{amounts}{' with ' + labels if labels else ''}{' each' if workers > 1 else ''}"

@@ -1,1 +1,1 @@
-"""Export: encoders as files and as MLflow models, features of one's own images, recommended configurations."""
+"""Export: encoders as files and MLflow models, features of the user's own images, recommended configurations."""

@@ -1,1 +1,1 @@
-"""The plan: which trials each phase runs, what the journal says is done, and what is left."""
+"""The plan: which trials each phase runs, what the journal has finished, and what is left to run."""

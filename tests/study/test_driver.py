@@ -289,7 +289,7 @@ def test_an_interrupted_and_then_killed_driver_is_continued_by_the_same_command(
     interrupted.send_signal(signal.SIGTERM)
     said, _ = interrupted.communicate(timeout=120)
     assert interrupted.returncode == 130, said
-    assert f"to go on from here, type: {shlex.join(command)}" in said
+    assert f"to resume, run: {shlex.join(command)}" in said
 
     # Without any chance to tidy up, one trial and some reports later.
     killed = started(command, tmp_path, trained_reports(folder) + 25)

@@ -34,14 +34,14 @@ def test_every_series_is_valid_and_is_named_after_its_file(name: str):
 def test_a_single_study_is_a_series_of_one_without_a_folder_around_it():
     series = load_series("quick", ["budget_steps=7"])
     assert [config.budget_steps for config in series.parts.values()] == [7]
-    assert series.within(Path("studies")) == Path("studies")
-    assert series.end(Path("studies")) is None
+    assert series.folder(Path("studies")) == Path("studies")
+    assert series.write_page(Path("studies")) is None
 
 
 def test_parts_run_in_their_order_in_a_folder_of_the_series(tmp_path: Path):
     series = load(tmp_path)
     assert list(series.parts) == ["first", "second"]
-    assert series.within(Path("studies")) == Path("studies/two")
+    assert series.folder(Path("studies")) == Path("studies/two")
     assert series.parts["second"].tasks == ["simclr"]
 
 
@@ -54,7 +54,7 @@ def test_set_reaches_one_part_by_its_name_and_all_parts_without(tmp_path: Path):
 
 def test_another_name_is_that_of_the_series_and_tells_its_parts_apart(tmp_path: Path):
     series = load(tmp_path, TWO, "name=again")
-    assert series.within(Path("studies")) == Path("studies/again")
+    assert series.folder(Path("studies")) == Path("studies/again")
     assert [config.name for config in series.parts.values()] == ["again-first", "again-second"]
 
 
@@ -73,7 +73,7 @@ def test_a_simulated_series_leaves_the_real_one_alone(tmp_path: Path):
         ("{name: two, parts: [1]}", r"parts = \[1\]: must be studies by name"),
         ("{name: two, page: orignal_report, parts: {a: {}}}", "no such page; did you mean 'original_report'?"),
         ("{name: two, parts: {a: {budget: 3}}}", "a: budget: unknown key; did you mean 'budget_steps'"),
-        ("{name: two, parts: {search: {}}}", "parts.search: the name of a setting"),
+        ("{name: two, parts: {search: {}}}", "parts.search: this is the name of a setting"),
         ("{name: ../up, parts: {a: {}}}", r"a: name = '\.\./up-a': string should match pattern"),
     ],
 )

@@ -15,13 +15,13 @@ from tests.conftest import REPOSITORY
 
 SCRIPT = """
 import time
-from study.cli.signals import resuming_command, stop_on_signals
+from study.cli.signals import resume_command, stop_on_signals
 stop_on_signals()
 try:
     print("ready", flush=True)
     time.sleep(600)
 except KeyboardInterrupt:
-    print(resuming_command(), flush=True)
+    print(resume_command(), flush=True)
     time.sleep(600)
 """
 

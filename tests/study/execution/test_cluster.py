@@ -57,7 +57,7 @@ def test_no_signal_to_the_drivers_process_group_reaches_the_servers_or_what_they
 
 JOIN = """
 import ray
-from study import cluster
+from study.execution import cluster
 cluster.connect()
 print(ray.get_runtime_context().gcs_address)
 """

@@ -1,4 +1,4 @@
-"""A cluster that is lost is told as such, and what cannot be written as that."""
+"""A lost cluster is reported as such, and a place that cannot be written is not mistaken for one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_the_loss_of_the_cluster_is_one_line_that_says_how_to_go_on(error: Excep
     with pytest.raises(ClusterError) as told, files.storing("/studies/a"), cluster.guard_cluster_loss():
         raise error
     assert str(told.value).startswith("the Ray cluster was lost (")
-    assert str(told.value).endswith(cluster.GO_ON)
+    assert str(told.value).endswith(cluster.RESUME_HINT)
     assert "\n" not in str(told.value)
     assert "/studies/a" not in str(told.value)
 
@@ -32,7 +32,7 @@ def test_the_loss_of_the_cluster_is_one_line_that_says_how_to_go_on(error: Excep
 def test_a_head_that_answers_no_more_is_told_once_while_ray_waits_for_it(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    monkeypatch.setattr(cluster, "PULSE_S", 0.02)
+    monkeypatch.setattr(cluster, "HEARTBEAT_S", 0.02)
     over = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as head:
         host, port = head.getsockname()
@@ -44,7 +44,10 @@ def test_a_head_that_answers_no_more_is_told_once_while_ray_waits_for_it(
     watch.join(20)
     assert not watch.is_alive()
     (said,) = caplog.messages
-    assert said == f"the Ray cluster at {host}:{port} does not answer any more, and Ray gives up soon; {cluster.GO_ON}"
+    assert (
+        said
+        == f"the Ray cluster at {host}:{port} does not answer any more, and Ray gives up soon; {cluster.RESUME_HINT}"
+    )
 
 
 def test_nothing_is_told_of_a_head_that_nobody_needs_any_more(caplog: pytest.LogCaptureFixture):

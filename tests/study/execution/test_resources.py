@@ -1,4 +1,4 @@
-"""What a worker asks of its node: who has it, who could bring it, and that nobody waits for what never comes."""
+"""Resources of a worker: which nodes have them, which the autoscaler could add, and that no study waits in vain."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def cluster_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Nodes:
 
     def make(*nodes: dict[str, Any], launched: dict[str, Any] | None = None, autoscaled: bool = False) -> None:
         monkeypatch.setattr(resources.ray, "nodes", lambda: list(nodes))
-        monkeypatch.setattr(resources, "_autoscaled", lambda: autoscaled or launched is not None)
-        monkeypatch.setattr(resources, "BOOTSTRAP", str(tmp_path / "bootstrap.yaml"))
+        monkeypatch.setattr(resources, "_has_autoscaler", lambda: autoscaled or launched is not None)
+        monkeypatch.setattr(resources, "BOOTSTRAP_CONFIG", str(tmp_path / "bootstrap.yaml"))
         if launched is not None:
             (tmp_path / "bootstrap.yaml").write_text(strict_yaml.dump(launched))
-        resources._launched.cache_clear()
+        resources._cluster_file.cache_clear()
 
     return make
 
@@ -39,7 +39,7 @@ def cluster_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Nodes:
 @pytest.fixture(autouse=True)
 def forgotten() -> Any:
     yield
-    resources._launched.cache_clear()
+    resources._cluster_file.cache_clear()
 
 
 GPU_MACHINE = {"CPU": 4, "GPU": 1}
@@ -100,7 +100,7 @@ def test_what_the_autoscaler_can_bring_is_waited_for(cluster_of: Nodes, caplog: 
 
 def test_what_no_kind_of_node_has_is_not_waited_for(cluster_of: Nodes):
     cluster_of(node(CPU=2), launched=LAUNCHED)
-    with pytest.raises(ConfigError, match="no node has 1 CPU, 2 GPU, and no autoscaler can bring one"):
+    with pytest.raises(ConfigError, match="no node has 1 CPU, 2 GPU, and no autoscaler can add one"):
         check(ResourcesConfig(gpu=2), workers=1)
     with pytest.raises(ConfigError, match="no node has 1 CPU, 1 GPU each, and"):
         check(ResourcesConfig(gpu=1), workers=3)
@@ -109,15 +109,15 @@ def test_what_no_kind_of_node_has_is_not_waited_for(cluster_of: Nodes):
 def test_a_kind_of_node_that_nobody_has_seen_is_waited_for_until_all_have_come(cluster_of: Nodes):
     unseen = LAUNCHED | {"max_workers": 1, "available_node_types": {"own": {"resources": {}}}}
     cluster_of(node(CPU=2), launched=unseen)
-    assert check(ResourcesConfig(gpu=1), workers=1) == resources.GROUPS_AHEAD
+    assert check(ResourcesConfig(gpu=1), workers=1) == resources.MAX_PENDING_GROUPS
     cluster_of(node(CPU=2), node(CPU=2), launched=unseen)
-    with pytest.raises(ConfigError, match="no autoscaler can bring one"):
+    with pytest.raises(ConfigError, match="no autoscaler can add one"):
         check(ResourcesConfig(gpu=1), workers=1)
 
 
 def test_an_autoscaler_whose_nodes_are_unknown_is_trusted(cluster_of: Nodes):
     cluster_of(node(), autoscaled=True)
-    assert check(ResourcesConfig(gpu=1), workers=2) == resources.GROUPS_AHEAD
+    assert check(ResourcesConfig(gpu=1), workers=2) == resources.MAX_PENDING_GROUPS
 
 
 @pytest.mark.parametrize(
@@ -135,4 +135,4 @@ def test_an_autoscaler_is_known_by_the_names_of_its_kinds_of_nodes(
 ):
     monkeypatch.setattr(resources, "_internal_kv_get", lambda key: status)
     monkeypatch.setattr(resources, "is_autoscaler_v2", lambda: second)
-    assert resources._autoscaled() == autoscaled
+    assert resources._has_autoscaler() == autoscaled

@@ -1,74 +1,33 @@
-"""The command line: exit codes, and one line that says what is wrong."""
+"""The command line that runs a study: exit codes, and one line that says what is wrong."""
 
 from __future__ import annotations
 
+import functools
 import json
-import logging
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
-import torch
 from PIL import Image
 
-from analysis.records import FAILED, FINISHED, PhaseStarted, StudyStarted, TrialEnded, TrialStarted
-from study.cli import commands
 from study.cli import run as run_command
-from study.cli.signals import SIGNALS
-from study.config.loading import preset_names, series_names
 from study.config.schema import StudyConfig
 from study.driver import Outcome
-from study.execution.journal import Journal
 from tests.conftest import REPOSITORY
-from tests.study.mlflow_stores import stored_points
+from tests.study.cli.conftest import Command
 from tests.study.studies import tiny
-from tests.study.tracked_journals import study_events, write
 from trainables.data import Splits, load_splits
 from trainables.trial import TrialConfig
 
 
-class Answer(NamedTuple):
-    """What a command said and how it ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture(autouse=True)
-def process_as_before() -> Iterator[None]:
-    """Undo what a command changes in its process; one thread, since more get in each other's way on a busy machine."""
-    handlers, threads = {each: signal.getsignal(each) for each in SIGNALS}, torch.get_num_threads()
-    told = list(logging.root.handlers)
-    torch.set_num_threads(1)
-    yield
-    logging.root.handlers = told
-    for each, handler in handlers.items():
-        signal.signal(each, handler)
-    torch.set_num_threads(threads)
-
-
-Command = Callable[..., Answer]
-
-
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Call `python study/run.py ...` (or `python -m study ...`, with its main) in this process, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def call(*arguments: str, main: Callable[[], None] = run.main) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["command", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return Answer(int(ended.value.code or 0), *capsys.readouterr())
-
-    return call
+def run(call_main: Command) -> Command:
+    """Call `python study/run.py ...`."""
+    return functools.partial(call_main, run_command.main)
 
 
 @pytest.fixture
@@ -89,7 +48,7 @@ def study_file(tmp_path: Path) -> str:
         (["quick", "--set", "n_images=["], "--set n_images: not valid YAML"),
         (["quick", "--set", "name=../up"], "name = '../up': string should match pattern"),
         (["quick", "--tasks", "rotation,jigsaw"], "tasks.1 = 'jigsaw': input should be 'rotation',"),
-        (["cifar10"], "cifar10 is read from a data root, and none was given: add --data-root DIR"),
+        (["cifar10"], "cifar10 is read from a data root, but none was given: add --data-root DIR"),
         (["cifar10", "--data-root", "nowhere"], "nowhere is not a folder; give an existing one with --data-root DIR"),
         (["quick", "--set", "n_images=100000"], "n_images = 100000, but shapes gives"),
     ],
@@ -269,17 +228,16 @@ def test_an_interrupted_study_says_how_to_go_on_with_exit_code_130(run: Command,
         signal.raise_signal(signal.SIGTERM)
         raise AssertionError("SIGTERM was ignored")
 
-    left: list[float] = []
+    timeouts: list[float] = []
     monkeypatch.setattr(run_command, "run_study", interrupted)
-    monkeypatch.setattr(
-        run_command.cluster, "shutdown", lambda within_s: not left.append(within_s)
-    )  # the tests' Ray goes on
+    # The tests' Ray keeps running.
+    monkeypatch.setattr(run_command.cluster, "shutdown", lambda timeout_s: not timeouts.append(timeout_s))
     monkeypatch.setattr(sys, "orig_argv", ["python", "study/run.py", "my study.yaml", "--fresh", "--output", "out"])
     answer = run("quick")
     assert answer.code == 130
-    assert left == [run.RAY_PATIENCE_S]
-    # Not `--fresh`, with which the study would begin anew.
-    assert answer.err == "interrupted; to go on from here, type: python study/run.py 'my study.yaml' --output out\n"
+    assert timeouts == [run_command.RAY_PATIENCE_S]
+    # Without `--fresh`, which would start the study anew.
+    assert answer.err == "interrupted; to resume, run: python study/run.py 'my study.yaml' --output out\n"
 
 
 def test_options_reach_the_study(run: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -296,79 +254,6 @@ def test_options_reach_the_study(run: Command, monkeypatch: pytest.MonkeyPatch, 
     assert asked["config"].data_root == str(tmp_path / "data")
     assert asked["config"].confirm.seeds == 5
     assert (asked["output"], asked["fresh"], asked["download"]) == (Path("there"), True, True)
-
-
-def recorded(folder: Path, *statuses: str) -> Path:
-    """Write a study's journal with a search of trials that ended so; the last one still runs."""
-    journal = Journal(folder)
-    journal.append(StudyStarted(study=folder.name, config_hash="abc"))
-    journal.append(PhaseStarted(phase="search"))
-    for seed, status in enumerate([*statuses, None]):
-        trial = TrialConfig(phase="search", task="rotation", seed=seed)
-        journal.append(TrialStarted.of(trial))
-        if status:
-            journal.append(TrialEnded(trial_id=trial.trial_id, status=status, reason="", results={}))
-    journal.close()
-    return folder
-
-
-def test_status_counts_the_trials_of_each_phase_by_state(run: Command, tmp_path: Path):
-    recorded(tmp_path / "demo", FINISHED, FINISHED, FAILED)
-    answer = run("status", "demo", main=commands.main)
-    assert answer.code == 0
-    assert "search" in answer.out
-    assert "1 failed, 2 finished, 1 running" in answer.out
-
-
-def test_list_shows_the_studies_and_the_presets(run: Command, tmp_path: Path):
-    recorded(tmp_path / "studies" / "first", FINISHED)
-    recorded(tmp_path / "studies" / "second", FAILED)
-    recorded(tmp_path / "studies" / "series" / "series-part", FINISHED)
-    answer = run("list", main=commands.main)
-    assert answer.code == 0
-    for name in ("first", "second", "series/series-part", *preset_names(), *series_names()):
-        assert name in answer.out
-
-
-def test_sync_brings_mlflow_up_to_date(run: Command, tmp_path: Path):
-    write(tmp_path / "demo", study_events("demo"))
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    answer = run("sync", "demo", "--tracking-uri", uri, main=commands.main)
-    assert answer.code == 0
-    assert "metric values" in answer.out
-    assert set(stored_points(uri, "demo").values()) == {1}
-    assert "0 metric values" in run("sync", "demo", "--tracking-uri", uri, main=commands.main).out
-
-
-def test_sync_goes_to_the_store_that_the_study_names(run: Command, tmp_path: Path):
-    write(tmp_path / "demo", study_events("demo"))
-    uri = f"sqlite:///{tmp_path}/of_the_study.db"
-    (tmp_path / "demo" / "study.yaml").write_text(tiny(tracking_uri=uri).to_yaml())
-    assert run("sync", "demo", main=commands.main).code == 0
-    assert set(stored_points(uri, "demo").values()) == {1}
-    assert not (tmp_path / "mlflow.db").exists()
-
-
-def test_sync_with_a_store_that_is_away_fails_in_one_line(run: Command, tmp_path: Path):
-    write(tmp_path / "demo", study_events("demo"))
-    answer = run("sync", "demo", "--tracking-uri", "http://127.0.0.1:9", main=commands.main)
-    assert answer.code == 1
-    assert "error: MLflow at http://127.0.0.1:9 cannot be written" in answer.err
-    assert "Traceback" not in answer.err
-
-
-@pytest.mark.parametrize("tool", ["status", "sync"])
-def test_a_folder_that_is_no_study_is_refused(run: Command, tool: str):
-    answer = run(tool, "nowhere", main=commands.main)
-    assert answer.code == 2
-    assert answer.err == "error: nowhere is no study: it has no journal.jsonl\n"
-
-
-def test_the_module_runs_as_a_program():
-    command = [sys.executable, "-m", "study", "list", "nowhere"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=REPOSITORY)
-    assert ended.returncode == 0, ended.stderr
-    assert "presets:" in ended.stdout
 
 
 def test_a_study_says_what_it_warns_of(tmp_path: Path):

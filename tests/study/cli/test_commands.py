@@ -1,0 +1,100 @@
+"""The command line for existing studies: what it prints, exit codes, and one line that says what is wrong."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from analysis.records import FAILED, FINISHED, PhaseStarted, StudyStarted, TrialEnded, TrialStarted
+from study.cli import commands
+from study.config.loading import preset_names, series_names
+from study.execution.journal import Journal
+from tests.conftest import REPOSITORY
+from tests.study.cli.conftest import Command
+from tests.study.mlflow_stores import stored_points
+from tests.study.studies import tiny
+from tests.study.tracked_journals import study_events, write
+from trainables.trial import TrialConfig
+
+
+@pytest.fixture
+def run(call_main: Command) -> Command:
+    """Call `python -m study ...`."""
+    return functools.partial(call_main, commands.main)
+
+
+def recorded(folder: Path, *statuses: str) -> Path:
+    """Write a study's journal with a search of trials that ended so; the last one still runs."""
+    journal = Journal(folder)
+    journal.append(StudyStarted(study=folder.name, config_hash="abc"))
+    journal.append(PhaseStarted(phase="search"))
+    for seed, status in enumerate([*statuses, None]):
+        trial = TrialConfig(phase="search", task="rotation", seed=seed)
+        journal.append(TrialStarted.of(trial))
+        if status:
+            journal.append(TrialEnded(trial_id=trial.trial_id, status=status, reason="", results={}))
+    journal.close()
+    return folder
+
+
+def test_status_counts_the_trials_of_each_phase_by_state(run: Command, tmp_path: Path):
+    recorded(tmp_path / "demo", FINISHED, FINISHED, FAILED)
+    answer = run("status", "demo")
+    assert answer.code == 0
+    assert "search" in answer.out
+    assert "1 failed, 2 finished, 1 running" in answer.out
+
+
+def test_list_shows_the_studies_and_the_presets(run: Command, tmp_path: Path):
+    recorded(tmp_path / "studies" / "first", FINISHED)
+    recorded(tmp_path / "studies" / "second", FAILED)
+    recorded(tmp_path / "studies" / "series" / "series-part", FINISHED)
+    answer = run("list")
+    assert answer.code == 0
+    for name in ("first", "second", "series/series-part", *preset_names(), *series_names()):
+        assert name in answer.out
+
+
+def test_sync_brings_mlflow_up_to_date(run: Command, tmp_path: Path):
+    write(tmp_path / "demo", study_events("demo"))
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    answer = run("sync", "demo", "--tracking-uri", uri)
+    assert answer.code == 0
+    assert "metric values" in answer.out
+    assert set(stored_points(uri, "demo").values()) == {1}
+    assert "0 metric values" in run("sync", "demo", "--tracking-uri", uri).out
+
+
+def test_sync_goes_to_the_store_that_the_study_names(run: Command, tmp_path: Path):
+    write(tmp_path / "demo", study_events("demo"))
+    uri = f"sqlite:///{tmp_path}/of_the_study.db"
+    (tmp_path / "demo" / "study.yaml").write_text(tiny(tracking_uri=uri).to_yaml())
+    assert run("sync", "demo").code == 0
+    assert set(stored_points(uri, "demo").values()) == {1}
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_sync_with_a_store_that_is_away_fails_in_one_line(run: Command, tmp_path: Path):
+    write(tmp_path / "demo", study_events("demo"))
+    answer = run("sync", "demo", "--tracking-uri", "http://127.0.0.1:9")
+    assert answer.code == 1
+    assert "error: MLflow at http://127.0.0.1:9 cannot be written" in answer.err
+    assert "Traceback" not in answer.err
+
+
+@pytest.mark.parametrize("tool", ["status", "sync"])
+def test_a_folder_that_is_no_study_is_refused(run: Command, tool: str):
+    answer = run(tool, "nowhere")
+    assert answer.code == 2
+    assert answer.err == "error: nowhere is not a study: it has no journal.jsonl\n"
+
+
+def test_the_module_runs_as_a_program():
+    command = [sys.executable, "-m", "study", "list", "nowhere"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=REPOSITORY)
+    assert ended.returncode == 0, ended.stderr
+    assert "presets:" in ended.stdout
