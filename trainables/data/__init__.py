@@ -1,7 +1,7 @@
 """Data sets: loaded by name into tables of uint8 images, and split for pretext training, probing and testing."""
 
-from trainables.data.load import dataset_names, load_splits
+from trainables.data.load import load_splits
 from trainables.data.splits import make_splits
 from trainables.data.table import ImageTable, Splits
 
-__all__ = ["ImageTable", "Splits", "dataset_names", "load_splits", "make_splits"]
+__all__ = ["ImageTable", "Splits", "load_splits", "make_splits"]

@@ -67,11 +67,6 @@ def load_splits(
     return make_splits(train, test, seed=seed, extra_pretext=unannotated)
 
 
-def dataset_names() -> tuple[str, ...]:
-    """Return the names of the built-in data sets; class folders are loaded by path or folder name."""
-    return tuple(_SOURCES)
-
-
 def _find(name: str) -> _Source:
     if name.startswith(FOLDER_PREFIX) and len(name) > len(FOLDER_PREFIX):
         return _Source(PHOTO_SIZE, _load_own_folder)

@@ -239,5 +239,6 @@ def _surface(draws: _Draws, canvas: np.ndarray, coverage: np.ndarray, u: Plane, 
 
 
 def _luminance(color: np.ndarray) -> Plane:
-    """Return Rec. 601 luma, int32 [n, ...], of int32 [n, 3, ...]; float weights could round differently elsewhere."""
+    """Return Rec. 601 luma, int32 [n, ...], of colors int32 [n, 3, ...]."""
+    # Integer weights keep the bytes equal on every machine; the floats of `augmentation.pixels.LUMA` might not.
     return (77 * color[:, 0] + 150 * color[:, 1] + 29 * color[:, 2]) >> 8

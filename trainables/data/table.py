@@ -94,7 +94,7 @@ class ImageTable:
         if n_images is None or n_images == len(self):
             return self
         if n_images > len(self):
-            raise DataError(f"{self.name}: n_images = {n_images}, but there are only {len(self)} training images")
+            raise DataError(f"{self.name}: n_images = {n_images}, but only {len(self)} training images are available")
         order = np.random.default_rng(np.random.SeedSequence([seed, 0x5E7])).permutation(len(self))
         return self.take(order[:n_images])
 

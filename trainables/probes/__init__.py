@@ -1,4 +1,4 @@
-"""Probes: how useful frozen features are to a linear classifier, kNN, a segmentation and fine-tuning on few labels.
+"""Probes: linear, kNN and segmentation probes on frozen features, fine-tuning on few labels, and feature health.
 
 The training loop's monitor imports the probes below. `evaluation` and `few_labels` import the training loop in turn, so
 they are imported from their modules.

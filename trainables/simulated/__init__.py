@@ -1,9 +1,10 @@
 """Simulated trials with known truth: whole studies in seconds, and learning curves for every verdict.
 
 `python study/run.py PRESET --simulate` runs a study on them. `truth` declares the size of every effect and `response`
-turns a trial's settings into what it learns. `trajectories` gives the noise-free progress and `curves` measures it.
-`outcomes` draws what happens to a trial, `probe_results` its final results, and `expected` their means. `trainable`
-makes the reports and `data` the data sets.
+turns a trial's settings into what it learns. `trajectories` gives the noise-free progress and `curves` measures it
+with noise; the rules of `analysis.convergence` are tested on `curves.draw_curve`. `outcomes` draws what happens to a
+trial, `probe_results` its final results, and `expected` their means. `trainable` makes the reports and `data` the data
+sets.
 """
 
 from trainables.simulated.data import load_splits

@@ -82,14 +82,8 @@ def draw_curve(
         outcome: One of `trajectories.OUTCOMES`.
         rng: Source of randomness.
         task: A pretext task, or TWO_HEADS.
-        n_validation: See `Measurement`; so are `n_queries`, `noise`, `correlation` and `stuck_head`.
-        n_queries: See `Measurement`.
-        noise: See `Measurement`.
-        correlation: See `Measurement`.
-        budget_steps: Steps of the trial.
-        report_every: Steps between reports.
-        batch_size: Images per training step.
-        stuck_head: See `Measurement`.
+        n_validation, n_queries, noise, correlation, stuck_head: See `Measurement`.
+        budget_steps, report_every, batch_size: See `TrialConfig`.
         **trajectory: Fields of `Trajectory` to set, for example `flat_loss=True` or `end=0.3`; the others are drawn.
 
     Raises:

@@ -17,7 +17,7 @@ trial         normal, specific to this configuration and seed
 
 Training on few images without augmentation ends below the untrained encoder, and augmentation fixes that. Augmentation
 does not help a trial that is at chance for lack of pairs or steps. A setting that is not listed has no effect, except
-that every op counts in A. The numbers are those of `truth.TRUTH`.
+that every op counts in A. The numbers come from `truth.TRUTH`.
 
 The outcome of a trial is drawn with declared probabilities (`outcome_rates`), which are 0 or 1 except near the borders.
 """

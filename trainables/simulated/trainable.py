@@ -73,7 +73,7 @@ def _check(trial: TrialConfig, splits: Splits) -> None:
     table = splits.pretext_train
     n_images = trial.n_images or len(table)
     if n_images > len(table):
-        raise DataError(f"{table.name}: n_images = {n_images}, but there are only {len(table)} training images")
+        raise DataError(f"{table.name}: n_images = {n_images}, but only {len(table)} training images are available")
     if trial.batch_size > n_images:
         raise ConfigError(
             f"batch_size = {trial.batch_size}, but {table.name} gives only {n_images} training images; "

@@ -1,6 +1,6 @@
 """The declared truth of simulated studies: the size of every effect. `response` says how the effects combine.
 
-Accuracies are those of a linear probe on all annotated images, as shares of correct answers. Steps are optimizer steps.
+Accuracies are shares of correct answers of a linear probe on all annotated images. Steps are optimizer steps.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ class Truth:
         optimizers: Factor on a task's optimal learning rate (compare the ranges in `search_spaces`).
         encoders: Effect of the encoder on accuracy, trained or not; conv4 has `width_effect` instead.
         width_effect: Effect on accuracy of each doubling of conv4's width beyond 16.
-        all_images: Number of images that `n_images: null` stands for.
+        all_images: Number of images for `n_images: null`.
         data_penalty: Accuracy lost is this over sqrt(n_images).
         memorization_penalty: Accuracy lost when all training images are memorized.
         memorization_passes: Passes over the images after which half of them are memorized.

@@ -1,4 +1,4 @@
-"""Every kind of image file becomes the right uint8 square, or a line that says why not."""
+"""Every kind of image file becomes the right uint8 square, or an error that says why not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every data set must pass, whoever wrote it, and how a name finds its data set."""
+"""Conformance tests of every data set, built-in or user-written, and loading by name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainables.data import dataset_names, load_splits
+from trainables.data import load_splits
 from trainables.data.splits import content_keys
 from trainables.data.table import UNLABELED, VOID, ImageTable, Splits
 from trainables.errors import ConfigError, DataError
@@ -147,10 +147,6 @@ def test_shapes_has_its_default_counts_and_obeys_max_train() -> None:
     assert len(splits.test) == 1000
     few = load_splits("shapes", root=None, max_train=50)
     assert len(few.pretext_train) + len(few.pretext_validation) == 50
-
-
-def test_the_known_names_are_listed() -> None:
-    assert dataset_names() == ("shapes", "cifar10", "fashion_mnist", "voc2007", "voc2012")
 
 
 def test_an_unknown_name_gets_the_closest_match(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_shapes_are_lit_from_above(table: ImageTable) -> None:
     assert np.mean(np.array(slopes) < 0) > 0.8
 
 
-def test_color_tells_nothing_about_the_class(table: ImageTable) -> None:
+def test_color_is_independent_of_the_class(table: ImageTable) -> None:
     colors = table.images.reshape(2000, 3, -1).mean(axis=2)
     means = np.stack([colors[labels(table) == label].mean(axis=0) for label in range(10)])
     within = colors.std(axis=0) / np.sqrt(200)

@@ -1,4 +1,4 @@
-"""The final evaluation: probes refitted per data set, beside baselines, with the test split kept for last."""
+"""The final evaluation: probes refitted per data set, baselines, and a test split that is read last."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_validation_never_reads_the_test_split() -> None:
         evaluate(probing(probe_split="test"), ENCODER, {"shapes": guarded}, CPU)
 
 
-def test_the_test_split_is_judged_only_where_it_is_asked_for() -> None:
+def test_the_test_split_is_scored_only_on_request() -> None:
     turned = brightness()
     assert turned.test.labels is not None
     wrong = dataclasses.replace(turned, test=dataclasses.replace(turned.test, labels=1 - turned.test.labels))

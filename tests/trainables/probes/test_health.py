@@ -1,4 +1,4 @@
-"""Health figures of representations whose health is known."""
+"""Health metrics of representations whose health is known."""
 
 from __future__ import annotations
 

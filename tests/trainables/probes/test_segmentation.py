@@ -177,7 +177,7 @@ def test_the_test_split_has_no_say_in_the_weight_decay() -> None:
     assert test.masks is not None
     wrong = dataclasses.replace(test, masks=np.where(test.masks == VOID, VOID, 2 - test.masks % 3).astype(np.uint8))
     alone, honest, misled = (
-        segmentation_probe(blind, train, validation, judged, device=CPU) for judged in (None, test, wrong)
+        segmentation_probe(blind, train, validation, held_out, device=CPU) for held_out in (None, test, wrong)
     )
     assert alone.weight_decay == honest.weight_decay == misled.weight_decay
     assert alone.train == honest.train == misled.train
