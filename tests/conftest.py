@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from study.config.schema import StudyConfig
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="session")
 def data_root() -> Path:
-    """Folder with the real sample images, named by PRETEXT_DATA_ROOT or lying beside the repository."""
+    """Folder with the real sample images, named by PRETEXT_DATA_ROOT or next to the repository."""
     root = Path(os.environ.get("PRETEXT_DATA_ROOT", REPOSITORY.parent / "shared" / "data"))
     if not (root / "cifar10").is_dir():
         pytest.skip(f"real sample images are not in {root}; set PRETEXT_DATA_ROOT to use them")
@@ -23,7 +27,7 @@ def data_root() -> Path:
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
     """The one local Ray of the whole test run, with two CPUs, started as a study starts its own."""
-    import ray  # seconds, which tests without Ray do not wait for
+    import ray  # takes seconds to import, and most tests do not need it
 
     from study.execution import cluster
 
@@ -35,13 +39,33 @@ def local_ray() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def simulated_study(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a whole study on simulated trials, ablations included. Not to be changed."""
-    from study.config.validation import check_config
+def simulated_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a whole study on simulated trials, ablations included, run in this process. Not to be changed."""
+    import analysis
+    from analysis.findings import compute_findings, write_tables
+    from tests.analysis.simulated_studies import simulate
+
+    output = tmp_path_factory.mktemp("simulated")
+    folder = simulate(_simulated_config(output), output)
+    write_tables(folder, compute_findings(analysis.load(folder)))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def study_on_ray(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the same study run by its driver on Ray, a minute and more. Not to be changed."""
     from study.driver import run_study
 
-    folder = tmp_path_factory.mktemp("simulated")
-    config = check_config(
+    output = tmp_path_factory.mktemp("on_ray")
+    outcome = run_study(_simulated_config(output), output)
+    assert not outcome.failed
+    return outcome.folder
+
+
+def _simulated_config(output: Path) -> StudyConfig:
+    from study.config.validation import check_config
+
+    return check_config(
         {
             "name": "simulated",
             "simulate": True,
@@ -57,9 +81,6 @@ def simulated_study(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -
                 "sizes": [200, 1000, 4000, None],
                 "cures": {"width": [8], "n_images": [200], "context_prediction": {"option/pairs_per_image": [1]}},
             },
-            "tracking_uri": f"sqlite:///{folder / 'mlflow.db'}",
+            "tracking_uri": f"sqlite:///{output / 'mlflow.db'}",
         }
     )
-    outcome = run_study(config, folder)
-    assert not outcome.failed
-    return outcome.folder

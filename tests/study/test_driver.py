@@ -184,6 +184,8 @@ def test_running_a_finished_study_again_runs_no_trial_and_stores_nothing_twice(r
     assert len(MlflowClient(tracking_uri=ran.store).search_model_versions("name = 'tiny-rotation'")) == 1
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_a_study_whose_last_phase_was_lost_runs_that_phase_alone(ran: Ran, tmp_path: Path):
     folder = tmp_path / "tiny"
     shutil.copytree(ran.outcome.folder, folder, ignore=shutil.ignore_patterns("mlflow.json", "report.html"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import math
 import shutil
@@ -51,11 +52,21 @@ def study(local_ray: None, tmp_path: Path):
     return start
 
 
+CORE = (pytest.mark.core, pytest.mark.slow)
 BEST_FIRST = {"lr": [1e-3, 1e-2, 0.1, 0.3]}  # after three steps; so that successive halving has something to stop
 
 
-@pytest.mark.parametrize("scheduler", ["none", "asha"])
-@pytest.mark.parametrize("algorithm", ["optuna", "random", "grid"])
+@pytest.mark.parametrize(
+    ("algorithm", "scheduler"),
+    [
+        ("optuna", "asha"),
+        *[
+            pytest.param(algorithm, scheduler, marks=CORE)
+            for algorithm, scheduler in itertools.product(["optuna", "random", "grid"], ["none", "asha"])
+            if (algorithm, scheduler) != ("optuna", "asha")
+        ],
+    ],
+)
 def test_a_search_records_every_trial_whole_and_once(study: Any, algorithm: str, scheduler: str):
     search = {"algorithm": algorithm, "scheduler": scheduler, "num_samples": 4, "metric": "val/loss"}
     search |= {"reduction_factor": 4, "grace_period": 3} | ({"space": BEST_FIRST} if algorithm == "grid" else {})
@@ -77,7 +88,7 @@ def test_a_search_records_every_trial_whole_and_once(study: Any, algorithm: str,
         assert statuses == {FINISHED, STOPPED}
 
 
-@pytest.mark.parametrize("algorithm", ["optuna", "grid"])
+@pytest.mark.parametrize("algorithm", ["optuna", pytest.param("grid", marks=CORE)])
 def test_the_tasks_of_a_search_run_side_by_side_each_with_its_own_space(study: Any, algorithm: str):
     space = {"rotation": {"lr": [1e-2, 5e-3]}, "simclr": {"option/temperature": [0.2, 0.5]}}
     search = {"algorithm": algorithm, "scheduler": "asha", "num_samples": 2, "metric": "val/loss", "space": space}
@@ -96,6 +107,8 @@ def test_the_tasks_of_a_search_run_side_by_side_each_with_its_own_space(study: A
     assert set(order[:2]) == ({"rotation", "simclr"} if algorithm == "optuna" else {"rotation"})
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_population_based_training_ends_every_trial_and_reports_no_step_twice(study: Any):
     space = {"lr": {"loguniform": [1e-4, 1e-2]}, "augmentation_strength": {"uniform": [0.5, 1.0]}}
     search = {"algorithm": "random", "scheduler": "pbt", "num_samples": 4, "grace_period": 3, "space": space}
@@ -168,6 +181,8 @@ def test_baselines_train_nothing_and_a_failed_trial_has_its_traceback_and_harms_
 MIXED = {"lr": {"loguniform": [1e-3, 1e-2]}, "option/head_hidden": [0, 16], "augmentation/flip": {"uniform": [0, 1]}}
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_an_interrupted_search_runs_what_is_left_and_goes_on_from_checkpoints_to_the_bit(study: Any):
     undisturbed = study(budget_steps=9, search={"num_samples": 5, "scheduler": "none", "space": MIXED})
     undisturbed.executor.search("rotation")
@@ -228,6 +243,8 @@ def test_a_trial_still_at_chance_after_its_patience_is_stopped_with_that_reason(
     assert_recorded_once_and_in_order(ran, record)
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_two_workers_train_one_trial_that_learns_and_reports_each_step_once(study: Any):
     ran = study(workers=2, budget_steps=60, report_every=20, max_failures=ALWAYS)
     trial = ran.plan.search_base("rotation").replace(lr=5e-3, probe_datasets=("shapes",))
@@ -240,6 +257,8 @@ def test_two_workers_train_one_trial_that_learns_and_reports_each_step_once(stud
     assert record.results["probe/shapes/linear"] > 0.1
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_a_place_that_takes_no_checkpoints_ends_the_phase_and_is_no_failure_of_a_trial(study: Any):
     ran = study(max_failures=1)
     trial = ran.plan.search_base("rotation")
