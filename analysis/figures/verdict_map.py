@@ -32,14 +32,13 @@ from analysis.figures.style import (
 )
 from trainables.errors import UserError
 
-PER_LINE = 20  # trials
-MANY = 1000  # trials, above which squares are small and have no letters
-MANY_PER_LINE = 100  # trials, above MANY
+MANY = 1000  # number of trials above which squares are small and have no letters
+PER_LINE, MANY_PER_LINE = 20, 100  # trials per line, up to MANY and above it
 SQUARE, SMALL_SQUARE = 0.24, 0.07  # inches
 NAME_LENGTH = 36  # characters per line of a row's name
-GAP = 0.3  # distance between the lines of two rows, in squares
+GAP = 0.3  # additional distance between two rows, in squares
 MAX_ASPECT = 4  # ratio of height to width above which squares become flatter than square
-MAX_TICK_LENGTH = 4  # characters of a column's name; names above it, such as fresh seeds, drop their common prefix
+MAX_TICK_LENGTH = 4  # characters of a column's name; longer names, such as fresh seeds, lose their common prefix
 MAKER = "analysis.convergence.verdicts"
 
 

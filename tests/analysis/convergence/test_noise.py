@@ -90,7 +90,7 @@ def test_a_flat_curve_seems_to_drop_from_its_best_in_one_of_a_hundred(count: int
 
 
 def test_the_best_of_many_reports_is_not_compared_with_the_last_as_if_it_were_the_only_one() -> None:
-    # The largest of 40 standard normals lies 2.16 above 0: a test that forgets this finds a drop nearly always.
+    # The largest of 40 standard normals is 2.16 on average: a test that forgets this finds a drop nearly always.
     made = curves(40, 0.01, se=0.01 / PRIOR_OF_SE)
     best = np.mean([one.values.max() - one.last for one in made])
     assert best > 0.02

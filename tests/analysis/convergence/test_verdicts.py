@@ -293,7 +293,7 @@ def test_a_schedule_that_anneals_does_not_make_a_trial_converge() -> None:
 @pytest.mark.parametrize(
     ("values", "verdict"),
     [
-        ([0.25, 0.62], "still_improving"),  # one report: its end cannot be told apart from its beginning
+        ([0.25, 0.62], "still_improving"),  # one report: end and beginning of the curve are the same
         ([0.25, 0.61, 0.62], "converged"),
         ([0.25, 0.4, 0.6], "still_improving"),
         ([0.25, 0.6, 0.62, 0.62], "converged"),
