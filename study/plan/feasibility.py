@@ -1,21 +1,27 @@
-"""Whether a study's configuration and its data fit together, asked before anything runs."""
+"""Checks that a study's configuration and its data fit together, before anything runs.
+
+`study.config.validation` checks the configuration by itself, without data.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from study.config.schema import TaskName
+from study.config.names import TaskName
 from study.plan.phases import Plan
 from trainables.errors import ConfigError
+from trainables.probes.health import HEALTH_METRICS
 from trainables.tasks import PretextTask
 from trainables.training.loop import build_task
 from trainables.trial import ONLINE_PROBES
 
-HEALTH_METRICS = ("health/feature_std", "health/rankme", "health/alignment", "health/uniformity")
-
 
 def check_plan(plan: Plan) -> None:
-    """Raise ConfigError where configuration and data do not fit together, before anything runs."""
+    """Check that every phase of the plan can run on its data.
+
+    Raises:
+        ConfigError: The configuration asks for images, batches, labels or a metric that the data cannot provide.
+    """
     config, splits = plan.config, plan.datasets[plan.config.dataset]
     available = len(splits.pretext_train)
     n_images = config.n_images or available
@@ -42,7 +48,7 @@ def check_plan(plan: Plan) -> None:
 
 
 def _check_labels(plan: Plan) -> None:
-    """Raise ConfigError where the final evaluation asks for more labels than there are, or where there are none."""
+    """Raise ConfigError if the final evaluation needs labels and there are none, or too few of a class."""
     asked = plan.config.evaluate.labels_per_class
     labeled = [name for name in plan.probed if plan.datasets[name].labeled]
     if asked and not labeled:
@@ -63,7 +69,7 @@ def _check_labels(plan: Plan) -> None:
 
 
 def _check_cells(plan: Plan, task: TaskName, batch_sizes: list[int], available: int) -> None:
-    """Raise ConfigError where a cell asks for more images than there are, or than its batches could be made of."""
+    """Raise ConfigError if a cell needs more images than there are, or has fewer images than a batch needs."""
     for cell in plan.config.ablation(plan.search_base(task))[0]:
         if (cell.n_images or 0) > available:
             raise ConfigError(
@@ -80,11 +86,11 @@ def _check_cells(plan: Plan, task: TaskName, batch_sizes: list[int], available: 
 
 
 def _check_metric(plan: Plan, network: PretextTask) -> None:
-    """Raise ConfigError where trials of this task do not report what the search looks at."""
+    """Raise ConfigError if trials of this task do not report the metric that the search optimizes."""
     parts = [f"{part}/{name}" for part in ("val", "train") for name in network.chance(1, training=True)]
     labeled = plan.datasets[plan.config.dataset].labeled
     known = [*(ONLINE_PROBES if labeled else []), *parts, *HEALTH_METRICS]
-    metric, _ = plan.metric(network.name)  # type: ignore[arg-type]
+    metric, _ = plan.metric(network.name)
     if metric not in known:
         raise ConfigError(
             f"search.metric = {metric!r}: no such metric of {network.name} on {plan.config.dataset}; "

@@ -8,6 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+HEALTH_METRICS = FEATURE_STD, RANKME, UNIFORMITY, ALIGNMENT = (
+    "health/feature_std",
+    "health/rankme",
+    "health/uniformity",
+    "health/alignment",
+)
 MAX_SAMPLES = 512  # RankMe costs min(N, D)^3; below its authors' 25,600 samples it only compares runs of one method
 
 
@@ -32,15 +38,15 @@ def health_metrics(features: Tensor, view_a: Tensor | None = None, view_b: Tenso
           (same source). Only with two views.
     """
     features = features[:MAX_SAMPLES].float()
-    metrics = {"health/feature_std": math.nan, "health/rankme": math.nan, "health/uniformity": math.nan}
+    metrics = dict.fromkeys((FEATURE_STD, RANKME, UNIFORMITY), math.nan)
     if torch.isfinite(features).all():
         unit = F.normalize(features, dim=1)
-        metrics["health/feature_std"] = (unit.std(dim=0, correction=0).mean() * math.sqrt(unit.shape[1])).item()
-        metrics["health/rankme"] = rankme(features)
-        metrics["health/uniformity"] = uniformity(unit)
+        metrics[FEATURE_STD] = (unit.std(dim=0, correction=0).mean() * math.sqrt(unit.shape[1])).item()
+        metrics[RANKME] = rankme(features)
+        metrics[UNIFORMITY] = uniformity(unit)
     if view_a is not None and view_b is not None:
         a, b = (F.normalize(view[:MAX_SAMPLES].float(), dim=1) for view in (view_a, view_b))
-        metrics["health/alignment"] = (a - b).square().sum(dim=1).mean().item()
+        metrics[ALIGNMENT] = (a - b).square().sum(dim=1).mean().item()
     return metrics
 
 
