@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.records import StudyStarted
-from study.plan.estimate import sizes
+from study.plan.estimate import phase_sizes
 from study.plan.phases import Plan
 from trainables.data import Splits
 
@@ -26,7 +26,7 @@ def study_started(plan: Plan) -> StudyStarted:
         git_commit=git_commit(),
         versions={package: _version(package) for package in PACKAGES} | {"python": platform.python_version()},
         datasets={name: describe(splits) for name, splits in plan.datasets.items()},
-        plan={size.phase: {"trials": size.trials, "steps": sum(size.steps.values())} for size in sizes(plan)},
+        plan={size.phase: {"trials": size.trials, "steps": sum(size.steps.values())} for size in phase_sizes(plan)},
         objectives={task: list(plan.metric(task)) for task in config.tasks},
     )
 

@@ -1,4 +1,4 @@
-"""What a study will cost, before it runs: trials, steps, and a time measured on this machine."""
+"""Cost of a study before it runs: trials, steps, and training time measured on this machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from analysis.records.phases import ABLATE, BASELINES, CONFIRM, EVALUATE, SEARCH
-from study.config.schema import StudyConfig, TaskName
+from study.config.names import TaskName
 from study.plan.phases import Plan
 from trainables.augmentation import Augmentation
 from trainables.rng import generator
@@ -22,7 +22,13 @@ TIMED_STEPS = 3
 
 @dataclass(frozen=True)
 class PhaseSize:
-    """One phase of the plan: its trials at most, and the optimizer steps of all of them at most, by task."""
+    """Upper bounds for one phase of the plan; schedulers stop trials early.
+
+    Attributes:
+        phase: Name of the phase.
+        trials: Number of trials.
+        steps: Optimizer steps of all trials, by task.
+    """
 
     phase: str
     trials: int
@@ -31,7 +37,14 @@ class PhaseSize:
 
 @dataclass(frozen=True)
 class PhaseEstimate:
-    """One phase of the plan: trials, optimizer steps of all of them at most, and seconds at most."""
+    """Upper bounds for one phase of the plan, with its training time.
+
+    Attributes:
+        phase: Name of the phase.
+        trials: Number of trials.
+        steps: Optimizer steps of all trials.
+        seconds: Training time on this machine's CPU cores, without reports and probes.
+    """
 
     phase: str
     trials: int
@@ -39,30 +52,30 @@ class PhaseEstimate:
     seconds: float
 
 
-def sizes(plan: Plan) -> list[PhaseSize]:
-    """Return how large each phase is at most; schedulers stop trials early."""
+def phase_sizes(plan: Plan) -> list[PhaseSize]:
+    """Return the size of each phase of the plan, in the order in which they run."""
     config = plan.config
     n_search = {task: _search_trials(plan, task) for task in config.tasks}
     n_confirm = config.confirm.top_k * config.confirm.seeds
     cells = {task: config.ablation(plan.search_base(task))[0] for task in config.tasks}
     n_cells, n_seeds = sum(map(len, cells.values())), config.ablate.seeds
     probed = len(plan.probed) > 0
-    found = [
+    sizes = [
         PhaseSize(BASELINES, len(plan.baselines()), {}),
         PhaseSize(SEARCH, sum(n_search.values()), {task: n * config.budget_steps for task, n in n_search.items()}),
         PhaseSize(CONFIRM, n_confirm * len(config.tasks), dict.fromkeys(config.tasks, n_confirm * config.budget_steps)),
     ]
     if n_cells:
         steps = {task: n_seeds * sum(cell.budget_steps for cell in own) for task, own in cells.items()}
-        found.append(PhaseSize(ABLATE, n_seeds * (n_cells + int(probed)), steps))
+        sizes.append(PhaseSize(ABLATE, n_seeds * (n_cells + int(probed)), steps))
     n_evaluate = (len(config.tasks) + 1) * config.confirm.seeds + 1
-    return [*found, PhaseSize(EVALUATE, n_evaluate if probed else 0, {})]
+    return [*sizes, PhaseSize(EVALUATE, n_evaluate if probed else 0, {})]
 
 
 def estimate(plan: Plan) -> list[PhaseEstimate]:
-    """Return each phase's size and time. Schedulers stop trials early, so time is an upper bound for the training.
+    """Return the size and training time of each phase.
 
-    The time of a step is measured on one CPU core with the task's largest batch; reports and probes are left out.
+    The time of a step is measured on one CPU core with the task's largest batch.
     """
     config = plan.config
     slots = max(1, (os.cpu_count() or 1) // (config.resources.cpu * config.workers))
@@ -74,12 +87,12 @@ def estimate(plan: Plan) -> list[PhaseEstimate]:
             sum(size.steps.values()),
             math.fsum(steps * per_step[task] for task, steps in size.steps.items()) / slots,
         )
-        for size in sizes(plan)
+        for size in phase_sizes(plan)
     ]
 
 
 def seconds_per_step(plan: Plan, task: TaskName) -> float:
-    """Return the seconds of one optimizer step of a task, at the largest batch it may have, on one core."""
+    """Return the time of one optimizer step of a task on one CPU core, in seconds, with its largest batch."""
     trial = plan.search_base(task).replace(batch_size=max(plan.batch_sizes(task)))
     splits = plan.datasets[trial.dataset]
     images = torch.from_numpy(splits.pretext_train.images[: trial.batch_size].copy())
@@ -90,13 +103,13 @@ def seconds_per_step(plan: Plan, task: TaskName) -> float:
         augmentation = Augmentation(dict(trial.augmentation), trial.augmentation_strength)
         for step in range(TIMED_STEPS + 1):
             if step == 1:
-                began = time.perf_counter()
+                start = time.perf_counter()
             network(network.draw(images, augmentation, generator("cpu", 0, "estimate"))).objective.backward()
-        return (time.perf_counter() - began) / TIMED_STEPS
+        return (time.perf_counter() - start) / TIMED_STEPS
     finally:
         torch.set_num_threads(threads)
 
 
 def _search_trials(plan: Plan, task: TaskName) -> int:
-    config: StudyConfig = plan.config
-    return len(plan.enumerated(task)) if config.search.algorithm == "grid" else config.search.num_samples
+    search = plan.config.search
+    return len(plan.enumerated(task)) if search.algorithm == "grid" else search.num_samples

@@ -1,4 +1,4 @@
-"""The plan of a study: which trials each phase runs, and what it hands to the next.
+"""The plan of a study: the trials of each phase, derived from the configuration and the results of earlier phases.
 
 baselines -> search -> confirm -> ablate -> evaluate -> report.
 """
@@ -16,7 +16,8 @@ import numpy as np
 
 from analysis.records import STOPPED
 from analysis.records.phases import ABLATE, BASELINES, CONFIRM, EVALUATE, SEARCH
-from study.config.schema import StudyConfig, TaskName
+from study.config.names import TaskName
+from study.config.schema import StudyConfig
 from study.plan.history import History, TrialRecord, finished
 from study.plan.ranking import ranked
 from trainables.data import Splits
@@ -24,24 +25,29 @@ from trainables.objective import direction
 from trainables.tasks import TASKS
 from trainables.trial import ONLINE_PROBES, RANDOM_INIT, RAW_PIXELS, TrialConfig
 
-FRESH_SEEDS = 2**20  # confirmation seeds begin above all that a study's own seed may be
-ABLATION_SEEDS = 500  # after the first fresh seed: those that chose a configuration would flatter it
+FRESH_SEEDS = 2**20  # first seed of the confirm phase at study seed 0; above every seed that a study may have
+ABLATION_SEEDS = 500  # offset of the ablation seeds, because results on the seeds of the choice would be optimistic
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A study's configuration together with the data sets it runs on."""
+    """A study's configuration together with its data.
+
+    Attributes:
+        config: Configuration of the study.
+        datasets: Splits of every data set that the study trains on or probes, by name.
+    """
 
     config: StudyConfig
     datasets: Mapping[str, Splits]
 
     @property
     def probed(self) -> tuple[str, ...]:
-        """Names of the data sets that the final evaluation probes."""
+        """Names of the data sets that the baselines and the final evaluation are probed on."""
         return probed_datasets(self.config, self.datasets)
 
     def metric(self, task: TaskName) -> tuple[str, str]:
-        """Return the metric that configurations of a task are chosen by, and `max` or `min`."""
+        """Return the metric by which a task's configurations are chosen, and its direction, `max` or `min`."""
         search = self.config.search
         if search.metric == "auto":
             if self.datasets[self.config.dataset].labeled:
@@ -52,26 +58,31 @@ class Plan:
         return search.metric, direction(search.metric)
 
     def fresh_seeds(self) -> list[int]:
-        """Return the seeds of the confirm phase, which no search has seen."""
+        """Return the seeds of the confirm phase, which no search uses."""
         first = FRESH_SEEDS + 1000 * self.config.seed
         return [first + i for i in range(self.config.confirm.seeds)]
 
     def baselines(self, phase: str = BASELINES, split: str = "validation") -> list[TrialConfig]:
-        """Return the untrained encoders, one a fresh seed, and raw pixels, under every probe."""
+        """Return one untrained encoder per fresh seed, and raw pixels, on every probed data set.
+
+        Args:
+            phase: Phase that the trials belong to, `baselines` or `evaluate`.
+            split: Split that the probes are scored on, `validation` or `test`.
+        """
         if not self.probed:
             return []
         common = self._untrained().replace(phase=phase, probe_datasets=self.probed, probe_split=split)
         if phase == EVALUATE:
-            common = common.replace(**self._evaluated())
+            common = common.replace(**self._evaluation_fields())
         untrained = [common.replace(seed=seed) for seed in self.fresh_seeds()]
         return [*untrained, common.replace(task=RAW_PIXELS)]
 
-    def _evaluated(self) -> dict[str, Any]:
-        """Return what the final evaluation does beside the usual probes."""
-        asked = self.config.evaluate
-        values: dict[str, Any] = {"probe_layers": asked.probe_layers}
-        if asked.labels_per_class:
-            values |= {"labels_per_class": asked.labels_per_class, "fine_tune_steps": asked.fine_tune_steps}
+    def _evaluation_fields(self) -> dict[str, Any]:
+        """Return the fields of a trial that only the final evaluation sets."""
+        evaluate = self.config.evaluate
+        values: dict[str, Any] = {"probe_layers": evaluate.probe_layers}
+        if evaluate.labels_per_class:
+            values |= {"labels_per_class": evaluate.labels_per_class, "fine_tune_steps": evaluate.fine_tune_steps}
         return values
 
     def _untrained(self) -> TrialConfig:
@@ -87,16 +98,16 @@ class Plan:
         )
 
     def search_base(self, task: TaskName) -> TrialConfig:
-        """Return the trial whose fields a search varies."""
+        """Return the trial whose fields a task's search varies."""
         return self.config.base_trial(task, SEARCH)
 
     def batch_sizes(self, task: TaskName) -> list[int]:
-        """Return the batch sizes that a task's trials may have: those searched over, at least both ends of a range."""
+        """Return the batch sizes of a task's trials: all choices of the search, or both ends of its range."""
         space = self.config.space(task)
         return space["batch_size"].grid(2) if "batch_size" in space else [self.search_base(task).batch_size]
 
     def enumerated(self, task: TaskName) -> list[TrialConfig]:
-        """Return the trials of a random or grid search, which are known before it starts, each of them once."""
+        """Return the distinct trials of a random or grid search, which are known before it starts."""
         space, search, base = self.config.space(task), self.config.search, self.search_base(task)
         if search.algorithm == "grid":
             points = itertools.product(*(domain.grid(search.num_samples) for domain in space.values()))
@@ -106,10 +117,9 @@ class Plan:
         return _distinct(base.with_values(values) for values in draws)
 
     def best_searched(self, history: History, task: TaskName) -> list[TrialRecord]:
-        """Return the `top_k` records of a task's search, best first.
+        """Return the `top_k` records of a task's search by their last report, best first.
 
-        A trial counts with its last report. Trials that were stopped early take part only where too few finished:
-        they were stopped because they were worse, and they had fewer steps.
+        Trials that were stopped early rank after all finished ones: they were worse when stopped, and had fewer steps.
         """
         metric, mode = self.metric(task)
         records = history.of(SEARCH, task)
@@ -118,7 +128,7 @@ class Plan:
         return best_first[: self.config.confirm.top_k]
 
     def confirm(self, history: History) -> list[TrialConfig]:
-        """Return the best configurations of each task with fresh seeds, a cell each."""
+        """Return the best configurations of each task, as one cell each, with every fresh seed."""
         probe = (self.config.dataset,) if self.datasets[self.config.dataset].annotated else ()
         return [
             record.trial.replace(phase=CONFIRM, cell=f"candidate-{rank}", seed=seed, probe_datasets=probe)
@@ -128,9 +138,13 @@ class Plan:
         ]
 
     def chosen(self, history: History) -> dict[str, dict[str, Any]]:
-        """Return, for each task that has one, the candidate with the best mean over fresh seeds.
+        """Return the candidate with the best mean over fresh seeds, for each task that has a candidate.
 
-        Only the candidates with the most usable seeds compete: one that often fails is not saved by a lucky seed.
+        Only the candidates with the most usable seeds compete, so that a lucky seed does not save one that often fails.
+
+        Returns:
+            By task: `config` (of the first trial), `metric`, `mode`, `mean`, and by seed `values`, `seeds` and
+            `trial_ids`.
         """
         return {task: choice for task in self.config.tasks if (choice := self._chosen(history, task)) is not None}
 
@@ -161,16 +175,16 @@ class Plan:
         }
 
     def ablation_seeds(self) -> list[int]:
-        """Return the seeds of the ablate phase, by which its cells are paired."""
+        """Return the seeds of the ablate phase; its cells are paired by seed."""
         first = self.fresh_seeds()[0] + ABLATION_SEEDS
         return [first + i for i in range(self.config.ablate.seeds)]
 
     def ablate(self, history: History) -> list[TrialConfig]:
-        """Return the cells of every task's ablations with every seed, and the untrained encoder of each seed.
+        """Return the ablation cells of every task with every seed, and the untrained encoder of each seed.
 
-        Seed by seed, so that what an interrupted study has is whole seeds. A seed draws its own subset of the images,
-        the same for all its cells: what is found is not found of one subset. They are probed on the images they were
-        trained on or, where those have no labels, on the data sets that the evaluation probes.
+        The trials are ordered by seed, so that an interrupted study has complete seeds. Each seed draws its own subset
+        of the images, shared by all cells, so that results do not depend on one subset. Probes use the training data
+        set if it has labels, and the data sets of the evaluation otherwise.
         """
         cells = [
             cell for choice in self.chosen(history).values() for cell in self.config.ablation(_config_of(choice))[0]
@@ -185,7 +199,7 @@ class Plan:
         return trials
 
     def designs(self, history: History) -> list[dict[str, str]]:
-        """Return the rows of the `designs` frame: which cell belongs to which design, and what it is compared with."""
+        """Return the rows of the `designs` frame: the cells of each design, and what each cell is compared with."""
         return [
             row._asdict()
             for choice in self.chosen(history).values()
@@ -193,7 +207,7 @@ class Plan:
         ]
 
     def evaluate(self, history: History) -> list[TrialConfig]:
-        """Return the confirmed encoders of each task, and the baselines, on the test split."""
+        """Return the chosen encoders of each task, and the baselines, on the test split."""
         if not self.probed:
             return []
         trained = [
@@ -203,7 +217,7 @@ class Plan:
                 init_from=trial_id,
                 probe_datasets=self.probed,
                 probe_split="test",
-                **self._evaluated(),
+                **self._evaluation_fields(),
             )
             for choice in self.chosen(history).values()
             for trial_id in choice["trial_ids"]
@@ -212,7 +226,7 @@ class Plan:
 
 
 def probed_datasets(config: StudyConfig, datasets: Mapping[str, Splits]) -> tuple[str, ...]:
-    """Return the data sets that are probed: those named, else the one trained on where it has labels or masks."""
+    """Return the data sets to probe: the configured ones, else the training data set if it has labels or masks."""
     if config.evaluate.datasets is not None:
         return tuple(config.evaluate.datasets)
     own = datasets.get(config.dataset)
@@ -220,7 +234,7 @@ def probed_datasets(config: StudyConfig, datasets: Mapping[str, Splits]) -> tupl
 
 
 def _config_of(choice: Mapping[str, Any]) -> TrialConfig:
-    """Return the configuration that the confirm phase chose, without what made it one of its trials."""
+    """Return the chosen configuration, without the fields that the confirm phase set."""
     return TrialConfig.from_dict(choice["config"]).replace(cell="", probe_datasets=())
 
 
