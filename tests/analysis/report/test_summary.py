@@ -28,7 +28,7 @@ def test_the_summary_names_each_tasks_trouble_its_evidence_and_its_cure(findings
     cured = findings.effects.query("design == 'cures' and task == 'rotation' and cell == 'augmentation_strength=1'")
     row = cured.iloc[0]
     assert re.match(
-        r"\*\*rotation\*\* on 200 images without augmentation overfits \(5 of 5 seeds\): val/accuracy fell from its "
+        r"\*\*rotation\*\* on 200 images without augmentation overfits \(5 of 5 seeds\): val/accuracy worsened from its "
         r"best, 0\.\d+ around step \d+, to 0\.\d+ at step 200; \*\*`augmentation_strength=1`\*\* cures it "
         r"\(5 of 5 seeds then converge\): linear probe on shapes ",
         told["rotation"],
