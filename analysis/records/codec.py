@@ -41,16 +41,7 @@ NON_FINITE = "$float"
 RENAMED_BELOW = ("augmentation", "options", "cell", "baseline", "defaults", "task_options", "ablate", "space")
 
 _KIND_OF = {kind: name for name, kind in KINDS.items()}
-_FIELDS = {kind: [field.name for field in dataclasses.fields(kind)] for kind in _KIND_OF}
-_REQUIRED = {
-    kind: {"time"}
-    | {
-        field.name
-        for field in dataclasses.fields(kind)
-        if field.default is field.default_factory is dataclasses.MISSING
-    }
-    for kind in _KIND_OF
-}
+_FIELDS = {kind: {field.name: field for field in dataclasses.fields(kind)} for kind in _KIND_OF}
 
 
 class JournalError(UserError):
@@ -78,15 +69,14 @@ def from_line(line: bytes, where: str) -> Event | None:
         ConfigError: If a trial has fields that this version does not know.
     """
     try:
-        content = json.loads(line, object_hook=_from_json if NON_FINITE.encode() in line else None)
-        if not isinstance(content, dict) or not isinstance(content.get("event"), str):
+        content = json.loads(line.decode(), object_hook=_from_json if NON_FINITE.encode() in line else None)
+        if not isinstance(content, dict) or not isinstance(name := content.pop("event", None), str):
             raise ValueError("not an event")
-        kind = KINDS.get(content["event"])
-        if kind is None:
+        if (kind := KINDS.get(name)) is None:
             return None
-        if missing := _REQUIRED[kind] - content.keys():
-            raise ValueError(f"{content['event']} without {', '.join(sorted(missing))}")
-        return kind(**_converted(kind, {name: content[name] for name in _FIELDS[kind] if name in content}))
+        if content.keys() != _FIELDS[kind].keys():
+            content = _known_fields(kind, content)
+        return kind(**_converted(kind, content))
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
     except ValueError as error:
@@ -100,7 +90,7 @@ def prefix(kind: type[Event]) -> bytes:
 
 def damaged(problem: str) -> JournalError:
     """Return the error for a journal that cannot be understood; nothing can rebuild it."""
-    return JournalError(f"{problem}; restore the file from a copy, or start over with --fresh, which keeps the folder")
+    return JournalError(f"{problem}; restore the file from a copy, or start over with --fresh, which moves it aside")
 
 
 def with_current_names(data: Any) -> Any:
@@ -111,6 +101,15 @@ def with_current_names(data: Any) -> Any:
             for key, value in data.items()
         }
     return [with_current_names(item) for item in data] if isinstance(data, list) else data
+
+
+def _known_fields(kind: type[Event], content: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of an event that this version knows. Raises ValueError if a required one is missing."""
+    for name, field in _FIELDS[kind].items():
+        required = field.default is field.default_factory is dataclasses.MISSING
+        if name not in content and (required or name == "time"):
+            raise ValueError(f"{_KIND_OF[kind]} without {name}")
+    return {name: value for name, value in content.items() if name in _FIELDS[kind]}
 
 
 def _converted(kind: type[Event], values: dict[str, Any]) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def test_what_earlier_versions_left_out_has_a_default():
 
 
 def test_an_event_without_what_it_is_about_is_named():
-    with pytest.raises(JournalError, match=r"^here: broken line \(report without step, trial_id\); restore the file"):
+    with pytest.raises(JournalError, match=r"^here: broken line \(report without trial_id\); restore the file"):
         from_line(b'{"event":"report","time":1.0,"metrics":{}}', "here")
     with pytest.raises(ConfigError, match=r"^here: unknown field of a trial: later"):
         from_line(to_line(TrialStarted.of(TRIAL)).replace(b'"workers"', b'"later"'), "here")
