@@ -1,8 +1,8 @@
 """Separate random streams of one seed.
 
 Initialization, data order and augmentation each have a stream of their own, so that two cells of an ablation with
-the same seed differ in nothing but the factor under study. A stream's seed is a function of its name and the step,
-so a resumed trial needs no generator state to continue to the bit.
+the same seed differ only in the factor under study. A stream's seed is a function of its name and the step, so a
+resumed trial continues to the bit without any generator state.
 """
 
 from __future__ import annotations
@@ -17,42 +17,51 @@ from torch import Tensor
 
 def stream_seed(seed: int, stream: str, *indices: int) -> int:
     """Return 63 bits for `stream` of `seed` at `indices`; different names and indices give unrelated values."""
-    text = "/".join([str(seed), stream, *map(str, indices)])
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+    return _hash("/".join([str(seed), stream, *map(str, indices)]).encode())
 
 
 class SharedGenerator(torch.Generator):
-    """A generator from which all workers draw the same numbers, of which `drawn` gives each those of its own images.
+    """A generator from which all workers draw the same numbers; `sample` returns each worker those of its own images.
 
-    rank, world_size: this worker among those that share a batch in parts of one size, one behind the other.
+    Attributes:
+        rank: This worker's number among those that share a batch in consecutive parts of equal size.
+        world_size: Number of workers.
     """
 
     rank = 0
     world_size = 1
 
-    def child(self, seed: int) -> SharedGenerator:
-        """Return a fresh generator that is shared in the same way."""
-        child = SharedGenerator(self.device)
-        child.manual_seed(seed)
-        child.rank, child.world_size = self.rank, self.world_size
-        return child
-
 
 def generator(
     device: torch.device | str, seed: int, stream: str, *indices: int, rank: int = 0, world_size: int = 1
 ) -> SharedGenerator:
-    """Return a fresh generator on `device` for one stream at one place, shared by `world_size` workers."""
-    fresh = SharedGenerator(device)
-    fresh.manual_seed(stream_seed(seed, stream, *indices))
-    fresh.rank, fresh.world_size = rank, world_size
-    return fresh
+    """Return a fresh generator on `device` for one stream at `indices`, shared by `world_size` workers."""
+    return _shared_generator(device, stream_seed(seed, stream, *indices), rank, world_size)
+
+
+def derived(generator: torch.Generator, stream: str) -> torch.Generator:
+    """Return a fresh generator seeded by the state of `generator` and a name.
+
+    The stream of `generator` itself does not advance, so further streams leave all its later numbers as they are. The
+    state is on the host for every device, so nothing waits.
+    """
+    seed = _hash(generator.get_state().numpy().tobytes() + stream.encode())
+    if isinstance(generator, SharedGenerator):
+        return _shared_generator(generator.device, seed, generator.rank, generator.world_size)
+    return torch.Generator(generator.device).manual_seed(seed)
 
 
 def sample(kind: Callable[..., Tensor], generator: torch.Generator, *shape: int, images: int = 0) -> Tensor:
-    """Return random numbers of `shape` on the generator's device, by `torch.rand` or what else takes a shape.
+    """Return random numbers for one worker's images, on the generator's device.
 
-    images: the axis along which the images of a batch lie. From a generator that workers share come the numbers for the
-        whole batch, so that an image gets the same ones however many workers there are.
+    From a shared generator, the numbers of the whole batch are drawn, so that an image gets the same ones however many
+    workers there are.
+
+    Args:
+        kind: `torch.rand`, or another function of a shape, `generator` and `device`.
+        generator: Source of the numbers.
+        *shape: Shape of the result.
+        images: Axis of the images of a batch.
     """
     if not isinstance(generator, SharedGenerator) or generator.world_size == 1:
         return kind(shape, generator=generator, device=generator.device)
@@ -63,7 +72,19 @@ def sample(kind: Callable[..., Tensor], generator: torch.Generator, *shape: int,
 
 @contextlib.contextmanager
 def initialization(seed: int, stream: str) -> Iterator[None]:
-    """Seed the global CPU generator, which module constructors draw from, and put it back afterward."""
+    """Seed the global CPU generator, which module constructors draw from, and restore it afterward."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(seed, stream))
         yield
+
+
+def _shared_generator(device: torch.device | str, seed: int, rank: int, world_size: int) -> SharedGenerator:
+    fresh = SharedGenerator(device)
+    fresh.manual_seed(seed)
+    fresh.rank, fresh.world_size = rank, world_size
+    return fresh
+
+
+def _hash(content: bytes) -> int:
+    """Return 63 bits of a hash of `content`."""
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big") >> 1

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.trainables.tiny import splits, trial
-from trainables.augmentation.policy import OPS
+from trainables.augmentation import OPS
 from trainables.training.loop import Report, fit
 from trainables.trial import TrialConfig
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from trainables.augmentation import Augmentation
-from trainables.augmentation.policy import OPS
+from trainables.augmentation import OPS, Augmentation
 from trainables.rng import SharedGenerator, generator, sample
 
 

@@ -1,5 +1,6 @@
-"""Whole-batch augmentation on the batch's own device: what an op does, and how its parameters are drawn."""
+"""Augmentation of whole batches on their own device: `ops` says what an op does, `policy` draws and applies them."""
 
-from trainables.augmentation.policy import OPS, Augmentation, identity, validate_policy
+from trainables.augmentation.ops import OPS
+from trainables.augmentation.policy import Augmentation, identity, validate_policy
 
 __all__ = ["OPS", "Augmentation", "identity", "validate_policy"]

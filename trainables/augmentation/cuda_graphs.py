@@ -1,7 +1,7 @@
-"""A function of tensors on a GPU that is recorded once and then started as a whole, as a CUDA graph.
+"""CUDA graphs of functions of tensors: captured once per input shape, then replayed as a whole.
 
-The kernels of an augmentation of small images take less time than to start them one by one: recorded, the two views
-of 128 images of 32 px take a fifth of the time (measured on an H100).
+Launching the kernels of an augmentation of small images one by one takes longer than running them. Replayed as a graph,
+the two views of 128 images of 32 px take a fifth of the time (measured on an H100).
 """
 
 from __future__ import annotations
@@ -13,42 +13,44 @@ from collections.abc import Callable, Hashable, Iterator
 import torch
 from torch import Tensor
 
-MAX_GRAPHS = 8  # of one function: each keeps its intermediate results' memory
+MAX_GRAPHS = 8  # per function, since each graph keeps the memory of its intermediate results
 
 
 class CudaGraphCache:
-    """The recordings of one function, one for each shape of its inputs.
+    """The CUDA graphs of one function, one per shape of its inputs.
 
-    The first call with a shape runs the function as it is, the second records it.
+    The first call with a shape runs the function eagerly; the second captures it.
     """
 
     def __init__(self) -> None:
-        self._by_shape: dict[Hashable, _Recording | None] = {}
+        self._by_shape: dict[Hashable, _Graph | None] = {}
 
     def __call__(self, function: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
         """Return what the function returns, to the bit.
 
-        function: of tensors on one CUDA device, or None, to a new tensor, and the same one at every call. The same
-            shapes must make it start the same kernels, none of which may wait for the host. It is not differentiated.
+        Args:
+            function: Maps tensors on one CUDA device, or None, to a new tensor. It must be the same function at every
+                call, launch the same kernels for the same shapes, and not wait for the host. It is not differentiated.
+            *inputs: Arguments of the function.
         """
         shape = tuple(None if x is None else (x.shape, x.stride(), x.dtype, x.device) for x in inputs)
         if shape not in self._by_shape:
             if len(self._by_shape) < MAX_GRAPHS:
                 self._by_shape[shape] = None
             return function(*inputs)
-        recording = self._by_shape[shape]
-        if recording is None:
-            recording = self._by_shape[shape] = _Recording(function, inputs)
-        return recording.replay(inputs)
+        graph = self._by_shape[shape]
+        if graph is None:
+            graph = self._by_shape[shape] = _Graph(function, inputs)
+        return graph.replay(inputs)
 
 
-class _Recording:
+class _Graph:
     """One CUDA graph, and the tensors that it reads from and writes to."""
 
     def __init__(self, function: Callable[..., Tensor], inputs: tuple[Tensor | None, ...]) -> None:
         self._inputs = tuple(None if x is None else x.clone() for x in inputs)
         self._graph = torch.cuda.CUDAGraph()
-        # Other threads of the process, such as NCCL's, may use the device meanwhile.
+        # Thread-local, because other threads of the process, such as NCCL's, may use the device during the capture.
         with _no_collection(), torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._output = function(*self._inputs)
 
@@ -63,9 +65,9 @@ class _Recording:
 
 @contextlib.contextmanager
 def _no_collection() -> Iterator[None]:
-    """Keep the garbage collector from destroying an old graph, which would spoil the one that is being recorded.
+    """Keep the garbage collector from destroying an old graph, which would invalidate the capture.
 
-    PyTorch no longer collects before it begins (pytorch/pytorch#161037).
+    PyTorch no longer collects before a capture begins (pytorch/pytorch#161037).
     """
     was_enabled = gc.isenabled()
     gc.disable()

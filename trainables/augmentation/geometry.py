@@ -1,9 +1,9 @@
-"""Ops that move pixels: each is a map of coordinates along one axis, and one resampling does them all.
+"""Moves of pixels: maps of the coordinates along one axis, all applied by one resampling.
 
 Crop-resize, flip and translate treat rows and columns separately. So an axis is described by `positions`, float
-[N, S]: for each sample and each output index, the input index it is read from, in pixels. Maps are composed before
-an image is touched; the image is then interpolated once, by two products with [S, S] matrices. To apply op A, then
-op B to an image, compose their maps the other way round: positions = A(B(indices)).
+[N, S]: for each sample and each output index, the input index to read from, in pixels. Maps are composed first; the
+image is then interpolated once, by two products with [S, S] matrices. To apply op A and then op B to an image, compose
+their maps in the opposite order: positions = A(B(indices)).
 """
 
 from __future__ import annotations
@@ -18,11 +18,16 @@ def identity_positions(n: int, side: int, device: torch.device | str = "cpu") ->
 
 
 def crop(positions: Tensor, start: Tensor, length: Tensor, side: int) -> Tensor:
-    """Map onto the window [start, start + length) stretched to `side` pixels.
+    """Stretch the window [start, start + length) to `side` pixels.
 
-    start, length: float [N], in pixels, with 0 <= start and start + length <= side. Pixel centers are aligned as by
-    `torchvision.transforms.v2.functional.resized_crop`, and nothing outside the window is read. A window is never
-    larger than the output, so bilinear interpolation with and without antialiasing are the same.
+    Pixel centers are aligned as in `torchvision.transforms.v2.functional.resized_crop`, and nothing outside the window
+    is read. A window is never larger than the output, so interpolation with and without antialiasing is the same.
+
+    Args:
+        positions: Map of the axis, float [N, side].
+        start: First pixel of the window, float [N], at least 0.
+        length: Length of the window in pixels, float [N]; start + length <= side.
+        side: Pixels along the axis.
     """
     inside = (positions + 0.5) * (length / side)[:, None] - 0.5
     return torch.minimum(inside.clamp(min=0), length[:, None] - 1) + start[:, None]
@@ -36,8 +41,8 @@ def flip(positions: Tensor, flipped: Tensor, side: int) -> Tensor:
 def translate(positions: Tensor, shift: Tensor, side: int) -> Tensor:
     """Move the content by `shift` (float [N], pixels, below `side`), toward higher indices where positive.
 
-    The gap is filled by reflection without repeating the edge: black bars would tell a pretext task, such as
-    rotation or context prediction, where the border of the image is.
+    The gap is filled by reflection without repeating the edge: black bars would show a pretext task, such as rotation
+    or context prediction, where the border of the image is.
     """
     return (side - 1) - ((side - 1) - (positions - shift[:, None]).abs()).abs()
 
@@ -45,7 +50,7 @@ def translate(positions: Tensor, shift: Tensor, side: int) -> Tensor:
 def resample(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Read float images [N, C, H, W] at `rows` [N, H] x `columns` [N, W] by bilinear interpolation.
 
-    Whole positions give pixel values to the bit, since every other weight is zero.
+    At whole positions the result is the pixel value to the bit, since every other weight is zero.
     """
     return separable(images, _bilinear_matrix(rows), _bilinear_matrix(columns))
 

@@ -1,7 +1,7 @@
-"""Ops that change pixel values: deterministic, batched, one explicit parameter a sample.
+"""Changes of pixel values: deterministic, batched, with explicit parameters per sample.
 
-Images are float32 [N, 3, H, W] in [0, 1] and stay so; every op returns a new tensor. The definitions are those of
-`torchvision.transforms.v2.functional`, and the tests hold each op to it.
+Images are float32 [N, 3, H, W] in [0, 1] and stay so; every function returns a new tensor. The definitions follow
+`torchvision.transforms.v2.functional`, and the tests compare each function with its counterpart there.
 """
 
 from __future__ import annotations
@@ -11,22 +11,25 @@ from torch import Tensor
 
 from trainables.augmentation.geometry import separable
 
-LUMA = (0.2989, 0.587, 0.114)  # ITU-R BT.601, as torchvision and Pillow weigh R, G and B
+# Weights of R, G and B in the luma of ITU-R BT.601. Augmentation has torchvision's rounding. Context prediction has the
+# standard's own, as in its first version: one rounding for both would change the curves of existing trials.
+LUMA = (0.2989, 0.587, 0.114)
+LUMA_CONTEXT_PREDICTION = (0.299, 0.587, 0.114)
 
 
 def luma(images: Tensor) -> Tensor:
-    """Return the brightness of every pixel, [N, 1, H, W]."""
+    """Return the luma of every pixel, [N, 1, H, W]."""
     red, green, blue = images.unbind(1)
     return (red * LUMA[0]).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2]).unsqueeze_(1)
 
 
 def adjust_brightness(images: Tensor, factor: Tensor) -> Tensor:
-    """Scale all pixels by `factor` (float [N], 0 and up; 1 changes nothing)."""
+    """Scale all pixels by `factor` (float [N], at least 0; 1 changes nothing)."""
     return (images * _per_sample(factor)).clamp_(0, 1)
 
 
 def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
-    """Scale the distance of all pixels from the image's mean brightness by `factor` (float [N])."""
+    """Scale the distance of all pixels from the image's mean luma by `factor` (float [N])."""
     weight = _per_sample(factor)
     mean = luma(images.mean(dim=(2, 3), keepdim=True))
     return (images * weight).add_(mean * (1 - weight)).clamp_(0, 1)
@@ -39,9 +42,9 @@ def adjust_saturation(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
-    """Turn the hue by `shift` (float [N], in turns of the color circle, [-0.5, 0.5]).
+    """Rotate the hue by `shift` (float [N] in [-0.5, 0.5], in turns of the color circle).
 
-    RGB to HSV and back, with value and chroma (value x saturation) carried over as they are:
+    RGB to HSV and back, keeping value and chroma (value x saturation):
     channel = value - chroma * clip(min(k, 4 - k), 0, 1), k = (n + 6 hue) mod 6, n = 5, 3, 1 for R, G, B.
     """
     red, green, blue = images.unbind(1)
@@ -55,14 +58,17 @@ def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
 
 
 def to_gray(images: Tensor, grayed: Tensor) -> Tensor:
-    """Replace the samples where `grayed` (bool [N]) by their brightness in all three channels."""
+    """Replace the samples where `grayed` (bool [N]) by their luma in all three channels."""
     return torch.lerp(images, luma(images), _per_sample(grayed).float())  # exact at 0 and 1, and faster than where
 
 
 def gaussian_blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
-    """Convolve with a Gaussian of `sigma` (float [N], pixels; 0 changes nothing) cut off beyond `radius` pixels.
+    """Blur with a Gaussian; the border is reflected without repeating the edge.
 
-    The border is reflected without repeating the edge. `radius` must be below the side of the image.
+    Args:
+        images: Float [N, 3, H, W].
+        sigma: Standard deviation in pixels, float [N]; 0 changes nothing.
+        radius: Distance in pixels beyond which the Gaussian is cut off; below the side of the image.
     """
     height, width = images.shape[2:]
     distance = torch.arange(radius + 1, device=images.device, dtype=images.dtype)
@@ -74,7 +80,13 @@ def gaussian_blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
 def erase(images: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor, color: Tensor) -> Tensor:
     """Fill a box with one color.
 
-    top, left, height, width: float [N], whole pixels; height 0 erases nothing. color: float [N, 3] in [0, 1].
+    Args:
+        images: Float [N, 3, H, W].
+        top: First row, float [N] in whole pixels.
+        left: First column, float [N] in whole pixels.
+        height: Rows of the box, float [N] in whole pixels; 0 erases nothing.
+        width: Columns of the box, float [N] in whole pixels.
+        color: RGB in [0, 1], float [N, 3].
     """
     inside = _span(top, height, images.shape[2])[:, :, None] & _span(left, width, images.shape[3])[:, None, :]
     return torch.lerp(images, color[:, :, None, None], inside[:, None].float())
@@ -105,7 +117,7 @@ def _reflected_convolution(taps: Tensor, side: int) -> Tensor:
     direct = (index[:, None] - index).abs()
     before = index[:, None] + index  # distance to the image of pixel j mirrored at the first pixel
     after = 2 * (side - 1) - before
-    before[:, 0] = after[:, -1] = -1  # the edges themselves are not repeated
+    before[:, 0] = after[:, -1] = -1  # the edge pixels themselves are not repeated
     distances = torch.arange(taps.shape[1], device=taps.device)[:, None, None]
     occurrences = (direct == distances).float() + (before == distances).float() + (after == distances).float()
     matrix = torch.matmul(taps, occurrences.flatten(1)).view(-1, side, side)
@@ -113,6 +125,6 @@ def _reflected_convolution(taps: Tensor, side: int) -> Tensor:
 
 
 def _span(start: Tensor, length: Tensor, side: int) -> Tensor:
-    """Return bool [N, side]: which indices lie in [start, start + length)."""
+    """Return a mask [N, side] of the indices in [start, start + length)."""
     index = torch.arange(side, device=start.device)
     return (index >= start[:, None]) & (index < (start + length)[:, None])

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.trainables.smooth_images import SIDE, seeded, smooth_images, values
-from trainables.augmentation import OPS, Augmentation, identity, policy, validate_policy
+from trainables.augmentation import OPS, Augmentation, identity, ops, policy, validate_policy
 from trainables.errors import ConfigError
 
 EVERYTHING = dict.fromkeys(OPS, 1.0)
@@ -97,10 +97,10 @@ def test_noise_is_the_same_whatever_comes_before_it() -> None:
 
 def test_twice_the_strength_goes_twice_as_far_the_same_way() -> None:
     draws = draws_for(500)
-    weak, strong = (torch.stack(policy.jitter_factors(m, draws["color_jitter"])) for m in (0.5, 1.0))
+    weak, strong = (torch.stack(ops.jitter_factors(m, draws["color_jitter"])) for m in (0.5, 1.0))
     neutral = values(1, 1, 1, 0)[:, None]
     torch.testing.assert_close(strong - neutral, 2 * (weak - neutral), atol=1e-6, rtol=0)
-    weak, strong = (torch.stack(policy.translation(m, draws["translate"], 800, 800)) for m in (0.5, 1.0))
+    weak, strong = (torch.stack(ops.translation(m, draws["translate"], 800, 800)) for m in (0.5, 1.0))
     assert (strong - 2 * weak).abs().max() <= 1.5  # whole pixels
 
 
@@ -131,7 +131,7 @@ def test_gray_takes_the_share_of_images_that_its_magnitude_says() -> None:
 @pytest.mark.parametrize("magnitude", [0.3, 1.0])
 def test_crops_have_the_area_and_ratio_of_their_magnitude_and_lie_inside(magnitude: float) -> None:
     side = 1000  # so that whole pixels do not matter
-    top, left, height, width = policy.crop_window(magnitude, draws_for(MANY)["crop_resize"], side, side)
+    top, left, height, width = ops.crop_window(magnitude, draws_for(MANY)["crop_resize"], side, side)
     area, log_ratio = height * width / side**2, (width / height).log()
     smallest = 1 - 0.92 * magnitude
     assert area.min() == pytest.approx(smallest, abs=0.005)
@@ -146,7 +146,7 @@ def test_crops_have_the_area_and_ratio_of_their_magnitude_and_lie_inside(magnitu
 
 
 def test_every_place_that_a_crop_fits_in_is_as_likely() -> None:
-    top, _, height, _ = policy.crop_window(1.0, draws_for(MANY)["crop_resize"], 8, 8)
+    top, _, height, _ = ops.crop_window(1.0, draws_for(MANY)["crop_resize"], 8, 8)
     for length in (5, 7, 8):
         starts = top[height == length]
         places = 8 - length + 1
@@ -156,7 +156,7 @@ def test_every_place_that_a_crop_fits_in_is_as_likely() -> None:
 
 
 def test_jitter_leaves_a_fifth_alone_and_spans_simclrs_ranges() -> None:
-    *factors, hue = policy.jitter_factors(1.0, draws_for(MANY)["color_jitter"])
+    *factors, hue = ops.jitter_factors(1.0, draws_for(MANY)["color_jitter"])
     for factor in factors:
         assert factor.min() == pytest.approx(0.2, abs=0.01)
         assert factor.max() == pytest.approx(1.8, abs=0.01)
@@ -168,14 +168,14 @@ def test_jitter_leaves_a_fifth_alone_and_spans_simclrs_ranges() -> None:
 
 
 def test_translations_reach_a_quarter_of_the_side_both_ways() -> None:
-    down, right = policy.translation(1.0, draws_for(MANY)["translate"], 32, 32)
+    down, right = ops.translation(1.0, draws_for(MANY)["translate"], 32, 32)
     for shift in (down, right):
         assert shift.unique().tolist() == list(range(-8, 9))
 
 
 def test_erase_leaves_half_the_images_alone_and_its_boxes_stay_inside() -> None:
     side = 1000
-    top, left, height, width = policy.erased_box(1.0, draws_for(MANY)["erase"], side, side)
+    top, left, height, width = ops.erased_box(1.0, draws_for(MANY)["erase"], side, side)
     erased = height > 0
     assert erased.float().mean() == pytest.approx(0.5, abs=0.015)
     area = (height * width)[erased] / side**2
