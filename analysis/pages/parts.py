@@ -1,4 +1,4 @@
-"""One part of a series: a study, what was found in it, and the images that it is about."""
+"""One part of a series: a study, its findings, and the images that it read."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.data.study import Study
-from analysis.findings import queries
-from analysis.findings.findings import Findings, compute_findings
+from analysis.findings import Findings, compute_findings, queries
 from analysis.report.pictures import Shown
 from trainables.errors import UserError
 from trainables.trial import TrialConfig
@@ -18,41 +17,46 @@ if TYPE_CHECKING:
     from trainables.data import ImageTable
     from trainables.tasks import PretextTask
 
-N_SHOWN = 4  # images of a data set
-READ = 32  # images of which those are the first
+N_SHOWN = 4  # images per picture of a data set
+N_READ = 32  # images read from disk; the first N_SHOWN of them are drawn
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a series: its name there, which its code in the page's script has too, and its results."""
+    """A part of a series.
+
+    Attributes:
+        name: Its name in the series, and the variable that holds it in the page's script.
+        study: Its results.
+    """
 
     name: str
     study: Study
 
     @cached_property
-    def found(self) -> Findings:
-        """What was found, each ablation judged by its pretext task where the training images have no labels."""
+    def findings(self) -> Findings:
+        """Findings in which the pretext metric compares an ablation's cells if the training images have no labels."""
         return compute_findings(self.study)
 
     @property
     def probed(self) -> str:
-        """The column of the linear probe that the ablation's cells end with; empty where they have none."""
-        ablated = self.found.ablated
+        """Column of the linear probe at the end of the ablation's cells; empty if they have none."""
+        ablated = self.findings.ablated
         columns = [name for name in ablated if name.startswith("probe/") and name.endswith("/linear")]
         return next((name for name in columns if ablated[name].notna().any()), "")
 
     @cached_property
-    def found_by_probe(self) -> Findings:
-        """The same findings with each ablation judged by that linear probe."""
+    def findings_by_probe(self) -> Findings:
+        """The same findings, with `probed` as the metric that compares an ablation's cells."""
         return compute_findings(self.study, metric=self.probed)
 
     @property
     def heads(self) -> dict[str, Findings]:
-        """What was found of the pretext head and, where cells are probed, of the probe head."""
-        return {"pretext": self.found} | ({"probe": self.found_by_probe} if self.probed else {})
+        """Findings by the pretext head and, if the ablation's cells are probed, by the probe head."""
+        return {"pretext": self.findings} | ({"probe": self.findings_by_probe} if self.probed else {})
 
     def shown(self, *names: str) -> Shown:
-        """Return what the attributes lead to, such as `study`, `runs`, with the Python that makes it again."""
+        """Return a nested attribute, such as `study`, `runs`, together with the Python expression for it."""
         value: object = self
         for name in names:
             value = getattr(value, name)
@@ -60,20 +64,25 @@ class Part:
 
 
 def chosen_task(part: Part, task: str) -> PretextTask:
-    """Return the pretext task as the part's confirmed configuration has it, untrained."""
-    from trainables.training.loop import build_task  # torch takes seconds
+    """Build the pretext task, untrained, with the options of the part's confirmed configuration.
 
-    chosen = queries.chosen(part.found)
+    Raises:
+        UserError: The part has not confirmed a configuration of `task`.
+    """
+    from trainables.training.loop import build_task  # imports torch, which takes seconds
+
+    chosen = queries.chosen(part.findings)
     if task not in chosen:
-        raise UserError(f"{part.study.name}: nothing is chosen for {task} yet")
+        raise UserError(f"{part.study.name}: no configuration of {task} has been chosen yet")
     trial = TrialConfig.from_dict(chosen[task]["config"])
     return build_task(trial, part.study.datasets[trial.dataset]["image_size"])
 
 
 def images_of(part: Part, dataset: str) -> ImageTable:
-    """Return the first training images of a data set as the part's study read them.
+    """Read the first training images of a data set the way the part's study read them.
 
-    Raises UserError where they cannot be read again, or were simulated.
+    Raises:
+        UserError: The images cannot be read on this machine, or the study was simulated.
     """
     from trainables.data import load_splits
 
@@ -86,7 +95,7 @@ def images_of(part: Part, dataset: str) -> ImageTable:
         dataset,
         root=Path(root) if root else None,
         image_size=config["image_size"] if own else None,
-        max_train=READ,
+        max_train=N_READ,
         seed=config["seed"],
         resize=config["resize"] if own else "crop",
     )

@@ -1,4 +1,4 @@
-"""The page of a transfer matrix: what encoders trained on one data set are worth on the others."""
+"""The page of a transfer matrix: probes of encoders on data sets other than the one they were trained on."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import pandas as pd
 
-from analysis.comparisons.compare import PRETRAINING_TEST
-from analysis.comparisons.effects import BETTER
+from analysis.comparisons import BETTER, PRETRAINING_TEST
 from analysis.figures import transfer_map
 from analysis.pages.parts import Part
 from analysis.report.blocks import Block, Gallery, Section, Table, Text
@@ -15,35 +14,35 @@ from analysis.report.pictures import Picture, call, picture
 from analysis.report.words import count, effect, listed, number, signed
 
 COLUMNS = ["task", "trained_on", "probed_on"]
+CAVEAT = (
+    "Each probe is fitted to the data set that it is tested on. Colors and answers compare with untrained encoders of "
+    "the same shape and seeds: a high accuracy alone says more about the data set than about the pre-training."
+)
 
 
 def transfer_matrix(parts: Mapping[str, Part]) -> tuple[list[str], list[Section]]:
-    """Return the page's summary and sections. Each part is a study of one data set, probed on several."""
+    """Return the summary and the sections of the page; each part is a study of one data set, probed on several."""
     frame = transfer_frame(*parts.values())
+    title = "What transfers to what?"
     if frame.empty:
-        missing: list[Block] = [Text("Nothing has been evaluated on the test split yet.", "caveat")]
-        return [], [Section("transfer", "What transfers to what?", missing)]
+        missing = Text("Nothing has been evaluated on the test split yet.", "caveat")
+        return [], [Section("transfer", title, [missing])]
     summary = [_best(own) for _, own in frame.groupby("probed_on", sort=False)]
-    blocks: list[Block] = [Gallery(list(_maps(parts, frame))), _table(frame)]
-    blocks.append(
-        Text(
-            "Every probe is refitted on the data set it is judged on. The colors and answers are against untrained "
-            "encoders of the same shape and seeds; that an accuracy is high says more of the data set than of the "
-            "pre-training."
-        )
-    )
-    return summary, [Section("transfer", "What transfers to what?", blocks)]
+    blocks: list[Block] = [Gallery(list(_maps(parts, frame))), _table(frame), Text(CAVEAT)]
+    return summary, [Section("transfer", title, blocks)]
 
 
 def transfer_frame(*parts: Part) -> pd.DataFrame:
-    """Return one row for each task, data set trained on and data set probed on, all on the test split.
+    """Collect the test-split probes of several studies.
 
-    Columns task, trained_on, probed_on, and those of `findings.against_untrained`, among them mean, baseline_mean (of
-    untrained encoders of the same seeds), mean_difference, ci_low, ci_high, p_holm and answer.
+    Returns:
+        One row per task, data set trained on and data set probed on: columns task, trained_on, probed_on, and those of
+        `findings.against_untrained`, among them mean, baseline_mean (of untrained encoders with the same seeds),
+        mean_difference, ci_low, ci_high, p_holm and answer.
     """
     rows = []
     for part in parts:
-        found = part.found.against_untrained
+        found = part.findings.against_untrained
         own = found.loc[(found["design"] == PRETRAINING_TEST) & found["metric"].str.endswith("/linear")]
         probed = own["metric"].str.removeprefix("probe/").str.removesuffix("/linear")
         rows.append(own.assign(trained_on=part.study.config["dataset"], probed_on=probed))
@@ -52,13 +51,13 @@ def transfer_frame(*parts: Part) -> pd.DataFrame:
 
 
 def _best(own: pd.DataFrame) -> str:
-    """Return the row of the largest difference on one data set, in a sentence."""
+    """Return a sentence on the largest difference on one data set."""
     row = own.sort_values("mean_difference", ascending=False).iloc[0]
     helped = int((own["answer"] == BETTER).sum())
     best = f"{row['task']} trained on {row['trained_on']}, {number(row['mean'])} ({effect(row)}, {row['answer']})"
     return (
-        f"**On {row['probed_on']}** an untrained encoder scores {number(row['baseline_mean'])}; {helped} of {len(own)} "
-        f"pre-trained ones are shown to be better, and the largest difference is that of {best}."
+        f"**On {row['probed_on']}**, an untrained encoder scores {number(row['baseline_mean'])}. {helped} of "
+        f"{len(own)} pre-trained encoders are shown to be better. The largest difference: {best}."
     )
 
 
@@ -66,8 +65,8 @@ def _maps(parts: Mapping[str, Part], frame: pd.DataFrame) -> Iterator[Picture]:
     shown = call(transfer_frame, *(part.shown() for part in parts.values()))
     for task in frame["task"].unique():
         own = frame.loc[frame["task"] == task]
-        told = listed(f"{row.trained_on} to {row.probed_on} {signed(row.mean_difference)}" for row in own.itertuples())
-        alt = f"{task}: difference of the linear probe from random init, {told}"
+        cells = listed(f"{row.trained_on} to {row.probed_on} {signed(row.mean_difference)}" for row in own.itertuples())
+        alt = f"{task}: difference between the linear probe and random init, {cells}"
         yield picture(f"transfer-{task}", alt, transfer_map, shown.query(f"task == {task!r}"))
 
 
@@ -80,4 +79,4 @@ def _table(frame: pd.DataFrame) -> Table:
         for _, row in frame.iterrows()
     ]
     head = ["task", "trained on", "probed on", "answer", "mean", "untrained", "difference", "seeds"]
-    return Table("Linear probe on the test split, refitted on the data set probed on.", head, rows, 4)
+    return Table("Test accuracy of a linear probe fitted to the data set it is tested on.", head, rows, 4)

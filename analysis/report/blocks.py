@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from markupsafe import Markup, escape
@@ -98,6 +98,22 @@ def pictures_in(blocks: Sequence[Block]) -> Iterator[Picture]:
             yield from block.pictures
         elif isinstance(block, Folded):
             yield from pictures_in(block.blocks)
+
+
+def labeled(blocks: Sequence[Block], name: str) -> list[Block]:
+    """Return the blocks with a name before each picture's own, so that several studies fit on one page."""
+    found: list[Block] = []
+    for block in blocks:
+        if isinstance(block, Gallery):
+            prefix = name.replace(" ", "-")
+            pictures = [
+                replace(each, name=f"{prefix}-{each.name}", alt=f"{name}: {each.alt}") for each in block.pictures
+            ]
+            block = Gallery(pictures)
+        elif isinstance(block, Folded):
+            block = Folded(block.summary, labeled(block.blocks, name))
+        found.append(block)
+    return found
 
 
 def markup(text: str, *, in_table: bool = False) -> Markup:

@@ -14,8 +14,6 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from analysis.pages.original_report.cause import cause
-from analysis.pages.original_report.training import rows_against_base
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
@@ -23,7 +21,8 @@ from scipy.stats import binomtest
 
 from analysis import load
 from analysis.convergence import verdicts
-from analysis.findings import compute_findings
+from analysis.findings import compute_findings, queries
+from analysis.pages.cause import TASK, cause
 from analysis.pages.series import read_parts
 from study.series import load_series
 from tests.analysis.journals import write_study
@@ -172,9 +171,9 @@ def test_the_original_report_says_what_its_page_says(tmp_path: Path) -> None:
     found = read_parts(series)
     told = [output.data["text/markdown"] for cell in _code(notebook) for output in cell.outputs if _is_markdown(output)]
     assert told[-1] == cause(found["case"], found["cures"])
-    assert told[0].startswith("**Pretext head**: it stays at chance (5 of 5 seeds)")
+    assert told[-1].startswith("Repeated, the run that did not converge stays at chance (5 of 5 seeds)")
     shown = _table(notebook, "head", "cell", "mean_difference", "answer")
-    wanted = [rows_against_base(findings) for findings in found["cures"].heads.values()]
+    wanted = [queries.ranked(findings, TASK) for findings in found["cures"].heads.values()]
     assert list(shown["answer"]) == [answer for rows in wanted for answer in rows["answer"]]
 
 

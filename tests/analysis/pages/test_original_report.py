@@ -1,8 +1,9 @@
-"""The original report rebuilt: its reading is drawn from the numbers, and chance cannot be read as a weak transfer."""
+"""The original report, built again: its reading follows from the numbers, and chance cannot pass for weak transfer."""
 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Collection
 from pathlib import Path
 
@@ -11,9 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 from analysis.__main__ import app
-from analysis.pages.original_report.cause import cause
-from analysis.pages.original_report.page import original_report
-from analysis.pages.original_report.training import TASK, matched, pretext_verdict, probe_verdict, rows_against_base
+from analysis.findings import queries
+from analysis.pages.cause import TASK, cause, matched
+from analysis.pages.original_report import original_report
 from analysis.pages.parts import Part, images_of
 from analysis.pages.series import is_series, read_parts, write_page
 from analysis.report.blocks import Section
@@ -39,7 +40,7 @@ def parts(folder: Path) -> dict[str, Part]:
 
 
 def learned_in(cures: Part, cells: Collection[str], gain: float = 0.3, noise: float = 0.004) -> Part:
-    """Return the cures as they would be if these cells, and no others, left chance and came to rest above it."""
+    """Return the cures as if these cells, and no others, left chance and converged above it."""
     study, curves = cures.study, cures.study.curves.copy()
     runs = study.runs.query(f"phase == 'ablate' and task == {TASK!r}").set_index("trial_id")
     own = (curves["metric"] == "val/accuracy") & curves["trial_id"].isin(runs.index)
@@ -96,17 +97,22 @@ def test_the_transfer_names_the_tasks_that_beat_an_untrained_encoder_and_what_th
 ):
     _, sections = original_report(parts)
     told = words(sections, "transfer")
-    assert "fashion_mnist, top-1 on test:" in told
-    assert "of 2 tasks are shown to beat random init" in told
-    assert "they stand at chance" in told
-    assert "chance|–|–|0.100|0.100|0.500|0.500" in told
+    assert "is the best of 2 pretext tasks on fashion_mnist**: linear probe " in told
+    for task in ("rotation", "simclr"):
+        assert f"{task}|chosen|linear probe on fashion_mnist|better|" in told
+    assert "They are at chance, 10 % and 50 % of ten classes" in told
+    [chance] = [line for line in told.splitlines() if line.startswith("chance|")]
+    assert set(chance.split("|")[1:]) == {"0.100"}
 
 
 def test_both_heads_of_the_run_get_a_verdict_of_their_own(parts: dict[str, Part]):
-    assert "stays at chance (5 of 5 seeds)" in pretext_verdict(parts["case"])
-    told = probe_verdict(parts["case"])
-    assert "chance is 0.100" in told
-    assert "an untrained encoder scores" in told
+    _, sections = original_report(parts)
+    told = words(sections, "training")
+    assert "As chosen, it stays at chance (5 of 5 seeds)" in told
+    assert "**No pretext task beats an untrained encoder on cifar10**: the closest is context_prediction" in told
+    assert re.search(r"^chance\|0\.100(\||$)", told, re.MULTILINE)
+    cause_of_it = words(sections, "cause")
+    assert re.search(r"refitted on cifar10 scores 0\.\d{3} with its features and 0\.\d{3} with untrained", cause_of_it)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +123,7 @@ def test_the_cause_is_the_change_that_cures_and_no_other(parts: dict[str, Part],
     told = cause(parts["case"], cures)
     assert f"**The cause was {reason}**" in told
     assert told.count("The cause was") == 1
-    assert f"`{cell}` then" in told
+    assert f"with `{cell}` it converges (" in told
     assert "**Augmentation by itself** did not cure it" in told
 
 
@@ -131,31 +137,31 @@ def test_a_change_that_is_better_and_still_at_chance_is_no_cause(parts: dict[str
     study = parts["cures"].study
     strict = dataclasses.replace(study, config=study.config | {"ablate": study.config["ablate"] | {"margin": 0.001}})
     cures = learned_in(Part("cures", strict), {PAIRS}, gain=0.012, noise=0.001)
-    rows = rows_against_base(cures.found).set_index("cell")
+    rows = queries.ranked(cures.findings, TASK).set_index("cell")
     assert rows.loc[PAIRS, "answer"] == "better"
     assert "The cause was" not in cause(parts["case"], cures)
 
 
 def test_augmentation_is_judged_at_matched_steps_and_not_by_what_more_steps_did(parts: dict[str, Part]):
     cures = learned_in(parts["cures"], {STEPS, BOTH})
-    found = matched(cures.found).set_index("budget_steps")
+    found = matched(cures.findings).set_index("budget_steps")
     assert list(found.index) == [72, 720]
     assert set(found["answer"]) <= {"equivalent", "inconclusive"}, "with it and without it, more steps did the same"
     cures = learned_in(parts["cures"], {BOTH})
-    assert matched(cures.found).set_index("budget_steps")["answer"].to_dict()[720] == "better"
+    assert matched(cures.findings).set_index("budget_steps")["answer"].to_dict()[720] == "better"
     assert "better at 720 steps" in cause(parts["case"], cures)
 
 
 def test_steps_and_augmentation_that_help_only_together_are_told_as_one_cause(parts: dict[str, Part]):
     told = cause(parts["case"], learned_in(parts["cures"], {BOTH}))
     assert "**It lacked two things at once, optimizer steps and augmentation**" in told
-    assert f"`{STEPS}` then stays at chance" in told
+    assert f"with `{STEPS}` alone it stays at chance" in told
     for learned in ((), {STEPS, BOTH}, {PAIRS}):
         assert "two things at once" not in cause(parts["case"], learned_in(parts["cures"], learned))
 
 
 def test_every_cell_is_compared_with_the_base_once(parts: dict[str, Part]):
-    found = rows_against_base(parts["cures"].found)
+    found = queries.ranked(parts["cures"].findings, TASK)
     assert not found["cell"].duplicated().any()
     assert {STEPS, PAIRS, STRENGTH, all_cures(parts["cures"])} <= set(found["cell"])
     assert parts["cures"].probed == "probe/cifar10/linear"

@@ -1,1 +1,0 @@
-"""The original report, rebuilt figure by figure from a series of studies."""
