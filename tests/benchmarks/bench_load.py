@@ -1,4 +1,4 @@
-"""How long a study of 1,000 trials x 50 reports x 20 metrics takes to load. Budget (DESIGN section 12): 2 s.
+"""Time to load a study of 1,000 trials x 50 reports x 20 metrics. The budget is 2 s.
 
 python tests/benchmarks/bench_load.py [--trials 1000] [--reports 50] [--metrics 20]
 """
@@ -23,7 +23,7 @@ from trainables.trial import TrialConfig
 
 
 def main() -> None:
-    """Write a journal of the given size, then time each way to load it."""
+    """Write a journal of the given size and time each way to load it."""
     parser = argparse.ArgumentParser(description=__doc__)
     for name, default in (("trials", 1000), ("reports", 50), ("metrics", 20)):
         parser.add_argument(f"--{name}", type=int, default=default)

@@ -1,13 +1,13 @@
-"""What a study of 100, 1,000 and 10,000 trials costs its driver, and the analysis after it, as a table and a plot.
+"""Costs of studies of 100, 1,000 and 10,000 trials for their driver and for the analysis, as a table and a plot.
 
-Trials are simulated, so that all the time is the harness's own: Ray Tune, Ray Train, journal, MLflow, frames, report.
-Each study runs in a process of its own, which is watched from outside. Times are of the CPU, so that they hold on a
-busy machine, but for those called wall. Ten thousand trials take some twenty minutes on a quiet machine of two cores.
+Trials are simulated, so all measured time is the harness's own: Ray Tune, Ray Train, journal, MLflow, frames, report.
+Each study runs in a separate process, which is observed from outside. Times are CPU times, which are valid on a busy
+machine, except for those called wall. Ten thousand trials take about twenty minutes on two otherwise idle cores.
 
     python tests/benchmarks/bench_scale.py [--trials 100 1000 10000] [--results scale.json] [--plot scale.png]
-    python tests/benchmarks/bench_scale.py --decisions    # what TPE and ASHA take for a decision; without Ray
+    python tests/benchmarks/bench_scale.py --decisions    # time per decision of TPE and ASHA, without Ray
 
---results keeps what was measured: sizes that are in the file already are not run again. Nothing here is a test.
+--results keeps the measurements: sizes that are already in the file are not run again. Nothing here is a test.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ from study.plan.phases import Plan
 from study.tracking.sync import sync
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-STEPS, EVERY = 100, 50  # three reports a trial
+STEPS, EVERY = 100, 50  # three reports per trial
 LOOK_S = 0.5
-MOST_DRAINED = 1000  # trials whose way into an empty MLflow store is timed: it takes longer than all the rest
+MOST_DRAINED = 1000  # most trials whose delivery to an empty MLflow store is timed; it takes longer than all the rest
 COLUMNS = {
     "trials": "trials",
-    "wall_ms": "wall, ms a trial",
-    "driver_ms": "driver, ms a report",
-    "growth": "the same, last tenth over first",
+    "wall_ms": "wall, ms per trial",
+    "driver_ms": "driver, ms per report",
+    "growth": "the same, last tenth relative to the first",
     "driver_mb": "driver MB at the end",
-    "driver_kb": "driver kB a trial",
-    "journal_kb": "journal kB a trial",
-    "report_ms": "frames and report, ms a trial",
-    "load_ms": "load, ms a trial",
-    "status_ms": "status, ms a trial",
-    "resume_ms": "journal read again, ms a trial",
-    "mlflow_ms": "into MLflow, wall, ms a trial",
+    "driver_kb": "driver kB per trial",
+    "journal_kb": "journal kB per trial",
+    "report_ms": "frames and report, ms per trial",
+    "load_ms": "load, ms per trial",
+    "status_ms": "status, ms per trial",
+    "resume_ms": "reading the journal to resume, ms per trial",
+    "mlflow_ms": "delivery to MLflow, wall, ms per trial",
 }
 
 
@@ -86,7 +86,7 @@ def main() -> None:
 
 
 def configured(trials: int, algorithm: str = "random", scheduler: str = "none") -> StudyConfig:
-    """Return a study whose search has so many simulated trials of three reports each."""
+    """Return a study whose search has the given number of simulated trials, with three reports each."""
     content: dict[str, Any] = {
         "name": f"scale-{trials}",
         "simulate": True,
@@ -100,7 +100,7 @@ def configured(trials: int, algorithm: str = "random", scheduler: str = "none") 
 
 
 def measured(trials: int, algorithm: str, scheduler: str) -> dict[str, float]:
-    """Run a study of that size, then take the steps that come after it once more, each by itself."""
+    """Run a study of the given size, then repeat and time each step that follows the trials."""
     with tempfile.TemporaryDirectory(prefix="scale-") as name:
         root = Path(name)
         looks = watched(configured(trials, algorithm, scheduler), root)
@@ -138,7 +138,7 @@ def measured(trials: int, algorithm: str, scheduler: str) -> dict[str, float]:
 
 
 def watched(config: StudyConfig, root: Path) -> dict[str, np.ndarray]:
-    """Run a study; return time (s since the epoch), cpu (s) of the driver's main thread, and its rss (bytes)."""
+    """Run a study; return samples of time (s since the epoch), CPU time of the main thread (s), and RSS (bytes)."""
     (root / "study.yaml").write_text(config.to_yaml(), encoding="utf-8")
     command = [sys.executable, str(REPOSITORY / "study" / "run.py"), "study.yaml", "--output", "out"]
     environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{root / 'mlflow.db'}"}
@@ -151,7 +151,7 @@ def watched(config: StudyConfig, root: Path) -> dict[str, np.ndarray]:
             own = next(thread for thread in driver.threads() if thread.id == process.pid)
             looks.append((time.time(), own.user_time + own.system_time, driver.memory_info().rss))
         except (psutil.Error, StopIteration):
-            break  # it ended just now
+            break  # the study has just ended
         time.sleep(LOOK_S)
     if process.wait():
         raise SystemExit((root / "log").read_text(encoding="utf-8"))
@@ -159,14 +159,14 @@ def watched(config: StudyConfig, root: Path) -> dict[str, np.ndarray]:
 
 
 def decisions(most: int) -> None:
-    """Print what TPE takes for a suggestion, and ASHA for a decision, after so many trials of one task."""
+    """Print the CPU time of a TPE suggestion and of an ASHA decision, for up to `most` trials of one task."""
     config = configured(most, "optuna")
     plan = Plan(config, load_datasets(config))
     base = plan.search_base("rotation")
     searches = PerTaskSearcher({"rotation": tpe(plan, History(), "rotation")}, {"rotation": base})
     halving = PerTaskASHA(max_t=STEPS, grace_period=EVERY // 2, reduction_factor=3)
     rng = np.random.default_rng(0)
-    print(f"{'trials':>8}{'TPE, ms a suggestion':>24}{'ASHA, ms a decision':>24}")
+    print(f"{'trials':>8}{'TPE, ms per suggestion':>24}{'ASHA, ms per decision':>24}")
     spent, decided, first = 0.0, 0.0, 0
     marks = [n for n in (100, 300, 1000, 2000, 3000, 5000, 10_000) if n <= most]
     for index in range(most):
@@ -187,7 +187,7 @@ def decisions(most: int) -> None:
 
 
 class _Trial:
-    """All that a scheduler asks of a trial."""
+    """A trial with only what a scheduler reads."""
 
     def __init__(self, trial_id: str) -> None:
         self.trial_id, self.config = trial_id, {"task": "rotation"}
@@ -201,14 +201,14 @@ def seconds(call: Callable[[], Any]) -> float:
 
 
 def table(rows: list[dict[str, float]]) -> str:
-    """Return the rows as a table in markdown, a line a measure."""
+    """Return the rows as a Markdown table with one line per measure."""
     lines = [[COLUMNS[name], *(_number(row[name], _digits(name)) for row in rows)] for name in COLUMNS]
     lines.insert(1, ["---"] * (len(rows) + 1))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def plot(rows: list[dict[str, float]], path: Path) -> None:
-    """Draw every measure against the number of trials; a step that costs each trial the same is a flat line."""
+    """Plot every measure against the number of trials; a constant cost per trial is a flat line."""
     mpl.use("agg")
     import matplotlib.pyplot as plt
 
@@ -223,7 +223,7 @@ def plot(rows: list[dict[str, float]], path: Path) -> None:
         ax.set_ylim(0, 1.25 * np.nanmax(values))
         ax.grid(axis="y", color="0.9")
     for ax in grid[-1]:
-        ax.set_xlabel("trials of the study")
+        ax.set_xlabel("number of trials")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=80)
 

@@ -1,7 +1,7 @@
-"""Training speed of each task over that of the same step on ready tensors, in one run, as ratios.
+"""Training speed of each task relative to the bare training step on a batch that is already on the device.
 
-The bound is forward, backward and optimizer step on one batch drawn beforehand: no data order, no augmentation, no
-reports. The product's figure is `fit` as it is, with reports and checkpoints. Rounds alternate, medians are quoted.
+The bound is forward, backward and optimizer step on one batch drawn beforehand, without data loading, augmentation and
+reports. It is compared with `fit`, including reports and checkpoints. Rounds alternate; the output shows medians.
 
     python tests/benchmarks/bench_training.py [--device cuda] [--steps 100] [--rounds 3]
 """
@@ -29,7 +29,7 @@ from trainables.trial import TrialConfig
 
 
 def bound(trial: TrialConfig, splits: Splits, device: torch.device) -> float:
-    """Return images/s of the training step alone."""
+    """Return images/s of the bare training step."""
     images = torch.from_numpy(splits.pretext_train.images[: trial.batch_size].copy()).to(device)
     task = build_task(trial, images.shape[-1]).to(device, memory_format=torch.channels_last)
     task.fit_to(images)
@@ -53,7 +53,7 @@ def bound(trial: TrialConfig, splits: Splits, device: torch.device) -> float:
 
 
 def whole(trial: TrialConfig, splits: Splits, device: torch.device, folder: Path) -> tuple[float, float]:
-    """Return images/s of `fit` from its first report to its last, and that between reports alone."""
+    """Return images/s of `fit` from its first to its last report, and images/s between reports."""
     times, rates = [], []
 
     def report(found: Report) -> None:
@@ -73,7 +73,7 @@ def _now(device: torch.device) -> float:
 
 
 def main() -> None:
-    """Print one row a task."""
+    """Print one row per task."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--steps", type=int, default=100)

@@ -1,7 +1,8 @@
-"""What a one-worker trial costs beyond its own training: Ray Tune, Ray Train, journal and MLflow together.
+"""Overhead of a trial with one worker: Ray Tune, Ray Train, journal and MLflow together.
 
-Empty trials (an untrained encoder without probes) run through a study's own executor; the steady state is the time of
-many trials less that of few, over their difference. Ray's start and the first actors' are so left out.
+Empty trials (an untrained encoder without probes) run through the executor of a study. The steady state is the
+difference in time between many and few trials, divided by the difference in their number, which excludes the start of
+Ray and of the first actors.
 
     python tests/benchmarks/bench_trial_cost.py [--trials 100]
 """
@@ -26,7 +27,7 @@ from trainables.trial import RANDOM_INIT, TrialConfig
 
 
 def main() -> None:
-    """Print the seconds a trial."""
+    """Print the seconds per trial."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=100)
     trials = parser.parse_args().trials
@@ -48,8 +49,8 @@ def main() -> None:
         journal.close()
         behind = time.perf_counter() - began
     steady = (seconds[trials] - seconds[few]) / (trials - few)
-    print(f"{trials} trials {seconds[trials]:.2f} s, {few} trials {seconds[few]:.2f} s: {steady:.3f} s a trial")
-    print(f"MLflow was {behind:.1f} s behind at the end, {behind / (trials + 2 * few):.3f} s a trial")
+    print(f"{trials} trials {seconds[trials]:.2f} s, {few} trials {seconds[few]:.2f} s: {steady:.3f} s per trial")
+    print(f"MLflow was {behind:.1f} s behind at the end, {behind / (trials + 2 * few):.3f} s per trial")
 
 
 def _run(executor: Executor, count: int, first: int) -> float:
