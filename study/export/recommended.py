@@ -1,4 +1,4 @@
-"""recommended.yaml: the configurations that a study chose, as a study that runs as it is."""
+"""recommended.yaml: the configurations that a study chose, as the configuration of a new study."""
 
 from __future__ import annotations
 
@@ -16,9 +16,15 @@ FILE_NAME = "recommended.yaml"
 
 
 def write_recommended(folder: Path, config: StudyConfig, chosen: Mapping[str, Mapping[str, Any]]) -> Path | None:
-    """Write the chosen configurations as a study's YAML into `folder` and return its path; None where none is chosen.
+    """Write `recommended.yaml` to a study's folder.
 
-    The study searches nothing: each task's space holds the chosen learning rate alone, and all else is its default.
+    Args:
+        folder: Folder of the study.
+        config: Configuration of the study.
+        chosen: Chosen candidate of each task, from `Plan.chosen`.
+
+    Returns:
+        Path of the file; None if nothing was chosen.
     """
     if not chosen:
         return None
@@ -28,7 +34,10 @@ def write_recommended(folder: Path, config: StudyConfig, chosen: Mapping[str, Ma
 
 
 def recommended(config: StudyConfig, chosen: Mapping[str, Mapping[str, Any]]) -> StudyConfig:
-    """Return the study that trains each task's chosen configuration on fresh seeds."""
+    """Return the study that trains each task's chosen configuration on fresh seeds.
+
+    It does not search: the space of each task is the chosen learning rate, and its defaults are the other values.
+    """
     trials = {task: TrialConfig.from_dict(choice["config"]) for task, choice in chosen.items()}
     content = config.model_dump(mode="json")
     content |= {

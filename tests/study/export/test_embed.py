@@ -1,4 +1,4 @@
-"""Encoders as files and features of one's own images: every form of an encoder is that encoder."""
+"""Encoders as files, and features of the user's own images: every form of an encoder gives the same features."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from analysis.records import ENCODERS
 from study.cli import commands
 from study.export import mlflow_models
 from study.export.embed import embed
-from study.export.encoders import ABOUT, PROGRAM, WEIGHTS, load_encoder, read_example, write_encoder
+from study.export.encoders import METADATA, PROGRAM, WEIGHTS, load_encoder, read_example, write_encoder
 from study.tracking.state import TrackingError
 from study.tracking.sync import run_id_of, sync
 from tests.study.mlflow_stores import free_port
@@ -106,6 +106,7 @@ def test_a_model_of_mlflow_gives_the_features_of_the_encoder_itself(
     monkeypatch.chdir(tmp_path)
     uri, folder = f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "study"
     write(folder, study_events("s"))
+    sync(folder, uri)
     key = trial(0).trial_id
     model = mlflow_models.log_model(folder, uri, trial_id=key, encoder=encoder, example=EXAMPLE, name="s-rotation")
     batch = torch.rand(5, 3, SIDE, SIDE)
@@ -118,7 +119,7 @@ def test_a_model_of_mlflow_gives_the_features_of_the_encoder_itself(
         load_encoder("models:/nothing/1", tracking_uri=uri)
 
 
-def test_features_are_written_one_row_an_image(study: Path, images: Path, tmp_path: Path, encoder: Encoder) -> None:
+def test_features_are_written_one_row_per_image(study: Path, images: Path, tmp_path: Path, encoder: Encoder) -> None:
     output = tmp_path / "features.parquet"
     arguments = ["embed", str(study), str(images), "--task", "rotation", "--output", str(output)]
     commands.app(arguments, standalone_mode=False)
@@ -146,13 +147,13 @@ def test_a_broken_image_is_named_or_left_out(study: Path, images: Path, tmp_path
 
 
 def test_what_is_no_encoder_is_refused_in_one_line(study: Path, tmp_path: Path) -> None:
-    for task, told in ((None, "--task is missing"), ("simclr", "--task simclr")):
-        with pytest.raises(ConfigError, match=f"{told}: .* has encoders of rotation"):
+    for task, given in ((None, "--task is missing"), ("simclr", "--task simclr")):
+        with pytest.raises(ConfigError, match=f"{given}: .* has encoders of rotation"):
             load_encoder(str(study), task=task)
-    with pytest.raises(ConfigError, match="is no encoder: give an MLflow model"):
+    with pytest.raises(ConfigError, match="is not an encoder: give an MLflow model"):
         load_encoder(str(tmp_path))
     (tmp_path / "broken.pt2").write_bytes(b"no archive")
-    with pytest.raises(UserError, match=r"broken.pt2: no program of torch.export"):
+    with pytest.raises(UserError, match=r"broken.pt2: not a torch.export program"):
         load_encoder(str(tmp_path / "broken.pt2"))
 
 
@@ -169,5 +170,5 @@ def test_no_code_in_the_weights_of_a_study_is_run(study: Path, tmp_path: Path) -
 
 
 def test_an_encoder_says_what_it_is(study: Path) -> None:
-    about = json.loads((study / ENCODERS / "rotation" / ABOUT).read_text())
+    about = json.loads((study / ENCODERS / "rotation" / METADATA).read_text())
     assert about == {**ABOUT_IT, "feature_dim": 32}

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from study.export.mlflow_models import log_model
-from study.tracking.sync import TrackingError
+from study.tracking.state import TrackingError
+from study.tracking.sync import sync
 from tests.study.mlflow_stores import runs_by_key
 from tests.study.tracked_journals import study_events, trial, write
 
@@ -23,6 +24,7 @@ def test_a_registered_model_gives_the_same_features(
 ) -> None:
     uri = store if where == "sqlite" else request.getfixturevalue("server").url
     write(folder, study_events("models"))
+    sync(folder, uri)
     encoder = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     encoder(torch.rand(16, 3, 16, 16))  # moves the running statistics away from their defaults
     example = np.random.default_rng(0).integers(0, 256, (1, 3, 16, 16), dtype=np.uint8)
@@ -51,5 +53,6 @@ def test_a_registered_model_gives_the_same_features(
 
 def test_a_model_of_an_unknown_trial_is_refused(folder: Path, store: str) -> None:
     write(folder, study_events())
+    sync(folder, store)
     with pytest.raises(TrackingError, match="no trial nowhere"):
         log_model(folder, store, trial_id="nowhere", encoder=nn.Flatten(), example=np.zeros((2, 3, 4, 4)), name="m")

@@ -1,4 +1,4 @@
-"""What a study recommends runs as it is and trains just what was chosen."""
+"""The recommended study runs without changes, and trains exactly the chosen configurations."""
 
 from __future__ import annotations
 
