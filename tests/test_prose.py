@@ -77,6 +77,7 @@ SPELLING_EXEMPT = {
     "tests/trainables/test_spelling.py",
     "tests/study/config/test_former_names.py",
     "tests/study/execution/test_journal.py",
+    "tests/study/test_former_versions.py",
 }
 
 PACKAGES = ("study", "analysis", "trainables", "search_spaces")

@@ -66,7 +66,9 @@ def task_metrics(ablated: pd.DataFrame, wanted: str | None = None) -> dict[str, 
             column = next((name for name in (wanted, tables.LAST + wanted) if name in own), wanted)
         else:
             primary = tables.LAST + next((name for name in own["primary_metric"] if name), "")
-            probes = [f"probe/{dataset}/{probe}" for probe in tables.JUDGING for dataset in own["dataset"].unique()]
+            probes = [
+                f"probe/{dataset}/{probe}" for probe in tables.COMPARISON_PROBES for dataset in own["dataset"].unique()
+            ]
             column = next((name for name in (*probes, primary) if name in own and own[name].notna().any()), "")
         if column:
             found[str(task)] = Metric(column, tables.mode_of(own, column))
@@ -134,7 +136,7 @@ def chosen_against_untrained(study: Study, margin: float | None) -> list[Compare
     runs = study.runs.loc[study.runs["probe_split"] == "test"]
     untrained = runs.loc[runs["task"] == RANDOM_INIT]
     trained = runs.loc[~runs["task"].isin(BASELINES)].assign(cell=CHOSEN)
-    columns = [name for name in runs if tables.is_judging(name)]
+    columns = [name for name in runs if tables.is_comparison_probe(name)]
     return [
         _against_untrained(own, untrained, PRETRAINING_TEST, Metric(column, "max"), margin)
         for _, own in trained.groupby("task", sort=False)

@@ -1,4 +1,4 @@
-"""Tables: frame in, frame out. The numbers that the report prints and the figures draw."""
+"""Tables of the numbers that the report prints and the figures draw: frames in, frames out."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pandas as pd
 from scipy.stats import beta, norm
 
 from analysis.stats import ALPHA
+from trainables.objective import direction
 from trainables.trial import BASELINES, NON_TRAINING_FIELDS, TrialConfig
 
 CONFIDENCE = 1 - ALPHA
 LAST = "last/"
-ACCURACIES = ("accuracy", "linear", "knn")  # last words of the metrics that are shares of right answers
-JUDGING = ("linear", "miou")  # final probes that encoders are compared by; the first that a data set has
-MINIMISED = ("loss", "alignment", "uniformity")  # words in the names of metrics of which less is better
+ACCURACIES = ("accuracy", "linear", "knn")  # last parts of the names of metrics that are accuracies
+COMPARISON_PROBES = ("linear", "miou")  # final probes by which encoders are compared; the first that a data set has
 _PROBE = re.compile(r"probe/(?P<dataset>.+)/(?P<probe>linear|knn|miou)")
 _CHANCE = re.compile(r"probe/(?P<dataset>.+)/(?P<level>chance|miou_chance)")
 _STAGE = re.compile(r"probe/(?P<dataset>.+)/(?P<probe>linear|miou)/stage(?P<stage>\d+)")
@@ -28,19 +28,19 @@ _NOT_SEARCHED = (*NON_TRAINING_FIELDS, "report_every")
 def last_values(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     """Return `runs` with a column `last/METRIC` for every metric of `curves`: its value at the trial's last report.
 
-    The last value, not the best: the best of many noisy reports looks better than the encoder that is kept.
+    The last value is used because the best of many noisy reports is optimistic for the encoder that is kept.
     """
     wide = _last_points(curves).pivot(index="trial_id", columns="metric", values="value").add_prefix(LAST)
     return runs.merge(wide, how="left", left_on="trial_id", right_index=True)
 
 
 def is_accuracy(metric: str) -> bool:
-    """Whether a metric is a share of right answers, so that it lies in [0, 1] and binomial bounds apply."""
+    """Whether a metric is the fraction of correct answers, which is in [0, 1] and has binomial bounds."""
     return metric.rsplit("/", 1)[-1] in ACCURACIES
 
 
 def is_share(metric: str) -> bool:
-    """Whether a metric is an accuracy or mIoU, so that it lies in [0, 1] and 1 is its best."""
+    """Whether a metric is an accuracy or mIoU, which is in [0, 1] with 1 as its best value."""
     return is_accuracy(metric) or metric.rsplit("/", 1)[-1] == "miou"
 
 
@@ -49,43 +49,52 @@ def is_final_accuracy(column: str) -> bool:
     return _PROBE.fullmatch(column) is not None and is_accuracy(column)
 
 
-def is_judging(column: str) -> bool:
-    """Whether a column of `runs` is what encoders are compared by: a final linear probe's accuracy or a final mIoU."""
+def is_comparison_probe(column: str) -> bool:
+    """Whether a column of `runs` is a result by which encoders are compared: a final linear accuracy or mIoU."""
     match = _PROBE.fullmatch(column)
-    return match is not None and match["probe"] in JUDGING
+    return match is not None and match["probe"] in COMPARISON_PROBES
 
 
 def mode_of(runs: pd.DataFrame, column: str) -> Literal["max", "min"]:
-    """Return whether more (`max`) or less (`min`) of a metric is better: as its task says, otherwise by its name."""
+    """Return the better direction of a metric, as its task declares it or else by its name."""
     name = column.removeprefix(LAST)
     primary = runs.loc[runs["primary_metric"] == name, "primary_mode"]
     if len(primary):
         return "min" if primary.iloc[0] == "min" else "max"
-    return "min" if any(word in name.rsplit("/", 1)[-1] for word in MINIMISED) else "max"
+    return "min" if direction(name.rsplit("/", 1)[-1]) == "min" else "max"
 
 
 def accuracy_lower_bound(accuracy: np.ndarray, n_images: np.ndarray) -> np.ndarray:
     """Return the exact one-sided 95 % lower bound (Clopper and Pearson 1934) of accuracies over independent images.
 
-    accuracy: float64 [M] in [0, 1]; n_images: [M], positive. NaN where either is missing or out of range.
+    Args:
+        accuracy: float64 [M], in [0, 1].
+        n_images: [M], positive.
+
+    Returns:
+        float64 [M]; NaN where either argument is missing or out of range.
     """
     accuracy, n_images = np.asarray(accuracy, np.float64), np.asarray(n_images, np.float64)
     right = np.round(accuracy * n_images)
-    bound = beta.ppf(1 - CONFIDENCE, right, n_images - right + 1)  # NaN for none right, where the bound is 0
+    bound = beta.ppf(1 - CONFIDENCE, right, n_images - right + 1)  # NaN for no correct answer, where the bound is 0
     return np.where(right == 0, 0.0, bound)
 
 
 def against_chance(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     """Compare each trial's primary validation metric, at its last report, with its chance level.
 
-    Returns trial_id, phase, task, cell, seed, metric, mode, value, untrained, chance, n_validation, bound, ratio,
-    beats_chance, one row for each trial with a primary metric and a report. ratio is value / chance.
-    untrained: the value at step 0, NaN where that was not reported; a network that has learned nothing may stand
-    beyond chance already, as one does that tells views of two images apart by their colors.
-    bound: the end of the value's one-sided 95 % interval on the side of chance: `accuracy_lower_bound` for an
-    accuracy, value -+ 1.645 standard errors for other metrics where `METRIC_se` was reported, NaN otherwise.
-    beats_chance: whether that bound, or for want of one the value itself, lies on the good side of chance; missing
-    where chance is unknown. Both bounds take the n_validation predictions as independent.
+    Returns:
+        One row per trial that has a primary metric and a report, with these columns:
+
+        trial_id, phase, task, cell, seed, metric, mode, value, chance, n_validation: The trial and its last report.
+        untrained: Value at step 0, NaN if it was not reported. It may be better than chance, for example because
+            colors tell views of two images apart.
+        bound: End of the value's one-sided 95 % interval towards chance, with predictions taken as independent:
+            `accuracy_lower_bound` for an accuracy, value -+ 1.645 standard errors for other metrics that report
+            `METRIC_se`, otherwise NaN.
+        ratio: value / chance.
+        beats_chance: Whether `bound`, or `value` if there is no bound, is better than chance; missing if chance is
+            unknown.
     """
     last = _last_points(curves)
     errors = last.loc[last["metric"].str.endswith("_se")].rename(columns={"value": "standard_error"})
@@ -101,18 +110,20 @@ def against_chance(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     normal = found["value"] + sign * norm.ppf(CONFIDENCE) * found["standard_error"]
     found["bound"] = np.where(found["metric"].map(is_accuracy).astype(bool), exact, normal)
     found["ratio"] = found["value"] / found["chance"]
-    judged = found["bound"].fillna(found["value"])
-    beats = pd.Series(sign * (found["chance"] - judged) > 0, dtype="boolean")
+    decisive = found["bound"].fillna(found["value"])
+    beats = pd.Series(sign * (found["chance"] - decisive) > 0, dtype="boolean")
     found["beats_chance"] = beats.mask(found["chance"].isna())
     names = ["trial_id", "phase", "task", "cell", "seed", "metric", "mode", "value", "untrained", "chance"]
     return found[[*names, "n_validation", "bound", "ratio", "beats_chance"]]
 
 
 def probe_results(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the final probes in long form: trial_id, phase, task, seed, probe_split, dataset, probe, value, chance.
+    """Return the results of the final probes in long form.
 
-    probe is `linear`, `knn` or `miou`; chance is NaN where the number of classes is unknown. That of mIoU is background
-    everywhere.
+    Returns:
+        One row per result: trial_id, phase, task, seed, probe_split, dataset, probe (`linear`, `knn` or `miou`), value
+        and chance. `chance` is NaN if the number of classes is unknown; for mIoU it is the value of predicting
+        background everywhere.
     """
     found = long_form(runs, _PROBE, ["trial_id", "phase", "task", "seed", "probe_split"])
     found["level"] = np.where(found["probe"] == "miou", "miou_chance", "chance")
@@ -121,9 +132,15 @@ def probe_results(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def long_form(runs: pd.DataFrame, pattern: re.Pattern[str], about: list[str]) -> pd.DataFrame:
-    """Return one row for each value in the columns whose names match, column by column, without the missing ones.
+    """Return the values in all columns whose names match a pattern in long form, without missing values.
 
-    Its columns are those `about` the run, each named group of the pattern, and `value`, float64.
+    Args:
+        runs: The `runs` frame.
+        pattern: Matches whole column names; its named groups become columns.
+        about: Columns of `runs` to keep.
+
+    Returns:
+        One row per value, column by column: the columns `about`, each named group, and `value`, float64.
     """
     groups = {name: match.groupdict() for name in runs if (match := pattern.fullmatch(name))}
     found = runs.melt(about, list(groups), var_name="column").dropna(subset="value").astype({"value": float})
@@ -133,9 +150,14 @@ def long_form(runs: pd.DataFrame, pattern: re.Pattern[str], about: list[str]) ->
 
 
 def probe_summary(results: pd.DataFrame) -> pd.DataFrame:
-    """Average `probe_results` over seeds: task, dataset, probe, n_seeds, mean, sd (ddof 1, NaN for one seed), chance.
+    """Average `probe_results` over seeds.
 
-    The baselines come last. Pass rows of one split and one configuration a task; others would be mixed.
+    Args:
+        results: Rows of one split and one configuration per task; rows of several would be mixed.
+
+    Returns:
+        One row per task, data set and probe, the baselines last: task, dataset, probe, n_seeds, mean, sd (ddof 1, NaN
+        for one seed), chance.
     """
     groups = results.groupby(["task", "dataset", "probe"], sort=False)
     found = groups.agg(
@@ -145,19 +167,25 @@ def probe_summary(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def stage_results(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the probes of every stage in long form: trial_id, task, seed, dataset, probe, stage (int, from 1), value.
+    """Return the probes of every encoder stage in long form.
 
-    probe is `linear` or `miou`. Empty where `evaluate.probe_layers` was not `all`.
+    Returns:
+        trial_id, task, seed, dataset, probe (`linear` or `miou`), stage (int, from 1) and value. Without rows if
+        `evaluate.probe_layers` was not `all`.
     """
     found = long_form(runs, _STAGE, ["trial_id", "task", "seed"])
     return found.astype({"stage": int})[["trial_id", "task", "seed", "dataset", "probe", "stage", "value"]]
 
 
 def class_ious(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean IoU of each class by task: dataset, class, then one column a task, the baselines last.
+    """Return the mean IoU of each class by task.
 
-    Classes are in the order of the data set; those that do not occur in a split's truth have no row. Pass the runs of
-    one split and of one configuration a task.
+    Args:
+        runs: Runs of one split and one configuration per task.
+
+    Returns:
+        dataset, class, then one column per task, the baselines last. Classes are in the order of the data set; classes
+        that do not occur in the split have no row.
     """
     columns = [name for name in runs if _CLASS.fullmatch(name) and runs[name].notna().any()]
     if not columns:
@@ -171,9 +199,10 @@ def class_ious(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def not_above_baselines(summary: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of a `probe_summary` whose mean is no higher than an untrained baseline's under the same probe.
+    """Return the rows of a `probe_summary` whose mean does not exceed an untrained baseline's under the same probe.
 
-    Columns task, dataset, probe, mean, baseline, baseline_mean: pre-training that has shown no use there.
+    Returns:
+        One row per pair, where pre-training has shown no benefit: task, dataset, probe, mean, baseline, baseline_mean.
     """
     baselines = summary.loc[summary["task"].isin(BASELINES), ["task", "dataset", "probe", "mean"]]
     baselines = baselines.rename(columns={"task": "baseline", "mean": "baseline_mean"})
@@ -183,9 +212,12 @@ def not_above_baselines(summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def configurations(runs: pd.DataFrame) -> pd.Series:
-    """Return a short name for each run's configuration, of the settings that differ within `runs`; seeds share one.
+    """Return a short name for each run's configuration, from the settings that differ within `runs`.
 
-    Example: `rotation, lr=0.01, batch_size=64`. Returns str [N], indexed like `runs`; empty names where all are alike.
+    Seeds of one configuration share a name, for example `rotation, lr=0.01, batch_size=64`.
+
+    Returns:
+        str [N], indexed like `runs`; empty strings if all configurations are equal.
     """
     fields = [name for name in TrialConfig.__dataclass_fields__ if name in runs and name not in _NOT_SEARCHED]
     fields += [name for name in runs if name.startswith(("option/", "augmentation/"))]
@@ -197,10 +229,7 @@ def configurations(runs: pd.DataFrame) -> pd.Series:
 
 
 def best(runs: pd.DataFrame, column: str) -> Hashable | None:
-    """Return the index label of the run with the best value in `column`; None where no run has a value.
-
-    Best is lowest where `mode_of` says so.
-    """
+    """Return the index label of the run with the best value in `column`, by `mode_of`; None if no run has a value."""
     values = runs[column].dropna() if column in runs else pd.Series(dtype=float)
     if values.empty:
         return None
@@ -208,16 +237,18 @@ def best(runs: pd.DataFrame, column: str) -> Hashable | None:
 
 
 def statuses(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the number of trials of each task, and how many are in each status: task, trials, one column a status."""
+    """Return the number of trials per task and status: task, trials, then one column per status."""
     counts = pd.crosstab(runs["task"], runs["status"])
     counts.insert(0, "trials", counts.sum(axis=1))
     return counts.reset_index().rename_axis(columns=None)
 
 
 def cost(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return what each phase cost: phase, trials, wall_s (summed over trials), steps, samples_seen, images_per_s.
+    """Return the cost of each phase.
 
-    images_per_s is the mean over the trials that trained. Phases are in the order in which they started.
+    Returns:
+        One row per phase in the order in which the phases started: phase, trials, wall_s (summed over trials), steps,
+        samples_seen, and images_per_s (mean over the trials that trained).
     """
     return (
         runs.groupby("phase", sort=False)

@@ -147,7 +147,7 @@ def against_untrained(findings: Findings, task: str, dataset: str) -> UntrainedC
 
     By the linear probe, or by the segmentation probe for a data set with masks only. None where it was not evaluated.
     """
-    columns = (f"probe/{dataset}/{probe}" for probe in tables.JUDGING)
+    columns = (f"probe/{dataset}/{probe}" for probe in tables.COMPARISON_PROBES)
     compared = (_comparison(findings, task, PRETRAINING_TEST, CHOSEN, column) for column in columns)
     return next((comparison for comparison in compared if comparison is not None), None)
 

@@ -169,7 +169,7 @@ def test_ious_of_classes_are_means_over_seeds_of_those_that_occur():
 
 def test_encoders_are_compared_by_the_linear_probe_and_by_the_miou():
     columns = ["probe/voc/linear", "probe/voc/knn", "probe/voc/miou", "probe/voc/miou_chance", "probe/voc/iou/cat"]
-    assert [name for name in columns if tables.is_judging(name)] == ["probe/voc/linear", "probe/voc/miou"]
+    assert [name for name in columns if tables.is_comparison_probe(name)] == ["probe/voc/linear", "probe/voc/miou"]
 
 
 def test_the_best_trial_follows_the_direction_of_the_metric(study: analysis.Study):
