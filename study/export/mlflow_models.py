@@ -105,39 +105,6 @@ def log_model(
         return f"models:/{name}/{_register(client, name, model, run_id, trial_id, what)}"
 
 
-def save(encoder: nn.Module, example: np.ndarray, path: str, model: Model | None = None) -> None:
-    """Save an encoder to a folder as an MLflow model for the CPU, with signature and input example.
-
-    Args:
-        encoder: The encoder; it is not changed.
-        example: Images [N, 3, S, S], uint8 or float32 in [0, 1].
-        path: Folder to create.
-        model: MLflow's metadata of a logged model, to be extended.
-
-    Raises:
-        ValueError: `example` does not have the shape of images.
-    """
-    if example.ndim != 4 or len(example) == 0:
-        raise ValueError(f"the example must be images [n, 3, S, S], not {example.shape}")
-    if example.dtype == np.uint8:
-        example = example / np.float32(255)
-    example = np.ascontiguousarray(example, dtype=np.float32)[:2]
-    if len(example) == 1:
-        example = np.repeat(example, 2, axis=0)  # torch.export would make a batch size of one a constant
-    encoder = copy.deepcopy(encoder).to("cpu", torch.float32).eval().requires_grad_(False)
-    features = encoder(torch.from_numpy(example)).numpy()
-    mlflow.pytorch.save_model(
-        encoder,
-        path,
-        mlflow_model=model,
-        signature=infer_signature(example, features),
-        input_example=example,
-        serialization_format="pt2",
-        # Explicit, because MLflow would otherwise load the model in a fresh process to infer the requirements.
-        pip_requirements=[f"torch=={torch.__version__.split('+')[0]}"],
-    )
-
-
 def _registered(tracking_uri: str | None, name: str, trial_id: str) -> str | None:
     """Return the `models:/NAME/VERSION` URI of a trial's model; None if it is not registered."""
     with _tracking_errors(f"MLflow did not say whether it has model {name} of trial {trial_id}"):
@@ -165,10 +132,33 @@ def _log(
     model = client.create_logged_model(experiment_id, name=name, source_run_id=run_id, tags=tags, model_type="encoder")
     with tempfile.TemporaryDirectory() as temporary:
         path = str(Path(temporary) / "model")
-        save(encoder, example, path, Model(model.artifact_location, run_id, model_uuid=model.model_id))
+        _save(encoder, example, path, Model(model.artifact_location, run_id, model_uuid=model.model_id))
         client.log_model_artifacts(model.model_id, path)
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step)])
     return client.finalize_logged_model(model.model_id, "READY")
+
+
+def _save(encoder: nn.Module, example: np.ndarray, path: str, model: Model) -> None:
+    """Save an encoder as an MLflow model for the CPU, with signature and input example, to the folder `path`."""
+    if example.ndim != 4 or len(example) == 0:
+        raise ValueError(f"the example must be images [n, 3, S, S], not {example.shape}")
+    if example.dtype == np.uint8:
+        example = example / np.float32(255)
+    example = np.ascontiguousarray(example, dtype=np.float32)[:2]
+    if len(example) == 1:
+        example = np.repeat(example, 2, axis=0)  # torch.export would make a batch size of one a constant
+    encoder = copy.deepcopy(encoder).to("cpu", torch.float32).eval().requires_grad_(False)
+    features = encoder(torch.from_numpy(example)).numpy()
+    mlflow.pytorch.save_model(
+        encoder,
+        path,
+        mlflow_model=model,
+        signature=infer_signature(example, features),
+        input_example=example,
+        serialization_format="pt2",
+        # Explicit, because MLflow would otherwise load the model in a fresh process to infer the requirements.
+        pip_requirements=[f"torch=={torch.__version__.split('+')[0]}"],
+    )
 
 
 def _register(client: MlflowClient, name: str, model: LoggedModel, run_id: str, trial_id: str, description: str) -> str:
