@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy.stats import binom, binomtest
 
-from analysis.comparisons import cells, rates, selection
+from analysis.comparisons import grid, left_out, rates
 from analysis.records import FAILED, FINISHED, KILLED, STOPPED
 from trainables.errors import UserError
 
@@ -85,7 +85,7 @@ def test_only_trials_that_trained_to_a_fixed_budget_count():
     runs.loc[1, "status"], runs.loc[2, "status"] = "RUNNING", KILLED
     runs.loc[3, "init_from"], runs.loc[4, "budget_steps"] = "t0", 0
     assert rates.convergence_rates(runs, verdicts)["n_seeds"].tolist() == [1]
-    left = selection.left_out(runs)
+    left = left_out(runs)
     assert dict(zip(left["trial_id"], left["why"], strict=True)) == {
         "t1": "has not ended: RUNNING",
         "t2": "has not ended: KILLED",
@@ -97,7 +97,7 @@ def test_a_stopped_trial_takes_its_selected_neighbors_with_it():
     runs["phase"] = "search"
     runs.loc[0, "status"] = STOPPED
     assert rates.convergence_rates(runs, verdicts)["task"].tolist() == ["b"]
-    left = selection.left_out(runs)
+    left = left_out(runs)
     assert left["trial_id"].tolist() == ["t0", "t1", "t2"]
     assert left["why"].str.contains("selection").tolist() == [False, True, True]
     with pytest.raises(UserError, match=r"no trial that trained to a fixed budget.*3 left out"):
@@ -184,29 +184,29 @@ def test_a_grid_has_sizes_and_strengths_in_order_and_means_over_seeds():
     cells = [(n, strength) for n in (800, None, 200) for strength in (1.0, 0.0)]
     frame = pd.DataFrame([(n, s, seed) for n, s in cells for seed in (0, 1)], columns=["n_images", "strength", "seed"])
     frame = frame.assign(n_images=frame["n_images"].astype("Int64"), task="a", score=[float(i) for i in range(12)])
-    table = cells.grid(frame, "score", columns="strength")
+    table = grid(frame, "score", columns="strength")
     assert table.index.tolist() == [200, 800, "all"]
     assert table.columns.tolist() == [0.0, 1.0]
     assert table.to_numpy().tolist() == [[10.5, 8.5], [2.5, 0.5], [6.5, 4.5]]
-    numbered = cells.grid(frame, "score", columns="strength", all_images=500)
+    numbered = grid(frame, "score", columns="strength", all_images=500)
     assert numbered.index.tolist() == [200, 500, 800]
     frame.loc[0, "score"] = np.nan
-    assert cells.grid(frame, "score", columns="strength").loc[800, 1.0] == 1.0
-    assert cells.grid(frame, "score", columns="strength", aggregate="count").loc[800, 1.0] == 1
+    assert grid(frame, "score", columns="strength").loc[800, 1.0] == 1.0
+    assert grid(frame, "score", columns="strength", aggregate="count").loc[800, 1.0] == 1
     half_way = frame.assign(status=[FINISHED] * 2 + [FAILED, "RUNNING"] + [FINISHED] * 8)
-    assert np.isnan(cells.grid(half_way, "score", columns="strength").loc[800, 0.0])
+    assert np.isnan(grid(half_way, "score", columns="strength").loc[800, 0.0])
 
 
 def test_a_grid_of_rates_is_the_same_table():
     frame = pd.DataFrame({"n_images": [200, 200], "augmentation_strength": [0.0, 1.0], "rate": [0.2, 0.8]})
-    assert cells.grid(frame, "rate").to_numpy().tolist() == [[0.2, 0.8]]
+    assert grid(frame, "rate").to_numpy().tolist() == [[0.2, 0.8]]
 
 
 def test_a_grid_does_not_mix_tasks_or_cells_that_differ_otherwise():
     frame = pd.DataFrame({"task": ["a", "b"], "n_images": 200, "augmentation_strength": 1.0, "seed": 0, "x": 1.0})
     with pytest.raises(UserError, match="a grid shows one task, these are a, b"):
-        cells.grid(frame, "x")
+        grid(frame, "x")
     with pytest.raises(UserError, match="two runs of n_images 200"):
-        cells.grid(frame.assign(task="a"), "x")
+        grid(frame.assign(task="a"), "x")
     with pytest.raises(UserError, match="no column y"):
-        cells.grid(frame, "y")
+        grid(frame, "y")
