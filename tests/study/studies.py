@@ -1,4 +1,4 @@
-"""Small studies for tests: a configuration that runs in seconds, the splits it needs, and made-up histories."""
+"""Small studies for tests: a configuration that runs in seconds, the splits that it needs, and invented histories."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SMALL_BATCH = {"batch_size": 8}
 
 
 def tiny(**changes: Any) -> StudyConfig:
-    """Return a tiny study's configuration; a mapping among `changes` is merged into the one that is there."""
+    """Return a tiny study's configuration; a mapping among `changes` is merged into the existing one."""
     content = {**TINY, **changes}
     for key, value in changes.items():
         if isinstance(value, dict) and isinstance(TINY.get(key), dict):
@@ -70,7 +70,7 @@ def add(
     status: str | None = FINISHED,
     results: dict[str, float] | None = None,
 ) -> str:
-    """Let the history know of a trial that reported `values` of a metric and then ended; return its id."""
+    """Add a trial to the history that reported `values` of a metric and then ended; return its id."""
     key = trial.trial_id
     history.observe(TrialStarted.of(trial))
     for step, value in enumerate(values):

@@ -1,4 +1,4 @@
-"""A series: several studies from one file, each a study of its own, and one page that joins them."""
+"""A series: several studies from one file, and one page that joins their results."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_set_reaches_one_part_by_its_name_and_all_parts_without(tmp_path: Path):
     assert [config.data_root for config in series.parts.values()] == ["/data", "/data"]
 
 
-def test_another_name_is_that_of_the_series_and_tells_its_parts_apart(tmp_path: Path):
+def test_another_name_renames_the_series_and_its_parts(tmp_path: Path):
     series = load(tmp_path, TWO, "name=again")
     assert series.folder(Path("studies")) == Path("studies/again")
     assert [config.name for config in series.parts.values()] == ["again-first", "again-second"]
@@ -77,7 +77,7 @@ def test_a_simulated_series_leaves_the_real_one_alone(tmp_path: Path):
         ("{name: ../up, parts: {a: {}}}", r"a: name = '\.\./up-a': string should match pattern"),
     ],
 )
-def test_what_is_wrong_with_a_series_is_said_in_one_line(tmp_path: Path, text: str, complaint: str):
+def test_an_invalid_series_is_refused_in_one_line(tmp_path: Path, text: str, complaint: str):
     with pytest.raises(ConfigError, match=complaint) as refused:
         load(tmp_path, text)
     assert "\n" not in str(refused.value)

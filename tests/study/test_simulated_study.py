@@ -1,4 +1,4 @@
-"""A whole study on simulated trials: it goes the way of a real one, and gives back the truth that was put in."""
+"""A whole study on simulated trials runs every phase of a real one, and recovers the simulated truth."""
 
 from __future__ import annotations
 
@@ -52,9 +52,7 @@ def test_every_cell_of_the_designs_was_run(study: analysis.Study, ablated: pd.Da
         assert set(zip(designs["task"], designs[column], strict=True)) <= run
 
 
-def test_the_effects_that_were_put_in_are_found_within_their_intervals(
-    study_on_ray: Path, study: analysis.Study, ablated: pd.DataFrame
-):
+def test_intervals_contain_the_simulated_effects(study_on_ray: Path, study: analysis.Study, ablated: pd.DataFrame):
     config = {(trial.task, trial.cell): trial for trial in trials(study_on_ray).values() if trial.phase == "ablate"}
     found = effects(ablated, PROBE, designs=study.designs, margin=0.01)
     found = found[found["cell"] != found["baseline"]]
@@ -65,7 +63,7 @@ def test_the_effects_that_were_put_in_are_found_within_their_intervals(
     ]
     covered = found["ci_low"].le(truth) & found["ci_high"].ge(truth)
     assert len(found) > 30
-    assert covered.mean() > 0.85  # 95 % on average; those of one seed go together
+    assert covered.mean() > 0.85  # 95 % on average; intervals that share a seed are correlated
     wrong = found[(found["answer"] == "better").to_numpy() & (pd.Series(truth) <= 0).to_numpy()]
     assert wrong.empty
     large = pd.Series(truth, found.index) > 0.05

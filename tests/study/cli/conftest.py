@@ -28,7 +28,7 @@ Command = Callable[..., Answer]
 
 @pytest.fixture
 def process_as_before() -> Iterator[None]:
-    """Undo what a command changes in its process; one thread, since more get in each other's way on a busy machine."""
+    """Restore what a command changes in its process. One thread, because several are slower on a busy machine."""
     handlers, threads = {each: signal.getsignal(each) for each in SIGNALS}, torch.get_num_threads()
     log_handlers = list(logging.root.handlers)
     torch.set_num_threads(1)

@@ -28,7 +28,7 @@ def run(call_main: Command) -> Command:
 
 
 def recorded(folder: Path, *statuses: str) -> Path:
-    """Write a study's journal with a search of trials that ended so; the last one still runs."""
+    """Write the journal of a search whose trials ended with these statuses; one more trial is still running."""
     journal = Journal(folder)
     journal.append(StudyStarted(study=folder.name, config_hash="abc"))
     journal.append(PhaseStarted(phase="search"))
@@ -69,7 +69,7 @@ def test_sync_brings_mlflow_up_to_date(run: Command, tmp_path: Path):
     assert "0 metric values" in run("sync", "demo", "--tracking-uri", uri).out
 
 
-def test_sync_goes_to_the_store_that_the_study_names(run: Command, tmp_path: Path):
+def test_sync_uses_the_store_that_the_study_is_configured_with(run: Command, tmp_path: Path):
     write(tmp_path / "demo", study_events("demo"))
     uri = f"sqlite:///{tmp_path}/of_the_study.db"
     (tmp_path / "demo" / "study.yaml").write_text(tiny(tracking_uri=uri).to_yaml())
@@ -87,7 +87,7 @@ def test_sync_with_a_store_that_is_away_fails_in_one_line(run: Command, tmp_path
 
 
 @pytest.mark.parametrize("tool", ["status", "sync"])
-def test_a_folder_that_is_no_study_is_refused(run: Command, tool: str):
+def test_a_folder_that_is_not_a_study_is_refused(run: Command, tool: str):
     answer = run(tool, "nowhere")
     assert answer.code == 2
     assert answer.err == "error: nowhere is not a study: it has no journal.jsonl\n"

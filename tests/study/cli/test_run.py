@@ -79,7 +79,7 @@ def test_a_dry_run_prints_the_plan_and_touches_nothing(run: Command, study_file:
     assert sorted(path.name for path in Path().iterdir()) == ["tiny.yaml"]
 
 
-def test_a_dry_run_as_json_is_one_object_a_phase(run: Command, study_file: str):
+def test_a_dry_run_as_json_is_one_object_per_phase(run: Command, study_file: str):
     answer = run(study_file, "--dry-run", "--json", "--set", "confirm.seeds=3")
     phases = {phase["phase"]: phase for phase in json.loads(answer.out)}
     assert list(phases) == ["baselines", "search", "confirm", "evaluate"]
@@ -110,7 +110,7 @@ def test_a_dry_run_of_a_series_shows_the_plan_of_every_part(run: Command):
     assert (confirm["first"]["trials"], confirm["second"]["trials"]) == (2 * 3, 2 * 5)
 
 
-def test_a_series_of_which_one_part_cannot_run_is_refused_before_any_part_runs(run: Command):
+def test_a_series_with_a_part_that_cannot_run_is_refused_before_any_part_runs(run: Command):
     Path("two.yaml").write_text(SERIES.format(dataset="nowhere"))
     answer = run("two.yaml")
     assert answer.code == 2
@@ -148,7 +148,7 @@ def test_what_cannot_run_is_refused_by_a_dry_run_too(run: Command, study_file: s
     assert "batch_size 4096 is more than the" in answer.err
 
 
-def test_the_self_tests_run_and_show_each_value_beside_its_bound(run: Command, study_file: str):
+def test_the_self_tests_show_each_value_with_its_bound(run: Command, study_file: str):
     answer = run(study_file, "--self-test", "--dry-run")
     assert answer.code == 0
     assert answer.err.count("passed") == 3
@@ -157,7 +157,7 @@ def test_the_self_tests_run_and_show_each_value_beside_its_bound(run: Command, s
 
 
 def test_a_task_that_cannot_pass_its_self_tests_ends_the_command_before_the_study(run: Command, study_file: str):
-    # Of a single patch no position can be told, so one batch is never learned by heart to the end.
+    # A single patch does not show its position, so the task cannot overfit one batch.
     hopeless = [
         "--set",
         "defaults={}",
@@ -223,7 +223,7 @@ def test_a_study_that_mlflow_lags_behind_says_how_to_catch_up(run: Command, monk
     assert "python -m study sync studies/quick" in run("quick").err
 
 
-def test_an_interrupted_study_says_how_to_go_on_with_exit_code_130(run: Command, monkeypatch: pytest.MonkeyPatch):
+def test_an_interrupted_study_says_how_to_resume_and_exits_with_130(run: Command, monkeypatch: pytest.MonkeyPatch):
     def interrupted(*_: object, **__: object) -> Outcome:
         signal.raise_signal(signal.SIGTERM)
         raise AssertionError("SIGTERM was ignored")
@@ -256,8 +256,8 @@ def test_options_reach_the_study(run: Command, monkeypatch: pytest.MonkeyPatch, 
     assert (asked["output"], asked["fresh"], asked["download"]) == (Path("there"), True, True)
 
 
-def test_a_study_says_what_it_warns_of(tmp_path: Path):
-    """In a process of its own, since some libraries make the root logger deaf when they are imported."""
+def test_warnings_reach_standard_error(tmp_path: Path):
+    """In a process of its own, since some libraries mute the root logger when they are imported."""
     for index in range(40):
         Image.new("RGB", (16, 16), (index, 0, 0)).save(tmp_path / f"{index}.png")
     (tmp_path / "broken.png").write_bytes(b"")

@@ -1,4 +1,4 @@
-"""Signals to a real process: the first raises KeyboardInterrupt, the second ends it, and what it ignores it ignores."""
+"""Signals to a real process: the first raises KeyboardInterrupt, the second ends it, an ignored one stays ignored."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def script(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def process(request: pytest.FixtureRequest, script: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process that waits, and once interrupted waits again; started through the words of the fixture's parameter."""
+    """A process that waits, also after an interrupt; the fixture's parameter is a prefix of its command line."""
     command = [*getattr(request, "param", []), sys.executable, str(script), "--fresh", "--set", "a=b c"]
     started = subprocess.Popen(command, cwd=REPOSITORY, env={"PYTHONPATH": "."}, text=True, stdout=subprocess.PIPE)
     assert line(started) == "ready"

@@ -1,4 +1,4 @@
-"""StudyConfig: what may be written, and one line that says what is wrong with anything else."""
+"""StudyConfig: valid configurations are read, and any other is refused in one line that names the problem."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_the_defaults_are_all_tasks_on_generated_images():
         ({"designs": ["cures"], "cures": {"rotation": 1}}, "ablate.cures.rotation = 1: must be a mapping"),
         ({"designs": ["pairs"], "base": {"augmentation_strength": 0}}, "pairs has nothing to vary for rotation"),
         ({"designs": ["pairs"], "base": {"seed": 1}}, "seed: no such factor"),
-        ({"designs": ["pairs"], "base": {"lr": -1}}, "trial.lr = -1.0: must lie in"),
+        ({"designs": ["pairs"], "base": {"lr": -1}}, "trial.lr = -1.0: must be in"),
         ({"designs": ["pairs"], "ops": ["flop"]}, "ablate.ops.0 = 'flop': input should be 'crop_resize'"),
         ({"designs": ["factorial"]}, "ablate.designs: factorial needs ablate.factors"),
         ({"designs": ["strength"], "strengths": [2]}, "ablate.strengths.0 = 2"),
@@ -215,7 +215,7 @@ def test_a_task_searches_its_own_space_where_none_is_given():
     assert check_config({"name": "demo"}).space("simclr") == SPACES["simclr"]
 
 
-def test_a_given_space_replaces_that_of_all_tasks_and_one_tasks_own_comes_on_top():
+def test_a_given_space_replaces_the_spaces_of_all_tasks_and_is_replaced_by_one_tasks_own():
     config = check_config(
         {"name": "demo", "search": {"space": {"lr": {"loguniform": [1e-4, 1e-2]}, "simclr": {"lr": [0.1]}}}}
     )
@@ -223,7 +223,7 @@ def test_a_given_space_replaces_that_of_all_tasks_and_one_tasks_own_comes_on_top
     assert config.space("simclr") == {"lr": Choice(values=(0.1,))}
 
 
-def test_a_space_for_one_task_alone_leaves_the_others_theirs():
+def test_a_space_for_one_task_leaves_the_spaces_of_the_others():
     config = check_config({"name": "demo", "search": {"space": {"simclr": {"lr": [0.1]}}}})
     assert config.space("rotation") == SPACES["rotation"]
 
@@ -239,7 +239,7 @@ def test_reports_come_at_the_end_of_the_budget_at_the_latest():
     assert config.base_trial("rotation", "search").report_every == 10
 
 
-def test_the_hash_ignores_where_files_lie_and_what_runs_them():
+def test_the_hash_ignores_locations_and_resources():
     config = check_config({"name": "demo"})
     elsewhere = {"data_root": "/a", "storage": "s3://b", "tracking_uri": "c", "resources": {"cpu": 2}}
     assert check_config({"name": "demo", **elsewhere}).config_hash == config.config_hash
@@ -294,20 +294,20 @@ def test_yaml_that_would_run_code_is_refused(tmp_path: Path):
         ("name: a\nsearch: {num_samples: 2}\nsearch: {num_samples: 3}", "'search' is given twice"),
     ],
 )
-def test_a_file_that_is_no_configuration_is_refused_in_one_line(text: str, complaint: str, tmp_path: Path):
+def test_a_file_that_is_not_a_configuration_is_refused_in_one_line(text: str, complaint: str, tmp_path: Path):
     with pytest.raises(ConfigError, match=complaint) as refused:
         load_config(file_with(tmp_path, text))
     assert "\n" not in str(refused.value)
     assert "study.yaml" in str(refused.value)
 
 
-def test_a_file_that_is_no_text_is_refused(tmp_path: Path):
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path):
     (tmp_path / "study.yaml").write_bytes(b"name: \xff\xfe")
     with pytest.raises(ConfigError, match="not a text file in UTF-8"):
         load_config(str(tmp_path / "study.yaml"))
 
 
-def test_a_file_or_preset_that_is_missing_is_refused_with_what_there_is(tmp_path: Path):
+def test_a_missing_file_or_preset_is_refused_with_the_closest_known_one(tmp_path: Path):
     with pytest.raises(ConfigError, match="no such file"):
         load_config(str(tmp_path / "none.yaml"))
     with pytest.raises(ConfigError, match="did you mean 'cifar10'"):
@@ -330,7 +330,7 @@ anything = st.recursive(
 
 @st.composite
 def nearly_right(draw: st.DrawFn) -> dict[Any, Any]:
-    """A valid configuration of which a few values, deep or shallow, are anything."""
+    """A valid configuration with a few values, at any depth, replaced by anything."""
     content: dict[Any, Any] = {"name": "demo", "tasks": ["rotation", "simclr"]}
     for _ in range(draw(st.integers(1, 3))):
         place: Any = content
@@ -355,7 +355,7 @@ def test_tasks_may_be_chosen_from_a_preset_that_has_settings_for_the_others():
         config = load_config("small_data", **choice)
         assert (config.tasks, config.ablate.cures["width"]) == (["rotation"], [8])
         assert "simclr" not in config.ablate.cures
-    with pytest.raises(ConfigError, match="settings for task 'simclr'"):  # said in so many words, that is a mistake
+    with pytest.raises(ConfigError, match="settings for task 'simclr'"):  # given on the command line, this is a mistake
         load_config("quick", ["tasks=[rotation]", "defaults.simclr.lr=0.1"])
 
 

@@ -1,4 +1,4 @@
-"""The local cluster: nobody outside this machine can reach it, and nobody on it without the token."""
+"""The local cluster is unreachable from other machines, and on this one without the token."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("local_ray")
 
 
 def listening() -> dict[str, list[str]]:
-    """Return the addresses on which this process and all that it has started accept connections, by process."""
+    """Return the addresses on which this process and its descendants accept connections, by process name."""
     import psutil  # comes with Ray, which makes it importable
 
     mine = psutil.Process()
@@ -79,7 +79,7 @@ def test_a_local_cluster_leaves_nothing_behind_that_keeps_this_process_from_a_re
 
 
 def ask_for_nodes(token: str | None) -> grpc.StatusCode:
-    """Ask the cluster's head for its nodes as any program on this machine could, and return how it answers."""
+    """Request the list of nodes from the cluster's head, as any program on this machine could; return the status."""
     metadata = [("authorization", f"Bearer {token}")] if token else []
     with grpc.insecure_channel(ray.get_runtime_context().gcs_address) as channel:
         ask = channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetAllNodeInfo")
@@ -90,7 +90,7 @@ def ask_for_nodes(token: str | None) -> grpc.StatusCode:
     return grpc.StatusCode.OK
 
 
-def test_only_who_has_the_token_is_answered():
+def test_only_requests_with_the_token_are_answered():
     token = os.environ.get("RAY_AUTH_TOKEN") or (Path.home() / ".ray" / "auth_token").read_text().strip()
     assert ask_for_nodes(token) == grpc.StatusCode.OK
     assert ask_for_nodes(None) == grpc.StatusCode.UNAUTHENTICATED
@@ -105,5 +105,5 @@ def test_connecting_again_stays_with_the_cluster_that_there_is():
     assert ray.cluster_resources()["CPU"] == 2
 
 
-def test_the_driver_keeps_its_own_answer_to_sigterm():
+def test_the_driver_keeps_its_own_sigterm_handler():
     assert signal.getsignal(signal.SIGTERM) in (signal.SIG_DFL, signal.default_int_handler)

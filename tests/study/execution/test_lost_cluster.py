@@ -20,16 +20,16 @@ from trainables.errors import ClusterError, StorageError
     [ConnectionError("GCS is gone\nat 0x7f"), RaySystemError("lost"), RpcError("unavailable"), LocalRayletDiedError()],
     ids=lambda error: type(error).__name__,
 )
-def test_the_loss_of_the_cluster_is_one_line_that_says_how_to_go_on(error: Exception):
-    with pytest.raises(ClusterError) as told, files.storing("/studies/a"), cluster.guard_cluster_loss():
+def test_the_loss_of_the_cluster_is_one_line_that_says_how_to_resume(error: Exception):
+    with pytest.raises(ClusterError) as error_info, files.storing("/studies/a"), cluster.guard_cluster_loss():
         raise error
-    assert str(told.value).startswith("the Ray cluster was lost (")
-    assert str(told.value).endswith(cluster.RESUME_HINT)
-    assert "\n" not in str(told.value)
-    assert "/studies/a" not in str(told.value)
+    assert str(error_info.value).startswith("the Ray cluster was lost (")
+    assert str(error_info.value).endswith(cluster.RESUME_HINT)
+    assert "\n" not in str(error_info.value)
+    assert "/studies/a" not in str(error_info.value)
 
 
-def test_a_head_that_answers_no_more_is_told_once_while_ray_waits_for_it(
+def test_a_silent_head_is_reported_once_while_ray_waits_for_it(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     monkeypatch.setattr(cluster, "HEARTBEAT_S", 0.02)
@@ -50,14 +50,14 @@ def test_a_head_that_answers_no_more_is_told_once_while_ray_waits_for_it(
     )
 
 
-def test_nothing_is_told_of_a_head_that_nobody_needs_any_more(caplog: pytest.LogCaptureFixture):
+def test_a_head_that_is_not_needed_any_more_is_not_reported(caplog: pytest.LogCaptureFixture):
     over = threading.Event()
     over.set()
     cluster._watch("127.0.0.1:1", over)
     assert caplog.text == ""
 
 
-def test_a_place_that_cannot_be_written_is_no_loss_of_the_cluster():
-    told = pytest.raises(StorageError, match=r"^/studies/a: No space left on device")
-    with told, files.storing("/studies/a"), cluster.guard_cluster_loss():
+def test_a_place_that_cannot_be_written_is_not_a_loss_of_the_cluster():
+    refused = pytest.raises(StorageError, match=r"^/studies/a: No space left on device")
+    with refused, files.storing("/studies/a"), cluster.guard_cluster_loss():
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -23,7 +23,7 @@ def node(labels: dict[str, str] | None = None, *, alive: bool = True, **amounts:
 
 @pytest.fixture
 def cluster_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Nodes:
-    """Make the cluster one of these nodes, and where `launched` is given, one that `ray up` has made of that file."""
+    """Fake a cluster of these nodes; with `launched`, one that `ray up` started from that file."""
 
     def make(*nodes: dict[str, Any], launched: dict[str, Any] | None = None, autoscaled: bool = False) -> None:
         monkeypatch.setattr(resources.ray, "nodes", lambda: list(nodes))
@@ -56,7 +56,7 @@ LAUNCHED: dict[str, Any] = {
         ({}, 1, 8),
         ({}, 2, 4),
         ({}, 3, 2),
-        ({"cpu": 3}, 1, 2),  # 8 CPUs, but of the two that a node keeps over no trial can be made
+        ({"cpu": 3}, 1, 2),  # 8 CPUs, but the one that is left on each node is too few for a trial
         ({"cpu": 3}, 2, 1),
         ({"gpu": 0.25}, 1, 4),
         ({"gpu": 1 / 3}, 1, 3),
@@ -75,7 +75,7 @@ def test_trials_run_side_by_side_where_nodes_have_room(cluster_of: Nodes, need: 
 
 
 @pytest.mark.parametrize(
-    ("need", "workers", "told"),
+    ("need", "workers", "message"),
     [
         ({"gpu": 1}, 1, r"^resources: no node has 1 CPU, 1 GPU, and no autoscaler .* is 4 CPU, 0 GPU$"),
         ({"cpu": 5}, 1, r"no node has 5 CPU, .* the most that one has is 4 CPU$"),
@@ -85,9 +85,9 @@ def test_trials_run_side_by_side_where_nodes_have_room(cluster_of: Nodes, need: 
         ({"labels": {"zone": "in a"}}, 1, r"^resources.labels: Invalid label selector value `in a`"),
     ],
 )
-def test_what_no_node_has_is_refused_in_one_line(cluster_of: Nodes, need: Any, workers: int, told: str):
+def test_what_no_node_has_is_refused_in_one_line(cluster_of: Nodes, need: Any, workers: int, message: str):
     cluster_of(node({"zone": "a"}, CPU=4), node({"zone": "b"}, CPU=2))
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         check(ResourcesConfig(**need), workers)
 
 
@@ -106,7 +106,7 @@ def test_what_no_kind_of_node_has_is_not_waited_for(cluster_of: Nodes):
         check(ResourcesConfig(gpu=1), workers=3)
 
 
-def test_a_kind_of_node_that_nobody_has_seen_is_waited_for_until_all_have_come(cluster_of: Nodes):
+def test_nodes_of_unknown_resources_are_waited_for_until_all_have_started(cluster_of: Nodes):
     unseen = LAUNCHED | {"max_workers": 1, "available_node_types": {"own": {"resources": {}}}}
     cluster_of(node(CPU=2), launched=unseen)
     assert check(ResourcesConfig(gpu=1), workers=1) == resources.MAX_PENDING_GROUPS

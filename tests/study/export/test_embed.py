@@ -45,7 +45,7 @@ def study(tmp_path: Path, encoder: Encoder) -> Path:
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    """A folder of two photographs, one in a folder of its own, and a text."""
+    """A folder with two photographs, one of them in a subfolder, and a text file."""
     folder = tmp_path / "images"
     (folder / "deep").mkdir(parents=True)
     stream = np.random.default_rng(0)
@@ -80,7 +80,7 @@ def test_encoders_that_mlflow_has_not_received_are_registered_by_sync_once(
     for _ in range(2):
         commands.sync_command(study, tracking_uri=uri)
         assert "models: models:/s-rotation/1, models:/s-simclr/1\n" in capsys.readouterr().out
-        for file in study.glob(f"{ENCODERS}/*/*[!n]"):  # all but encoder.json: what MLflow has is not read again
+        for file in study.glob(f"{ENCODERS}/*/*[!n]"):  # all but encoder.json: they are not read again
             file.unlink()
     assert len(deliveries) == 1
     (version,) = MlflowClient(tracking_uri=uri).search_model_versions("name = 's-rotation'")
@@ -90,7 +90,7 @@ def test_encoders_that_mlflow_has_not_received_are_registered_by_sync_once(
     )
 
 
-def test_an_encoder_that_cannot_be_registered_is_named_with_what_is_in_the_way(study: Path, encoder: Encoder) -> None:
+def test_an_encoder_that_cannot_be_registered_is_named_with_the_reason(study: Path, encoder: Encoder) -> None:
     about = ABOUT_IT | {"study": "s", "trial_id": trial(0).trial_id, "step": 3}
     write_encoder(study / ENCODERS / "rotation", encoder, about, EXAMPLE)
     with pytest.raises(TrackingError, match=f"whether it has model s-rotation of trial {trial(0).trial_id}: "):
@@ -146,7 +146,7 @@ def test_a_broken_image_is_named_or_left_out(study: Path, images: Path, tmp_path
         embed(loaded, tmp_path / "nowhere", output)
 
 
-def test_what_is_no_encoder_is_refused_in_one_line(study: Path, tmp_path: Path) -> None:
+def test_anything_but_an_encoder_is_refused_in_one_line(study: Path, tmp_path: Path) -> None:
     for task, given in ((None, "--task is missing"), ("simclr", "--task simclr")):
         with pytest.raises(ConfigError, match=f"{given}: .* has encoders of rotation"):
             load_encoder(str(study), task=task)
@@ -169,6 +169,6 @@ def test_no_code_in_the_weights_of_a_study_is_run(study: Path, tmp_path: Path) -
     assert not (tmp_path / "was-here").exists()
 
 
-def test_an_encoder_says_what_it_is(study: Path) -> None:
+def test_an_encoders_metadata_says_how_to_build_it(study: Path) -> None:
     about = json.loads((study / ENCODERS / "rotation" / METADATA).read_text())
     assert about == {**ABOUT_IT, "feature_dim": 32}

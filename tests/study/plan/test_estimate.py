@@ -1,4 +1,4 @@
-"""The size and time of a study before it runs."""
+"""Size and training time of a study, estimated before it runs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_step_is_timed_with_the_batches_that_trials_will_have():
     small, large = (
         seconds_per_step(plan_of(search={"space": {"batch_size": [size]}}), "rotation") for size in (8, 256)
     )
-    assert large > 4 * small  # 32 times the work, whatever each step costs beside it
+    assert large > 4 * small  # 32 times the work, plus a fixed cost per step
 
 
 def test_an_ablation_counts_every_cell_with_every_seed_at_its_own_budget():

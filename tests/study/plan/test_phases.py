@@ -1,4 +1,4 @@
-"""The plan: which trials each phase runs, and what is chosen."""
+"""The plan: the trials of each phase, and the configurations that are chosen."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def rates(records) -> list[float]:
 
 
 def confirmed(history: History, plan, rank: int, *values: float, status: str = FINISHED) -> None:
-    """Let a candidate's seeds end with these values, each after a first report that was better than all."""
+    """Record a candidate's seeds with these last values, each after a first report that is better than all of them."""
     for seed, value in zip(plan.fresh_seeds(), values, strict=False):
         trial = plan.search_base("rotation").replace(phase="confirm", cell=f"candidate-{rank}", seed=seed, lr=rank / 10)
         add(history, trial, 0.99, value, status=status)
 
 
 def whole_history(plan) -> History:
-    """Return the history of a study whose trials all ended well, each a little better than the one before."""
+    """Return the history of a study whose trials all finished, each a little better than the one before."""
     history = History()
     for i, trial in enumerate(
         [*plan.baselines(), *(trial for task in plan.config.tasks for trial in searches(plan, task))]
@@ -50,7 +50,7 @@ def searches(plan, task: str) -> list[TrialConfig]:
     return [plan.search_base(task).replace(lr=lr) for lr in (0.001, 0.002, 0.003)]
 
 
-def test_the_best_of_a_search_is_judged_by_its_last_report_not_by_its_best():
+def test_trials_of_a_search_are_ranked_by_their_last_report_not_by_their_best():
     plan, history = plan_of(tiny(confirm={"top_k": 2})), History()
     searched(history, plan, 0.001, 0.9, 0.2)
     searched(history, plan, 0.002, 0.1, 0.4)
@@ -58,7 +58,7 @@ def test_the_best_of_a_search_is_judged_by_its_last_report_not_by_its_best():
     assert rates(plan.best_searched(history, "rotation")) == [0.002, 0.003]
 
 
-def test_a_loss_is_the_better_the_lower():
+def test_a_lower_loss_is_better():
     plan, history = plan_of(tiny(confirm={"top_k": 2}, search={"metric": "val/loss"})), History()
     for lr, loss in ((0.001, 1.0), (0.002, 0.5), (0.003, 2.0)):
         add(history, plan.search_base("rotation").replace(lr=lr), loss, metric="val/loss")
@@ -84,7 +84,7 @@ def test_failed_trials_and_values_that_are_not_finite_are_never_confirmed():
     assert rates(plan.best_searched(history, "rotation")) == [0.003]
 
 
-def test_equals_are_ranked_by_the_tasks_own_metric_whichever_began_first():
+def test_ties_are_ranked_by_the_tasks_own_metric_whichever_started_first():
     plan, rankings = plan_of(tiny(confirm={"top_k": 3})), []
     for order in itertools.permutations([(0.001, 1.0), (0.002, 0.5), (0.003, 1.0)]):
         history = History()
@@ -169,7 +169,7 @@ def test_a_candidate_that_often_fails_does_not_win_by_a_lucky_seed():
     assert plan.chosen(history)["rotation"]["config"]["cell"] == "candidate-1"
 
 
-def test_a_task_of_which_nothing_could_be_confirmed_has_no_choice():
+def test_a_task_without_confirmed_trials_has_no_choice():
     plan, history = plan_of(tiny(confirm={"top_k": 1, "seeds": 2})), History()
     assert plan.chosen(history) == {}
     confirmed(history, plan, 1, 0.4, 0.4, status=FAILED)
@@ -203,7 +203,7 @@ def test_the_evaluation_takes_the_chosen_encoders_and_every_baseline():
     assert [trial.task for trial in evaluated if not trial.init_from] == [RANDOM_INIT, RANDOM_INIT, RAW_PIXELS]
 
 
-def test_baselines_stand_under_every_probe_that_is_asked_for():
+def test_baselines_are_probed_on_every_data_set_of_the_evaluation():
     plan = plan_of(tiny(evaluate={"datasets": ["shapes", "others"]}))
     assert [trial.probe_datasets for trial in plan.baselines()] == [("shapes", "others")] * 3
 
@@ -336,7 +336,7 @@ def test_every_compared_cell_runs():
 
 
 def test_where_the_images_have_no_labels_cells_are_probed_where_the_evaluation_probes():
-    searched_for = {"metric": "probe/linear"}  # which `whole_history` has
+    searched_for = {"metric": "probe/linear"}  # the metric of `whole_history`
     plan = plan_of(tiny(dataset="unlabeled", evaluate={"datasets": ["shapes"]}, ablate=ABLATION, search=searched_for))
     trials = plan.ablate(whole_history(plan))
     assert {trial.probe_datasets for trial in trials} == {("shapes",)}
