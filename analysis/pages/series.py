@@ -100,4 +100,4 @@ def _reproduce(folder: Path, parts: Mapping[str, Part], sections: list[Section])
         *(each.code for each in pictures),
     ]
     command = f"To write this page and its figures again: `python -m analysis report {folder.as_posix()}`."
-    return Section("reproduce", "Draw the figures again", [Code("\n".join(lines), id="script"), Text(command)])
+    return Section("reproduce", "Reproduce the figures", [Code("\n".join(lines), id="script"), Text(command)])

@@ -1,4 +1,4 @@
-"""The report of a study: one self-contained HTML page."""
+"""The report of a study, one self-contained HTML page."""
 
 from analysis.report.page import FIGURES, FILE_NAME, write_report
 

@@ -1,6 +1,6 @@
-"""Blocks: what a section of the report is made of. The template knows how each kind looks.
+"""Blocks, the content of a report's sections. The template renders each kind.
 
-Texts may hold `code` in backticks and **strong words** in double asterisks; all else is shown as it stands.
+Texts mark `code` with backticks and **strong words** with double asterisks; everything else is shown literally.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from analysis.report.pictures import Picture
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph. A caveat is set apart from what is found; a finding stands out."""
+    """A paragraph, styled as plain text, a finding or a caveat."""
 
     text: str
     tone: Literal["plain", "finding", "caveat"] = "plain"
@@ -26,7 +26,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Bullets:
-    """A list of sentences, numbered where their order says something."""
+    """A list of sentences, numbered if their order matters."""
 
     items: Sequence[str]
     ordered: bool = False
@@ -43,7 +43,7 @@ class Heading:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of texts; the first `n_words` columns are words, the others numbers, set flush right."""
+    """A table of strings: `n_words` columns of words, then right-aligned columns of numbers."""
 
     caption: str
     head: Sequence[str]
@@ -54,7 +54,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Code:
-    """Text shown to the letter: YAML, Python, a traceback."""
+    """Preformatted text: YAML, Python, a traceback."""
 
     text: str
     id: str = ""
@@ -64,7 +64,7 @@ class Code:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Figures beside and below one another."""
+    """Figures in a grid."""
 
     pictures: Sequence[Picture]
     kind: ClassVar[str] = "gallery"
@@ -72,7 +72,7 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Folded:
-    """Blocks behind a line that opens them."""
+    """Blocks behind a summary line that unfolds them."""
 
     summary: str
     blocks: Sequence[Block]
@@ -92,7 +92,7 @@ class Section:
 
 
 def pictures_in(blocks: Sequence[Block]) -> Iterator[Picture]:
-    """Yield every picture of the blocks in the order in which they are shown."""
+    """Yield every picture of the blocks, in the order of the page."""
     for block in blocks:
         if isinstance(block, Gallery):
             yield from block.pictures
@@ -101,7 +101,7 @@ def pictures_in(blocks: Sequence[Block]) -> Iterator[Picture]:
 
 
 def labeled(blocks: Sequence[Block], name: str) -> list[Block]:
-    """Return the blocks with a name before each picture's own, so that several studies fit on one page."""
+    """Return the blocks with `name` before the name and alt text of each picture, for a page of several studies."""
     found: list[Block] = []
     for block in blocks:
         if isinstance(block, Gallery):
@@ -117,9 +117,11 @@ def labeled(blocks: Sequence[Block], name: str) -> list[Block]:
 
 
 def markup(text: str, *, in_table: bool = False) -> Markup:
-    """Return a text as HTML: everything escaped, `code` and **strong** turned into elements, no interval broken.
+    """Convert a text to HTML: escaped, with `code` and **strong** as elements and intervals kept on one line.
 
-    in_table: whether long names may be broken, after each of their parts.
+    Args:
+        text: The text.
+        in_table: Whether long names may break after each of their parts.
     """
     html = str(escape(text))
     if in_table:

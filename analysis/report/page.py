@@ -1,7 +1,7 @@
-"""The page: one self-contained HTML file that says what a study found, on what evidence, and at what cost.
+"""The page of a study: one self-contained HTML file with its findings, their evidence and the cost.
 
-It renders. What the numbers are is decided in `analysis.findings`, how they look in
-`analysis.figures`; each section is a file beside this one.
+It only renders. `analysis.findings` computes the numbers, `analysis.figures` draws them, and each module in `sections`
+answers one question.
 """
 
 from __future__ import annotations
@@ -30,24 +30,34 @@ FILE_NAME, FIGURES = "report.html", "figures"
 
 
 def write_report(folder: Path, findings: Findings | None = None, *, source: str | None = None) -> Path:
-    """Write `report.html` and `figures/*.png` into a folder; return the page's path.
+    """Write `report.html` and `figures/*.png` into a folder.
 
-    The page holds its figures and its style, and asks the network for nothing. A study that is still running gets a
-    report of what it has so far.
+    The page embeds its figures and styles and makes no network requests. The report of a running study covers the
+    trials so far.
 
-    findings: found in `folder` where they are not given. source: what `analysis.load` reads the study from, where that
-    is not `folder` but a tracking URI. Raises UserError where `folder` is to be read and holds no study.
+    Args:
+        folder: Where to write, and the study's folder if `findings` is None.
+        findings: The findings to report; None computes them from `folder`.
+        source: Source of the study for `analysis.load` in the page's script, if it is a tracking URI and not `folder`.
+
+    Returns:
+        The path of the HTML file.
+
+    Raises:
+        UserError: `findings` is None and `folder` does not hold a study.
     """
     findings = findings or compute_findings(load(folder))
     started = next(read(folder, StudyStarted), None)
     with off_screen():
         sections = sections_of(findings, folder)
-        again = _again(findings, source or folder.as_posix(), pictures_of(sections))
-        return write_html(folder, findings.study.name, header(findings, started), summary(findings), [*sections, again])
+        script = _reproduce(findings, source or folder.as_posix(), pictures_of(sections))
+        return write_html(
+            folder, findings.study.name, header(findings, started), summary(findings), [*sections, script]
+        )
 
 
 def write_html(folder: Path, name: str, header: str, summary: list[str], sections: list[Section]) -> Path:
-    """Draw the pictures of the sections into `folder/figures`, write the page around them and return its path."""
+    """Draw the sections' pictures into `folder/figures`, write the page and return its path."""
     (folder / FIGURES).mkdir(parents=True, exist_ok=True)
     images = {each.name: each.save(folder / FIGURES) for each in pictures_of(sections)}
     template = _environment().get_template("report.html.j2")
@@ -58,12 +68,12 @@ def write_html(folder: Path, name: str, header: str, summary: list[str], section
 
 
 def pictures_of(sections: list[Section]) -> list[Picture]:
-    """Return every picture of the sections in the order in which they are shown."""
+    """Return every picture of the sections, in the order of the page."""
     return [each for section in sections for each in pictures_in(section.blocks)]
 
 
 def sections_of(findings: Findings, folder: Path) -> list[Section]:
-    """Return what the page says, in the order of the questions that a reader has."""
+    """Return the sections of the page, in the order of a reader's questions."""
     sources = Sources(findings)
     return [
         what_to_use(findings, folder),
@@ -75,7 +85,7 @@ def sections_of(findings: Findings, folder: Path) -> list[Section]:
     ]
 
 
-def _again(findings: Findings, source: str, pictures: list[Picture]) -> Section:
+def _reproduce(findings: Findings, source: str, pictures: list[Picture]) -> Section:
     """Return the script that draws every figure of the page."""
     is_uri = "://" in source
     source = without_secrets(source)
@@ -91,11 +101,13 @@ def _again(findings: Findings, source: str, pictures: list[Picture]) -> Section:
     ]
     which = f"{source}{f' --study {name}' if is_uri else ''}"
     commands = [f"`python -m analysis {command} {which}`" for command in ("report", "verdicts", "effects", "export")]
-    told = "This page, the verdicts, the effects, and the frames behind them: "
     return Section(
         "reproduce",
-        "Draw the figures again",
-        [Code("\n".join(lines), id="script"), Text(told + ", ".join(commands) + ".")],
+        "Reproduce the figures",
+        [
+            Code("\n".join(lines), id="script"),
+            Text(f"This page, its verdicts, its effects and the frames behind them: {', '.join(commands)}."),
+        ],
     )
 
 

@@ -1,6 +1,6 @@
-"""Pictures: a figure of the report together with the line of Python that draws it again.
+"""Pictures: figures of the report, each with the line of Python that draws it again.
 
-A value and its code are made by the same call, so that one cannot say something else than the other.
+One call makes a value and its code, so the two cannot differ.
 """
 
 from __future__ import annotations
@@ -24,38 +24,51 @@ from matplotlib.figure import Figure
 from trainables import files
 
 DOTS_PER_INCH = 130
-WIDE = 7.0  # inches from which a figure takes the whole width of the page
+WIDE = 7.0  # inches; a figure at least this wide takes the full width of the page
 
 Function = Callable[..., Any]
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A value, the Python that makes it from `study` and `findings`, and the functions which that calls."""
+    """A value together with its Python expression.
+
+    Attributes:
+        value: The value.
+        code: The expression, in terms of `study` and `findings`.
+        functions: The functions that the expression calls.
+    """
 
     value: Any
     code: str
     functions: tuple[Function, ...] = ()
 
     def query(self, where: str) -> Shown:
-        """Return the rows of a frame for which `where` holds."""
+        """Select the rows of a frame, as `DataFrame.query` does."""
         return Shown(self.value.query(where), f"{self.code}.query({where!r})", self.functions)
 
     @property
     def empty(self) -> bool:
-        """Whether the value is a frame without rows."""
+        """Whether the value is an empty frame."""
         return isinstance(self.value, pd.DataFrame) and self.value.empty
 
 
 def call(function: Function, *arguments: Any, **options: Any) -> Shown:
-    """Return what a function makes of the arguments, each of them shown or a plain value."""
+    """Call a function with arguments that are plain values or `Shown`, and return its result as `Shown`."""
     shown = _Call(function, arguments, options)
     return Shown(shown.run(), shown.code, shown.functions)
 
 
 @dataclass(frozen=True)
 class Image:
-    """A drawn picture: PNG as a data URI, size in pixels, whether it wants the whole width."""
+    """A drawn picture.
+
+    Attributes:
+        source: The PNG as a data URI.
+        width: Pixels.
+        height: Pixels.
+        wide: Whether it takes the full width of the page.
+    """
 
     source: str
     width: int
@@ -67,8 +80,12 @@ class Image:
 class Picture:
     """A figure of the report.
 
-    name: of its PNG, without the ending. alt: what it shows, for who cannot see it. code: the line that draws it;
-    functions: which that calls. draw: the same call, on a figure of its own.
+    Attributes:
+        name: Name of its PNG, without the suffix.
+        alt: Description for readers who cannot see it.
+        code: The Python line that draws it.
+        functions: The functions that this line calls.
+        draw: The same call, on a new figure.
     """
 
     name: str
@@ -78,7 +95,7 @@ class Picture:
     draw: Callable[[], Axes]
 
     def save(self, folder: Path) -> Image:
-        """Draw it, write `folder/NAME.png`, and return it."""
+        """Draw the figure and write it to `folder/NAME.png`."""
         figure = self.draw().get_figure(root=True)
         assert figure is not None
         drawn = io.BytesIO()
@@ -94,13 +111,13 @@ class Picture:
 
 
 def picture(name: str, alt: str, figure: Function, *arguments: Any, **options: Any) -> Picture:
-    """Return the picture that a function of `analysis.figures` draws of the arguments, shown or plain values."""
+    """Return the picture that a figure function draws from arguments that are plain values or `Shown`."""
     shown = _Call(figure, arguments, options)
     return Picture(re.sub(r"[^\w.-]+", "_", name), alt, shown.code, shown.functions, shown.run)
 
 
 def imports(pictures: list[Picture]) -> list[str]:
-    """Return the import lines that the pictures' code needs."""
+    """Return the import lines for the pictures' code."""
     modules: dict[str, set[str]] = {}
     for function in {function for each in pictures for function in each.functions}:
         modules.setdefault(_public_module(function), set()).add(function.__name__)
@@ -116,7 +133,7 @@ def _public_module(function: Function) -> str:
 
 @contextlib.contextmanager
 def off_screen() -> Iterator[None]:
-    """Have pyplot draw without a display meanwhile, whatever it draws on otherwise."""
+    """Use the Agg backend, which needs no display, and restore the previous one on exit."""
     before = matplotlib.get_backend(auto_select=False)
     plt.switch_backend("agg")
     try:
@@ -127,7 +144,7 @@ def off_screen() -> Iterator[None]:
 
 
 def _lay_out(figure: Figure) -> None:
-    """Place everything now: `savefig` would draw the whole figure once more to have it placed."""
+    """Run the layout engine once: `savefig` would draw the whole figure a second time for it."""
     figure.set_dpi(DOTS_PER_INCH)
     engine = figure.get_layout_engine()
     if engine is not None:

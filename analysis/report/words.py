@@ -1,4 +1,4 @@
-"""Words: numbers, intervals and verdicts as they stand in a sentence."""
+"""Words: numbers, intervals and verdicts as text for a sentence."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ PROBES = {
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Return a number with so many digits after the point; a dash where it is missing."""
+    """Format a number with `digits` decimals; a dash for a missing one."""
     return NONE if value is None or pd.isna(value) else f"{value:.{digits}f}".replace("-", MINUS)
 
 
 def signed(value: float | None) -> str:
-    """Return a difference with its sign."""
+    """Format a difference with its sign."""
     return NONE if value is None or pd.isna(value) else f"{value:+.3f}".replace("-", MINUS)
 
 
 def count(n: float) -> str:
-    """Return a whole number with its thousands apart."""
+    """Format a whole number with thousands separators."""
     return f"{n:,.0f}"
 
 
@@ -42,7 +42,7 @@ def counted(n: float, noun: str) -> str:
 
 
 def interval(low: float, high: float, digits: int = 3) -> str:
-    """Return `[low, high]`; nothing where there is none."""
+    """Return `[low, high]`; empty for a missing interval."""
     return "" if pd.isna(low) or pd.isna(high) else f"[{number(low, digits)}, {number(high, digits)}]"
 
 
@@ -63,7 +63,7 @@ def quoted(name: Any) -> str:
 
 
 def metric_words(column: str) -> str:
-    """Return what a column of `runs` measures: `linear probe on shapes`, or the metric's own name."""
+    """Return the name of a metric column of `runs`: `linear probe on shapes`, or the metric's own name."""
     parts = column.split("/")
     if len(parts) >= 3 and parts[0] == "probe" and parts[-1] in PROBES:
         return f"{PROBES[parts[-1]]} on {'/'.join(parts[1:-1])}"
@@ -71,12 +71,12 @@ def metric_words(column: str) -> str:
 
 
 def difference(row: pd.Series) -> str:
-    """Return a comparison's difference with its interval, where it has one: `+0.061 [0.043, 0.080]`."""
+    """Return a comparison's difference, with its interval if it has one: `+0.061 [0.043, 0.080]`."""
     return f"{signed(row['mean_difference'])} {interval(row['ci_low'], row['ci_high'])}".strip()
 
 
 def answered(effects: pd.DataFrame, key: Hashable) -> str:
-    """Return what a comparison says, `better, +0.061 [0.043, 0.080]`; NONE where the index has no such comparison."""
+    """Return a comparison's answer, `better, +0.061 [0.043, 0.080]`; NONE if `effects` has no row `key`."""
     if key not in effects.index:
         return NONE
     row = effects.loc[key]
@@ -99,22 +99,24 @@ def effect(row: pd.Series) -> str:
 
 
 def ending(found: CellConvergence) -> str:
-    """Return how a cell's trials ended: `overfits (4 of 5 seeds; 1 converged)`."""
+    """Return how the trials of a cell ended: `overfits (4 of 5 seeds; 1 converged)`."""
     others = [f"{n} {CATALOG[name].label}" for name, n in found.others.items()]
     share = f"{found.count} of {counted(found.n_trials, 'seed')}"
     return f"{CATALOG[found.verdict].verb} ({'; '.join([share, *others])})"
 
 
 def first_clause(evidence: str) -> str:
-    """Return an evidence sentence up to its first colon or semicolon: what happened, not what it is held against."""
+    """Return an evidence sentence up to its first colon or semicolon: the observation without the threshold."""
     ends = [place for mark in (": ", "; ") if (place := evidence.find(mark)) > 0]
     return evidence[: min(ends)] if ends else evidence
 
 
 def circumstances(settings: dict[str, Any], changes: dict[str, tuple[Any, Any]]) -> str:
-    """Return what the base of an ablation was trained with: `on 200 images without augmentation`.
+    """Return the settings of an ablation's base in words: `on 200 images without augmentation`.
 
-    settings: the base's. changes: {name: (chosen, base)} of what it has otherwise than the chosen configuration.
+    Args:
+        settings: Settings of the base.
+        changes: {name: (chosen, base)} for each setting that differs from the chosen configuration.
     """
     if not settings:
         return ""
@@ -123,8 +125,8 @@ def circumstances(settings: dict[str, Any], changes: dict[str, tuple[Any, Any]])
     has_policy = any(name.startswith("augmentation/") for name in settings)
     words = ["on all images" if images is None else f"on {count(images)} images"]
     words.append(f"at augmentation strength {strength:g}" if strength and has_policy else "without augmentation")
-    told = ("n_images", "augmentation_strength")
-    rest = [f"{name}={setting(base)}" for name, (_, base) in changes.items() if name not in told and base is not None]
+    named = ("n_images", "augmentation_strength")
+    rest = [f"{name}={setting(base)}" for name, (_, base) in changes.items() if name not in named and base is not None]
     return " ".join([*words, *([f"with {quoted(', '.join(rest))}"] if rest else [])])
 
 

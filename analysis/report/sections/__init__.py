@@ -1,1 +1,1 @@
-"""Sections of the report, one question a file."""
+"""Sections of the report: one question per file."""

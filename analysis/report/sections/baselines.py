@@ -1,4 +1,4 @@
-"""How it compares: chance, raw pixels and random initialization, every probed data set, and all tasks together."""
+"""Section "How does it compare ...?": chance, raw pixels and random initialization, per data set and across tasks."""
 
 from __future__ import annotations
 
@@ -40,11 +40,19 @@ from analysis.stats.paired import MIN_SEEDS
 from trainables.trial import BASELINES, RANDOM_INIT
 
 TEST = "probe_split == 'test'"
-SHOWN_CELLS = 12  # of the aggregates
+MOST_CELLS = 12  # rows in the table across tasks
+NOT_EVALUATED = (
+    "Nothing has been evaluated on the test split yet: the evaluate phase does that, for data sets with annotations."
+)
 
 
 def how_it_compares(findings: Findings, sources: Sources) -> Section:
-    """Return the section."""
+    """Return the section on baselines.
+
+    Args:
+        findings: What was computed for the study.
+        sources: Frames that the figures are drawn from.
+    """
     title = "How does it compare with chance, raw pixels and random initialization?"
     return Section("compared", title, list(_blocks(findings, sources)))
 
@@ -52,10 +60,7 @@ def how_it_compares(findings: Findings, sources: Sources) -> Section:
 def _blocks(findings: Findings, sources: Sources) -> Iterator[Block]:
     summary = tables.probe_summary(tables.probe_results(findings.study.runs.query(TEST)))
     if summary.empty:
-        told = (
-            "Nothing has been evaluated on the test split yet: that is what the evaluate phase does, on annotated data."
-        )
-        yield Text(told, "caveat")
+        yield Text(NOT_EVALUATED, "caveat")
     else:
         yield _probes(summary)
         yield from _warnings(findings, summary)
@@ -76,9 +81,7 @@ def _probes(summary: pd.DataFrame) -> Table:
     levels = summary.groupby(["dataset", "probe"])["chance"].first()
     rows.append(["chance", *(number(levels.loc[pair]) for pair in pairs)])
     head = ["encoder", *(f"{dataset} {probe}" for dataset, probe in pairs)]
-    caption = (
-        "Probes of frozen features on the test split: mean ± standard deviation (seeds); each set has its own probe."
-    )
+    caption = "Test accuracy of probes on frozen features: mean ± standard deviation (seeds), a probe per data set."
     return Table(caption, head, rows)
 
 
@@ -89,15 +92,15 @@ def _mean_and_sd(row: object) -> str:
 
 def _warnings(findings: Findings, summary: pd.DataFrame) -> Iterator[Text]:
     for row in tables.not_above_baselines(summary).itertuples():
-        told = f"{row.task}, {row.dataset}, {row.probe}: {number(row.mean)} against {number(row.baseline_mean)}"
-        yield Text(f"No better than an untrained baseline: {told} of {row.baseline}.", "caveat")
+        means = f"{number(row.mean)}, {row.baseline} {number(row.baseline_mean)}"
+        yield Text(f"No better than an untrained baseline: {row.task}, {row.dataset}, {row.probe}: {means}.", "caveat")
     if missing := [task for task in BASELINES if task not in set(summary["task"])]:
-        told = "these numbers cannot be judged: the baselines were not evaluated on the test split."
-        yield Text(f"Without {listed(missing)} beside them {told}", "caveat")
+        lead = f"Not evaluated on the test split: {listed(missing)}."
+        yield Text(f"{lead} Without that baseline, these numbers say little.", "caveat")
     trained = summary.loc[summary["task"].isin(queries.tasks(findings)), "n_seeds"]
     if len(trained) and trained.min() < MIN_SEEDS:
-        told = f"Fewer than {MIN_SEEDS} seeds: means and every seed are shown, and no test is made."
-        yield Text(f"{told} A difference of the size of the standard deviations may be luck.", "caveat")
+        few = f"Fewer than {MIN_SEEDS} seeds: means and every seed are shown, without a test."
+        yield Text(f"{few} Differences as small as the standard deviations may be luck.", "caveat")
 
 
 _DRAWN = {
@@ -119,35 +122,37 @@ def _by_task(sources: Sources, name: str) -> Iterator[Picture]:
 
 
 def _stages(sources: Sources) -> Iterator[Block]:
-    """Yield what each stage of the encoders is worth, where that was asked for."""
+    """Yield the probes of each stage of the encoders, if the evaluation includes them."""
     runs = sources.runs.query(TEST)
     results = tables.stage_results(runs.value)
     pictures = []
     for index, ((dataset, probe), own) in enumerate(results.groupby(["dataset", "probe"], sort=False)):
         means = own.groupby(["task", "stage"], sort=False)["value"].mean()
-        told = ", ".join(f"{task} stage {stage} {mean:.3f}" for (task, stage), mean in means.items())
-        alt = f"{PROBES[probe]} of every stage on {dataset}: {told}"
+        values = ", ".join(f"{task} stage {stage} {mean:.3f}" for (task, stage), mean in means.items())
+        alt = f"{PROBES[probe]} of every stage on {dataset}: {values}"
         pictures.append(picture(f"stages-{index}", alt, probe_by_stage, runs, dataset, probe))
     if pictures:
-        yield Text("**Which stage is best?** Tasks whose last stage falls off are best used from an earlier one.")
+        yield Text(
+            "**Which stage is best?** If a task's last stage scores lower than an earlier one, use the earlier one."
+        )
         yield Gallery(pictures)
 
 
 def _classes(findings: Findings) -> Iterator[Block]:
-    """Yield the IoU of every class of each data set with masks."""
+    """Yield the IoU of each class, for each data set with masks."""
     found = tables.class_ious(findings.study.runs.query(TEST))
     for dataset, own in found.groupby("dataset", sort=False):
         ious = own.drop(columns="dataset").set_index("class")
         rows = [[str(name), *map(number, values)] for name, values in zip(ious.index, ious.to_numpy(), strict=True)]
         caption = (
-            "Intersection over union of each class on the test split, mean over seeds; mIoU is the mean over classes. "
-            "Classes that the split's masks do not show are left out, and void pixels count nowhere."
+            "Intersection over union of each class on the test split, mean over seeds. mIoU is the mean over classes. "
+            "Classes that no mask of the split contains are left out; void pixels are ignored."
         )
         yield Folded(f"Segmentation of {dataset}, class by class", [Table(caption, ["class", *ious.columns], rows)])
 
 
 def _untrained(findings: Findings, design: str) -> Iterator[Block]:
-    """Yield the comparison with untrained encoders of the same seeds, one design of them."""
+    """Yield one design's comparisons with untrained encoders of the same seeds."""
     own = findings.against_untrained.loc[findings.against_untrained["design"] == design]
     if own.empty:
         return
@@ -159,27 +164,26 @@ def _untrained(findings: Findings, design: str) -> Iterator[Block]:
         ]
         for row in own.itertuples()
     ]
-    head = ["task", "cell", "metric", "answer", "mean", "untrained", "difference", "95 % interval", "Holm p", "seeds"]
+    head = ["task", "cell", "metric", "answer", "mean", "untrained", "difference", "95% interval", "Holm p", "seeds"]
     where = "on the test split" if design == PRETRAINING_TEST else "in the ablation, on validation"
-    caption = f"Pre-trained against untrained encoders of the same shape and seeds, {where}."
-    yield Folded(f"Did pre-training help at all? Each comparison {where}", [Table(caption, head, rows, 4)])
+    caption = f"Pre-trained encoders compared with untrained ones of the same shape and seeds, {where}."
+    yield Folded(f"Did pre-training help at all? Every comparison {where}", [Table(caption, head, rows, 4)])
 
 
 def _in_the_ablation(findings: Findings) -> Iterator[Block]:
-    """Yield whether the base of each task's ablation beats untrained encoders, which has more seeds than the test."""
-    told = [
+    """Yield whether the base of each ablation beats untrained encoders; it has more seeds than the test split."""
+    answers = [
         f"{task} {found.row['answer']}, {effect(found.row)}"
         for task in queries.ablated_tasks(findings)
         if (found := queries.base_against_untrained(findings, task)) is not None
     ]
-    if told:
-        yield Text(
-            f"**Did pre-training help at all?** The ablation's base against untrained encoders: {'; '.join(told)}."
-        )
+    if answers:
+        lead = "**Did pre-training help at all?** The ablation's base compared with untrained encoders:"
+        yield Text(f"{lead} {'; '.join(answers)}.")
 
 
 def _aggregates(findings: Findings) -> list[Block]:
-    """Return each cell's interquartile mean over tasks, where several tasks share cells and a probe."""
+    """Return the interquartile mean of each cell over tasks, if several tasks share cells and a probe."""
     columns = {metric.column for metric in findings.metrics.values()}
     tasks = list(findings.metrics)
     if len(tasks) < 2 or len(columns) != 1 or not tables.is_final_accuracy(column := columns.pop()):
@@ -204,19 +208,19 @@ def _aggregates(findings: Findings) -> list[Block]:
             *_probability(chances.get(row.cell)),
             *(count(row.n_seeds), count(row.n_failed)),
         ]
-        for row in means.head(SHOWN_CELLS).itertuples()
+        for row in means.head(MOST_CELLS).itertuples()
     ]
-    head = ["cell", "interquartile mean", "95 % interval", "beats the base", "95 % interval", "seeds", "failed"]
+    head = ["cell", "interquartile mean", "95% interval", "beats the base", "95% interval", "seeds", "failed"]
     caption = (
-        f"All tasks together ({listed(tasks)}), {metric_words(column)}; 0 is an untrained encoder, 1 perfect. "
-        "Beats the base: probability that a run scores higher than one of the base with another seed."
+        f"All tasks together ({listed(tasks)}), {metric_words(column)}: 0 is an untrained encoder, 1 is perfect. "
+        "Beats the base: the probability that a run scores higher than a run of the base with another seed."
     )
-    told = (
+    note = (
         ""
         if means["ci_low"].notna().any()
         else f" Fewer than 10 seeds ({counted(means['n_seeds'].min(), 'seed')}): descriptive, no interval."
     )
-    return [Folded("Across tasks: which cell is best on average", [Table(caption + told, head, rows)])]
+    return [Folded("Across tasks: which cell is best on average?", [Table(caption + note, head, rows)])]
 
 
 def _probability(found: dict[str, float] | None) -> list[str]:

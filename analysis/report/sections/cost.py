@@ -1,4 +1,4 @@
-"""What it cost, what was run, and what failed."""
+"""Section "What was run, and what did it cost?": cost of the phases, data sets, failed trials."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from analysis.report.words import NONE, count, listed
 
 
 def what_it_cost(findings: Findings) -> Section:
-    """Return the section."""
+    """Return the section on cost."""
     datasets = [_datasets(findings.study.datasets)] if findings.study.datasets else []
     return Section("cost", "What was run, and what did it cost?", [_cost(findings), *datasets, *_failed(findings)])
 
@@ -50,7 +50,7 @@ def _cost(findings: Findings) -> Table:
     rows = [[str(row.phase), *_cost_cells(row)] for row in tables.cost(runs).itertuples()]
     rows += [[str(row.phase), *_cost_cells(row)] for row in tables.cost(runs.assign(phase="total")).itertuples()]
     head = ["phase", "trials", "wall time, s", "optimizer steps", "images seen", "mean images/s"]
-    return Table("Wall time is the sum over trials, which may have run side by side.", head, rows)
+    return Table("Cost of each phase. Wall time is the sum over trials, which may have run in parallel.", head, rows)
 
 
 def _cost_cells(row: Any) -> list[str]:
@@ -67,8 +67,8 @@ def _datasets(datasets: Mapping[str, dict[str, Any]]) -> Table:
         rows.append(
             [name, f"{size} × {size} px" if size else NONE, str(classes), splits, info.get("fingerprint") or NONE]
         )
-    head = ["data set", "image size", "classes", "images in each split", "fingerprint"]
-    return Table("Data sets and their splits. Equal fingerprints mean equal bytes in all splits.", head, rows, 5)
+    head = ["data set", "image size", "classes", "images per split", "fingerprint"]
+    return Table("Data sets and their splits. Equal fingerprints mean identical bytes in all splits.", head, rows, 5)
 
 
 def _failed(findings: Findings) -> list[Block]:
@@ -80,5 +80,5 @@ def _failed(findings: Findings) -> list[Block]:
     for row, settings in zip(bad.to_dict("records"), tables.configurations(bad), strict=True):
         where = ", ".join(filter(None, [row["task"], row["phase"], row["cell"], f"seed {row['seed']}", settings]))
         blocks.append(Text(f"**{row['trial_id']}** ({where}): {row['status']} after {count(row['steps'])} steps."))
-        blocks.append(Code(row["reason"] or "no reason was recorded", wraps=True))
+        blocks.append(Code(row["reason"] or "No reason was recorded.", wraps=True))
     return blocks

@@ -1,4 +1,4 @@
-"""Figures of an ablation: forest plot, size by strength, pairs, take-off, and the data-size law."""
+"""Figures of an ablation: forest plots, size by strength, pairs, take-off, and the data-size law."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from analysis.report.sources import Sources
 from analysis.report.words import counted, metric_words, number, signed
 from analysis.stats.scaling_law import MIN_SIZES
 
-SURVIVAL_CELLS = 4  # curves of take-off: the base and the best others
-MAPPED = ("pairs", "size_by_strength")  # designs that a map tells at a glance
+SURVIVAL_CELLS = 4  # curves of take-off: the base and the best other cells
+MAPPED = ("pairs", "size_by_strength")  # designs that a heat map summarizes
 
 
 def ablation_pictures(findings: Findings, sources: Sources, task: str) -> Iterator[Picture]:
-    """Yield the figures that a task's ablation has the data for, but the forest plots of designs that have a map."""
+    """Yield the figures that a task's ablation has data for, without the forest plots of `MAPPED` designs."""
     if task in findings.metrics:
         yield from forests(findings, sources, task, mapped=False)
         yield from _size_strength(findings, sources, task)
@@ -29,15 +29,22 @@ def ablation_pictures(findings: Findings, sources: Sources, task: str) -> Iterat
 
 
 def forests(findings: Findings, sources: Sources, task: str, *, mapped: bool) -> Iterator[Picture]:
-    """Yield a forest plot of each design that has a map, or of each that has none."""
+    """Yield one forest plot per design.
+
+    Args:
+        findings: What was computed for the study.
+        sources: Frames that the figures are drawn from.
+        task: The ablation's pretext task.
+        mapped: Whether to yield the `MAPPED` designs, or all others.
+    """
     every = sources.effects.query(f"task == {task!r}")
     for design in every.value["design"].unique():
         if (design in MAPPED) == mapped:
             where = f"task == {task!r} and design == {design!r}"
             effects, seeds = sources.effects.query(where), sources.differences.query(where)
             column = findings.metrics[task].column
-            told = (f"{row.cell} {signed(row.mean_difference)} {row.answer}" for row in effects.value.itertuples())
-            alt = f"{task}, {design}: difference in {metric_words(column)} from the baseline: {', '.join(told)}"
+            values = (f"{row.cell} {signed(row.mean_difference)} {row.answer}" for row in effects.value.itertuples())
+            alt = f"{task}, {design}: difference in {metric_words(column)} from the baseline: {', '.join(values)}"
             margin = None if findings.margin is None else float(findings.margin)
             yield picture(f"effects-{task}-{design}", alt, effects_forest, effects, seeds, margin=margin, metric=column)
 
@@ -71,7 +78,7 @@ def _pairs(findings: Findings, sources: Sources, task: str) -> Iterator[Picture]
 
 
 def _take_off(findings: Findings, sources: Sources, task: str) -> Iterator[Picture]:
-    """Yield the survival of steps to take-off, of the base and of the cells with the largest gain."""
+    """Yield survival curves of the steps to take-off, for the base and the cells with the largest gains."""
     ranked = queries.ranked(findings, task) if task in findings.metrics else findings.effects.iloc[:0]
     cells = [BASE, *ranked["cell"].head(SURVIVAL_CELLS - 1)]
     runs = sources.ablated.query(f"task == {task!r} and cell in {cells!r}")
@@ -80,13 +87,13 @@ def _take_off(findings: Findings, sources: Sources, task: str) -> Iterator[Pictu
         return
     times = call(steps_to, runs, sources.curves)
     had = times.value.groupby("cell", sort=False)["observed"].agg(["sum", "size"])
-    told = ", ".join(f"{cell} {row['sum']} of {counted(row['size'], 'seed')}" for cell, row in had.iterrows())
-    alt = f"{task}: share of seeds still at chance against optimizer steps; left chance: {told}"
+    counts = ", ".join(f"{cell} {row['sum']} of {counted(row['size'], 'seed')}" for cell, row in had.iterrows())
+    alt = f"{task}: share of seeds still at chance against optimizer steps; left chance: {counts}"
     yield picture(f"take-off-{task}", alt, survival_curves, call(kaplan_meier, times))
 
 
 def _counted(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
-    """Return the runs that `steps_to` counts, none where chance or the noise of their metric is not known."""
+    """Return the runs that `steps_to` counts; none if chance or the noise of their metric is unknown."""
     kept = runs.loc[(runs["budget_steps"] > 0) & ~runs["trial_id"].isin(left_out(runs)["trial_id"])]
     own = curves.loc[curves["trial_id"].isin(kept["trial_id"]) & (curves["step"] > 0)]
     trained = kept.loc[kept["trial_id"].isin(own["trial_id"])]
@@ -106,25 +113,24 @@ def _counted(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def _law(findings: Findings, sources: Sources, task: str) -> Iterator[Picture]:
-    """Yield the data-size law of each strength, where there are sizes enough to judge it."""
+    """Yield the data-size law of each strength, if there are enough sizes to test it."""
     frame = _cells(sources, task, "size_by_strength")
     dataset = queries.main_dataset(findings)
     everything = findings.study.datasets.get(dataset, {}).get("counts", {}).get("pretext_train")
     sizes = frame.value["n_images"].astype("Float64").fillna(everything or 0)
-    told_apart = (
+    is_distinct = (
         not pd.DataFrame({"n": sizes, "s": frame.value["augmentation_strength"], "seed": frame.value["seed"]})
         .duplicated()
         .any()
     )
-    if sizes.nunique() < MIN_SIZES or (sizes == 0).any() or not told_apart:
+    if sizes.nunique() < MIN_SIZES or (sizes == 0).any() or not is_distinct:
         return
     column = findings.metrics[task].column
     options = {"by": ["augmentation_strength"], "all_images": everything}
     laws = call(data_size_law, frame, column, **options)
-    told = "; ".join(f"strength {row.augmentation_strength:g} {row.answer}" for row in laws.value.itertuples())
-    alt = (
-        f"{task}: {metric_words(column)} against the number of images, with a law fitted to all but the largest: {told}"
-    )
+    answers = "; ".join(f"strength {row.augmentation_strength:g} {row.answer}" for row in laws.value.itertuples())
+    law = f"with a law fitted to all but the largest: {answers}"
+    alt = f"{task}: {metric_words(column)} by number of images, {law}"
     yield picture(f"size-law-{task}", alt, size_law, frame, laws, column, **options)
 
 

@@ -1,4 +1,4 @@
-"""What each augmentation, and each rival cure, did: effects, heat maps, take-off, and where the evidence ends."""
+"""Section "What did each change do?": effects of augmentations and other cures, and where the evidence ends."""
 
 from __future__ import annotations
 
@@ -33,32 +33,37 @@ from analysis.report.words import (
 from analysis.stats.paired import MIN_SEEDS
 
 DESIGNS = {
-    "leave_one_out": "what each augmentation of the policy adds",
-    "add_one_in": "what each does alone",
-    "pairs": "what two do together",
-    "strength": "how strong they should be",
+    "leave_one_out": "what each augmentation adds to the policy",
+    "add_one_in": "what each augmentation does alone",
+    "pairs": "what each two augmentations do together",
+    "strength": "how strong augmentation should be",
     "size_by_strength": "whether that depends on the number of images",
     "steps_by_strength": "whether that depends on the number of steps",
-    "cures": "augmentation against more steps, more images, a smaller encoder",
-    "together": "what all cures do at once",
+    "cures": "augmentation compared with more steps, more images, a smaller encoder",
+    "together": "what all cures do together",
 }
-MOST_NAMED = 3  # cells of one answer that are named in a sentence
+MOST_NAMED = 3  # cells with the same answer that a sentence lists by name
 NOT_AGAINST_EACH_OTHER = (
-    "Each is tested against its baseline, not against the others: where two intervals overlap, either may be better."
+    "Each is compared with its baseline, not with the others: if two intervals overlap, either may be better."
 )
 RATES = (
-    "Converged: of all seeds, with the exact binomial interval; its p is McNemar's, which 5 seeds cannot bring below "
-    "0.06."
+    "Converged: seeds that converged, with the exact binomial interval; its p is from McNemar's test and at least 0.06 "
+    "with 5 seeds."
 )
 NOT_RUN = (
-    "No ablation was run, so this study cannot say what any augmentation does, nor what would cure a flat run. A study "
-    "with `ablate: {designs: [cures, size_by_strength], seeds: 5}` in its YAML can."
+    "No ablation was run, so this study cannot say what any augmentation does, or what would cure a flat run. To find "
+    "out, add `ablate: {designs: [cures, size_by_strength], seeds: 5}` to its YAML."
 )
 
 
 def what_each_did(findings: Findings, sources: Sources) -> Section:
-    """Return the section."""
-    title = "What did each augmentation, and each rival cure, do?"
+    """Return the section on the ablation.
+
+    Args:
+        findings: What was computed for the study.
+        sources: Frames that the figures are drawn from.
+    """
+    title = "What did each augmentation and each other cure do?"
     return Section("cures", title, list(_blocks(findings, sources)))
 
 
@@ -77,17 +82,17 @@ def _blocks(findings: Findings, sources: Sources) -> Iterator[Block]:
 
 def _caveats(findings: Findings) -> Iterator[str]:
     if findings.study.designs.empty:
-        yield "The ablate phase has not ended: every cell is compared with the base, and cells may still lack seeds."
+        yield "The ablate phase has not ended: every cell is compared with the base, and seeds may still be missing."
     few = findings.effects["answer"] == TOO_FEW
     if few.any():
         share = f"{few.sum()} of {counted(len(few), 'comparison')}"
-        yield f"{share} have fewer than {MIN_SEEDS} seeds with both values: means are shown and nothing is tested."
+        yield f"{share} have fewer than {MIN_SEEDS} seeds with both values: means are shown without a test."
     other = {task: metric for task, metric in findings.metrics.items() if not metric.column.startswith("probe/")}
     if other:
-        judged = listed(f"{task} by {metric_words(metric.column)}" for task, metric in other.items())
+        metrics = listed(f"{task} by {metric_words(metric.column)}" for task, metric in other.items())
         yield (
-            f"{judged}: without a final probe an ablation is judged by the pretext task's own metric, which a harder "
-            "task makes worse though its features may be better."
+            f"Without a final probe, cells are compared by the pretext task's own metric: {metrics}. A harder task "
+            "makes that metric worse, although its features may be better."
         )
 
 
@@ -100,7 +105,7 @@ def _of_task(findings: Findings, sources: Sources, task: str) -> Iterator[Block]
     yield Text(f"{ended}{lead if ended else lead[0].upper() + lead[1:]}.", "finding")
     ranked = queries.ranked(findings, task)
     if better := _better(findings, task, ranked):
-        yield Text(f"Better than {quoted(ranked['baseline'].iloc[0])}, the largest gain first:")
+        yield Text(f"Better than {quoted(ranked['baseline'].iloc[0])}, largest gain first:")
         yield Bullets(better, ordered=True)
         if len(better) > 1:
             yield Text(NOT_AGAINST_EACH_OTHER)
@@ -112,7 +117,7 @@ def _of_task(findings: Findings, sources: Sources, task: str) -> Iterator[Block]
     own = findings.effects.loc[findings.effects["task"] == task]
     if len(own):
         mapped = Gallery(list(forests(findings, sources, task, mapped=True)))
-        yield Folded(f"All comparisons of {task}", [_table(findings, own), mapped])
+        yield Folded(f"All comparisons for {task}", [_table(findings, own), mapped])
 
 
 def _better(findings: Findings, task: str, ranked: pd.DataFrame) -> list[str]:
@@ -128,7 +133,7 @@ def _converged(findings: Findings, task: str, row: pd.Series) -> str:
 
 
 def _rest(findings: Findings, task: str, ranked: pd.DataFrame) -> Iterator[str]:
-    """Yield what is known of the cells that are not better, and what is not."""
+    """Yield which cells are worse, equivalent or failed."""
     by_answer = {answer: ranked.loc[ranked["answer"] == answer] for answer in (WORSE, EQUIVALENT)}
     if len(worse := by_answer[WORSE]):
         cells = listed(f"{quoted(row.cell)} ({signed(row.mean_difference)})" for row in worse.itertuples())
@@ -142,20 +147,20 @@ def _rest(findings: Findings, task: str, ranked: pd.DataFrame) -> Iterator[str]:
             f"{quoted(cell)} ({n} of {_trials(findings, task, cell)})"
             for cell, n in failed["cell"].value_counts().items()
         )
-        yield f"**Failed**: {cells}. A failure is an outcome: such a cell is never called better or equivalent."
+        yield f"**Failed**: {cells}. A failure is an outcome: a cell with one is never called better or equivalent."
 
 
 def _other_baselines(findings: Findings, task: str, ranked: pd.DataFrame) -> Iterator[str]:
-    """Yield what the cells did that are compared with something else than the main baseline, a design at a time."""
+    """Yield the cells that are compared with another baseline than the main one, per design."""
     own = findings.effects.loc[findings.effects["task"] == task]
     own = own.loc[~own["baseline"].isin(ranked["baseline"])].sort_values("mean_difference", ascending=False)
     for (design, baseline), rows in own.groupby(["design", "baseline"], sort=False):
-        told = [_summed(answer, cells) for answer in ANSWERS if len(cells := rows.loc[rows["answer"] == answer])]
-        yield f"**{design} against {quoted(baseline)}**: {'; '.join(told)}."
+        answers = [_summarized(answer, cells) for answer in ANSWERS if len(cells := rows.loc[rows["answer"] == answer])]
+        yield f"**{design}, compared with {quoted(baseline)}**: {'; '.join(answers)}."
 
 
-def _summed(answer: str, cells: pd.DataFrame) -> str:
-    """Return the cells of one answer, the largest difference first; of many, how many and the two ends."""
+def _summarized(answer: str, cells: pd.DataFrame) -> str:
+    """Return the cells with one answer, largest difference first; for many, their number and both extremes."""
     named = [f"{quoted(row.cell)} ({signed(row.mean_difference)})" for row in cells.itertuples()]
     return (
         f"{answer} {listed(named)}"
@@ -181,11 +186,11 @@ def _undecided(findings: Findings, ranked: pd.DataFrame) -> Iterator[Block]:
         ]
         for row in rows.itertuples()
     ]
-    margin = "" if findings.margin is None else f" of {findings.margin:g}"
-    head = ["cell", "note", "difference", "95 % interval", "Holm p", "seeds", "would find", f"to find one{margin}"]
+    margin = "" if findings.margin is None else f" for {findings.margin:g}"
+    head = ["cell", "note", "difference", "95% interval", "Holm p", "seeds", "detectable", f"seeds needed{margin}"]
     caption = (
-        "Where the evidence does not suffice. Would find: the difference that this many seeds find with a probability "
-        f"of 0.8, going by their spread; to find one{margin}, the smallest that matters: how many seeds that takes."
+        "Where the evidence is not enough. Detectable: the smallest difference that this many seeds find with "
+        f"probability 0.8, given their spread. Seeds needed{margin}: to find the smallest difference that matters."
     )
     yield Table(caption, head, table, 2)
 
@@ -227,17 +232,15 @@ def _table(findings: Findings, own: pd.DataFrame) -> Table:
         "compared with",
         "answer",
         "mean",
-        "its mean",
+        "baseline mean",
         "difference",
-        "95 % interval",
+        "95% interval",
         "Holm p",
         "seeds",
     ]
     tests = listed(sorted(set(own["test"]) - {""})) or "no test"
-    caption = (
-        f"{metric_words(own['metric'].iloc[0])}, {tests}; p is adjusted over a family, the cells of a design. {RATES}"
-    )
-    return Table(caption, [*head, "converged", "its p"], rows, 4)
+    caption = f"{metric_words(own['metric'].iloc[0])}, {tests}; Holm-adjusted over the cells of a design. {RATES}"
+    return Table(caption, [*head, "converged", "p (McNemar)"], rows, 4)
 
 
 def _not_run(findings: Findings) -> list[Block]:
@@ -246,5 +249,5 @@ def _not_run(findings: Findings) -> list[Block]:
     if not ran or not missing:
         return []
     return [
-        Text(f"Designs that were not run: {listed(missing)}. Name them in `ablate.designs` of a study to get them.")
+        Text(f"Designs that were not run: {listed(missing)}. To run them, add them to `ablate.designs` of a study.")
     ]

@@ -1,4 +1,4 @@
-"""Designs that are read by main effects and interactions: factorial, screening, pairs, and tasks against cells."""
+"""Designs with main effects and interactions: factorial, screening, pairs, and cells across tasks."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from analysis.report.blocks import Block, Folded, Table, Text
 from analysis.report.words import NONE, count, interval, listed, metric_words, p_cell, quoted, signed
 from analysis.stats import ALPHA
 
-TESTED = ["95 % interval", "Holm p", "seeds"]
+TESTED = ["95% interval", "Holm p", "seeds"]
 
 
 def designs_tables(findings: Findings, task: str) -> Iterator[Block]:
-    """Yield the tables of a task's factorial, screening and pairs designs, as far as they were run."""
+    """Yield the tables of a task's factorial, screening and pairs designs, if they were run."""
     yield from _factorial(findings, task)
     yield from _synergy(findings, task)
 
 
 def factorial_clause(findings: Findings, task: str) -> str:
-    """Return which main effects and interactions of a task are certain; empty where no such design was run."""
+    """Return which main effects and interactions of a task are significant; empty without such a design."""
     own = findings.factorial.loc[findings.factorial["task"] == task]
     if own.empty:
         return ""
     if own["p_holm"].isna().all():
         return "its factors have too few seeds to test"
-    certain = own.loc[own["p_holm"] <= ALPHA].sort_values("p_holm").drop_duplicates(["term", "levels"])
-    told = [
+    significant = own.loc[own["p_holm"] <= ALPHA].sort_values("p_holm").drop_duplicates(["term", "levels"])
+    effects = [
         f"{quoted(row.term)} from {row.levels} ({signed(row.estimate)} {interval(row.ci_low, row.ci_high)})"
-        for row in certain.itertuples()
+        for row in significant.itertuples()
     ]
-    return f"certain effects of its factors: {listed(told)}" if told else "no effect of its factors is certain"
+    return f"significant effects: {listed(effects)}" if effects else "no effect of its factors is significant"
 
 
 def across_tasks(findings: Findings) -> Iterator[Block]:
-    """Yield whether the cells act alike in all tasks."""
+    """Yield whether the cells have the same effect in all tasks."""
     found = findings.across_tasks
-    told = "; ".join(found.loc[(found["answer"] != "") & found["term"].isin(["cell", "task:cell"]), "answer"])
-    if told:
-        yield Text(f"**Across tasks**, of the cells that all have: {told}.")
+    answers = "; ".join(found.loc[(found["answer"] != "") & found["term"].isin(["cell", "task:cell"]), "answer"])
+    if answers:
+        yield Text(f"**Across tasks**, for the cells that all tasks have: {answers}.")
 
 
 def _factorial(findings: Findings, task: str) -> Iterator[Block]:
@@ -53,7 +53,7 @@ def _factorial(findings: Findings, task: str) -> Iterator[Block]:
         ]
         measured = metric_words(findings.metrics[task].column)
         caption = f"Main effects and two-factor interactions in {measured}; each seed is a block."
-        head = ["term", "levels", "not told apart from", "estimate", *TESTED]
+        head = ["term", "levels", "aliased with", "estimate", *TESTED]
         yield Folded(f"The {design} design of {task}", [Table(caption, head, rows, 3)])
 
 
@@ -70,5 +70,5 @@ def _synergy(findings: Findings, task: str) -> Iterator[Block]:
         for row in own.itertuples()
     ]
     measured = metric_words(findings.metrics[task].column)
-    caption = f"What two augmentations do together beyond the sum of what each does alone, in {measured}."
+    caption = f"Synergy: the joint effect of two augmentations minus the sum of their single effects, in {measured}."
     yield Folded(f"Synergy of pairs in {task}", [Table(caption, ["pair", "synergy", *TESTED], rows)])

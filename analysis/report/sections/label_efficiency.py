@@ -1,4 +1,4 @@
-"""How it compares with few labels: frozen features, fine-tuning, and supervised training from scratch."""
+"""Few labels: frozen features, fine-tuning, and supervised training from scratch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trainables.trial import BASELINES, RANDOM_INIT
 
 
 def few_labels(findings: Findings, sources: Sources) -> Iterator[Block]:
-    """Yield the blocks; none where the evaluation was not asked for few labels."""
+    """Yield a table per data set and a figure per task; nothing if the evaluation has no few-label probes."""
     runs = sources.runs.query("probe_split == 'test'")
     results = label_results(runs.value)
     trained = results.loc[~results["task"].isin(BASELINES)]
@@ -27,9 +27,9 @@ def few_labels(findings: Findings, sources: Sources) -> Iterator[Block]:
         yield _table(findings, str(dataset), results.loc[results["dataset"] == dataset])
         for task in own["task"].unique():
             means = own.loc[own["task"] == task].groupby(["way", "labels"], sort=False, dropna=False)["value"].mean()
-            told = ", ".join(f"{cell_of(way, labels)} {mean:.3f}" for (way, labels), mean in means.items())
+            values = ", ".join(f"{cell_of(way, labels)} {mean:.3f}" for (way, labels), mean in means.items())
             name = f"few-labels-{len(pictures)}"
-            pictures.append(picture(name, f"{task} on {dataset}: {told}", label_curves, runs, str(dataset), task))
+            pictures.append(picture(name, f"{task} on {dataset}: {values}", label_curves, runs, str(dataset), task))
     if pictures:
         yield from _still_improving(results)
         yield Gallery(pictures)
@@ -50,17 +50,17 @@ def _table(findings: Findings, dataset: str, results: pd.DataFrame) -> Table:
         keys = [(task, cell_of(way, labels), cell_of(other, labels)) for way, other in PAIRS]
         compared = [answered(effects, key) for key in keys]
         rows.append([str(task), labels_word(labels), *map(number, means), *compared])
-    head = ["task", "labels a class", FROZEN, TUNED, SUPERVISED, *(f"{way} against {other}" for way, other in PAIRS)]
+    head = ["task", "labels per class", FROZEN, TUNED, SUPERVISED, *(f"{way} vs. {other}" for way, other in PAIRS)]
     caption = (
-        f"Few labels of {dataset}: test accuracy, mean over seeds. Each seed draws its own labeled images, the same "
-        "for all ways, which take the same steps and choose on the whole validation split. Differences with 95 % "
-        "intervals of paired seeds; answers are Holm-adjusted over a task."
+        f"Few labels of {dataset}: test accuracy, mean over seeds. Each seed samples its own labeled images. All "
+        "methods use the same images and steps, and select on the full validation split. Differences have 95% "
+        "intervals over paired seeds; answers are Holm-adjusted per task."
     )
     return Table(caption, head, rows, 2)
 
 
 def _still_improving(results: pd.DataFrame) -> Iterator[Text]:
-    """Yield where training that was best at its end stands for too few steps and not for too few labels."""
+    """Yield the cells whose last step was their best: more steps, and not only more labels, may help them."""
     tuned = results.loc[results["way"] == TUNED]
     at_last = (tuned["step"] == tuned["step"].max()).groupby([tuned["task"], tuned["labels"]], sort=False, dropna=False)
     cells = [
@@ -69,5 +69,5 @@ def _still_improving(results: pd.DataFrame) -> Iterator[Text]:
         if share > 0.5
     ]
     if cells:
-        told = "Best at the last step at most seeds, so that more of `evaluate.fine_tune_steps` may raise it"
-        yield Text(f"{told}: {'; '.join(cells)}.", "caveat")
+        lead = "Most seeds are best at their last step, so a higher `evaluate.fine_tune_steps` may improve them"
+        yield Text(f"{lead}: {'; '.join(cells)}.", "caveat")

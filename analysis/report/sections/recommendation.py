@@ -1,4 +1,4 @@
-"""What to use: the chosen configurations, whether anything does better, and the study that trains them again."""
+"""Section "What to use": the chosen configurations, better ones from the ablation, and a study that retrains them."""
 
 from __future__ import annotations
 
@@ -25,11 +25,16 @@ from analysis.report.words import (
 )
 
 RECOMMENDED = "recommended.yaml"
-NOT_CHOSEN = "No configuration is chosen yet: that is what the confirm phase does, and it has not ended."
+NOT_CHOSEN = "No configuration is chosen yet: the confirm phase, which chooses one, has not ended."
 
 
 def what_to_use(findings: Findings, folder: Path) -> Section:
-    """Return the section. folder: the study's, where `recommended.yaml` lies if the study has come that far."""
+    """Return the section on the chosen configurations.
+
+    Args:
+        findings: What was computed for the study.
+        folder: The study's folder, which holds `recommended.yaml` once the study has written it.
+    """
     return Section("what-to-use", "What to use", list(_blocks(findings, folder / RECOMMENDED)))
 
 
@@ -41,7 +46,7 @@ def _blocks(findings: Findings, recommended: Path) -> Iterator[Block]:
     yield _glance(findings)
     if recommended.exists():
         command = f"python study/run.py {recommended.as_posix()}"
-        yield Text(f"Train the chosen configurations again with fresh seeds: `{command}` runs as it is.")
+        yield Text(f"To train the chosen configurations again with fresh seeds, run `{command}`.")
         yield Folded(RECOMMENDED, [Code(recommended.read_text(encoding="utf-8"))])
     for task, choice in choices.items():
         yield from _of_task(findings, task, choice)
@@ -61,10 +66,10 @@ def _glance(findings: Findings) -> Table:
             numbers = [number(row["mean"]), number(row["baseline_mean"]), difference(row)]
         rows.append([task, ended, _helps(findings, task), *numbers])
     probe = next(iter(probes), PROBES["linear"])
-    head = ["task", "as chosen, it …", "in the ablation helps most", probe, "untrained", "difference"]
+    head = ["task", "as chosen, it …", "most helpful in the ablation", probe, "untrained", "difference"]
     caption = (
-        f"{probe[0].upper()}{probe[1:]} on the test split of {dataset}, mean over seeds, beside untrained encoders of "
-        "the same seeds."
+        f"{probe[0].upper()}{probe[1:]} on the test split of {dataset}, mean over seeds, compared with untrained "
+        "encoders of the same seeds."
     )
     return Table(caption, head, rows, 3)
 
@@ -73,7 +78,7 @@ def _helps(findings: Findings, task: str) -> str:
     better = queries.cures(findings, task)
     if len(better):
         return f"{quoted(better.iloc[0]['cell'])} {signed(better.iloc[0]['mean_difference'])}"
-    return "nothing shown" if task in queries.ablated_tasks(findings) else NONE
+    return "nothing" if task in queries.ablated_tasks(findings) else NONE
 
 
 def _of_task(findings: Findings, task: str, choice: dict[str, Any]) -> list[Block]:
@@ -86,26 +91,26 @@ def _of_task(findings: Findings, task: str, choice: dict[str, Any]) -> list[Bloc
     return [
         Heading(task),
         Text(f"{chosen_by} on the validation split ({each}). {_does_better(findings, task)}".strip()),
-        Folded("The whole trial", [Code(whole)]),
+        Folded("Full configuration", [Code(whole)]),
     ]
 
 
 def _does_better(findings: Findings, task: str) -> str:
-    """Return whether the ablation found something better than what was chosen."""
+    """Return whether the ablation found a cell better than the chosen configuration."""
     if task not in queries.ablated_tasks(findings):
         return ""
     better, changes = queries.cures(findings, task), queries.base_changes(findings, task)
     if not changes and len(better):
         cells = listed(f"{quoted(row.cell)} ({signed(row.mean_difference)})" for row in better.head(3).itertuples())
-        return f"**The ablation found better**: {cells}. Change that in the YAML, and confirm it with fresh seeds."
+        return f"**The ablation found better**: {cells}. Change that in the YAML and confirm it with fresh seeds."
     if not changes:
-        return "Nothing that the ablation tried around it is shown to do better."
+        return "No change that the ablation tested is shown to do better."
     words = circumstances(queries.base_settings(findings, task), changes)
-    return f"The ablation asks about another case, {words}. {_beside_chosen(findings, task)}".strip()
+    return f"The ablation is about another case, {words}. {_best_cell(findings, task)}".strip()
 
 
-def _beside_chosen(findings: Findings, task: str) -> str:
-    """Return the mean of the ablation's best cell beside that of what was chosen, which ran with other seeds."""
+def _best_cell(findings: Findings, task: str) -> str:
+    """Return the means of the ablation's best cell and of the chosen configuration, whose seeds differ."""
     metric = findings.metrics.get(task)
     trials = queries.chosen(findings)[task].get("trial_ids", [])
     runs = findings.study.runs.loc[findings.study.runs["trial_id"].isin(trials)]
@@ -114,7 +119,5 @@ def _beside_chosen(findings: Findings, task: str) -> str:
         return ""
     means = findings.ablated.loc[findings.ablated["task"] == task].groupby("cell")[metric.column].mean().dropna()
     best = str(means.idxmax() if metric.mode == "max" else means.idxmin())
-    values = f"{number(means[best])}, what was chosen {number(runs[metric.column].mean())}"
-    return (
-        f"Its best cell, {quoted(best)}, has a mean {metric_words(metric.column)} of {values} (other seeds, no test)."
-    )
+    mean = f"Its best cell, {quoted(best)}, has a mean {metric_words(metric.column)} of {number(means[best])}"
+    return f"{mean}; the chosen configuration has {number(runs[metric.column].mean())} (other seeds, not tested)."

@@ -1,4 +1,4 @@
-"""How sensitive is it to its settings: the search trials, what they hang on, and how they are spread."""
+"""Section "How sensitive is it to its settings?": the search trials, and how much each setting mattered."""
 
 from __future__ import annotations
 
@@ -18,15 +18,20 @@ from analysis.report.sources import Sources
 from analysis.report.words import NONE, count, listed, number
 from trainables.trial import ONLINE_PROBES
 
-EVALUATOR, RESAMPLES = "ped_anova", 50  # a forest of fANOVA takes a hundred times as long
+EVALUATOR, RESAMPLES = "ped_anova", 50  # fANOVA's random forest takes a hundred times as long
 WINNER = (
-    "The best of many noisy trials looks better than it is: its value above is no result. The confirm phase measures "
-    "it anew. A stopped trial had fewer steps than a finished one."
+    "The best of many noisy trials looks better than it is, so do not report its value. The confirm phase measures it "
+    "again with fresh seeds. A stopped trial took fewer steps than a finished one."
 )
 
 
 def how_sensitive(findings: Findings, sources: Sources) -> Section:
-    """Return the section."""
+    """Return the section on the search.
+
+    Args:
+        findings: What was computed for the study.
+        sources: Frames that the figures are drawn from.
+    """
     return Section("search", "How sensitive is it to its settings?", list(_blocks(findings, sources)))
 
 
@@ -34,24 +39,24 @@ def _blocks(findings: Findings, sources: Sources) -> Iterator[Block]:
     searched = sources.last.query("phase == 'search'").value
     tasks = [task for task in queries.tasks(findings) if (searched["task"] == task).any()]
     if not tasks:
-        yield Text("No search trial has started: the search phase tries the settings.", "caveat")
+        yield Text("No search trial has started yet.", "caveat")
         return
     columns = {task: compared_by(findings, searched.loc[searched["task"] == task], task) for task in tasks}
     yield _table(searched, columns)
     yield Text(WINNER, "caveat")
     unlabeled = [task for task, column in columns.items() if not column.removeprefix(tables.LAST).startswith("probe/")]
     if unlabeled:
-        told = "compared by a pretext metric, which is not comparable across augmentation strengths and batch sizes."
-        yield Text(f"{listed(unlabeled)}: {told}", "caveat")
+        reason = "Augmentation strength and batch size change what that metric measures."
+        yield Text(f"Without labels, trials are compared by a pretext metric: {listed(unlabeled)}. {reason}", "caveat")
     if notes := [note for task in tasks if (note := _no_importance(searched, task, columns[task]))]:
-        yield Text(f"How much each setting mattered cannot be told of {'; '.join(notes)}.")
+        yield Text(f"How much each setting mattered is not known for {'; '.join(notes)}.")
     yield Gallery([each for task in tasks for each in _pictures(sources, searched, task, columns[task])])
 
 
 def compared_by(findings: Findings, searched: pd.DataFrame, task: str) -> str:
-    """Return the column of `last_values` that a task's search trials are compared by.
+    """Return the column of `last_values` that compares a task's search trials.
 
-    That is the metric by which the study chose, where it has chosen; else the online probe, or without labels the
+    It is the metric by which the study chose, if it has chosen; otherwise the online probe or, without labels, the
     primary metric.
     """
     chosen = queries.chosen(findings).get(task, {}).get("metric")
@@ -73,8 +78,8 @@ def _table(searched: pd.DataFrame, columns: dict[str, str]) -> Table:
         settings = NONE if best is None else tables.configurations(own).loc[best]
         value = NONE if best is None else number(own.loc[best, column])
         rows.append([task, column.removeprefix(tables.LAST), settings, value, *map(count, counts.loc[task])])
-    head = ["task", "compared by, at the last report", "best trial", "its value", *counts.columns]
-    return Table("Search trials of each task, and how many ended in which status.", head, rows, 3)
+    head = ["task", "metric at the last report", "best trial", "its value", *counts.columns]
+    return Table("Search trials of each task: the best one, and the number of trials per status.", head, rows, 3)
 
 
 def _pictures(sources: Sources, searched: pd.DataFrame, task: str, column: str) -> Iterator[Picture]:
@@ -92,21 +97,21 @@ def _pictures(sources: Sources, searched: pd.DataFrame, task: str, column: str) 
         mode = tables.mode_of(own, column)
         options = {"evaluator": EVALUATOR, "n_bootstrap": RESAMPLES}
         found = call(importance, runs, column, mode, **options)
-        told = ", ".join(f"{row.hyperparameter} {row.importance:.2f}" for row in found.value.itertuples())
-        alt = f"{task}: importance of each setting for being among the best quarter of trials by {metric}: {told}"
+        shares = ", ".join(f"{row.hyperparameter} {row.importance:.2f}" for row in found.value.itertuples())
+        alt = f"{task}: importance of each setting for reaching the best quarter of trials by {metric}: {shares}"
         yield picture(f"importance-{task}", alt, importance_bars, found)
     alt = f"{task}: {ends}, of {len(own)} search trials, against lr"
     yield picture(f"search-{task}", alt, search_scatter, runs, metric=column)
 
 
 def _no_importance(searched: pd.DataFrame, task: str, column: str) -> str:
-    """Return why the importance of a task's settings cannot be told; empty where it can."""
+    """Return why the importance of a task's settings cannot be estimated; empty if it can."""
     own = searched.loc[(searched["task"] == task) & (searched["status"] == FINISHED)]
     usable = own.loc[own[column].notna()] if column in own else own.iloc[:0]
     varied = searched_columns(usable)
     if len(usable) < MIN_TRIALS:
-        return f"{task}: {len(usable)} finished trials, {MIN_TRIALS} are needed"
+        return f"{task}: {len(usable)} of {MIN_TRIALS} finished trials that it takes"
     if not varied or usable[column].nunique() == 1:
-        return f"{task}: nothing varies"
+        return f"{task}: no setting varies"
     gaps = [name for name in varied if usable[name].isna().any()]
     return f"{task}: {listed(gaps)} missing in some trials" if gaps else ""

@@ -28,7 +28,7 @@ def test_test_accuracies_stand_beside_their_spread_chance_and_baselines(folder: 
 def test_pre_training_is_tested_against_untrained_encoders_in_the_ablation(findings: Findings, page: Page):
     row = findings.against_untrained.query("design == 'pre-training' and task == 'rotation' and cell == 'base'").iloc[0]
     told = f"rotation better, +{row['mean_difference']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}], 5 seeds"
-    assert f"Did pre-training help at all? The ablation's base against untrained encoders: {told}" in page.text
+    assert f"Did pre-training help at all? The ablation's base compared with untrained encoders: {told}" in page.text
     assert "Across tasks: which cell is best on average" in page.text
 
 

@@ -28,7 +28,7 @@ def test_cures_are_ranked_with_interval_answer_and_how_often_they_converge(page:
         r"augmentation_strength=1: \+0\.07\d \[0\.0\d\d, 0\.0\d\d\], 5 seeds, Holm p < 0\.001; 5 of 5 converge", text
     )
     assert "Worse: budget_steps=400 (−0.03" in text
-    assert "size_by_strength against n_images=1000: better n_images=1000, augmentation_strength=1 (+0.0" in text
+    assert "size_by_strength, compared with n_images=1000: better n_images=1000, augmentation_strength=1 (+0.0" in text
 
 
 def test_where_the_evidence_does_not_suffice_it_says_what_would(findings: Findings, page: Page):
@@ -36,8 +36,8 @@ def test_where_the_evidence_does_not_suffice_it_says_what_would(findings: Findin
     told = f"`weight_decay=0.01`|–|{signed(row['mean_difference'])}|{interval(row['ci_low'], row['ci_high'])}|"
     told += f"{row['p_holm']:.3f}|5|{row['smallest_detectable']:.3f}|about {row['seeds_needed']}"
     assert told in section(findings, "cures")
-    assert "Where the evidence does not suffice." in page.text
-    assert "to find one of 0.01, the smallest that matters" in page.text
+    assert "Where the evidence is not enough." in page.text
+    assert "Seeds needed for 0.01: to find the smallest difference that matters" in page.text
 
 
 def test_a_failed_cell_is_told_as_an_outcome_and_with_its_reason(folder: Path, page: Page):
@@ -50,8 +50,8 @@ def test_a_failed_cell_is_told_as_an_outcome_and_with_its_reason(folder: Path, p
 def test_effects_maps_and_take_off_are_drawn_of_each_task(page: Page):
     code = "\n".join(re.findall(r"^\w+\(.*\)$", page.text, re.MULTILINE))
     for task in TRUTH:
-        assert f"size_strength_map(cells_of(findings, '{task}', 'size_by_strength'), 'probe/shapes/linear')" in code
-        assert f"size_strength_map(cells_of(findings, '{task}', 'size_by_strength'), 'converged')" in code
+        assert f"size_strength_map(design_runs(findings, '{task}', 'size_by_strength'), 'probe/shapes/linear')" in code
+        assert f"size_strength_map(design_runs(findings, '{task}', 'size_by_strength'), 'converged')" in code
         assert re.search(rf"effects_forest\(.*task == '{task}' and design == 'cures'.*margin=0.01", code)
         assert re.search(rf"survival_curves\(kaplan_meier\(steps_to\(.*task == '{task}'", code)
 
@@ -59,7 +59,7 @@ def test_effects_maps_and_take_off_are_drawn_of_each_task(page: Page):
 def test_few_seeds_are_shown_and_not_tested(tmp_path: Path):
     found = compute_findings(analysis.load(write_study(tmp_path, designs=("cures",), tasks=("rotation",), n_seeds=3)))
     text = section(found, "cures")
-    assert "6 of 6 comparisons have fewer than 5 seeds with both values: means are shown and nothing is tested." in text
+    assert "6 of 6 comparisons have fewer than 5 seeds with both values: means are shown without a test." in text
     row = r"`augmentation_strength=1`\|[^|]*a test needs 5\|\+0\.0\d\d\|–\|–\|3\|–\|at least 5"
     assert re.search(row, text)
     assert "Better than" not in text
@@ -69,8 +69,8 @@ def test_augmentation_ops_are_told_by_leave_one_out_pairs_and_main_effects(tmp_p
     designs = ("leave_one_out", "pairs", "factorial")
     found = compute_findings(analysis.load(write_study(tmp_path, designs=designs, tasks=("rotation",))))
     text = section(found, "cures")
-    assert "nothing tried does better (2 worse, most of all `only color_jitter`" in text
-    assert "**pairs against `no augmentation`**: better `base` (+0.1" in text
+    assert "no tested change does better (2 worse, the worst `only color_jitter`" in text
+    assert "**pairs, compared with `no augmentation`**: better `base` (+0.1" in text
     assert re.search(r"color_jitter \+ crop_resize\|\+0\.0\d\d\|\[", text)
     assert "The factorial design of rotation" in text
     pictures = {each.name: each for part in sections_of(found, tmp_path) for each in pictures_in(part.blocks)}
@@ -93,4 +93,4 @@ def test_an_ablation_under_way_is_reported_as_preliminary(tmp_path: Path):
     path.write_text("".join(lines[: ended[-3]]))
     found = compute_findings(analysis.load(folder))
     assert "The ablate phase has not ended: every cell is compared with the base" in section(found, "cures")
-    assert "1 trial not ended yet, so all this is preliminary" in summary(found)[-1]
+    assert "1 trial has not ended yet, so these results are preliminary" in summary(found)[-1]

@@ -23,7 +23,7 @@ from tests.analysis.report.pages import Page
 def test_the_script_of_the_page_draws_the_figures_it_shows(page: Page, tmp_path: Path):
     before = set(plt.get_fignums())
     with plt.rc_context({"figure.max_open_warning": 0}):
-        exec(page.text[page.text.index("import analysis") : page.text.index("This page, the verdicts")], {})
+        exec(page.text[page.text.index("import analysis") : page.text.index("This page, its verdicts")], {})
     drawn = sorted(set(plt.get_fignums()) - before)
     assert len(drawn) == len(page.images)
     for place in (0, len(drawn) // 2, len(drawn) - 1):  # drawing takes a while

@@ -32,7 +32,7 @@ def test_a_study_that_has_only_begun_and_one_with_a_running_trial_get_one_too(tm
     trial = TrialConfig("search", "rotation")
     journal.append(TrialStarted.of(trial))
     journal.close()
-    assert "1 trial not ended yet" in Page(write_report(tmp_path)).text
+    assert "1 trial has not ended yet" in Page(write_report(tmp_path)).text
 
 
 def test_a_folder_that_is_no_study_gets_no_page(tmp_path: Path):

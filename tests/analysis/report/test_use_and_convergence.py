@@ -41,7 +41,7 @@ def test_a_recommended_study_is_shown_verbatim_with_the_command_that_runs_it(fol
 
 
 def test_an_ablation_of_another_case_is_not_mistaken_for_one_about_the_choice(page: Page):
-    assert "The ablation asks about another case, on 200 images without augmentation" in page.text
+    assert "The ablation is about another case, on 200 images without augmentation" in page.text
     assert "The ablation found better" not in page.text
 
 
