@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from trainables.probes.accuracy import Accuracy, top_accuracy
 
 WEIGHT_DECAYS = tuple(10.0**exponent for exponent in range(2, -7, -1))
-MAX_ITERATIONS = 300  # of L-BFGS; only separable data with weak decay reaches this limit
+MAX_ITERATIONS = 300  # L-BFGS iterations; only separable data with weak decay reaches this limit
 PATIENCE = 2  # weak decays that only overfit take the most iterations
 
 

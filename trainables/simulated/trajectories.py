@@ -16,7 +16,7 @@ from trainables.errors import ConfigError, suggestion
 DIVERGED, COLLAPSED, AT_CHANCE = "diverged", "collapsed", "at_chance"
 OVERFIT, STILL_IMPROVING, CONVERGED = "overfit", "still_improving", "converged"
 OUTCOMES = (DIVERGED, COLLAPSED, AT_CHANCE, OVERFIT, STILL_IMPROVING, CONVERGED)
-N_CLASSES = 10  # of every labeled simulated data set
+N_CLASSES = 10  # every labeled simulated data set has ten classes
 COLLAPSED_ACCURACY = 0.12  # linear probe on features that are nearly constant
 
 _COLLAPSE_TIME = 0.03  # share of the budget in which a collapse decays to 1/e
