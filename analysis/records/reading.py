@@ -30,7 +30,7 @@ def read(folder: Path, *kinds: Any) -> Iterator[Any]:
 
     Args:
         folder: A study's folder. Without a journal in it there are no events.
-        *kinds: Classes of the events to yield; all by default. Other lines, most of which are reports, are not decoded.
+        *kinds: Classes of the events to yield; all by default. Lines of other kinds are not decoded.
 
     Raises:
         JournalError: If any other line is not an event.

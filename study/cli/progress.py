@@ -59,7 +59,7 @@ class Progress:
 
     def __init__(self, config: StudyConfig, console: Console) -> None:
         self.config, self.console = config, console
-        self.trials: dict[str, _Trial] = {}  # of the current phase
+        self.trials: dict[str, _Trial] = {}  # trials of the current phase
         self.phase = ""
         self.began = time.monotonic()
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=2, transient=True)

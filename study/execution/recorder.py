@@ -76,7 +76,7 @@ class Recorder(tune.Callback):
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Record a trial's start, or its restart after a failure."""
         config = trial_of(trial.config, self.bases)
-        # Population-based training changes a running trial's configuration; its id stays that of its start.
+        # Population-based training changes a running trial's configuration; its id stays the same.
         trial_id = self._ids.setdefault(trial.trial_id, config.trial_id)
         self._running.add(trial.trial_id)
         if trial_id == config.trial_id:

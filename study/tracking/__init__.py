@@ -1,1 +1,1 @@
-"""Tracking: the journal delivered to MLflow."""
+"""Tracking: delivery of the journal to MLflow."""

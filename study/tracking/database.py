@@ -1,4 +1,4 @@
-"""A new SQLite database for MLflow, there as a whole or not at all."""
+"""Atomic creation of MLflow's SQLite database."""
 
 from __future__ import annotations
 
@@ -11,15 +11,21 @@ from mlflow.store.db import utils
 
 from trainables import files
 
-_BUILDING = threading.Lock()  # what alembic migrates is known to the whole process
+_BUILDING = threading.Lock()  # the database that alembic migrates is global to the process
 
 
 def create_database(uri: str) -> None:
-    """Create the database of a `sqlite:///PATH` store where there is none; leave any other store alone.
+    """Create the database of a `sqlite:///PATH` store that does not exist yet; leave other stores alone.
 
-    MLflow builds a new one at its place by tens of migrations, which take seconds. A process that is killed meanwhile
-    leaves a part of it, which MLflow refuses for ever as out of date; and for a while it refuses whoever else opens it.
-    Here it is built elsewhere first. Raises StorageError where it cannot be written.
+    MLflow itself builds a database in place with tens of migrations, which take seconds. It refuses other connections
+    during that time, and forever after the process was killed in the middle of it. Here the database is built
+    elsewhere and then put in place.
+
+    Args:
+        uri: Tracking URI of the store.
+
+    Raises:
+        StorageError: If the file cannot be written.
     """
     if not uri.startswith("sqlite:"):
         return
@@ -29,6 +35,6 @@ def create_database(uri: str) -> None:
     with _BUILDING, tempfile.TemporaryDirectory() as folder:
         built = Path(folder) / "mlflow.db"
         engine = utils.create_sqlalchemy_engine(f"sqlite:///{built}")
-        utils._initialize_tables(engine)  # all that MLflow itself does of it; it offers no public way
+        utils._initialize_tables(engine)  # what MLflow itself calls; it has no public function for this
         engine.dispose()
         files.create(Path(name), built.read_bytes())

@@ -1,4 +1,4 @@
-"""What runs are called and said to be in MLflow: names, tags, params, notes and data sets, from journal events."""
+"""Metadata of MLflow runs from journal events: names, tags, params, notes and data sets."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from analysis.records import Facts, StudyStarted
 from trainables.trial import BASELINES, TrialConfig
 
 NOTE = "mlflow.note.content"
-REASON_LENGTH = 250  # characters of a reason that the run table can show; the whole text is an artifact
+REASON_LENGTH = 250  # characters of a reason in a tag; the whole text is an artifact
 
 
 def common_tags(study: StudyStarted, journal: int) -> dict[str, str]:
-    """Return the tags that the study run and all below it share; `pretext.journal` is what runs are found by."""
+    """Return the tags that all runs of a study share; runs are looked up by `pretext.journal`."""
     tags = {
         "pretext.study": study.study,
         "pretext.journal": str(journal),
@@ -33,13 +33,13 @@ def common_tags(study: StudyStarted, journal: int) -> dict[str, str]:
 
 
 def trial_tags(trial_id: str, trial: TrialConfig) -> dict[str, str]:
-    """Return what the run table is filtered and grouped by."""
+    """Return the tags by which the run table is filtered and grouped."""
     tags = {"phase": trial.phase, "task": trial.task, "cell": trial.cell, "seed": trial.seed, "trial_id": trial_id}
     return {f"pretext.{name}": str(value) for name, value in tags.items()}
 
 
 def trial_name(trial: TrialConfig) -> str:
-    """Return a name that tells the trials of a phase apart: `rotation lr=0.003 aug=0.50 bs=128 seed=0`."""
+    """Return a name that distinguishes the trials of a phase: `rotation lr=0.003 aug=0.50 bs=128 seed=0`."""
     words = [trial.task, *([trial.cell] if trial.cell else [])]
     if trial.task in BASELINES:
         words.append(trial.encoder)
@@ -49,7 +49,7 @@ def trial_name(trial: TrialConfig) -> str:
 
 
 def short_reason(reason: str) -> str:
-    """Return the last line that says something, which in a traceback is the error itself."""
+    """Return the last line that is not blank, which in a traceback is the error itself."""
     lines = [line.strip() for line in reason.splitlines() if line.strip()]
     return lines[-1][:REASON_LENGTH] if lines else ""
 
@@ -65,11 +65,11 @@ def study_note(study: StudyStarted) -> str:
 
 
 def phase_note(study: StudyStarted, phase: str, outcome: Any = None) -> str:
-    """Return a phase run's description, with what the phase decided once it has ended."""
+    """Return a phase run's description, with the outcome once the phase has ended."""
     note = f"Phase **{phase}** of study **{study.study}**."
     if outcome:
         content = json.dumps(outcome, indent=1, default=str)[:4000]
-        # As JSON may write them: no tag, and nothing that ends the block.
+        # JSON escapes, so that the text contains no HTML tag and does not end the code block.
         content = content.replace("<", "\\u003c").replace("`", "\\u0060")
         note += f"\n\nOutcome:\n```json\n{content}\n```"
     return note
@@ -105,7 +105,7 @@ def facts_params(facts: Facts) -> dict[str, str]:
 
 
 def numbers(values: Mapping[str, Any], *, only_finite: bool = False) -> dict[str, float]:
-    """Return the numeric entries. Infinities become NaN: MLflow would store 1.8e308, which ruins every chart."""
+    """Return the numeric entries. Infinities become NaN: MLflow would store 1.8e308, which breaks every chart."""
     found = {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
     if only_finite:
         return {name: value for name, value in found.items() if math.isfinite(value)}
@@ -113,9 +113,9 @@ def numbers(values: Mapping[str, Any], *, only_finite: bool = False) -> dict[str
 
 
 def dataset_inputs(study: StudyStarted, trial: TrialConfig) -> list[DatasetInput]:
-    """Return the pretext training and validation splits of a trial's data set, none where the study names no such set.
+    """Return the pretext training and validation splits of a trial's data set; none if the study does not describe it.
 
-    MLflow knows a data set by name and digest, hence a name of its own for each split.
+    MLflow identifies a data set by name and digest, so each split has a name of its own.
     """
     dataset = study.datasets.get(trial.dataset)
     if not dataset:
@@ -138,12 +138,12 @@ def dataset_inputs(study: StudyStarted, trial: TrialConfig) -> list[DatasetInput
 
 
 def valid_name(name: str) -> str:
-    """Return `name` with everything that MLflow refuses in the name of a metric or param replaced by `_`."""
+    """Return `name` with characters that MLflow refuses in names of metrics and params replaced by `_`."""
     return posixpath.normpath(re.sub(r"[^/\w.\- :]", "_", name).lstrip("/"))[:250]
 
 
 def escaped(text: str) -> str:
-    """Return a text that markdown and HTML show as it stands: all that might be markup as character references."""
+    """Return a text with all possible markdown and HTML markup escaped as character references."""
     return re.sub(r"[^\w .,:/=+@-]", lambda found: f"&#{ord(found[0])};", text)
 
 

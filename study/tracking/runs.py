@@ -1,7 +1,7 @@
-"""Journal events -> MLflow runs: one study run, its phase runs, their trial runs. The only writer of runs.
+"""MLflow runs from journal events: one study run, its phase runs, their trial runs.
 
-Everything here may be done again: a run that exists is continued, a point that is stored is not stored twice,
-since its time comes from the journal and not from the clock.
+Everything here is idempotent: a run that exists is continued, and a point that is stored is not stored twice, since its
+time comes from the journal and not from the clock.
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ STUDY_FILES = (
     *(CONFIG_FILE, "runs.parquet", "curves.parquet", "verdicts.csv", "effects.csv"),
     *("recommended.yaml", "report.html", "figures"),
 )
-# An early stop is what the scheduler was asked for, so the run is whole; `pretext.status` keeps the difference.
+# An early stop is a regular end of a run; `pretext.status` keeps the difference.
 RUN_STATUS = {FINISHED: "FINISHED", STOPPED: "FINISHED", FAILED: "FAILED", KILLED: "KILLED"}
-MOST_METRICS, MOST_PARAMS = 1000, 100  # that MLflow takes in one batch
+MOST_METRICS, MOST_PARAMS = 1000, 100  # MLflow's limits per batch
 STUDY = "study"
 
 
 @dataclass
 class _Pending:
-    """What waits to be sent to one run."""
+    """What is still to be sent to one run."""
 
     metrics: list[Metric] = field(default_factory=list)
     params: dict[str, str] = field(default_factory=dict)
@@ -67,11 +67,18 @@ class _Pending:
 
 
 class RunWriter:
-    """Writes one study's events as runs. `apply` events in the journal's order, then `flush`.
+    """Writes one study's events as runs. Call `apply` with events in the journal's order, then `flush`.
 
-    study: the journal's first event. state: updated as runs are created and end; saving it is the caller's.
-    points: metric values sent. refused: calls that MLflow answered with a plain no, each with a warning.
-    Methods raise MlflowException, SQLAlchemyError or OSError where the store is away.
+    Methods raise MlflowException, SQLAlchemyError or OSError if the store is away.
+
+    Args:
+        client: Client of the store.
+        study: The journal's first event.
+        state: Updated as runs are created and end; the caller saves it.
+
+    Attributes:
+        points: Number of metric values sent.
+        refused: Number of calls that MLflow refused for good, each logged as a warning.
     """
 
     def __init__(self, client: MlflowClient, study: StudyStarted, state: TrackingState) -> None:
@@ -111,18 +118,18 @@ class RunWriter:
                 self._state.ended = True
 
     def flush(self) -> None:
-        """Send what waits."""
+        """Send everything that `apply` has kept."""
         for run_id in list(self._pending):
             self._send(run_id)
 
     def close_abandoned(self, *, study_too: bool) -> None:
-        """End as KILLED every run that a driver left RUNNING, at the time of its last event."""
+        """End every run that a driver has left RUNNING as KILLED, at the time of its last event."""
         for key, last in list(self._state.open.items()):
             if study_too or key != STUDY:
                 self._end(key, KILLED, last, {"pretext.reason": "the driver ended before this did"})
 
     def log_artifacts(self, folder: Path, files: Iterable[str]) -> int:
-        """Store those files and folders under `folder` that exist and have changed; return how many files."""
+        """Store the named files and folders of `folder` that have changed; return the number of files stored."""
         stored = 0
         for path in _files(folder, files):
             name, status = path.relative_to(folder), path.stat()
@@ -175,7 +182,7 @@ class RunWriter:
         self._end(key, FINISHED, milliseconds(event), {text.NOTE: note})
 
     def _begin(self, key: str, event: Event, *, name: str, tags: dict[str, str], parent: str) -> None:
-        """Create the run, or take up again the one that exists."""
+        """Create a run, or continue the one that exists."""
         tags = {**text.common_tags(self._study, self._state.journal), **tags, "pretext.status": "RUNNING"}
         start = milliseconds(event)
         if key not in self._state.runs:
@@ -200,7 +207,7 @@ class RunWriter:
         self._waiting(_trial(event)).metrics.extend(metrics)
 
     def _tag_verdicts(self, path: Path) -> None:
-        """Put the analysis's verdict on every trial run that it judged."""
+        """Tag every trial run that has a verdict with it."""
         with path.open(encoding="utf-8", newline="") as lines:
             for row in csv.DictReader(lines):
                 run_id = self._state.runs.get(f"trial/{row.get('trial_id')}")
@@ -211,7 +218,7 @@ class RunWriter:
         return self._pending.setdefault(self._state.runs[key], _Pending())
 
     def _send(self, run_id: str) -> None:
-        """Send what waits for one run; metrics apart from params, so that a refused param costs no curve."""
+        """Send everything kept for one run, metrics apart from params, so that a refused param costs no curve."""
         pending = self._pending.pop(run_id, _Pending())
         params = [Param(text.valid_name(name), value) for name, value in pending.params.items()]
         tags = [RunTag(name, value) for name, value in pending.tags.items()]
@@ -224,7 +231,7 @@ class RunWriter:
                 self.points += len(metrics)
 
     def _try(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
-        """Make a call; return False where MLflow refuses it for good, which would otherwise block all that follows."""
+        """Make a call; return False if MLflow refuses it for good, so that the calls after it are still made."""
         try:
             call(*args, **kwargs)
         except UNREACHABLE as error:
@@ -233,16 +240,16 @@ class RunWriter:
             self.refused += 1
             name = getattr(call, "__name__", "call")
             logger.warning(
-                "MLflow refused %s for run %s, which is left out: %s", name, args[0], without_secrets(str(error))
+                "MLflow refused %s for run %s, which is skipped: %s", name, args[0], without_secrets(str(error))
             )
             return False
         return True
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Whether trying again later cannot help: a deleted run, a bad value, a folder that may not be written.
+    """Whether trying again cannot help: a deleted run, a bad value, a folder without write permission.
 
-    A full disk is none: there will be room again.
+    A full disk does not count, since there may be room later.
     """
     if isinstance(error, MlflowException):
         return error.error_code in REFUSALS
@@ -254,10 +261,10 @@ def _is_refusal(error: Exception) -> bool:
 
 
 def _experiment(client: MlflowClient, study: str) -> str:
-    """Return the id of the experiment named after the study, which is created where there is none."""
+    """Return the id of the experiment named after the study, which is created if there is none."""
     found = client.get_experiment_by_name(study)
     if found is None:
-        # The kind opens the experiment on its runs; without it MLflow guesses, and may show traces.
+        # With this kind MLflow opens the experiment on its runs; without it, it guesses and may show traces.
         return client.create_experiment(study, tags={"mlflow.experimentKind": "custom_model_development"})
     if found.lifecycle_stage != "active":
         raise TrackingError(
@@ -268,7 +275,7 @@ def _experiment(client: MlflowClient, study: str) -> str:
 
 
 def _find_runs(client: MlflowClient, state: TrackingState) -> dict[str, str]:
-    """Return the runs of this journal that are there already, the eldest where there are two."""
+    """Return the ids of this journal's existing runs, the oldest of duplicates."""
     runs: dict[str, str] = {}
     page: str | None = ""
     while page is not None:

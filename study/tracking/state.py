@@ -1,7 +1,7 @@
-"""What is remembered about a journal's way to MLflow: how far it got, and which runs are its own.
+"""State of a journal's delivery to MLflow: how much has been delivered, and the ids of its runs.
 
-Only a cache. Where it is lost, runs are found again by their tags and the journal is delivered from its beginning,
-which stores nothing twice.
+It is only a cache. If it is lost, runs are found by their tags and the journal is delivered from its beginning, which
+stores nothing twice.
 """
 
 from __future__ import annotations
@@ -24,21 +24,23 @@ FILE_NAME = "mlflow.json"
 
 
 class TrackingError(UserError):
-    """MLflow cannot be reached, or will not take what a study wants to store there."""
+    """MLflow cannot be reached or refuses what a study stores there."""
 
 
 @dataclass
 class TrackingState:
     """How far the journal of one study folder has been delivered to one MLflow store.
 
-    store: hash of the tracking URI, which itself may hold a password.
-    journal: time of the journal's first event in ms since the epoch; tells a journal begun afresh from its predecessor.
-    offset: bytes of the journal that were delivered; always at the end of a line.
-    clean: False while events are being delivered. Found False, a run may exist that `runs` does not know.
-    runs: MLflow run id of `study`, `phase/NAME` and `trial/ID`.
-    open: time in ms of the last event of each run that has not ended.
-    ended: whether the last delivered event was the study's end.
-    artifacts: size and modification time of every file stored with the study run.
+    Attributes:
+        store: Hash of the tracking URI, which itself may contain a password.
+        journal: Time of the journal's first event in ms since the epoch, which distinguishes journals of one folder.
+        offset: Bytes of the journal that have been delivered, up to the end of a line.
+        clean: False while events are being delivered. If it is False on loading, there may be runs that `runs` lacks.
+        experiment_id: MLflow's id of the study's experiment.
+        runs: MLflow run id of `study`, `phase/NAME` and `trial/ID`.
+        open: Time in ms of the last event of each run that has not ended.
+        ended: Whether the last delivered event was the study's end.
+        artifacts: Size and modification time of every file stored with the study run.
     """
 
     store: str
@@ -53,27 +55,28 @@ class TrackingState:
 
     @classmethod
     def load(cls, folder: Path, *, tracking_uri: str, journal: int) -> TrackingState:
-        """Return the state kept in `folder`, or a new one where there is none for this store and journal."""
+        """Return the state saved in `folder`, or a new one if there is none for this store and journal."""
         fresh = cls(store=hashlib.sha256(tracking_uri.encode()).hexdigest()[:16], journal=journal)
         try:
             kept = cls(**_read_json(folder / FILE_NAME))
         except FileNotFoundError:
             return fresh
         except (ValueError, TypeError) as error:  # cut short, or of another version
-            logger.warning("%s: not readable (%s), so what MLflow has is looked up there", folder / FILE_NAME, error)
+            logger.warning("%s: not readable (%s); its content is looked up in MLflow", folder / FILE_NAME, error)
             return fresh
         return kept if (kept.store, kept.journal) == (fresh.store, fresh.journal) else fresh
 
     def save(self, folder: Path) -> None:
-        """Write the state, so that a reader finds the old or the new one and nothing between.
+        """Replace the saved state atomically.
 
-        Raises StorageError where it cannot be written.
+        Raises:
+            StorageError: If it cannot be written.
         """
         files.write(folder / FILE_NAME, json.dumps(dataclasses.asdict(self)).encode())
 
     @staticmethod
     def forget(folder: Path) -> None:
-        """Remove the state; the next delivery begins at the journal's first event."""
+        """Remove the saved state, so that the next delivery begins at the journal's first event."""
         (folder / FILE_NAME).unlink(missing_ok=True)
 
 

@@ -1,7 +1,7 @@
-"""Journal -> MLflow: a background thread while a study runs, `sync` by hand at any time.
+"""Delivery of the journal to MLflow: by a background thread while a study runs, or by `sync` at any time.
 
-The journal is the truth and MLflow a projection of it, so a store that is slow, away or emptied costs a study
-nothing: what could not be delivered is delivered later, from the last byte of the journal that was.
+The journal is the source of truth and MLflow a projection of it. A store that is slow, away or emptied costs a study
+nothing: delivery continues later, after the last byte of the journal that was delivered.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-POLL_S = 1.0  # between two looks at the journal
-LONGEST_PAUSE_S = 60.0  # between two attempts on a store that is away
-LOCK_PATIENCE_S = 120.0
-CHUNK_BYTES = 1 << 18  # of the journal, delivered and then remembered as delivered
-# MLflow's own retries hold a call for minutes; here the journal is the queue and one attempt is enough.
+POLL_S = 1.0  # between two reads of the journal
+LONGEST_PAUSE_S = 60.0  # between two attempts to reach a store that is away
+LOCK_PATIENCE_S = 120.0  # for another process that delivers the same journal
+CHUNK_BYTES = 1 << 18  # bytes of the journal that are delivered before the state is saved
+# MLflow's own retries block a call for minutes; here the journal is the queue and one attempt is enough.
 ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
@@ -53,8 +53,11 @@ ENVIRONMENT = {
 class SyncResult:
     """What one delivery did.
 
-    events: journal lines read. points: metric values sent, of which MLflow drops those it has. artifacts: files stored.
-    refused: calls that MLflow answered with a plain no, each logged as a warning.
+    Attributes:
+        events: Number of journal lines read.
+        points: Number of metric values sent; MLflow drops those that it has.
+        artifacts: Number of files stored.
+        refused: Number of calls that MLflow refused for good, each logged as a warning.
     """
 
     events: int = 0
@@ -64,25 +67,29 @@ class SyncResult:
 
 
 def default_tracking_uri() -> str:
-    """Return MLFLOW_TRACKING_URI, or `mlflow.db` in the working directory, which plain `mlflow ui` shows."""
+    """Return MLFLOW_TRACKING_URI, or `mlflow.db` in the working directory, which `mlflow ui` shows by default."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(Path.cwd() / 'mlflow.db').as_posix()}"
 
 
 def sync(
     folder: Path, tracking_uri: str | None = None, *, close_abandoned: bool = False, chunk_bytes: int = CHUNK_BYTES
 ) -> SyncResult:
-    """Deliver to MLflow what the journal in `folder` holds and MLflow lacks.
+    """Deliver the part of a study's journal that MLflow lacks; do nothing if there is no journal yet.
 
-    close_abandoned: the driver is known to be dead, so that runs without an end are closed as KILLED.
-    chunk_bytes: journal bytes delivered between two notes of how far it got.
-    Does nothing where there is no journal yet.
-    Raises TrackingError where the store cannot be reached; what was delivered until then is remembered.
+    Args:
+        folder: The study's folder.
+        tracking_uri: The MLflow store; `default_tracking_uri()` if it is None.
+        close_abandoned: Close runs without an end as KILLED, because the driver is known to be dead.
+        chunk_bytes: Bytes of the journal that are delivered before the state is saved.
+
+    Raises:
+        TrackingError: If the store cannot be reached. The next delivery continues where this one stopped.
     """
     uri = tracking_uri or default_tracking_uri()
     if not (folder / records.JOURNAL_FILE).exists():
         return SyncResult()
     with mlflow_environment():
-        # MLflow takes seconds to import, which neither the command line nor a study should wait for.
+        # MLflow takes seconds to import, so neither the command line nor a study waits for it.
         from study.tracking.database import create_database
         from study.tracking.runs import GONE, UNREACHABLE
 
@@ -94,19 +101,22 @@ def sync(
                 except UNREACHABLE as error:
                     if getattr(error, "error_code", None) != GONE:
                         raise
-                    # The store was emptied or replaced: what is remembered of it is worth nothing.
+                    # The store was emptied or replaced, so the saved state is invalid.
                     TrackingState.forget(folder)
                     return _deliver(folder, uri, close_abandoned, chunk_bytes)
         except filelock.Timeout as error:
-            raise TrackingError(f"{folder}: another process has been writing to MLflow for long; try later") from error
+            raise TrackingError(
+                f"{folder}: another process has been writing to MLflow for minutes; try again later"
+            ) from error
         except (*UNREACHABLE, StorageError) as error:
             raise TrackingError(f"MLflow at {uri} cannot be written: {first_line(error)}") from error
 
 
 def run_id_of(folder: Path, tracking_uri: str | None, trial_id: str) -> tuple[str, str]:
-    """Return the MLflow run id of a trial that has been delivered, and the URI of the store that it is in.
+    """Return the MLflow run id of a trial, and the URI of the store that has the run.
 
-    Raises TrackingError for a trial that the store has not received.
+    Raises:
+        TrackingError: If the trial has not been delivered to the store.
     """
     uri = tracking_uri or default_tracking_uri()
     study = next(records.read(folder), None)
@@ -118,7 +128,7 @@ def run_id_of(folder: Path, tracking_uri: str | None, trial_id: str) -> tuple[st
 
 @contextlib.contextmanager
 def mlflow_environment() -> Iterator[None]:
-    """Give MLflow short patience and a quiet voice where the user has set nothing else."""
+    """Set short timeouts and quiet logging for MLflow by variables that the user has not set."""
     added = {name: value for name, value in ENVIRONMENT.items() if name not in os.environ}
     os.environ.update(added)
     try:
@@ -129,10 +139,13 @@ def mlflow_environment() -> Iterator[None]:
 
 
 class MlflowTracker:
-    """Follows the journal in `folder` in a thread of its own; the study itself never talks to MLflow.
+    """Delivers a journal in a thread of its own while the study writes it; the study itself never calls MLflow.
 
-    tracking_uri: None for `default_tracking_uri()` at the time of the call.
-    finish: called in that thread when all of the journal is there; it may raise UserError, and is then tried again.
+    Args:
+        folder: The study's folder.
+        tracking_uri: The MLflow store; `default_tracking_uri()` if it is None.
+        poll_s: Seconds between two deliveries.
+        finish: Called in that thread once the whole journal has been delivered; tried again if it raises UserError.
     """
 
     def __init__(
@@ -154,12 +167,12 @@ class MlflowTracker:
         self._exit = contextlib.ExitStack()
 
     def start(self) -> None:
-        """Begin to follow the journal; returns at once."""
+        """Start the thread."""
         self._exit.enter_context(mlflow_environment())
         self._thread.start()
 
     def close(self, timeout_s: float = 30.0) -> bool:
-        """Deliver what is left, for `timeout_s` at most; return whether all of it is in MLflow. Raises nothing."""
+        """Deliver the rest within `timeout_s` seconds; return whether MLflow has everything. Raises no error."""
         self._closing.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
@@ -176,14 +189,14 @@ class MlflowTracker:
     def _follow(self) -> None:
         pause = self._poll_s
         while not self._given_up.is_set():
-            closing = self._closing.is_set()  # asked before the delivery, which then covers all that was written
+            closing = self._closing.is_set()  # read before the delivery, which then covers everything written
             try:
                 sync(self.folder, self.tracking_uri)
                 if closing:
                     self._finish()
             except UserError as error:
                 if pause == self._poll_s:
-                    logger.warning("%s. The study goes on, and this is tried again.", error)
+                    logger.warning("%s. The study continues, and delivery is tried again.", error)
                 pause = min(2 * pause, LONGEST_PAUSE_S)
             else:
                 pause = self._poll_s
@@ -205,8 +218,8 @@ def _deliver(folder: Path, uri: str, close_abandoned: bool, chunk_bytes: int) ->
         raise TrackingError(f"{folder / records.JOURNAL_FILE}: must begin with StudyStarted, not {kind}")
     path = folder / records.JOURNAL_FILE
     state = TrackingState.load(folder, tracking_uri=uri, journal=milliseconds(study))
-    if not _is_end_of_line(path, state.offset):  # the journal lost its end, and has another by now
-        logger.warning("%s: not the file that was delivered to MLflow, so it is delivered again", path)
+    if not _is_end_of_line(path, state.offset):  # the journal has lost its end and got another one
+        logger.warning("%s: not the file that was delivered to MLflow before, so it is delivered again", path)
         TrackingState.forget(folder)
         state = TrackingState.load(folder, tracking_uri=uri, journal=milliseconds(study))
     if state.clean and state.offset >= path.stat().st_size and not (state.ended or close_abandoned):
@@ -215,7 +228,7 @@ def _deliver(folder: Path, uri: str, close_abandoned: bool, chunk_bytes: int) ->
 
 
 class _Delivery:
-    """One pass over the part of a journal that has not been delivered."""
+    """One pass over the part of a journal that has not been delivered yet."""
 
     def __init__(self, folder: Path, uri: str, study: StudyStarted, state: TrackingState) -> None:
         from mlflow import MlflowClient
@@ -250,7 +263,7 @@ class _Delivery:
 
     @contextlib.contextmanager
     def _step(self) -> Iterator[None]:
-        """Mark the state as unsettled while events are on their way, and save it once they have arrived."""
+        """Mark the saved state as unclean while events are being delivered."""
         self._state.clean = False
         self._state.save(self._folder)
         yield
@@ -265,6 +278,6 @@ def _is_end_of_line(path: Path, offset: int) -> bool:
 
 
 def _whole_lines(file: BinaryIO, offset: int, chunk_bytes: int) -> list[bytes]:
-    """Return some `chunk_bytes` of lines from `offset` on, without a last one that is still being written."""
+    """Return about `chunk_bytes` of lines from `offset`, without a last one that is still being written."""
     file.seek(offset)
     return [line for line in file.readlines(chunk_bytes) if line.endswith(b"\n")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -12,11 +13,21 @@ from pandas.testing import assert_frame_equal
 
 import analysis
 from analysis.data.frames import CURVES_FILE, RUNS_FILE, frames
-from analysis.records import FINISHED, JOURNAL_FILE, StudyStarted, TrialStarted, from_line, read, to_line
+from analysis.records import (
+    FINISHED,
+    JOURNAL_FILE,
+    Report,
+    StudyStarted,
+    TrialEnded,
+    TrialStarted,
+    from_line,
+    read,
+    to_line,
+)
 from analysis.records.phases import ABLATE, BASELINES, CONFIRM, EVALUATE, SEARCH
 from study.config import strict_yaml
 from study.config.validation import check_config
-from study.driver import load_datasets, open_folder
+from study.driver import load_datasets, open_folder, run_study
 from study.plan.history import History
 from study.plan.phases import Plan
 from study.tracking.sync import sync
@@ -146,3 +157,28 @@ def test_a_store_of_then_gives_the_frames_of_now(recorded: Path, tracked: str, t
     assert_frame_equal(runs[names], expected[names])
     assert found.designs["cell"].tolist() == analysis.load(recorded).designs["cell"].tolist()
     assert found.config["ablate"]["ops"] == ["flip", "gray"]
+
+
+@pytest.mark.core
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_study_whose_driver_was_killed_then_is_finished_now_and_nothing_of_it_runs_again(
+    local_ray: None, store: str, tmp_path: Path
+):
+    folder = unpacked("v0.1-interrupted", tmp_path / "interrupted")
+    whole = list(read(folder, TrialStarted))
+    lines = (folder / JOURNAL_FILE).read_bytes().splitlines(keepends=True)
+    killed = len(lines) * 3 // 10  # two trials of the confirm phase were running
+    (folder / JOURNAL_FILE).write_bytes(b"".join(lines[:killed]) + lines[killed][:40])
+    ended = {event.trial_id for event in read(folder, TrialEnded)}
+    running = {event.trial_id for event in read(folder, TrialStarted)} - ended
+    assert (len(ended), len(running)) == (5, 2)
+
+    config = check_config(strict_yaml.load((folder / "study.yaml").read_text()))
+    outcome = run_study(config, tmp_path)
+    assert (outcome.failed, list(outcome.chosen)) == ([], ["rotation"])
+    starts = Counter(event.trial_id for event in read(folder, TrialStarted))
+    assert starts == Counter(event.trial_id for event in whole) + Counter(running)
+    assert set(Counter(event.trial_id for event in read(folder, TrialEnded)).values()) == {1}
+    points = Counter((report.trial_id, report.step) for report in read(folder, Report))
+    assert set(points.values()) == {1}
