@@ -1,4 +1,4 @@
-"""Runs of an ablation for tests: cells with values by seed, and what `effects` says of them."""
+"""Runs of an ablation for tests: cells with values by seed, and their effects."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from analysis.comparisons import effects
 METRIC = "probe/cifar10/linear"
 SPREAD = np.array(
     [0.31, -1.2, 0.74, 0.05, -0.62, 1.33, -0.18, -0.43, 0.9, -0.9, 0.5, -0.5]
-)  # about 0, of deviation 0.8
+)  # mean 0, standard deviation 0.8
 Cells = Mapping[tuple[str, str], "list[float] | np.ndarray"]
 
 
 def runs_of(cells: Cells, **columns: object) -> pd.DataFrame:
-    """Return runs of each (task, cell), one value a seed from seed 100 on, in no order."""
+    """Return runs of each (task, cell), one value per seed from seed 100 on, in random order."""
     rows = [
         {"phase": "ablate", "task": task, "cell": cell, "seed": 100 + i, "status": "FINISHED", METRIC: value, **columns}
         for (task, cell), values in cells.items()
@@ -31,7 +31,7 @@ def one_cell(differences: list[float] | np.ndarray, baseline: list[float] | np.n
     return runs_of({("a", "base"): base, ("a", "cell"): base + np.asarray(differences)})
 
 
-def judged(runs: pd.DataFrame, **options: object) -> pd.Series:
+def only_effect(runs: pd.DataFrame, **options: object) -> pd.Series:
     found = effects(runs, METRIC, **options)  # type: ignore[arg-type]
     assert len(found) == 1
     return found.iloc[0]

@@ -1,4 +1,4 @@
-"""Frames of simulated trials whose true verdicts are known: what the rules of convergence are tested on."""
+"""Frames of simulated trials with known verdicts, on which the rules of convergence are tested."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Studies of simulated trials in this process, without Ray: what a page of several studies is tested on."""
+"""Simulated studies that run in this process, without Ray, for the tests of pages over several studies."""
 
 from __future__ import annotations
 

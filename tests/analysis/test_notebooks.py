@@ -114,11 +114,15 @@ def test_results_hold_the_best_of_the_search_against_fresh_seeds(executed: Execu
 
 def test_convergence_counts_the_seeds_that_converged(executed: Execute, simulated_study: Path) -> None:
     study = load(simulated_study)
-    judged = study.runs.merge(verdicts(study.runs, study.curves), on="trial_id")
+    trial_verdicts = study.runs.merge(verdicts(study.runs, study.curves), on="trial_id")
     shown = _table(executed("convergence"), "phase", "task", "cell", "n_converged", "ci_low", "ci_high")
-    assert len(shown) == len(judged.query("phase != 'search'")[["phase", "task", "cell"]].drop_duplicates())
+    assert len(shown) == len(trial_verdicts.query("phase != 'search'")[["phase", "task", "cell"]].drop_duplicates())
     for row in shown.itertuples():
-        own = judged.loc[(judged["phase"] == row.phase) & (judged["task"] == row.task) & (judged["cell"] == row.cell)]
+        own = trial_verdicts.loc[
+            (trial_verdicts["phase"] == row.phase)
+            & (trial_verdicts["task"] == row.task)
+            & (trial_verdicts["cell"] == row.cell)
+        ]
         n_converged = int((own["verdict"] == "converged").sum())
         assert (int(row.n_seeds), int(row.n_converged)) == (len(own), n_converged)
         interval = binomtest(n_converged, len(own)).proportion_ci(method="exact")
@@ -128,10 +132,10 @@ def test_convergence_counts_the_seeds_that_converged(executed: Execute, simulate
 
 def test_convergence_shows_one_curve_and_the_evidence_of_each_verdict(executed: Execute, simulated_study: Path) -> None:
     study = load(simulated_study)
-    judged = verdicts(study.runs, study.curves)
+    trial_verdicts = verdicts(study.runs, study.curves)
     examples = _tables(executed("convergence"), "verdict", "phase", "task", "cell", "seed", "evidence")[-1]
-    assert sorted(examples["verdict"]) == sorted(judged["verdict"].unique())
-    assert set(examples["evidence"]) <= set(judged["evidence"])
+    assert sorted(examples["verdict"]) == sorted(trial_verdicts["verdict"].unique())
+    assert set(examples["evidence"]) <= set(trial_verdicts["evidence"])
     drawn = next(cell for cell in _code(executed("convergence")) if "itertuples" in cell.source)
     assert len(drawn.outputs) == len(examples)
 
@@ -169,9 +173,11 @@ def test_the_original_report_says_what_its_page_says(tmp_path: Path) -> None:
     series = simulate_series(load_series("report", ["pretext.tasks=[rotation]"]).simulated(), tmp_path / "series")
     notebook = _execute(OF_A_SERIES, series, tmp_path / "run")
     found = read_parts(series)
-    told = [output.data["text/markdown"] for cell in _code(notebook) for output in cell.outputs if _is_markdown(output)]
-    assert told[-1] == cause(found["case"], found["cures"])
-    assert told[-1].startswith("Repeated, the run that did not converge stays at chance (5 of 5 seeds)")
+    paragraphs = [
+        output.data["text/markdown"] for cell in _code(notebook) for output in cell.outputs if _is_markdown(output)
+    ]
+    assert paragraphs[-1] == cause(found["case"], found["cures"])
+    assert paragraphs[-1].startswith("Repeated, the run that did not converge stays at chance (5 of 5 seeds)")
     shown = _table(notebook, "head", "cell", "mean_difference", "answer")
     wanted = [queries.ranked(findings, TASK) for findings in found["cures"].heads.values()]
     assert list(shown["answer"]) == [answer for rows in wanted for answer in rows["answer"]]

@@ -1,4 +1,4 @@
-"""The data-size law: fitted without the largest size, judged on it, with an interval only where that holds."""
+"""The data-size law: fitted without the largest size and tested there, with an interval only where it is calibrated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Few labels: what is compared with what, on which seeds, and what is drawn and told of it."""
+"""Few labels: the three comparisons, the seeds they pair, their figure and their table in the report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from analysis.findings import Findings, compute_findings
 from analysis.report.blocks import Gallery, Table, Text
 from analysis.report.sections.baselines import how_it_compares
 from analysis.report.sources import Sources
-from tests.analysis.drawn import lines
+from tests.analysis.figure_helpers import lines
 from tests.analysis.journals import write_study
 from trainables.errors import UserError
 

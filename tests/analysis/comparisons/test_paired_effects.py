@@ -12,7 +12,7 @@ from pandas.testing import assert_frame_equal
 from analysis.comparisons import ANSWERS, effects, paired_differences
 from analysis.comparisons.paired_effects import EFFECT_DTYPES, PAIR_DTYPES
 from analysis.stats import paired
-from tests.analysis.ablated_runs import METRIC, SPREAD, design, judged, one_cell, runs_of, with_value
+from tests.analysis.ablated_runs import METRIC, SPREAD, design, one_cell, only_effect, runs_of, with_value
 from trainables.errors import UserError
 
 
@@ -96,8 +96,8 @@ def test_columns_and_their_dtypes_are_those_declared_also_of_no_comparison():
 @pytest.mark.parametrize(("mode", "answers"), [("max", ("better", "worse")), ("min", ("worse", "better"))])
 def test_mode_decides_what_is_better_and_nothing_else(mode: str, answers: tuple[str, str]):
     gained, lost = one_cell(0.02 + 0.003 * SPREAD[:6]), one_cell(-0.02 + 0.003 * SPREAD[:6])
-    assert judged(gained, mode=mode)["answer"] == answers[0]
-    assert judged(lost, mode=mode)["answer"] == answers[1]
+    assert only_effect(gained, mode=mode)["answer"] == answers[0]
+    assert only_effect(lost, mode=mode)["answer"] == answers[1]
     assert_frame_equal(
         effects(gained, METRIC, mode="max").drop(columns="answer"),
         effects(gained, METRIC, mode="min").drop(columns="answer"),
@@ -106,14 +106,14 @@ def test_mode_decides_what_is_better_and_nothing_else(mode: str, answers: tuple[
 
 def test_without_a_margin_nothing_is_called_equivalent():
     tiny = one_cell(1e-5 * SPREAD[:6])
-    assert judged(tiny, margin=0.01)["answer"] == "equivalent"
-    found = judged(tiny)
+    assert only_effect(tiny, margin=0.01)["answer"] == "equivalent"
+    found = only_effect(tiny)
     assert found["answer"] == "inconclusive"
     assert np.isnan([found["p_equivalence"], found["p_equivalence_holm"]]).all()
 
 
 def test_a_sure_difference_smaller_than_the_margin_is_equivalent_and_says_so():
-    found = judged(one_cell(0.003 + 0.0005 * SPREAD[:6]), margin=0.01)
+    found = only_effect(one_cell(0.003 + 0.0005 * SPREAD[:6]), margin=0.01)
     assert found["p_holm"] < 0.05
     assert (found["answer"], found["note"]) == ("equivalent", "there is a difference, smaller than the margin")
 
@@ -123,7 +123,7 @@ def test_an_answer_needs_holms_p_and_the_note_says_where_the_interval_alone_woul
     cells = {("a", f"cell {i}"): base + 0.01 * np.roll(SPREAD[:5], i) for i in range(5)}
     cells[("a", "base")] = base
     cells[("a", "gain")] = base + 0.013 + 0.009 * SPREAD[:5]
-    alone = judged(runs_of({key: cells[key] for key in [("a", "base"), ("a", "gain")]}))
+    alone = only_effect(runs_of({key: cells[key] for key in [("a", "base"), ("a", "gain")]}))
     assert (alone["answer"], alone["note"]) == ("better", "")
     found = effects(runs_of(cells), METRIC).set_index("cell").loc["gain"]
     assert found["p"] == alone["p"] < 0.05 < found["p_holm"] == pytest.approx(6 * found["p"])
@@ -155,27 +155,27 @@ def test_where_answer_and_interval_disagree_a_note_says_why_and_nowhere_else():
 
 def test_from_8_seeds_on_signs_decide_and_the_note_says_where_the_t_interval_does_not():
     one_large = [0.001, 0.002, 0.001, 0.003, 0.002, 0.001, 0.002, 0.05]
-    found = judged(one_cell(one_large))
+    found = only_effect(one_cell(one_large))
     assert (found["test"], found["p"], found["answer"]) == ("sign-flip", 2**-7, "better")
     assert found["ci_low"] < 0
     assert found["note"] == "the sign-flip test is certain of a difference, though the t interval includes 0"
 
 
 def test_the_bootstrap_stands_beside_the_t_interval_from_10_seeds_on():
-    assert np.isnan(judged(one_cell(0.01 * SPREAD[:9]))["bca_low"])
-    found = judged(one_cell(0.01 * SPREAD[:10]))
+    assert np.isnan(only_effect(one_cell(0.01 * SPREAD[:9]))["bca_low"])
+    found = only_effect(one_cell(0.01 * SPREAD[:10]))
     assert found["bca_low"] < found["mean_difference"] < found["bca_high"]
 
 
 def test_equal_differences_are_judged_by_signs_and_the_note_says_so():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = judged(one_cell([0.25] * 5, [0.5] * 5), margin=0.5)
-        judged(one_cell([0.0] * 10), margin=0.5)
+        found = only_effect(one_cell([0.25] * 5, [0.5] * 5), margin=0.5)
+        only_effect(one_cell([0.0] * 10), margin=0.5)
     assert (found["p"], found["p_equivalence"], found["answer"]) == (2**-4, 2**-5, "equivalent")
     assert found["note"] == "every seed has the same difference, so there is no interval, and signs alone are tested"
     assert np.isnan([found["ci_low"], found["hedges_g"], found["pairing_correlation"]]).all()
-    assert judged(one_cell([0.0] * 5))["answer"] == "inconclusive"
+    assert only_effect(one_cell([0.0] * 5))["answer"] == "inconclusive"
 
 
 def test_a_family_is_one_design_of_one_task_and_each_cell_has_its_own_baseline():
@@ -206,7 +206,7 @@ def test_every_difference_is_there_for_the_figures_and_averages_to_the_effect():
     assert pairs["seed"].tolist() == sorted(pairs["seed"])
     assert pairs["difference"].isna().tolist() == [False, False, False, True, False, False, False]
     assert pairs["baseline_value"].notna().all()
-    assert pairs["difference"].mean() == pytest.approx(judged(runs)["mean_difference"])
+    assert pairs["difference"].mean() == pytest.approx(only_effect(runs)["mean_difference"])
 
 
 def test_untrained_encoders_are_no_task_to_compare_cells_in():
@@ -217,13 +217,13 @@ def test_untrained_encoders_are_no_task_to_compare_cells_in():
 def test_a_metric_of_whole_numbers_with_gaps_is_read():
     runs = one_cell([1, 2, 0, 1, 2, 3], [10, 11, 9, 8, 12, 11])
     runs[METRIC] = runs[METRIC].astype("Int64")
-    found = judged(with_value(runs, "cell", 100, value=pd.NA))
+    found = only_effect(with_value(runs, "cell", 100, value=pd.NA))
     assert (found["n_seeds"], found["n_failed"], found["mean_difference"]) == (5, 1, 1.6)
 
 
 def test_the_level_follows_the_confidence():
     runs = one_cell(0.008 + 0.01 * SPREAD[:6])
-    wide, narrow = judged(runs, confidence=0.95), judged(runs, confidence=0.8)
+    wide, narrow = only_effect(runs, confidence=0.95), only_effect(runs, confidence=0.8)
     assert (wide["answer"], narrow["answer"]) == ("inconclusive", "better")
     assert wide["ci_low"] < 0 < narrow["ci_low"]
     assert narrow["smallest_detectable"] < wide["smallest_detectable"]

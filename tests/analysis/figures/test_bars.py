@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures import accuracy_bars
-from tests.analysis.drawn import legend, lines
+from tests.analysis.figure_helpers import legend, lines
 from trainables.errors import UserError
 
 TOP1 = {"rotation": (0.40, 0.42), "simclr": (0.30, 0.34), "random_init": (0.30, 0.32), "raw_pixels": (0.35,)}

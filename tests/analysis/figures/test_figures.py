@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 
 from analysis import figures
 from analysis.figures.style import counted, legend_below, title, wrapped
-from tests.analysis.drawn import blank, cut_off, legend
+from tests.analysis.figure_helpers import blank, cut_off, legend
 
 FIGURES = [name for name in figures.__all__ if inspect.isfunction(getattr(figures, name))]
 

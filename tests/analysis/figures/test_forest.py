@@ -12,7 +12,17 @@ from matplotlib.patches import Rectangle
 
 from analysis.comparisons import ANSWERS
 from analysis.figures import ANSWER_STYLES, effects_forest
-from tests.analysis.drawn import CELLS, METRIC, ablation, blank, compared, cut_off, legend, overlapping_rows, row_names
+from tests.analysis.figure_helpers import (
+    CELLS,
+    METRIC,
+    ablation,
+    blank,
+    compared,
+    cut_off,
+    legend,
+    overlapping_rows,
+    row_names,
+)
 from trainables.errors import UserError
 
 FEW_CELLS = ["base", "no augmentation", "augmentation/flip=0", "budget_steps=2000"]

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 import analysis
 from analysis.figures import learning_curves
-from tests.analysis.drawn import legend, lines
+from tests.analysis.figure_helpers import legend, lines
 from tests.analysis.journals import SEEDS, write_study
 from trainables.errors import UserError
 

@@ -11,7 +11,7 @@ from matplotlib.colors import to_rgb
 from analysis.comparisons import convergence_rates
 from analysis.figures import pair_heatmap, size_strength_map
 from analysis.figures.style import COLORS, ink_on
-from tests.analysis.drawn import blank, cut_off, row_names
+from tests.analysis.figure_helpers import blank, cut_off, row_names
 from trainables.errors import UserError
 
 OPS = ["crop_resize", "flip", "gray"]

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 import analysis
 from analysis.data.tables import last_values
 from analysis.figures import accuracy_by_task, learning_curves, miou_by_task, probe_by_stage, search_scatter
-from tests.analysis.drawn import lines
+from tests.analysis.figure_helpers import lines
 from tests.analysis.journals import DATASET, write_study
 from trainables.errors import UserError
 

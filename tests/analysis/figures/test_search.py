@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 
 from analysis.comparisons import importance
 from analysis.figures import importance_bars, parallel_coordinates
-from tests.analysis.drawn import blank, cut_off, legend, row_names
+from tests.analysis.figure_helpers import blank, cut_off, legend, row_names
 from trainables.errors import UserError
 
 METRIC = "last/probe/linear"

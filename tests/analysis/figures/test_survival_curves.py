@@ -10,7 +10,7 @@ from matplotlib.collections import PathCollection
 
 from analysis.comparisons import data_size_law, kaplan_meier
 from analysis.figures import size_law, survival_curves
-from tests.analysis.drawn import CELLS, blank, cut_off, legend
+from tests.analysis.figure_helpers import CELLS, blank, cut_off, legend
 from trainables.errors import UserError
 
 BUDGET = 500

@@ -13,7 +13,7 @@ from matplotlib.colors import same_color, to_rgb
 
 from analysis.convergence import CATALOG, VERDICTS
 from analysis.figures import verdict_map
-from tests.analysis.drawn import ablation, blank, cut_off, legend, overlapping_rows, row_names
+from tests.analysis.figure_helpers import ablation, blank, cut_off, legend, overlapping_rows, row_names
 from trainables.errors import UserError
 
 

@@ -1,8 +1,8 @@
-"""Coverage and error rates, on simulated truth: what every interval and test of `paired` and `interactions` holds.
+"""Coverage and error rates of every interval and test of `paired`, `factorial` and `split_plot`, on simulated truth.
 
-Each rate is compared with its nominal one within what so many simulations can tell. `pytest -s` prints the tables
-that the docstrings quote. Draws are normal where the methods promise to be exact, and heavy-tailed, skewed, or rounded
-shares of right answers, as differences between seeds of real runs are, where they promise less.
+Each rate is compared with its nominal one within simulation error. `pytest -s` prints the tables that the docstrings
+quote. Draws are normal where the methods promise to be exact, and heavy-tailed, skewed, or rounded accuracies, as
+differences between seeds of real runs are, where they promise less.
 """
 
 from __future__ import annotations

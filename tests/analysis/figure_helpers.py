@@ -1,4 +1,4 @@
-"""What the tests of figures read off Axes, and frames with the shapes that the figures must bear."""
+"""Readers of what a figure shows on its Axes, and frames of the sizes that figures have to draw."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ METRIC = "probe/shapes/linear"
 
 
 def blank(width: float = 5.5, height: float = 4.2) -> Axes:
-    """Return the Axes of a figure of the report's size."""
+    """Return the Axes of an empty figure of the report's size."""
     return Figure(figsize=(width, height), layout="constrained").subplots()
 
 
@@ -73,7 +73,7 @@ def _tick_labels(axis: Axis) -> list[Text]:
 
 
 def cut_off(ax: Axes) -> list[str]:
-    """Return the texts that stand out over the edge of the figure by more than a pixel."""
+    """Return the texts that extend beyond the edge of the figure by more than a pixel."""
     edges = ax.figure.bbox
     boxes = [(text.get_text(), text.get_window_extent()) for text in texts_of(ax)]
     return [
@@ -84,7 +84,7 @@ def cut_off(ax: Axes) -> list[str]:
 
 
 def overlapping_rows(ax: Axes) -> list[tuple[str, str]]:
-    """Return neighboring row names that run into one another by more than a fifth of a line."""
+    """Return neighboring row names that overlap by more than a fifth of a line."""
     ax.figure.draw_without_rendering()
     labels = sorted(ax.get_yticklabels(), key=lambda label: -label.get_window_extent().y0)
     found = []
@@ -99,7 +99,7 @@ def overlapping_rows(ax: Axes) -> list[tuple[str, str]]:
 def ablation(
     cells: list[str] = CELLS, seeds: int = 5, tasks: tuple[str, ...] = ("context_prediction",), seed: int = 0
 ) -> pd.DataFrame:
-    """Return runs of the ablate phase, a row a task, cell and seed, with METRIC in [0, 1]."""
+    """Return runs of the ablate phase, one row per task, cell and seed, with METRIC in [0, 1]."""
     generator = np.random.default_rng(seed)
     rows: list[dict[str, Any]] = []
     for task in tasks:
