@@ -1,4 +1,4 @@
-"""Writing files: whole or not at all, and a full disk is an error that names the place."""
+"""Atomic writing of files, with errors that name the path."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 @contextlib.contextmanager
 def storing(place: str | Path) -> Iterator[None]:
-    """Turn what the operating system refuses meanwhile into a StorageError that names the file, or else `place`."""
+    """Convert an OSError in the `with` block to a StorageError that names its file, or `place` if it has none."""
     try:
         yield
     except OSError as error:
@@ -25,30 +25,30 @@ def storing(place: str | Path) -> Iterator[None]:
 
 
 def storage_error(error: OSError, place: str | Path) -> StorageError:
-    """Return what to tell of an operating system's error: where, what, and how to go on."""
-    problem = os.strerror(error.errno) if error.errno else str(error)  # Arrow's own text is a paragraph
-    cure = "make room there" if error.errno in NO_ROOM else "see to that"
-    return StorageError(
-        f"{error.filename or place}: {problem}; {cure}, and the same command goes on where this stopped"
-    )
+    """Return the StorageError of an OSError: where, what, and what to do."""
+    problem = os.strerror(error.errno) if error.errno else str(error)  # because Arrow's own text is a paragraph
+    remedy = "make room there" if error.errno in NO_ROOM else "fix this"
+    return StorageError(f"{error.filename or place}: {problem}; {remedy}, then run the same command again to resume")
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write `content` to `path` so that a reader finds all of it or the file as it was before.
+    """Write `content` to `path`; a reader finds all of it or the previous file.
 
-    Raises StorageError where it cannot be written.
+    Raises:
+        StorageError: If it cannot be written.
     """
     _place(path, content, os.replace)
 
 
 def create(path: Path, content: bytes) -> None:
-    """Write `content` to `path`, all of it or nothing, unless there is a file already, which is left as it is.
+    """Write `content` to `path`, all of it or nothing, unless the file exists, which is left as it is.
 
-    Raises StorageError where it cannot be written.
+    Raises:
+        StorageError: If it cannot be written.
     """
 
     def link(temporary: Path, path: Path) -> None:
-        with contextlib.suppress(FileExistsError):  # of two that create a file at once, one is first
+        with contextlib.suppress(FileExistsError):  # another process created it first
             os.link(temporary, path)
         temporary.unlink()
 
@@ -56,7 +56,7 @@ def create(path: Path, content: bytes) -> None:
 
 
 def _place(path: Path, content: bytes, put: Callable[[Path, Path], None]) -> None:
-    """Write `content` beside `path` and put it there."""
+    """Write `content` to a temporary file next to `path` and move it there with `put`."""
     temporary = path.with_name(f".{path.name}{PARTIAL}{uuid.uuid4().hex[:8]}")
     with storing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,11 +69,11 @@ def _place(path: Path, content: bytes, put: Callable[[Path, Path], None]) -> Non
         except BaseException as error:
             temporary.unlink(missing_ok=True)
             if isinstance(error, OSError):
-                error.filename = str(path)  # not the temporary's, which nobody knows
+                error.filename = str(path)  # not the temporary file, which users do not know
             raise
 
 
 def remove_partial(*folders: Path) -> None:
-    """Remove what killed writers have left half written in the folders, some of which may not be there."""
+    """Remove the partial files of killed writers from the folders, if these exist."""
     for partial in (path for folder in folders for path in folder.glob(f".*{PARTIAL}*")):
         partial.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What a pretext task makes of images, drawn by the task itself and cut into tiles to show."""
+"""Inputs that a pretext task makes of images, drawn by the task itself and cut into tiles."""
 
 from __future__ import annotations
 
@@ -23,7 +23,12 @@ from trainables.tasks.simclr import SimCLR
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture: float [H, W, 3], and boxes (left, top, side) to draw on it, over its side."""
+    """One picture of a row.
+
+    Attributes:
+        image: float [H, W, 3].
+        boxes: Boxes (left, top, side) to draw on it, as fractions of its side.
+    """
 
     image: np.ndarray
     boxes: tuple[tuple[float, float, float], ...] = ()
@@ -31,7 +36,12 @@ class Tile:
 
 @dataclass(frozen=True)
 class Row:
-    """What becomes of one image: a tile a column, and what the network is to answer, where no heading says it."""
+    """The tiles of one image.
+
+    Attributes:
+        tiles: One tile per column.
+        answer: What the network has to predict, if no heading says it.
+    """
 
     tiles: list[Tile]
     answer: str = ""
@@ -43,10 +53,10 @@ Views = tuple[list[str], list[Row]]
 def look(
     task: str | PretextTask, images: np.ndarray, n_shown: int, augmentation: Mapping[str, float] | None, seed: int
 ) -> Views:
-    """Return the headings of the columns and a row for each of the first `n_shown` images (uint8 [N, 3, S, S]).
+    """Return the headings of the columns and one row per image.
 
-    The batch is one of training: the task draws in training mode, and is left as it was. Raises UserError as
-    `what_a_task_sees` says.
+    The task draws a batch in training mode and is then set back to its own mode. Arguments and errors are those of
+    `what_a_task_sees`, with images as uint8 [N, 3, S, S].
     """
     if images.ndim != 4 or not len(images):
         raise UserError(f"nothing to draw: images of shape {images.shape}, but they must be uint8 [N, 3, S, S]")
@@ -86,21 +96,19 @@ def _simclr(task: PretextTask, images: Tensor, batch: Batch) -> Views:
 
 
 def _context_encoder(task: ContextEncoder, images: Tensor, batch: Batch) -> Views:
-    assert batch.mask is not None
-    painted = task.eval().paint(batch)  # eval: the batch on show is too small to normalize by
+    painted = task.eval().paint(batch)  # eval mode: the batch is too small for batch statistics
     untrained = bool(torch.allclose(painted, task.mean_image.clamp(1e-3, 1 - 1e-3).expand_as(painted), atol=1e-6))
-    filled = torch.where(batch.mask == 1, painted, batch.targets)
+    filled = torch.where(batch.extras["weight"] == 1, painted, batch.targets)
     triples = zip(batch.inputs, filled, batch.targets, strict=True)
     rows = [Row([_tile(each) for each in triple]) for triple in triples]
     return ["masked", "filled by the\nmean image" if untrained else "filled by\nthe network", "truth"], rows
 
 
 def _context_prediction(task: ContextPrediction, images: Tensor, batch: Batch) -> Views:
-    assert batch.mask is not None
-    pairs, rows = batch.mask, []
+    pairs, rows = batch.extras["pairs"], []
     nine = batch.inputs.shape[1] == 9
     for i, patches in enumerate(batch.inputs):
-        pair = (3 * i + 1) % len(pairs)  # another direction in every row
+        pair = (3 * i + 1) % len(pairs)  # a different direction in each row
         first, second = (int(cell) for cell in pairs[pair])
         down, right = DIRECTIONS[int(batch.targets[i, pair])]
         grid = [_grid(patches, (first, second))] if nine else []
@@ -113,7 +121,7 @@ _ROWS, _COLUMNS = {-1: "above", 0: "", 1: "below"}, {-1: "left", 0: "", 1: "righ
 
 
 def _grid(patches: Tensor, pair: tuple[int, int]) -> Tile:
-    """Return nine patches [9, 3, p, p] as a 3x3 grid on white, with boxes around the pair."""
+    """Return nine patches, float [9, 3, p, p], as a 3x3 grid on white with boxes around the pair."""
     side = patches.shape[-1]
     pitch, gap = side + max(1, side // 4), max(1, side // 4)
     canvas = np.ones((3 * pitch + gap, 3 * pitch + gap, 3), dtype=np.float32)
@@ -127,7 +135,7 @@ def _grid(patches: Tensor, pair: tuple[int, int]) -> Tile:
 
 
 def _any_task(task: PretextTask, images: Tensor, batch: Batch) -> Views:
-    """Return the inputs of each image, and its targets where those are images, of a task without a view of its own."""
+    """Return the views of a task without its own: the inputs of each image and, if they are images, its targets."""
     n, size = len(images), images.shape[1:]
     if batch.inputs.shape[1:] != size or len(batch.inputs) % n:
         raise UserError(f"{task.name} draws inputs of shape {tuple(batch.inputs.shape)}, which no view here can show")

@@ -12,6 +12,7 @@ from study.plan.phases import Plan
 from trainables.errors import ConfigError
 from trainables.probes.health import HEALTH_METRICS
 from trainables.tasks import PretextTask
+from trainables.training.batches import batch_size_problem
 from trainables.training.loop import build_task
 from trainables.trial import ONLINE_PROBES
 
@@ -29,22 +30,20 @@ def check_plan(plan: Plan) -> None:
         raise ConfigError(f"n_images = {n_images}, but {config.dataset} gives {available} training images")
     for task in config.tasks:
         base, sizes = plan.search_base(task), plan.batch_sizes(task)
+        for size in sizes:
+            if problem := batch_size_problem(size, n_images=n_images, workers=config.workers):
+                raise ConfigError(f"{task}: batch_size {size} {problem}, {_smaller_batches(n_images, config.workers)}")
         _check_cells(plan, task, sizes, available)
-        if max(sizes) > n_images:
-            raise ConfigError(
-                f"{task}: batch_size {max(sizes)} is more than the {n_images} training images; "
-                f"choose smaller ones, for example --set 'search.space.batch_size=[{max(1, n_images // 4)}]'"
-            )
-        if any(size % config.workers or size < 2 * config.workers for size in sizes):
-            raise ConfigError(
-                f"{task}: batch_size {', '.join(map(str, sizes))} cannot be shared by workers = {config.workers}: "
-                "each takes the same number of images, and BatchNorm needs at least 2"
-            )
         _check_metric(plan, build_task(base, splits.pretext_train.image_size))
     for name in plan.probed:
         if not plan.datasets[name].annotated:
             raise ConfigError(f"evaluate.datasets: {name} has neither labels nor masks to probe with")
     _check_labels(plan)
+
+
+def _smaller_batches(n_images: int, workers: int) -> str:
+    size = max(2 * workers, n_images // 4 // workers * workers)
+    return f"for example --set 'search.space.batch_size=[{size}]'"
 
 
 def _check_labels(plan: Plan) -> None:
@@ -77,10 +76,10 @@ def _check_cells(plan: Plan, task: TaskName, batch_sizes: list[int], available: 
                 f"{available} training images"
             )
         largest = cell.batch_size if "batch_size=" in cell.cell else max(batch_sizes)
-        if largest > (cell.n_images or available):
+        if problem := batch_size_problem(largest, n_images=cell.n_images or available, workers=cell.workers):
             raise ConfigError(
-                f"ablate: {task}, cell {cell.cell!r}: batch_size {largest} is more than its {cell.n_images} "
-                "training images; choose smaller batches, for example --set search.space.batch_size=[32]"
+                f"ablate: {task}, cell {cell.cell!r}: batch_size {largest} {problem}, "
+                + _smaller_batches(cell.n_images or available, cell.workers)
             )
         build_task(cell, plan.datasets[cell.dataset].pretext_train.image_size)
 

@@ -121,6 +121,6 @@ def test_an_error_that_would_only_come_again_is_not_tried_again(local_ray: None,
     failed = study.history.trials[too_large.trial_id]
     assert failed.status == FAILED
     assert failed.reason.count("Failure #") == 1
-    assert "ConfigError: batch_size = 1000, but shapes gives only" in failed.reason
+    assert "ConfigError: shapes: batch_size = 1000 is more than the" in failed.reason
     assert study.kinds(too_large.trial_id) == ["trial_started", "trial_ended"]
     assert study.history.trials[base.trial_id].status == FINISHED

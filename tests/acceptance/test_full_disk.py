@@ -22,7 +22,7 @@ from trainables.errors import StorageError
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
-NO_ROOM = "No space left on device; make room there, and the same command goes on where this stopped"
+NO_ROOM = "No space left on device; make room there, then run the same command again to resume"
 PLENTY_KIB = 64 * 1024
 RESULTS = {"study.yaml", "runs.parquet", "curves.parquet", "report.html", "recommended.yaml"}
 

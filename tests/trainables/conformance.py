@@ -1,4 +1,4 @@
-"""What every pretext task must hold to. A new task in the registry is tested by all of it without a line more."""
+"""The contract of pretext tasks as tests. A new task in the registry is tested by all of them without further code."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from trainables.data import shapes
 from trainables.data.table import as_tensor
 from trainables.encoders import build_encoder
 from trainables.errors import ConfigError
+from trainables.objective import direction
 from trainables.rng import generator
 from trainables.tasks import TASKS, Batch, PretextTask, build_options
 from trainables.tasks.self_test import make_task, overfits_one_batch, starts_at_chance, stays_at_chance_when_shuffled
@@ -55,10 +56,8 @@ def validation_batch(task: PretextTask) -> Batch:
 
 
 def same(first: Batch, second: Batch) -> bool:
-    return all(
-        (a is None and b is None) or (a is not None and b is not None and torch.equal(a, b))
-        for a, b in zip(first, second, strict=True)
-    )
+    one, other = ({"inputs": each.inputs, "targets": each.targets, **each.extras} for each in (first, second))
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 def train(task: PretextTask, steps: int = 1) -> None:
@@ -67,6 +66,7 @@ def train(task: PretextTask, steps: int = 1) -> None:
         optimizer.zero_grad()
         task(sample_batch(task, seed=step)).objective.backward()
         optimizer.step()
+        task.after_step()
 
 
 def running_statistics(task: PretextTask) -> dict[str, Tensor]:
@@ -113,9 +113,16 @@ class TaskConformance:
         chance = task.chance(8, training=training)
         assert chance.keys() == metrics.keys()
         assert all(math.isfinite(level) and level > 0 for level in chance.values())
+        declared = {metric.name: metric for metric in task.metrics}
+        assert declared.keys() == metrics.keys()
         assert "loss" in metrics
-        assert task.primary_metric.removeprefix("val/") in metrics
-        assert task.primary_mode in ("max", "min")
+        assert all(chance[name] == 1 for name, metric in declared.items() if metric.normalized)
+
+    def test_declares_directions_that_rankings_derive_from_names_alike(self, name: str) -> None:
+        kind = TASKS[name]
+        assert all(direction(f"{part}/{each.name}") == each.mode for part in ("train", "val") for each in kind.metrics)
+        assert kind.primary_metric == f"val/{kind.metrics[0].name}"
+        assert kind.primary_mode == kind.metrics[0].mode
 
     def test_gives_as_many_values_of_every_metric_as_it_states(self, name: str) -> None:
         task = new_task(name)
@@ -177,7 +184,8 @@ class TaskConformance:
                 output.objective.backward()
                 assert torch.isfinite(output.objective), f"{field.name} = {value}"
                 assert output.metrics.keys() == task.chance(8, training=True).keys()
-                untouched = [key for key, weight in task.named_parameters() if weight.grad is None]
+                trained = [(key, weight) for key, weight in task.named_parameters() if weight.requires_grad]
+                untouched = [key for key, weight in trained if weight.grad is None]
                 assert not untouched, "DistributedDataParallel waits for every parameter"
 
     def test_refuses_what_an_option_does_not_allow(self, name: str) -> None:

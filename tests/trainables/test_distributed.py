@@ -41,13 +41,16 @@ TRAINING = """
             return output
         return output._replace(metrics={name: samples * math.nan for name, samples in output.metrics.items()})
 
-    Rotation.forward = poisoned if bad_step else forward
+    hooked = []
+    Rotation.forward = poisoned
+    Rotation.after_step = lambda self: hooked.append(type(self).__name__)
     worker = Worker(rank=rank, world_size=2, wrap=lambda task: DistributedDataParallel(synchronize_batchnorm(task)))
     curves = []
     for values in json.loads(sys.argv[5]):
         reports = []
         fit(TrialConfig.from_dict(values), splits(), reports.append, worker=worker)
         curves.append([(report.step, report.metrics) for report in reports])
+    assert hooked == ["Rotation"] * steps  # the task itself, after every step
     with open(f"{out}/{rank}.json", "w") as file:
         json.dump(curves, file)
     torch.distributed.destroy_process_group()
@@ -90,7 +93,6 @@ def of_two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Curve, C
 
 
 @pytest.mark.core
-@pytest.mark.core
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TRIALS)
 def test_two_workers_follow_the_curve_of_one(of_two: dict[str, tuple[Curve, Curve]], name: str) -> None:
@@ -109,7 +111,6 @@ def test_two_workers_follow_the_curve_of_one(of_two: dict[str, tuple[Curve, Curv
         }
 
 
-@pytest.mark.core
 @pytest.mark.core
 @pytest.mark.slow
 def test_a_loss_that_is_not_finite_on_one_worker_ends_the_trial_on_all(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_a_file_is_never_seen_half_written(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_place_that_cannot_be_written_is_named_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match=r"file: File exists; see to that, and the same command goes on"):
+    with pytest.raises(StorageError, match=r"file: File exists; fix this, then run the same command again"):
         files.write(tmp_path / "file" / "state.pt", b"after")
     with (
         pytest.raises(StorageError, match=r"^/dev/full: No space left on device; make room there"),

@@ -1,8 +1,8 @@
-"""The pretext tasks. A new one is a file here, a file in `search_spaces/` and a line in this registry."""
+"""Pretext tasks. A new one is a file here, a line in this registry, and a module and a line in `search_spaces`."""
 
 from __future__ import annotations
 
-from trainables.tasks.base import Batch, Output, PretextTask, build_options, shuffled
+from trainables.tasks.base import Batch, Metric, Output, PretextTask, build_options, shuffled
 from trainables.tasks.context_encoder import ContextEncoder
 from trainables.tasks.context_prediction import ContextPrediction
 from trainables.tasks.rotation import Rotation
@@ -12,4 +12,4 @@ TASKS: dict[str, type[PretextTask]] = {
     task.name: task for task in (Rotation, ContextEncoder, SimCLR, ContextPrediction)
 }
 
-__all__ = ["TASKS", "Batch", "Output", "PretextTask", "build_options", "shuffled"]
+__all__ = ["TASKS", "Batch", "Metric", "Output", "PretextTask", "build_options", "shuffled"]

@@ -1,10 +1,12 @@
-"""What a pretext task is: a batch drawn from images, a loss, and the level of each metric at chance."""
+"""The contract of a pretext task: its metrics and their levels at chance, a batch drawn from images, and a loss."""
 
 from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
@@ -17,39 +19,82 @@ from trainables.options import check_fields
 from trainables.rng import initialization
 
 
-class Batch(NamedTuple):
-    """What one step learns from: the network sees `inputs` and is to tell `targets`.
+@dataclass(frozen=True)
+class Metric:
+    """A metric that a task computes per sample; `PretextTask.chance` gives its level at chance.
 
-    A plain tuple of tensors, so that DistributedDataParallel passes it on unchanged.
+    Attributes:
+        name: Name without the prefix `train/` or `val/`.
+        mode: `max` where higher is better, `min` where lower is.
+        normalized: Whether the values are fractions of the level at chance, so that chance is 1 on all images.
+    """
+
+    name: str
+    mode: str
+    normalized: bool = False
+
+
+ACCURACY, LOSS = Metric("accuracy", "max"), Metric("loss", "min")
+
+
+class Batch(NamedTuple):
+    """One step's data: the network predicts `targets` from `inputs`.
+
+    A tuple of tensors and of a mapping to tensors, which DistributedDataParallel passes on unchanged.
+
+    Attributes:
+        inputs: What the encoder sees, float32.
+        targets: What is to be predicted: class labels, int64, or images, float32.
+        extras: What else the task's loss needs, by names that its `draw` documents.
     """
 
     inputs: Tensor
     targets: Tensor
-    mask: Tensor | None = None
+    extras: Mapping[str, Tensor] = MappingProxyType({})
 
 
 class Output(NamedTuple):
-    """What a task makes of a batch: the scalar to minimize, and one value a sample of every metric."""
+    """Result of a task on a batch.
+
+    Attributes:
+        objective: Scalar to minimize.
+        metrics: Values per sample of every metric, detached.
+    """
 
     objective: Tensor
     metrics: dict[str, Tensor]
 
 
 class PretextTask(nn.Module, ABC):
-    """An encoder with the head and loss that one pretext task adds to it.
+    """An encoder with the head and the loss that one pretext task adds to it.
 
-    name: the task's name in code, YAML, MLflow and frames.
-    Options: frozen dataclass of the task's own options.
-    primary_metric, primary_mode: the validation metric that tells how well the task is solved; `max` or `min`.
-    validation_policy: augmentation of the validation batches, at full strength. It does not depend on the trial,
-        so that validation metrics can be compared across augmentation strengths.
+    Args:
+        encoder: Encoder to train.
+        options: Instance of `Options`.
+        image_size: Side of the images in pixels.
+        seed: Seed of the head's initialization.
+
+    Attributes:
+        name: Name in code, YAML, MLflow and frames.
+        Options: Frozen dataclass of the task's own options.
+        metrics: All metrics of the task, with `loss` among them. The first is the primary one: its validation value
+            measures how well the task is solved.
+        primary_metric: Name of the primary metric with its prefix, derived from `metrics`.
+        primary_mode: `max` or `min`, derived from `metrics`.
+        validation_policy: Augmentation of the validation batches, at full strength. It does not depend on the trial,
+            so that validation metrics can be compared across augmentation strengths.
     """
 
     name: ClassVar[str]
     Options: ClassVar[type]
-    primary_metric: ClassVar[str] = "val/accuracy"
-    primary_mode: ClassVar[str] = "max"
+    metrics: ClassVar[tuple[Metric, ...]] = (ACCURACY, LOSS)
+    primary_metric: ClassVar[str]
+    primary_mode: ClassVar[str]
     validation_policy: ClassVar[Mapping[str, float]] = {}
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        cls.primary_metric, cls.primary_mode = f"val/{cls.metrics[0].name}", cls.metrics[0].mode
 
     def __init__(self, encoder: Encoder, options: Any, image_size: int, seed: int = 0) -> None:
         super().__init__()
@@ -61,40 +106,54 @@ class PretextTask(nn.Module, ABC):
 
     @abstractmethod
     def build_head(self) -> None:
-        """Make the modules that the task adds to `self.encoder`."""
+        """Create the modules that the task adds to `self.encoder`."""
 
     def fit_to(self, images: Tensor) -> None:
-        """Take what the task must know of its training images (uint8 [N, 3, S, S]) before the first step."""
+        """Compute what the task needs of its training images (uint8 [N, 3, S, S]), before the first step."""
 
     @abstractmethod
     def draw(self, images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Batch:
-        """Return a batch made from images (uint8 [N, 3, S, S]); all randomness comes from `generator`.
+        """Return a batch made from images.
 
-        In eval mode the batch is the validation's: the same images and draws for all trials of the task, whatever
-        their augmentation and batch size. Options that say what is asked (a gap, a mask) hold there too, so metrics
-        of trials that differ in those are not comparable; a probe's are.
+        In eval mode it is a validation batch: the same images and draws for all trials of the task, whatever their
+        augmentation and batch size. Options that define the question (a gap, a mask) apply there too, so the metrics of
+        trials that differ in those are not comparable; their probes are.
+
+        Args:
+            images: uint8 [N, 3, S, S].
+            augmentation: Augmentation to apply.
+            generator: Source of all randomness, on the device of the images.
         """
 
     @abstractmethod
     def forward(self, batch: Batch) -> Output:
-        """Return the objective (scalar) and per-sample metrics, `loss` always among them."""
+        """Return the objective and the per-sample values of all metrics."""
 
     @abstractmethod
     def chance(self, batch_size: int, *, training: bool) -> dict[str, float]:
-        """Return each metric's level for a network that has learned nothing, with `batch_size` images a batch.
+        """Return the level of each metric for a network that has learned nothing.
 
-        training: whether the batches are those of training or of validation, where a task draws them differently.
+        Args:
+            batch_size: Images per batch.
+            training: Whether the batches are drawn for training or for validation, where the two differ.
+        """
+
+    def after_step(self) -> None:
+        """Update what follows the parameters, such as a momentum encoder.
+
+        The training loop calls it after every optimizer step, on every worker, on the task itself rather than its
+        DistributedDataParallel wrapper. It does nothing by default.
         """
 
     def samples_per_image(self) -> int:
-        """Return how many predictions one validation image gives."""
+        """Return the number of predictions per validation image."""
         return 1
 
 
 def shuffled(batch: Batch, generator: torch.Generator) -> Batch:
-    """Return the batch with its targets torn from its inputs: the control that no network can learn.
+    """Return the batch with its targets separated from its inputs: a control that no network can learn.
 
-    Class labels are permuted; images are handed on to another place by a cyclic shift, so that none stays.
+    Class labels are permuted; images are shifted cyclically along the batch, so that none keeps its place.
     """
     targets = batch.targets
     if targets.is_floating_point():
@@ -105,7 +164,11 @@ def shuffled(batch: Batch, generator: torch.Generator) -> Batch:
 
 
 def build_options(task: type[PretextTask], values: Mapping[str, Any]) -> Any:
-    """Return the task's options with `values` over the defaults. Raises ConfigError for a name or value it lacks."""
+    """Return the task's options with `values` over the defaults.
+
+    Raises:
+        ConfigError: If the task has no option of a name, or the option does not allow a value.
+    """
     known = [field.name for field in dataclasses.fields(task.Options)]
     for name in values:
         if name not in known:
@@ -119,7 +182,7 @@ Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
 
 def zero_init(layer: Layer) -> Layer:
-    """Zero a last layer's weights, so that an untrained task stands exactly at chance."""
+    """Zero the weights of a last layer, so that an untrained task is exactly at chance."""
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)

@@ -1,4 +1,4 @@
-"""Context encoder: paint what was cut out of the image.
+"""Context encoder: inpainting of a masked region.
 
 Pathak, Krahenbuhl, Donahue, Darrell, Efros: Context Encoders: Feature Learning by Inpainting, CVPR 2016
 (arXiv:1604.07379).
@@ -21,9 +21,9 @@ from trainables.encoders import MEAN
 from trainables.errors import ConfigError
 from trainables.options import in_range, one_of
 from trainables.rng import sample
-from trainables.tasks.base import Batch, Output, PretextTask, zero_init
+from trainables.tasks.base import LOSS, Batch, Metric, Output, PretextTask, zero_init
 
-OVERLAP_WEIGHT = 10.0  # Pathak 2016, section 3.3: the band is counted ten times
+OVERLAP_WEIGHT = 10.0  # weight of the error in the visible border of the region (Pathak 2016, section 3.3)
 DECODER_WIDTHS = (64, 48, 24)
 
 
@@ -31,12 +31,13 @@ DECODER_WIDTHS = (64, 48, 24)
 class ContextEncoderOptions:
     """Options of the context encoder.
 
-    mask: one square in the center, or random blocks (a new mask for every image and step).
-    mask_ratio: share of the image's area to be painted.
-    block_size: side of a random block, in px.
-    overlap: width in px of the border of the painted region that stays visible and is counted ten times.
-    loss: squared (l2) or absolute (l1) error.
-    adversarial_weight: weight of the adversarial term; 0 leaves it out, 0.001 is the paper's.
+    Attributes:
+        mask: One square in the center, or random blocks (a new mask for every image and step).
+        mask_ratio: Share of the image's area to be painted.
+        block_size: Side of a random block in pixels.
+        overlap: Width in pixels of the border of the painted region that stays visible and has ten times the weight.
+        loss: Squared (l2) or absolute (l1) error.
+        adversarial_weight: Weight of the adversarial term; 0 leaves it out, 0.001 is the paper's.
     """
 
     mask: str = one_of("random_blocks", "center", "random_blocks")
@@ -50,21 +51,19 @@ class ContextEncoderOptions:
 class ContextEncoder(PretextTask):
     """Inpainting with the shared encoder and a light decoder.
 
-    The yardstick is the mean image: `loss_fraction` is the error inside the hole over that of painting the
-    training set's per-pixel mean, so 1 means that nothing was learned. The decoder paints the logit of a change to
-    that mean, beginning with none, so training starts at 1; its output lies in (0, 1), as the targets do. Features
-    are taken from whole images.
+    `loss_fraction` is the error inside the hole over the error of painting the training set's per-pixel mean, so 1
+    means that nothing was learned. The decoder paints the logit of a change to that mean, initially 0, so training
+    starts at 1; its output is in (0, 1), like the targets. Features are taken from whole images.
     """
 
     name = "context_encoder"
     Options = ContextEncoderOptions
-    primary_metric = "val/loss_fraction"
-    primary_mode = "min"
+    metrics = (Metric("loss_fraction", "min", normalized=True), LOSS)
     mean_image: Tensor
     mean_error: Tensor
 
     def build_head(self) -> None:
-        """Make the decoder, the mean image and, where it is wanted, the discriminator."""
+        """Create the decoder, the buffers of the mean image and, with an adversarial term, the discriminator."""
         size, options = self.image_size, self.options
         if options.mask == "random_blocks" and options.block_size >= size:
             raise ConfigError(
@@ -79,7 +78,7 @@ class ContextEncoder(PretextTask):
         self.register_buffer("mean_error", torch.tensor(1.0))
 
     def fit_to(self, images: Tensor) -> None:
-        """Take the per-pixel mean of the training images and its mean error."""
+        """Compute the per-pixel mean of the training images and its mean error."""
         chunks = images.split(1024)
         sums = torch.stack([to_float(chunk, torch.channels_last).double().sum(dim=0) for chunk in chunks])
         self.mean_image.copy_(sums.sum(dim=0) / len(images))
@@ -89,25 +88,27 @@ class ContextEncoder(PretextTask):
         self.mean_error.copy_(torch.stack(errors).sum() / images.numel())
 
     def draw(self, images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Batch:
-        """Return inputs with the hole filled by the mean color, whole images as targets, and the region's mask.
+        """Return inputs with the hole filled by the mean color, and whole images as targets.
 
-        The mask [N, 1, S, S] holds 1 in the hole, 10 in the visible border of the painted region, 0 elsewhere.
+        `extras["weight"]` [N, 1, S, S] is the weight of each pixel's error: 1 in the hole, 10 in the visible border of
+        the painted region, 0 elsewhere.
         """
         whole = augmentation(images, generator)
         region = self._region(images, generator)
         hole = _erode(region, self.options.overlap)
         color = self.mean_image.mean(dim=(1, 2)).view(1, 3, 1, 1)
-        return Batch(torch.where(hole > 0, color, whole), whole, hole + OVERLAP_WEIGHT * (region - hole))
+        weight = hole + OVERLAP_WEIGHT * (region - hole)
+        return Batch(torch.where(hole > 0, color, whole), whole, {"weight": weight})
 
     def forward(self, batch: Batch) -> Output:
         """Return the weighted error of the region, and as metrics [N] the hole's error and its fraction of chance."""
-        assert batch.mask is not None
+        weight = batch.extras["weight"]
         painted = self.paint(batch)
         error = _error(painted, batch.targets, self.options.loss)
-        objective = _masked_mean(error, batch.mask).mean()
+        objective = _masked_mean(error, weight).mean()
         if self.options.adversarial_weight > 0 and self.training:
-            objective = objective + self._adversarial(painted, batch.targets, batch.mask > 0)
-        hole = (batch.mask == 1).float()
+            objective = objective + self._adversarial(painted, batch.targets, weight > 0)
+        hole = (weight == 1).float()
         loss = _masked_mean(error.detach(), hole)
         by_mean = _masked_mean(_error(self.mean_image, batch.targets, self.options.loss), hole)
         by_mean = mean_over_workers(by_mean.mean()) if self.training else by_mean.mean()
@@ -123,7 +124,7 @@ class ContextEncoder(PretextTask):
         return {"loss": float(self.mean_error), "loss_fraction": 1.0}
 
     def _region(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the region to paint, float [N, 1, S, S] of 0 and 1; something always stays visible."""
+        """Return the region to paint, float [N, 1, S, S] of 0 and 1; some of each image always stays visible."""
         n, size = len(images), self.image_size
         if self.options.mask == "center":
             side = min(size - 1, round(size * math.sqrt(self.options.mask_ratio)))
@@ -141,7 +142,7 @@ class ContextEncoder(PretextTask):
     def _adversarial(self, painted: Tensor, whole: Tensor, region: Tensor) -> Tensor:
         """Return the minimax term of Pathak 2016, equation 2, for one simultaneous step of both players.
 
-        The discriminator learns to tell real regions from painted ones at full weight; the gradient reaches the
+        The discriminator learns to distinguish real regions from painted ones at full weight; the gradient reaches the
         decoder reversed and scaled by `adversarial_weight` (gradient reversal, arXiv:1409.7495).
         """
         fake = _ReverseGradient.apply(painted, self.options.adversarial_weight)
@@ -161,11 +162,11 @@ def _masked_mean(error: Tensor, weight: Tensor) -> Tensor:
 
 
 def _erode(region: Tensor, pixels: int) -> Tensor:
-    """Shrink a region of ones by `pixels` on every side that borders on something visible."""
+    """Shrink a region of ones by `pixels` on every side that borders on visible pixels."""
     if not pixels:
         return region
     hole = 1 - F.max_pool2d(1 - region, kernel_size=2 * pixels + 1, stride=1, padding=pixels)
-    # A region too small to lose its border keeps it: nothing hidden would be nothing to learn.
+    # A region too small to lose its border keeps it, or there would be nothing to predict.
     kept = hole.sum(dim=(1, 2, 3), keepdim=True) > 0
     return torch.where(kept, hole, region)
 

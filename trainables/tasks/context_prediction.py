@@ -1,4 +1,4 @@
-"""Context prediction: where does one patch lie, seen from another?
+"""Context prediction: classification of the position of one patch relative to another.
 
 Doersch, Gupta, Efros: Unsupervised Visual Representation Learning by Context Prediction, ICCV 2015
 (arXiv:1505.05192), in the form of Kolesnikov, Zhai, Beyer: Revisiting Self-Supervised Visual Representation
@@ -17,36 +17,38 @@ from torch.nn import functional as F
 
 from trainables.augmentation import Augmentation
 from trainables.augmentation.cuda_graphs import CudaGraphCache
+from trainables.augmentation.pixels import LUMA_CONTEXT_PREDICTION
 from trainables.encoders import MEAN, STD
 from trainables.errors import ConfigError
 from trainables.options import in_range, one_of
 from trainables.rng import sample
 from trainables.tasks.base import Batch, Output, PretextTask, zero_init
 
-DIRECTIONS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))  # (row, column), label 0 .. 7
+DIRECTIONS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))  # (row, column) of labels 0 .. 7
 CENTER = 4  # the middle cell of the grid, counted row by row
-CENTER_PAIRS = 8  # the center with each of its neighbors; every validation asks these
+CENTER_PAIRS = 8  # the center with each of its neighbors: the pairs of every validation
 SMALLEST_PATCH = 4  # px
 Numbers = tuple[Tensor, Tensor, Tensor, Tensor | None]  # shift, jitter, chosen, noise
-GRAY = [0.299, 0.587, 0.114]  # luma of red, green and blue (ITU-R BT.601)
-CHANNEL_NOISE = 0.01  # standard deviation of the noise in dropped channels, over the kept one's (Doersch 2015)
+CHANNEL_NOISE = 0.01  # ratio of the noise's standard deviation to the kept channel's (Doersch 2015)
 
 
 @dataclass(frozen=True)
 class ContextPredictionOptions:
     """Options of context prediction.
 
-    pairs_per_image: 1 (center and a random neighbor), 8 (center and each neighbor) or 40 (all neighboring
-        pairs of the grid, both ways).
-    gap: smallest distance between two patches, over the patch's side.
-    jitter: range of each patch's random place in its cell, over the patch's side; 0 for a fixed grid.
-    gray: probability of a patch's being turned gray.
-    color_drop: probability of a patch's losing two of its channels to noise.
-    standardize: whether each patch is brought to zero mean and unit variance.
-    head_hidden: units of the fusion head's hidden layer.
-    head_norm: BatchNorm without scale and shift, with them, or none. With them the network can silence units early
-        on, which keeps it at chance.
-    neighbor_only: hide the center patch. A control: what is still solved is absolute position or color.
+    Attributes:
+        pairs_per_image: 1 (center and a random neighbor), 8 (center and each neighbor) or 40 (all neighboring pairs of
+            the grid, in both orders).
+        gap: Smallest distance between two patches, as a fraction of the patch's side.
+        jitter: Range of each patch's random position in its cell, as a fraction of the patch's side; 0 for a fixed
+            grid.
+        gray: Probability that a patch is converted to gray.
+        color_drop: Probability that two channels of a patch are replaced by noise.
+        standardize: Whether each patch is scaled to zero mean and unit variance.
+        head_hidden: Units of the fusion head's hidden layer.
+        head_norm: BatchNorm without scale and shift, with them, or none. With them the network can silence units early,
+            which keeps it at chance.
+        neighbor_only: Hide the center patch. A control: what is still solved is absolute position or color.
     """
 
     pairs_per_image: int = one_of(8, 1, 8, 40)
@@ -63,18 +65,20 @@ class ContextPredictionOptions:
 class ContextPrediction(PretextTask):
     """Eight-way classification of the neighbor's direction; chance is 1/8 and ln 8 for pairs around the center.
 
-    An image is augmented, and perhaps mirrored, as a whole and before its patches are cut, so labels stay right.
-    Every patch is encoded once, however many pairs it is part of.
+    An image is augmented, and possibly mirrored, as a whole before its patches are cut, so labels stay correct. Every
+    patch is encoded once, however many pairs it is part of.
     """
 
     name = "context_prediction"
     Options = ContextPredictionOptions
+    luma_weights: Tensor
 
     def build_head(self) -> None:
-        """Make the fusion head."""
+        """Create the fusion head."""
         options = self.options
         self.patch, self.spacing, self.freedom = grid_geometry(self.image_size, options.gap, options.jitter)
         self._graphs = CudaGraphCache()
+        self.register_buffer("luma_weights", torch.tensor(LUMA_CONTEXT_PREDICTION).view(3, 1, 1), persistent=False)
         hidden = options.head_hidden
         norm: nn.Module = {
             "batch_no_affine": nn.BatchNorm1d(hidden, affine=False),
@@ -91,8 +95,8 @@ class ContextPrediction(PretextTask):
     def draw(self, images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Batch:
         """Return patches [N, G, 3, p, p] and, for each of P pairs, its direction int64 [N, P].
 
-        G = P = 2 and 1 for a single pair, else the nine cells of the grid. `mask` holds the cells [P, 2] of each
-        pair, as (first, second).
+        The patches are of G = 2 cells for a single pair, otherwise of the nine cells of the grid. `extras["pairs"]` are
+        the cells [P, 2] of each pair, as (first, second).
         """
         whole = augmentation(images, generator)
         n, device = len(images), images.device
@@ -102,14 +106,13 @@ class ContextPrediction(PretextTask):
             labels = sample(functools.partial(torch.randint, len(DIRECTIONS)), generator, n, 1)
             neighbors = labels + (labels >= CENTER).long()
             cells = torch.cat([torch.full_like(neighbors, CENTER), neighbors], dim=1)
-        inputs = (whole, cells, _to(device, GRAY), *self._numbers(cells, whole.shape[1], generator))
+        inputs = (whole, cells, *self._numbers(cells, whole.shape[1], generator))
         patches = self._graphs(self._patches, *inputs) if images.is_cuda else self._patches(*inputs)
-        return Batch(patches, labels.expand(n, -1), pairs)
+        return Batch(patches, labels.expand(n, -1), {"pairs": pairs})
 
     def forward(self, batch: Batch) -> Output:
         """Return cross-entropy in nats and accuracy, each [N P]."""
-        patches, labels, pairs = batch.inputs, batch.targets, batch.mask
-        assert pairs is not None
+        patches, labels, pairs = batch.inputs, batch.targets, batch.extras["pairs"]
         n, cells = patches.shape[:2]
         flat = patches.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         features = self.encoder(flat).view(n, cells, -1)
@@ -123,7 +126,7 @@ class ContextPrediction(PretextTask):
         return Output(loss.mean(), {"loss": loss.detach(), "accuracy": correct})
 
     def chance(self, batch_size: int, *, training: bool) -> dict[str, float]:
-        """Return 1/8 and ln 8, or the share of the commonest direction and the entropy where they are unequal."""
+        """Return 1/8 and ln 8, or the share of the most frequent direction and the entropy where they are unequal."""
         _, labels = _pairs(self.options.pairs_per_image if training else CENTER_PAIRS, torch.device("cpu"))
         if labels.numel() == 1:
             return {"loss": math.log(len(DIRECTIONS)), "accuracy": 1 / len(DIRECTIONS)}
@@ -135,7 +138,7 @@ class ContextPrediction(PretextTask):
         return CENTER_PAIRS
 
     def _numbers(self, cells: Tensor, channels: int, generator: torch.Generator) -> Numbers:
-        """Return what `_patches` takes, drawn: the same numbers whatever the options, but for the noise."""
+        """Draw the random arguments of `_patches`: the same numbers whatever the options, except for the noise."""
         n, count = cells.shape
         shift = sample(torch.rand, generator, 2, n, 1, images=1)
         jitter = sample(torch.rand, generator, 2, n, count, images=1)
@@ -148,15 +151,14 @@ class ContextPrediction(PretextTask):
         self,
         images: Tensor,
         cells: Tensor,
-        gray: Tensor,
         shift: Tensor,
         jitter: Tensor,
         chosen: Tensor,
         noise: Tensor | None,
     ) -> Tensor:
-        """Return the patches [N, G, 3, p, p] of the cells [N, G]; the last four are uniform and normal numbers."""
+        """Return the patches [N, G, 3, p, p] of the cells [N, G]; the other arguments are those of `_numbers`."""
         top, left = self._places(cells, shift, jitter)
-        return self._guard(cut(images, top, left, self.patch), gray, chosen, noise)
+        return self._remove_color_cues(cut(images, top, left, self.patch), chosen, noise)
 
     def _places(self, cells: Tensor, shift: Tensor, jitter: Tensor) -> tuple[Tensor, Tensor]:
         """Return top and left [N, G] of each cell's patch: the grid shifted as a whole, and each patch in its cell."""
@@ -169,11 +171,11 @@ class ContextPrediction(PretextTask):
         top, left = origin + offset + pitch * torch.stack([cells // 3, cells % 3])
         return top, left
 
-    def _guard(self, patches: Tensor, gray: Tensor, chosen: Tensor, noise: Tensor | None) -> Tensor:
-        """Take from each patch the colors that would give its place away (chromatic aberration, lighting)."""
+    def _remove_color_cues(self, patches: Tensor, chosen: Tensor, noise: Tensor | None) -> Tensor:
+        """Remove the colors that would reveal a patch's position (chromatic aberration, lighting)."""
         channels = patches.shape[2]
         if self.options.gray:
-            luma = (patches * gray.view(3, 1, 1)).sum(dim=2, keepdim=True)
+            luma = (patches * self.luma_weights).sum(dim=2, keepdim=True)
             patches = torch.where(chosen[0] < self.options.gray, luma, patches)
         if noise is not None:
             kept = (chosen[1] * channels).long() == torch.arange(channels, device=patches.device).view(3, 1, 1)
@@ -187,10 +189,20 @@ class ContextPrediction(PretextTask):
 
 
 def grid_geometry(image_size: int, gap: float, jitter: float) -> tuple[int, int, int]:
-    """Return patch side, gap and range of jitter, in px, of the largest 3x3 grid that fits the image.
+    """Return the patch's side, the gap and the range of the jitter of the largest 3x3 grid that fits the image.
 
-    32 px without gap and with jitter 0.25 give patches of 8 px in cells of 10. Raises ConfigError where the patch
-    would be smaller than 4 px.
+    32 px without gap and with jitter 0.25 give patches of 8 px in cells of 10.
+
+    Args:
+        image_size: Side of the image in pixels.
+        gap: Gap as a fraction of the patch's side.
+        jitter: Range of the jitter as a fraction of the patch's side.
+
+    Returns:
+        Three lengths in pixels.
+
+    Raises:
+        ConfigError: If the patch would be smaller than 4 px.
     """
     for patch in range(image_size // 3, 0, -1):
         spacing, freedom = round(gap * patch), round(jitter * patch)
@@ -206,7 +218,7 @@ def grid_geometry(image_size: int, gap: float, jitter: float) -> tuple[int, int,
 
 
 def cut(images: Tensor, top: Tensor, left: Tensor, side: int) -> Tensor:
-    """Return patches [N, G, C, side, side] of images [N, C, S, S] whose corners are at top, left (int64 [N, G])."""
+    """Return patches [N, G, C, side, side] of images [N, C, S, S] with upper left corners top, left (int64 [N, G])."""
     reach = torch.arange(side, device=images.device)
     rows = (top.unsqueeze(2) + reach)[:, :, :, None]
     columns = (left.unsqueeze(2) + reach)[:, :, None, :]
@@ -215,7 +227,7 @@ def cut(images: Tensor, top: Tensor, left: Tensor, side: int) -> Tensor:
 
 
 def _pairs(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return the cells [P, 2] of each pair and their directions [1, P]; one pair stands for a random neighbor."""
+    """Return the cells [P, 2] of each pair and their directions [1, P]; a single pair has a random neighbor."""
     if count == 1:
         return _to(device, [[0, 1]]), _to(device, [[0]])
     pairs, labels = [], []
@@ -229,5 +241,5 @@ def _pairs(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def _to(device: torch.device, numbers: list) -> Tensor:
-    """Return the numbers on the device, without a wait for what it is doing."""
+    """Return the numbers on the device, without waiting for it."""
     return torch.tensor(numbers).to(device, non_blocking=True)

@@ -1,4 +1,4 @@
-"""Rotation prediction: by how many quarter turns was the image turned?
+"""Rotation prediction: classification of the quarter turns by which an image was rotated.
 
 Gidaris, Singh, Komodakis: Unsupervised Representation Learning by Predicting Image Rotations, ICLR 2018
 (arXiv:1803.07728).
@@ -22,7 +22,11 @@ ROTATIONS = 4
 
 @dataclass(frozen=True)
 class RotationOptions:
-    """head_hidden: units of a hidden layer between features and the four classes; 0 for a linear head."""
+    """Options of rotation prediction.
+
+    Attributes:
+        head_hidden: Units of a hidden layer between the features and the four classes; 0 for a linear head.
+    """
 
     head_hidden: int = in_range(0, 0, 8192)
 
@@ -30,16 +34,15 @@ class RotationOptions:
 class Rotation(PretextTask):
     """Four-way classification of the rotation; chance is 1/4 and ln 4.
 
-    All four copies of an image are in the same batch. They are made by transposing and flipping square images,
-    so no interpolation and no black corner betrays the answer, and after augmentation, so none of its artifacts
-    tells the direction.
+    All four copies of an image are in the same batch. They are made by transposing and flipping square images, so no
+    interpolation and no black corner reveals the answer, and after augmentation, so none of its artifacts does.
     """
 
     name = "rotation"
     Options = RotationOptions
 
     def build_head(self) -> None:
-        """Make the classifier."""
+        """Create the classifier."""
         width, hidden = self.encoder.feature_dim, self.options.head_hidden
         layers: list[nn.Module] = []
         if hidden:
@@ -64,11 +67,11 @@ class Rotation(PretextTask):
         return {"loss": math.log(ROTATIONS), "accuracy": 1 / ROTATIONS}
 
     def samples_per_image(self) -> int:
-        """Return four: every image is shown in all rotations."""
+        """Return four: every image is used in all rotations."""
         return ROTATIONS
 
 
 def quarter_turns(images: Tensor) -> list[Tensor]:
-    """Return images [N, C, S, S] turned counter-clockwise by 0, 90, 180 and 270 degrees, without interpolation."""
+    """Return images [N, C, S, S] rotated counterclockwise by 0, 90, 180 and 270 degrees, without interpolation."""
     transposed = images.transpose(2, 3)
     return [images, transposed.flip(2), images.flip(2, 3), transposed.flip(3)]

@@ -1,6 +1,6 @@
-"""Three self tests of a pretext task: it can learn, it cannot cheat, and it starts at chance.
+"""Self-tests of a pretext task: it starts at chance, can learn, and cannot learn from shuffled targets.
 
-They run as ordinary tests and as `--self-test` before a study, on the study's own images.
+They run as ordinary tests, and on a study's own images before the study with `--self-test`.
 """
 
 from __future__ import annotations
@@ -14,21 +14,23 @@ import torch
 from trainables.augmentation import Augmentation
 from trainables.encoders import build_encoder
 from trainables.rng import generator
-from trainables.tasks import TASKS, Batch, PretextTask, build_options, shuffled
+from trainables.tasks import TASKS, Batch, Metric, PretextTask, build_options, shuffled
 
 IMAGES = 64
 STEPS = 300
 SHUFFLED_STEPS = 60
 CHANCE_TOLERANCE = 0.1
 LR = 3e-3
-SOLVED_ACCURACY = 0.99
-SOLVED_FRACTION = 0.5  # of the mean image's error: an inpainting that has learned its batch
+# Bounds on the primary metric. A metric with direction `max` is a share; the bounds on one with direction `min` are
+# fractions of its level at chance.
+SOLVED_SHARE = 0.99
+SOLVED_FRACTION = 0.5
 SHUFFLED_FRACTION = 0.98
 
 
 @dataclass(frozen=True)
 class SelfTest:
-    """One self test's outcome: the measured value, the bound it was held against, and whether it kept it."""
+    """Outcome of one self-test: the measured value, its bound, and whether the value is within it."""
 
     task: str
     test: str
@@ -39,7 +41,7 @@ class SelfTest:
 
 
 def self_tests(name: str, images: torch.Tensor, *, options: dict | None = None, seed: int = 0) -> list[SelfTest]:
-    """Run the three self tests of one task on images (uint8 [N, 3, S, S], N >= 128)."""
+    """Run the three self-tests of one task on images (uint8 [N, 3, S, S], N >= 128)."""
     return [
         starts_at_chance(make_task(name, images, options, seed), images),
         overfits_one_batch(make_task(name, images, options, seed), images),
@@ -58,10 +60,14 @@ def make_task(name: str, images: torch.Tensor, options: dict | None = None, seed
 
 @torch.no_grad()
 def starts_at_chance(task: PretextTask, images: torch.Tensor) -> SelfTest:
-    """Check that the untrained task's loss is within 10 % of the stated chance level."""
+    """Check that the untrained task is within 10 % of its chance level.
+
+    The metric is the normalized one where the task has one, since its chance level holds on any images, otherwise the
+    loss.
+    """
     task.eval()
     batch = task.draw(images[:IMAGES], Augmentation(task.validation_policy), generator("cpu", 0, "self-test"))
-    metric = "loss_fraction" if task.primary_metric == "val/loss_fraction" else "loss"
+    metric = next((metric.name for metric in task.metrics if metric.normalized), "loss")
     chance = task.chance(IMAGES, training=False)[metric]
     task.train()
     # BatchNorm must see data once: an untrained encoder has no statistics to evaluate with.
@@ -71,21 +77,25 @@ def starts_at_chance(task: PretextTask, images: torch.Tensor) -> SelfTest:
 
 
 def overfits_one_batch(task: PretextTask, images: torch.Tensor) -> SelfTest:
-    """Check that the task learns one fixed batch by heart."""
+    """Check that the task memorizes one fixed batch."""
     task.train()
     fixed = task.draw(images[:IMAGES], Augmentation(task.validation_policy), generator("cpu", 0, "self-test"))
-    value = _train(task, lambda step: fixed, STEPS, until=_solved)
-    bound = SOLVED_FRACTION if task.primary_mode == "min" else SOLVED_ACCURACY
-    return SelfTest(task.name, "overfits one batch", _metric(task), value, bound, _solved(task, value))
+    metric, chance = _primary(task)
+    bound = SOLVED_SHARE if metric.mode == "max" else SOLVED_FRACTION * chance
+
+    def solved(value: float) -> bool:
+        return value >= bound if metric.mode == "max" else value <= bound
+
+    value = _train(task, lambda step: fixed, STEPS, until=solved)
+    return SelfTest(task.name, "overfits one batch", metric.name, value, bound, solved(value))
 
 
 def stays_at_chance_when_shuffled(task: PretextTask, images: torch.Tensor) -> SelfTest:
-    """Check that nothing is learned where targets and inputs do not belong together.
+    """Check that nothing is learned from shuffled targets.
 
-    Every step draws a new batch and shuffles its targets; new shuffled batches are then predicted. The bound on an
-    accuracy is four standard errors above chance; an inpainting may not get below 0.98 of the mean image's error.
+    Every step draws a new batch and shuffles its targets; new shuffled batches are then predicted. The bound on a share
+    is four standard errors above chance; the bound on a metric with direction `min` is 0.98 of its level at chance.
     """
-
     augmentation = Augmentation(task.validation_policy)
 
     def draw(step: int) -> Batch:
@@ -95,41 +105,41 @@ def stays_at_chance_when_shuffled(task: PretextTask, images: torch.Tensor) -> Se
 
     task.train()
     _train(task, draw, SHUFFLED_STEPS)
-    metric = _metric(task)
+    metric, chance = _primary(task)
     with torch.no_grad():
-        samples = torch.cat([task(draw(STEPS + i)).metrics[metric] for i in range(8)])
-    value, chance = float(samples.mean()), task.chance(IMAGES, training=True)[metric]
-    if task.primary_mode == "min":
-        bound, passed = SHUFFLED_FRACTION, value >= SHUFFLED_FRACTION
+        samples = torch.cat([task(draw(STEPS + i)).metrics[metric.name] for i in range(8)])
+    value = float(samples.mean())
+    if metric.mode == "min":
+        bound = SHUFFLED_FRACTION * chance
+        passed = value >= bound
     else:
         bound = chance + 4 * math.sqrt(chance * (1 - chance) / len(samples))
         passed = value <= bound
-    return SelfTest(task.name, "shuffled stays at chance", metric, value, bound, passed)
+    return SelfTest(task.name, "shuffled stays at chance", metric.name, value, bound, passed)
 
 
 def _train(
     task: PretextTask,
     draw: Callable[[int], Batch],
     steps: int,
-    until: Callable[[PretextTask, float], bool] = lambda task, value: False,
+    until: Callable[[float], bool] = lambda value: False,
 ) -> float:
-    """Train until `until` says so or the steps are used up; return the last batch's metric."""
+    """Train for `steps`, or until the primary metric of a batch satisfies `until`; return the metric's last value."""
     optimizer = torch.optim.AdamW(task.parameters(), lr=LR)
-    value = math.nan
+    metric, value = task.metrics[0].name, math.nan
     for step in range(steps):
         output = task(draw(step))
         optimizer.zero_grad(set_to_none=True)
         output.objective.backward()
         optimizer.step()
-        value = float(output.metrics[_metric(task)].mean())
-        if until(task, value):
+        task.after_step()
+        value = float(output.metrics[metric].mean())
+        if until(value):
             break
     return value
 
 
-def _solved(task: PretextTask, value: float) -> bool:
-    return value <= SOLVED_FRACTION if task.primary_mode == "min" else value >= SOLVED_ACCURACY
-
-
-def _metric(task: PretextTask) -> str:
-    return task.primary_metric.removeprefix("val/")
+def _primary(task: PretextTask) -> tuple[Metric, float]:
+    """Return the task's primary metric and its level at chance in training."""
+    metric = task.metrics[0]
+    return metric, task.chance(IMAGES, training=True)[metric.name]

@@ -1,4 +1,4 @@
-"""SimCLR: find the other view of the same image among all views of the batch.
+"""SimCLR: retrieval of the other view of an image among all views of the batch.
 
 Chen, Kornblith, Norouzi, Hinton: A Simple Framework for Contrastive Learning of Visual Representations, ICML 2020
 (arXiv:2002.05709).
@@ -25,8 +25,10 @@ from trainables.tasks.base import Batch, Output, PretextTask
 class SimCLROptions:
     """Options of SimCLR.
 
-    temperature: tau of NT-Xent.
-    projection_dim, projection_hidden: units of the projection head's output and hidden layer.
+    Attributes:
+        temperature: Temperature tau of NT-Xent.
+        projection_dim: Units of the projection head's output.
+        projection_hidden: Units of the projection head's hidden layer.
     """
 
     temperature: float = in_range(0.5, 0.01, 10.0)
@@ -35,7 +37,7 @@ class SimCLROptions:
 
 
 class SimCLR(PretextTask):
-    """Two augmented views an image, a projection head and NT-Xent; chance is ln(2N - 1) and 1 / (2N - 1).
+    """Two augmented views per image, a projection head and NT-Xent; chance is ln(2N - 1) and 1 / (2N - 1).
 
     The representation is taken before the projection head. Similarities are computed in float32.
     """
@@ -46,7 +48,7 @@ class SimCLR(PretextTask):
     validation_policy = {"crop_resize": 1.0, "flip": 1.0, "color_jitter": 0.5, "gray": 0.2}  # noqa: RUF012
 
     def build_head(self) -> None:
-        """Make the projection head."""
+        """Create the projection head."""
         width, hidden = self.encoder.feature_dim, self.options.projection_hidden
         self.projection_head = nn.Sequential(
             nn.Linear(width, hidden, bias=False),
@@ -74,16 +76,23 @@ class SimCLR(PretextTask):
         return {"loss": math.log(others), "accuracy": 1 / others}
 
     def samples_per_image(self) -> int:
-        """Return two: either view looks for the other."""
+        """Return two: each view retrieves the other."""
         return 2
 
 
 def nt_xent_logits(first: Tensor, second: Tensor, temperature: float, *, gather: bool) -> tuple[Tensor, Tensor]:
-    """Return logits [2 n, 2 N] and the positives' columns int64 [2 n] of NT-Xent (Chen 2020, equation 1).
+    """Return the logits of NT-Xent (Chen 2020, equation 1) and the columns of the positives.
 
-    first, second: float32 [n, D], projections of the two views of this worker's images; N counts all workers'
-    where `gather` fetches their views, with gradients, as negatives. Similarity with itself is excluded. Autocast is
-    off in here, since it would take the product of float32 projections in bfloat16.
+    Autocast is disabled here, since it would compute the product of float32 projections in bfloat16.
+
+    Args:
+        first: Projections of one view of this worker's n images, float32 [n, D].
+        second: Projections of the other view, float32 [n, D].
+        temperature: Temperature tau.
+        gather: Whether the views of all workers' N images are candidates, with gradients. Otherwise N = n.
+
+    Returns:
+        Logits [2 n, 2 N], with a view's similarity to itself excluded, and the positives' columns, int64 [2 n].
     """
     first, second = F.normalize(first, dim=1), F.normalize(second, dim=1)
     n, rank = len(first), 0

@@ -1,1 +1,1 @@
-"""Training: the loop of one trial, its optimizers, what it measures between steps, its checkpoints."""
+"""Training: the loop of one trial, its batches, optimizers, measurements between steps and checkpoints."""

@@ -1,4 +1,4 @@
-"""Checkpoints: everything a trial needs to go on, in a form that loads without running any code."""
+"""Checkpoints: the state from which a trial resumes, in a form that loads without executing code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trainables.errors import CheckpointError
 
 
 def to_bytes(state: dict[str, Any]) -> bytes:
-    """Return `state` (tensors, numbers, strings, and dicts and lists of them) as the bytes of a checkpoint."""
+    """Return a state (tensors, numbers, strings, and dicts and lists of them) as the bytes of a checkpoint."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     return buffer.getvalue()
@@ -22,7 +22,13 @@ def to_bytes(state: dict[str, Any]) -> bytes:
 def from_bytes(content: bytes, *, where: str, trial_id: str | None = None) -> dict[str, Any]:
     """Return the state in a checkpoint's bytes, loaded on the CPU with `weights_only=True`.
 
-    Raises CheckpointError, naming `where`, for broken bytes or, where `trial_id` is given, another trial's state.
+    Args:
+        content: Bytes of the checkpoint.
+        where: Name of the checkpoint in messages.
+        trial_id: Id of the trial that the checkpoint must belong to; None for any.
+
+    Raises:
+        CheckpointError: If the bytes are damaged or belong to another trial.
     """
     try:
         _check_sums(content)
@@ -39,7 +45,7 @@ def from_bytes(content: bytes, *, where: str, trial_id: str | None = None) -> di
 
 
 def _check_sums(content: bytes) -> None:
-    """Raise BadZipFile where a bit of the archive has changed; `torch.load` itself would take the wrong weights."""
+    """Raise BadZipFile if the archive does not match its checksums, which `torch.load` does not verify."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         damaged = archive.testzip()
     if damaged is not None:

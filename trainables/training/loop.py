@@ -1,9 +1,9 @@
-"""The training loop of one trial, in plain PyTorch. Read it from top to bottom."""
+"""The training loop of one trial, in plain PyTorch."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +16,9 @@ from trainables.data.table import ImageTable, Splits, as_tensor
 from trainables.distributed import mean_over_workers
 from trainables.encoders import Encoder, build_encoder
 from trainables.errors import ConfigError
-from trainables.rng import generator, stream_seed
+from trainables.rng import generator
 from trainables.tasks import TASKS, PretextTask, build_options
+from trainables.training.batches import batch_size_problem, batches
 from trainables.training.monitor import Monitor
 from trainables.training.optimizers import build_optimizer, lr_at
 from trainables.trial import TrialConfig
@@ -25,11 +26,13 @@ from trainables.trial import TrialConfig
 
 @dataclass(frozen=True)
 class Report:
-    """What a trial tells after `step` optimizer steps; step 0 is the untrained network.
+    """Measurements after `step` optimizer steps; step 0 is the untrained network.
 
-    metrics: names as in the `curves` frame.
-    facts: what holds for the whole trial: primary metric, its direction, chance levels, sizes.
-    state: makes the checkpoint of this step; to be called before the next one is taken.
+    Attributes:
+        step: Optimizer steps taken.
+        metrics: Values by name, as in the `curves` frame.
+        facts: Constants of the whole trial, as in `Monitor.facts`.
+        state: Returns the checkpoint of this step; to be called before the next step.
     """
 
     step: int
@@ -40,9 +43,13 @@ class Report:
 
 @dataclass
 class Worker:
-    """The place where the loop runs: a device, and a rank among the workers that share each batch.
+    """Where the loop runs.
 
-    wrap: makes the task ready for several workers (DistributedDataParallel); identity for one.
+    Attributes:
+        device: Device of the model and the images.
+        rank: Number of this worker among those that share each batch.
+        world_size: Number of workers.
+        wrap: Prepares the task for several workers (DistributedDataParallel); the identity for one.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -61,11 +68,18 @@ def fit(
 ) -> Encoder:
     """Train the trial's pretext task for `budget_steps` and return its encoder.
 
-    report: called at step 0, every `report_every` steps and at the end, on every worker.
-    resume: the state of an earlier report; the curve goes on as if nothing had happened, to the bit on one CPU.
-        A state at the end of the budget is reported again and nothing is trained.
     Training stops early, after a last report, once the loss is no longer finite.
-    Raises ConfigError where trial and data do not fit together.
+
+    Args:
+        trial: The trial.
+        splits: Its data set.
+        report: Called at step 0, every `report_every` steps and at the end, on every worker.
+        worker: Device and rank; by default one worker on the CPU.
+        resume: State of an earlier report, from which the curve continues as without the interruption, to the bit on
+            one CPU. A state at the end of the budget is reported again and nothing is trained.
+
+    Raises:
+        ConfigError: If the trial and the data do not fit together.
     """
     worker = worker or Worker()
     device = worker.device
@@ -105,19 +119,20 @@ def fit(
         optimizer.zero_grad(set_to_none=True)
         output.objective.backward()
         optimizer.step()
+        task.after_step()
         running.add(output.metrics)
         step += 1
         if step % trial.report_every and step != trial.budget_steps:
             continue
 
-        metrics = running.values()  # waits for the device, so the time below is that of finished steps
+        metrics = running.values()  # waits for the device, so the time below includes all steps
         metrics["images_per_s"] = running.steps * trial.batch_size / (time.perf_counter() - started)
         metrics["lr"] = lr_at(trial, step - 1)
         metrics["grad_norm"] = float(_gradient_norm(task))
         if worker.rank == 0:
             metrics |= monitor.validate()
         report(Report(step, metrics, monitor.facts, state))
-        if not np.isfinite(metrics["train/loss"]):  # on every worker alike: one that went on would wait for ever
+        if not np.isfinite(metrics["train/loss"]):  # on every worker, or the others would wait forever
             break
         running, started = _RunningMeans(), time.perf_counter()
     return task.encoder
@@ -131,32 +146,13 @@ def build_task(trial: TrialConfig, image_size: int) -> PretextTask:
 
 
 def _check_batches(trial: TrialConfig, table: ImageTable, worker: Worker) -> None:
-    if trial.batch_size > len(table):
-        raise ConfigError(
-            f"batch_size = {trial.batch_size}, but {table.name} gives only {len(table)} training images; "
-            f"use a batch_size of at most {len(table)}"
-        )
-    if trial.batch_size % worker.world_size or trial.batch_size < 2 * worker.world_size:
-        raise ConfigError(
-            f"batch_size = {trial.batch_size} cannot be shared by {worker.world_size} worker(s): "
-            "each takes the same number of images, and BatchNorm needs at least 2"
-        )
-
-
-def batches(trial: TrialConfig, n_images: int, first: int) -> Iterator[np.ndarray]:
-    """Yield the rows (int64 [batch_size]) of step `first` and all later ones; every epoch is a new permutation."""
-    per_epoch = n_images // trial.batch_size
-    order, epoch = np.empty(0, dtype=np.int64), -1
-    for step in range(first, trial.budget_steps):
-        if step // per_epoch != epoch:
-            epoch = step // per_epoch
-            order = np.random.default_rng(stream_seed(trial.seed, "order", epoch)).permutation(n_images)
-        start = step % per_epoch * trial.batch_size
-        yield order[start : start + trial.batch_size]
+    problem = batch_size_problem(trial.batch_size, n_images=len(table), workers=worker.world_size)
+    if problem:
+        raise ConfigError(f"{table.name}: batch_size = {trial.batch_size} {problem}")
 
 
 def _restore(task: PretextTask, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> int:
-    """Load a checkpoint's state and return its step. Weight decay stays the trial's own, which PBT may have changed."""
+    """Load a checkpoint's state and return its step; weight decay stays the trial's own, which PBT may have changed."""
     weight_decays = [group["weight_decay"] for group in optimizer.param_groups]
     task.load_state_dict(state["task"])
     optimizer.load_state_dict(state["optimizer"])
@@ -170,21 +166,21 @@ def _gradient_norm(task: nn.Module) -> Tensor:
 
 
 class _RunningMeans:
-    """Means of the metrics since the last report, summed on the device, so that no step waits for it."""
+    """Means of the metrics since the last report, accumulated on the device, so that no step waits for it."""
 
     def __init__(self) -> None:
         self.steps = 0
         self._sums: dict[str, Tensor] = {}
 
     def add(self, metrics: dict[str, Tensor]) -> None:
-        """Take in one step's per-sample metrics."""
+        """Add one step's per-sample metrics."""
         self.steps += 1
         for name, samples in metrics.items():
             mean = samples.mean()
             self._sums[name] = self._sums[name] + mean if name in self._sums else mean
 
     def values(self) -> dict[str, float]:
-        """Return the mean of every metric over all workers, named `train/NAME`: each of them gets the same."""
+        """Return the mean of every metric over all workers, named `train/NAME`; the same on every worker."""
         totals = torch.stack([total.float() for total in self._sums.values()])
         totals = mean_over_workers(totals)
         return {f"train/{name}": total / self.steps for name, total in zip(self._sums, totals.tolist(), strict=True)}

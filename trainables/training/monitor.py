@@ -1,4 +1,4 @@
-"""What is looked at between training steps: validation metrics, health of the features, online probes."""
+"""Measurements between training steps: validation metrics, health of the features, online probes."""
 
 from __future__ import annotations
 
@@ -16,21 +16,24 @@ from trainables.probes.knn import knn_probe
 from trainables.probes.linear import linear_probe
 from trainables.rng import generator
 from trainables.tasks import PretextTask
-from trainables.tasks.simclr import SimCLR
 from trainables.trial import TrialConfig
 
-VALIDATION_IMAGES = 512  # at most; every report looks at the same ones, in the same batches
+VALIDATION_IMAGES = 512  # at most; the same ones at every report, in the same batches
 VALIDATION_BATCH = 128
 HEALTH_IMAGES = 256
+# Views for `health/alignment`, the same for all tasks: SimCLR's of CIFAR-10 at jitter strength 0.5, without blur (Chen
+# 2020, 2002.05709, appendix B.9).
+ALIGNMENT_VIEWS = {"crop_resize": 1.0, "flip": 1.0, "color_jitter": 0.5, "gray": 0.2}
 PROBE_TRAIN, PROBE_QUERIES = 2000, 1000  # images of the online probes, at most
 CALIBRATION_IMAGES = 512  # for the BatchNorm statistics of a probed encoder
 
 
 class Monitor:
-    """Measures one task on fixed images with fixed draws: from report to report only the network changes.
+    """Measurements of one task on fixed images with fixed draws: between reports only the network changes.
 
-    facts: what holds for the whole trial: `primary_metric`, `primary_mode`, `chance` of each metric, `n_train` images,
-        `n_validation` predictions behind `val/*`, `parameters`.
+    Attributes:
+        facts: Constants of the whole trial: `primary_metric`, `primary_mode`, `chance` level per metric, `n_train`
+            images, `n_validation` predictions behind each `val/` metric, `parameters`.
     """
 
     def __init__(
@@ -42,7 +45,7 @@ class Monitor:
         count = min(VALIDATION_IMAGES, len(validation)) // self.batch_size * self.batch_size
         self.images = as_tensor(validation.images[:count]).to(device)
         self.augmentation = Augmentation(task.validation_policy)
-        self.views = Augmentation(SimCLR.validation_policy)
+        self.views = Augmentation(ALIGNMENT_VIEWS)
         self.probes = OnlineProbes(splits, device) if splits.labeled else None
         self.calibration = calibration_images(splits, device)
         self.facts = {
@@ -58,7 +61,7 @@ class Monitor:
     def validate(self) -> dict[str, float]:
         """Return `val/*`, `health/*` and, where labels exist, `probe/linear` and `probe/knn`.
 
-        The standard error of each `val/` mean comes with it, as NAME_se. The task is left in training mode.
+        The standard error of each `val/NAME` is `val/NAME_se`. The task is left in training mode.
         """
         task = self.task.eval()
         values: dict[str, list[Tensor]] = defaultdict(list)
@@ -67,8 +70,8 @@ class Monitor:
             for name, samples in task(batch).metrics.items():
                 values[f"val/{name}"].append(samples)
         samples = {name: torch.cat(parts).double() for name, parts in values.items()}
-        metrics = {name: float(of_all.mean()) for name, of_all in samples.items()}
-        metrics |= {f"{name}_se": float(of_all.std() / len(of_all) ** 0.5) for name, of_all in samples.items()}
+        metrics = {name: float(each.mean()) for name, each in samples.items()}
+        metrics |= {f"{name}_se": float(each.std() / len(each) ** 0.5) for name, each in samples.items()}
         metrics |= self._features()
         task.train()
         return metrics
@@ -89,18 +92,18 @@ class Monitor:
 
 
 class OnlineProbes:
-    """Probes small enough to run at every report, on some of probe train and probe validation.
+    """Probes small enough to run at every report, on subsets of probe train and probe validation.
 
-    The linear one is what configurations are chosen by: it sees differences between encoders that neighbors, which
-    weigh all features alike, do not.
+    Configurations are chosen by the linear probe: it sees differences between encoders that kNN, which weighs all
+    features alike, does not.
     """
 
     def __init__(self, splits: Splits, device: torch.device) -> None:
         assert splits.probe_train is not None
         assert splits.probe_validation is not None
         self.n_classes = splits.probe_train.n_classes
-        self.train = _head(splits.probe_train, PROBE_TRAIN, device)
-        self.queries = _head(splits.probe_validation, PROBE_QUERIES, device)
+        self.train = _first(splits.probe_train, PROBE_TRAIN, device)
+        self.queries = _first(splits.probe_validation, PROBE_QUERIES, device)
 
     def accuracies(self, encoder: Encoder) -> dict[str, float]:
         """Return top-1 accuracies on the queries."""
@@ -113,11 +116,11 @@ class OnlineProbes:
 
 
 def calibration_images(splits: Splits, device: torch.device) -> Tensor:
-    """Return the images (uint8) whose BatchNorm statistics a probed encoder gets: training images, unlabeled use."""
+    """Return the training images (uint8 [N, 3, S, S]) that a probed encoder's BatchNorm statistics are estimated on."""
     table = splits.pretext_train if splits.probe_train is None else splits.probe_train
     return as_tensor(table.images[:CALIBRATION_IMAGES]).to(device)
 
 
-def _head(table: ImageTable, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def _first(table: ImageTable, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
     assert table.labels is not None
     return as_tensor(table.images[:count]).to(device), as_tensor(table.labels[:count]).to(device)

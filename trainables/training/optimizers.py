@@ -13,12 +13,12 @@ from trainables.trial import TrialConfig
 
 
 def build_optimizer(task: nn.Module, trial: TrialConfig) -> torch.optim.Optimizer:
-    """Return the trial's optimizer; weight decay spares biases and normalization, as every recipe here does."""
+    """Return the trial's optimizer, without weight decay on biases and normalization."""
     decayed = [weight for weight in task.parameters() if weight.requires_grad and weight.ndim > 1]
-    spared = [weight for weight in task.parameters() if weight.requires_grad and weight.ndim <= 1]
+    undecayed = [weight for weight in task.parameters() if weight.requires_grad and weight.ndim <= 1]
     groups: list[dict[str, Any]] = [
         {"params": decayed, "weight_decay": trial.weight_decay},
-        {"params": spared, "weight_decay": 0.0},
+        {"params": undecayed, "weight_decay": 0.0},
     ]
     if trial.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=trial.lr)
@@ -29,7 +29,7 @@ def build_optimizer(task: nn.Module, trial: TrialConfig) -> torch.optim.Optimize
 
 
 def lr_at(trial: TrialConfig, step: int) -> float:
-    """Return the learning rate of step 0 .. budget_steps - 1: linear warm-up, then half a cosine down to 0."""
+    """Return the learning rate of a step in 0 .. budget_steps - 1: linear warm-up, then half a cosine down to 0."""
     warmup = round(trial.warmup_fraction * trial.budget_steps)
     if step < warmup:
         return trial.lr * (step + 1) / warmup
@@ -38,10 +38,16 @@ def lr_at(trial: TrialConfig, step: int) -> float:
 
 
 class LARS(torch.optim.Optimizer):
-    """SGD with momentum whose step on each tensor is scaled to its norm (You 2017, arXiv:1708.03888).
+    """SGD with momentum and layer-wise adaptive rates (You 2017, arXiv:1708.03888), which PyTorch does not have.
 
-    PyTorch has none. As in SimCLR's own code, |u| is the norm of gradient plus decay, where the paper adds their norms.
-    Groups with `adapt=False` (biases, normalization) take plain SGD steps, as in SimCLR.
+    As in SimCLR's code, the trust ratio uses the norm of the sum of gradient and decay, where the paper adds their
+    norms. Groups with `adapt=False` (biases, normalization) take plain SGD steps, as in SimCLR.
+
+    Args:
+        groups: Parameters or parameter groups.
+        lr: Learning rate.
+        momentum: Momentum.
+        trust: Trust coefficient.
     """
 
     def __init__(self, groups: Iterable[Any], lr: float, momentum: float = 0.9, trust: float = 1e-3) -> None:
@@ -50,7 +56,7 @@ class LARS(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Take one step."""
+        """Take one step. `closure` is not called."""
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is None:
@@ -64,7 +70,7 @@ class LARS(torch.optim.Optimizer):
 
 
 def _trust_ratio(weight: Tensor, update: Tensor, trust: float) -> Tensor:
-    """Return trust * |w| / |u| as a tensor, 1 where either norm is zero; no value leaves the device."""
+    """Return trust * |w| / |u|, or 1 if either norm is zero, as a tensor, so that nothing waits for the device."""
     weight_norm, update_norm = weight.norm(), update.norm()
     ratio = trust * weight_norm / update_norm
     return torch.where((weight_norm > 0) & (update_norm > 0), ratio, torch.ones_like(ratio))

@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from analysis.figures import sample_grid, what_a_task_sees
-from tests.analysis.drawn import blank, cut_off, row_names
+from tests.analysis.figure_helpers import blank, cut_off, row_names
 from trainables.augmentation import Augmentation
 from trainables.data import ImageTable, load_splits
 from trainables.errors import UserError
@@ -157,8 +157,7 @@ def test_a_trained_context_encoder_fills_it_with_what_its_forward_is_judged_by(t
     with torch.no_grad():
         painted = task.eval().paint(batch)
         judged = task(batch).metrics["loss"].numpy()
-    assert batch.mask is not None
-    hole = batch.mask[:, 0].numpy() == 1
+    hole = batch.extras["weight"][:, 0].numpy() == 1
     for row in range(SHOWN):
         _, filled, truth = tiles(ax)[row]
         np.testing.assert_allclose(filled[hole[row]], as_image(painted[row])[hole[row]], atol=1e-6)

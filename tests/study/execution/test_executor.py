@@ -159,7 +159,7 @@ def test_baselines_train_nothing_and_a_failed_trial_has_its_traceback_and_harms_
     failed = ran.history.trials[bad.trial_id]
     assert failed.status == FAILED
     assert "trainables/training/loop.py" in failed.reason
-    assert "ConfigError: batch_size = 1000, but shapes gives only" in failed.reason
+    assert "ConfigError: shapes: batch_size = 1000 is more than the" in failed.reason
     assert "\x1b" not in failed.reason
     assert ran.kinds(bad.trial_id) == [TrialStarted, TrialEnded]
 
@@ -264,7 +264,7 @@ def test_a_place_that_takes_no_checkpoints_ends_the_phase_and_is_no_failure_of_a
     trial = ran.plan.search_base("rotation")
     place = ran.folder / "checkpoints" / trial.trial_id
     place.write_text("in the way")
-    with pytest.raises(StorageError, match=rf"^{place}: Not a directory; see to that, and the same command goes on"):
+    with pytest.raises(StorageError, match=rf"^{place}: Not a directory; fix this, then run the same command again"):
         ran.executor.run([trial], "any")
     assert ran.kinds(trial.trial_id) == [TrialStarted]
     place.unlink()

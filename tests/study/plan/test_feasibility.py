@@ -1,4 +1,4 @@
-"""What data and configuration cannot do together is refused before anything runs, and what they can is not."""
+"""A configuration that the data cannot satisfy is refused before anything runs; one that it can satisfy passes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_what_fits_together_passes(task: str, metric: str):
         ({"designs": ["size_by_strength"], "sizes": [500]}, "n_images = 500, but shapes gives"),
         (
             {"designs": ["cures"], "cures": {"batch_size": [64]}, "base": {"n_images": 20}},
-            "cell 'batch_size=64': batch_size 64 is more than its 20",
+            "cell 'batch_size=64': batch_size 64 is more than the 20",
         ),
     ],
 )

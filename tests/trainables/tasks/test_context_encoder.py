@@ -25,20 +25,19 @@ def plain_batch(task: PretextTask, pictures: Tensor | None = None) -> Batch:
     return task.draw(pictures, PLAIN, generator("cpu", 0, "draw"))
 
 
-def mask_of(batch: Batch) -> Tensor:
-    assert batch.mask is not None
-    return batch.mask
+def weight_of(batch: Batch) -> Tensor:
+    return batch.extras["weight"]
 
 
 @pytest.mark.parametrize("options", MASKS)
 def test_what_the_hole_hides_cannot_be_told_from_the_input(options: dict) -> None:
     task = new_task("context_encoder", **options)
     batch = plain_batch(task)
-    hole = mask_of(batch) == 1
+    hole = weight_of(batch) == 1
     changed = torch.where(hole, 255 - images()[:8], images()[:8])
     again = plain_batch(task, changed)
     assert torch.equal(again.inputs, batch.inputs)
-    assert torch.equal(again.mask, batch.mask)
+    assert torch.equal(weight_of(again), weight_of(batch))
     assert (again.targets != batch.targets)[hole.expand_as(again.targets)].any()
 
 
@@ -46,7 +45,7 @@ def test_what_the_hole_hides_cannot_be_told_from_the_input(options: dict) -> Non
 def test_everything_outside_the_hole_is_visible(options: dict) -> None:
     task = new_task("context_encoder", **options)
     batch = plain_batch(task)
-    hole = (mask_of(batch) == 1).expand_as(batch.inputs)
+    hole = (weight_of(batch) == 1).expand_as(batch.inputs)
     assert torch.equal(batch.inputs[~hole], (images()[:8] / 255)[~hole])
     assert torch.equal(batch.targets, images()[:8] / 255)
 
@@ -54,14 +53,14 @@ def test_everything_outside_the_hole_is_visible(options: dict) -> None:
 def test_the_hole_is_filled_with_the_mean_color_of_the_training_images() -> None:
     task = new_task("context_encoder", mask="center")
     batch = plain_batch(task)
-    hole = mask_of(batch)[0, 0] == 1
+    hole = weight_of(batch)[0, 0] == 1
     color = (images() / 255).mean(dim=(0, 2, 3))
     torch.testing.assert_close(batch.inputs[0][:, hole], color[:, None].expand(3, int(hole.sum())))
 
 
 def test_the_overlap_band_is_visible_and_counts_ten_times() -> None:
     task = new_task("context_encoder", side=32, mask="center", overlap=2)
-    mask = mask_of(plain_batch(task))[0, 0]
+    mask = weight_of(plain_batch(task))[0, 0]
     expected = torch.zeros(32, 32)
     expected[8:24, 8:24] = 10
     expected[10:22, 10:22] = 1
@@ -74,7 +73,7 @@ def test_the_objective_is_the_weighted_error_of_the_painted_region() -> None:
         batch = plain_batch(task)
         difference = task.mean_image - batch.targets  # what an untrained decoder paints
         error = difference.square() if kind == "l2" else difference.abs()
-        weight = mask_of(batch)
+        weight = weight_of(batch)
         assert {*weight.unique().tolist()} == {0.0, 1.0, OVERLAP_WEIGHT}
         by_image = (error * weight).sum(dim=(1, 2, 3)) / (3 * weight.sum(dim=(1, 2, 3)))
         output = task(batch)
@@ -86,28 +85,28 @@ def test_the_objective_is_the_weighted_error_of_the_painted_region() -> None:
 
 def test_a_band_that_would_leave_no_hole_is_left_out() -> None:
     task = new_task("context_encoder", side=32, mask="center", mask_ratio=0.05, overlap=16)
-    mask = mask_of(plain_batch(task))
+    mask = weight_of(plain_batch(task))
     assert {*mask.unique().tolist()} == {0.0, 1.0}
 
 
 @pytest.mark.parametrize("ratio", [0.05, 0.25, 0.5, 0.9])
 def test_the_masked_share_is_the_ratio(ratio: float) -> None:
-    center = mask_of(plain_batch(new_task("context_encoder", side=32, mask="center", mask_ratio=ratio)))
+    center = weight_of(plain_batch(new_task("context_encoder", side=32, mask="center", mask_ratio=ratio)))
     assert abs(math.sqrt(float(center[0].mean())) - math.sqrt(ratio)) <= 0.5 / 32  # a side in whole pixels
-    blocks = mask_of(plain_batch(new_task("context_encoder", side=32, block_size=4, mask_ratio=ratio)))
+    blocks = weight_of(plain_batch(new_task("context_encoder", side=32, block_size=4, mask_ratio=ratio)))
     shares = blocks.mean(dim=(1, 2, 3))
     assert ((shares - ratio).abs() <= 0.5 * 16 / 32**2).all()  # whole blocks
 
 
 def test_blocks_that_do_not_divide_the_side_mask_the_ratio_on_average() -> None:
     task = new_task("context_encoder", side=20, block_size=8, mask_ratio=1 / 3)
-    masks = mask_of(task.draw(images().repeat(40, 1, 1, 1), PLAIN, generator("cpu", 0, "draw")))
+    masks = weight_of(task.draw(images().repeat(40, 1, 1, 1), PLAIN, generator("cpu", 0, "draw")))
     assert float(masks.mean()) == pytest.approx(1 / 3, abs=0.01)
 
 
 def test_every_image_and_every_step_has_random_blocks_of_its_own() -> None:
     task = new_task("context_encoder", block_size=4)
-    first, second = (mask_of(sample_batch(task, seed=seed)) for seed in (0, 1))
+    first, second = (weight_of(sample_batch(task, seed=seed)) for seed in (0, 1))
     assert not torch.equal(first, second)
     assert len(first.flatten(1).unique(dim=0)) == len(first)
 
@@ -118,7 +117,7 @@ def test_something_stays_visible_at_the_largest_ratio(options: dict, side: int) 
     if side == 8 and "block_size" in options:
         options = {**options, "block_size": 4}
     task = new_task("context_encoder", side=side, mask_ratio=0.9, **options)
-    assert (mask_of(plain_batch(task)) == 0).flatten(1).any(dim=1).all()
+    assert (weight_of(plain_batch(task)) == 0).flatten(1).any(dim=1).all()
 
 
 def test_a_block_that_would_hide_the_whole_image_is_refused() -> None:
@@ -167,7 +166,7 @@ def test_the_discriminator_learns_and_the_decoder_gets_its_gradient_reversed() -
     weight = 0.01
     task = new_task("context_encoder", adversarial_weight=weight)
     batch = plain_batch(task)
-    region = mask_of(batch) > 0
+    region = weight_of(batch) > 0
     painted = torch.rand(batch.targets.shape, generator=generator("cpu", 0, "painted"), requires_grad=True)
     critics = list(task.discriminator.parameters())
 

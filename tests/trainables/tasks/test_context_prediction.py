@@ -33,8 +33,7 @@ def raw_task(side: int = 32, **options: object) -> PretextTask:
 
 
 def pairs_of(batch: Batch) -> Tensor:
-    assert batch.mask is not None
-    return batch.mask
+    return batch.extras["pairs"]
 
 
 def corners(patches: Tensor) -> Tensor:

@@ -20,7 +20,8 @@ from trainables.errors import ConfigError, DataError
 from trainables.tasks import TASKS
 from trainables.tasks.rotation import Rotation
 from trainables.training import checkpoint
-from trainables.training.loop import Report, Worker, batches, fit
+from trainables.training.batches import batches
+from trainables.training.loop import Report, Worker, fit
 from trainables.training.optimizers import lr_at
 from trainables.trial import ONLINE_PROBES, TrialConfig
 
@@ -70,6 +71,16 @@ def recorded_draws(task: str = "rotation") -> Iterator[list[tuple[Tensor, int]]]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TASKS[task], "draw", draw)
         yield draws
+
+
+def test_the_hook_runs_after_every_step_and_sees_the_new_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Tensor] = []
+    monkeypatch.setattr(Rotation, "after_step", lambda self: seen.append(self.classifier[-1].weight.detach().clone()))
+    run = Run(trial(budget_steps=4))
+    assert len(seen) == 4
+    assert torch.equal(seen[1], run.weights(2)["classifier.0.weight"])
+    assert torch.equal(seen[3], run.weights(4)["classifier.0.weight"])
+    assert not torch.equal(seen[1], seen[0])
 
 
 def equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
@@ -314,10 +325,10 @@ def test_workers_share_every_batch_among_them() -> None:
 @pytest.mark.parametrize(
     ("changes", "workers", "message"),
     [
-        ({"batch_size": 65}, 1, r"batch_size = 65, but shapes gives only 64 .* at most 64"),
-        ({"batch_size": 32, "n_images": 20}, 1, r"batch_size = 32, but shapes gives only 20"),
-        ({"batch_size": 15}, 2, r"batch_size = 15 cannot be shared by 2 worker"),
-        ({"batch_size": 2}, 2, r"batch_size = 2 cannot be shared by 2 worker"),
+        ({"batch_size": 65}, 1, r"shapes: batch_size = 65 is more than the 64 .* at most 64"),
+        ({"batch_size": 32, "n_images": 20}, 1, r"batch_size = 32 is more than the 20"),
+        ({"batch_size": 15}, 2, r"batch_size = 15 cannot be shared by workers = 2"),
+        ({"batch_size": 2}, 2, r"batch_size = 2 cannot be shared by workers = 2"),
         ({"batch_size": 1}, 1, r"batch_size = 1 .* at least 2"),
     ],
 )

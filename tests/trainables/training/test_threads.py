@@ -1,4 +1,4 @@
-"""A trial computes with as many threads as it has CPUs, whatever its process was told before."""
+"""A trial computes with as many threads as it has CPUs, whatever was set before in its process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.conftest import REPOSITORY
 SCRIPT = """
 import sys
 import torch
-from trainables import trainable
+from trainables.ray_adapter import trainable
 from tests.trainables.tiny import splits, trial
 
 def fit(*_, **__):
