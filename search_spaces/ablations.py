@@ -1,8 +1,8 @@
-"""Ablation designs: which cells stand around a base configuration, and what each is compared with.
+"""Ablation designs: the cells around a base configuration, and the cell that each is compared with.
 
 A design is a function of the base and the levels to try, which yields arms: the values that a cell changes, and those
-of the cell it is compared with. Cells are enumerated, not searched. What two designs both ask for is one cell, since a
-cell is named after what it changes and not after who asked.
+of the cell it is compared with. Cells are enumerated, not searched. A cell is named after what it changes rather than
+after its design, so designs share cells.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.linalg import hadamard
 
-from search_spaces import context_encoder, context_prediction, rotation, simclr
+from search_spaces import CURES
 from trainables.augmentation import validate_policy
 from trainables.errors import ConfigError, suggestion
 from trainables.tasks import TASKS, build_options
@@ -27,27 +27,25 @@ Values = Mapping[str, Any]
 BASE, NO_AUGMENTATION = "base", "no augmentation"
 FIXED = (*NON_TRAINING_FIELDS, "augmentation")
 FACTORS = tuple(field.name for field in dataclasses.fields(TrialConfig) if field.name not in (*FIXED, "options"))
-MAGNITUDE = 1.0  # of an op that neither the base's policy nor the list of levels gives one
-
-CURES: dict[str, dict[str, tuple[Any, ...]]] = {
-    "rotation": rotation.CURES,
-    "context_encoder": context_encoder.CURES,
-    "simclr": simclr.CURES,
-    "context_prediction": context_prediction.CURES,
-}
+MAGNITUDE = 1.0  # magnitude of an op that is not in the base's policy
 
 
 class Arm(NamedTuple):
-    """Values that a cell changes, and those of the cell it is compared with; None where main effects are fitted."""
+    """Values that a cell changes, and those of the cell it is compared with, or None where main effects are fitted."""
 
     values: Values
     baseline: Values | None
 
 
 class Comparison(NamedTuple):
-    """One row of the `designs` frame: a cell of a design and the cell it is compared with, itself for a reference.
+    """One row of the `designs` frame.
 
-    baseline: empty where the design is analyzed by main effects.
+    Attributes:
+        task: Pretext task.
+        design: Name of the design.
+        cell: Name of the cell.
+        baseline: Name of the cell that it is compared with: itself for a reference, empty where the design is analyzed
+            by main effects.
     """
 
     task: str
@@ -58,14 +56,15 @@ class Comparison(NamedTuple):
 
 @dataclass(frozen=True)
 class Levels:
-    """What the designs vary.
+    """Levels that the designs vary.
 
-    strengths: augmentation strengths, the first of them the reference.
-    sizes: numbers of training images, None for all.
-    ops: augmentation ops to add or pair; None for those of the base's policy.
-    factors: values of each named factor, for the factorial and the screening design.
-    cures: values of each rival cure; None for `default_cures`.
-    steps: budgets of optimizer steps.
+    Attributes:
+        strengths: Augmentation strengths; the first is the reference.
+        sizes: Numbers of training images, None for all.
+        ops: Augmentation ops to add or pair; None for those of the base's policy.
+        factors: Values of each named factor, for the factorial and the screening design.
+        cures: Values of each rival cure; None for `default_cures`.
+        steps: Budgets of optimizer steps.
     """
 
     strengths: Sequence[float] = (0.0, 0.5, 1.0)
@@ -77,55 +76,55 @@ class Levels:
 
 
 def leave_one_out(base: TrialConfig, levels: Levels) -> Iterator[Arm]:
-    """The policy without each of its ops, against the whole policy."""
+    """Yield the policy without each of its ops, compared with the whole policy."""
     for op in _active(base):
         yield Arm({f"augmentation/{op}": 0.0}, {})
 
 
 def add_one_in(base: TrialConfig, levels: Levels) -> Iterator[Arm]:
-    """Each op alone, against no augmentation."""
+    """Yield each op alone, compared with no augmentation."""
     for op in _ops(base, levels):
         yield Arm(_only(base, op), _only(base))
 
 
 def pairs(base: TrialConfig, levels: Levels) -> Iterator[Arm]:
-    """Each op alone and each two together, against no augmentation: figure 5 of SimCLR (Chen 2020, 2002.05709)."""
+    """Yield each op alone and each pair, compared with no augmentation (Chen 2020, 2002.05709, figure 5)."""
     yield from add_one_in(base, levels)
     for first, second in itertools.combinations(_ops(base, levels), 2):
         yield Arm(_only(base, first, second), _only(base))
 
 
 def strength(base: TrialConfig, levels: Levels) -> Iterator[Arm]:
-    """Every augmentation strength, against the first."""
+    """Yield every augmentation strength, compared with the first."""
     for value in levels.strengths[1:]:
         yield Arm({"augmentation_strength": value}, {"augmentation_strength": levels.strengths[0]})
 
 
 def size_by_strength(base: TrialConfig, levels: Levels) -> Iterator[Arm]:
-    """Every augmentation strength at every number of images, against the first strength at the same number."""
+    """Yield every augmentation strength at every number of images, compared with the first strength at that number."""
     for size in levels.sizes:
         for arm in strength(base, levels):
             yield Arm({"n_images": size, **arm.values}, {"n_images": size, **(arm.baseline or {})})
 
 
 def steps_by_strength(base: TrialConfig, levels: Levels) -> Iterator[Arm]:
-    """Every augmentation strength at every budget, against the first strength at the same budget."""
+    """Yield every augmentation strength at every budget, compared with the first strength at that budget."""
     for steps in levels.steps:
         for arm in strength(base, levels):
             yield Arm({"budget_steps": steps, **arm.values}, {"budget_steps": steps, **(arm.baseline or {})})
 
 
 def factorial(base: TrialConfig, levels: Levels) -> Iterator[Arm]:
-    """All combinations of the factors' values."""
+    """Yield all combinations of the factors' values."""
     for values in itertools.product(*levels.factors.values()):
         yield Arm(dict(zip(levels.factors, values, strict=True)), None)
 
 
 def screening(base: TrialConfig, levels: Levels) -> Iterator[Arm]:
-    """A fraction of all combinations of two-level factors in which no main effect is mixed up with a pair's.
+    """Yield a fraction of all combinations of two-level factors that confounds no main effect with an interaction.
 
     The columns of a Hadamard matrix and, below it, the same with all signs changed: resolution IV for as many factors
-    as the matrix has columns (Box and Wilson 1951, fold-over). Pairs are mixed up with other pairs.
+    as the matrix has columns (Box and Wilson 1951, fold-over). Two-factor interactions are confounded with each other.
     """
     order = 1 << max(len(levels.factors) - 1, 0).bit_length()
     signs = hadamard(order, dtype=np.int64)[:, : len(levels.factors)]
@@ -135,14 +134,14 @@ def screening(base: TrialConfig, levels: Levels) -> Iterator[Arm]:
 
 
 def cures(base: TrialConfig, levels: Levels) -> Iterator[Arm]:
-    """Every rival cure by itself, against the base."""
+    """Yield every rival cure by itself, compared with the base."""
     for name, values in _rivals(base, levels).items():
         for value in values:
             yield Arm({name: value}, {})
 
 
 def together(base: TrialConfig, levels: Levels) -> Iterator[Arm]:
-    """All rival cures at once, each at the last of its values, against the base."""
+    """Yield all rival cures at once, each at the last of its values, compared with the base."""
     yield Arm({name: values[-1] for name, values in _rivals(base, levels).items() if values}, {})
 
 
@@ -154,14 +153,13 @@ DESIGNS: dict[str, Callable[[TrialConfig, Levels], Iterator[Arm]]] = {
     )
 }
 
-
-POLICY_DESIGNS = ("leave_one_out", "add_one_in", "pairs")  # need a policy that is applied
+POLICY_DESIGNS = ("leave_one_out", "add_one_in", "pairs")  # need an augmentation strength above 0
 
 
 def default_cures(base: TrialConfig) -> dict[str, tuple[Any, ...]]:
-    """Return what may cure a flat run: augmentation, steps, images, a smaller encoder, and what the task has itself.
+    """Return the possible cures of a flat run: augmentation, steps, images, a smaller encoder, and the task's own.
 
-    More steps break the rule of matched budgets, which is what they are there for.
+    More steps deliberately break the rule of matched budgets.
     """
     general: dict[str, tuple[Any, ...]] = {
         "augmentation_strength": (0.5, 1.0),
@@ -174,11 +172,13 @@ def default_cures(base: TrialConfig) -> dict[str, tuple[Any, ...]]:
 
 
 def ablation(base: TrialConfig, designs: Sequence[str], levels: Levels) -> tuple[list[TrialConfig], list[Comparison]]:
-    """Return the cells of the designs around `base`, each once and named, and the rows of the `designs` frame.
+    """Return the cells of some designs around `base`, each once, and the rows of the `designs` frame.
 
-    A change to the value that the base has is the base itself. The cells differ from `base` in what their name says
-    and in the name. A design that finds nothing to vary has no rows. Raises ConfigError for an unknown design or
-    factor, and for a value that a trial does not allow.
+    A change to the value that the base has is the base itself. A cell differs from `base` only in its name and in what
+    the name says. A design with nothing to vary has no rows.
+
+    Raises:
+        ConfigError: If a design or a factor is unknown, or a trial does not allow a value.
     """
     cells: dict[str, TrialConfig] = {}
     rows: dict[Comparison, None] = {}
@@ -204,7 +204,11 @@ def ablation(base: TrialConfig, designs: Sequence[str], levels: Levels) -> tuple
 
 
 def changed(base: TrialConfig, values: Values) -> TrialConfig:
-    """Return `base` with some factors changed. Raises ConfigError for a name or a value that a trial does not have."""
+    """Return `base` with some factors changed.
+
+    Raises:
+        ConfigError: If a factor is unknown, or a trial does not allow a value.
+    """
     for name in values:
         kind, _, inner = name.partition("/")
         if not (kind in ("option", "augmentation") and inner) and name not in FACTORS:
@@ -249,7 +253,7 @@ def _only(base: TrialConfig, *ops: str) -> dict[str, float]:
 
 
 def _name(base: TrialConfig, trial: TrialConfig) -> str:
-    """Return a cell's name: what differs from the base. Equal names, equal training, and the other way round."""
+    """Return a cell's name: its differences from the base. Names are equal if and only if the training is."""
     before, after = _levels_of(base), _levels_of(trial)
     changed = {name: after.get(name, 0.0) for name in before | after if after.get(name, 0.0) != before.get(name, 0.0)}
     policy = {name: changed.pop(name) for name in list(changed) if name.startswith("augmentation/")}
@@ -260,7 +264,7 @@ def _name(base: TrialConfig, trial: TrialConfig) -> str:
 
 
 def _policy_words(base: TrialConfig, trial: TrialConfig) -> list[str]:
-    """Return words for a whole policy of at most two ops at their usual magnitudes, none for any other."""
+    """Return words for a policy of at most two ops at their usual magnitudes, none for any other."""
     usual, left = dict(base.augmentation), _active(trial)
     if not left:
         return [NO_AUGMENTATION]
@@ -278,5 +282,5 @@ def _levels_of(trial: TrialConfig) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
-    """Return a level in words; a field that is None is without limit, as `n_images` is."""
+    """Return a level in words; None means all, as in `n_images`."""
     return "all" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

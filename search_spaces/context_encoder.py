@@ -1,4 +1,4 @@
-"""Context encoder: defaults and search space."""
+"""Context encoder: defaults, search space and cures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from search_spaces.space import Choice, LogUniform, Space, Uniform
 
 DEFAULT: dict[str, Any] = {
     "optimizer": "adamw",
-    "lr": 2e-3,  # Pathak's Adam rate of the generator where the adversarial weight is small
+    "lr": 2e-3,  # Pathak's rate of Adam for the generator when the adversarial weight is small
     "weight_decay": 1e-5,
     "batch_size": 128,
     "augmentation": {"crop_resize": 0.5, "flip": 1.0, "color_jitter": 0.25},
@@ -17,11 +17,12 @@ DEFAULT: dict[str, Any] = {
 
 SPACE: Space = {
     "lr": LogUniform("Adam 2e-4 (Pathak 2016) to 2e-3 (its code at wtl2 0.999), widened upwards", low=2e-4, high=1e-2),
-    "augmentation_strength": Uniform("none to the full policy; memorized holes need it", low=0.0, high=1.0),
+    "augmentation_strength": Uniform("none to the full policy; without it holes are memorized", low=0.0, high=1.0),
     "batch_size": Choice("64 in the paper's code, doubled and halved", values=(32, 64, 128)),
     "option/mask_ratio": Uniform("25 % in the paper; more context hidden asks for more meaning", low=0.15, high=0.6),
     "option/mask": Choice("the paper's two regions", values=("center", "random_blocks")),
 }
 
-# What may cure a flat run, besides what `ablations.default_cures` offers every task: random holes never repeat.
+# Possible cures of a flat run, in addition to those of `ablations.default_cures` for every task: random holes do not
+# repeat.
 CURES: dict[str, tuple[Any, ...]] = {"option/mask": ("random_blocks",), "option/mask_ratio": (0.5,)}

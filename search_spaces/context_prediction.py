@@ -1,4 +1,4 @@
-"""Context prediction: defaults and search space."""
+"""Context prediction: defaults, search space and cures."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ DEFAULT: dict[str, Any] = {
     "optimizer": "adamw",
     "lr": 4e-3,
     "weight_decay": 1e-4,  # Kolesnikov 2019
-    "batch_size": 128,  # images; with 8 pairs each, 1,024 pairs a step
+    "batch_size": 128,  # images; 1,024 pairs per step at 8 pairs per image
     "augmentation": {"crop_resize": 0.5, "flip": 1.0, "color_jitter": 0.5},
     "augmentation_strength": 0.5,
 }
 
 SPACE: Space = {
-    "lr": LogUniform("AdamW; Kolesnikov's SGD has 0.1 a batch of 256", low=3e-4, high=1e-2),
+    "lr": LogUniform("AdamW; Kolesnikov's SGD has 0.1 per batch of 256", low=3e-4, high=1e-2),
     "augmentation_strength": Uniform("none to the full policy; scale variety is the crop's", low=0.0, high=1.0),
     "batch_size": Choice("32 to 128 images, 256 to 1,024 pairs; Doersch has some 2,000 pairs", values=(32, 64, 128)),
     "option/pairs_per_image": Choice("1 of the original report, 8 (Kolesnikov), all 40 (Doersch)", values=(1, 8, 40)),
@@ -29,8 +29,8 @@ SPACE: Space = {
     "option/gray": Uniform("never to Kolesnikov's two thirds and beyond", low=0.0, high=1.0),
 }
 
-# What may cure a flat run, besides what `ablations.default_cures` offers every task: more pairs of the same images,
-# and a BatchNorm that cannot silence units (deepcontext's train.py).
+# Possible cures of a flat run, in addition to those of `ablations.default_cures` for every task: more pairs of the same
+# images, and a BatchNorm that cannot silence units (deepcontext's train.py).
 CURES: dict[str, tuple[Any, ...]] = {
     "option/pairs_per_image": (8, 40),
     "option/head_norm": ("batch_no_affine", "none"),

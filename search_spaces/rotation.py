@@ -1,4 +1,4 @@
-"""Rotation prediction: defaults and search space."""
+"""Rotation prediction: defaults, search space and cures."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ DEFAULT: dict[str, Any] = {
     "optimizer": "adamw",
     "lr": 2e-3,
     "weight_decay": 5e-4,  # RotNet's CIFAR-10 configuration (Gidaris 2018)
-    "batch_size": 64,  # images; the network sees four times as many
-    # The padded crop and flip of RotNet, with SimCLR's colors; nothing that turns or mirrors top and bottom.
+    "batch_size": 64,  # images; the network sees each in four rotations
+    # Crop and flip as in RotNet, with SimCLR's colors; no op that rotates or flips vertically.
     "augmentation": {"crop_resize": 0.5, "flip": 1.0, "color_jitter": 0.5, "gray": 0.2},
     "augmentation_strength": 0.5,
 }
@@ -28,5 +28,5 @@ SPACE: Space = {
     ),
 }
 
-# What may cure a flat run, besides what `ablations.default_cures` offers every task.
+# Possible cures of a flat run, in addition to those of `ablations.default_cures` for every task.
 CURES: dict[str, tuple[Any, ...]] = {"batch_size": (32,)}

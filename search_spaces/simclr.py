@@ -1,4 +1,4 @@
-"""SimCLR: defaults and search space."""
+"""SimCLR: defaults, search space and cures."""
 
 from __future__ import annotations
 
@@ -23,6 +23,6 @@ SPACE: Space = {
     "option/temperature": LogUniform("0.1, 0.5 and 1 in Chen 2020, table 5; 0.2 in solo-learn", low=0.05, high=1.0),
 }
 
-# What may cure a flat run, besides what `ablations.default_cures` offers every task: a small batch has few negatives,
-# which a higher temperature weighs more evenly.
+# Possible cures of a flat run, in addition to those of `ablations.default_cures` for every task: a small batch has few
+# negatives, which a higher temperature weighs more evenly.
 CURES: dict[str, tuple[Any, ...]] = {"option/temperature": (0.2, 1.0)}

@@ -1,4 +1,4 @@
-"""Domains: the values a hyperparameter may take, and how YAML spells them; without Ray, as `trainables`."""
+"""Domains: the values that a hyperparameter may take, and their form in YAML."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ Space = dict[str, "Domain"]
 
 @dataclass(frozen=True)
 class Domain(ABC):
-    """Values of one hyperparameter; `source` says why these."""
+    """Values of one hyperparameter.
+
+    Attributes:
+        source: Reason for these values, for example a paper.
+    """
 
     source: str = ""
 
@@ -27,7 +31,7 @@ class Domain(ABC):
 
     @abstractmethod
     def __contains__(self, value: object) -> bool:
-        """Return whether the value may be taken."""
+        """Return whether a value belongs to the domain."""
 
     @abstractmethod
     def grid(self, points: int) -> list[Any]:
@@ -59,7 +63,7 @@ class Uniform(Domain):
 
 @dataclass(frozen=True)
 class LogUniform(Domain):
-    """Positive floats in [low, high], evenly spread in their logarithm."""
+    """Positive floats in [low, high], uniform in the logarithm."""
 
     low: float = 1e-4
     high: float = 1e-1
@@ -81,13 +85,13 @@ class LogUniform(Domain):
         return [self._inside(float(f"{10**exponent:.4g}")) for exponent in exponents]
 
     def _inside(self, value: float) -> float:
-        """Return the value, or the bound that rounding has carried it over."""
+        """Return the value, clipped to the bounds that rounding may have passed."""
         return min(max(value, self.low), self.high)
 
 
 @dataclass(frozen=True)
 class Choice(Domain):
-    """One of some values."""
+    """One of a list of values."""
 
     values: tuple[Any, ...] = ()
 
@@ -96,21 +100,27 @@ class Choice(Domain):
             raise ConfigError("choice needs at least one value")
 
     def draw(self, rng: np.random.Generator) -> Any:
-        """Return one of the values, each as likely."""
+        """Return one of the values, all with the same probability."""
         return self.values[rng.integers(len(self.values))]
 
     def __contains__(self, value: object) -> bool:
         return value in self.values
 
     def grid(self, points: int) -> list[Any]:
-        """Return all values, however many points are asked for."""
+        """Return all values, whatever `points` is."""
         return list(self.values)
 
 
 def parse_domain(name: str, value: Any) -> Domain:
-    """Return the domain that YAML spells as `{uniform: [a, b]}`, `{loguniform: [a, b]}`, `{choice: [...]}` or `[...]`.
+    """Return the domain of a value in YAML.
 
-    A single plain value is a choice of one. Raises ConfigError, naming the hyperparameter, for anything else.
+    Args:
+        name: Name of the hyperparameter, for messages.
+        value: `{uniform: [a, b]}`, `{loguniform: [a, b]}`, `{choice: [...]}`, `[...]` for a choice, or a single plain
+            value.
+
+    Raises:
+        ConfigError: If the value is anything else.
     """
     if isinstance(value, list):
         value = {"choice": value}

@@ -1,22 +1,29 @@
-"""Is a metric still at chance? Bounds that hold however often one looks."""
+"""Time-uniform bounds: whether a metric is better than chance, valid however often it is looked at."""
 
 from __future__ import annotations
 
 import math
 
-ALPHA = 0.01
+TIME_UNIFORM_ALPHA = 0.01  # error probability of one curve, over all its reports together
 
 
 def clears_chance(
     value: float, chance: float, n: int, *, mode: str, standard_error: float | None = None, look: int = 1
 ) -> bool:
-    """Return whether `value` is better than `chance` beyond what guessing would ever show.
+    """Return whether a metric is better than guessing would ever make it.
 
-    An accuracy (mode `max`) of n predictions is held against the Chernoff-Hoeffding bound on a binomial share,
-    P(share >= q) <= exp(-n KL(q || p)) (Hoeffding 1963, theorem 1); a loss (mode `min`) against a one-sided Gaussian
-    bound on its mean with the given standard error.
-    look: how many reports have been looked at. Each look spends 6 / (pi look)^2 of ALPHA, so the chance that guessing
-        ever seems better than guessing is at most ALPHA over all looks together, whatever their dependence.
+    The bound on an accuracy is the Chernoff-Hoeffding bound on a binomial share, P(share >= q) <= exp(-n KL(q || p))
+    (Hoeffding 1963, theorem 1). The bound on a loss is a one-sided Gaussian bound on its mean. Each look spends
+    6 / (pi look)^2 of TIME_UNIFORM_ALPHA, so guessing ever seems better than guessing with at most that probability
+    over all looks together, whatever their dependence.
+
+    Args:
+        value: The metric.
+        chance: Its level at chance.
+        n: Predictions behind an accuracy.
+        mode: `max` for an accuracy, `min` for a loss.
+        standard_error: Standard error of a loss. Without a finite one a loss never clears chance.
+        look: How many reports have been looked at, this one included.
     """
     if not math.isfinite(value):
         return False
@@ -28,7 +35,7 @@ def clears_chance(
 
 
 def chance_bound(chance: float, n: int, *, mode: str, standard_error: float | None = None, look: int = 1) -> float:
-    """Return the value from which on `clears_chance` holds, arguments as there; infinite where no value would do."""
+    """Return the value beyond which `clears_chance` is true, for the same arguments; infinite if there is none."""
     if mode == "min":
         if standard_error is None or not math.isfinite(standard_error):
             return -math.inf
@@ -36,15 +43,15 @@ def chance_bound(chance: float, n: int, *, mode: str, standard_error: float | No
     low, high = chance, 1.0
     if not clears_chance(high, chance, n, mode=mode, look=look):
         return math.inf
-    for _ in range(60):  # halvings; a GPU machine has no scipy to find the root
+    for _ in range(60):  # bisection; scipy is not available on every worker
         middle = (low + high) / 2
         low, high = (low, middle) if clears_chance(middle, chance, n, mode=mode, look=look) else (middle, high)
     return high
 
 
 def _nats(look: int) -> float:
-    """Return -ln of the error probability that one look may spend."""
-    return -math.log(ALPHA * 6 / (math.pi * look) ** 2)
+    """Return -ln of the error probability that one look spends."""
+    return -math.log(TIME_UNIFORM_ALPHA * 6 / (math.pi * look) ** 2)
 
 
 def _kl(q: float, p: float) -> float:

@@ -1,4 +1,4 @@
-"""What the workers of one trial share beside gradients, so that several train as one: statistics of whole batches."""
+"""Statistics that the workers of one trial share besides gradients, so that several train exactly as one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def several_workers() -> bool:
 
 
 def mean_over_workers(values: Tensor) -> Tensor:
-    """Return the mean of each worker's values, the same on all of them; every worker must call it. No gradient."""
+    """Return the mean over the workers of each of their values, without gradient; every worker must call it."""
     if not several_workers():
         return values
     total = values.clone()
@@ -25,20 +25,23 @@ def mean_over_workers(values: Tensor) -> Tensor:
 
 
 class CrossWorkerBatchNorm(_BatchNorm):
-    """BatchNorm by the statistics of all workers' images: on a GPU as PyTorch's SyncBatchNorm, which refuses a CPU.
+    """BatchNorm by the statistics of all workers' images.
 
-    Each worker must bring the same number of images, and all of them a batch at the same time.
+    On a GPU it computes what PyTorch's SyncBatchNorm does, which does not run on a CPU. All workers must call it at the
+    same time with the same number of images.
 
-    shared: whether it does so in training mode; else it is a plain BatchNorm, for what one worker does alone.
+    Attributes:
+        shared: Whether the statistics are shared in training mode. Set it to False for a plain BatchNorm, where one
+            worker runs alone.
     """
 
     shared = True
 
     def _check_input_dim(self, input: Tensor) -> None:
-        """Take what BatchNorm1d and BatchNorm2d take."""
+        """Accept the inputs of BatchNorm1d and BatchNorm2d."""
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return inputs [N, C, ...] normalized channel by channel."""
+        """Return inputs [N, C, ...] normalized per channel."""
         if not (self.training and self.shared and several_workers()):
             return super().forward(inputs)
         assert self.num_batches_tracked is not None
@@ -52,12 +55,12 @@ class CrossWorkerBatchNorm(_BatchNorm):
     def _on_cpu(self, inputs: Tensor, workers: int) -> Tensor:
         others = [axis for axis in range(inputs.ndim) if axis != 1]
         variance, mean = torch.var_mean(inputs, others, correction=0)
-        # In double precision, so that the square of a mean far from 0 does not swallow the variance.
+        # In double precision, because the square of a mean far from 0 would cancel the variance in single precision.
         moments = torch.stack([mean, variance]).double()
         moments = torch.stack([moments[0], moments[1] + moments[0].square()])
         moments = torch.distributed.nn.all_reduce(moments) / workers
         mean, variance = moments[0].float(), (moments[1] - moments[0].square()).float()
-        self._remember(mean.detach(), variance.detach(), count=workers * inputs.numel() // inputs.shape[1])
+        self._update_running(mean.detach(), variance.detach(), count=workers * inputs.numel() // inputs.shape[1])
         shape = (1, -1, *[1] * (inputs.ndim - 2))
         scale = torch.rsqrt(variance + self.eps)
         if self.weight is not None:
@@ -65,7 +68,7 @@ class CrossWorkerBatchNorm(_BatchNorm):
         normalized = (inputs - mean.view(shape)) * scale.view(shape)
         return normalized if self.bias is None else normalized + self.bias.view(shape)
 
-    def _remember(self, mean: Tensor, variance: Tensor, count: int) -> None:
+    def _update_running(self, mean: Tensor, variance: Tensor, count: int) -> None:
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.momentum is not None
@@ -74,17 +77,17 @@ class CrossWorkerBatchNorm(_BatchNorm):
 
 
 def synchronize_batchnorm(module: nn.Module) -> nn.Module:
-    """Replace every BatchNorm inside by one that all workers share, with the same parameters, and return the module."""
+    """Replace every BatchNorm inside a module by a CrossWorkerBatchNorm with the same parameters; return the module."""
     for name, child in module.named_children():
         if isinstance(child, _BatchNorm):
-            setattr(module, name, _shared(child))
+            setattr(module, name, _cross_worker(child))
         else:
             synchronize_batchnorm(child)
     return module
 
 
-def _shared(norm: _BatchNorm) -> CrossWorkerBatchNorm:
-    shared = CrossWorkerBatchNorm(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+def _cross_worker(norm: _BatchNorm) -> CrossWorkerBatchNorm:
+    replaced = CrossWorkerBatchNorm(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
     for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
-        setattr(shared, name, getattr(norm, name))  # not copies: the optimizer holds the parameters
-    return shared.train(norm.training)
+        setattr(replaced, name, getattr(norm, name))  # not copies, because the optimizer refers to the parameters
+    return replaced.train(norm.training)

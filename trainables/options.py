@@ -1,7 +1,7 @@
-"""Frozen dataclasses whose fields carry the values they allow.
+"""Dataclass fields that declare the values they allow.
 
-Tasks run where neither Ray nor pydantic is installed, so ranges are checked here, in plain Python, with the
-message that the command line shows.
+Tasks run where neither Ray nor pydantic is installed, so ranges are checked in plain Python, with the messages that the
+command line shows.
 """
 
 from __future__ import annotations
@@ -14,19 +14,24 @@ from trainables.errors import ConfigError
 
 
 def in_range(default: Any, low: float, high: float, *, exclusive_low: bool = False) -> Any:
-    """Return a dataclass field that must lie in [low, high], or in (low, high] with `exclusive_low`."""
+    """Return a dataclass field with values in [low, high], or in (low, high] with `exclusive_low`."""
     return dataclasses.field(default=default, metadata={"low": low, "high": high, "exclusive_low": exclusive_low})
 
 
 def one_of(default: Any, *choices: Any) -> Any:
-    """Return a dataclass field that must be one of `choices`."""
+    """Return a dataclass field with `choices` as values."""
     return dataclasses.field(default=default, metadata={"choices": choices})
 
 
 def check_fields(instance: Any, what: str) -> None:
-    """Raise ConfigError for the first field of a dataclass that holds a value it does not allow.
+    """Check that every field of a dataclass has a value that it allows.
 
-    `what` names the owner in the message, for example `task_options.rotation`.
+    Args:
+        instance: The dataclass.
+        what: Name of the dataclass in messages, for example `task_options.rotation`.
+
+    Raises:
+        ConfigError: For the first field whose value it does not allow.
     """
     for field in dataclasses.fields(instance):
         problem = _problem(getattr(instance, field.name), field)
@@ -37,7 +42,7 @@ def check_fields(instance: Any, what: str) -> None:
 def _problem(value: Any, field: dataclasses.Field[Any]) -> str | None:
     limits = field.metadata
     if "choices" in limits:
-        # In Python True == 1 == 1.0, but these are different trials.
+        # In Python True == 1 == 1.0, but these are different options.
         if not any(type(value) is type(choice) and value == choice for choice in limits["choices"]):
             return "must be one of " + ", ".join(map(repr, limits["choices"]))
         return None
@@ -50,9 +55,9 @@ def _problem(value: Any, field: dataclasses.Field[Any]) -> str | None:
     low, high = limits["low"], limits["high"]
     if not low <= value <= high or (limits["exclusive_low"] and value == low):
         left = "(" if limits["exclusive_low"] else "["
-        return f"must lie in {left}{low}, {high}]"
+        return f"must be in {left}{low}, {high}]"
     return None
 
 
 def _is_finite(value: float) -> bool:
-    return isinstance(value, int) or math.isfinite(value)  # which takes no integer above the largest float
+    return isinstance(value, int) or math.isfinite(value)  # isfinite raises for integers above the largest float

@@ -1,7 +1,7 @@
-"""Names that were spelled otherwise before version 0.2: `grey` is `gray` now.
+"""Names whose spelling changed in version 0.2: `grey` is `gray` now.
 
-Configurations, journals and frames may still hold the former name. They are read with `current`, and identities (trial
-ids and configuration hashes) are computed on `former`, so that existing studies keep theirs.
+Configurations, journals and frames may still contain the former name. They are read with `current`, and identities
+(trial ids and configuration hashes) are computed on `former`, so that existing studies keep theirs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""TrialConfig: what one trial is. Its fields are the columns of `runs` and the params of an MLflow run."""
+"""TrialConfig, the complete description of one trial: columns of `runs` and params of an MLflow run."""
 
 from __future__ import annotations
 
@@ -17,42 +17,60 @@ from trainables.options import check_fields, in_range, one_of
 RANDOM_INIT = "random_init"
 RAW_PIXELS = "raw_pixels"
 BASELINES = (RANDOM_INIT, RAW_PIXELS)
-ONLINE_PROBES = ("probe/linear", "probe/knn")  # on probe validation at every report; the first is what is chosen by
+# Scores on probe validation at every report; configurations are chosen by the first.
+ONLINE_PROBES = ("probe/linear", "probe/knn")
 
-# Fields that say what a trial is for, and not how it trains.
+# Fields that describe the purpose and the evaluation of a trial rather than its training.
 NON_TRAINING_FIELDS = (
     *("phase", "task", "cell", "seed", "data_seed", "init_from"),
     *("probe_datasets", "probe_split", "probe_layers", "labels_per_class", "fine_tune_steps"),
 )
 
-# Fields that studies have been run without: at these values a trial keeps the id that it had before there were any.
+# Fields that are younger than the first studies: a trial with these values keeps the id that it had without the field.
 ID_NEUTRAL_DEFAULTS: tuple[tuple[str, Any], ...] = (
     ("probe_layers", "last"),
     ("labels_per_class", []),
     ("fine_tune_steps", 300),
 )
 
-Pairs = tuple[tuple[str, Any], ...] | Mapping[str, Any]  # given as either, kept as sorted pairs
+Pairs = tuple[tuple[str, Any], ...] | Mapping[str, Any]  # accepted as either, stored as sorted pairs
 
 
 @dataclass(frozen=True)
 class TrialConfig:
-    """One trial, in full. Frozen, hashable, JSON round trip; `trial_id` is the hash of its content.
+    """One trial: frozen and hashable, with a JSON round trip. `trial_id` is a hash of its content.
 
-    task: a pretext task, or one of BASELINES, which train nothing and are only probed.
-    n_images: images the pretext task trains on, None for all; drawn by `data_seed`, nested.
-    batch_size: images per optimizer step; a task may make several samples of one image.
-    augmentation: magnitude in [0, 1] of each op; `augmentation_strength` scales all of them.
-    options: the task's own options where they differ from its defaults.
-    budget_steps: optimizer steps; reports come every `report_every` of them.
-    init_from: trial id whose encoder is probed without further training, empty for a trial that trains itself.
-    probe_datasets: data sets the frozen features are probed on at the end.
-    probe_split: `validation` while choices are still made, `test` for the final evaluation only.
-    probe_layers: `last` probes the encoder's features, `all` each of its stages beside them.
-    labels_per_class: numbers of labeled images of a class, None for all, with which the encoder is also probed and
-        fine-tuned for `fine_tune_steps`; the images are drawn by `seed`, nested.
+    Attributes:
+        phase: Phase of the study.
+        task: A pretext task, or one of BASELINES, which train nothing and are only probed.
+        cell: Name of the trial's cell in an ablation.
+        seed: Seed of initialization, order and augmentation.
+        dataset: Data set that the task trains on.
+        n_images: Number of images to train on, None for all; drawn by `data_seed`, nested.
+        data_seed: Seed of the choice of images.
+        encoder: Architecture of the encoder.
+        width: Channels of the first stage of `conv4`.
+        optimizer: Optimizer.
+        lr: Peak learning rate.
+        weight_decay: Weight decay.
+        warmup_fraction: Share of the steps with linear warm-up.
+        batch_size: Images per optimizer step; a task may make several samples of one image.
+        augmentation: Magnitude in [0, 1] of each op.
+        augmentation_strength: Factor of all magnitudes.
+        options: The task's own options where they differ from its defaults.
+        budget_steps: Optimizer steps.
+        report_every: Steps between reports.
+        workers: Workers that share each batch.
+        init_from: Id of the trial whose encoder is probed without further training; empty for a trial that trains.
+        probe_datasets: Data sets that the frozen features are probed on at the end.
+        probe_split: `validation` while choices are still made, `test` for the final evaluation only.
+        probe_layers: `last` probes the encoder's features, `all` also each of its stages.
+        labels_per_class: Numbers of labeled images per class, None for all, with which the encoder is also probed and
+            fine-tuned; the images are drawn by `seed`, nested.
+        fine_tune_steps: Steps of each fine-tuning.
 
-    Raises ConfigError for a value out of range.
+    Raises:
+        ConfigError: If a value is out of range.
     """
 
     phase: str
@@ -91,7 +109,7 @@ class TrialConfig:
         object.__setattr__(self, "cell", spelling.current(self.cell))
         for name in ("probe_datasets", "labels_per_class"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        # 1 and 1.0 are one trial, so they must be one in JSON too.
+        # 1 and 1.0 mean the same trial, so their JSON must be the same too.
         policy = tuple((op, _as_float(magnitude)) for op, magnitude in dict(self.augmentation).items())
         object.__setattr__(self, "augmentation", policy)
         for name in (field.name for field in dataclasses.fields(self) if field.type == "float"):
@@ -100,7 +118,7 @@ class TrialConfig:
 
     @functools.cached_property
     def trial_id(self) -> str:
-        """Twelve hex digits of SHA-256 over the canonical JSON: the trial's key in journal, frames and MLflow."""
+        """Key of the trial in journal, frames and MLflow: twelve hex digits of SHA-256 over the canonical JSON."""
         known = {name: value for name, value in self.identity().items() if (name, value) not in ID_NEUTRAL_DEFAULTS}
         return hashlib.sha256(_canonical(known).encode()).hexdigest()[:12]
 
@@ -109,7 +127,7 @@ class TrialConfig:
         return dataclasses.replace(self, **changes)
 
     def with_values(self, values: Mapping[str, Any]) -> TrialConfig:
-        """Return a copy with fields changed by name, where `option/NAME` and `augmentation/OP` reach inside."""
+        """Return a copy with fields changed by name, including `option/NAME` and `augmentation/OP`."""
         fields, options, policy = {}, dict(self.options), dict(self.augmentation)
         for name, value in values.items():
             kind, _, inner = name.partition("/")
@@ -130,7 +148,7 @@ class TrialConfig:
         return values
 
     def identity(self) -> dict[str, Any]:
-        """Return `to_dict` with every name as it was first spelled: what `trial_id` is computed on."""
+        """Return `to_dict` with the original spelling of every name, from which `trial_id` is computed."""
         values = self.to_dict()
         return values | {name: spelling.former(values[name]) for name in ("cell", "augmentation", "options")}
 
@@ -140,7 +158,11 @@ class TrialConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrialConfig:
-        """Build a TrialConfig from `to_dict`'s form. Raises ConfigError for unknown fields."""
+        """Return the TrialConfig of a dict from `to_dict`.
+
+        Raises:
+            ConfigError: If a field is unknown or a required one is missing.
+        """
         unknown = set(values) - {field.name for field in dataclasses.fields(cls)}
         if unknown:
             raise ConfigError(f"unknown field of a trial: {', '.join(sorted(unknown))}")
@@ -149,7 +171,7 @@ class TrialConfig:
         return cls(**values)
 
     def to_columns(self) -> dict[str, Any]:
-        """Return one flat row: `option/NAME` for task options, `augmentation/OP` for the policy."""
+        """Return a flat row with `option/NAME` for task options and `augmentation/OP` for the policy."""
         columns = self.to_dict()
         options, policy = columns.pop("options"), columns.pop("augmentation")
         columns["probe_datasets"] = ",".join(self.probe_datasets)
@@ -160,7 +182,7 @@ class TrialConfig:
 
 
 def labels_name(per_class: int | None) -> str:
-    """Return a number of labeled images of a class as text, in result names and columns: `10`, or `all`."""
+    """Return a number of labeled images per class as in result names and columns: `10`, or `all`."""
     return "all" if per_class is None else str(per_class)
 
 
@@ -169,5 +191,5 @@ def _canonical(values: Mapping[str, Any]) -> str:
 
 
 def _as_float(value: Any) -> Any:
-    """Return an int that a float holds exactly as one, and anything else as it is, for `check_fields` to judge."""
+    """Return an int as a float if that is exact, and anything else unchanged for `check_fields`."""
     return float(value) if type(value) is int and abs(value) < 2**53 else value

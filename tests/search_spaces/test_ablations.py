@@ -7,8 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
-from search_spaces import DEFAULTS
-from search_spaces.ablations import BASE, CURES, FACTORS, NO_AUGMENTATION, Levels, ablation, default_cures
+from search_spaces import CURES, DEFAULTS
+from search_spaces.ablations import BASE, FACTORS, NO_AUGMENTATION, Levels, ablation, default_cures
 from trainables.errors import ConfigError
 from trainables.tasks import TASKS
 from trainables.trial import TrialConfig
@@ -197,7 +197,7 @@ def test_a_design_without_anything_to_vary_has_no_rows():
         ("leave_one_in", {}, "ablate.designs: no design 'leave_one_in'; did you mean 'leave_one_out'"),
         ("cures", {"cures": {"learning_rate": [1]}}, "learning_rate: no such factor; .*known: .*lr"),
         ("cures", {"cures": {"seed": [1]}}, "seed: no such factor"),
-        ("cures", {"cures": {"lr": [-1]}}, "trial.lr = -1.0: must lie in"),
+        ("cures", {"cures": {"lr": [-1]}}, "trial.lr = -1.0: must be in"),
         ("cures", {"cures": {"option/tau": [1]}}, "task_options.rotation.tau: no such option"),
         ("cures", {"cures": {"augmentation/flop": [1]}}, "flop"),
         ("factorial", {}, "factorial needs ablate.factors"),

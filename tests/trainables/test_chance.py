@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from trainables.chance import ALPHA, chance_bound, clears_chance
+from trainables.chance import TIME_UNIFORM_ALPHA, chance_bound, clears_chance
 
 LOOKS = 50
 
@@ -25,7 +25,7 @@ def false_alarms(values: np.ndarray, chance: float, n: int, **arguments: object)
 
 
 def allowed(runs: int) -> float:
-    return ALPHA + 3 * math.sqrt(ALPHA * (1 - ALPHA) / runs)
+    return TIME_UNIFORM_ALPHA + 3 * math.sqrt(TIME_UNIFORM_ALPHA * (1 - TIME_UNIFORM_ALPHA) / runs)
 
 
 @pytest.mark.parametrize(("chance", "n"), [(1 / 4, 128), (1 / 8, 4096), (1 / 255, 512), (0.15, 40)])
@@ -79,7 +79,7 @@ def test_the_bound_is_hoeffdings() -> None:
     # n KL(q || p) against -ln(alpha), alpha = 0.01 * 6 / pi^2 at the first look.
     p, q = 0.25, 0.5
     kl = q * math.log(q / p) + (1 - q) * math.log((1 - q) / (1 - p))
-    enough = math.log(math.pi**2 / 6 / ALPHA) / kl
+    enough = math.log(math.pi**2 / 6 / TIME_UNIFORM_ALPHA) / kl
     assert not clears_chance(q, p, math.floor(enough), mode="max")
     assert clears_chance(q, p, math.ceil(enough), mode="max")
 
@@ -95,7 +95,7 @@ def test_the_error_rate_is_spent_in_full_over_all_looks() -> None:
         return math.exp(-(low**2) / 2)
 
     total = sum(spent(look) for look in range(1, 400))
-    assert 0.995 * ALPHA < total < ALPHA
+    assert 0.995 * TIME_UNIFORM_ALPHA < total < TIME_UNIFORM_ALPHA
 
 
 def test_perfect_and_impossible_values() -> None:

@@ -56,9 +56,9 @@ def test_what_is_allowed_passes(values: dict) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"share": 1.01}, "owner.share = 1.01: must lie in [0.0, 1.0]"),
-        ({"share": -0.01}, "owner.share = -0.01: must lie in [0.0, 1.0]"),
-        ({"rate": 0.0}, "owner.rate = 0.0: must lie in (0.0, 1.0]"),
+        ({"share": 1.01}, "owner.share = 1.01: must be in [0.0, 1.0]"),
+        ({"share": -0.01}, "owner.share = -0.01: must be in [0.0, 1.0]"),
+        ({"rate": 0.0}, "owner.rate = 0.0: must be in (0.0, 1.0]"),
         ({"share": math.nan}, "owner.share = nan: must be a finite number"),
         ({"share": math.inf}, "owner.share = inf: must be a finite number"),
         ({"share": True}, "owner.share = True: must be a finite number"),
@@ -66,7 +66,7 @@ def test_what_is_allowed_passes(values: dict) -> None:
         ({"share": None}, "owner.share = None: must be a finite number"),
         ({"count": 2.0}, "owner.count = 2.0: must be a whole number"),
         ({"limit": 2.5}, "owner.limit = 2.5: must be a whole number"),
-        ({"limit": 9}, "owner.limit = 9: must lie in [1, 8]"),
+        ({"limit": 9}, "owner.limit = 9: must be in [1, 8]"),
         ({"kind": "c"}, "owner.kind = 'c': must be one of 'a', 'b'"),
         ({"kind": ["a"]}, "owner.kind = ['a']: must be one of 'a', 'b'"),
         ({"pairs": True}, "owner.pairs = True: must be one of 1, 8"),
@@ -80,7 +80,7 @@ def test_what_is_not_allowed_is_told_with_its_key_value_and_what_is(values: dict
 
 
 def test_the_first_problem_is_told() -> None:
-    assert problem(kind="c", share=2) == "owner.share = 2: must lie in [0.0, 1.0]"
+    assert problem(kind="c", share=2) == "owner.share = 2: must be in [0.0, 1.0]"
 
 
 def test_a_config_error_is_one_that_the_user_can_mend() -> None:

@@ -1,7 +1,7 @@
-"""Encoders: a small conv net for laptops, and ResNets with a stem that suits small images.
+"""Encoders: a small convolutional net for laptops, and ResNets with a stem for small images.
 
-Every encoder takes float images [N, 3, S, S] in [0, 1] of any side S, normalizes them itself, and returns
-features [N, feature_dim]. `stages` gives the feature map of every stage, for dense and per-layer probes.
+Every encoder takes float images [N, 3, S, S] in [0, 1] of any side S, normalizes them, and returns features
+[N, feature_dim]. `stages` returns the feature map of every stage, for dense and per-layer probes.
 """
 
 from trainables.encoders.base import MEAN, STD, Encoder

@@ -10,10 +10,11 @@ MEAN, STD = 0.5, 0.25  # near the statistics of natural images; fixed, so that o
 
 
 class Encoder(nn.Module):
-    """A stack of stages, pooled to one vector an image.
+    """A stack of stages, pooled to one vector per image.
 
-    blocks: the stages in order, each [N, C, H, W] -> [N, C', H', W'].
-    widths: channels after each stage; the last is `feature_dim`.
+    Args:
+        blocks: Stages in order, each [N, C, H, W] -> [N, C', H', W'].
+        widths: Channels after each stage; the last is `feature_dim`.
     """
 
     def __init__(self, blocks: Iterable[nn.Module], widths: Iterable[int]) -> None:
@@ -28,7 +29,7 @@ class Encoder(nn.Module):
         return [hidden := block(hidden) for block in self.blocks]
 
     def up_to(self, stage: int) -> Encoder:
-        """Return the encoder that ends with this stage, the first being 1; it shares the modules, and their mode."""
+        """Return the encoder that ends with a stage, counted from 1; it shares the modules and the training mode."""
         part = Encoder(self.blocks[:stage], self.widths[:stage])
         part.training = self.training
         return part

@@ -12,9 +12,14 @@ from trainables.rng import initialization
 def build_encoder(name: str, *, width: int = 24, image_size: int = 32, seed: int = 0) -> Encoder:
     """Build an encoder with weights drawn from the initialization stream of `seed`.
 
-    width: channels of the first stage of `conv4`; the ResNets have their own.
-    image_size: side in px that the encoder will mostly see; picks the stem of a ResNet.
-    Raises ConfigError for an unknown name.
+    Args:
+        name: `conv4`, `resnet18` or `resnet50`.
+        width: Channels of the first stage of `conv4`; ignored by the ResNets.
+        image_size: Side in pixels of most images; determines the stem of a ResNet.
+        seed: Seed of the weights.
+
+    Raises:
+        ConfigError: If the name is unknown.
     """
     with initialization(seed, "encoder"):
         if name == "conv4":

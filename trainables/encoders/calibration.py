@@ -1,4 +1,4 @@
-"""BatchNorm statistics of an encoder, estimated again on whole images before it is probed."""
+"""Recalibration: BatchNorm statistics of an encoder, estimated on whole images before it is probed."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ from trainables.encoders.base import Encoder
 
 @torch.no_grad()
 def recalibrated(encoder: Encoder, images: Tensor, *, batch_size: int = 256) -> Encoder:
-    """Return a copy in eval mode whose BatchNorm statistics are those of `images` (uint8 [N, 3, S, S]).
+    """Return a copy in eval mode with the BatchNorm statistics of `images`.
 
-    A pretext task shows the encoder patches, rotated or masked images; a probe shows it whole ones, whose
-    statistics differ. An untrained encoder has none at all. Every probed encoder goes through here, so that the
-    comparison is fair.
+    Pretext tasks train on patches, rotated or masked images; probes use whole ones, whose statistics differ. An
+    untrained encoder has no statistics at all. Every probed encoder is recalibrated, so that the comparison is fair.
+
+    Args:
+        encoder: Encoder, which is left unchanged.
+        images: uint8 [N, 3, S, S].
+        batch_size: Largest batch.
     """
     encoder = copy.deepcopy(encoder)
     norms = [module for module in encoder.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
@@ -27,9 +31,9 @@ def recalibrated(encoder: Encoder, images: Tensor, *, batch_size: int = 256) -> 
         norm.reset_running_stats()
         norm.momentum = None  # cumulative average over the batches below
         if isinstance(norm, CrossWorkerBatchNorm):
-            norm.shared = False  # only the first worker probes: it would wait for the others for ever
+            norm.shared = False  # only the first worker probes, and it would wait forever for the others
     encoder.train()
-    # Batches of equal size, since each counts the same in the average: a last one of a few images would spoil it.
+    # Batches of equal size, since each has the same weight in the average, whatever its number of images.
     for batch in images.chunk(math.ceil(len(images) / batch_size)):
         if len(batch) > 1:
             encoder(to_float(batch, torch.channels_last))

@@ -15,7 +15,7 @@ def resnet(name: str, *, image_size: int) -> Encoder:
     Args:
         image_size: Side in px that the encoder mostly sees; below SMALL_IMAGE the stem keeps the resolution.
     """
-    import torchvision  # seconds, which every worker of a study of small nets would wait for
+    import torchvision  # here, because the import takes seconds that workers without a ResNet save
 
     net = getattr(torchvision.models, name)(weights=None)
     if image_size < SMALL_IMAGE:
