@@ -9,6 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.records.phases import ABLATE
+
 
 @dataclass(frozen=True, eq=False)
 class Study:
@@ -39,5 +41,5 @@ class Study:
         `baseline` is the cell to compare with: the cell itself for a reference, empty if a design is analyzed by its
         main effects. A study without an ablation has no rows.
         """
-        rows = self.outcomes.get("ablate", {}).get("designs", [])
+        rows = self.outcomes.get(ABLATE, {}).get("designs", [])
         return pd.DataFrame(rows, columns=["task", "design", "cell", "baseline"], dtype="str")

@@ -10,6 +10,7 @@ import pandas as pd
 from analysis.comparisons import BASE, BETTER, CHOSEN, LEARNED, PRETRAINING, PRETRAINING_TEST, TOO_FEW
 from analysis.data import tables
 from analysis.findings.compute import Findings
+from analysis.records.phases import CONFIRM
 from trainables.trial import BASELINES, NON_TRAINING_FIELDS, TrialConfig
 
 Standing = Literal["better", "above in every seed", "not better"]
@@ -60,7 +61,7 @@ def tasks(findings: Findings) -> list[str]:
 
 def chosen(findings: Findings) -> dict[str, dict[str, Any]]:
     """Return the confirm phase's choice for each task: config, metric, mode, mean, values, seeds, trial_ids."""
-    return findings.study.outcomes.get("confirm", {}).get("chosen", {})
+    return findings.study.outcomes.get(CONFIRM, {}).get("chosen", {})
 
 
 def ranked(findings: Findings, task: str) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import pandas as pd
 from analysis.comparisons import BASE, BETTER, LEARNED
 from analysis.findings import Findings, queries
 from analysis.pages.parts import Part
-from analysis.records.phases import ABLATE
+from analysis.records.phases import ABLATE, CONFIRM
 from analysis.report.words import count, effect, ending, first_clause, listed, number, quoted
 
 TASK = "context_prediction"
@@ -56,7 +56,7 @@ def refitted(case: Part) -> tuple[str, pd.Series] | None:
 
 
 def _case(case: Part) -> str:
-    found = queries.convergence(case.findings, "confirm", TASK, queries.chosen_cell(case.findings, TASK))
+    found = queries.convergence(case.findings, CONFIRM, TASK, queries.chosen_cell(case.findings, TASK))
     if found is None:
         return "The run that did not converge has not been repeated yet."
     return f"Repeated, the run that did not converge {ending(found)}: {first_clause(found.evidence)}."

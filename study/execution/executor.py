@@ -19,7 +19,8 @@ from ray import tune
 from ray.tune.schedulers import TrialScheduler
 
 from analysis.records.phases import SEARCH
-from study.config.schema import StudyConfig, TaskName
+from study.config.names import TaskName
+from study.config.schema import StudyConfig
 from study.execution import cluster, resources
 from study.execution.journal import Journal
 from study.execution.recorder import Recorder

@@ -22,7 +22,7 @@ from ray.tune.search.optuna import OptunaSearch
 from analysis.records import FAILED
 from analysis.records.phases import SEARCH
 from search_spaces import Choice, Domain, LogUniform, Space, Uniform
-from study.config.schema import TaskName
+from study.config.names import TaskName
 from study.plan.history import History
 from study.plan.phases import Plan
 from trainables.errors import ConfigError

@@ -10,6 +10,7 @@ import yaml
 
 from analysis.convergence import CATALOG
 from analysis.findings import Findings, queries
+from analysis.records.phases import CONFIRM
 from analysis.report.blocks import Block, Code, Folded, Heading, Section, Table, Text
 from analysis.report.words import (
     NONE,
@@ -56,7 +57,7 @@ def _glance(findings: Findings) -> Table:
     dataset = queries.main_dataset(findings)
     rows, probes = [], set()
     for task in queries.chosen(findings):
-        found = queries.convergence(findings, "confirm", task, queries.chosen_cell(findings, task))
+        found = queries.convergence(findings, CONFIRM, task, queries.chosen_cell(findings, task))
         ended = f"{CATALOG[found.verdict].verb}, {found.count} of {found.n_trials}" if found else NONE
         tested = queries.against_untrained(findings, task, dataset)
         numbers = [NONE] * 3

@@ -10,7 +10,7 @@ from analysis.comparisons import BASE, EQUIVALENT, INCONCLUSIVE, TOO_FEW, WORSE
 from analysis.data.tables import probe_results
 from analysis.findings import Findings, queries
 from analysis.findings.queries import UntrainedComparison
-from analysis.records.phases import ABLATE
+from analysis.records.phases import ABLATE, CONFIRM, EVALUATE, SEARCH
 from analysis.report.sections.designs import factorial_clause
 from analysis.report.words import (
     PROBES,
@@ -59,7 +59,7 @@ def pretraining_gain(findings: Findings, dataset: str) -> list[str]:
         if len(known) > 1
         else f"**{best}** on {dataset}"
     )
-    ended = queries.convergence(findings, "confirm", best, queries.chosen_cell(findings, best))
+    ended = queries.convergence(findings, CONFIRM, best, queries.chosen_cell(findings, best))
     end = f" As chosen, it {ending(ended)}." if ended else ""
     sentences = [f"{title}: {_with_baselines(findings, known[best], dataset)}.{end}"]
     if useless := [task for task in known if task not in good]:
@@ -165,7 +165,7 @@ def _not_known(findings: Findings, dataset: str) -> str:
     unknown = "whether pre-training beats an untrained encoder"
     if not any(info.get("n_classes") for info in findings.study.datasets.values()):
         return f"**Not known**: {unknown}; without labels no probe can tell."
-    if not (findings.study.runs["phase"] == "evaluate").any():
+    if not (findings.study.runs["phase"] == EVALUATE).any():
         return f"**Not known yet**: {unknown}; the evaluate phase measures that."
     return f"**Not known**: {unknown}; the test split of {dataset} was not probed."
 
@@ -197,7 +197,7 @@ def _confirmed(findings: Findings) -> list[str]:
     if not queries.chosen(findings):
         return _searched(findings)
     ends = {
-        task: queries.convergence(findings, "confirm", task, queries.chosen_cell(findings, task))
+        task: queries.convergence(findings, CONFIRM, task, queries.chosen_cell(findings, task))
         for task in queries.chosen(findings)
     }
     ended = [f"{task} {ending(found)}" for task, found in ends.items() if found is not None]
@@ -205,7 +205,7 @@ def _confirmed(findings: Findings) -> list[str]:
 
 
 def _searched(findings: Findings) -> list[str]:
-    verdicts = findings.verdicts.loc[findings.verdicts["phase"] == "search"]
+    verdicts = findings.verdicts.loc[findings.verdicts["phase"] == SEARCH]
     counts = [f"{task} {listed(_counts(own['verdict']))}" for task, own in verdicts.groupby("task", sort=False)]
     return [f"Search trials so far: {'; '.join(counts)}."] if counts else []
 

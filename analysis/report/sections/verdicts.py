@@ -12,14 +12,14 @@ from analysis.convergence.verdict import Verdict
 from analysis.data import tables
 from analysis.figures import learning_curves, verdict_map
 from analysis.findings import Findings, queries
-from analysis.records.phases import ABLATE
+from analysis.records.phases import ABLATE, CONFIRM, SEARCH
 from analysis.report.blocks import Block, Bullets, Folded, Gallery, Heading, Section, Table, Text
 from analysis.report.pictures import Picture, Shown, picture
 from analysis.report.sources import Sources
 from analysis.report.words import NONE, count, ending, interval, listed, number, quoted
 from trainables.trial import ONLINE_PROBES
 
-PHASES = ("search", "confirm", ABLATE)
+PHASES = (SEARCH, CONFIRM, ABLATE)
 CHANCE_COLUMNS = (
     "task",
     "configuration",
@@ -69,7 +69,7 @@ def _counts(findings: Findings, seen: list[Verdict]) -> Table:
 
 def _of_task(findings: Findings, task: str) -> list[Block]:
     """Return how the chosen configuration and the base of the ablation ended, with evidence and cure."""
-    cells = [("confirm", queries.chosen_cell(findings, task), "As chosen"), (ABLATE, BASE, "The ablation's base")]
+    cells = [(CONFIRM, queries.chosen_cell(findings, task), "As chosen"), (ABLATE, BASE, "The ablation's base")]
     bullets = []
     for phase, cell, name in cells:
         found = queries.convergence(findings, phase, task, cell) if cell or phase == ABLATE else None
@@ -106,7 +106,7 @@ def _curves(findings: Findings, sources: Sources) -> Iterator[Picture]:
     """Yield the curves of the chosen configuration, or else of the search, and of the ablation's base and best cell."""
     runs = findings.study.runs
     for task in queries.tasks(findings):
-        phase = "confirm" if ((runs["task"] == task) & (runs["phase"] == "confirm")).any() else "search"
+        phase = CONFIRM if ((runs["task"] == task) & (runs["phase"] == CONFIRM)).any() else SEARCH
         where = f"task == {task!r} and phase == {phase!r}"
         for metric in dict.fromkeys([*runs.query(where)["primary_metric"], ONLINE_PROBES[0]]):
             yield from _curve(sources, f"{task}-{phase}", where, metric)
@@ -135,7 +135,7 @@ def _compared_with_chance(findings: Findings) -> list[Block]:
     """Compare the last value of each configuration with chance, in the confirm phase or else in the search."""
     study = findings.study
     compared = tables.against_chance(study.runs, study.curves)
-    phase = "confirm" if (compared["phase"] == "confirm").any() else "search"
+    phase = CONFIRM if (compared["phase"] == CONFIRM).any() else SEARCH
     compared = compared.loc[compared["phase"] == phase]
     if compared.empty:
         return []
