@@ -125,7 +125,7 @@ def test_a_study_file_with_a_tag_that_would_run_code_is_refused(tmp_path: Path, 
     (tmp_path / config.name).mkdir()
     (tmp_path / config.name / "study.yaml").write_text(f"name: !!python/object/apply:os.mkdir ['{sprung}']")
     with pytest.raises(ConfigError, match="not valid YAML"):
-        commands._own_store(tmp_path / config.name)
+        commands._configured_store(tmp_path / config.name)
     open_folder(config, tmp_path)
     assert not sprung.exists()
     assert "!!python" not in (tmp_path / config.name / "study.yaml").read_text()

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from analysis.records import FAILED, FINISHED
+from analysis.records import FAILED, FINISHED, TrialEnded, TrialEvent, TrialStarted
 from study.driver import run_study
 from study.plan.history import History
 from tests.acceptance import faulty_rotation
@@ -74,8 +74,8 @@ def test_trials_that_raise_fail_alone_and_the_study_goes_on(local_ray: None, tmp
 
     events = study.events()
     assert study.run() == 1, study.log()
-    assert [event for event in study.events() if "trial_id" in event] == [
-        event for event in events if "trial_id" in event
+    assert [event for event in study.events() if isinstance(event, TrialEvent)] == [
+        event for event in events if isinstance(event, TrialEvent)
     ]
 
 
@@ -122,5 +122,5 @@ def test_an_error_that_would_only_come_again_is_not_tried_again(local_ray: None,
     assert failed.status == FAILED
     assert failed.reason.count("Failure #") == 1
     assert "ConfigError: shapes: batch_size = 1000 is more than the" in failed.reason
-    assert study.kinds(too_large.trial_id) == ["trial_started", "trial_ended"]
+    assert study.kinds(too_large.trial_id) == [TrialStarted, TrialEnded]
     assert study.history.trials[base.trial_id].status == FINISHED

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from analysis.records import PhaseEnded, PhaseStarted, StudyEnded, StudyStarted, TrialEnded, TrialEvent, read
+from analysis.records import Event, PhaseEnded, PhaseStarted, StudyEnded, StudyStarted, TrialEnded, TrialEvent, read
 from study.driver import load_datasets
 from study.plan.history import History
 from tests.acceptance.studies import (
@@ -50,7 +50,7 @@ def killed_in(study: DriverProcess, phase: str, rng: random.Random, report_s: fl
     """Start a driver and kill it at a random moment of a phase, or of the making of the report."""
     before, events = len(study.events()), rng.randint(1, MOST_EVENTS)
 
-    def far_enough(known: list[dict[str, Any]]) -> bool:
+    def far_enough(known: list[Event]) -> bool:
         kinds = [(type(event), event.phase) for event in known if isinstance(event, PhaseStarted | PhaseEnded)]
         if phase == REPORT:
             return len(known) > before and (PhaseEnded, LAST_PHASE) in kinds

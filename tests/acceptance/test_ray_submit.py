@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from analysis.records import TrialEvent
 from study.config.loading import load_config
 from tests.acceptance.ssh_machines import Machine, obstacle, ssh_machine
 from tests.acceptance.studies import DriverProcess, assert_mlflow_equals_journal, assert_whole
@@ -139,11 +140,11 @@ def test_status_is_told_from_the_laptop(cluster: Cluster, submitted: Submitted):
 
 
 def test_the_same_command_again_runs_nothing_again(cluster: Cluster, submitted: Submitted):
-    before = [event for event in submitted.events() if "trial_id" in event]
+    before = [event for event in submitted.events() if isinstance(event, TrialEvent)]
     overrides = " ".join(f"--set {setting}" for setting in SMALL)
     answer = json.loads(cluster.remotely(f"python ~/run.py quick --tasks rotation {overrides} --json 2>/dev/null"))
     assert answer["failed"] == []
-    assert [event for event in submitted.events() if "trial_id" in event] == before
+    assert [event for event in submitted.events() if isinstance(event, TrialEvent)] == before
 
 
 def test_results_come_to_the_laptop(cluster: Cluster, submitted: Submitted):

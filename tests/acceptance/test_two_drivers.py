@@ -25,7 +25,7 @@ LEASE_S = 3.0  # short, so that a test sees one end
 HOLDER = """
 import sys, time
 from pathlib import Path
-from study import lock
+from study.execution import lock
 lock.LEASE_S = float(sys.argv[2])
 with lock.DriverLock(Path(sys.argv[1]), "tiny"):
     print("holds", flush=True)
