@@ -36,9 +36,12 @@ SYNERGY_DTYPES = {
 }
 MODEL = "value ~ C(task) * C(cell) + C(task):C(seed)"
 SENTENCES: dict[str, tuple[str, ...]] = {  # sentence where the term is significant, and where it is not
-    "task": ("the tasks differ, on average over cells", "no sure difference between tasks, on average over cells"),
-    "cell": ("the cells differ, on average over tasks", "no sure difference between cells, on average over tasks"),
-    "task:cell": ("what a cell does depends on the task", "no sign that what a cell does depends on the task"),
+    "task": ("the tasks differ, on average over cells", "no clear difference between tasks, on average over cells"),
+    "cell": ("the cells differ, on average over tasks", "no clear difference between cells, on average over tasks"),
+    "task:cell": (
+        "the effect of a cell depends on the task",
+        "no evidence that the effect of a cell depends on the task",
+    ),
     "task:seed": (),
     "residual": (),
 }
