@@ -1,4 +1,4 @@
-"""Ablation designs: the cells are the ones that each design promises, each once, and differ in nothing else."""
+"""Ablation designs: each yields the cells that it promises, once each, with no other difference."""
 
 from __future__ import annotations
 

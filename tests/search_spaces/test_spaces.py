@@ -1,4 +1,4 @@
-"""Search spaces: every task has one that its trials accept, and YAML's spellings mean what they say."""
+"""Search spaces: every task has one that its trials accept, and their forms in YAML are parsed."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def option_fields(name: str) -> list[dataclasses.Field[Any]]:
 
 
 def extremes(field: dataclasses.Field[Any]) -> list[Any]:
-    """Return the values at the ends of what an option allows, its default left out."""
+    """Return the extreme values that an option allows, without its default."""
     limits = field.metadata
     values = list(limits["choices"]) if "choices" in limits else [limits["low"], limits["high"]]
     if limits.get("exclusive_low"):
@@ -87,7 +87,7 @@ def extremes(field: dataclasses.Field[Any]) -> list[Any]:
 
 
 def forbidden(field: dataclasses.Field[Any]) -> list[Any]:
-    """Return values of the kind and beyond the range of an option."""
+    """Return values that an option must refuse."""
     limits = field.metadata
     if "choices" in limits:
         return ["no such choice", None, 1e9]

@@ -1,4 +1,4 @@
-"""One thread for all numerical tests: small tensors only lose by more, and results are the same to the bit."""
+"""One thread for all numerical tests: more are slower on small tensors, and results are the same to the bit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images for tests of augmentation, and short names for what these ask of torch."""
+"""Smooth images, seeded generators and float tensors for the tests of augmentation."""
 
 from __future__ import annotations
 

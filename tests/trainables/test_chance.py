@@ -1,4 +1,4 @@
-"""Clearing chance: guessing hardly ever does, however often one looks; learning does."""
+"""Bounds on chance: guessing rarely clears them, however often one looks; learning does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two workers in two processes train as one would: the same curve, the same metrics, and they stop together."""
+"""Two workers in two processes train like one: the same curve, the same metrics, and they stop together."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def of_two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Curve, C
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TRIALS)
 def test_two_workers_follow_the_curve_of_one(of_two: dict[str, tuple[Curve, Curve]], name: str) -> None:
-    """Gradients, batch statistics, negatives, order and augmentation draws are those of the whole batch."""
+    """Gradients, batch statistics, negatives, order and augmentation draws cover the whole batch."""
     reports: list[Report] = []
     fit(TRIALS[name], splits(), reports.append)
     first, second = of_two[name]

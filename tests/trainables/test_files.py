@@ -1,4 +1,4 @@
-"""Files: all or nothing on disk, and an error that names what could not be written."""
+"""Atomic writing: all or nothing on disk, and errors that name the path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a GPU does otherwise: augmentation is recorded as a CUDA graph, and no step waits for the device."""
+"""Behavior on a GPU only: augmentation is replayed as a CUDA graph, and no step waits for the device."""
 
 from __future__ import annotations
 

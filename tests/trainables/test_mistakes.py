@@ -1,4 +1,4 @@
-"""The mistakes of the case that started this: on our code each check passes, on the mistake itself it does not.
+"""Mistakes of the original report: each check passes on our code and fails on the mistake itself.
 
 `docs/mistakes.md` lists them all, with the tests elsewhere that catch the others.
 """
@@ -33,7 +33,7 @@ Change = Callable[[Tensor], Tensor]
 
 
 def test_labels_follow_their_inputs_into_another_place_of_the_batch() -> None:
-    """Labels in an order of their own make a pretext task that cannot be learned, beside a probe that looks fine."""
+    """Labels in another order than their inputs make a pretext task that cannot be learned, while a probe looks fine."""
 
     def belong_together(change: Callable[[Batch], Batch]) -> bool:
         task = build_task(trial("rotation", options={}), 20)
@@ -96,7 +96,7 @@ def colored(n_images: int, first: int, seed: int) -> ImageTable:
 
 
 def test_a_probe_is_refitted_where_the_classes_mean_something_else() -> None:
-    """The original's bars of 9 to 11 % are what a probe scores that was fitted to other classes, or to none."""
+    """The original bars of 9 to 11 % are the accuracy of a probe that was fitted to other classes, or to none."""
     probing = trial("raw_pixels", probe_datasets=("colored",), probe_split="test", budget_steps=0)
 
     def score(fitted_to: int, judged_on: int) -> float:

@@ -1,4 +1,4 @@
-"""Options: a dataclass that knows what its fields may hold."""
+"""Options: dataclass fields that check their values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random streams: what workers draw together is what one worker draws alone."""
+"""Random streams: several workers together draw the same numbers as one."""
 
 from __future__ import annotations
 

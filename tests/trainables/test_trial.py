@@ -1,4 +1,4 @@
-"""TrialConfig: its content is its key."""
+"""TrialConfig: its id is a hash of its content."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def splits(n_train: int = 64, n_validation: int = 16, n_test: int = 40) -> Split
 
 
 def with_unreadable_test(made: Splits) -> Splits:
-    """Return the splits with a test split that fails whoever reads it."""
+    """Return the splits with a test split that raises when it is read."""
     return dataclasses.replace(made, test=_Unreadable(made.test))  # type: ignore[arg-type]
 
 
@@ -39,7 +39,7 @@ def trial(task: str = "rotation", **changes: Any) -> TrialConfig:
 
 
 class _Unreadable:
-    """A table of which no more may be known than whether it has labels and masks."""
+    """A table that only shows whether it has labels and masks."""
 
     def __init__(self, table: ImageTable) -> None:
         self.labels = None if table.labels is None else np.empty(0)

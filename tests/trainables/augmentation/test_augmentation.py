@@ -1,4 +1,4 @@
-"""What a policy promises about its views and random numbers, and what a magnitude means."""
+"""Policies: ranges of the views, pairing of the random numbers, and the meaning of magnitudes."""
 
 from __future__ import annotations
 
@@ -239,7 +239,7 @@ def test_a_batch_in_several_chunks_is_the_same_as_one_in_a_single_chunk(monkeypa
 
 
 def test_an_augmentation_goes_with_its_last_reference_and_not_when_garbage_is_collected() -> None:
-    """Those on a GPU hold graphs, which must not be destroyed while another one is recorded."""
+    """On a GPU it has CUDA graphs, which must not be destroyed while another one is captured."""
     gc.disable()
     try:
         augmentation = Augmentation(EVERYTHING)

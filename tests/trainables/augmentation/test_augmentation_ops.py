@@ -1,4 +1,4 @@
-"""Each op of an augmentation against torchvision's functional one."""
+"""Each op, compared with torchvision's functional one."""
 
 from __future__ import annotations
 

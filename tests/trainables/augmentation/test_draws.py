@@ -17,7 +17,7 @@ N, SIDE, SEED = 16, 24, 5
 
 # Recorded with version 0.1: existing trials resume and are extended with these draws and views.
 NUMBERS = "6677fcb46adf5fc9"
-VIEWS = {  # of each op alone at magnitude 0.5, and of all together
+VIEWS = {  # each op alone at magnitude 0.5, and all together
     "crop_resize": "1d051ba2f997724d",
     "flip": "9e46a8594906ab69",
     "translate": "62da2f2c144cf3f5",
@@ -28,7 +28,7 @@ VIEWS = {  # of each op alone at magnitude 0.5, and of all together
     "noise": "72de0498ab269b52",
     "all": "bbbab6729ba8cd81",
 }
-ARITHMETIC = ("8cf8f9cc1b999766", "54145feacd085edf", "cf42a3ef0f66ad85")  # of the recording machine
+ARITHMETIC = ("8cf8f9cc1b999766", "54145feacd085edf", "cf42a3ef0f66ad85")  # results of the recording machine
 
 
 def digest(values: Tensor) -> str:

@@ -1,4 +1,4 @@
-"""Encoders: shapes of the stages, stems, seeds, and statistics that are those of the probed images."""
+"""Encoders: shapes of the stages, stems, seeds, and statistics of the probed images."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def trained(width: int = 4) -> Encoder:
         ("conv4", 32, [6, 12, 24, 48], [32, 16, 8, 4]),
         ("resnet18", 32, [64, 128, 256, 512], [32, 16, 8, 4]),  # the stem keeps the resolution of a small image
         ("resnet18", 63, [64, 128, 256, 512], [63, 32, 16, 8]),
-        ("resnet18", 64, [64, 128, 256, 512], [16, 8, 4, 2]),  # and does not that of a larger one
+        ("resnet18", 64, [64, 128, 256, 512], [16, 8, 4, 2]),  # but not the resolution of a larger one
         ("resnet50", 32, [256, 512, 1024, 2048], [32, 16, 8, 4]),
     ],
 )

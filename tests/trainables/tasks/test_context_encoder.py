@@ -1,4 +1,4 @@
-"""Context encoder: what is to be painted cannot be seen, and the yardstick is the mean image."""
+"""Context encoder: the hole is hidden from the network, and the reference is the mean image."""
 
 from __future__ import annotations
 

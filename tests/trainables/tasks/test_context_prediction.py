@@ -1,4 +1,4 @@
-"""Context prediction: the label is the true direction, and neither place nor color tells it."""
+"""Context prediction: the label is the true direction, and neither position nor color reveals it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rotation: the label is what was done to the image, and nothing else tells it."""
+"""Rotation: the label is the rotation of the image, and nothing else reveals it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every pretext task of the registry holds to the contract; their controls have the power to fail."""
+"""Every pretext task of the registry fulfills the contract, and the controls can fail."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trainables.tasks import TASKS, Batch, self_test, shuffled
 
 @pytest.mark.parametrize("name", TASKS)
 class TestEveryTask(TaskConformance):
-    """The suite, on every task there is."""
+    """The conformance suite on every registered task."""
 
 
 def test_tasks_are_registered_by_their_names() -> None:

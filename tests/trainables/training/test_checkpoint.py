@@ -163,7 +163,7 @@ def test_a_write_that_was_killed_is_no_checkpoint(tmp_path: Path, monkeypatch: p
 
 
 def test_two_writers_of_one_trial_do_not_fail_of_each_other(tmp_path: Path) -> None:
-    """A trial that has lost its driver may still write its last checkpoint while another goes on with the trial."""
+    """A trial that has lost its driver may still write its last checkpoint while another driver resumes the trial."""
 
     def write_all(_: int) -> None:
         store = store_at(tmp_path, as_uri=False)

@@ -119,7 +119,7 @@ def test_a_report_has_every_metric_of_a_curve(task: str) -> None:
 def test_the_untrained_network_is_reported_at_chance(task: str) -> None:
     report = Run(trial(task, budget_steps=0)).reports[0]
     metrics, chance = report.metrics, report.facts["chance"]
-    if task == "context_encoder":  # the level of its loss is that of the training images, which 16 others only resemble
+    if task == "context_encoder":  # the chance level of its loss is measured on the training images
         assert metrics["val/loss_fraction"] == pytest.approx(chance["val/loss_fraction"], abs=1e-5)
     else:
         assert metrics["val/loss"] == pytest.approx(chance["val/loss"], rel=0.1)
@@ -192,7 +192,7 @@ RESUMED = [
 
 @pytest.mark.parametrize("changes", RESUMED, ids=lambda changes: "-".join(map(str, changes.values())))
 def test_a_resumed_trial_gives_the_same_curve_to_the_bit(changes: dict) -> None:
-    config = trial(**changes)  # of 4 steps an epoch, so step 6 lies in the second
+    config = trial(**changes)  # 4 steps per epoch, so step 6 is in the second
     whole = Run(config)
     for step in (0, 2, 4):
         resumed = Run(config, resume=whole.saved[step])

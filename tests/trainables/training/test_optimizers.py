@@ -1,4 +1,4 @@
-"""Optimizers and schedule, against their formulas by hand."""
+"""Optimizers and schedule, compared with their formulas."""
 
 from __future__ import annotations
 
