@@ -20,7 +20,7 @@ from trainables.probes.accuracy import Accuracy, top_accuracy
 from trainables.probes.features import labeled_features
 from trainables.probes.linear import LinearProbe, fit_linear_probe
 from trainables.rng import generator, stream_seed
-from trainables.training.loop import batches
+from trainables.training.batches import batches
 from trainables.training.optimizers import build_optimizer, lr_at
 from trainables.trial import TrialConfig
 
