@@ -13,12 +13,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from analysis.data.frames import RUNNING
 from analysis.records import FAILED, Event, Facts, PhaseStarted, Report, TrialEnded, TrialStarted
 from study.config.schema import StudyConfig
 from trainables.trial import TrialConfig
 
 MOST_SHOWN = 12  # trials in the live table
-RUNNING = "RUNNING"
 
 
 @dataclass

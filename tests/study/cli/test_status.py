@@ -27,6 +27,7 @@ from study.cli.commands import out
 from study.cli.status import Best, read_status, render
 from study.execution.journal import Journal
 from study.plan.history import History
+from study.plan.ranking import ranked
 from tests.conftest import REPOSITORY
 from trainables.trial import TrialConfig
 
@@ -115,6 +116,16 @@ def test_the_best_so_far_is_of_a_finished_trial_where_there_is_one(story: Story,
     story.end(1040, lower)
     values = {"lr": 0.002, "batch_size": 128, "augmentation_strength": 1.0, "seed": 1}
     assert read_status(tmp_path).best == {"rotation": Best("probe/linear", "max", 0.6, 1, lower, values)}
+
+
+def test_of_equal_trials_the_best_is_the_one_that_the_study_itself_would_choose(story: Story, tmp_path: Path):
+    keys = [story.trial(1020, "search", seed) for seed in range(4)]
+    for key in keys:
+        story.report(1030, key, 100, 0.6)
+        story.end(1040, key)
+    assert read_status(tmp_path).best["rotation"].trial_id == min(keys) != keys[0]
+    history = History.read(tmp_path)
+    assert ranked(history.trials.values(), "probe/linear", "max")[0].trial.trial_id == min(keys)
 
 
 def test_the_status_of_an_ended_study_is_that_of_its_results(simulated_study: Path):
