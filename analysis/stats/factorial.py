@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-_TOLERANCE = 1e-8  # of a column's norm: a smaller remainder is a combination of the columns before it
+_TOLERANCE = 1e-8  # share of a column's norm; a smaller remainder is a combination of the columns before it
 _MEAN_LABEL = "the mean"
 
 

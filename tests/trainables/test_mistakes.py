@@ -33,7 +33,7 @@ Change = Callable[[Tensor], Tensor]
 
 
 def test_labels_follow_their_inputs_into_another_place_of_the_batch() -> None:
-    """Labels in another order than their inputs make a pretext task that cannot be learned, while a probe looks fine."""
+    """Labels in another order than their inputs make a task that cannot be learned, while a probe looks fine."""
 
     def belong_together(change: Callable[[Batch], Batch]) -> bool:
         task = build_task(trial("rotation", options={}), 20)

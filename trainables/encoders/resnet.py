@@ -13,6 +13,7 @@ def resnet(name: str, *, image_size: int) -> Encoder:
     """Build `resnet18` or `resnet50`.
 
     Args:
+        name: Name of the architecture in torchvision.
         image_size: Side in px that the encoder mostly sees; below SMALL_IMAGE the stem keeps the resolution.
     """
     import torchvision  # here, because the import takes seconds that workers without a ResNet save

@@ -82,8 +82,14 @@ def draw_curve(
         outcome: One of `trajectories.OUTCOMES`.
         rng: Source of randomness.
         task: A pretext task, or TWO_HEADS.
-        n_validation, n_queries, noise, correlation, stuck_head: See `Measurement`.
-        budget_steps, report_every, batch_size: See `TrialConfig`.
+        n_validation: See `Measurement`.
+        n_queries: See `Measurement`.
+        noise: See `Measurement`.
+        correlation: See `Measurement`.
+        budget_steps: See `TrialConfig`.
+        report_every: See `TrialConfig`.
+        batch_size: See `TrialConfig`.
+        stuck_head: See `Measurement`.
         **trajectory: Fields of `Trajectory` to set, for example `flat_loss=True` or `end=0.3`; the others are drawn.
 
     Raises:
