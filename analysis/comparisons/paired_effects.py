@@ -60,7 +60,7 @@ def effects(
     adjusted by Holm over the family. hedges_g is the standardized difference, in standard deviations of the
     differences. pairing_correlation is the correlation of the two cells' values over seeds: the higher it is, the more
     pairing gained. smallest_detectable is the difference that a paired t-test at alpha/M would have detected with
-    probability 0.8. p_equivalence belongs to two one-sided tests against the margin; p_equivalence_holm is adjusted over
+    probability 0.8. p_equivalence is of two one-sided tests against the margin; p_equivalence_holm is adjusted over
     the family separately. So each of the two kinds of claim, a difference and an equivalence, is wrong anywhere in
     a family at a rate of at most alpha. bca_low and bca_high are a bootstrap interval, from 10 seeds on.
 

@@ -69,7 +69,7 @@ def rate_differences(
 ) -> pd.DataFrame:
     """Compare how often cells converge with how often their baseline does, on the same seeds.
 
-    p belongs to the exact McNemar test, and p_holm is adjusted over one task and design. Both err at most at their nominal
+    p is from the exact McNemar test, p_holm is adjusted over one task and design. Both err at most at their nominal
     rate at any number of pairs, and need many pairs to reject: p cannot fall below 2^(1 - n_pairs), which is 0.25 with
     3 pairs, 0.06 with 5 and 0.03 with 6.
 
