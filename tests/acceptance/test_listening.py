@@ -20,6 +20,8 @@ from analysis.records import TrialStarted
 from tests.acceptance.studies import DriverProcess, kill
 from tests.study.studies import tiny
 
+pytestmark = [pytest.mark.core, pytest.mark.slow, pytest.mark.timeout(600)]  # a study with its own Ray
+
 # A question to each kind of server that Ray starts, harmless where it is answered.
 QUESTIONS = {
     "gcs_server": "/ray.rpc.NodeInfoGcsService/GetClusterId",

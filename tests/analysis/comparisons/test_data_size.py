@@ -53,6 +53,8 @@ def test_the_largest_size_judges_the_law_and_has_no_part_in_it():
     assert (found["n_held_out"] == 10_000).all()
 
 
+@pytest.mark.core
+@pytest.mark.slow
 @pytest.mark.parametrize("n_seeds", [5, 8, 10])
 def test_the_interval_of_the_error_holds_0_in_95_percent_of_studies_where_the_law_is_true(n_seeds: int):
     n = 150

@@ -59,6 +59,8 @@ def test_every_look_makes_the_next_one_dearer_and_the_untrained_network_is_none(
     assert event_times.steps_to(runs, curves)["steps"].tolist() == [50, 200]
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_a_trial_at_chance_seems_to_take_off_in_at_most_1_percent_of_cases():
     shares = np.random.default_rng(0).binomial(N, CHANCE, (2000, 20)) / N
     runs, curves, _ = trials(*shares)
@@ -153,6 +155,8 @@ def test_survival_at_the_budget_is_what_the_convergence_rate_leaves():
     assert (end["ci_low"], end["ci_high"]) == pytest.approx((1 - rate["ci_high"], 1 - rate["ci_low"]))
 
 
+@pytest.mark.core
+@pytest.mark.slow
 @pytest.mark.parametrize("n", SEEDS)
 def test_the_interval_covers_survival_at_every_report_in_at_least_95_percent_of_studies(n: int):
     rng, cells = np.random.default_rng(n), 400
@@ -166,6 +170,8 @@ def test_the_interval_covers_survival_at_every_report_in_at_least_95_percent_of_
         assert here["survival"].mean() == pytest.approx(truth, abs=4 * math.sqrt(0.25 / (cells * n)))
 
 
+@pytest.mark.core
+@pytest.mark.slow
 @pytest.mark.parametrize("n", SEEDS)
 def test_the_median_lies_in_its_interval_in_at_least_95_percent_of_studies(n: int):
     rng, cells = np.random.default_rng(n), 400

@@ -29,6 +29,8 @@ def search(n: int, rng: int = 0, task: str = "rotation") -> pd.DataFrame:
     return runs.assign(status=FINISHED, n_images=1000, encoder="conv4", **columns, **{METRIC: value})
 
 
+@pytest.mark.core
+@pytest.mark.slow
 @pytest.mark.parametrize("evaluator", EVALUATORS)
 def test_the_setting_that_rules_comes_out_first_in_nearly_all_searches_of_thirty_trials(evaluator: Evaluator):
     n = 8

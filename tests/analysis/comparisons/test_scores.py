@@ -100,6 +100,8 @@ def test_below_ten_seeds_the_numbers_describe_and_have_no_interval():
         assert found["note"].unique().tolist() == [""]
 
 
+@pytest.mark.core
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_seeds", "n_tasks"), [(10, 4), (10, 2), (20, 4)])
 def test_the_interval_of_the_interquartile_mean_holds_the_truth_in_95_percent_of_studies(n_seeds: int, n_tasks: int):
     rng, n = np.random.default_rng(n_seeds + n_tasks), 300
@@ -137,6 +139,8 @@ def test_ten_seeds_that_all_win_do_not_make_it_certain():
     assert row["ci_low"] == pytest.approx(0.025 ** (1 / 10))  # four tasks may repeat one another: ten, not forty
 
 
+@pytest.mark.core
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_seeds", "shift", "shared"), [(10, 0.7, 1.0), (10, 3.0, 0.5), (20, 2.0, 0.5)])
 def test_the_interval_of_the_probability_holds_the_truth_in_at_least_95_percent_of_studies(
     n_seeds: int, shift: float, shared: float

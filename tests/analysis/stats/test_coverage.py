@@ -63,6 +63,8 @@ def seeds_by_cells(rng: np.random.Generator, n_families: int, n_cells: int, n_se
     return values[:, 1:] - values[:, :1]
 
 
+@pytest.mark.core
+@pytest.mark.slow
 @pytest.mark.parametrize("n", N_SEEDS)
 def test_the_t_interval_covers_what_it_says(n: int):
     n_simulations = 40_000
@@ -75,6 +77,8 @@ def test_the_t_interval_covers_what_it_says(n: int):
     assert 0.92 < rates["accuracies"] < 0.96
 
 
+@pytest.mark.core
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [5, 6, 7])
 def test_the_t_test_errs_as_often_as_it_says(n: int):
     n_simulations = 40_000
@@ -90,6 +94,8 @@ def test_the_t_test_errs_as_often_as_it_says(n: int):
     assert rates["accuracies"] < 0.08
 
 
+@pytest.mark.core
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [8, 10])
 def test_the_sign_flip_test_is_exact_for_every_symmetric_distribution(n: int):
     n_simulations = 2_000
@@ -106,6 +112,8 @@ def test_the_sign_flip_test_is_exact_for_every_symmetric_distribution(n: int):
     assert rates["accuracies"] < 0.08
 
 
+@pytest.mark.core
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "n_cells"), [(5, 6), (7, 12), (8, 6), (8, 12), (10, 6)])
 @pytest.mark.parametrize("n_different", [0, 2])
 def test_holm_keeps_the_error_rate_of_a_whole_family(n: int, n_cells: int, n_different: int):
@@ -120,6 +128,8 @@ def test_holm_keeps_the_error_rate_of_a_whole_family(n: int, n_cells: int, n_dif
     assert alone > 2 * ALPHA  # what the adjustment is for
 
 
+@pytest.mark.core
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [5, 8, 10])
 def test_the_family_interval_covers_all_cells_at_once(n: int):
     n_simulations, n_cells = 20_000, 6
@@ -130,6 +140,8 @@ def test_the_family_interval_covers_all_cells_at_once(n: int):
     assert 0.95 - 4 * 0.0016 <= all_covered <= 0.975  # Bonferroni, of correlated comparisons
 
 
+@pytest.mark.core
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "test"), [(5, PAIRED_T), (7, PAIRED_T), (8, SIGN_FLIP), (10, SIGN_FLIP)])
 def test_a_difference_as_large_as_the_margin_is_called_equivalent_at_most_as_often_as_stated(n: int, test: paired.Test):
     n_simulations = 4_000 if test == PAIRED_T else 2_000
@@ -144,6 +156,8 @@ def test_a_difference_as_large_as_the_margin_is_called_equivalent_at_most_as_oft
     assert at_most(rates[1], exact, n_simulations)
 
 
+@pytest.mark.core
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [5, 8])
 def test_no_kind_of_claim_in_a_family_is_false_more_often_than_stated(n: int):
     n_simulations, n_cells = 2_000, 6
@@ -158,6 +172,8 @@ def test_no_kind_of_claim_in_a_family_is_false_more_often_than_stated(n: int):
     assert at_most(false_equivalence, ALPHA, n_simulations)
 
 
+@pytest.mark.core
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [5, 8, 10])
 @pytest.mark.parametrize("truth", [0.0, 1.0])
 def test_hedges_g_is_on_average_the_true_standardized_difference(n: int, truth: float):
@@ -166,6 +182,8 @@ def test_hedges_g_is_on_average_the_true_standardized_difference(n: int, truth: 
     assert abs(g.mean() - truth) < 4 * g.std() / np.sqrt(n_simulations)
 
 
+@pytest.mark.core
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "n_comparisons"), [(5, 1), (5, 6), (5, 20), (5, 60), (8, 1), (8, 6), (10, 12)])
 def test_the_smallest_detectable_difference_is_found_four_times_in_five(n: int, n_comparisons: int):
     n_simulations, alpha = 40_000, ALPHA / n_comparisons
@@ -180,6 +198,8 @@ def test_the_smallest_detectable_difference_is_found_four_times_in_five(n: int, 
         assert 0.55 < power < 0.83
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_bca_covers_nearly_what_it_says_from_10_seeds_on():
     n, n_simulations = paired.BCA_SEEDS, 1_000
     differences = np.random.default_rng(n).standard_normal((n_simulations, n))
@@ -204,6 +224,8 @@ def test_bca_coverage_in_full(n: int, name: str, least: float):
     assert least < np.mean(parts) < 0.96
 
 
+@pytest.mark.core
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [5, 8, 10])
 @pytest.mark.parametrize("by_seed", [0.0, 1.0])
 def test_factorial_effects_hold_their_rates_also_where_an_effect_differs_by_seed(n: int, by_seed: float):
@@ -269,6 +291,8 @@ def rates_of_interaction(values: np.ndarray) -> dict[str, float]:
     return {term: float((own <= ALPHA).mean()) for term, own in p.items()}
 
 
+@pytest.mark.core
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [5, 8, 10])
 @pytest.mark.parametrize(("n_tasks", "n_cells"), [(2, 2), (2, 4), (4, 6)])
 def test_the_task_interaction_keeps_its_error_rate_under_random_seeds_and_any_noise(n: int, n_tasks: int, n_cells: int):

@@ -164,6 +164,8 @@ def test_a_data_set_without_labels_and_masks_is_refused_by_name(missing: str) ->
         evaluate(probing(), ENCODER, {"shapes": data}, CPU)
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_every_stage_is_probed_where_that_is_asked_for() -> None:
     data = {"shapes": scenes()}
     last, every = (evaluate(probing(probe_layers=layers), ENCODER, data, CPU) for layers in ("last", "all"))

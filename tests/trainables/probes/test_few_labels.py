@@ -77,6 +77,8 @@ def test_a_classifier_begins_with_the_scores_of_the_probe_on_frozen_features() -
     torch.testing.assert_close(scores, probe(extract_features(encoder, images, device=CPU)), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_fine_tuning_learns_what_frozen_features_do_not_tell_and_leaves_the_encoder_alone() -> None:
     many = splits(n_train=1500, n_validation=200, n_test=400)
     train, validation = labeled(many.probe_train)[0], labeled(many.probe_validation)[0]

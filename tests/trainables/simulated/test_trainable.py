@@ -64,6 +64,8 @@ def test_reports_have_the_names_and_the_facts_of_the_real_loop(task: str, labele
     assert found[-1].metrics["lr"] == real[-1].metrics["lr"]
 
 
+@pytest.mark.core
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "split"),
     [("rotation", "validation"), ("rotation", "test"), (RANDOM_INIT, "test"), (RAW_PIXELS, "validation")],

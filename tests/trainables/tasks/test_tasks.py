@@ -36,6 +36,8 @@ def test_shuffled_images_all_change_places() -> None:
         assert torch.equal(torn.targets.flatten().sort().values, targets.flatten())
 
 
+@pytest.mark.core
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["context_prediction", "simclr"])
 def test_the_shuffled_control_fails_where_targets_are_not_torn_off(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(self_test, "shuffled", lambda batch, stream: batch)

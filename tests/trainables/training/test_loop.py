@@ -182,11 +182,12 @@ def test_images_without_labels_train_too() -> None:
 
 # --- resuming ----------------------------------------------------------------------------------------------------
 
+CORE = (pytest.mark.core, pytest.mark.slow)
 RESUMED = [
     *({"task": task} for task in TASKS),
-    {"task": "context_encoder", "options": {"adversarial_weight": 0.01}},
-    {"task": "rotation", "optimizer": "sgd"},
-    {"task": "rotation", "optimizer": "lars", "lr": 1.0},
+    pytest.param({"task": "context_encoder", "options": {"adversarial_weight": 0.01}}, marks=CORE),
+    pytest.param({"task": "rotation", "optimizer": "sgd"}, marks=CORE),
+    pytest.param({"task": "rotation", "optimizer": "lars", "lr": 1.0}, marks=CORE),
 ]
 
 

@@ -26,6 +26,8 @@ trainable._run_here(trial(), trainable.Shared(datasets, sys.argv[1], resources={
 """
 
 
+@pytest.mark.core
+@pytest.mark.slow
 @pytest.mark.parametrize(("cpus", "threads"), [(3, 3), (0.5, 1)])
 def test_the_threads_are_the_cpus_of_the_trial_and_not_those_of_the_shell(tmp_path, cpus: float, threads: int):
     """`ray up` and `ray submit` export OMP_NUM_THREADS=1 into everything that they start."""
