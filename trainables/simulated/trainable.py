@@ -11,6 +11,7 @@ from trainables.errors import ConfigError, DataError
 from trainables.simulated.outcomes import fails, trial_curve
 from trainables.simulated.probe_results import probe_results
 from trainables.simulated.truth import TRUTH, Truth
+from trainables.training.batches import batch_size_problem
 from trainables.training.loop import Report
 from trainables.trial import TrialConfig
 
@@ -34,7 +35,7 @@ def fit(
 
     Raises:
         RuntimeError: The trial fails midway, as the truth says.
-        ConfigError: The batch size exceeds the number of training images.
+        ConfigError: The batch size does not fit the number of training images.
         DataError: The data set has fewer images than `trial.n_images`.
     """
     _check(trial, splits)
@@ -74,8 +75,5 @@ def _check(trial: TrialConfig, splits: Splits) -> None:
     n_images = trial.n_images or len(table)
     if n_images > len(table):
         raise DataError(f"{table.name}: n_images = {n_images}, but only {len(table)} training images are available")
-    if trial.batch_size > n_images:
-        raise ConfigError(
-            f"batch_size = {trial.batch_size}, but {table.name} gives only {n_images} training images; "
-            f"use a batch_size of at most {n_images}"
-        )
+    if problem := batch_size_problem(trial.batch_size, n_images=n_images, workers=1):
+        raise ConfigError(f"{table.name}: batch_size = {trial.batch_size} {problem}")
