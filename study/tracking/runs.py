@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,7 @@ class RunWriter:
         self._study = study
         self._state = state
         self._pending: dict[str, _Pending] = {}
+        self._logged_params: dict[str, Container[str]] = {}  # of continued runs, by key
         if state.clean:
             client.get_run(state.runs[STUDY])  # raises where the store was emptied since
         else:
@@ -104,7 +105,7 @@ class RunWriter:
             case TrialStarted():
                 self._trial_started(event)
             case Facts():
-                self._waiting(_trial(event)).params.update(text.facts_params(event))
+                self._add_params(_trial(event), text.facts_params(event))
             case Report():
                 self._add_metrics(event, event.step, text.numbers(event.metrics))
                 self._state.open[_trial(event)] = milliseconds(event)
@@ -149,7 +150,7 @@ class RunWriter:
         self._state.ended = False
         tags = {"pretext.kind": "study", text.NOTE: text.study_note(event)}
         self._begin(STUDY, event, name=event.study, tags=tags, parent="")
-        self._waiting(STUDY).params.update(text.study_params(event.config))
+        self._add_params(STUDY, text.study_params(event.config))
 
     def _phase_started(self, event: PhaseStarted | TrialStarted) -> None:
         phase = event.phase
@@ -162,7 +163,7 @@ class RunWriter:
             self._phase_started(event)
         tags = {"pretext.kind": "trial", text.NOTE: text.trial_note(trial), **text.trial_tags(event.trial_id, trial)}
         self._begin(key, event, name=text.trial_name(trial), tags=tags, parent=phase)
-        self._waiting(key).params.update({name: str(value) for name, value in trial.to_columns().items()})
+        self._add_params(key, {name: str(value) for name, value in trial.to_columns().items()})
         if inputs := text.dataset_inputs(self._study, trial):
             self._try(self._client.log_inputs, self._state.runs[key], inputs)
 
@@ -193,6 +194,7 @@ class RunWriter:
         else:
             self._waiting(key).tags.update(tags | {"pretext.reason": ""})
             self._try(self._client.update_run, self._state.runs[key], "RUNNING")
+            self._logged_params[key] = self._client.get_run(self._state.runs[key]).data.params
         self._state.open[key] = start
 
     def _end(self, key: str, status: str, end: int, tags: dict[str, str]) -> None:
@@ -200,6 +202,15 @@ class RunWriter:
         self._send(self._state.runs[key])
         self._try(self._client.set_terminated, self._state.runs[key], RUN_STATUS.get(status, "FAILED"), end)
         self._state.open.pop(key, None)
+
+    def _add_params(self, key: str, params: dict[str, str]) -> None:
+        """Keep params for the next batch, except those that the run already has.
+
+        MLflow refuses to change a value, which an earlier version may have spelled differently.
+        """
+        logged = self._logged_params.get(key, ())
+        new = {name: value for name, value in params.items() if text.valid_name(name) not in logged}
+        self._waiting(key).params.update(new)
 
     def _add_metrics(self, event: TrialEvent, step: int, values: dict[str, float]) -> None:
         time = milliseconds(event)

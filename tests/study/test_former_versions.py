@@ -159,6 +159,19 @@ def test_a_store_of_then_gives_the_frames_of_now(recorded: Path, tracked: str, t
     assert found.config["ablate"]["ops"] == ["flip", "gray"]
 
 
+def test_a_run_of_then_keeps_its_params_when_its_trial_is_resumed(folder: Path, store: str):
+    trial = next(event for event in read(unpacked("v0.1", folder), TrialStarted) if "gray" in event.config.cell)
+    (folder / JOURNAL_FILE).write_bytes(to_line(StudyStarted(study="resumed", time=1.0)) + to_line(trial))
+    sync(folder, store)
+    with contextlib.closing(sqlite3.connect(store.removeprefix("sqlite:///"))) as connection, connection:
+        connection.execute("UPDATE params SET value = replace(value, 'gray', 'grey')")
+    with (folder / JOURNAL_FILE).open("ab") as journal:
+        journal.write(to_line(trial))
+    assert sync(folder, store).refused == 0
+    run = runs_by_key(store, "resumed")[trial.trial_id]
+    assert run.data.params["cell"] == trial.config.cell.replace("gray", "grey")
+
+
 @pytest.mark.core
 @pytest.mark.slow
 @pytest.mark.timeout(600)
