@@ -1,6 +1,6 @@
-"""Figures: each is a function `(frame, ..., ax=None) -> Axes`, so that a notebook can draw any of them anywhere.
+"""Figures: functions `(frame, ..., ax=None) -> Axes`, so a notebook can draw each of them anywhere.
 
-With `ax=None` a figure is made in the size that its content needs.
+With `ax=None`, a function creates a figure in the size that its content needs.
 """
 
 from analysis.figures.bars import accuracy_bars

@@ -1,4 +1,4 @@
-"""Accuracy bars: top-1 and top-5 of a linear probe, on what it was fitted to and on the test split."""
+"""Accuracy bars: top-1 and top-5 accuracy of a linear probe on its training images and on the test split."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trainables.trial import BASELINES, RANDOM_INIT
 
 Band = tuple[float, float]
 
-# column ending, its name, color, hatch
+# Column suffix, legend entry, color, hatch.
 _BARS = (
     ("linear_train", "top-1, train", COLORS[9], "//"),
     ("linear", "top-1, test", COLORS[0], ""),
@@ -30,7 +30,7 @@ _TOP = 5
 _STANDING = {
     BETTER: "better than\nuntrained",
     WORSE: "worse than\nuntrained",
-    EQUIVALENT: "no different\nfrom untrained",
+    EQUIVALENT: "equivalent to\nuntrained",
     INCONCLUSIVE: "not shown\nbetter than\nuntrained",
     TOO_FEW: "not tested",
 }
@@ -46,14 +46,18 @@ def accuracy_bars(
 ) -> Axes:
     """Draw the linear probe on `dataset` as bars grouped by encoder: top-1 and top-5, each on train and on test.
 
-    A bar is the mean over seeds, which are dots on it. Raw pixels and random init are groups of their own; a line at
-    what random init scores on test, and one at chance, top-1 and top-5 each, run through all groups.
+    A bar is the mean over seeds, and its dots are the seeds. Raw pixels and random init are groups of their own. Lines
+    through all groups show the test accuracy of random init and the chance level, for top-1 and for top-5.
 
-    runs: of the test split, one configuration a task.
-    compared: rows of `findings.against_untrained` on this data set, whose answers are written under the tasks.
-    reported: (low, high) bands of accuracies that another report drew, to see beside these.
+    Args:
+        runs: Runs with `probe_split` `test`, one configuration per task.
+        dataset: Data set of the probe.
+        ax: Axes to draw on; None creates a figure.
+        compared: Rows of `findings.against_untrained` on this data set; their answers appear under the tasks.
+        reported: Bands (low, high) of accuracies from another report, drawn in gray.
 
-    Raises UserError where the runs are of another split or hold no probe on `dataset`.
+    Raises:
+        UserError: The runs are of another split or have no probe on `dataset`.
     """
     column = f"probe/{dataset}/linear"
     if column not in runs or runs[column].isna().all():
@@ -71,10 +75,10 @@ def accuracy_bars(
         ax.axhspan(low, high, color="0.75", alpha=0.6, zorder=0)
     answers = {} if compared is None else dict(zip(compared["task"], compared["answer"], strict=True))
     names = [BASELINE_NAMES.get(task, task.replace("_", "\n")) for task in tasks]
-    told = [_STANDING.get(answers.get(task, ""), "") for task in tasks]
-    ax.set_xticks(range(len(tasks)), [f"{name}\n{words}".strip() for name, words in zip(names, told, strict=True)])
+    answered = [_STANDING.get(answers.get(task, ""), "") for task in tasks]
+    ax.set_xticks(range(len(tasks)), [f"{name}\n{words}".strip() for name, words in zip(names, answered, strict=True)])
     ax.set_xlim(-0.55, len(tasks) - 0.45)
-    ax.set_ylim(0, 1.07)  # above 1 stand the numbers of the highest bars
+    ax.set_ylim(0, 1.07)  # room above 1 for the numbers of the highest bars
     ax.set_yticks(np.linspace(0, 1, 6))
     ax.set_ylabel("accuracy (fraction)")
     ax.tick_params(labelsize=SMALL)

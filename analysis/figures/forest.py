@@ -1,4 +1,4 @@
-"""Forest plot of effects: each cell's difference from its baseline, its interval, every seed and the answer."""
+"""Forest plot of effects: difference from the baseline, interval, seeds and answer of each cell."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ COLUMNS = ("task", "design", "cell", "baseline", "n_seeds", "mean_difference", "
 DIFFERENCE_COLUMNS = ("task", "design", "cell", "baseline", "seed", "difference")
 GROUP = ["task", "design", "baseline"]
 PAIR = [*GROUP, "cell"]
-NAME_LENGTH = 30  # characters a line of a cell's name
-HEADING_LENGTH = 54  # characters a line of a group's heading
-INTERVALS = {"ci": 2.6, "family": 0.9}  # points of their lines
-BELOW = 0.27  # rows between a cell's mean and its seeds
+NAME_LENGTH = 30  # characters per line of a cell's name
+HEADING_LENGTH = 54  # characters per line of a group's heading
+INTERVALS = {"ci": 2.6, "family": 0.9}  # line widths in points
+BELOW = 0.27  # distance between a cell's mean and its seeds, in rows
 
 
 class AnswerStyle(NamedTuple):
-    """The marker of a cell's mean; filled where the seeds gave an answer."""
+    """Marker of a cell's mean; filled if the seeds gave an answer."""
 
     marker: str
     color: str
@@ -67,17 +67,20 @@ def effects_forest(
     *,
     metric: str = "",
 ) -> Axes:
-    """Draw a row for each cell, grouped by design, in the order of `effects`: mean, interval, seeds and answer.
+    """Draw one row per cell, grouped by design, in the order of `effects`: mean, interval, seeds and answer.
 
-    effects: as `analysis.comparisons.effects` returns it. The thick line is the interval of the comparison alone, a
-    thin
-        one (family_low to family_high, where given) holds for all comparisons of the design at once. A cell without
-        an interval, for want of seeds, shows its mean and seeds alone; a cell compared with itself is left out.
-    differences: as `analysis.comparisons.paired_differences` returns them; a ring below the mean for each seed.
-    margin: half width of the band around 0 in which a difference counts as none.
-    metric: what was compared, for the label of the x axis.
+    Args:
+        effects: Frame that `analysis.comparisons.effects` returns. The thick line is the interval of the comparison
+            alone; the thin one (family_low to family_high, if present) is simultaneous for all comparisons of the
+            design. A cell with too few seeds for an interval shows its mean and seeds. A cell compared with itself is
+            left out.
+        differences: Frame that `analysis.comparisons.paired_differences` returns; a ring per seed, below the mean.
+        ax: Axes to draw on; None creates a figure.
+        margin: Half width of the band around 0 that counts as no difference.
+        metric: The metric that was compared, for the label of the x axis.
 
-    Raises UserError for an empty frame, missing columns, or an answer that is not known.
+    Raises:
+        UserError: A frame is empty, a column is missing, or an answer is unknown.
     """
     require(effects, COLUMNS, "effects", MAKER)
     if differences is not None:
@@ -108,7 +111,7 @@ def effects_forest(
 
 @dataclass(frozen=True)
 class _Group:
-    """Cells of a design with one baseline, and the rows they take below the lines of their heading."""
+    """Cells of a design with one baseline, and their rows below the lines of the heading."""
 
     heading: str
     top: float
@@ -158,7 +161,7 @@ def _draw_cell(ax: Axes, row: float, cell: pd.Series, differences: pd.DataFrame 
 
 
 def _write(ax: Axes, groups: list[_Group], n_rows: float) -> None:
-    """Write the names of cells at the left, headings over each group, and the answers at the right."""
+    """Write the names of cells on the left, a heading above each group, and the answers on the right."""
     size = row_font(ax, n_rows)
     across = ax.get_yaxis_transform()
     names: dict[float, str] = {}
@@ -180,7 +183,7 @@ def _signed(difference: float) -> str:
 
 
 def _note(cell: pd.Series, same_count: bool) -> str:
-    """Return how many seeds a cell has, where cells of its group differ in that, and how many failed."""
+    """Return how many seeds a cell has, if that differs within its group, and how many failed."""
     seeds = "" if same_count else f"n={cell['n_seeds']}"
     failed = f"{cell['n_failed']} failed" if cell.get("n_failed", 0) > 0 else ""
     baseline_failed = f"{cell['n_baseline_failed']} baselines failed" if cell.get("n_baseline_failed", 0) > 0 else ""
@@ -193,7 +196,7 @@ def _legend(drawn: pd.DataFrame, differences: pd.DataFrame | None, margin: float
     if drawn["ci_low"].notna().any():
         entries["mean and interval"] = Line2D([], [], color="0.35", marker="o", linewidth=INTERVALS["ci"])
     if "family_low" in drawn and drawn["family_low"].notna().any():
-        entries["interval for all at once"] = Line2D([], [], color="0.35", linewidth=INTERVALS["family"])
+        entries["simultaneous interval"] = Line2D([], [], color="0.35", linewidth=INTERVALS["family"])
     if drawn["ci_low"].isna().any():
         entries["mean alone"] = Line2D([], [], color="0.35", marker="D", markerfacecolor="white", linestyle="none")
     if differences is not None:

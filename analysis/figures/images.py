@@ -1,4 +1,4 @@
-"""Pictures of the data: a sample of a data set, and what each pretext task makes of an image."""
+"""Pictures of the data: a sample of a data set, and the inputs that each pretext task makes of an image."""
 
 from __future__ import annotations
 
@@ -18,16 +18,19 @@ if TYPE_CHECKING:
 
 MOST_CLASSES = 20
 UNLABELED_ROWS = 5
-TILE = 0.62  # inches of an image, where the figure chooses
-GAP = 0.08  # between tiles, over their side
+TILE = 0.62  # inches per image in a new figure
+GAP = 0.08  # between tiles, as a fraction of their side
 BOX_STYLES = ((COLORS[1], "-"), (COLORS[9], "--"))
 
 
 def sample_grid(table: ImageTable, ax: Axes | None = None, *, per_class: int = 8) -> Axes:
-    """Draw the first `per_class` images of each class of a table, a row a class, with how many images it has.
+    """Draw the first `per_class` images of each class of a table, one row per class, with the size of the class.
 
-    At most twenty classes are drawn, and the title says so; images without a label come in a last row. A table without
-    labels gets five rows of its first images. Raises UserError for an empty table.
+    At most twenty classes are drawn, and the title says how many are left out. Images without a label form the last
+    row. A table without labels gets five rows of its first images.
+
+    Raises:
+        UserError: The table is empty.
     """
     if len(table) == 0:
         raise UserError(f"nothing to draw: {table.name} holds no image")
@@ -42,7 +45,7 @@ def sample_grid(table: ImageTable, ax: Axes | None = None, *, per_class: int = 8
 
     ax = axes(ax, size=(1.6 + TILE * per_class, 0.6 + TILE * len(rows)))
     ax.imshow(canvas, interpolation="nearest")
-    ax.set_anchor("W")  # at the names
+    ax.set_anchor("W")  # next to the names
     names = {row * pitch + (side - 1) / 2: name for row, name in enumerate(rows)}
     name_rows(ax, names, len(rows), length=18)
     ax.set_xticks([])
@@ -62,20 +65,26 @@ def what_a_task_sees(
     augmentation: Mapping[str, float] | None = None,
     seed: int = 0,
 ) -> Axes:
-    """Draw what a pretext task makes of the first images, by the task's own `draw`: a row an image.
+    """Draw what a pretext task makes of the first images, with the task's own `draw`; one row per image.
 
-    rotation: four rotations. simclr: the image and its two views. context_prediction: the image, its nine patches,
-    a pair of them as the network sees it, and the direction it is to tell. context_encoder: the masked image, the
-    hole filled by the network, and the truth. Any other task: its inputs and, where those are images, its targets.
+    The columns are, for rotation, four rotations; for simclr, the image and its two views; for context_prediction, the
+    image, its nine patches, one pair of them as the network sees it, and the direction to predict; for
+    context_encoder, the masked image, the hole as the network fills it, and the truth; for any other task, its inputs
+    and, if they are images, its targets.
 
-    task: a name, or a task as `trainables.training.loop.build_task` makes it, perhaps trained. A name is built untrained, with
-        its default options; its context encoder paints the mean image.
-    images: a table, or uint8 [N, 3, S, S]; the mean image is that of all of them.
-    augmentation: magnitude of each op; None is the task's own validation policy.
+    Args:
+        task: A name, or a task from `trainables.training.loop.build_task`, trained or not. A name is built untrained,
+            with its default options; its context encoder paints the mean image.
+        images: A table, or uint8 [N, 3, S, S]. The mean image is the mean over all of them.
+        ax: Axes to draw on; None creates a figure.
+        n_shown: Number of images drawn.
+        augmentation: Magnitude of each op; None is the task's own validation policy.
+        seed: Seed of the task's random draws.
 
-    Raises UserError for an unknown task, no image, or a task made for another image size.
+    Raises:
+        UserError: The task is unknown, there is no image, or the task was built for another image size.
     """
-    from analysis.figures.task_views import look  # torch takes seconds, which the other figures need not wait for
+    from analysis.figures.task_views import look  # imports torch, which takes seconds
 
     array = images if isinstance(images, np.ndarray) else images.images
     headings, rows = look(task, array, n_shown, augmentation, seed)
@@ -99,12 +108,12 @@ def what_a_task_sees(
     ax.set_yticks([])
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    title(ax, f"what {name} sees")
+    title(ax, f"inputs of {name}")
     return ax
 
 
 def _rows(table: ImageTable, per_class: int) -> dict[str, np.ndarray]:
-    """Return the images (int64 indices, in the table's order) of each row by the row's name."""
+    """Return the images of each row, as int64 indices in the table's order, by the row's name."""
     if table.labels is None or not table.class_names:
         count = min(UNLABELED_ROWS, -(-len(table) // per_class))
         return {" " * row: np.arange(row * per_class, min((row + 1) * per_class, len(table))) for row in range(count)}

@@ -1,4 +1,4 @@
-"""Few labels: accuracy by the number of labeled images, frozen, fine-tuned and supervised from scratch."""
+"""Few labels: accuracy by number of labeled images, for frozen features, fine-tuning and supervised training."""
 
 from __future__ import annotations
 
@@ -25,18 +25,27 @@ _BASELINES = {(RANDOM_INIT, TUNED): SUPERVISED, (RANDOM_INIT, FROZEN): UNTRAINED
 
 
 def label_curves(runs: pd.DataFrame, dataset: str, task: str, ax: Axes | None = None) -> Axes:
-    """Draw a task's accuracy on `dataset` against labeled images of a class: the mean over seeds, a line a way.
+    """Draw a task's accuracy on `dataset` against labeled images per class.
 
-    Open markers are seeds. Beside what was pre-trained stand supervised training from scratch, frozen features of an
-    untrained encoder, and raw pixels. The numbers of labels are evenly apart. Pass the runs of one probe split, and of
-    one configuration a task. Raises UserError where these runs have no such results.
+    A line is the mean over seeds of one method, and open markers are seeds. Lines for comparison: supervised training
+    from scratch, frozen features of an untrained encoder, and raw pixels. The numbers of labels are evenly spaced.
+
+    Args:
+        runs: Runs of one probe split and one configuration per task.
+        dataset: Data set of the labels.
+        task: The pretext task.
+        ax: Axes to draw on; None creates a figure.
+
+    Raises:
+        UserError: The runs have no such results.
     """
     every = label_results(runs)
     results = every.loc[(every["dataset"] == dataset) & every["task"].isin([task, RANDOM_INIT, RAW_PIXELS])]
     if task not in set(results["task"]):
         known = listed(every["dataset"].unique())
         raise UserError(
-            f"no few labels of {task} on {dataset!r} in these runs; set evaluate.labels_per_class (there are: {known})"
+            f"no few-label results of {task} on {dataset!r} in these runs (data sets with them: {known}); set "
+            "evaluate.labels_per_class"
         )
     ax = axes(ax)
     names = [labels_word(labels) for labels in results["labels"]]
@@ -51,4 +60,4 @@ def label_curves(runs: pd.DataFrame, dataset: str, task: str, ax: Axes | None = 
         ax.plot(means.index, means, linestyle=line, marker=marker, color=color, label=name)
         ax.scatter(own["place"], own["value"], marker=marker, s=22, facecolors="none", edgecolors=color)
     ax.set_xticks(range(len(places)), places)
-    return finish(ax, "labeled images of a class", "accuracy", f"{task} on {dataset}")
+    return finish(ax, "labeled images per class", "accuracy", f"{task} on {dataset}")

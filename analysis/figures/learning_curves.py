@@ -1,4 +1,4 @@
-"""Learning curves: a metric against optimizer steps, seeds and their mean, beside chance."""
+"""Learning curves: a metric against optimizer steps, for each seed and their mean, with the chance level."""
 
 from __future__ import annotations
 
@@ -29,9 +29,18 @@ from trainables.errors import UserError
 def learning_curves(curves: pd.DataFrame, runs: pd.DataFrame, metric: str, ax: Axes | None = None) -> Axes:
     """Draw `metric` against optimizer steps for the trials of `runs`, with its chance level dashed.
 
-    Trials that differ in their seed alone share a color: each seed is a thin line, their mean, as far as every seed
-    got, a thick one. Up to eight configurations are told apart; more are drawn alike. Raises UserError where no trial
-    of `runs` reported `metric`.
+    Trials that differ only in their seed share a color: each seed is a thin line, and their mean, up to the last step
+    that every seed reached, is a thick one. Up to eight configurations have their own color and marker; more are drawn
+    alike.
+
+    Args:
+        curves: Reported values, one row per trial, step and metric.
+        runs: The trials to draw.
+        metric: Name of the metric.
+        ax: Axes to draw on; None creates a figure.
+
+    Raises:
+        UserError: No trial of `runs` reported `metric`.
     """
     points = curves.loc[(curves["metric"] == metric) & curves["trial_id"].isin(runs["trial_id"])]
     if points.empty:
@@ -39,10 +48,10 @@ def learning_curves(curves: pd.DataFrame, runs: pd.DataFrame, metric: str, ax: A
     runs = runs.loc[runs["trial_id"].isin(points["trial_id"])]
     ax = axes(ax)
     groups = runs["trial_id"].groupby(_names(runs), sort=False)
-    told_apart = len(groups) <= len(MARKERS)
-    if not told_apart:
+    is_distinct = len(groups) <= len(MARKERS)
+    if not is_distinct:
         _draw_alike(ax, points, len(runs))
-    for (name, trials), color, marker in zip(groups if told_apart else (), cycle(LINE_COLORS), cycle(MARKERS)):
+    for (name, trials), color, marker in zip(groups if is_distinct else (), cycle(LINE_COLORS), cycle(MARKERS)):
         wide = points[points["trial_id"].isin(trials)].pivot(index="step", columns="trial_id", values="value")
         name = textwrap.shorten(str(name), LONGEST_NAME, placeholder=" …")
         label = ": ".join(filter(None, [name, f"mean of {len(trials)} seeds" if len(trials) > 1 else ""]))
@@ -54,7 +63,7 @@ def learning_curves(curves: pd.DataFrame, runs: pd.DataFrame, metric: str, ax: A
     title = f"{whose(runs)}{metric}"
     first = points.loc[points["step"] == points["step"].min(), "value"]
     top = 2 * max([*levels, *first[np.isfinite(first)]], default=np.inf)
-    # One diverged trial would flatten all others.
+    # A single diverged trial would flatten all others.
     if not is_accuracy(metric) and levels and points["value"].max() > top:
         lowest = min([*levels, *points.loc[np.isfinite(points["value"]), "value"]])
         ax.set_ylim(lowest - 0.05 * (top - lowest), top)
@@ -64,13 +73,13 @@ def learning_curves(curves: pd.DataFrame, runs: pd.DataFrame, metric: str, ax: A
 
 
 def _names(runs: pd.DataFrame) -> pd.Series:
-    """Return a name that runs share which differ in their seed alone: the cell in a task's ablation, else settings."""
+    """Return each run's configuration without its seed: the cell in a task's ablation, otherwise the settings."""
     ablated = (runs["phase"] == ABLATE).all() and runs["task"].nunique() == 1
     return runs["cell"] if ablated else configurations(runs)
 
 
 def _draw_alike(ax: Axes, points: pd.DataFrame, n_trials: int) -> None:
-    """Draw every trial's curve as one artist: there may be thousands."""
+    """Draw the curves of all trials, possibly thousands, as one artist."""
     wide = points.pivot(index="step", columns="trial_id", values="value")
     drawn = wide.where(np.isfinite)
     curves = [np.column_stack([wide.index, values]) for values in drawn.to_numpy().T]

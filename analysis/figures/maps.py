@@ -1,4 +1,4 @@
-"""Heat maps: pairs of augmentations, and data size by augmentation strength."""
+"""Heat maps: pairs of augmentations, data size by augmentation strength, and transfer between data sets."""
 
 from __future__ import annotations
 
@@ -16,22 +16,25 @@ from trainables.errors import UserError
 DIVERGING = sns.color_palette("vlag", as_cmap=True)
 SCALE = sns.light_palette(COLORS[0], as_cmap=True)
 MISSING = "–"
-LONGEST_UPRIGHT = 6  # characters of a column's name that is not slanted
-SQUARE = 0.7  # inches of a square, where the figure chooses
+LONGEST_UPRIGHT = 6  # characters; longer column names are slanted
+SQUARE = 0.7  # inches per square in a new figure
 
 
 def pair_heatmap(
     pairs: pd.DataFrame, ax: Axes | None = None, *, baseline: float | None = None, metric: str = ""
 ) -> Axes:
-    """Draw the mean of each pair of augmentations, a single one on the diagonal (Chen 2020, figure 5).
+    """Draw the mean of each pair of augmentations, with single ones on the diagonal (Chen et al. 2020, figure 5).
 
-    pairs: first, second, mean, as `analysis.comparisons.pair_synergy` returns them; a pair without order is drawn
-        once, below the diagonal, and one that comes both ways twice.
-    baseline: the mean without any augmentation. With it the colors diverge around that, and every square says its
-        difference too.
-    metric: what the mean is of, for the color bar.
+    Args:
+        pairs: Columns first, second, mean, from `analysis.comparisons.pair_synergy`. A pair without order is drawn
+            once, below the diagonal; a pair in both orders is drawn twice.
+        ax: Axes to draw on; None creates a figure.
+        baseline: Mean without any augmentation. The colors then diverge around it, and every square also shows its
+            difference.
+        metric: The metric behind the mean, for the color bar.
 
-    Raises UserError for an empty frame, missing columns, several tasks, or a pair that comes twice.
+    Raises:
+        UserError: The frame is empty, lacks a column, mixes tasks, or repeats a pair.
     """
     require(pairs, ["first", "second", "mean"], "pairs", "analysis.comparisons.pair_synergy")
     if pairs["mean"].isna().all():
@@ -61,14 +64,18 @@ def size_strength_map(
 ) -> Axes:
     """Draw the mean of `value` for each number of images (rows) and augmentation strength (columns).
 
-    frame: runs of one task that differ in these two and the seed alone, each square the mean over its seeds; or what
-        `analysis.comparisons.convergence_rates` gives by n_images and augmentation_strength. Each square says its mean
-        and over how many seeds it is, a rate of how many.
-    value: a metric's column; a column of booleans, which gives a rate; or `rate`.
-    all_images: the number of images that a missing n_images stands for; without it that row is named "all".
+    Each square shows its mean and number of seeds; a rate shows how many of them.
 
-    Raises UserError for an empty frame, missing columns, no value at all, several tasks, or a square that would mix
-    trials that differ in more than their seed.
+    Args:
+        frame: Runs of one task that differ only in these two settings and the seed, or rows of
+            `analysis.comparisons.convergence_rates` by n_images and augmentation_strength.
+        value: A metric's column, a boolean column, which gives a rate, or `rate`.
+        ax: Axes to draw on; None creates a figure.
+        all_images: Number of images if n_images is missing; without it, that row is labeled "all".
+
+    Raises:
+        UserError: The frame is empty, lacks a column or any value, mixes tasks, or a square would mix trials that
+            differ in more than their seed.
     """
     require(frame, ["n_images", "augmentation_strength", value], "the frame", "the design size_by_strength of a study")
     if frame[value].isna().all():
@@ -99,14 +106,18 @@ def size_strength_map(
 
 
 def transfer_map(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Draw what encoders trained on each data set are worth on each other one, against untrained encoders.
+    """Draw how encoders trained on each data set transfer to each other one, compared with untrained encoders.
 
-    frame: what `analysis.pages.transfer.transfer_frame` gives, of one task. A row is the data set that was trained on,
-    a
-        column the one probed on with a probe of its own. The color is the difference from random init in that column,
-        the text the mean accuracy and the answer of the test; the last row is random init itself.
+    A row is the data set trained on; a column is the data set probed, with a probe of its own. The color is the
+    difference from random init in that column; the text is the mean accuracy and the answer of the test. The last row
+    is random init itself.
 
-    Raises UserError for an empty frame, missing columns or several tasks.
+    Args:
+        frame: Rows of `analysis.pages.transfer.transfer_frame` for one task.
+        ax: Axes to draw on; None creates a figure.
+
+    Raises:
+        UserError: The frame is empty, lacks a column or mixes tasks.
     """
     require(frame, ["trained_on", "probed_on", "mean", "mean_difference", "answer"], "the frame", "transfer_frame")
     if frame["task"].nunique() > 1:
@@ -134,7 +145,7 @@ def _heat(
     center: float | None = None,
     limits: tuple[float, float] | None = None,
 ) -> None:
-    """Draw the squares of `table` with their texts; around `center` colors diverge as far to either side."""
+    """Draw the squares of `table` with their texts; colors diverge symmetrically around `center`."""
     if center is not None:
         reach = np.nanmax(np.abs(table.to_numpy() - center)) or 1e-6
         limits = (center - reach, center + reach)

@@ -1,4 +1,4 @@
-"""Probes of frozen features: by task beside the baselines, and against what was searched."""
+"""Probes of frozen features: by task with the baselines, by stage, and against searched settings."""
 
 from __future__ import annotations
 
@@ -39,19 +39,34 @@ STATUS_MARKERS = {FINISHED: "o", STOPPED: "X", FAILED: "v", KILLED: "s", "RUNNIN
 
 
 def accuracy_by_task(runs: pd.DataFrame, dataset: str, ax: Axes | None = None) -> Axes:
-    """Draw the final probes on `dataset`: for each pretext task the linear and kNN accuracy.
+    """Draw the final linear and kNN accuracy on `dataset` for each pretext task.
 
-    Small open markers are seeds, large ones their means. Chance and the means of the untrained baselines are
-    horizontal lines. Pass the runs of one probe split, and of one configuration a task. Raises UserError where they
-    mix splits or hold no probe on `dataset`.
+    Open markers are seeds, and bars are their means. Chance and the means of the untrained baselines are horizontal
+    lines.
+
+    Args:
+        runs: Runs of one probe split and one configuration per task.
+        dataset: Data set of the probes.
+        ax: Axes to draw on; None creates a figure.
+
+    Raises:
+        UserError: The runs mix splits or have no probe on `dataset`.
     """
     return _probes_by_task(runs, dataset, PROBE_NAMES, "accuracy", ax)
 
 
 def miou_by_task(runs: pd.DataFrame, dataset: str, ax: Axes | None = None) -> Axes:
-    """Draw the final segmentation probe on `dataset` as `accuracy_by_task` draws the others.
+    """Draw the final segmentation probe on `dataset`, in the style of `accuracy_by_task`.
 
-    Chance is background everywhere. Raises UserError as that does.
+    Chance is the mIoU of predicting background everywhere.
+
+    Args:
+        runs: Runs of one probe split and one configuration per task.
+        dataset: Data set of the probe.
+        ax: Axes to draw on; None creates a figure.
+
+    Raises:
+        UserError: The runs mix splits or have no segmentation probe on `dataset`.
     """
     return _probes_by_task(runs, dataset, SEGMENTATION_NAMES, "miou", ax)
 
@@ -71,7 +86,7 @@ def _probes_by_task(runs: pd.DataFrame, dataset: str, names: dict[str, str], met
     tasks = list(pretext["task"].unique())
     for probe, color, marker, shift in zip(names, COLORS, MARKERS, shifts, strict=False):
         seeds = results.loc[(results["probe"] == probe) & results["task"].isin(tasks)]
-        order = seeds.groupby("task").cumcount()  # side by side, so that equal seeds do not hide one another
+        order = seeds.groupby("task").cumcount()  # spread, so equal seeds do not hide one another
         places = (
             seeds["task"].map(tasks.index) + shift + 0.05 * (order - order.groupby(seeds["task"]).transform("mean"))
         )
@@ -98,10 +113,18 @@ def _probes_by_task(runs: pd.DataFrame, dataset: str, names: dict[str, str], met
 
 
 def probe_by_stage(runs: pd.DataFrame, dataset: str, probe: str = "linear", ax: Axes | None = None) -> Axes:
-    """Draw a final probe of every stage of the encoder on `dataset`: the mean over seeds, one line a task.
+    """Draw a final probe of every stage of the encoder on `dataset`, one line per task.
 
-    probe: `linear` or `miou`. Open markers are seeds; the untrained encoder is the line to compare with. Pass the runs
-    of one probe split, and of one configuration a task. Raises UserError where no stage of these runs was probed so.
+    A line is the mean over seeds, and open markers are seeds. The untrained encoder is drawn for comparison.
+
+    Args:
+        runs: Runs of one probe split and one configuration per task.
+        dataset: Data set of the probes.
+        probe: `linear` or `miou`.
+        ax: Axes to draw on; None creates a figure.
+
+    Raises:
+        UserError: The runs have no such probe of a stage.
     """
     every = stage_results(runs)
     results = every.loc[(every["dataset"] == dataset) & (every["probe"] == probe)]
@@ -128,13 +151,21 @@ def search_scatter(
     metric: str = LAST + ONLINE_PROBES[0],
     hue: str | None = None,
 ) -> Axes:
-    """Draw a metric of each trial against one searched setting, on a log axis where that setting spans decades.
+    """Draw a metric of each trial against one searched setting, on a log axis if the setting spans decades.
 
-    metric: a column of `runs`, by default the last accuracy of the online linear probe, as
-        `analysis.data.tables.last_values` adds it.
-    hue: the setting that colors the points, by default batch size, or augmentation strength where batch size is
-    the same for all. The marker is the trial's status: a stopped trial had fewer steps than a finished one.
-    Raises UserError where no trial has a value of `metric`.
+    The marker is the trial's status: a stopped trial took fewer steps than a finished one.
+
+    Args:
+        runs: The trials.
+        x: The setting on the x axis.
+        ax: Axes to draw on; None creates a figure.
+        metric: A column of `runs`; by default the last accuracy of the online linear probe, which
+            `analysis.data.tables.last_values` adds.
+        hue: The setting that colors the points; by default batch size, or augmentation strength if all trials have the
+            same batch size.
+
+    Raises:
+        UserError: No trial has a value of `metric`.
     """
     drawn = runs.loc[runs[metric].notna()] if metric in runs else runs.iloc[:0]
     if drawn.empty:
@@ -163,11 +194,11 @@ def search_scatter(
     name = metric.removeprefix(LAST)
     chance_lines(ax, drawn, name)
     missing = len(runs) - len(drawn)
-    note = f"\n({missing} of {len(runs)} trials without)" if missing else ""
+    note = f"\n({missing} of {len(runs)} trials have no value)" if missing else ""
     finish(ax, label(x), name, f"{whose(runs)}{name} at the last report{note}")
     legend = ax.get_legend()
     for handle in legend.legend_handles if legend else []:
-        if isinstance(handle, PathCollection):  # the marker tells the status, the color something else
+        if isinstance(handle, PathCollection):  # the legend is about markers, not colors
             handle.set_array(None)
             handle.set_facecolor("0.75")
     return ax

@@ -1,4 +1,4 @@
-"""What a search found: trials as lines through all their settings, and how much each setting mattered."""
+"""Figures of a search: trials as lines through all their settings, and the importance of each setting."""
 
 from __future__ import annotations
 
@@ -33,29 +33,35 @@ from analysis.records import FINISHED
 from trainables.errors import UserError
 from trainables.trial import NON_TRAINING_FIELDS, TrialConfig
 
-FEW = 6  # distinct values that get a tick each
+FEW = 6  # at most this many distinct values get a tick each
 UNFINISHED_STYLE: dict[str, Any] = {"color": "0.72", "linestyle": (0, (4, 2)), "linewidth": 0.9}
 PADDING = 0.04
 MISSING = "–"
-NAME_LENGTH = 12  # characters a line of a setting's name
+NAME_LENGTH = 12  # characters per line of a setting's name
 
 
 def parallel_coordinates(runs: pd.DataFrame, metric: str, ax: Axes | None = None) -> Axes:
-    """Draw each trial of one task's search as a line through its settings to its metric, the last axis.
+    """Draw each trial of one task's search as a line through its settings to its metric, which is the last axis.
 
-    metric: a column of `runs`, such as `last/probe/linear` that `analysis.data.tables.last_values` adds.
-    Settings that are the same for all trials are left out. Darker is better: the lowest value of a primary metric
-    that is minimized, else the highest; the best trial's line is thick. Trials that did not finish are gray and
-    dashed, and end before the last axis where they have no value. Settings that span decades have log axes.
+    Settings with the same value in all trials are left out; settings that span decades have log axes. Darker is
+    better, and the best trial has a thick line. Trials that did not finish are gray and dashed, and end before the
+    last axis if they have no value.
 
-    Raises UserError for an empty frame, several tasks, or where no trial has a value or no setting differs.
+    Args:
+        runs: The trials.
+        metric: A column of `runs`, such as `last/probe/linear` from `analysis.data.tables.last_values`. Lower is better
+            only if it is a primary metric that is minimized.
+        ax: Axes to draw on; None creates a figure.
+
+    Raises:
+        UserError: The frame is empty or mixes tasks, no trial has a value, or no setting differs.
     """
     require(runs, ["task", "status", metric], "runs", "analysis.data.tables.last_values")
     if runs["task"].nunique() > 1:
         raise UserError(
             f"trials of {listed(runs['task'].unique())}; pass those of one task: runs.query(\"task == '...'\")"
         )
-    runs = runs.assign(**{metric: runs[metric].astype("float64").where(np.isfinite)})  # a diverged one has no value
+    runs = runs.assign(**{metric: runs[metric].astype("float64").where(np.isfinite)})  # a diverged trial has no value
     if runs[metric].isna().all():
         raise UserError(f"no value of {metric!r} in these {len(runs)} runs")
     scales = [_scale(name, runs[name]) for name in _searched(runs)]
@@ -69,11 +75,11 @@ def parallel_coordinates(runs: pd.DataFrame, metric: str, ax: Axes | None = None
     places = np.arange(len(scales))
     for line in heights[~finished]:
         ax.plot(places, line, **UNFINISHED_STYLE, zorder=1)
-    lowest = _is_minimised(runs, metric)
+    lowest = _is_minimized(runs, metric)
     goodness = -heights[:, -1] if lowest else heights[:, -1]
     order = np.flatnonzero(finished)[np.argsort(goodness[finished], kind="stable")]
     shade = Normalize(goodness[order].min(), goodness[order].max()) if len(order) else Normalize()
-    for trial in order:  # the best last, over the others
+    for trial in order:  # the best one last, on top of the others
         width = 3 if trial == order[-1] else 1.2
         ax.plot(places, heights[trial], color=SHADES(shade(goodness[trial])), linewidth=width, zorder=2)
     if len(order):
@@ -90,19 +96,23 @@ def parallel_coordinates(runs: pd.DataFrame, metric: str, ax: Axes | None = None
 
 
 def importance_bars(importance: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Draw how much each hyperparameter mattered as a bar, the most important on top.
+    """Draw the importance of each hyperparameter as a bar, the most important on top.
 
-    importance: hyperparameter, importance, low, high, first, n_trials, as `analysis.comparisons.importance` returns
-    them
-        for one task. A line goes from low to high, the range over resampled trials, where they are known, and beside it
-        stands in which share of them the hyperparameter came first.
+    A line from low to high is the range over resampled trials, if known; the text says in which share of the resamples
+    the hyperparameter came first.
 
-    Raises UserError for an empty frame, missing columns, several tasks, or where there is no importance.
+    Args:
+        importance: Columns hyperparameter, importance, low, high, first, n_trials, from
+            `analysis.comparisons.importance` for one task.
+        ax: Axes to draw on; None creates a figure.
+
+    Raises:
+        UserError: The frame is empty, lacks a column, mixes tasks, or has no importance.
     """
     columns = ["hyperparameter", "importance", "low", "high", "first", "n_trials"]
     require(importance, columns, "importance", "analysis.comparisons.importance")
     if importance["hyperparameter"].duplicated().any():
-        raise UserError("a hyperparameter comes more than once in importance; pass the rows of one task")
+        raise UserError("a hyperparameter appears more than once in importance; pass the rows of one task")
     if importance["importance"].isna().all():
         why = f": {importance['note'].iloc[0]}" if "note" in importance else ""
         raise UserError(f"no importance to draw{why}")
@@ -123,7 +133,7 @@ def importance_bars(importance: pd.DataFrame, ax: Axes | None = None) -> Axes:
     name_rows(ax, dict(drawn["hyperparameter"].items()), len(drawn), length=24)
     ax.tick_params(axis="x", labelsize=SMALL)
     ax.spines[["right", "top"]].set_visible(False)
-    ax.set_xlabel("importance (share; all settings together are 1)")
+    ax.set_xlabel("importance (shares that sum to 1)")
     title(ax, f"{whose(drawn)}importance of settings, {counted(drawn['n_trials'].max(), 'trial')}", length=52)
     if len(known):
         legend_below(ax)
@@ -132,7 +142,7 @@ def importance_bars(importance: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
 @dataclass(frozen=True)
 class _Scale:
-    """One vertical axis: the height in [0, 1] of every trial's value, and where its ticks are."""
+    """One vertical axis: the height of every trial's value, in [0, 1], and its ticks by height."""
 
     name: str
     heights: np.ndarray
@@ -166,7 +176,7 @@ def _scale(name: str, values: pd.Series) -> _Scale:
     return _Scale(name, (transformed - low) / span, dict(zip(places, texts, strict=True)))
 
 
-def _is_minimised(runs: pd.DataFrame, metric: str) -> bool:
+def _is_minimized(runs: pd.DataFrame, metric: str) -> bool:
     if not {"primary_metric", "primary_mode"} <= set(runs.columns):
         return False
     return bool(((runs["primary_metric"] == metric.removeprefix(LAST)) & (runs["primary_mode"] == "min")).any())
@@ -191,7 +201,7 @@ def _draw_axes(ax: Axes, scales: list[_Scale]) -> None:
 
 
 def _broken(name: str) -> str:
-    """Break a name after its underscores, slashes and spaces into lines of at most NAME_LENGTH, where it can be."""
+    """Break a name after underscores, slashes and spaces into lines of at most NAME_LENGTH, if possible."""
     lines = [""]
     for part in re.findall(r"[^_/ ]+[_/ ]*", name):
         if len(lines[-1]) + len(part.rstrip()) > NAME_LENGTH:

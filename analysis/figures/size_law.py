@@ -1,4 +1,4 @@
-"""The data-size law: a metric against the number of images, and whether the fit foretells the largest."""
+"""The data-size law: a metric against the number of images, and whether the fit predicts the largest size."""
 
 from __future__ import annotations
 
@@ -29,19 +29,26 @@ def size_law(
 ) -> Axes:
     """Draw every seed's metric against n_images, its mean, and the law a + b n^-c of each group (up to eight).
 
-    runs, metric, by, all_images: what the laws were fitted to, as `analysis.comparisons.data_size_law` was told.
-    laws: *by, a, b, c, n_held_out, predicted, answer, as it returns them, one row a group; only groups with a row are
-        drawn, and one without a, b and c has no line.
-    Means are over the seeds that have all sizes, where there is one. Beyond the sizes that it was fitted to the law is
-    thin, a ring marks the mean at the size that it has not seen, and a cross what it predicts there.
+    Means are over the seeds that have all sizes, if there are any. The law is thick over the sizes that it was fitted
+    to and thin beyond them. A ring marks the mean at the held-out size, and a cross the prediction there.
 
-    Raises UserError for an empty frame, missing columns, more than eight groups, or sizes that are not known.
+    Args:
+        runs: Runs that the laws were fitted to.
+        laws: Columns *by, a, b, c, n_held_out, predicted, answer, from `analysis.comparisons.data_size_law`: one row
+            per group. Only groups with a row are drawn; a row without a, b and c has no line.
+        metric: Metric of the laws, a column of `runs`.
+        ax: Axes to draw on; None creates a figure.
+        by: Columns that define the groups, as for `data_size_law`.
+        all_images: Number of images if n_images is missing, as for `data_size_law`.
+
+    Raises:
+        UserError: A frame is empty or lacks a column, there are more than eight groups, or a size is unknown.
     """
     by = list(by)
     require(laws, [*by, "a", "b", "c", "n_held_out", "predicted", "answer"], "laws", MAKER)
     require(runs, [*by, "n_images", "seed", metric], "runs", "analysis.load")
     if len(laws) > len(MARKERS):
-        raise UserError(f"{len(laws)} groups, but at most {len(MARKERS)} can be told apart; pass fewer laws")
+        raise UserError(f"{len(laws)} groups, but at most {len(MARKERS)} can be distinguished; pass fewer laws")
     if runs["n_images"].isna().any():
         if all_images is None:
             raise UserError("some n_images are missing, which means all; say how many that is: all_images=50_000")
@@ -73,7 +80,7 @@ def size_law(
     ax.set_xscale("log")
     ax.set_xticks(sorted(sizes), [f"{size:,.0f}" for size in sorted(sizes)])
     ax.xaxis.set_minor_locator(NullLocator())
-    limits = ax.get_ylim()  # small differences between sizes are the point here, so the axis does not begin at 0
+    limits = ax.get_ylim()  # not from 0: differences between sizes are small
     name = metric.removeprefix(LAST)
     finish(ax, label("n_images"), name, f"{whose(runs)}{name} by data size")
     ax.set_ylim(limits)
@@ -81,7 +88,7 @@ def size_law(
 
 
 def _draw_law(ax: Axes, law: pd.Series, sizes: np.ndarray, name: str, **style: Any) -> None:
-    """Draw the law over all sizes thin, and thick where it was fitted; name the group, its law and the answer."""
+    """Draw the law thin over all sizes and thick over the fitted ones, and label it with the answer."""
     marker, text = style.pop("marker"), f"{name}: {law['answer']}"
     if np.isfinite(law["a"]):
         fitted = sizes[sizes != law["n_held_out"]]
@@ -99,4 +106,4 @@ def _name(law: pd.Series, by: list[str]) -> str:
 def _label_marks(ax: Axes) -> None:
     ring: dict[str, Any] = {"facecolors": "none", "edgecolors": "0.15", "linewidths": 1.5}
     ax.scatter([], [], s=90, label="mean at the held-out size", **ring)
-    ax.plot([], [], "x", color="0.15", markersize=8, markeredgewidth=2, label="predicted there")
+    ax.plot([], [], "x", color="0.15", markersize=8, markeredgewidth=2, label="prediction at the held-out size")

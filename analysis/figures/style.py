@@ -1,7 +1,7 @@
-"""The look that all figures share: colors, chance lines, labels, and how a figure is finished.
+"""Shared style of all figures: colors, chance lines, labels, titles and legends.
 
-Colors are seaborn's color-blind palette; what a color tells, a marker, a line style or a letter tells too, for
-print in gray.
+Colors are seaborn's color-blind palette. A marker, a line style or a letter repeats what a color says, for print in
+gray.
 """
 
 from __future__ import annotations
@@ -26,26 +26,36 @@ LINE_COLORS = [COLORS[index] for index in (0, 1, 2, 3, 4, 5, 7, 9)]  # without t
 MARKERS = "os^DvPX*"
 LINE_STYLES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)))
 CHANCE_STYLE: dict[str, Any] = {"color": "0.25", "linestyle": "--", "linewidth": 1.3}
-SHADES = sns.color_palette("crest", as_cmap=True)  # from light to dark, so it is a scale in gray too
-NAMES = {"linear": "accuracy of the linear probe", "miou": "mIoU"}  # of final probes
+SHADES = sns.color_palette("crest", as_cmap=True)  # from light to dark, so it works in gray too
+NAMES = {"linear": "accuracy of the linear probe", "miou": "mIoU"}  # axis labels of final probes
 UNITS = {"images_per_s": "images/s", "wall_s": "s", "batch_size": "images", "n_images": "images", "steps": "steps"}
 LOG_AXES = ("lr", "weight_decay", "batch_size", "n_images", "budget_steps", "temperature", "pairs_per_image")
 SIZE = (5.5, 4.2)  # inches
 SMALL = 8  # points: legends and tick labels
 TITLE = 10  # points
-CHARACTERS_PER_INCH = 15.5  # of a title, over the width that axes have before the layout makes them wider
+CHARACTERS_PER_INCH = 15.5  # longest line of a title, by the width of the axes before the layout widens them
 LONGEST_NAME = 68  # characters of a configuration in a legend
-ONE_LINE = 44  # characters of a row's name where a row has room for one line
-SMALLEST, LEADING = 6, 1.25  # points of a name in several lines; lines apart, over their size
+ONE_LINE = 44  # characters of a row's name if the row has room for one line
+SMALLEST, LEADING = 6, 1.25  # points of a name in several lines; line spacing as a multiple of the font size
 
 
 def axes(ax: Axes | None, size: tuple[float, float] = SIZE) -> Axes:
-    """Return `ax`, or for None those of a new figure of `size` (width and height in inches)."""
+    """Return `ax`, or the axes of a new figure of `size` (width and height in inches) if it is None."""
     return plt.subplots(figsize=size, layout="constrained")[1] if ax is None else ax
 
 
 def require(frame: pd.DataFrame, columns: Iterable[str], what: str, maker: str) -> None:
-    """Raise UserError where `frame`, called `what`, is empty or lacks one of `columns`; `maker` says what makes it."""
+    """Check that a frame has rows and columns to draw.
+
+    Args:
+        frame: The frame.
+        columns: Columns that it needs.
+        what: Name of the frame in the message.
+        maker: Function that returns such a frame.
+
+    Raises:
+        UserError: The frame is empty or lacks a column.
+    """
     missing = [name for name in columns if name not in frame]
     if missing:
         raise UserError(f"{what} without {', '.join(map(repr, missing))}: pass what {maker} returns")
@@ -54,7 +64,7 @@ def require(frame: pd.DataFrame, columns: Iterable[str], what: str, maker: str) 
 
 
 def chance_lines(ax: Axes, runs: pd.DataFrame, metric: str) -> list[float]:
-    """Draw and return the chance level of `metric`, or several: ln(2N - 1), for one, depends on the batch size N."""
+    """Draw and return the chance levels of `metric`: several if they depend on the batch size N, as ln(2N - 1)."""
     column = f"chance/{metric}"
     levels = sorted(runs[column].dropna().unique()) if column in runs else []
     for index, level in enumerate(levels):
@@ -64,9 +74,9 @@ def chance_lines(ax: Axes, runs: pd.DataFrame, metric: str) -> list[float]:
 
 
 def finish(ax: Axes, xlabel: str, metric: str, text: str) -> Axes:
-    """Label the axes, write the title, put the legend below; the axis of a share begins at 0 and ends at 1 at most.
+    """Label the axes, write the title and put the legend below.
 
-    A share is an accuracy or mIoU.
+    The y axis of a share, such as accuracy or mIoU, begins at 0 and ends at most at 1.
     """
     ax.set_xlabel(xlabel)
     ax.set_ylabel(label(metric))
@@ -82,17 +92,20 @@ def finish(ax: Axes, xlabel: str, metric: str, text: str) -> Axes:
 
 
 def title(ax: Axes, text: str, length: int | None = None) -> None:
-    """Write a title at the left, each of its lines broken after `length` characters, by default those that fit."""
+    """Write a left-aligned title; its lines break after `length` characters, by default as many as fit."""
     length = length or max(24, int(CHARACTERS_PER_INCH * ax.get_window_extent().width / ax.figure.dpi))
     lines = [part for line in text.splitlines() for part in textwrap.wrap(line, length)]
-    # A data set or class may be called anything, also half a formula.
+    # Names of data sets and classes may contain a dollar sign.
     ax.set_title("\n".join(lines), fontsize=TITLE, loc="left", parse_math=False)
 
 
 def legend_below(ax: Axes, entries: Mapping[str, Any] | None = None, **options: Any) -> None:
-    """Put the legend under the x label, where it hides nothing; in as many columns as its names leave room for.
+    """Put the legend below the x label, in as many columns as fit.
 
-    entries: handles by name, by default those of the labeled artists.
+    Args:
+        ax: The axes.
+        entries: Handles by name; by default those of the labeled artists.
+        options: Further arguments of `Axes.legend`.
     """
     if entries is None:
         handles, names = ax.get_legend_handles_labels()
@@ -102,7 +115,7 @@ def legend_below(ax: Axes, entries: Mapping[str, Any] | None = None, **options: 
     shown = [tick.get_text().count("\n") + 1 for tick in ax.get_xticklabels()]
     depth = (SMALL * 1.35 * max(shown, default=0) + 10 + (14 if ax.get_xlabel() else 0)) / 72
     alone = sum(each.get_label() != "<colorbar>" for each in ax.figure.axes) == 1
-    across = ax.figure.transFigure if alone else ax.transAxes  # beside wide row names the axes' middle is off center
+    across = ax.figure.transFigure if alone else ax.transAxes  # wide row names shift the middle of the axes
     below = blended_transform_factory(across, ax.transAxes) + ScaledTranslation(0, -depth, ax.figure.dpi_scale_trans)
     longest = max(map(len, entries))
     columns = min(len(entries), 4 if longest <= 18 else 2 if longest <= 36 else 1)
@@ -117,21 +130,21 @@ def legend_below(ax: Axes, entries: Mapping[str, Any] | None = None, **options: 
 
 
 def label(metric: str) -> str:
-    """Return a metric's or a setting's name with its unit, where it has one."""
+    """Return the name of a metric or setting, with its unit if it has one."""
     unit = "fraction" if is_accuracy(metric) else UNITS.get(metric)
     name = NAMES.get(metric, metric)
     return f"{name} ({unit})" if unit else name
 
 
 def whose(frame: pd.DataFrame) -> str:
-    """Return the task and the phase of `frame`, as far as all rows share them, as the beginning of a title."""
+    """Return the beginning of a title: the task and phase of `frame`, each only if all rows share it."""
     names = [name for name in ("task", "phase") if name in frame]
     shared = [str(frame[name].iloc[0]) for name in names if frame[name].nunique() == 1]
     return f"{', '.join(shared)}: " if shared else ""
 
 
 def listed(names: Iterable[str]) -> str:
-    """Return the names as one line."""
+    """Join the names with commas; `none` if there are none."""
     return ", ".join(names) or "none"
 
 
@@ -141,26 +154,30 @@ def counted(n: int, noun: str) -> str:
 
 
 def wrapped(name: str, length: int, lines: int = 3) -> str:
-    """Break a name into lines of `length` characters, first between settings; what is over `lines` is cut off."""
+    """Break a name into at most `lines` lines of `length` characters, and cut off the rest."""
     return "\n".join(textwrap.wrap(name, length, max_lines=lines, placeholder=" …", break_on_hyphens=False))
 
 
 def ink_on(color: Any) -> str:
-    """Return black or white, whichever stands out more on `color` (WCAG 2.2 contrast; equal at luminance 0.179)."""
+    """Return black or white, whichever has more contrast to `color` (WCAG 2.2; equal at luminance 0.179)."""
     channels = np.array(to_rgb(color))
     linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
     return "black" if linear @ [0.2126, 0.7152, 0.0722] > 0.179 else "white"
 
 
 def row_font(ax: Axes, rows: float, share: float = 0.6) -> float:
-    """Return the size in points, 5 to SMALL, of a line of text that takes `share` of the height of one of `rows`."""
+    """Return the font size, 5 to SMALL points, of a line that takes `share` of the height of one of `rows`."""
     return float(np.clip(share * _row_height(ax, rows), 5, SMALL))
 
 
 def name_rows(ax: Axes, names: Mapping[float, str], rows: float, length: int) -> None:
-    """Write names at the left of the rows that they are keyed by, in as many lines as the rows are high enough for.
+    """Write names to the left of their rows, in as many lines as the rows have room for.
 
-    rows: the height of the axes in rows. length: characters a line where there is room for several lines.
+    Args:
+        ax: The axes.
+        names: Names by the y coordinate of their row.
+        rows: Height of the axes in rows.
+        length: Characters per line if there is room for several lines.
     """
     lines = int(np.clip(_row_height(ax, rows) / (LEADING * SMALLEST), 1, 3))
     texts = [wrapped(name, length if lines > 1 else ONE_LINE, lines) for name in names.values()]
@@ -171,5 +188,5 @@ def name_rows(ax: Axes, names: Mapping[float, str], rows: float, length: int) ->
 
 
 def _row_height(ax: Axes, rows: float) -> float:
-    """Return points; before the layout is done, so roughly."""
+    """Return the height of a row in points; approximate, because the layout comes later."""
     return ax.get_window_extent().height / ax.figure.dpi * 72 / max(rows, 1)

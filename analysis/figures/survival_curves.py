@@ -1,4 +1,4 @@
-"""Survival curves: how many trials have not converged yet, against optimizer steps."""
+"""Survival curves: the share of trials without an event, against optimizer steps."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from analysis.figures.style import (
 from trainables.errors import UserError
 
 COLUMNS = ("task", "cell", "step", "survival", "ci_low", "ci_high", "at_risk", "events")
-MOST_BANDS = 3  # curves whose bands can be told apart
-# of what `steps_to` looks for: the y axis, the legend, the title, trials that ended without it
+MOST_BANDS = 3  # curves; more bands could not be distinguished
+# Texts for each event of `steps_to`: y axis, legend, title, censored trials.
 EVENTS = {
     "clears_chance": ("share still at chance", "left chance", "steps to take-off", "seeds that ended at chance"),
     "converged": ("share not yet converged", "converged", "steps to convergence", "seeds that ended unconverged"),
@@ -33,13 +33,17 @@ EVENTS = {
 def survival_curves(kaplan_meier: pd.DataFrame, ax: Axes | None = None, *, event: str = "clears_chance") -> Axes:
     """Draw the Kaplan-Meier estimate of each cell: the share of seeds still without the event, by optimizer step.
 
-    kaplan_meier: task, cell, step, survival, ci_low, ci_high, at_risk, events, one row a cell and step at which the
-        curve falls or ends, as `analysis.comparisons.kaplan_meier` returns it.
-    event: what the steps were counted to, as `analysis.comparisons.steps_to` was told: `clears_chance` or `converged`.
-    Up to three cells show their intervals as bands; up to eight are told apart by color, line style and width, so
-    that equal curves show as stripes; more are drawn alike. A tick marks seeds that ended without the event.
+    Up to three cells show their intervals as bands. Up to eight differ in color, line style and width, so equal curves
+    appear as stripes; more are drawn alike. A tick marks seeds that ended without the event.
 
-    Raises UserError for an empty frame, missing columns, or an unknown event.
+    Args:
+        kaplan_meier: Columns task, cell, step, survival, ci_low, ci_high, at_risk, events, from
+            `analysis.comparisons.kaplan_meier`: one row per cell and step at which the curve falls or ends.
+        ax: Axes to draw on; None creates a figure.
+        event: The event that ends the steps, as for `analysis.comparisons.steps_to`: `clears_chance` or `converged`.
+
+    Raises:
+        UserError: The frame is empty or lacks a column, or the event is unknown.
     """
     if event not in EVENTS:
         raise UserError(f"event = {event!r}: it is {listed(EVENTS)}")
@@ -47,13 +51,13 @@ def survival_curves(kaplan_meier: pd.DataFrame, ax: Axes | None = None, *, event
     require(kaplan_meier, COLUMNS, "survival", "analysis.comparisons.kaplan_meier")
     groups = list(kaplan_meier.groupby(["task", "cell"], sort=False))
     several_tasks = kaplan_meier["task"].nunique() > 1
-    told_apart = len(groups) <= len(LINE_STYLES)
+    is_distinct = len(groups) <= len(LINE_STYLES)
     ax = axes(ax)
     marked = False
-    widths = np.linspace(3.2, 1.4, len(groups)) if told_apart else np.ones(len(groups))  # equal curves show as stripes
+    widths = np.linspace(3.2, 1.4, len(groups)) if is_distinct else np.ones(len(groups))  # equal curves show as stripes
     for index, ((task, cell), curve) in enumerate(groups):
         curve = curve.sort_values("step")
-        color, style = (LINE_COLORS[index], LINE_STYLES[index]) if told_apart else (COLORS[0], "-")
+        color, style = (LINE_COLORS[index], LINE_STYLES[index]) if is_distinct else (COLORS[0], "-")
         name = textwrap.shorten(f"{task}: {cell}" if several_tasks else str(cell), LONGEST_NAME - 20, placeholder=" …")
         label = f"{name} ({curve['events'].sum():.0f} of {curve['at_risk'].max():.0f} {done})"
         step, survival = _from_the_start(curve, "survival")
@@ -63,7 +67,7 @@ def survival_curves(kaplan_meier: pd.DataFrame, ax: Axes | None = None, *, event
             color=color,
             linestyle=style,
             linewidth=widths[index],
-            label=label if told_apart else None,
+            label=label if is_distinct else None,
         )
         if len(groups) <= MOST_BANDS:
             low, high = (_from_the_start(curve, bound)[1] for bound in ("ci_low", "ci_high"))
@@ -72,7 +76,7 @@ def survival_curves(kaplan_meier: pd.DataFrame, ax: Axes | None = None, *, event
         if len(ended):
             ax.plot(ended["step"], ended["survival"], "|", color=color, markersize=9, markeredgewidth=2)
             marked = True
-    if not told_apart:
+    if not is_distinct:
         ax.lines[0].set_label(f"{len(groups)} cells")
     if marked:
         ax.plot([], [], "|", color="0.25", markersize=9, markeredgewidth=2, label=censored)
@@ -83,11 +87,11 @@ def survival_curves(kaplan_meier: pd.DataFrame, ax: Axes | None = None, *, event
 
 
 def _from_the_start(curve: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return steps and values, with the start put before them where the frame begins at the first event."""
+    """Return steps and values, with step 0 prepended if the frame begins at the first event."""
     start = [] if curve["step"].iloc[0] == 0 else [0]
     return np.array([*start, *curve["step"]]), np.array([*([1.0] if start else []), *curve[column]])
 
 
 def _ended(curve: pd.DataFrame) -> pd.Series:
-    """Return how many seeds left the risk set without the event, by the row after which they are gone."""
+    """Return how many seeds left the risk set without the event after each row."""
     return curve["at_risk"] - curve["events"] - curve["at_risk"].shift(-1, fill_value=0)

@@ -25,7 +25,7 @@ DIRECTIONS, CLASSES = 8, 10  # outputs of its two heads, which it drew as one lo
 
 BANDS = (
     f"Gray bands: the original's bars, {listed(f'{low:.0%} to {high:.0%}' for low, high in REPORTED)} for top-1 and "
-    "top-5. They are at chance, 10 % and 50 % of ten classes: the probe was never fitted to these images, and the "
+    "top-5. They are at chance, 10% and 50% for ten classes: the probe was never fitted to these images, and the "
     "checkpoint of the encoder was missing. They say nothing about any pretext task."
 )
 PATCHES = (

@@ -40,7 +40,7 @@ def test_every_figure_takes_axes_or_none_and_returns_axes(name: str):
     assert inspect.signature(function).parameters["ax"].default is None
     assert "return" in function.__annotations__
     assert function.__annotations__["return"] in ("Axes", Axes)
-    assert "Raises UserError" in inspect.getdoc(function)
+    assert "Raises:\n    UserError: " in inspect.getdoc(function)
 
 
 def test_the_frame_figures_do_not_wait_for_torch():

@@ -166,9 +166,9 @@ def test_twenty_five_cells_by_eight_seeds_can_be_read(many_cells: Frames, own_si
 
 def test_what_cannot_be_drawn_says_what_is_missing_and_what_makes_it(six_seeds: Frames):
     effects, differences = six_seeds
-    with pytest.raises(UserError, match=r"effects without 'ci_low', 'answer': pass what analysis\.effects\.effects"):
+    with pytest.raises(UserError, match=r"effects without 'ci_low', 'answer': pass what analysis\.comparisons"):
         effects_forest(effects.drop(columns=["ci_low", "answer"]), None, blank())
-    with pytest.raises(UserError, match=r"nothing to draw.*analysis\.effects\.effects makes them"):
+    with pytest.raises(UserError, match=r"nothing to draw.*analysis\.comparisons\.effects makes them"):
         effects_forest(effects.iloc[:0], None, blank())
     with pytest.raises(UserError, match=r"differences without 'difference'.*paired_differences"):
         effects_forest(effects, differences.drop(columns="difference"), blank())

@@ -221,7 +221,7 @@ def test_a_picture_is_the_same_twice_fits_its_figure_and_leaves_the_task_alone(n
         np.testing.assert_array_equal(a, b)
     assert not task.training
     assert all(torch.equal(before[key], value) for key, value in task.state_dict().items())
-    assert one.get_title(loc="left") == f"what {name} sees"
+    assert one.get_title(loc="left") == f"inputs of {name}"
     assert not cut_off(one)
 
 

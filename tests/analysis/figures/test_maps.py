@@ -133,7 +133,7 @@ def test_eight_ops_fit_the_size_of_the_report():
 
 
 def test_what_cannot_be_drawn_says_what_is_missing_and_what_makes_it():
-    with pytest.raises(UserError, match=r"pairs without 'first'.*analysis\.interactions\.pair_synergy"):
+    with pytest.raises(UserError, match=r"pairs without 'first'.*analysis\.comparisons\.pair_synergy"):
         pair_heatmap(PAIRS.drop(columns="first"), blank())
     with pytest.raises(UserError, match="more than once in pairs; pass one task"):
         pair_heatmap(pd.concat([PAIRS, PAIRS.assign(task="rotation")]), blank())

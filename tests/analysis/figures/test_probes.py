@@ -98,7 +98,7 @@ def test_the_search_scatter_puts_each_trial_at_its_lr_and_last_value(study: anal
     finished = runs[runs["status"] == "FINISHED"]
     np.testing.assert_allclose(drawn["FINISHED"], finished[["lr", "last/probe/linear"]])
     assert ax.get_xscale() == "log"
-    assert "1 of 4 trials without" in ax.get_title(loc="left")
+    assert "1 of 4 trials have no value" in ax.get_title(loc="left")
     assert set(lines(ax)["chance 0.2"]) == {0.2}
     assert [axes.get_ylabel() for axes in ax.figure.axes[1:]] == ["batch_size (images)"]
 

@@ -185,7 +185,7 @@ def test_a_bar_without_a_range_stands_alone():
 
 
 def test_importance_that_cannot_be_drawn_says_why():
-    with pytest.raises(UserError, match=r"importance without 'low'.*analysis\.importance\.importance"):
+    with pytest.raises(UserError, match=r"importance without 'low'.*analysis\.comparisons\.importance"):
         importance_bars(IMPORTANCE.drop(columns="low"), blank())
     with pytest.raises(UserError, match="more than once in importance; pass the rows of one task"):
         importance_bars(pd.concat([IMPORTANCE, IMPORTANCE.assign(task="rotation")]), blank())

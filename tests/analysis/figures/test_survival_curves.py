@@ -92,7 +92,7 @@ def test_eight_cells_differ_in_color_style_and_width_and_more_are_drawn_alike():
 
 def test_a_survival_frame_that_lacks_something_says_so():
     found = kaplan_meier(times({"base": [100]}))
-    with pytest.raises(UserError, match=r"survival without 'at_risk'.*analysis\.survival\.kaplan_meier"):
+    with pytest.raises(UserError, match=r"survival without 'at_risk'.*analysis\.comparisons\.kaplan_meier"):
         survival_curves(found.drop(columns="at_risk"), blank())
     with pytest.raises(UserError, match="nothing to draw: survival without a row"):
         survival_curves(found.iloc[:0], blank())
@@ -156,7 +156,7 @@ def test_a_law_without_runs_or_sizes_says_so():
     laws = data_size_law(runs, METRIC, all_images=17000)
     with pytest.raises(UserError, match=r"all_images=50_000"):
         size_law(runs, laws, METRIC, blank())
-    with pytest.raises(UserError, match=r"laws without 'c'.*analysis\.size_law\.data_size_law"):
+    with pytest.raises(UserError, match=r"laws without 'c'.*analysis\.comparisons\.data_size_law"):
         size_law(runs, laws.drop(columns="c"), METRIC, blank(), all_images=17000)
     with pytest.raises(UserError, match="in the runs of simclr"):
         size_law(runs, laws.assign(task="simclr"), METRIC, blank(), all_images=17000)

@@ -100,7 +100,7 @@ def test_the_transfer_names_the_tasks_that_beat_an_untrained_encoder_and_what_th
     assert "is the best of 2 pretext tasks on fashion_mnist**: linear probe " in told
     for task in ("rotation", "simclr"):
         assert f"{task}|chosen|linear probe on fashion_mnist|better|" in told
-    assert "They are at chance, 10 % and 50 % of ten classes" in told
+    assert "They are at chance, 10% and 50% for ten classes" in told
     [chance] = [line for line in told.splitlines() if line.startswith("chance|")]
     assert set(chance.split("|")[1:]) == {"0.100"}
 
