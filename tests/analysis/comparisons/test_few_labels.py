@@ -93,11 +93,11 @@ def test_curves_show_the_means_of_each_way_at_each_number_of_labels():
     assert set(lines(ax)) == {"fine-tuned", "frozen", "supervised", "frozen, untrained", "raw pixels"}
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["10", "all"]
     assert ax.get_ylim()[0] == 0
-    with pytest.raises(UserError, match=r"no few labels of simclr on 'cifar10'.*labels_per_class"):
+    with pytest.raises(UserError, match=r"no few-label results of simclr on 'cifar10'.*labels_per_class"):
         label_curves(runs, "cifar10", "simclr")
 
 
-def test_the_report_tells_each_way_and_where_more_steps_may_raise_it(findings: Findings):
+def test_the_report_shows_each_method_and_where_more_steps_may_improve_it(findings: Findings):
     study = dataclasses.replace(findings.study, runs=pd.concat([findings.study.runs, evaluated()], ignore_index=True))
     found = dataclasses.replace(findings, study=study, few_labels=compare_few_labels(study, 0.02)[0][0])
     blocks = how_it_compares(found, Sources(found)).blocks
@@ -106,7 +106,7 @@ def test_the_report_tells_each_way_and_where_more_steps_may_raise_it(findings: F
     few, every = table.rows
     assert few[5].startswith("better, +0.10")
     assert every[5].startswith("worse, −0.099")
-    [note] = [block.text for block in blocks if isinstance(block, Text) and "may raise it" in block.text]
+    [note] = [block.text for block in blocks if isinstance(block, Text) and "may improve them" in block.text]
     assert note.endswith(": fine-tuned rotation, all labels a class; supervised, all labels a class.")
     alts = [shown.alt for block in blocks if isinstance(block, Gallery) for shown in block.pictures]
     assert any(alt.startswith("rotation on cifar10: frozen, 10 labels a class 0.") for alt in alts)
