@@ -19,8 +19,8 @@ from torch import nn
 
 from analysis.records import ENCODERS
 from study.export.encoders import read_encoder, read_example, read_metadata
-from study.tracking.runs import UNREACHABLE
 from study.tracking.state import TrackingError
+from study.tracking.store import UNREACHABLE
 from study.tracking.sync import default_tracking_uri, mlflow_environment, run_id_of, sync
 from trainables.errors import first_line
 

@@ -14,10 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import requests
-from mlflow import MlflowClient, MlflowException
+from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
-from sqlalchemy.exc import SQLAlchemyError
 
 from analysis.records import (
     CONFIG_FILE,
@@ -38,15 +36,12 @@ from analysis.records import (
 )
 from analysis.records.phases import OUTCOME_FILE
 from study.tracking import metadata as text
-from study.tracking.state import TrackingError, TrackingState, milliseconds
+from study.tracking.state import TrackingState, milliseconds
+from study.tracking.store import STUDY, UNREACHABLE, experiment_id_of, find_runs, is_refusal
 from trainables.errors import without_secrets
-from trainables.files import NO_ROOM
 
 logger = logging.getLogger(__name__)
 
-UNREACHABLE = (MlflowException, SQLAlchemyError, OSError)  # requests' errors are OSErrors
-GONE = "RESOURCE_DOES_NOT_EXIST"
-REFUSALS = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_ALREADY_EXISTS", "ENDPOINT_NOT_FOUND")
 STUDY_FILES = (
     *(CONFIG_FILE, "runs.parquet", "curves.parquet", "verdicts.csv", "effects.csv"),
     *("recommended.yaml", "report.html", "figures"),
@@ -54,7 +49,6 @@ STUDY_FILES = (
 # An early stop is a regular end of a run; `pretext.status` keeps the difference.
 RUN_STATUS = {FINISHED: "FINISHED", STOPPED: "FINISHED", FAILED: "FAILED", KILLED: "KILLED"}
 MOST_METRICS, MOST_PARAMS = 1000, 100  # MLflow's limits per batch
-STUDY = "study"
 
 
 @dataclass
@@ -92,8 +86,8 @@ class RunWriter:
         if state.clean:
             client.get_run(state.runs[STUDY])  # raises where the store was emptied since
         else:
-            state.experiment_id = _experiment(client, study.study)
-            state.runs |= _find_runs(client, state)
+            state.experiment_id = experiment_id_of(client, study.study)
+            state.runs |= find_runs(client, state)
 
     def apply(self, event: Event) -> None:
         """Write one event, or keep it for the next batch."""
@@ -246,7 +240,7 @@ class RunWriter:
         try:
             call(*args, **kwargs)
         except UNREACHABLE as error:
-            if not _is_refusal(error):
+            if not is_refusal(error):
                 raise
             self.refused += 1
             name = getattr(call, "__name__", "call")
@@ -255,54 +249,6 @@ class RunWriter:
             )
             return False
         return True
-
-
-def _is_refusal(error: Exception) -> bool:
-    """Whether trying again cannot help: a deleted run, a bad value, a folder without write permission.
-
-    A full disk does not count, since there may be room later.
-    """
-    if isinstance(error, MlflowException):
-        return error.error_code in REFUSALS
-    if isinstance(error, requests.HTTPError) and error.response is not None:
-        return 400 <= error.response.status_code < 500 and error.response.status_code not in (401, 403, 408, 429)
-    if isinstance(error, requests.RequestException):
-        return False
-    return isinstance(error, OSError) and error.errno not in NO_ROOM
-
-
-def _experiment(client: MlflowClient, study: str) -> str:
-    """Return the id of the experiment named after the study, which is created if there is none."""
-    found = client.get_experiment_by_name(study)
-    if found is None:
-        # With this kind MLflow opens the experiment on its runs; without it, it guesses and may show traces.
-        return client.create_experiment(study, tags={"mlflow.experimentKind": "custom_model_development"})
-    if found.lifecycle_stage != "active":
-        raise TrackingError(
-            f"experiment {study!r} was deleted in MLflow: `mlflow experiments restore -x {found.experiment_id}` "
-            f"brings it back, `mlflow gc --experiment-ids {found.experiment_id}` removes it for good"
-        )
-    return found.experiment_id
-
-
-def _find_runs(client: MlflowClient, state: TrackingState) -> dict[str, str]:
-    """Return the ids of this journal's existing runs, the oldest of duplicates."""
-    runs: dict[str, str] = {}
-    page: str | None = ""
-    while page is not None:
-        found = client.search_runs(
-            [state.experiment_id],
-            f"tags.`pretext.journal` = '{state.journal}'",
-            order_by=["attributes.start_time ASC"],
-            page_token=page or None,
-        )
-        for run in found:
-            tags = run.data.tags
-            kind = tags.get("pretext.kind")
-            key = f"{kind}/{tags.get('pretext.trial_id' if kind == 'trial' else 'pretext.phase')}"
-            runs.setdefault(STUDY if kind == STUDY else key, run.info.run_id)
-        page = found.token or None
-    return runs
 
 
 def _files(folder: Path, names: Iterable[str]) -> list[Path]:

@@ -91,7 +91,7 @@ def sync(
     with mlflow_environment():
         # MLflow takes seconds to import, so neither the command line nor a study waits for it.
         from study.tracking.database import create_database
-        from study.tracking.runs import GONE, UNREACHABLE
+        from study.tracking.store import GONE, UNREACHABLE
 
         try:
             create_database(uri)

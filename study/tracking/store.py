@@ -1,0 +1,67 @@
+"""MLflow stores: the experiment and the runs that are already there, and what their errors mean."""
+
+from __future__ import annotations
+
+import requests
+from mlflow import MlflowClient, MlflowException
+from sqlalchemy.exc import SQLAlchemyError
+
+from study.tracking.state import TrackingError, TrackingState
+from trainables.files import NO_ROOM
+
+UNREACHABLE = (MlflowException, SQLAlchemyError, OSError)  # requests' errors are OSErrors
+GONE = "RESOURCE_DOES_NOT_EXIST"
+REFUSALS = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_ALREADY_EXISTS", "ENDPOINT_NOT_FOUND")
+STUDY = "study"  # key of the study run, and its `pretext.kind`
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether trying again cannot help: a deleted run, a bad value, a folder without write permission.
+
+    A full disk does not count, since there may be room later.
+    """
+    if isinstance(error, MlflowException):
+        return error.error_code in REFUSALS
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return 400 <= error.response.status_code < 500 and error.response.status_code not in (401, 403, 408, 429)
+    if isinstance(error, requests.RequestException):
+        return False
+    return isinstance(error, OSError) and error.errno not in NO_ROOM
+
+
+def experiment_id_of(client: MlflowClient, study: str) -> str:
+    """Return the id of the experiment named after the study, which is created if there is none.
+
+    Raises:
+        TrackingError: If the experiment was deleted in MLflow.
+    """
+    found = client.get_experiment_by_name(study)
+    if found is None:
+        # With this kind MLflow opens the experiment on its runs; without it, it guesses and may show traces.
+        return client.create_experiment(study, tags={"mlflow.experimentKind": "custom_model_development"})
+    if found.lifecycle_stage != "active":
+        raise TrackingError(
+            f"experiment {study!r} was deleted in MLflow: `mlflow experiments restore -x {found.experiment_id}` "
+            f"brings it back, `mlflow gc --experiment-ids {found.experiment_id}` removes it for good"
+        )
+    return found.experiment_id
+
+
+def find_runs(client: MlflowClient, state: TrackingState) -> dict[str, str]:
+    """Return the ids of this journal's existing runs, the oldest of duplicates."""
+    runs: dict[str, str] = {}
+    page: str | None = ""
+    while page is not None:
+        found = client.search_runs(
+            [state.experiment_id],
+            f"tags.`pretext.journal` = '{state.journal}'",
+            order_by=["attributes.start_time ASC"],
+            page_token=page or None,
+        )
+        for run in found:
+            tags = run.data.tags
+            kind = tags.get("pretext.kind")
+            key = f"{kind}/{tags.get('pretext.trial_id' if kind == 'trial' else 'pretext.phase')}"
+            runs.setdefault(STUDY if kind == STUDY else key, run.info.run_id)
+        page = found.token or None
+    return runs
