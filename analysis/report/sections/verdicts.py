@@ -27,7 +27,7 @@ CHANCE_COLUMNS = (
     "each seed",
     "untrained",
     "chance",
-    "95 % bound of each",
+    "95% bound of each",
     "mean / chance",
     "beat chance",
 )
@@ -146,7 +146,7 @@ def _compared_with_chance(findings: Findings) -> list[Block]:
     groups = compared.groupby(["task", "configuration", "metric"], sort=False)
     rows = [_chance_row([str(name) or NONE for name in names], group) for names, group in groups]
     caption = (
-        f"Primary validation metric at the last report of the {phase} phase. Bound: one-sided 95 %, exact binomial for "
+        f"Primary validation metric at the last report of the {phase} phase. Bound: one-sided 95%, exact binomial for "
         "accuracies, normal for other metrics; each applies to its own trial alone."
     )
     blocks: list[Block] = [Table(caption, list(CHANCE_COLUMNS), rows, 3)]

@@ -1,4 +1,4 @@
-"""Accuracy bars: a low bar must not read as a weak transfer where it is chance."""
+"""Accuracy bars: a low bar at chance must not pass for weak transfer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds for every figure: one way to call it, its own size, nothing cut off, and what it costs to import."""
+"""Every figure: one way to call it, its own size, nothing cut off, and a cheap import."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def test_rotation_shows_four_quarter_turns_counter_clockwise(table: ImageTable):
 @pytest.mark.parametrize("name", list(TASKS))
 def test_every_tile_stands_upright(name: str, table: ImageTable):
     ax = what_a_task_sees(name, table, blank(), n_shown=2)
-    for image in ax.images:  # of which matplotlib draws row 0 at the last end of the extent
+    for image in ax.images:  # matplotlib draws row 0 at the end of the extent
         _, _, last_row, first_row = image.get_extent()
         (_, low), (_, high) = ax.transData.transform([(0, last_row), (0, first_row)])
         assert low < high
@@ -139,7 +139,7 @@ def test_an_untrained_context_encoder_fills_the_hole_with_the_mean_image(table: 
         np.testing.assert_allclose(filled[~hole], truth[~hole], atol=1e-6)
 
 
-def test_a_trained_context_encoder_fills_it_with_what_its_forward_is_judged_by(table: ImageTable):
+def test_a_trained_context_encoder_fills_it_with_what_its_loss_measures(table: ImageTable):
     task = built("context_encoder", mask="center")
     assert isinstance(task, ContextEncoder)
     images = torch.from_numpy(table.images)
@@ -156,12 +156,12 @@ def test_a_trained_context_encoder_fills_it_with_what_its_forward_is_judged_by(t
     batch = drawn(task, table.images, {})
     with torch.no_grad():
         painted = task.eval().paint(batch)
-        judged = task(batch).metrics["loss"].numpy()
+        losses = task(batch).metrics["loss"].numpy()
     hole = batch.extras["weight"][:, 0].numpy() == 1
     for row in range(SHOWN):
         _, filled, truth = tiles(ax)[row]
         np.testing.assert_allclose(filled[hole[row]], as_image(painted[row])[hole[row]], atol=1e-6)
-        assert np.mean((filled - truth)[hole[row]] ** 2) == pytest.approx(judged[row], rel=1e-4)
+        assert np.mean((filled - truth)[hole[row]] ** 2) == pytest.approx(losses[row], rel=1e-4)
 
 
 def test_context_prediction_shows_the_pair_its_places_and_its_direction(table: ImageTable):

@@ -100,7 +100,7 @@ def test_booleans_and_convergence_rates_are_drawn_alike_as_rates_from_0_to_1():
         counts = by_trial.loc[(by_trial["n_images"] == 200) & (by_trial["augmentation_strength"] == 0), "converged"]
         assert squares(ax)[2, 0] == f"{counts.mean():.2f}\n{counts.sum()} of 5"
     assert squares(drawn[0]) == squares(drawn[1])
-    for dtype in ("boolean", object):  # with a trial that was not judged
+    for dtype in ("boolean", object):  # with a trial that has no verdict
         some = by_trial["converged"].astype(dtype)
         some[0] = None
         assert squares(size_strength_map(by_trial.assign(converged=some), "converged", blank()))[2, 0].endswith("of 4")

@@ -96,21 +96,21 @@ def test_the_transfer_names_the_tasks_that_beat_an_untrained_encoder_and_what_th
     parts: dict[str, Part],
 ):
     _, sections = original_report(parts)
-    told = words(sections, "transfer")
-    assert "is the best of 2 pretext tasks on fashion_mnist**: linear probe " in told
+    text = words(sections, "transfer")
+    assert "is the best of 2 pretext tasks on fashion_mnist**: linear probe " in text
     for task in ("rotation", "simclr"):
-        assert f"{task}|chosen|linear probe on fashion_mnist|better|" in told
-    assert "They are at chance, 10% and 50% for ten classes" in told
-    [chance] = [line for line in told.splitlines() if line.startswith("chance|")]
+        assert f"{task}|chosen|linear probe on fashion_mnist|better|" in text
+    assert "They are at chance, 10% and 50% for ten classes" in text
+    [chance] = [line for line in text.splitlines() if line.startswith("chance|")]
     assert set(chance.split("|")[1:]) == {"0.100"}
 
 
 def test_both_heads_of_the_run_get_a_verdict_of_their_own(parts: dict[str, Part]):
     _, sections = original_report(parts)
-    told = words(sections, "training")
-    assert "As chosen, it stays at chance (5 of 5 seeds)" in told
-    assert "**No pretext task beats an untrained encoder on cifar10**: the closest is context_prediction" in told
-    assert re.search(r"^chance\|0\.100(\||$)", told, re.MULTILINE)
+    text = words(sections, "training")
+    assert "As chosen, it stays at chance (5 of 5 seeds)" in text
+    assert "**No pretext task beats an untrained encoder on cifar10**: the closest is context_prediction" in text
+    assert re.search(r"^chance\|0\.100(\||$)", text, re.MULTILINE)
     cause_of_it = words(sections, "cause")
     assert re.search(r"refitted on cifar10 scores 0\.\d{3} with its features and 0\.\d{3} with untrained", cause_of_it)
 
@@ -120,17 +120,17 @@ def test_both_heads_of_the_run_get_a_verdict_of_their_own(parts: dict[str, Part]
 )
 def test_the_cause_is_the_change_that_cures_and_no_other(parts: dict[str, Part], cell: str, reason: str):
     cures = learned_in(parts["cures"], {cell, all_cures(parts["cures"])})
-    told = cause(parts["case"], cures)
-    assert f"**The cause was {reason}**" in told
-    assert told.count("The cause was") == 1
-    assert f"with `{cell}` it converges (" in told
-    assert "**Augmentation by itself** did not cure it" in told
+    text = cause(parts["case"], cures)
+    assert f"**The cause was {reason}**" in text
+    assert text.count("The cause was") == 1
+    assert f"with `{cell}` it converges (" in text
+    assert "**Augmentation by itself** did not cure it" in text
 
 
 def test_where_nothing_helps_no_cause_is_named(parts: dict[str, Part]):
-    told = cause(parts["case"], learned_in(parts["cures"], ()))
-    assert "**No single change is shown to be what it lacked**" in told
-    assert "The cause was" not in told
+    text = cause(parts["case"], learned_in(parts["cures"], ()))
+    assert "**No single change is shown to be what it lacked**" in text
+    assert "The cause was" not in text
 
 
 def test_a_change_that_is_better_and_still_at_chance_is_no_cause(parts: dict[str, Part]):
@@ -152,10 +152,10 @@ def test_augmentation_is_judged_at_matched_steps_and_not_by_what_more_steps_did(
     assert "better at 720 steps" in cause(parts["case"], cures)
 
 
-def test_steps_and_augmentation_that_help_only_together_are_told_as_one_cause(parts: dict[str, Part]):
-    told = cause(parts["case"], learned_in(parts["cures"], {BOTH}))
-    assert "**It lacked two things at once, optimizer steps and augmentation**" in told
-    assert f"with `{STEPS}` alone it stays at chance" in told
+def test_steps_and_augmentation_that_help_only_together_are_reported_as_one_cause(parts: dict[str, Part]):
+    text = cause(parts["case"], learned_in(parts["cures"], {BOTH}))
+    assert "**It lacked two things at once, optimizer steps and augmentation**" in text
+    assert f"with `{STEPS}` alone it stays at chance" in text
     for learned in ((), {STEPS, BOTH}, {PAIRS}):
         assert "two things at once" not in cause(parts["case"], learned_in(parts["cures"], learned))
 

@@ -1,4 +1,4 @@
-"""One study, and the page of it, that most tests of the report look at."""
+"""One study and its page, shared by most tests of the report."""
 
 from __future__ import annotations
 

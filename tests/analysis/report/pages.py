@@ -1,4 +1,4 @@
-"""What the tests look at in a report: the page as a browser reads it, and the text of a section."""
+"""Views of a report for its tests: the page as a browser reads it, and the text of a section."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Beside chance, raw pixels and random initialization, and at what cost."""
+"""A report compares with chance, raw pixels and random initialization, and states its cost."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def test_test_accuracies_stand_beside_their_spread_chance_and_baselines(folder: 
 
 def test_pre_training_is_tested_against_untrained_encoders_in_the_ablation(findings: Findings, page: Page):
     row = findings.against_untrained.query("design == 'pre-training' and task == 'rotation' and cell == 'base'").iloc[0]
-    told = f"rotation better, +{row['mean_difference']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}], 5 seeds"
-    assert f"Did pre-training help at all? The ablation's base compared with untrained encoders: {told}" in page.text
+    answer = f"rotation better, +{row['mean_difference']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}], 5 seeds"
+    assert f"Did pre-training help at all? The ablation's base compared with untrained encoders: {answer}" in page.text
     assert "Across tasks: which cell is best on average" in page.text
 
 
-def test_masks_and_stages_are_told_where_they_were_probed(findings: Findings):
+def test_masks_and_stages_are_reported_if_they_were_probed(findings: Findings):
     runs = findings.study.runs.query("probe_split == 'test'")
     columns = {"miou": 0.31, "miou_chance": 0.04, "iou/background": 0.9, "iou/cat": 0.123, "miou/stage1": 0.2}
     runs = runs.assign(**{f"probe/voc/{name}": value for name, value in columns.items()})
@@ -48,7 +48,7 @@ def test_masks_and_stages_are_told_where_they_were_probed(findings: Findings):
     assert [row[:2] for row in classes.blocks[0].rows] == [["background", "0.900"], ["cat", "0.123"]]
 
 
-def test_data_and_cost_are_told(page: Page):
+def test_data_and_cost_are_reported(page: Page):
     assert "0123456789abcdef" in page.text
     assert "pretext_train 1,000" in page.text
     assert re.search(r"total\s*172", page.text)

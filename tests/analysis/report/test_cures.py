@@ -1,4 +1,4 @@
-"""What each augmentation and each rival cure did, and where the evidence ends."""
+"""The effect of each augmentation and each other cure, and where the evidence ends."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def test_cures_are_ranked_with_interval_answer_and_how_often_they_converge(page:
 
 def test_where_the_evidence_does_not_suffice_it_says_what_would(findings: Findings, page: Page):
     row = findings.effects.query("cell == 'weight_decay=0.01'").iloc[0]
-    told = f"`weight_decay=0.01`|–|{signed(row['mean_difference'])}|{interval(row['ci_low'], row['ci_high'])}|"
-    told += f"{row['p_holm']:.3f}|5|{row['smallest_detectable']:.3f}|about {row['seeds_needed']}"
-    assert told in section(findings, "cures")
+    row_text = f"`weight_decay=0.01`|–|{signed(row['mean_difference'])}|{interval(row['ci_low'], row['ci_high'])}|"
+    row_text += f"{row['p_holm']:.3f}|5|{row['smallest_detectable']:.3f}|about {row['seeds_needed']}"
+    assert row_text in section(findings, "cures")
     assert "Where the evidence is not enough." in page.text
     assert "Seeds needed for 0.01: to find the smallest difference that matters" in page.text
 
 
-def test_a_failed_cell_is_told_as_an_outcome_and_with_its_reason(folder: Path, page: Page):
+def test_a_failed_cell_is_reported_as_an_outcome_with_its_reason(folder: Path, page: Page):
     assert "Failed: lr=0.003 (1 of 5). A failure is an outcome" in page.section("cures")
     assert "RuntimeError: out of memory" in page.text
     assert "loss is <NaN> at step 12" in page.text
@@ -65,7 +65,7 @@ def test_few_seeds_are_shown_and_not_tested(tmp_path: Path):
     assert "Better than" not in text
 
 
-def test_augmentation_ops_are_told_by_leave_one_out_pairs_and_main_effects(tmp_path: Path):
+def test_augmentation_ops_are_reported_by_leave_one_out_pairs_and_main_effects(tmp_path: Path):
     designs = ("leave_one_out", "pairs", "factorial")
     found = compute_findings(analysis.load(write_study(tmp_path, designs=designs, tasks=("rotation",))))
     text = section(found, "cures")

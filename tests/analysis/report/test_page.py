@@ -1,4 +1,4 @@
-"""The page stands alone: no network, well formed, readable on a phone and on paper, answers in order."""
+"""The page needs no network, is well formed, reads on a phone and on paper, and answers in order."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_it_reads_on_a_phone_and_on_paper(folder: Path):
         assert table.endswith('<div class="scroll">')
 
 
-def test_every_image_is_described_in_words_of_its_own_and_lies_in_figures_too(folder: Path, page: Page):
+def test_every_image_has_its_own_alt_text_and_is_saved_in_figures(folder: Path, page: Page):
     alts = [image["alt"] or "" for image in page.images]
     assert all(len(alt) > 30 for alt in alts)
     assert len(set(alts)) == len(alts) == len(list((folder / "figures").glob("*.png")))

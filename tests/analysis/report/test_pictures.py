@@ -1,4 +1,4 @@
-"""The script of the page draws its figures again, and what pictures are made of."""
+"""The script of the page draws its figures again, and pictures match their code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The summary: what was found, in a few sentences at the top."""
+"""The summary: the findings in a few sentences at the top."""
 
 from __future__ import annotations
 
@@ -24,41 +24,41 @@ def test_the_summary_says_what_pre_training_is_worth_first(findings: Findings):
 
 
 def test_the_summary_names_each_tasks_trouble_its_evidence_and_its_cure(findings: Findings):
-    told = {task: sentence for task in TRUTH for sentence in summary(findings) if sentence.startswith(f"**{task}** on")}
+    text = {task: sentence for task in TRUTH for sentence in summary(findings) if sentence.startswith(f"**{task}** on")}
     cured = findings.effects.query("design == 'cures' and task == 'rotation' and cell == 'augmentation_strength=1'")
     row = cured.iloc[0]
     assert re.match(
         r"\*\*rotation\*\* on 200 images without augmentation overfits \(5 of 5 seeds\): val/accuracy worsened from "
         r"its best, 0\.\d+ around step \d+, to 0\.\d+ at step 200; \*\*`augmentation_strength=1`\*\* cures it "
         r"\(5 of 5 seeds then converge\): linear probe on shapes ",
-        told["rotation"],
+        text["rotation"],
     )
     interval = f"+{row['mean_difference']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}], 5 seeds, Holm p < 0.001"
-    assert interval in told["rotation"]
-    assert "converges (5 of 5 seeds); no tested change does better (3 worse, the worst" in told["simclr"]
-    assert "stays at chance (5 of 5 seeds): val/accuracy" in told["context_prediction"]
+    assert interval in text["rotation"]
+    assert "converges (5 of 5 seeds); no tested change does better (3 worse, the worst" in text["simclr"]
+    assert "stays at chance (5 of 5 seeds): val/accuracy" in text["context_prediction"]
     assert re.search(
-        r"features are not shown to be better than untrained ones \(0\.4\d\d and 0\.4\d\d\)", told["context_prediction"]
+        r"features are not shown to be better than untrained ones \(0\.4\d\d and 0\.4\d\d\)", text["context_prediction"]
     )
-    assert "untrained" not in told["rotation"] + told["simclr"]
-    assert "no change is shown to help" in told["context_prediction"]
-    assert "can be missed" in told["context_prediction"]
+    assert "untrained" not in text["rotation"] + text["simclr"]
+    assert "no change is shown to help" in text["context_prediction"]
+    assert "can be missed" in text["context_prediction"]
 
 
-def test_a_task_at_chance_is_told_what_makes_it_leave_chance_though_its_probe_shows_nothing(findings: Findings):
-    told = next(sentence for sentence in summary(findings) if sentence.startswith("**context_prediction** on"))
+def test_the_summary_says_what_makes_a_task_leave_chance_even_if_its_probe_shows_nothing(findings: Findings):
+    text = next(sentence for sentence in summary(findings) if sentence.startswith("**context_prediction** on"))
     row = findings.take_off_changes.query("cell == 'option/pairs_per_image=40'").iloc[0]
     assert row["rate_difference"] == 1
     rate = f"(5 of 5 seeds, 0 without it, Holm p = {row['p_holm']:.3f})"
-    assert f"; it leaves chance with `option/pairs_per_image=40` {rate}; no change is shown to help" in told
-    assert "leaves chance with" not in "".join(summary(findings)).replace(told, "")
+    assert f"; it leaves chance with `option/pairs_per_image=40` {rate}; no change is shown to help" in text
+    assert "leaves chance with" not in "".join(summary(findings)).replace(text, "")
     still = findings.take_off_changes.assign(rate_difference=0.0)
-    told = next(
+    text = next(
         sentence
         for sentence in summary(dataclasses.replace(findings, take_off_changes=still))
         if sentence.startswith("**context_prediction** on")
     )
-    assert "; no change makes it leave chance more often; " in told
+    assert "; no change makes it leave chance more often; " in text
 
 
 def test_the_summary_is_at_the_top_and_three_to_six_sentences_long(findings: Findings, page: Page):

@@ -1,4 +1,4 @@
-"""Studies that have not come far, and folders that hold none."""
+"""Reports of studies that have only begun, and folders without a study."""
 
 from __future__ import annotations
 
