@@ -82,7 +82,7 @@ class RunWriter:
         self._study = study
         self._state = state
         self._pending: dict[str, _Pending] = {}
-        self._logged_params: dict[str, Container[str]] = {}  # of continued runs, by key
+        self._logged_params: dict[str, Container[str]] = {}  # params that continued runs already have, by key
         if state.clean:
             client.get_run(state.runs[STUDY])  # raises where the store was emptied since
         else:
