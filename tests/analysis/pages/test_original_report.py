@@ -176,3 +176,12 @@ def test_a_folder_without_a_series_is_refused(tmp_path: Path):
     assert not is_series(tmp_path)
     with pytest.raises(UserError, match="holds no series of studies"):
         write_page(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", ["parts: [", "[]", "{name: a, page: none, parts: {}}", "{name: a, page: original_report}"]
+)
+def test_a_broken_series_file_is_refused_by_its_path(tmp_path: Path, content: str):
+    (tmp_path / "series.yaml").write_text(content)
+    with pytest.raises(UserError, match=r"series\.yaml"):
+        write_page(tmp_path)
