@@ -47,7 +47,7 @@ def test_a_server_that_comes_up_late_receives_everything(
     with caplog.at_level(logging.WARNING, logger="study"):
         write(folder, events[:9])
         tracker.start()
-        eventually(lambda: "The study goes on" in caplog.text)
+        eventually(lambda: "The study continues" in caplog.text)
         write(folder, events[9:], start=START + 9)
         with forwarded(port, server.port):
             assert tracker.close(timeout_s=60)
