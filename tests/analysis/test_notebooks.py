@@ -75,6 +75,8 @@ def test_first_cell_names_the_study(name: str) -> None:
     assert re.search(r'^STUDY = os\.environ\.get\("PRETEXT_STUDY", "studies/[\w-]+"\)$', first.source, re.M)
 
 
+@pytest.mark.core
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "n_figures", "n_tables"), [("results", 7, 11), ("convergence", 12, 9), ("ablation", 8, 11)]
 )
@@ -87,6 +89,8 @@ def test_runs_through_on_a_whole_study(name: str, n_figures: int, n_tables: int,
     assert [text for text in streams if OPTIONAL_WIDGETS not in text] == []
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_results_show_the_probes_of_the_test_split(executed: Execute, simulated_study: Path) -> None:
     study = load(simulated_study)
     evaluated = study.runs.query("phase == 'evaluate' and probe_split == 'test'")
@@ -99,6 +103,8 @@ def test_results_show_the_probes_of_the_test_split(executed: Execute, simulated_
         assert float(row.chance) == 0.1
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_results_hold_the_best_of_the_search_against_fresh_seeds(executed: Execute, simulated_study: Path) -> None:
     study = load(simulated_study)
     shown = _table(executed("results"), "metric", "mode", "mean", "best in search").set_index("")
@@ -112,6 +118,8 @@ def test_results_hold_the_best_of_the_search_against_fresh_seeds(executed: Execu
         assert float(row["mean"]) == pytest.approx(confirmed.mean(), rel=PLACES)
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_convergence_counts_the_seeds_that_converged(executed: Execute, simulated_study: Path) -> None:
     study = load(simulated_study)
     trial_verdicts = study.runs.merge(verdicts(study.runs, study.curves), on="trial_id")
@@ -130,6 +138,8 @@ def test_convergence_counts_the_seeds_that_converged(executed: Execute, simulate
         assert float(row.ci_high) == pytest.approx(interval.high, rel=PLACES)
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_convergence_shows_one_curve_and_the_evidence_of_each_verdict(executed: Execute, simulated_study: Path) -> None:
     study = load(simulated_study)
     trial_verdicts = verdicts(study.runs, study.curves)
@@ -140,6 +150,8 @@ def test_convergence_shows_one_curve_and_the_evidence_of_each_verdict(executed: 
     assert len(drawn.outputs) == len(examples)
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_ablation_answers_as_the_report_does(executed: Execute, simulated_study: Path) -> None:
     found = compute_findings(load(simulated_study), task="rotation")
     shown = _table(executed("ablation"), "design", "cell", "baseline", "mean_difference", "p_holm", "answer", "note")
@@ -151,6 +163,8 @@ def test_ablation_answers_as_the_report_does(executed: Execute, simulated_study:
     assert list(open_ones["cell"]) == list(found.effects.query("answer == 'inconclusive'")["cell"])
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_ablation_differences_are_those_of_paired_seeds(executed: Execute, simulated_study: Path) -> None:
     runs = load(simulated_study).runs.query("phase == 'ablate' and task == 'rotation'")
     values = runs.pivot(index="seed", columns="cell", values="probe/cifar10/linear")
@@ -169,6 +183,8 @@ def test_ablation_of_a_study_without_one_says_so_in_a_line(tmp_path: Path) -> No
     assert "\n" not in raised.value.evalue
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_the_original_report_says_what_its_page_says(tmp_path: Path) -> None:
     series = simulate_series(load_series("report", ["pretext.tasks=[rotation]"]).simulated(), tmp_path / "series")
     notebook = _execute(OF_A_SERIES, series, tmp_path / "run")

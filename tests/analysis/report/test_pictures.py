@@ -20,6 +20,8 @@ from tests.analysis.journals import write_study
 from tests.analysis.report.pages import Page
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_the_script_of_the_page_draws_the_figures_it_shows(page: Page, tmp_path: Path):
     before = set(plt.get_fignums())
     with plt.rc_context({"figure.max_open_warning": 0}):
