@@ -149,8 +149,7 @@ class TrialConfig:
 
     def identity(self) -> dict[str, Any]:
         """Return `to_dict` with the original spelling of every name, from which `trial_id` is computed."""
-        values = self.to_dict()
-        return values | {name: spelling.former(values[name]) for name in ("cell", "augmentation", "options")}
+        return dict(spelling.with_former_names(self.to_dict()))
 
     def to_json(self) -> str:
         """Return canonical JSON: sorted keys, no white space, no NaN."""

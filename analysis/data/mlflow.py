@@ -17,7 +17,7 @@ from mlflow.entities import Run
 
 from analysis.data.frames import RESPELLED_COLUMNS, RUN_DTYPES, RUNNING, FrameBuilder, chance_of_probes
 from analysis.data.study import Study
-from analysis.records import FINISHED, with_current_names
+from analysis.records import FINISHED
 from analysis.records.phases import OUTCOME_FILE
 from trainables import spelling
 from trainables.errors import UserError, first_line
@@ -58,7 +58,9 @@ def load_runs(uri: str, study: str | None) -> Study:
             ) from error
     frames = builder.build()
     config = next((_nested(run.data.params) for run in runs if run.data.tags.get("pretext.kind") == "study"), {})
-    return Study(study, *frames, config=with_current_names(config), datasets=_datasets(runs), outcomes=outcomes)
+    return Study(
+        study, *frames, config=spelling.with_current_names(config), datasets=_datasets(runs), outcomes=outcomes
+    )
 
 
 def _check_database(uri: str) -> None:
@@ -145,7 +147,7 @@ def _outcome(client: MlflowClient, run: Run) -> dict[str, Any]:
         return {}
     with tempfile.TemporaryDirectory() as folder:
         path = client.download_artifacts(run.info.run_id, OUTCOME_FILE, folder)
-        return with_current_names(json.loads(Path(path).read_text(encoding="utf-8")))
+        return spelling.with_current_names(json.loads(Path(path).read_text(encoding="utf-8")))
 
 
 def _is_result(metric: str) -> bool:

@@ -1,6 +1,6 @@
 """Records: the events of a study's journal, their format on disk, and the names of the files in a study's folder."""
 
-from analysis.records.codec import JournalError, damaged, from_line, prefix, to_line, with_current_names
+from analysis.records.codec import JournalError, damaged, from_line, prefix, to_line
 from analysis.records.events import (
     FAILED,
     FINISHED,
@@ -43,5 +43,4 @@ __all__ = [
     "prefix",
     "read",
     "to_line",
-    "with_current_names",
 ]

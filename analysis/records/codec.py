@@ -22,8 +22,8 @@ from analysis.records.events import (
     TrialEnded,
     TrialStarted,
 )
-from trainables import spelling
 from trainables.errors import ConfigError, UserError
+from trainables.spelling import with_current_names
 from trainables.trial import TrialConfig
 
 KINDS: dict[str, type[Event]] = {
@@ -37,8 +37,6 @@ KINDS: dict[str, type[Event]] = {
     "study_ended": StudyEnded,
 }
 NON_FINITE = "$float"
-# Keys of configurations and outcomes below which ops, options and cells are named.
-RENAMED_BELOW = ("augmentation", "options", "cell", "baseline", "defaults", "task_options", "ablate", "space")
 
 _KIND_OF = {kind: name for name, kind in KINDS.items()}
 _FIELDS = {kind: {field.name: field for field in dataclasses.fields(kind)} for kind in _KIND_OF}
@@ -91,16 +89,6 @@ def prefix(kind: type[Event]) -> bytes:
 def damaged(problem: str) -> JournalError:
     """Return the error for a journal that cannot be understood; nothing can rebuild it."""
     return JournalError(f"{problem}; restore the file from a copy, or start over with --fresh, which moves it aside")
-
-
-def with_current_names(data: Any) -> Any:
-    """Return a configuration or a phase's outcome with names of ops, options and cells in their current spelling."""
-    if isinstance(data, Mapping):
-        return {
-            key: spelling.current(value) if key in RENAMED_BELOW else with_current_names(value)
-            for key, value in data.items()
-        }
-    return [with_current_names(item) for item in data] if isinstance(data, list) else data
 
 
 def _known_fields(kind: type[Event], content: dict[str, Any]) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from typing import Any
 
 from study.config import strict_yaml
 from study.config.schema import StudyConfig
-from study.config.validation import check_config, one_line, with_current_names
+from study.config.validation import check_config, one_line
 from trainables.errors import ConfigError, suggestion
-from trainables.spelling import RENAMED
+from trainables.spelling import RENAMED, with_current_names
 from trainables.tasks import TASKS
 
 logger = logging.getLogger(__name__)

@@ -34,6 +34,3 @@ Positive = Annotated[int, Field(ge=1)]
 
 # Fields of a trial that a user may set for all trials of a task, or search over.
 TUNABLE = ("optimizer", "lr", "weight_decay", "warmup_fraction", "batch_size", "augmentation_strength")
-
-# Sections whose keys and values name augmentation ops and task options; `search.space` is another.
-RENAMED_SECTIONS = ("defaults", "task_options", "ablate")

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from search_spaces import DEFAULTS, SPACES, Space, parse_domain
 from search_spaces.ablations import Comparison, Levels, ablation, changed
 from study.config import strict_yaml
-from study.config.names import RENAMED_SECTIONS, DesignName, Name, OpName, Positive, TaskName
+from study.config.names import DesignName, Name, OpName, Positive, TaskName
 from trainables import spelling
 from trainables.errors import ConfigError
 from trainables.tasks import TASKS
@@ -267,8 +267,7 @@ class StudyConfig(_Frozen):
     def config_hash(self) -> str:
         """Twelve hex digits over everything that determines results; locations and resources do not count."""
         content = self.model_dump(mode="json", exclude={"data_root", "storage", "tracking_uri", "resources"})
-        content |= {name: spelling.former(content[name]) for name in RENAMED_SECTIONS}
-        content["search"]["space"] = spelling.former(content["search"]["space"])
+        content = spelling.with_former_names(content)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
     def to_yaml(self) -> str:

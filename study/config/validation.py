@@ -13,11 +13,11 @@ import pydantic
 
 from analysis.records.phases import SEARCH
 from search_spaces.ablations import POLICY_DESIGNS
-from study.config.names import RENAMED_SECTIONS, TUNABLE, TaskName
+from study.config.names import TUNABLE, TaskName
 from study.config.schema import StudyConfig, for_task
-from trainables import spelling
 from trainables.augmentation import validate_policy
 from trainables.errors import ConfigError, printable, suggestion, without_secrets
+from trainables.spelling import with_current_names
 from trainables.tasks import TASKS, build_options
 from trainables.trial import TrialConfig
 
@@ -35,15 +35,6 @@ def check_config(content: Mapping[str, Any]) -> StudyConfig:
         return _validated(content)
     except ConfigError as error:
         raise one_line(error) from error
-
-
-def with_current_names(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return plain data with the names of versions before 0.2 replaced by the current ones."""
-    renamed = {key: spelling.current(value) if key in RENAMED_SECTIONS else value for key, value in content.items()}
-    search = renamed.get("search")
-    if isinstance(search, Mapping) and "space" in search:
-        renamed["search"] = {**search, "space": spelling.current(search["space"])}
-    return renamed
 
 
 def one_line(error: ConfigError) -> ConfigError:
