@@ -54,7 +54,7 @@ from trainables.ray_adapter.storage import CheckpointStore
 from trainables.ray_adapter.trainable import trained_encoder
 from trainables.training.monitor import calibration_images
 
-EXAMPLES = 4  # images stored with an encoder
+N_EXAMPLES = 4  # images stored with an encoder
 # Seconds to wait for MLflow at the end of a study, and after Ctrl-C.
 TRACKING_PATIENCE_S, INTERRUPTED_PATIENCE_S = 60.0, 8.0
 
@@ -91,17 +91,17 @@ def run_study(
     listeners: Sequence[Listener] = (),
     datasets: Mapping[str, Splits] | None = None,
 ) -> Outcome:
-    """Run a study into `output/NAME`; what has been done according to its journal is not done again.
+    """Run a study in `output/NAME`, skipping everything that its journal records as done.
 
-    A wrong configuration and unusable data are reported before the folder is touched.
+    An invalid configuration or unusable data raises an error before the folder is touched.
 
     Args:
         config: The study's configuration.
-        output: Folder of the study's folder.
-        download: Download data sets that are missing.
-        fresh: Move an earlier study of that name aside first.
+        output: Parent of the study's folder.
+        download: Whether to download missing data sets.
+        fresh: Whether to move an earlier study of that name aside first.
         listeners: Called on the driver with every event of the journal.
-        datasets: What `load_datasets` returned; loaded if not given.
+        datasets: Splits from `load_datasets`; None to load them.
 
     Raises:
         ConfigError: If the folder belongs to a study of another configuration or another process is running it.
@@ -140,8 +140,8 @@ def _run(plan: Plan, folder: Path, lock: DriverLock, listeners: Sequence[Listene
         journal.append(StudyEnded(status=FINISHED))
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
-        if not lock.lost:  # otherwise the journal is another driver's
-            with contextlib.suppress(OSError, UserError):  # reported is what stopped the study
+        if not lock.lost:  # otherwise the journal belongs to another driver by now
+            with contextlib.suppress(OSError, UserError):  # the error that stopped the study is the one to report
                 journal.append(StudyEnded(status=KILLED if interrupted else FAILED))
         raise
     finally:
@@ -152,7 +152,7 @@ def _run(plan: Plan, folder: Path, lock: DriverLock, listeners: Sequence[Listene
 
 
 def _phases(plan: Plan, executor: Executor, history: History) -> list[tuple[str, Callable[[], dict[str, Any]]]]:
-    """Return the phases in order, each with a function that runs its trials and returns its outcome."""
+    """Return the phases in order, each with the function that runs its trials and returns its outcome."""
 
     def baselines() -> dict[str, Any]:
         executor.run(plan.baselines(), BASELINES)
@@ -182,7 +182,7 @@ def _phases(plan: Plan, executor: Executor, history: History) -> list[tuple[str,
 
 
 def _write_results(plan: Plan, history: History, executor: Executor, folder: Path) -> Path:
-    """Write everything that a study leaves in its folder; return the path of the report."""
+    """Write the results of a study to its folder; return the path of the report."""
     export(folder)
     write_recommended(folder, plan.config, history.outcomes[CONFIRM]["chosen"])
     findings = compute_findings(load(folder))
@@ -194,22 +194,23 @@ def _write_results(plan: Plan, history: History, executor: Executor, folder: Pat
 
 
 def _write_encoders(plan: Plan, history: History, executor: Executor, folder: Path) -> None:
-    """Write the encoder of each task's best confirmed trial to `encoders/TASK`, unless it is there already.
+    """Write the encoder of each task's best confirmed trial to `encoders/TASK`, unless it is already there.
 
-    It is the encoder as it was probed, with BatchNorm statistics of whole images.
+    The encoder is written as it was probed, with BatchNorm statistics of whole images.
     """
     splits = plan.datasets[plan.config.dataset]
     for task, choice in history.outcomes[CONFIRM]["chosen"].items():
         confirmed = [history.trials[trial_id] for trial_id in choice["trial_ids"]]
-        trial, own = ranked(confirmed, choice["metric"], choice["mode"])[0].trial, folder / ENCODERS / task
-        if read_metadata(own).get("trial_id") == trial.trial_id:
+        trial = ranked(confirmed, choice["metric"], choice["mode"])[0].trial
+        target = folder / ENCODERS / task
+        if read_metadata(target).get("trial_id") == trial.trial_id:
             continue
         store = CheckpointStore(executor.shared.checkpoints)
         encoder = trained_encoder(trial.replace(init_from=trial.trial_id), store, splits)
         encoder = recalibrated(encoder, calibration_images(splits, torch.device("cpu")))
-        about = {"name": trial.encoder, "width": trial.width, "image_size": splits.pretext_train.image_size}
-        about |= {"study": plan.config.name, "trial_id": trial.trial_id, "step": trial.budget_steps}
-        write_encoder(own, encoder, about, splits.pretext_validation.images[:EXAMPLES])
+        metadata = {"name": trial.encoder, "width": trial.width, "image_size": splits.pretext_train.image_size}
+        metadata |= {"study": plan.config.name, "trial_id": trial.trial_id, "step": trial.budget_steps}
+        write_encoder(target, encoder, metadata, splits.pretext_validation.images[:N_EXAMPLES])
 
 
 def open_folder(config: StudyConfig, output: Path, *, fresh: bool = False) -> Path:
@@ -217,8 +218,8 @@ def open_folder(config: StudyConfig, output: Path, *, fresh: bool = False) -> Pa
 
     Args:
         config: The study's configuration.
-        output: Folder of the study's folder.
-        fresh: Move an earlier study of that name aside first.
+        output: Parent of the study's folder.
+        fresh: Whether to move an earlier study of that name aside first.
 
     Raises:
         ConfigError: If the folder belongs to a study of another configuration.
@@ -229,13 +230,13 @@ def open_folder(config: StudyConfig, output: Path, *, fresh: bool = False) -> Pa
         aside = folder.with_name(f"{folder.name}.{datetime.now():%Y%m%d-%H%M%S-%f}")
         folder.rename(aside)
         logger.warning("moved the earlier study to %s", aside)
-    # Compared with the journal and not with the file, which the user may have edited to run the study from it.
+    # Compare with the journal, not with the file: the user may have edited the file and run the study from it.
     started = next(read(folder, StudyStarted), None)
     earlier = check_config(started.config) if started else config
     if earlier.config_hash != config.config_hash:
         raise ConfigError(
             f"{folder} belongs to a study of another configuration:\n{_difference(earlier, config)}\n"
-            "Give this one another name (--set name=...), or --fresh to move the earlier one aside"
+            "Give this one another name (--set name=...), or use --fresh to move the earlier one aside"
         )
     files.remove_partial(folder, folder / FIGURES)
     files.write(file, config.to_yaml().encode())
@@ -249,8 +250,8 @@ def load_datasets(
 
     Args:
         config: The study's configuration.
-        download: Download data sets that are missing.
-        load: Loads one data set, for example a `load_splits` with a cache.
+        download: Whether to download missing data sets.
+        load: Function that loads one data set; a cached `load_splits` lets several studies share it.
     """
     root = Path(config.data_root).expanduser() if config.data_root else None
     names = dict.fromkeys([config.dataset, *(config.evaluate.datasets or [])])

@@ -32,7 +32,7 @@ def study_started(plan: Plan) -> StudyStarted:
 
 
 def describe(splits: Splits) -> dict[str, Any]:
-    """Return fingerprint, image size, classes and number of images per split of a data set."""
+    """Return the fingerprint, image size, classes and number of images per split of a data set."""
     tables = {
         "pretext_train": splits.pretext_train,
         "pretext_validation": splits.pretext_validation,

@@ -53,7 +53,7 @@ class Series:
         return replace(self, parts=parts, name=f"{self.name}-simulated" if self.name else "")
 
     def write_description(self, output: Path) -> None:
-        """Write the file from which the page can be written again without the configuration."""
+        """Write the file that allows rewriting the page without the configuration."""
         if self.page:
             names = {part: config.name for part, config in self.parts.items()}
             content = {"name": self.name, "page": self.page, "parts": names}
@@ -71,7 +71,7 @@ def load_series(source: str, overrides: list[str] | None = None, changes: Mappin
         source: Name of a preset, or path of a YAML file.
         overrides: Changes as `KEY=VALUE`. In a series, `PART.KEY=VALUE` applies to one part and `KEY=VALUE` to all
             parts, except `name`, which renames the series.
-        changes: Values of top-level fields of every part, applied after the overrides; None leaves a field alone.
+        changes: Values of top-level fields of every part, applied after the overrides; None leaves a field unchanged.
 
     Raises:
         ConfigError: One line that names the key, the value and what is allowed.
@@ -108,7 +108,7 @@ def _validated(source: str, content: Mapping[str, Any]) -> tuple[str, str, dict[
     """Return name, page and parts of a series; raise ConfigError if its structure is wrong."""
     for key in content:
         if key not in KEYS:
-            raise ConfigError(f"{source}: {key}: unknown key beside parts; {suggestion(str(key), list(KEYS))}")
+            raise ConfigError(f"{source}: {key}: unknown key next to parts; {suggestion(str(key), list(KEYS))}")
     name, page, parts = content.get("name"), content.get("page", ""), content["parts"]
     if not isinstance(name, str):
         raise ConfigError(f"{source}: name = {name!r}: a series of parts needs a name")

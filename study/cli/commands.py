@@ -1,7 +1,7 @@
 """The command line for existing studies: `python -m study sync|status|list DIR` and `embed MODEL FOLDER`.
 
-These commands answer in a moment, so modules that take seconds to import (torch, MLflow models) are imported where
-they are used.
+Modules that take seconds to import (torch, MLflow models) are imported only in the commands that need them, so that
+the others start at once.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ Folder = Annotated[Path, typer.Argument(help="folder of a study", metavar="DIR")
 def sync_command(
     folder: Folder,
     tracking_uri: Annotated[
-        str | None, typer.Option(help="MLflow store; by default the one that the study is configured with")
+        str | None, typer.Option(help="MLflow store; by default the store in the study's configuration")
     ] = None,
 ) -> None:
-    """Deliver to MLflow what a study's journal has and MLflow does not."""
+    """Send the part of a study's journal that MLflow lacks to MLflow."""
     _check_study(folder)
     store = tracking_uri or _configured_store(folder)
     result = sync(folder, store, close_abandoned=not is_driven(folder))
@@ -50,7 +50,7 @@ def sync_command(
 def status_command(
     folder: Folder, json_: Annotated[bool, typer.Option("--json", help="print the status as JSON")] = False
 ) -> None:
-    """Show a study's progress, also while it runs: phases, trials by state, best so far, verdicts, time left."""
+    """Show a study's progress, even while it runs: phases, trials by state, best results, verdicts, time left."""
     _check_study(folder)
     status = read_status(folder)
     if json_:
@@ -90,7 +90,7 @@ def embed_command(
     """Write the features of your own images, one row per image: path, f0, f1, ...
 
     An MLflow model or a .pt2 file can run code when it is opened: use only tracking stores and files that you trust.
-    An encoder in a study's folder is loaded from its weights alone, which cannot.
+    An encoder in a study's folder is loaded from its weights alone and cannot run code.
     """
     from study.export.embed import embed
     from study.export.encoders import load_encoder

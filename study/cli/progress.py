@@ -18,12 +18,12 @@ from analysis.records import FAILED, Event, Facts, PhaseStarted, Report, TrialEn
 from study.config.schema import StudyConfig
 from trainables.trial import TrialConfig
 
-MOST_SHOWN = 12  # trials in the live table
+MAX_SHOWN = 12  # trials in the live table
 
 
 @dataclass
 class _Trial:
-    """What is shown of one trial."""
+    """The displayed state of one trial."""
 
     config: TrialConfig
     status: str = RUNNING
@@ -50,11 +50,11 @@ class _Trial:
 
 
 class Progress:
-    """Listener of the journal that shows a study's progress. Use it as a context manager and call it with each event.
+    """Journal listener that displays a study's progress. Use it as a context manager and call it with each event.
 
     Args:
         config: The study's configuration.
-        console: Where it is shown.
+        console: Console to draw on.
     """
 
     def __init__(self, config: StudyConfig, console: Console) -> None:
@@ -74,7 +74,7 @@ class Progress:
             self._live.stop()
 
     def __call__(self, event: Event) -> None:
-        """Show one event."""
+        """Update the display with one event."""
         match event:
             case PhaseStarted():
                 self.phase, self.trials = event.phase, {}
@@ -105,7 +105,7 @@ class Progress:
         for heading in ("trial", "step", "now", "state"):
             table.add_column(heading, no_wrap=True)
         running = [trial for trial in self.trials.values() if trial.status == RUNNING]
-        for trial in running[-MOST_SHOWN:]:
+        for trial in running[-MAX_SHOWN:]:
             table.add_row(trial.title, f"{trial.step}/{trial.config.budget_steps}", trial.values, "running")
         counts = Counter(trial.status.lower() for trial in self.trials.values())
         summary = ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "starting"
@@ -113,6 +113,6 @@ class Progress:
 
 
 def _short_reason(event: TrialEnded) -> str:
-    """Return the line of the reason that says most: the last line of a traceback, the first of any other text."""
+    """Return the most informative line of the reason: the last line of a traceback, otherwise the first line."""
     lines = event.reason.strip().splitlines()
     return f"  ({lines[-1] if event.status == FAILED else lines[0]})" if lines else ""

@@ -44,13 +44,13 @@ def run(
     output: Annotated[Path, typer.Option(help="folder to write studies to", metavar="DIR")] = Path("studies"),
     fresh: Annotated[bool, typer.Option("--fresh", help="move an earlier study of this name aside")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and stop")] = False,
-    self_test: Annotated[bool, typer.Option("--self-test", help="first check that the tasks can learn")] = False,
+    self_test: Annotated[bool, typer.Option("--self-test", help="check first that the tasks can learn")] = False,
     simulate: Annotated[
-        bool, typer.Option("--simulate", help="run the plan on simulated trials of known truth")
+        bool, typer.Option("--simulate", help="run the plan on simulated trials whose true effects are known")
     ] = False,
     json_: Annotated[bool, typer.Option("--json", help="print the outcome as JSON on standard output")] = False,
 ) -> None:
-    """Run a study. The same command again resumes it where it stopped."""
+    """Run a study. To resume it where it stopped, run the same command again."""
     changes = {
         "tasks": [task.strip() for task in tasks.split(",")] if tasks else None,
         "data_root": str(data_root.expanduser().resolve()) if data_root else None,
@@ -69,7 +69,7 @@ def run(
 
 
 def main() -> None:
-    """Run the command line; a user error ends it in one line with exit code 2."""
+    """Run the command line; a user error is reported in one line and exits with code 2."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(run)
     run_app(app)
@@ -115,8 +115,8 @@ def _run_parts(series: Series, output: Path, *, download: bool, fresh: bool, as_
     page = series.write_page(output)
     if as_json:
         values = {part: _outcome_values(outcome) for part, outcome in outcomes.items()}
-        whole = {"report": str(page), "parts": values} if series.name else next(iter(values.values()))
-        sys.stdout.write(json.dumps(whole) + "\n")
+        result = {"report": str(page), "parts": values} if series.name else next(iter(values.values()))
+        sys.stdout.write(json.dumps(result) + "\n")
     elif page is not None:
         out.print(f"report of the whole series: {page.resolve()}", highlight=False)
     return outcomes
@@ -143,7 +143,7 @@ def _show_plans(series: Series, *, download: bool, as_json: bool) -> None:
         return
     for part, config in series.parts.items():
         _show_plan(config, phases[part])
-    out.print("Times are of training steps alone, measured on this machine; reports and probes add to them.")
+    out.print("Times cover the training steps only, measured on this machine; reports and probes take extra time.")
 
 
 def _plans(series: Series, *, download: bool) -> dict[str, Plan]:
@@ -163,7 +163,7 @@ def _show_plan(config: StudyConfig, phases: list[PhaseEstimate]) -> None:
 
 
 def _outcome_values(outcome: Outcome) -> dict[str, Any]:
-    """Return what `--json` prints of a study."""
+    """Return what `--json` prints for a study."""
     return {
         "folder": str(outcome.folder),
         "report": str(outcome.report),

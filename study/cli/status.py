@@ -54,7 +54,7 @@ class Best:
         value: Mean over fresh seeds once configurations have been confirmed, otherwise the best single trial's value,
             which selection makes optimistic.
         seeds: Number of trials that `value` is the mean of.
-        trial_id: The trial, or the first of them.
+        trial_id: Id of the trial, or of the first of them.
         values: The configuration's lr, batch_size and augmentation_strength, and a single trial's seed.
     """
 
@@ -135,13 +135,13 @@ def render(status: Status, now: float | None = None) -> Group:
         status: What `read_status` returned.
         now: Seconds since the epoch; the current time by default.
     """
-    phases = Table("phase", "state", "trials", "of at most", title=status.study)
+    phases = Table("phase", "state", "trials", "planned (at most)", title=status.study)
     for phase in status.phases:
         counts = ", ".join(f"{count} {state.lower()}" for state, count in sorted(phase.trials.items()))
         phases.add_row(phase.phase, phase.state, counts or "0", "" if phase.planned is None else str(phase.planned))
     parts: list[Table | Text] = [phases]
     if status.best:
-        best = Table("task", "best so far", "value", "of", "with")
+        best = Table("task", "best so far", "value", "mean of", "settings")
         for task, choice in status.best.items():
             values = ", ".join(
                 f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
@@ -186,8 +186,8 @@ def _seconds_left(
 ) -> float | None:
     """Return the time that the rest of the plan takes at the pace so far; None if that cannot be estimated yet.
 
-    The pace is steps per second in phases that train and trials per second in phases that only probe. Steps that a
-    stopped trial was spared do not count as left.
+    The pace is steps per second in phases that train and trials per second in phases that only probe. Steps saved by
+    early stopping do not count as left.
     """
     spent = _seconds_by_phase(events)
     seconds = {True: 0.0, False: 0.0}  # keys: whether a phase trains
@@ -195,12 +195,13 @@ def _seconds_left(
     for name, size in plan.items():
         trains, records = size["steps"] > 0, by_phase[name]
         total = size["steps" if trains else "trials"]
-        over = [record for record in records if record.ended]
+        ended = [record for record in records if record.ended]
         seconds[trains] += spent.get(name, 0.0)
-        done[trains] += sum(record.step for record in records) if trains else len(over)
+        done[trains] += sum(record.step for record in records) if trains else len(ended)
         if name not in history.outcomes:
-            going = sum(record.step for record in records if not record.ended)
-            settled = sum(record.trial.budget_steps for record in over) + going if trains else len(over)
+            running_steps = sum(record.step for record in records if not record.ended)
+            ended_steps = sum(record.trial.budget_steps for record in ended)
+            settled = ended_steps + running_steps if trains else len(ended)
             left[trains] += max(0, total - settled)
     needed = [kind for kind in left if left[kind]]
     if not plan or any(not done[kind] for kind in needed):
@@ -209,7 +210,7 @@ def _seconds_left(
 
 
 def _seconds_by_phase(events: list[Event]) -> dict[str, float]:
-    """Return the seconds that each phase has taken, without the time between two drivers."""
+    """Return the seconds that each phase has taken, excluding the time when no driver ran."""
     spent: dict[str, float] = {}
     phase, before = "", None
     for event in events:

@@ -41,7 +41,7 @@ def load_config(
     Args:
         source: Name of a preset, or path of a YAML file.
         overrides: Changes as `KEY=VALUE`, the value parsed as YAML.
-        changes: Values of top-level fields, applied after the overrides; None leaves a field alone.
+        changes: Values of top-level fields, applied after the overrides; None leaves a field unchanged.
 
     Raises:
         ConfigError: One line that names the key, the value and what is allowed.
@@ -52,9 +52,12 @@ def load_config(
 def build_config(
     content: dict[str, Any], overrides: list[str] | None = None, changes: Mapping[str, Any] | None = None
 ) -> StudyConfig:
-    """Build the StudyConfig of plain data. `overrides` and `changes` are those of `load_config`.
+    """Build a StudyConfig from plain data.
 
-    If they choose among the tasks, settings in `content` for the other tasks are dropped.
+    Args:
+        content: The configuration. If `overrides` or `changes` select tasks, its settings for other tasks are dropped.
+        overrides: As for `load_config`.
+        changes: As for `load_config`.
 
     Raises:
         ConfigError: One line that names the key, the value and what is allowed.
@@ -105,7 +108,7 @@ def _read_text(source: str) -> str:
         except FileNotFoundError as error:
             raise ConfigError(f"{source}: no such file") from error
         except (OSError, ValueError) as error:
-            raise ConfigError(f"{source}: not a text file in UTF-8 that can be read ({error})") from error
+            raise ConfigError(f"{source}: cannot be read as UTF-8 text ({error})") from error
     presets, series = preset_names(), series_names()
     if source in (*presets, *series):
         folder = PRESETS if source in presets else SERIES
@@ -119,7 +122,7 @@ def _parse(source: str, text: str) -> dict[str, Any]:
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from error
     if not isinstance(content, dict):
-        raise ConfigError(f"{source}: must hold `key: value` lines, not {content!r}")
+        raise ConfigError(f"{source}: must contain `key: value` lines, not {content!r}")
     return content
 
 
@@ -152,7 +155,7 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
         if inner is None:
             inner = section[parent] = {}
         if not isinstance(inner, dict):
-            raise ConfigError(f"--set {override}: {parent} holds the value {inner!r}, which has no keys below it")
+            raise ConfigError(f"--set {override}: {parent} is {inner!r}, which has no keys")
         section = inner
     try:
         section[last] = strict_yaml.load(value)

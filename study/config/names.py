@@ -1,4 +1,4 @@
-"""Names and numbers that the schema allows, each list of names taken from the registry that defines it."""
+"""Field types of the schema; allowed names are taken from the registries that define them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from search_spaces.ablations import DESIGNS
 from trainables.augmentation import OPS
+from trainables.encoders import ENCODERS
 from trainables.tasks import TASKS
 
 
@@ -28,9 +29,10 @@ def _one_of(names: Iterable[str]) -> BeforeValidator:
 
 TaskName = Annotated[str, _one_of(TASKS)]
 DesignName = Annotated[str, _one_of(DESIGNS)]
+EncoderName = Annotated[str, _one_of(ENCODERS)]
 OpName = Annotated[str, _one_of(OPS)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Positive = Annotated[int, Field(ge=1)]
 
-# Fields of a trial that a user may set for all trials of a task, or search over.
+# Fields of a trial that a study may set for a whole task or search over.
 TUNABLE = ("optimizer", "lr", "weight_decay", "warmup_fraction", "batch_size", "augmentation_strength")

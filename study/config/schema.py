@@ -1,6 +1,6 @@
 """StudyConfig: the schema of a study, immutable once built.
 
-`study.config.loading` reads it from YAML, `study.config.validation` checks what the types alone cannot.
+`study.config.loading` reads it from YAML, and `study.config.validation` makes the checks that types alone cannot.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from search_spaces import DEFAULTS, SPACES, Space, parse_domain
 from search_spaces.ablations import Comparison, Levels, ablation, changed
 from study.config import strict_yaml
-from study.config.names import DesignName, Name, OpName, Positive, TaskName
+from study.config.names import DesignName, EncoderName, Name, OpName, Positive, TaskName
 from trainables import spelling
 from trainables.errors import ConfigError
 from trainables.tasks import TASKS
@@ -34,7 +34,7 @@ class EncoderConfig(_Frozen):
         width: Channels of the first stage; `conv4` only.
     """
 
-    name: Literal["conv4", "resnet18", "resnet50"] = "conv4"
+    name: EncoderName = "conv4"
     width: Annotated[int, Field(ge=1, le=1024)] = 24
 
 
@@ -90,9 +90,9 @@ class AblateConfig(_Frozen):
         strengths: Augmentation strengths; the first is the reference.
         sizes: Numbers of training images; null for all.
         steps: Budgets of optimizer steps.
-        ops: Augmentation ops; null for those of the base's policy.
+        ops: Augmentation ops; null for the ops in the base's policy.
         factors: Values of each factor of the factorial and screening designs.
-        cures: Values of each rival cure; null for the task's default cures. `{TASK: {...}}` applies to one task.
+        cures: Values of each candidate cure; null for the task's default cures. `{TASK: {...}}` applies to one task.
     """
 
     designs: list[DesignName] = []
@@ -230,7 +230,7 @@ class StudyConfig(_Frozen):
         return {str(name): parse_domain(str(name), value) for name, value in configured.items()}
 
     def ablation(self, confirmed: TrialConfig) -> tuple[list[TrialConfig], list[Comparison]]:
-        """Return the ablation cells around a confirmed configuration, and what each is compared with.
+        """Return the ablation cells around a confirmed configuration, and their comparisons.
 
         Raises:
             ConfigError: A level is not one that the task allows.
@@ -265,7 +265,7 @@ class StudyConfig(_Frozen):
 
     @property
     def config_hash(self) -> str:
-        """Twelve hex digits over everything that determines results; locations and resources do not count."""
+        """Hash, in twelve hex digits, of every setting that affects results; locations and resources do not."""
         content = self.model_dump(mode="json", exclude={"data_root", "storage", "tracking_uri", "resources"})
         content = spelling.with_former_names(content)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
@@ -279,7 +279,7 @@ def for_task(values: Mapping[str, Any], task: str, key: str) -> dict[str, Any]:
     """Return the values that apply to one task: those for all tasks, overridden by those under the task's name.
 
     Args:
-        values: A section of the configuration that may have `{TASK: {...}}` beside values for all tasks.
+        values: A section of the configuration that may have `{TASK: {...}}` next to values for all tasks.
         task: Name of the task.
         key: Name of the section, for error messages.
 

@@ -1,6 +1,6 @@
-"""YAML as plain data: no tag runs code, no key occurs twice, and 1e-3 is a number as in YAML 1.2.
+"""Strict YAML: plain data only, no duplicate keys, and 1e-3 is a number as in YAML 1.2.
 
-Aliases cannot expand to billions of values, and a value cannot contain itself.
+Tags cannot run code, aliases cannot expand to billions of values, and a value cannot contain itself.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from trainables.errors import ConfigError
 
 _INT_TAG, _FLOAT_TAG = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
 _EXPONENT = re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$")  # PyYAML requires a dot and a sign
-_NO_CHARACTER = re.compile("[\0\ud800-\udfff]")  # NUL is illegal in file names, lone surrogates in UTF-8 files
+_INVALID_CHARACTER = re.compile("[\0\ud800-\udfff]")  # NUL is illegal in file names, lone surrogates in UTF-8 files
 _LARGEST_INT = 2**63
 # PyYAML's own constructors do not catch what `!!int x` or the date 2020-13-40 raise.
 _ERRORS = (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
@@ -55,7 +55,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
-        if isinstance(node.value, str) and _NO_CHARACTER.search(node.value):
+        if isinstance(node.value, str) and _INVALID_CHARACTER.search(node.value):
             raise _error_at(node, f"{node.value!r} contains a code point that is not a character")
         return super().construct_scalar(node)
 

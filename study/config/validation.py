@@ -71,7 +71,7 @@ def _check_secrets(config: StudyConfig) -> None:
         if without_secrets(uri) != uri:
             raise ConfigError(
                 f"{key} = {uri!r}: a password here would be written to the study's files; leave {key} out and set "
-                "MLFLOW_TRACKING_URI, or give it to MLflow or to the cloud's client by their own environment variables"
+                "MLFLOW_TRACKING_URI, or pass it through the environment variables of MLflow or the cloud's client"
             )
 
 
@@ -109,7 +109,7 @@ def _check_task(config: StudyConfig, task: TaskName) -> None:
 
 
 def _check_ablation(config: StudyConfig, base: TrialConfig) -> None:
-    """Check that each ablation design has valid cells around a task's default configuration, and at least one."""
+    """Check that each ablation design has cells around a task's default configuration, and that they are valid."""
     settings, designs = config.ablate, {row.design for row in config.ablation(base)[1]}
     no_strength = for_task(settings.base, base.task, "ablate.base").get("augmentation_strength") == 0
     for design in settings.designs:

@@ -32,7 +32,7 @@ logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # it w
 
 
 def connect(cpus: int | None = None, *, dashboard: bool = False) -> None:
-    """Connect to the cluster that RAY_ADDRESS or `ray start` names, as under `ray submit`, else start a local one.
+    """Connect to the cluster named by RAY_ADDRESS or `ray start` (as under `ray submit`), or start a local one.
 
     A local cluster listens on 127.0.0.1 only and requires the token that Ray creates for local clusters. If Ray is
     already connected, nothing happens.
@@ -114,7 +114,7 @@ def _watch(address: str, done: threading.Event) -> None:
     while missed < MAX_MISSED and not done.wait(HEARTBEAT_S):
         missed = 0 if _accepts_connections(host, int(port)) else missed + 1
     if not done.is_set():
-        logger.error("the Ray cluster at %s does not answer any more, and Ray gives up soon; %s", address, RESUME_HINT)
+        logger.error("the Ray cluster at %s no longer answers, and Ray will soon give up; %s", address, RESUME_HINT)
 
 
 def _accepts_connections(host: str, port: int) -> bool:
@@ -171,9 +171,10 @@ def _hide_token() -> None:
 def _on_loopback() -> Iterator[None]:
     """Make Ray use 127.0.0.1 as this machine's address, for the node that it starts or looks for inside this block.
 
-    Otherwise Ray replaces 127.0.0.1 with the outward address. The setting is the one for systems on which Ray does not
-    support clusters, and fits a local cluster on any system. Ray reads the variable at import, hence the module's
-    constant. The node's processes inherit the variable; a later `ray start` from the same notebook must not.
+    Otherwise Ray replaces 127.0.0.1 with the outward address. The setting is meant for systems on which Ray does not
+    support clusters, but suits a local cluster on any system. Ray reads the variable at import, so the module's
+    constant is changed, too. The node's processes inherit the variable; a later `ray start` from the same notebook must
+    not.
     """
     name = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
     before = os.environ.get(name), ray_constants.ENABLE_RAY_CLUSTER

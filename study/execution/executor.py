@@ -1,4 +1,4 @@
-"""One phase on Ray Tune: its trials, their resources, and every event into the journal."""
+"""Executor: runs the trials of a phase on Ray Tune and records every event in the journal."""
 
 from __future__ import annotations
 
@@ -37,16 +37,23 @@ CHECKPOINTS, TUNE_FOLDER, TRAIN_FOLDER = "checkpoints", "tune", "train"
 
 logger = logging.getLogger(__name__)
 logging.getLogger("ray.tune").setLevel(logging.ERROR)
-logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # silences a list of failed trials by Tune's ids
+logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # it lists failed trials by Tune's ids
 
 
 class Executor:
-    """Runs the trials of a study's phases, except those that have ended according to the journal."""
+    """Runs the trials of a study's phases, except those that have ended according to the journal.
+
+    Args:
+        plan: Plan of the study.
+        folder: The study's folder.
+        journal: Where events are written.
+        history: State of the study, which listens to the journal.
+    """
 
     def __init__(self, plan: Plan, folder: Path, journal: Journal, history: History) -> None:
         self.plan, self.journal, self.history = plan, journal, history
         self.config: StudyConfig = plan.config
-        self._fits = itertools.count()
+        self._fit_numbers = itertools.count()
         self.storage = storage_of(self.config, folder, history.began)
         self.shared = Shared(
             datasets={name: ray.put(splits) for name, splits in plan.datasets.items()},
@@ -61,14 +68,19 @@ class Executor:
         _quiet_tune()
 
     def run(self, trials: list[TrialConfig], name: str) -> None:
-        """Run those of the listed trials, all of one phase, that have not ended yet."""
+        """Run the listed trials that have not ended yet.
+
+        Args:
+            trials: Trials of one phase.
+            name: Name of the phase.
+        """
         self._run_listed(name, trials, self.shared)
 
     def search(self, *tasks: TaskName) -> None:
         """Search the hyperparameters of all tasks concurrently, each task with its own searcher and scheduler."""
         plan, config = self.plan, self.config
         shared = replace(self.shared, objectives={task: plan.metric(task) for task in tasks})
-        if config.search.scheduler == "pbt":  # PBT compares all trials of an experiment: one per task
+        if config.search.scheduler == "pbt":  # PBT compares all trials of an experiment, so each task needs its own
             shared = replace(shared, population_based=True)
             for task in tasks:
                 make = functools.partial(population, config.space(task), config.grace_period)
@@ -80,7 +92,7 @@ class Executor:
             self._run_listed(SEARCH, [trial for task in tasks for trial in plan.enumerated(task)], shared, self._asha)
 
     def _search_by_tpe(self, tasks: Sequence[TaskName], shared: Shared) -> bool:
-        """Run the rest of a search; return whether Tune has given up trials that are to be run again."""
+        """Run the rest of a search; return whether Tune has given up trials that must be run again."""
         shared = replace(shared, bases={task: self.plan.search_base(task) for task in tasks})
         ended = [record.trial for record in self.history.trials.values() if record.ended]
         searches = {task: tpe(self.plan, self.history, task) for task in tasks}
@@ -110,26 +122,26 @@ class Executor:
         return PerTaskASHA(self.config.budget_steps, self.config.grace_period, settings.reduction_factor)
 
     def _fit(self, name: str, space: dict[str, Any] | None, shared: Shared, tuning: tune.TuneConfig) -> bool:
-        """Run one Tune experiment; return whether Tune has given up trials that are to be run again."""
+        """Run one Tune experiment; return whether Tune has given up trials that must be run again."""
         config, workers = self.config, self.config.workers
         tuning.reuse_actors = True
-        at_once = resources.check(config.resources, workers)
+        max_concurrent = resources.check(config.resources, workers)
         if workers > 1:
-            tuning.max_concurrent_trials = at_once
+            tuning.max_concurrent_trials = max_concurrent
         stopper = ChanceStopper(config.chance_patience) if name.startswith(SEARCH) else None
         recorder = Recorder(self.journal, self.history, shared.bases, stopper)
         trainable = tune.with_parameters(run_trial, shared=shared)
         scratch_folder = tempfile.TemporaryDirectory(prefix="tune-", ignore_cleanup_errors=True)
         with files.storing(self.storage), scratch_folder as scratch, cluster.guard_cluster_loss():
-            # Tune's own state of an experiment is ten times the size of the journal and is not kept. Only states that
-            # trials hand to each other must be where every node can reach them.
+            # Tune's own experiment state is ten times the size of the journal and is not kept. Only the states that
+            # trials exchange (PBT) must be where every node can reach them.
             place = f"{self.storage}/{TUNE_FOLDER}" if shared.population_based else scratch
             tune.Tuner(
                 tune.with_resources(trainable, _reserved(config)),
                 param_space=space,
                 tune_config=tuning,
                 run_config=tune.RunConfig(
-                    name=f"{name}.{self.history.drivers}.{next(self._fits)}",  # Tune gets a new folder every time
+                    name=f"{name}.{self.history.drivers}.{next(self._fit_numbers)}",  # a new folder for each experiment
                     storage_path=place,
                     callbacks=[recorder],
                     stop=stopper,

@@ -1,4 +1,4 @@
-"""Journal: the writer of a study's journal, an append-only record of everything that the study did."""
+"""Writer of the journal, the append-only record of everything that a study did."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Journal:
 
     Attributes:
         path: The journal's file.
-        listeners: Functions that are called with every event that was written.
+        listeners: Functions called with every event after it is written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -39,7 +39,7 @@ class Journal:
             Whether it was written: False for a report that the journal already has.
 
         Raises:
-            StorageError: If the disk accepts no more. The journal is then as it was before.
+            StorageError: If the event cannot be written, for example on a full disk. The journal is then unchanged.
         """
         if isinstance(event, Report):
             if event.step <= self._last_step.get(event.trial_id, -1):
@@ -70,7 +70,7 @@ class Journal:
 
 
 def _open_for_append(path: Path) -> io.FileIO:
-    """Open the journal after cutting off a half-written last line. Unbuffered, so that a failed write can be undone."""
+    """Open the journal, unbuffered so that a failed write can be undone, after removing an incomplete last line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab+") as file:
         end = whole = file.seek(0, os.SEEK_END)
@@ -80,6 +80,6 @@ def _open_for_append(path: Path) -> io.FileIO:
                 break
             whole -= 1
         if whole < end:
-            logger.warning("%s: cut off a last line that was half written (%d bytes)", path, end - whole)
+            logger.warning("%s: removed an incomplete last line (%d bytes)", path, end - whole)
             file.truncate(whole)
     return path.open("ab", buffering=0)

@@ -1,4 +1,4 @@
-"""One driver per study: a lock of the operating system on this host, and a lease in the shared folder across hosts."""
+"""One driver per study: an operating system lock on this host, and a lease in the shared folder across hosts."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class DriverLock:
             )
 
     def _take_lease(self) -> None:
-        """Take the lease. Any holder is on another host; wait until it counts as dead or gives a sign of life."""
+        """Take the lease. If a driver on another host has it, wait until it counts as dead or proves to be alive."""
         dead = self._lease.owner
         try:
             self._lease.acquire(timeout=SETTLE_S)
@@ -105,7 +105,7 @@ class DriverLock:
         )
 
     def _lose(self) -> None:
-        """Interrupt the main thread, whatever it waits for; the lease's own thread calls this."""
+        """Interrupt the main thread, even in a blocking call; the lease's own thread calls this."""
         self.lost = True
         handles_sigint = callable(signal.getsignal(signal.SIGINT))  # a driver started in the background ignores SIGINT
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT if handles_sigint else signal.SIGTERM)

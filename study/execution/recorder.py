@@ -1,4 +1,4 @@
-"""Recorder: writes what Tune reports into the journal, on the driver, as it arrives."""
+"""Recorder: writes what Tune reports to the journal, on the driver, as it arrives."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class _Progress:
-    """What a trial has sent since it started, as far as the record of its end needs it."""
+    """Latest values sent by a trial that the record of its end will need."""
 
     step: int = 0
     wall_s: float = 0.0
@@ -39,10 +39,10 @@ class _Progress:
 
 
 class Recorder(tune.Callback):
-    """Writes what Tune reports into the journal, on the driver, as it arrives.
+    """Tune callback that records starts, messages and ends of trials in the journal.
 
-    A journal or a checkpoint store that cannot be written is not an outcome of a trial: nothing more is recorded, and
-    the StorageError ends the phase.
+    A failed write of the journal or a checkpoint is not an outcome of the trial: nothing more is recorded, and the
+    StorageError ends the phase.
 
     Args:
         journal: Where events are written.
@@ -63,7 +63,7 @@ class Recorder(tune.Callback):
     ) -> None:
         self.journal, self.history, self.bases, self.stopper = journal, history, bases, stopper
         self.given_up = False
-        self._ids: dict[str, str] = {}  # our trial ids by Tune's
+        self._ids: dict[str, str] = {}  # trial ids by Tune's own ids
         self._running: set[str] = set()
         self._ended: set[str] = set()
         self._progress: dict[str, _Progress] = {}
@@ -83,10 +83,10 @@ class Recorder(tune.Callback):
             self._append(TrialStarted.of(config))
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict, **info: Any) -> None:
-        """Record a message of a trial."""
+        """Record a trial's message."""
         message = from_result(result)
         if isinstance(message, Unrecoverable):
-            trial.max_failures = 0  # its error comes next and would come again
+            trial.max_failures = 0  # the error that follows would recur
             return
         for problem in message.damaged_checkpoints:
             logger.warning("%s; falling back to the previous one", problem)
@@ -115,15 +115,15 @@ class Recorder(tune.Callback):
             self._end(trial, STOPPED, reason or f"by the scheduler after {progress.step} steps")
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Note that a trial waits for a new process; after a failed write it waits for the next driver instead."""
+        """Note that a trial waits for a new process, or, after a failed write, for the next driver."""
         self._running.discard(trial.trial_id)
         self._storage_error = self._storage_error or _storage_error_of(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Record a failure with its traceback, unless its cause lies outside the trial.
+        """Record a failure with its traceback, unless its cause is outside the trial.
 
-        If Tune gives a trial the idle process of one that has ended, and that process has died, Tune ends the trial
-        whatever `max_failures` is. Such a trial did not run and is not recorded as failed.
+        Tune reuses the processes of ended trials. If such a process has died, Tune ends the next trial that it was
+        meant for, regardless of `max_failures`. That trial did not run and is not recorded as failed.
         """
         self._storage_error = self._storage_error or _storage_error_of(trial)
         if trial.trial_id not in self._running and self._ended:
@@ -139,7 +139,7 @@ class Recorder(tune.Callback):
             raise self._storage_error
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
-        """Note whether trials are left to be run again. At least one has ended, so that repeating this terminates."""
+        """Note whether trials must be run again; at least one must have ended, so that repetition terminates."""
         self.given_up = 0 < len(self._ended) < len(trials)
 
     def _append(self, event: Event) -> None:
@@ -154,7 +154,7 @@ class Recorder(tune.Callback):
         self._ended.add(trial.trial_id)
         trial_id = self._ids[trial.trial_id]
         progress = self._progress.pop(trial_id, _Progress())
-        # Tune keeps statistics of every metric of every trial of an experiment, 70 kB per trial, that nothing uses.
+        # Tune keeps statistics of every metric, 70 kB per trial, which nothing uses.
         trial.run_metadata.metric_analysis, trial.run_metadata.metric_n_steps = {}, {}
         self._append(
             TrialEnded(
@@ -170,12 +170,12 @@ class Recorder(tune.Callback):
 
 
 def _storage_error_of(trial: Any) -> StorageError | None:
-    """Return the failed write that a trial failed of, if any: its error itself or one of the causes of it."""
+    """Return the StorageError that made a trial fail, if any: its error or one of the causes."""
     if not trial.pickled_error_file:
         return None
     found: list[Any] = [ray.cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())]
     for error in found:
-        if isinstance(error, RayTaskError):  # is an instance of its cause's class, too, with a traceback as message
+        if isinstance(error, RayTaskError):  # also an instance of its cause's class, with a traceback as its message
             found.append(error.cause)
         elif isinstance(error, StorageError):
             return error

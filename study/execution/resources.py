@@ -34,7 +34,7 @@ def of_worker(need: ResourcesConfig) -> dict[str, float]:
 
 
 def check(need: ResourcesConfig, workers: int) -> int:
-    """Return how many trials may run at once, and check that at least one can.
+    """Check that a trial fits on the cluster, and return how many may run at once.
 
     Args:
         need: Resources of one worker.
@@ -61,7 +61,7 @@ def _capacity(need: ResourcesConfig, resources: Mapping[str, float], labels: Map
     if not all(_matches(labels.get(key), selector) for key, selector in need.labels.items()):
         return 0
     fits = [resources.get(name, 0) / amount for name, amount in of_worker(need).items()]
-    return int(min(fits) + 1e-6)  # rounding must not turn three thirds of a GPU into 2.999
+    return int(min(fits) + 1e-6)  # three workers of a third of a GPU each must fit despite rounding
 
 
 def _matches(label: str | None, selector: str) -> bool:
@@ -82,7 +82,7 @@ def _has_autoscaler() -> bool:
 
 @functools.cache
 def _cluster_file() -> dict[str, Any]:
-    """Return the file from which `ray up` started this cluster; empty if it did not, or not from this node."""
+    """Return the content of the file that `ray up` started this cluster from; empty if there is none on this node."""
     try:
         return strict_yaml.load(Path(BOOTSTRAP_CONFIG).expanduser().read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -108,13 +108,13 @@ def _pending_capacity(need: ResourcesConfig, alive: int) -> int:
 
 
 def _shortage(need: ResourcesConfig, workers: int, alive: list[dict[str, Any]], running: int) -> str:
-    """Return the message for a cluster on which `running` workers fit, which are too few."""
+    """Return the error message for a cluster with room for only `running` workers."""
     text = _text(need, workers)
     if running:
-        return f"workers = {workers} of {text} need more than the cluster has, which is room for {running}; use fewer"
+        return f"workers = {workers} of {text} need more than the cluster has; it has room for {running}, so use fewer"
     largest = {name: max((node["Resources"].get(name, 0) for node in alive), default=0) for name in of_worker(need)}
     return (
-        f"resources: no node has {text}, and no autoscaler can add one; the most that one has is "
+        f"resources: no node has {text}, and no autoscaler can add one; the most on any node is "
         f"{', '.join(f'{amount:g} {name}' for name, amount in largest.items())}"
         + ("; see resources.labels" if need.labels else "")
     )

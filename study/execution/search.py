@@ -1,7 +1,7 @@
 """Search: searchers and schedulers that compare trials within one task.
 
-Tune searches one space by one metric. A phase searches all tasks at once, so that no slot waits for the last trial of
-another task; the classes here give each task's trials a searcher and a scheduler of their own.
+Tune searches one space by one metric. The search phase runs all tasks at once, so that no slot idles until the last
+trial of a task ends. The classes here give each task its own searcher and scheduler.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from trainables.ray_adapter.trainable import trial_of
 from trainables.tasks import TASKS, build_options
 from trainables.trial import TrialConfig
 
-MOST_ATTEMPTS = 50  # at sampling a configuration that a task has not had yet
+MAX_ATTEMPTS = 50  # samples drawn in search of a configuration that is new for its task
 MUTATED = ("lr", "weight_decay", "augmentation_strength")  # fields that PBT may change while a trial runs
 
 
 class PerTaskSearcher(Searcher):
-    """One searcher per task, asked in turn; its configurations get the `task` as another entry.
+    """Searcher that delegates to one searcher per task and adds the `task` to each suggested configuration.
 
-    No configuration is suggested twice: a trial is its configuration, so it would be the same trial.
+    No configuration is suggested twice, since equal configurations are the same trial.
 
     Args:
         searches: Per task, its searcher and the number of trials that it has left.
@@ -67,7 +67,7 @@ class PerTaskSearcher(Searcher):
         """Return the next configuration of the task with the most trials left; Searcher.FINISHED after the last."""
         while self._left:
             task = max(self._left, key=self._left.__getitem__)
-            config = self._new(task, trial_id)
+            config = self._sample_new(task, trial_id)
             self._left[task] -= 1
             if config is None or not self._left[task]:
                 del self._left[task]
@@ -75,9 +75,9 @@ class PerTaskSearcher(Searcher):
                 return config
         return Searcher.FINISHED
 
-    def _new(self, task: TaskName, trial_id: str) -> dict[str, Any] | None:
-        """Return a configuration that the task has not had, or None if its searcher finds no more."""
-        for attempt in range(MOST_ATTEMPTS):
+    def _sample_new(self, task: TaskName, trial_id: str) -> dict[str, Any] | None:
+        """Return a configuration that is new for the task, or None if its searcher finds none."""
+        for attempt in range(MAX_ATTEMPTS):
             name = f"{trial_id}.{attempt}"
             config = {"task": task, **(self._searchers[task].suggest(name) or {})}
             trial = trial_of(config, self._bases)
@@ -89,7 +89,7 @@ class PerTaskSearcher(Searcher):
         return None
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
-        """Tell the task's searcher how a trial ended."""
+        """Pass a trial's result on to its task's searcher."""
         task, name = self._asked[trial_id]
         self._searchers[task].on_trial_complete(name, result, error)
 
@@ -101,7 +101,13 @@ class PerTaskSearcher(Searcher):
 
 
 def tpe(plan: Plan, history: History, task: TaskName) -> tuple[OptunaSearch, int]:
-    """Return Optuna's TPE with the task's ended trials as observations, and the number of trials left to run."""
+    """Return Optuna's TPE searcher, with the task's ended trials as observations, and the number of trials left to run.
+
+    Args:
+        plan: Plan of the study.
+        history: State of the study.
+        task: Task to search.
+    """
     settings, space = plan.config.search, plan.config.space(task)
     records = history.of(SEARCH, task)
     running = [_values(record.trial, space) for record in records if not record.ended]
@@ -137,9 +143,9 @@ def queued_trials(trials: Iterable[TrialConfig]) -> dict[str, Any]:
 
 
 class FIFOScheduler(schedulers.FIFOScheduler):
-    """First in, first out, like Tune's own, at a cost that does not grow with the number of ended trials.
+    """First-in, first-out scheduler whose cost does not grow with the number of ended trials.
 
-    Tune asks at every event which trial to start next, for which its own scheduler looks through all trials ever.
+    Tune asks for the next trial at every event, and its own FIFO scheduler then scans all trials of the experiment.
     """
 
     def __init__(self) -> None:
@@ -162,12 +168,12 @@ class FIFOScheduler(schedulers.FIFOScheduler):
 
 
 class PerTaskASHA(FIFOScheduler):
-    """ASHA (Li et al. 2018, arXiv:1810.05934) among the trials of each task.
+    """ASHA (Li et al. 2018, arXiv:1810.05934) within the trials of each task.
 
     Args:
         max_t: Budget in optimizer steps. A trial that reaches it is not stopped, since that would save nothing.
         grace_period: Optimizer steps that every trial gets.
-        reduction_factor: Fraction of trials that are stopped at each rung, as its inverse.
+        reduction_factor: One in this many trials is promoted from each rung to the next.
     """
 
     def __init__(self, max_t: int, grace_period: int, reduction_factor: float) -> None:
@@ -196,7 +202,7 @@ class PerTaskASHA(FIFOScheduler):
         return TrialScheduler.CONTINUE if result["step"] >= self._max_t else action
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        """Count a trial that has completed for its task."""
+        """Pass a trial's completion on to its task's scheduler."""
         self._of(trial).on_trial_complete(tune_controller, trial, result)
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
@@ -211,7 +217,7 @@ class PerTaskASHA(FIFOScheduler):
 
 
 def population(space: Space, grace_period: int) -> TrialScheduler:
-    """Return population-based training (Jaderberg et al. 2017, arXiv:1711.09846) that mutates the fields MUTATED.
+    """Return population-based training (Jaderberg et al. 2017, arXiv:1711.09846) that mutates the fields in MUTATED.
 
     Args:
         space: Search space of the task.
@@ -243,7 +249,7 @@ def _clipped(config: dict[str, Any], domains: Space) -> dict[str, Any]:
 
 
 def tune_domain(domain: Domain) -> Any:
-    """Return Tune's equivalent of a domain."""
+    """Return the Tune domain that is equivalent to `domain`."""
     match domain:
         case Uniform():
             return tune.uniform(domain.low, domain.high)

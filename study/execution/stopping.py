@@ -15,10 +15,10 @@ class ChanceStopper(tune.Stopper):
     """Stops a trial whose primary metric has not cleared its chance level within `patience` steps.
 
     Args:
-        patience: Optimizer steps that a trial has time to clear chance; 0 never stops one.
+        patience: Optimizer steps within which a trial must clear chance; 0 to never stop a trial.
 
     Attributes:
-        reasons: Why each trial was stopped, by Tune's trial ids.
+        reasons: Reason for each stop, by Tune's trial id.
     """
 
     def __init__(self, patience: int) -> None:

@@ -78,7 +78,7 @@ def read_encoder(folder: Path) -> Encoder:
     """Return the encoder that `write_encoder` wrote, in eval mode.
 
     Raises:
-        UserError: Its files cannot be read, or do not fit together.
+        UserError: Its files cannot be read, or do not match each other.
     """
     try:
         metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
@@ -86,7 +86,7 @@ def read_encoder(folder: Path) -> Encoder:
         encoder.load_state_dict(torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True))
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
         raise UserError(
-            f"{folder}: its {METADATA} and {WEIGHTS} cannot be read or do not fit: {first_line(error)}"
+            f"{folder}: its {METADATA} and {WEIGHTS} cannot be read or do not match: {first_line(error)}"
         ) from error
     return encoder.eval().requires_grad_(False)
 
@@ -110,7 +110,7 @@ def load_encoder(model: str, *, task: str | None = None, tracking_uri: str | Non
     `.pt2` file or an MLflow model can, because PyTorch unpickles parts of its archive: open only files that you trust.
 
     Args:
-        model: MLflow model URI, folder of a study or of one of its encoders, or path of an exported file.
+        model: MLflow model URI, folder of a study or an encoder, or path of an exported file.
         task: Task whose encoder to take from a study's folder.
         tracking_uri: MLflow store; None for the default.
 

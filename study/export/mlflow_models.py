@@ -98,16 +98,16 @@ def log_model(
         return model_uri
     run_id, uri = run_id_of(folder, tracking_uri, trial_id)
     side = example.shape[-1]
-    what = f"Float images [n, 3, {side}, {side}] in [0, 1] to features, after {step} steps of trial {trial_id}."
+    description = f"Float images [n, 3, {side}, {side}] in [0, 1] to features, after {step} steps of trial {trial_id}."
     with _tracking_errors(f"MLflow did not accept model {name} of trial {trial_id}"):
         client = MlflowClient(tracking_uri=uri)
         model = _log(client, run_id, encoder, example, name=name, trial_id=trial_id, step=step)
-        return f"models:/{name}/{_register(client, name, model, run_id, trial_id, what)}"
+        return f"models:/{name}/{_register(client, name, model, run_id, trial_id, description)}"
 
 
 def _registered(tracking_uri: str | None, name: str, trial_id: str) -> str | None:
     """Return the `models:/NAME/VERSION` URI of a trial's model; None if it is not registered."""
-    with _tracking_errors(f"MLflow did not say whether it has model {name} of trial {trial_id}"):
+    with _tracking_errors(f"cannot look up model {name} of trial {trial_id} in MLflow"):
         client = MlflowClient(tracking_uri=tracking_uri or default_tracking_uri())
         found = client.search_model_versions(f"name = '{name}' and tags.`{TRIAL_TAG}` = '{trial_id}'")
     return f"models:/{name}/{min(int(version.version) for version in found)}" if found else None

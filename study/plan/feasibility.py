@@ -27,7 +27,7 @@ def check_plan(plan: Plan) -> None:
     available = len(splits.pretext_train)
     n_images = config.n_images or available
     if n_images > available:
-        raise ConfigError(f"n_images = {n_images}, but {config.dataset} gives {available} training images")
+        raise ConfigError(f"n_images = {n_images}, but {config.dataset} has {available} training images")
     for task in config.tasks:
         base, sizes = plan.search_base(task), plan.batch_sizes(task)
         for size in sizes:
@@ -72,7 +72,7 @@ def _check_cells(plan: Plan, task: TaskName, batch_sizes: list[int], available: 
     for cell in plan.config.ablation(plan.search_base(task))[0]:
         if (cell.n_images or 0) > available:
             raise ConfigError(
-                f"ablate: {task}, cell {cell.cell!r}: n_images = {cell.n_images}, but {cell.dataset} gives "
+                f"ablate: {task}, cell {cell.cell!r}: n_images = {cell.n_images}, but {cell.dataset} has "
                 f"{available} training images"
             )
         largest = cell.batch_size if "batch_size=" in cell.cell else max(batch_sizes)

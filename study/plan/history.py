@@ -15,15 +15,15 @@ from trainables.trial import TrialConfig
 
 @dataclass
 class TrialRecord:
-    """One trial as the journal knows it.
+    """State of one trial according to the journal.
 
     Attributes:
         trial: The trial's configuration.
-        status: None while the trial runs or after a dead driver has left it running.
+        status: How the trial ended; None while it runs, or after its driver has died.
         reason: Why it was stopped, or the traceback of its failure.
         step: Optimizer steps at its last report.
         metrics: Metrics of its last report.
-        facts: What is known of it before its first step; None until it has reported that.
+        facts: Facts known before its first step; None until the trial has reported them.
         results: Results of the final probes.
     """
 

@@ -26,7 +26,7 @@ from trainables.tasks import TASKS
 from trainables.trial import ONLINE_PROBES, RANDOM_INIT, RAW_PIXELS, TrialConfig
 
 FRESH_SEEDS = 2**20  # first seed of the confirm phase at study seed 0; above every seed that a study may have
-ABLATION_SEEDS = 500  # offset of the ablation seeds, because results on the seeds of the choice would be optimistic
+ABLATION_SEEDS = 500  # offset of the ablation seeds; on the seeds of the confirm phase, results would be optimistic
 
 
 @dataclass(frozen=True)
@@ -140,11 +140,11 @@ class Plan:
     def chosen(self, history: History) -> dict[str, dict[str, Any]]:
         """Return the candidate with the best mean over fresh seeds, for each task that has a candidate.
 
-        Only the candidates with the most usable seeds compete, so that a lucky seed does not save one that often fails.
+        Only candidates with the most usable seeds compete, so that one lucky seed cannot make up for frequent failures.
 
         Returns:
-            By task: `config` (of the first trial), `metric`, `mode`, `mean`, and by seed `values`, `seeds` and
-            `trial_ids`.
+            By task: `config` (of the first trial), `metric`, `mode`, `mean`, and the lists `values`, `seeds` and
+            `trial_ids` with one entry per seed.
         """
         return {task: choice for task in self.config.tasks if (choice := self._chosen(history, task)) is not None}
 

@@ -12,8 +12,8 @@ from trainables.objective import as_objective
 def ranked(records: Iterable[TrialRecord], metric: str, mode: str) -> list[TrialRecord]:
     """Return the records that have a finite value of `metric`, best first.
 
-    Ties, which a small probe makes often, are broken by the task's own validation metric and then by id. The order in
-    which trials started plays no role, so that an interrupted study chooses as an undisturbed one does.
+    Ties, which are frequent with small probes, are broken by the task's own validation metric and then by trial id. The
+    order in which trials started does not matter, so an interrupted study makes the same choices as an undisturbed one.
 
     Args:
         records: Trials to rank.

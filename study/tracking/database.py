@@ -18,8 +18,8 @@ def create_database(uri: str) -> None:
     """Create the database of a `sqlite:///PATH` store that does not exist yet; leave other stores alone.
 
     MLflow itself builds a database in place with tens of migrations, which take seconds. It refuses other connections
-    during that time, and forever after the process was killed in the middle of it. Here the database is built
-    elsewhere and then put in place.
+    during that time, and permanently if the process is killed before the end. Here the database is built in a
+    temporary folder and then moved into place.
 
     Args:
         uri: Tracking URI of the store.

@@ -49,7 +49,7 @@ def trial_name(trial: TrialConfig) -> str:
 
 
 def short_reason(reason: str) -> str:
-    """Return the last line that is not blank, which in a traceback is the error itself."""
+    """Return the last non-blank line, which in a traceback is the error itself."""
     lines = [line.strip() for line in reason.splitlines() if line.strip()]
     return lines[-1][:REASON_LENGTH] if lines else ""
 
@@ -97,7 +97,7 @@ def study_params(config: Any, prefix: str = "") -> dict[str, str]:
 
 
 def facts_params(facts: Facts) -> dict[str, str]:
-    """Return what was known of a trial before its first step; `chance` is the chance level of its primary metric."""
+    """Return the facts known before a trial's first step; `chance` is the chance level of its primary metric."""
     names = ("primary_metric", "primary_mode", "n_train", "n_validation", "parameters")
     values = {name: getattr(facts, name) for name in names} | {"chance": facts.chance.get(facts.primary_metric)}
     params = {name: str(value) for name, value in values.items() if value is not None}
@@ -113,7 +113,7 @@ def numbers(values: Mapping[str, Any], *, only_finite: bool = False) -> dict[str
 
 
 def dataset_inputs(study: StudyStarted, trial: TrialConfig) -> list[DatasetInput]:
-    """Return the pretext training and validation splits of a trial's data set; none if the study does not describe it.
+    """Return the pretext training and validation splits of a trial's data set; empty if the study does not describe it.
 
     MLflow identifies a data set by name and digest, so each split has a name of its own.
     """

@@ -1,7 +1,7 @@
 """MLflow runs from journal events: one study run, its phase runs, their trial runs.
 
-Everything here is idempotent: a run that exists is continued, and a point that is stored is not stored twice, since its
-time comes from the journal and not from the clock.
+Every operation is idempotent: an existing run is continued, and no point is stored twice, since its time comes from the
+journal rather than the clock.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from analysis.records import (
     TrialStarted,
 )
 from analysis.records.phases import OUTCOME_FILE
-from study.tracking import metadata as text
+from study.tracking import metadata
 from study.tracking.state import TrackingState, milliseconds
 from study.tracking.store import STUDY, UNREACHABLE, experiment_id_of, find_runs, is_refusal
 from trainables.errors import without_secrets
@@ -53,7 +53,7 @@ MOST_METRICS, MOST_PARAMS = 1000, 100  # MLflow's limits per batch
 
 @dataclass
 class _Pending:
-    """What is still to be sent to one run."""
+    """Data still to be sent to one run."""
 
     metrics: list[Metric] = field(default_factory=list)
     params: dict[str, str] = field(default_factory=dict)
@@ -63,7 +63,7 @@ class _Pending:
 class RunWriter:
     """Writes one study's events as runs. Call `apply` with events in the journal's order, then `flush`.
 
-    Methods raise MlflowException, SQLAlchemyError or OSError if the store is away.
+    Methods raise MlflowException, SQLAlchemyError or OSError if the store is unreachable.
 
     Args:
         client: Client of the store.
@@ -72,7 +72,7 @@ class RunWriter:
 
     Attributes:
         points: Number of metric values sent.
-        refused: Number of calls that MLflow refused for good, each logged as a warning.
+        refused: Number of calls that MLflow refused permanently, each logged as a warning.
     """
 
     def __init__(self, client: MlflowClient, study: StudyStarted, state: TrackingState) -> None:
@@ -84,7 +84,7 @@ class RunWriter:
         self._pending: dict[str, _Pending] = {}
         self._logged_params: dict[str, Container[str]] = {}  # params that continued runs already have, by key
         if state.clean:
-            client.get_run(state.runs[STUDY])  # raises where the store was emptied since
+            client.get_run(state.runs[STUDY])  # raises if the store has been emptied since
         else:
             state.experiment_id = experiment_id_of(client, study.study)
             state.runs |= find_runs(client, state)
@@ -99,10 +99,10 @@ class RunWriter:
             case TrialStarted():
                 self._trial_started(event)
             case Facts():
-                self._add_params(_trial(event), text.facts_params(event))
+                self._add_params(_trial_key(event), metadata.facts_params(event))
             case Report():
-                self._add_metrics(event, event.step, text.numbers(event.metrics))
-                self._state.open[_trial(event)] = milliseconds(event)
+                self._add_metrics(event, event.step, metadata.numbers(event.metrics))
+                self._state.open[_trial_key(event)] = milliseconds(event)
             case TrialEnded():
                 self._trial_ended(event)
             case PhaseEnded():
@@ -118,7 +118,7 @@ class RunWriter:
             self._send(run_id)
 
     def close_abandoned(self, *, study_too: bool) -> None:
-        """End every run that a driver has left RUNNING as KILLED, at the time of its last event."""
+        """End every run left RUNNING by a dead driver as KILLED, at the time of its last event."""
         for key, last in list(self._state.open.items()):
             if study_too or key != STUDY:
                 self._end(key, KILLED, last, {"pretext.reason": "the driver ended before this did"})
@@ -142,43 +142,47 @@ class RunWriter:
     def _study_started(self, event: StudyStarted) -> None:
         self._study = event
         self._state.ended = False
-        tags = {"pretext.kind": "study", text.NOTE: text.study_note(event)}
+        tags = {"pretext.kind": "study", metadata.NOTE: metadata.study_note(event)}
         self._begin(STUDY, event, name=event.study, tags=tags, parent="")
-        self._add_params(STUDY, text.study_params(event.config))
+        self._add_params(STUDY, metadata.study_params(event.config))
 
     def _phase_started(self, event: PhaseStarted | TrialStarted) -> None:
         phase = event.phase
-        tags = {"pretext.kind": "phase", "pretext.phase": phase, text.NOTE: text.phase_note(self._study, phase)}
-        self._begin(_phase(phase), event, name=phase, tags=tags, parent=STUDY)
+        tags = {"pretext.kind": "phase", "pretext.phase": phase, metadata.NOTE: metadata.phase_note(self._study, phase)}
+        self._begin(_phase_key(phase), event, name=phase, tags=tags, parent=STUDY)
 
     def _trial_started(self, event: TrialStarted) -> None:
-        trial, key, phase = event.config, _trial(event), _phase(event.phase)
+        trial, key, phase = event.config, _trial_key(event), _phase_key(event.phase)
         if phase not in self._state.runs:
             self._phase_started(event)
-        tags = {"pretext.kind": "trial", text.NOTE: text.trial_note(trial), **text.trial_tags(event.trial_id, trial)}
-        self._begin(key, event, name=text.trial_name(trial), tags=tags, parent=phase)
+        tags = {
+            "pretext.kind": "trial",
+            metadata.NOTE: metadata.trial_note(trial),
+            **metadata.trial_tags(event.trial_id, trial),
+        }
+        self._begin(key, event, name=metadata.trial_name(trial), tags=tags, parent=phase)
         self._add_params(key, {name: str(value) for name, value in trial.to_columns().items()})
-        if inputs := text.dataset_inputs(self._study, trial):
+        if inputs := metadata.dataset_inputs(self._study, trial):
             self._try(self._client.log_inputs, self._state.runs[key], inputs)
 
     def _trial_ended(self, event: TrialEnded) -> None:
         totals = {name: getattr(event, name) for name in ("steps", "wall_s")}
-        self._add_metrics(event, event.steps or 0, text.numbers({**event.results, **totals}, only_finite=True))
+        self._add_metrics(event, event.steps or 0, metadata.numbers({**event.results, **totals}, only_finite=True))
         if event.status == FAILED and event.reason:
-            self._try(self._client.log_text, self._state.runs[_trial(event)], event.reason, "error.txt")
-        tags = {"pretext.reason": text.short_reason(event.reason)}
-        self._end(_trial(event), event.status, milliseconds(event), tags)
+            self._try(self._client.log_text, self._state.runs[_trial_key(event)], event.reason, "error.txt")
+        tags = {"pretext.reason": metadata.short_reason(event.reason)}
+        self._end(_trial_key(event), event.status, milliseconds(event), tags)
 
     def _phase_ended(self, event: PhaseEnded) -> None:
-        key, note = _phase(event.phase), text.phase_note(self._study, event.phase, event.outcome)
+        key, note = _phase_key(event.phase), metadata.phase_note(self._study, event.phase, event.outcome)
         if event.outcome:
             content = json.dumps(event.outcome, indent=1)
             self._try(self._client.log_text, self._state.runs[key], content, OUTCOME_FILE)
-        self._end(key, FINISHED, milliseconds(event), {text.NOTE: note})
+        self._end(key, FINISHED, milliseconds(event), {metadata.NOTE: note})
 
     def _begin(self, key: str, event: Event, *, name: str, tags: dict[str, str], parent: str) -> None:
         """Create a run, or continue the one that exists."""
-        tags = {**text.common_tags(self._study, self._state.journal), **tags, "pretext.status": "RUNNING"}
+        tags = {**metadata.common_tags(self._study, self._state.journal), **tags, "pretext.status": "RUNNING"}
         start = milliseconds(event)
         if key not in self._state.runs:
             if parent:
@@ -203,13 +207,13 @@ class RunWriter:
         MLflow refuses to change a value, which an earlier version may have spelled differently.
         """
         logged = self._logged_params.get(key, ())
-        new = {name: value for name, value in params.items() if text.valid_name(name) not in logged}
+        new = {name: value for name, value in params.items() if metadata.valid_name(name) not in logged}
         self._waiting(key).params.update(new)
 
     def _add_metrics(self, event: TrialEvent, step: int, values: dict[str, float]) -> None:
         time = milliseconds(event)
-        metrics = [Metric(text.valid_name(name), value, time, step) for name, value in values.items()]
-        self._waiting(_trial(event)).metrics.extend(metrics)
+        metrics = [Metric(metadata.valid_name(name), value, time, step) for name, value in values.items()]
+        self._waiting(_trial_key(event)).metrics.extend(metrics)
 
     def _tag_verdicts(self, path: Path) -> None:
         """Tag every trial run that has a verdict with it."""
@@ -223,9 +227,9 @@ class RunWriter:
         return self._pending.setdefault(self._state.runs[key], _Pending())
 
     def _send(self, run_id: str) -> None:
-        """Send everything kept for one run, metrics apart from params, so that a refused param costs no curve."""
+        """Send everything kept for one run, metrics apart from params, so that a refused param loses no curve."""
         pending = self._pending.pop(run_id, _Pending())
-        params = [Param(text.valid_name(name), value) for name, value in pending.params.items()]
+        params = [Param(metadata.valid_name(name), value) for name, value in pending.params.items()]
         tags = [RunTag(name, value) for name, value in pending.tags.items()]
         for start in range(0, max(len(params), len(tags)), MOST_PARAMS):
             chunk = slice(start, start + MOST_PARAMS)
@@ -236,7 +240,7 @@ class RunWriter:
                 self.points += len(metrics)
 
     def _try(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
-        """Make a call; return False if MLflow refuses it for good, so that the calls after it are still made."""
+        """Make a call; return False if MLflow refuses it permanently, so that the calls after it are still made."""
         try:
             call(*args, **kwargs)
         except UNREACHABLE as error:
@@ -258,9 +262,9 @@ def _files(folder: Path, names: Iterable[str]) -> list[Path]:
     return [path for path in found if path.is_file()]
 
 
-def _phase(phase: str) -> str:
+def _phase_key(phase: str) -> str:
     return f"phase/{phase}"
 
 
-def _trial(event: TrialEvent) -> str:
+def _trial_key(event: TrialEvent) -> str:
     return f"trial/{event.trial_id}"

@@ -1,7 +1,7 @@
 """State of a journal's delivery to MLflow: how much has been delivered, and the ids of its runs.
 
-It is only a cache. If it is lost, runs are found by their tags and the journal is delivered from its beginning, which
-stores nothing twice.
+The state is only a cache. If it is lost, runs are found by their tags and the journal is delivered again from its
+beginning, which stores nothing twice.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FILE_NAME = "mlflow.json"
 
 
 class TrackingError(UserError):
-    """MLflow cannot be reached or refuses what a study stores there."""
+    """MLflow cannot be reached, or refuses data of a study."""
 
 
 @dataclass

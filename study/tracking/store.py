@@ -1,4 +1,4 @@
-"""MLflow stores: the experiment and the runs that are already there, and what their errors mean."""
+"""Queries on an MLflow store: the study's experiment, its existing runs, and the meaning of the store's errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STUDY = "study"  # key of the study run, and its `pretext.kind`
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether trying again cannot help: a deleted run, a bad value, a folder without write permission.
+    """Return whether retrying cannot help: a deleted run, a bad value, a folder without write permission.
 
     A full disk does not count, since there may be room later.
     """
@@ -48,7 +48,7 @@ def experiment_id_of(client: MlflowClient, study: str) -> str:
 
 
 def find_runs(client: MlflowClient, state: TrackingState) -> dict[str, str]:
-    """Return the ids of this journal's existing runs, the oldest of duplicates."""
+    """Return the ids of this journal's existing runs by key; of duplicates, the oldest."""
     runs: dict[str, str] = {}
     page: str | None = ""
     while page is not None:

@@ -1,7 +1,7 @@
 """Delivery of the journal to MLflow: by a background thread while a study runs, or by `sync` at any time.
 
-The journal is the source of truth and MLflow a projection of it. A store that is slow, away or emptied costs a study
-nothing: delivery continues later, after the last byte of the journal that was delivered.
+The journal is the source of truth and MLflow a projection of it. A slow, unreachable or emptied store does not affect
+the study: delivery continues later, after the last byte of the journal that was delivered.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-POLL_S = 1.0  # between two reads of the journal
-LONGEST_PAUSE_S = 60.0  # between two attempts to reach a store that is away
-LOCK_PATIENCE_S = 120.0  # for another process that delivers the same journal
+POLL_S = 1.0  # seconds between two reads of the journal
+LONGEST_PAUSE_S = 60.0  # seconds between two attempts to reach an unreachable store
+LOCK_PATIENCE_S = 120.0  # seconds to wait for another process that delivers the same journal
 CHUNK_BYTES = 1 << 18  # bytes of the journal that are delivered before the state is saved
 # MLflow's own retries block a call for minutes; here the journal is the queue and one attempt is enough.
 ENVIRONMENT = {
@@ -55,9 +55,9 @@ class SyncResult:
 
     Attributes:
         events: Number of journal lines read.
-        points: Number of metric values sent; MLflow drops those that it has.
+        points: Number of metric values sent; MLflow drops those that it already has.
         artifacts: Number of files stored.
-        refused: Number of calls that MLflow refused for good, each logged as a warning.
+        refused: Number of calls that MLflow refused permanently, each logged as a warning.
     """
 
     events: int = 0
@@ -79,7 +79,7 @@ def sync(
     Args:
         folder: The study's folder.
         tracking_uri: The MLflow store; `default_tracking_uri()` if it is None.
-        close_abandoned: Close runs without an end as KILLED, because the driver is known to be dead.
+        close_abandoned: Whether to close runs without an end as KILLED; only if the driver is known to be dead.
         chunk_bytes: Bytes of the journal that are delivered before the state is saved.
 
     Raises:
@@ -89,7 +89,7 @@ def sync(
     if not (folder / records.JOURNAL_FILE).exists():
         return SyncResult()
     with mlflow_environment():
-        # MLflow takes seconds to import, so neither the command line nor a study waits for it.
+        # Imported here, because MLflow takes seconds to import and neither the command line nor a study should wait.
         from study.tracking.database import create_database
         from study.tracking.store import GONE, UNREACHABLE
 
@@ -128,7 +128,7 @@ def run_id_of(folder: Path, tracking_uri: str | None, trial_id: str) -> tuple[st
 
 @contextlib.contextmanager
 def mlflow_environment() -> Iterator[None]:
-    """Set short timeouts and quiet logging for MLflow by variables that the user has not set."""
+    """Set environment variables for short timeouts and quiet logging of MLflow, unless the user has set them."""
     added = {name: value for name, value in ENVIRONMENT.items() if name not in os.environ}
     os.environ.update(added)
     try:
@@ -172,7 +172,7 @@ class MlflowTracker:
         self._thread.start()
 
     def close(self, timeout_s: float = 30.0) -> bool:
-        """Deliver the rest within `timeout_s` seconds; return whether MLflow has everything. Raises no error."""
+        """Deliver the rest within `timeout_s` seconds and return whether MLflow has everything; raise nothing."""
         self._closing.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
@@ -180,7 +180,7 @@ class MlflowTracker:
         self._exit.close()
         if not self._delivered:
             logger.warning(
-                "MLflow at %s has not received everything. Nothing is lost; to finish, type: python -m study sync %s",
+                "MLflow at %s has not received everything. Nothing is lost; to finish, run: python -m study sync %s",
                 without_secrets(self.tracking_uri),
                 self.folder,
             )
@@ -218,7 +218,7 @@ def _deliver(folder: Path, uri: str, close_abandoned: bool, chunk_bytes: int) ->
         raise TrackingError(f"{folder / records.JOURNAL_FILE}: must begin with StudyStarted, not {kind}")
     path = folder / records.JOURNAL_FILE
     state = TrackingState.load(folder, tracking_uri=uri, journal=milliseconds(study))
-    if not _is_end_of_line(path, state.offset):  # the journal has lost its end and got another one
+    if not _is_end_of_line(path, state.offset):  # the journal was truncated and has since grown differently
         logger.warning("%s: not the file that was delivered to MLflow before, so it is delivered again", path)
         TrackingState.forget(folder)
         state = TrackingState.load(folder, tracking_uri=uri, journal=milliseconds(study))

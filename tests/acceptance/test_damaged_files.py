@@ -86,8 +86,8 @@ def test_half_a_journal_line_and_half_a_checkpoint_are_passed_over_with_a_word(
     with caplog.at_level(logging.WARNING):
         run_here(study)
     said = [record.getMessage() for record in caplog.records]
-    assert [line for line in said if "half written" in line] == [
-        f"{study.folder / JOURNAL_FILE}: cut off a last line that was half written (40 bytes)"
+    assert [line for line in said if "incomplete last line" in line] == [
+        f"{study.folder / JOURNAL_FILE}: removed an incomplete last line (40 bytes)"
     ]
     (line,) = [line for line in said if "not a readable checkpoint" in line]
     assert line.startswith(str(newest))

@@ -252,7 +252,7 @@ def test_a_study_that_cannot_run_leaves_the_folder_as_it_was_even_with_fresh(fol
 
 def test_a_study_runs_on_the_data_that_it_is_given(folder: Path):
     given = {"nowhere": splits_of("nowhere", 150)}
-    with pytest.raises(ConfigError, match="n_images = 10000, but nowhere gives 121 training images"):
+    with pytest.raises(ConfigError, match="n_images = 10000, but nowhere has 121 training images"):
         run_study(tiny(dataset="nowhere", n_images=10_000), folder.parent, datasets=given)
 
 

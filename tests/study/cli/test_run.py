@@ -50,7 +50,7 @@ def study_file(tmp_path: Path) -> str:
         (["quick", "--tasks", "rotation,jigsaw"], "tasks.1 = 'jigsaw': input should be 'rotation',"),
         (["cifar10"], "cifar10 is read from a data root, but none was given: add --data-root DIR"),
         (["cifar10", "--data-root", "nowhere"], "nowhere is not a folder; give an existing one with --data-root DIR"),
-        (["quick", "--set", "n_images=100000"], "n_images = 100000, but shapes gives"),
+        (["quick", "--set", "n_images=100000"], "n_images = 100000, but shapes has"),
     ],
 )
 def test_what_the_user_got_wrong_is_said_in_one_line_with_exit_code_2(

@@ -193,7 +193,7 @@ def test_a_number_with_an_exponent_is_a_number_wherever_it_is_written(tmp_path: 
     [
         ("budget_steps", "must be KEY=VALUE"),
         ("=3", "must be KEY=VALUE"),
-        ("name.first=3", "name holds the value 'quick', which has no keys below it"),
+        ("name.first=3", "name is 'quick', which has no keys"),
         ("search.num_samples=[", "not valid YAML"),
         ("search.num_samples=!!python/object:os.system {}", "not valid YAML"),
         ("search.num_sample=3", "did you mean 'num_samples'"),
@@ -283,8 +283,8 @@ def test_yaml_that_would_run_code_is_refused(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("", "must hold `key: value` lines, not None"),
-        ("- a", "must hold `key: value` lines"),
+        ("", "must contain `key: value` lines, not None"),
+        ("- a", "must contain `key: value` lines"),
         ("name: [", "not valid YAML"),
         ("name: a\nseed: 2020-13-40", "not valid YAML"),
         ("name: a\nseed: !!int x", "not valid YAML"),
@@ -303,7 +303,7 @@ def test_a_file_that_is_not_a_configuration_is_refused_in_one_line(text: str, co
 
 def test_a_file_that_is_not_text_is_refused(tmp_path: Path):
     (tmp_path / "study.yaml").write_bytes(b"name: \xff\xfe")
-    with pytest.raises(ConfigError, match="not a text file in UTF-8"):
+    with pytest.raises(ConfigError, match="cannot be read as UTF-8 text"):
         load_config(str(tmp_path / "study.yaml"))
 
 

@@ -303,7 +303,8 @@ def test_what_a_trial_could_not_write_is_found_in_what_ray_makes_of_it(
 def test_more_workers_than_the_cluster_has_are_refused(study: Any):
     ran = study(workers=3)
     with pytest.raises(
-        ConfigError, match=r"^workers = 3 of 1 CPU each need more than the cluster has, which is room for 2; use fewer$"
+        ConfigError,
+        match=r"^workers = 3 of 1 CPU each need more than the cluster has; it has room for 2, so use fewer$",
     ):
         ran.executor.run([ran.plan.search_base("rotation")], "search")
 

@@ -182,7 +182,7 @@ def test_a_half_written_last_line_is_cut_off_before_the_next_event(
         Journal(tmp_path).append(PhaseStarted(phase="b"))
     assert phases(tmp_path) == ["a", "b"]
     (said,) = caplog.messages
-    assert said == f"{tmp_path / JOURNAL_FILE}: cut off a last line that was half written ({len(half)} bytes)"
+    assert said == f"{tmp_path / JOURNAL_FILE}: removed an incomplete last line ({len(half)} bytes)"
 
 
 def test_a_journal_that_is_nothing_but_half_a_line_begins_anew(tmp_path: Path):

@@ -78,10 +78,10 @@ def test_trials_run_side_by_side_where_nodes_have_room(cluster_of: Nodes, need: 
     ("need", "workers", "message"),
     [
         ({"gpu": 1}, 1, r"^resources: no node has 1 CPU, 1 GPU, and no autoscaler .* is 4 CPU, 0 GPU$"),
-        ({"cpu": 5}, 1, r"no node has 5 CPU, .* the most that one has is 4 CPU$"),
+        ({"cpu": 5}, 1, r"no node has 5 CPU, .* the most on any node is 4 CPU$"),
         ({"custom": {"fsat": 1}}, 1, r"no node has 1 CPU, 1 fsat, .* 4 CPU, 0 fsat$"),
         ({"labels": {"zone": "c"}}, 1, r"no node has 1 CPU with zone: c, .*; see resources.labels$"),
-        ({}, 7, r"^workers = 7 of 1 CPU each need more than the cluster has, which is room for 6; use fewer$"),
+        ({}, 7, r"^workers = 7 of 1 CPU each need more than the cluster has; it has room for 6, so use fewer$"),
         ({"labels": {"zone": "in a"}}, 1, r"^resources.labels: Invalid label selector value `in a`"),
     ],
 )

@@ -164,7 +164,7 @@ def test_no_code_in_the_weights_of_a_study_is_run(study: Path, tmp_path: Path) -
 
     folder = study / ENCODERS / "rotation"
     torch.save({"weights": Malicious()}, folder / WEIGHTS)
-    with pytest.raises(UserError, match="cannot be read or do not fit"):
+    with pytest.raises(UserError, match="cannot be read or do not match"):
         load_encoder(str(folder))
     assert not (tmp_path / "was-here").exists()
 

@@ -13,7 +13,7 @@ from trainables.tasks import TASKS
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"n_images": 1000}, r"n_images = 1000, but shapes gives \d+ training images"),
+        ({"n_images": 1000}, r"n_images = 1000, but shapes has \d+ training images"),
         (
             {"defaults": {"rotation": {"batch_size": 500}}},
             "rotation: batch_size 500 is more than the .* training images",
@@ -48,7 +48,7 @@ def test_what_fits_together_passes(task: str, metric: str):
             {"designs": ["size_by_strength"], "sizes": [5]},
             "rotation, cell 'n_images=5, augmentation_strength=0': batch_size 8 is",
         ),
-        ({"designs": ["size_by_strength"], "sizes": [500]}, "n_images = 500, but shapes gives"),
+        ({"designs": ["size_by_strength"], "sizes": [500]}, "n_images = 500, but shapes has"),
         (
             {"designs": ["cures"], "cures": {"batch_size": [64]}, "base": {"n_images": 20}},
             "cell 'batch_size=64': batch_size 64 is more than the 20",
