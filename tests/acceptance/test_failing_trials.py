@@ -113,6 +113,8 @@ def test_trials_whose_loss_explodes_or_becomes_nan_end_as_diverged_and_are_not_c
     assert math.isnan(overflown.results.get("probe/shapes/linear", math.nan))
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_an_error_that_would_only_come_again_is_not_tried_again(local_ray: None, tmp_path: Path):
     study = Study(tmp_path / "study", tiny(max_failures=2))
     base = study.plan.search_base("rotation")

@@ -87,6 +87,8 @@ def trial_events(folder: Path) -> list[TrialEvent]:
     return list(read(folder, TrialEvent))
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_a_study_says_where_its_results_are_and_what_it_chose(ran: Ran):
     outcome = ran.outcome
     assert outcome.folder == ran.output / "tiny"
@@ -96,6 +98,8 @@ def test_a_study_says_where_its_results_are_and_what_it_chose(ran: Ran):
     assert (choice["metric"], choice["mode"], len(choice["values"])) == (ONLINE_PROBES[0], "max", 2)
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_a_study_leaves_its_configuration_results_report_and_checkpoints(ran: Ran):
     folder = ran.outcome.folder
     assert check_config(strict_yaml.load((folder / "study.yaml").read_text())) == ran.config
@@ -112,11 +116,15 @@ def test_a_study_leaves_its_configuration_results_report_and_checkpoints(ran: Ra
     assert "rotation" in page
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_the_recommended_study_is_valid_and_holds_what_was_chosen(ran: Ran):
     recommended = check_config(strict_yaml.load((ran.outcome.folder / "recommended.yaml").read_text()))
     assert recommended.base_trial("rotation", "search").lr == ran.outcome.chosen["rotation"]["config"]["lr"]
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_the_journal_tells_the_phases_in_order_and_every_trial_once(ran: Ran):
     events = list(read(ran.outcome.folder))
     assert [event.phase for event in events if isinstance(event, PhaseEnded)] == PHASES
@@ -131,6 +139,8 @@ def test_the_journal_tells_the_phases_in_order_and_every_trial_once(ran: Ran):
     assert ran.heard == events
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_the_test_split_is_probed_in_the_evaluation_and_nowhere_else(ran: Ran):
     runs = pd.read_parquet(ran.outcome.folder / "runs.parquet")
     assert set(runs.loc[runs["probe_split"] == "test", "phase"]) == {"evaluate"}
@@ -139,6 +149,8 @@ def test_the_test_split_is_probed_in_the_evaluation_and_nowhere_else(ran: Ran):
     assert Counter(evaluated["task"]) == {"rotation": 2, "random_init": 2, "raw_pixels": 1}
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_mlflow_holds_the_study_its_phases_and_their_trials_nested(ran: Ran):
     client = MlflowClient(tracking_uri=ran.store)
     experiment = client.get_experiment_by_name("tiny")
@@ -157,6 +169,8 @@ def test_mlflow_holds_the_study_its_phases_and_their_trials_nested(ran: Ran):
     assert {"study.yaml", "report.html", "runs.parquet", "curves.parquet", "recommended.yaml"} <= stored
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_the_registered_model_gives_the_features_of_the_best_checkpoint(ran: Ran):
     choice, splits = ran.outcome.chosen["rotation"], splits_of("shapes", ran.config.max_train)
     trials = History.read(ran.outcome.folder).trials
@@ -174,6 +188,8 @@ def test_the_registered_model_gives_the_features_of_the_best_checkpoint(ran: Ran
     np.testing.assert_allclose(features, expected.numpy(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_running_a_finished_study_again_runs_no_trial_and_stores_nothing_twice(ran: Ran):
     before, points = trial_events(ran.outcome.folder), stored_points(ran.store, "tiny")
     outcome = run_study(ran.config, ran.output)
@@ -202,6 +218,8 @@ def test_a_study_whose_last_phase_was_lost_runs_that_phase_alone(ran: Ran, tmp_p
     assert sorted(map(str, results)) == sorted(str(record.results) for record in History.read(folder).of("evaluate"))
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_another_configuration_under_the_same_name_is_refused_with_the_difference(ran: Ran):
     other = tiny(tracking_uri=ran.store, budget_steps=9)
     with pytest.raises(ConfigError, match=r"(?s)another configuration:.*-budget_steps: 6\n\+budget_steps: 9"):
@@ -209,6 +227,8 @@ def test_another_configuration_under_the_same_name_is_refused_with_the_differenc
     assert check_config(strict_yaml.load((ran.outcome.folder / "study.yaml").read_text())) == ran.config
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_a_study_that_is_running_is_refused_to_a_second_driver(ran: Ran):
     with (
         filelock.FileLock(ran.output / ".tiny.lock", thread_local=False),
