@@ -127,7 +127,7 @@ def test_a_server_that_never_answers_costs_the_study_a_limited_wait_and_is_fille
         assert watched.close_s < TRACKING_PATIENCE_S + 10
         assert_undisturbed(watched)
     by_hand = f"python -m study sync {study.folder}"
-    assert f"to finish, type: {by_hand}" in caplog.text
+    assert f"to finish, run: {by_hand}" in caplog.text
     with Proxy(door, server.port):
         command = [sys.executable, *by_hand.split()[1:]]
         finished = subprocess.run(command, cwd=REPOSITORY, text=True, capture_output=True, timeout=300, check=False)

@@ -68,7 +68,7 @@ def test_a_simulated_series_leaves_the_real_one_alone(tmp_path: Path):
     ("text", "complaint"),
     [
         ("parts: {a: {dataset: shapes}}", "name = None: a series of parts needs a name"),
-        ("{name: two, parts: {a: {dataset: shapes}}, tasks: [rotation]}", "tasks: unknown key beside parts"),
+        ("{name: two, parts: {a: {dataset: shapes}}, tasks: [rotation]}", "tasks: unknown key next to parts"),
         ("{name: two, parts: {}}", "parts = {}: must be studies by name"),
         ("{name: two, parts: [1]}", r"parts = \[1\]: must be studies by name"),
         ("{name: two, page: orignal_report, parts: {a: {}}}", "no such page; did you mean 'original_report'?"),

@@ -46,7 +46,7 @@ def test_a_silent_head_is_reported_once_while_ray_waits_for_it(
     (said,) = caplog.messages
     assert (
         said
-        == f"the Ray cluster at {host}:{port} does not answer any more, and Ray gives up soon; {cluster.RESUME_HINT}"
+        == f"the Ray cluster at {host}:{port} no longer answers, and Ray will soon give up; {cluster.RESUME_HINT}"
     )
 
 
