@@ -1,7 +1,7 @@
 """Comparisons of a study's cells: their effects, convergence rates, interactions, scores and hyperparameter importance.
 
-Frames in, frames out: what a cell is, one run per seed, fixed budgets and statuses are decided here, the statistics of
-the numbers in `analysis.stats`.
+Functions take frames and return frames. They decide which runs count: those of a cell, one per seed, by budget and
+status. The formulas are in `analysis.stats`.
 """
 
 from analysis.comparisons.cells import KEY, grid

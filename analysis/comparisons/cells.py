@@ -1,4 +1,4 @@
-"""Cells of an ablation: which are compared, how many runs each has, and the grid of two of their settings."""
+"""Cells of an ablation: which ones are compared, a check for repeated seeds, and the grid of two settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from analysis.comparisons.selection import finished_values, require_columns
 from trainables.errors import UserError
 from trainables.trial import BASELINES
 
-EVERY_CELL = "every cell"  # name of the design where none is given
+EVERY_CELL = "every cell"  # name of the design if none is given
 KEY = ["task", "design", "cell", "baseline"]
 
 
@@ -19,13 +19,13 @@ def planned_comparisons(runs: pd.DataFrame, baseline: str, designs: pd.DataFrame
 
     Args:
         runs: Runs of the ablation.
-        baseline: The cell that every other cell of a task is compared with where `designs` is None, as one design named
+        baseline: If `designs` is None, the cell that all other cells of a task are compared with, as one design named
             EVERY_CELL.
         designs: Columns task, design, cell, baseline. Rows that are their own baseline or have none, and tasks that are
             not in `runs`, are skipped.
 
     Raises:
-        UserError: A cell ran and its baseline did not. Where neither ran, the study has not come that far.
+        UserError: If a cell ran but its baseline did not. It is not an error if neither has run yet.
     """
     present = runs.loc[~runs["task"].isin(BASELINES), ["task", "cell"]].drop_duplicates()
     if designs is None:
@@ -43,7 +43,7 @@ def planned_comparisons(runs: pd.DataFrame, baseline: str, designs: pd.DataFrame
 
 
 def check_one_run_per_seed(runs: pd.DataFrame, by: Sequence[str]) -> None:
-    """Raise UserError where two runs share the columns `by` and the seed: they are neither a pair nor independent."""
+    """Raise UserError if two runs share the columns `by` and the seed: they would not be independent."""
     again = runs.loc[runs.duplicated([*by, "seed"])]
     if len(again):
         named = ", ".join(f"{name} {again[name].tolist()[0]!r}" for name in by)
@@ -67,15 +67,15 @@ def grid(
     Args:
         frame: Runs of one task, or what `convergence_rates` returns by (rows, columns).
         value: Column to show.
-        rows: Column that becomes the index.
-        columns: Column that becomes the columns.
+        rows: Column whose values become the rows.
+        columns: Column whose values become the columns.
         all_images: Number of images that a missing n_images means; without it that row or column is named "all".
-        aggregate: How seeds are joined, skipping trials that did not finish or have no finite value; "count" returns
-            how many there were.
+        aggregate: How seeds are aggregated, skipping trials that did not finish or have no finite value; "count"
+            returns the number of seeds left.
 
     Raises:
-        UserError: A column is missing, there are several tasks, or one field would mix trials that differ in more than
-            their seed; keep the cells of one design.
+        UserError: If a column is missing, there are several tasks, or one field would mix trials that differ in more
+            than their seed; keep the cells of one design.
     """
     require_columns(frame, [rows, columns, value], "the frame")
     if "task" in frame and frame["task"].nunique() > 1:

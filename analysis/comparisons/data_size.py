@@ -19,11 +19,11 @@ def data_size_law(
 ) -> pd.DataFrame:
     """Fit a + b n_images^-c to all but the largest size and predict the largest, one row per group.
 
-    Source of the form: power laws of learning curves (Hestness 2017, 1712.00409).
+    Learning curves follow such power laws (Hestness et al. 2017, 1712.00409).
 
     Args:
-        runs: One trial per group, n_images and seed, otherwise alike: the cells of a size sweep at one strength. Seeds
-            that lack a finite value of a finished trial at any size are left out of all sizes.
+        runs: One trial per group, n_images and seed, with otherwise equal settings: the cells of a size sweep at one
+            strength. A seed without a finite value of a finished trial at some size is left out of all sizes.
         metric: A numeric column of `runs`.
         by: Columns of `runs` that define the groups.
         all_images: Number of images that a missing n_images means.
@@ -32,7 +32,7 @@ def data_size_law(
         Columns *by and the fields of `analysis.stats.HeldOutPrediction`.
 
     Raises:
-        UserError: A column is missing, n_images is missing and `all_images` is not given, or a seed occurs twice.
+        UserError: If a column is missing, n_images is missing and `all_images` is not given, or a seed occurs twice.
     """
     by = list(by)
     points = _points(runs, metric, by, all_images)

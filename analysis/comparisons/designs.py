@@ -76,16 +76,16 @@ def task_metrics(ablated: pd.DataFrame, wanted: str | None = None) -> dict[str, 
 
 
 def task_comparisons(designs: pd.DataFrame, own: pd.DataFrame, baseline: str | None = None) -> pd.DataFrame:
-    """Return the comparisons of one task whose two cells ran: task, design, cell, baseline.
+    """Return the comparisons of one task for which both cells ran: task, design, cell, baseline.
 
     Args:
-        designs: Designs of the study. They are empty while the phase has not ended; every cell is then compared with
-            the base.
+        designs: Designs of the study, which are empty until the ablate phase has ended. If they are empty, every cell
+            is compared with the base.
         own: Runs of the task.
-        baseline: Compare every cell with this one instead.
+        baseline: Cell to compare all others with, instead of the designs' baselines.
 
     Raises:
-        UserError: The baseline did not run.
+        UserError: If the baseline did not run.
     """
     task, cells = own["task"].iloc[0], list(own["cell"].unique())
     if baseline is not None and baseline not in cells:
@@ -101,7 +101,7 @@ def compare(runs: pd.DataFrame, designs: pd.DataFrame, metric: Metric, margin: f
     """Return the effects of one task's designs and their paired differences.
 
     The column seeds_needed is the number of seeds at which a paired t-test would detect a difference as large as the
-    margin, from the spread of these seeds (`analysis.stats.paired.seeds_needed`); missing where the answer is not
+    margin, from the spread of these seeds (`analysis.stats.paired.seeds_needed`); missing if the answer is not
     `inconclusive`.
     """
     seeds = paired_differences(runs, metric.column, designs=designs).assign(metric=metric.column)

@@ -1,7 +1,7 @@
 """Steps until a trial takes off or converges, with Kaplan-Meier curves and medians over seeds.
 
-Times are those of reports: an event at step t happened after the previous report and at t at the latest. So curves are
-up to `report_every` steps late, equally for all trials that report equally often.
+Times are steps of reports: an event at step t happened after the previous report, and at t at the latest. Curves are
+therefore up to `report_every` steps late, by the same amount for all trials that report equally often.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ TOLERANCE = 2.0  # standard errors within which a value counts as the final one
 def steps_to(
     runs: pd.DataFrame, curves: pd.DataFrame, event: Event = "clears_chance", verdicts: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """Return when each fixed-budget trial had its event.
+    """Return the step at which each fixed-budget trial had an event.
 
-    All censoring is at the budget. A trial that failed or diverged without the event would not have had it within its
-    budget: it is censored there and not at its last report, which would assume that it might have continued as the
-    others did. So 1 - survival at the budget is the rate of `convergence_rates`, where the events agree. `left_out`
-    lists which trials are excluded, and why: a stop by a scheduler is informative.
+    Trials are censored only at the budget. A trial that failed or diverged before the event would not have had it
+    within its budget, so it is censored there and not at its last report: that would assume that it could have
+    continued like the others. Therefore 1 - survival at the budget equals the rate of `convergence_rates` for the same
+    event. `left_out` lists the excluded trials with reasons: a stop by a scheduler is informative.
 
     Args:
         runs: Runs of a study; those of `fixed_budget` count.
         curves: Reports of these trials.
-        event: `clears_chance`, the take-off: the first report whose primary metric `trainables.chance.clears_chance`
-            distinguishes from chance, counting looks as a study's own patience does, without step 0 (an untrained
-            SimCLR network may beat chance already: it distinguishes views by their colors). `converged`: the first
-            report from which on the primary metric stays within TOLERANCE standard errors of its last value, for
-            trials whose verdict is `converged`.
+        event: `clears_chance` is the take-off: the first report after step 0 whose primary metric
+            `trainables.chance.clears_chance` distinguishes from chance, with looks counted as a study's own stopping
+            rule counts them. (At step 0, an untrained SimCLR network may already beat chance, because colors
+            distinguish views.) `converged` is the first report from which the primary metric stays within TOLERANCE
+            standard errors of its last value, for trials whose verdict is `converged`.
         verdicts: `trial_id` and `verdict` of every trial; required for `converged` only.
 
     Returns:
-        Columns trial_id, task, cell, seed, steps, observed. steps is int64; where there was no event, observed is False
-        and steps is the budget.
+        Columns trial_id, task, cell, seed, steps, observed. steps is int64. Without an event, observed is False and
+        steps is the budget.
 
     Raises:
-        UserError: No trial trained to a fixed budget, or chance, the standard error of a loss, a curve or a verdict is
-            missing.
+        UserError: If no trial trained to a fixed budget, or chance, the standard error of a loss, a curve or a verdict
+            is missing.
     """
     kept = fixed_budget(runs)
     if event == "converged":
@@ -76,7 +76,7 @@ def kaplan_meier(times: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns task, cell, step, survival, ci_low, ci_high, at_risk, events. The interval is NaN after a censoring,
-        which happens where budgets differ within a cell.
+        which happens if budgets differ within a cell.
     """
     rows = [
         {"task": task, "cell": cell, **row}

@@ -18,7 +18,7 @@ from trainables.trial import BASELINES, RANDOM_INIT, labels_name
 
 DESIGN = "few labels"
 FROZEN, TUNED, SUPERVISED = "frozen", "fine-tuned", "supervised"
-PAIRS = ((FROZEN, SUPERVISED), (TUNED, SUPERVISED), (TUNED, FROZEN))  # each compared with its second
+PAIRS = ((FROZEN, SUPERVISED), (TUNED, SUPERVISED), (TUNED, FROZEN))  # (method, baseline)
 _RESULT = re.compile(r"probe/(?P<dataset>.+)/(?P<way>linear|fine_tuned)/(?P<labels>\d+|all)_labels")
 _STEP = re.compile(f"{_RESULT.pattern}_step")
 _WAYS = {"linear": FROZEN, "fine_tuned": TUNED}
@@ -33,9 +33,9 @@ def label_results(runs: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns trial_id, task, seed, status, dataset, labels, way, value, step. labels is the number of labeled images
-        per class, Int64, missing for all of them. way is FROZEN or TUNED; TUNED of the task `random_init` is supervised
-        training from scratch. value is the top-1 accuracy. step is the step of fine-tuning with the best validation,
-        NaN for frozen features. No rows where `evaluate.labels_per_class` was not set.
+        per class, Int64, missing for all of them. way is the method, FROZEN or TUNED; TUNED of the task `random_init`
+        is supervised training from scratch. value is the top-1 accuracy. step is the fine-tuning step with the best
+        validation accuracy, NaN for frozen features. No rows if `evaluate.labels_per_class` was not set.
     """
     steps = long_form(runs, _STEP, ["trial_id"]).rename(columns={"value": "step"})
     found = long_form(runs, _RESULT, _ABOUT).merge(steps, how="left", on=["trial_id", "dataset", "way", "labels"])
@@ -46,7 +46,7 @@ def label_results(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def compare_few_labels(study: Study, margin: float | None) -> list[Compared]:
-    """Compare the three ways at each number of labels, paired by seed, one family per task and data set."""
+    """Compare the three methods at each number of labels, paired by seed, with one family per task and data set."""
     results = label_results(study.runs.loc[study.runs["probe_split"] == "test"])
     found = []
     for (dataset, task), own in results.loc[~results["task"].isin(BASELINES)].groupby(["dataset", "task"], sort=False):
@@ -69,7 +69,7 @@ def compare_few_labels(study: Study, margin: float | None) -> list[Compared]:
 
 
 def cell_of(way: str, labels: int | None) -> str:
-    """Return the cell name of one way at one number of labels: `frozen, 10 labels a class`."""
+    """Return the cell name of one method at one number of labels: `frozen, 10 labels a class`."""
     return f"{way}, {labels_word(labels)} labels a class"
 
 

@@ -1,4 +1,4 @@
-"""Hyperparameter importance in a search, by Optuna's evaluators, and how much it depends on single trials."""
+"""Hyperparameter importance in a search by Optuna's evaluators, with its range over resampled trials."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MIN_TRIALS = 15
 LOG_SCALED = ("lr", "weight_decay", "batch_size", "n_images", "budget_steps", "width", "option/temperature")
 
 _TREES, _BOOTSTRAP_TREES = 64, 16  # Optuna's default, and a quarter of the time per resample
-_TARGET_QUANTILE = 0.25  # best trials of PED-ANOVA; Optuna's default of 0.1 is three trials of thirty
+_TARGET_QUANTILE = 0.25  # share of best trials in PED-ANOVA; Optuna's default, 0.1, is 3 of 30 trials
 _MAX_RESAMPLED = 1000  # trials per resample: Optuna needs a millisecond to add each
 _LEVEL = 1 - ALPHA
 _COLUMNS = ["task", "hyperparameter", "importance", "low", "high", "first", "n_trials", "n_left_out", "note"]
@@ -46,44 +46,44 @@ def importance(
     n_bootstrap: int = 50,
     log_scaled: Collection[str] = LOG_SCALED,
 ) -> pd.DataFrame:
-    """Return how much each searched hyperparameter explains of `metric`, by task, the most important first.
+    """Estimate the importance of each searched hyperparameter for `metric`, per task, the most important first.
 
-    A range (low, high) shows how much the importance depends on single trials and is not a confidence interval: few
-    trials shrink importances toward one another, and it contained what fANOVA finds in 1,500 trials in under a tenth of
-    cases with 15 to 60 of them.
+    The range (low, high) shows how much the importance depends on single trials. It is not a confidence interval: with
+    few trials, importances shrink toward one another, and with 15 to 60 trials the range contained the importance that
+    fANOVA finds in 1,500 trials in fewer than a tenth of cases.
 
     Args:
         runs: Runs of a study; those of the phase `search` count. The searched hyperparameters are the columns that vary
             among the finished trials of a task.
         metric: A numeric column of `runs`.
         mode: Whether more (`max`) or less (`min`) of the metric is better; used by `ped_anova` only.
-        evaluator: `fanova`, the share of variance that each hyperparameter explains by itself over the values seen
-            (Hutter 2014), and `mean_decrease_impurity`, both of a random forest of scikit-learn; `ped_anova`, what
-            distinguishes the best quarter of the trials (Watanabe 2023, 2304.10255). In simulated searches where one of
-            three hyperparameters dominates, it came out first in 70, 93 and 100 % with 8, 15 and 30 trials by fANOVA,
-            in 88 and 98 % with 15 and 30 by PED-ANOVA. fANOVA takes some 3 s per task of 30 trials at the default
-            n_bootstrap, the others a quarter of that or less.
+        evaluator: `fanova` is the share of variance that each hyperparameter explains by itself over the observed
+            values (Hutter et al. 2014); like `mean_decrease_impurity`, it uses a random forest of scikit-learn.
+            `ped_anova` is how well each hyperparameter distinguishes the best quarter of the trials (Watanabe 2023,
+            2304.10255). In simulated searches in which one of three hyperparameters dominates, fANOVA ranked it first
+            in 70, 93 and 100 % of cases with 8, 15 and 30 trials, PED-ANOVA in 88 and 98 % with 15 and 30. fANOVA takes
+            about 3 s per task of 30 trials at the default n_bootstrap, the others a quarter of that or less.
         seed: Seed of the forests and resamples.
         n_bootstrap: Number of resamples of the trials.
-        log_scaled: Columns taken as log10 where all their values are positive: fANOVA weighs values by their range, and
-            on a linear scale the lowest decades of a learning rate would count for nothing.
+        log_scaled: Columns that are converted to log10 if all their values are positive: fANOVA weighs values by their
+            range, so on a linear scale the lowest decades of a learning rate would not count.
 
     Returns:
         Columns task, hyperparameter, importance, low, high, first, n_trials, n_left_out, note. importance is a share in
-        [0, 1]; those of a task sum to 1, even where nothing matters. low and high are the middle 95 % over the
-        resamples, of at most 1,000 trials each. first is the share of resamples in which this hyperparameter came out
-        first: trust a ranking by it. All three are NaN where n_bootstrap is 0. n_left_out counts the search trials of
-        the task that were stopped, failed or have no finite value: after stops by a scheduler the remaining trials are
-        a selection, and the importance is the one among trials good enough to finish. note says why there is no number:
-        fewer than MIN_TRIALS trials, nothing that varies, or a constant metric.
+        [0, 1]; the shares of a task sum to 1, even if nothing matters. low and high bound the middle 95 % over the
+        resamples, of at most 1,000 trials each. first is the share of resamples in which this hyperparameter ranked
+        first: it shows how far to trust a ranking. All three are NaN if n_bootstrap is 0. n_left_out counts the search
+        trials of the task that were stopped, failed or have no finite value: after stops by a scheduler, the remaining
+        trials are a selection, and the importance applies to trials that were good enough to finish. note says why
+        there is no number: fewer than MIN_TRIALS trials, no setting that varies, or a constant metric.
 
     Raises:
-        UserError: `runs` have no search or no such metric, or a searched column has gaps.
+        UserError: If `runs` have no search or no such metric, or a searched column has gaps.
     """
     _check(runs, metric, mode, evaluator)
     searched = runs.loc[(runs["phase"] == SEARCH) & ~runs["task"].isin(BASELINES)]
     if searched.empty:
-        raise UserError(f"no trial of the phase {SEARCH!r} in these runs; importance is about what a search varied")
+        raise UserError(f"no trial of the phase {SEARCH!r} in these runs; importance needs the trials of a search")
     usable = np.isfinite(finished_values(searched, metric))
     tables = []
     for task, all_trials in searched.groupby("task", sort=False):
@@ -169,7 +169,7 @@ def _evaluate(
     mode: str,
     evaluator: BaseImportanceEvaluator,
 ) -> list[float]:
-    """Return the importance of each column, in the given order."""
+    """Return the importance of each column, in the order of `columns`."""
     distributions = {name: kind for name, (_, kind) in columns.items()}
     study = optuna.create_study(direction="maximize" if mode == "max" else "minimize")
     study.add_trials(
@@ -211,6 +211,6 @@ def _check(runs: pd.DataFrame, metric: str, mode: str, evaluator: str) -> None:
             f"no numeric column {metric!r} in these runs; analysis.data.tables.last_values adds last/METRIC"
         )
     if mode not in ("max", "min"):
-        raise UserError(f"mode = {mode!r}: better is either 'max' or 'min'")
+        raise UserError(f"mode = {mode!r}: must be 'max' or 'min'")
     if evaluator not in ("fanova", "mean_decrease_impurity", "ped_anova"):
         raise UserError(f"evaluator = {evaluator!r}: there are fanova, mean_decrease_impurity and ped_anova")

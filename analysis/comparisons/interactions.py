@@ -35,7 +35,7 @@ SYNERGY_DTYPES = {
     **{"synergy" if name == "estimate" else name: dtype for name, dtype in _STATISTICS.items()},
 }
 MODEL = "value ~ C(task) * C(cell) + C(task):C(seed)"
-SENTENCES: dict[str, tuple[str, ...]] = {  # sentence where the term is significant, and where it is not
+SENTENCES: dict[str, tuple[str, ...]] = {  # sentence for a significant term, and for any other
     "task": ("the tasks differ, on average over cells", "no clear difference between tasks, on average over cells"),
     "cell": ("the cells differ, on average over tasks", "no clear difference between cells, on average over tasks"),
     "task:cell": (
@@ -54,28 +54,29 @@ def factorial_effects(runs: pd.DataFrame, metric: str, factors: Sequence[str]) -
     A main effect is the difference between the means at a level and at the lowest level, over all levels of the other
     factors; an interaction is the difference of a factor's effect between two levels of another.
 
-    The seed is the block: each seed, which ran every cell, gives its own least-squares estimates, and their mean over
-    seeds is tested like any other paired difference, with Holm over the terms of a task. Pooling the residuals of all
-    seeds would leave more degrees of freedom, but assume that a factor's effect is the same for every seed, and reject
-    where it is not (19 % of the time instead of 5 % where the effect varies by seed as much as the noise does).
+    The seed is the block: each seed, which ran every cell, has its own least-squares estimates, and their mean over
+    seeds is tested like any other paired difference, with Holm's correction over the terms of a task. Pooling the
+    residuals of all seeds would leave more degrees of freedom, but it assumes that a factor's effect is the same for
+    every seed. If the effect varies between seeds as much as the noise does, that test rejects 19 % of the time instead
+    of 5 %.
 
     Args:
         runs: Trials of the cells of one design, of one task or several.
         metric: A numeric column of `runs`.
-        factors: Columns of `runs` that the design varies: `lr`, `option/gap`, `augmentation/flip`. An op without a
-            magnitude is off, an option without a value has its default, `n_images` without one is all. A factor that
-            does not vary within a task is ignored there.
+        factors: Columns of `runs` that the design varies: `lr`, `option/gap`, `augmentation/flip`. A missing value
+            means that an op is off, that an option has its default, or, for `n_images`, all images. A factor that does
+            not vary within a task is ignored there.
 
     Returns:
         A frame with the columns FACTORIAL_DTYPES, in the metric's units. levels is `0 to 1` or, for an interaction,
         `0 to 1, 0.001 to 0.01`. aliased_with names the terms that the design cannot distinguish from this one: the
-        estimate is of their sum, with the factors shown. Of aliased terms the first has the estimate; the others have
-        rows without one. Only seeds with a value of every cell count; n_failed is the number of failed trials. A cell
-        that failed at every seed is left out of the design, and the terms it would have separated are aliased. Below 5
-        seeds there are estimates and no tests.
+        estimate is of their sum, with the factors shown. Of several aliased terms, the first has the estimate; the rows
+        of the others have none. Only seeds with a value of every cell count; n_failed is the number of failed trials. A
+        cell that failed at every seed is left out of the design, and the terms that it would have separated are
+        aliased. With fewer than 5 seeds, there are estimates but no tests.
 
     Raises:
-        UserError: An unknown metric or factor, no task varies any factor, or two cells have the same factors.
+        UserError: If a metric or factor is unknown, no task varies any factor, or two cells have the same factors.
     """
     runs = _pretext(outcomes(runs, metric))
     if unknown := [name for name in factors if name not in runs]:
@@ -97,8 +98,8 @@ def factorial_effects(runs: pd.DataFrame, metric: str, factors: Sequence[str]) -
 def pair_synergy(runs: pd.DataFrame, metric: str, designs: pd.DataFrame) -> pd.DataFrame:
     """Return the synergy of two augmentation ops, beyond what each does alone, from the design `pairs`.
 
-    synergy = pair - first alone - second alone + neither, in the metric's units, with its paired t interval and test;
-    Holm over the pairs of a task.
+    synergy = pair - first alone - second alone + neither, in the metric's units, with its paired t interval and test,
+    Holm-adjusted over the pairs of a task.
 
     Args:
         runs: Runs of the ablation.
@@ -111,12 +112,12 @@ def pair_synergy(runs: pd.DataFrame, metric: str, designs: pd.DataFrame) -> pd.D
         the one cell for an op alone). n_failed counts the seeds at which any of the cells failed.
 
     Raises:
-        UserError: `designs` has no pairs among these runs, or a cell that a pair needs did not run.
+        UserError: If `designs` has no pairs among these runs, or a cell that a pair needs did not run.
     """
     cells = designs.loc[designs["design"] == "pairs", ["task", "cell"]].drop_duplicates()
     used = outcomes(runs, metric).merge(cells, on=["task", "cell"])
     if used.empty:
-        raise UserError("no cell of a design `pairs` in these runs; ask for it: --set 'ablate.designs=[pairs]'")
+        raise UserError("no cell of a design `pairs` in these runs; to run it: --set 'ablate.designs=[pairs]'")
     check_one_run_per_seed(used, ["task", "cell"])
     rows: list[dict[str, Any]] = []
     for task, own in used.groupby("task", sort=False):
@@ -127,13 +128,13 @@ def pair_synergy(runs: pd.DataFrame, metric: str, designs: pd.DataFrame) -> pd.D
 def task_interaction(runs: pd.DataFrame, metric: str, cells: Sequence[str] | None = None) -> pd.DataFrame:
     """Test whether cells have the same effect in every task: analysis of variance with seeds as blocks.
 
-    The model is `value ~ C(task) * C(cell) + C(task):C(seed)`, by ordinary least squares. A cell's effect and its
-    interaction are compared with the residual, the task with the seeds within it, which are a random sample. The seeds
-    themselves are not tested.
+    The model is `value ~ C(task) * C(cell) + C(task):C(seed)`, by ordinary least squares. The effect of the cell and
+    its interaction with the task are tested against the residual, the task against the seeds within it, which are a
+    random sample. The seeds themselves are not tested.
 
-    p does not use the df of the table, which reject 10 to 20 % of the time instead of 5 % where noise differs by task
-    or cell, as it does between one that learned and one at chance. Its degrees of freedom are estimated (`box_p`), so
-    it rejects at most 6 % of the time, and 1 to 4 % where all noise is alike.
+    p does not use the df of the table: with them, the test rejects 10 to 20 % of the time instead of 5 % if noise
+    differs between tasks or cells, as it does between a cell that learned and one at chance. With estimated degrees of
+    freedom (`box_p`) it rejects at most 6 % of the time, and 1 to 4 % if all noise is equal.
 
     Args:
         runs: Runs of several tasks. Seeds that lack a value of any cell in any task are left out.
@@ -142,10 +143,10 @@ def task_interaction(runs: pd.DataFrame, metric: str, cells: Sequence[str] | Non
 
     Returns:
         A frame with the columns ANOVA_DTYPES, one row per term: task, cell, task:cell, task:seed, residual. answer is
-        one sentence per tested term, at level ALPHA. Below 5 seeds there are sums of squares and no tests.
+        one sentence per tested term, at level ALPHA. With fewer than 5 seeds, there are sums of squares but no tests.
 
     Raises:
-        UserError: An unknown metric, or fewer than two tasks, cells or seeds.
+        UserError: If the metric is unknown, or there are fewer than two tasks, cells or seeds.
     """
     runs = _pretext(outcomes(runs, metric))
     if cells is None:
@@ -159,7 +160,7 @@ def task_interaction(runs: pd.DataFrame, metric: str, cells: Sequence[str] | Non
         raise UserError(f"an interaction needs two tasks that both have the same two cells; there are {have}")
     whole = used.pivot(index=["task", "cell"], columns="seed", values="value").dropna(axis="columns")
     if whole.shape[1] < 2:
-        raise UserError(f"{whole.shape[1]} seeds have a value of each of these cells in every task; it takes 2")
+        raise UserError(f"{whole.shape[1]} seeds have a value of each of these cells in every task; 2 are needed")
     return _anova(whole, len(tasks))
 
 
@@ -260,7 +261,7 @@ def _levels(factor: pd.Series, task: str) -> pd.Series:
 
 
 def _absent(factor: str, task: str) -> Any:
-    """Return the value that a trial used where its column of this factor is missing."""
+    """Return the value of a factor for a trial that has none in its column."""
     if factor.startswith(POLICY):
         return 0.0
     if factor == "n_images":

@@ -49,30 +49,32 @@ def effects(
 ) -> pd.DataFrame:
     """Compare each cell with its baseline over the seeds that both have, one row per comparison.
 
-    Seeds. n_seeds counts the seeds with a value of both cells; mean, baseline_mean and all that follows are over these.
-    n_failed counts the seeds at which the cell failed (status FAILED, or no finite value) and the baseline did not,
-    n_baseline_failed the reverse. A trial that has not ended, or was killed from outside, is not an outcome. Below 5
-    seeds nothing is tested: there are means, all else is NaN, and the answer is `too few seeds`.
+    Seeds. n_seeds counts the seeds with a value of both cells; mean, baseline_mean and all further columns are computed
+    from these. n_failed counts the seeds at which the cell failed (status FAILED, or no finite value) and the baseline
+    did not, n_baseline_failed the reverse. A trial that has not ended, or was killed from outside, is not an outcome.
+    With fewer than 5 seeds, nothing is tested: there are means, all other numbers are NaN, and the answer is `too few
+    seeds`.
 
     Numbers. mean_difference is cell minus baseline. ci_low and ci_high are its t interval for this comparison alone;
-    family_low and family_high the same at 1 - alpha/M for the M comparisons tested in the family, which all hold at
-    once with the stated confidence (Bonferroni). test is chosen by `paired.choose_test`; p is two-sided, p_holm
-    adjusted by Holm over the family. hedges_g is the standardized difference, in standard deviations of the
+    family_low and family_high are its ends at 1 - alpha/M for the M comparisons tested in the family, which are all
+    correct at once with the stated confidence (Bonferroni). test is chosen by `paired.choose_test`; p is two-sided;
+    p_holm is adjusted over the family (Holm). hedges_g is the standardized difference, in standard deviations of the
     differences. pairing_correlation is the correlation of the two cells' values over seeds: the higher it is, the more
     pairing gained. smallest_detectable is the difference that a paired t-test at alpha/M would have detected with
-    probability 0.8. p_equivalence is of two one-sided tests against the margin; p_equivalence_holm is adjusted over
-    the family separately. So each of the two kinds of claim, a difference and an equivalence, is wrong anywhere in
-    a family at a rate of at most alpha. bca_low and bca_high are a bootstrap interval, from 10 seeds on.
+    probability 0.8. p_equivalence is the p-value of two one-sided tests against the margin; p_equivalence_holm is
+    adjusted over the family separately. Therefore, each of the two kinds of claim, a difference and an equivalence, is
+    wrong anywhere in a family at a rate of at most alpha. bca_low and bca_high are a bootstrap interval, from 10 seeds
+    on.
 
-    Answer. `equivalent` where p_equivalence_holm <= alpha, also where a difference is certain but smaller than the
-    margin; else `better` or `worse` where p_holm <= alpha; else `inconclusive`. A failure is an outcome: a cell that
-    failed where the baseline did not is never better or equivalent, and never worse or equivalent in the reverse case.
-    note says why the answer differs from what the interval suggests, and is empty otherwise.
+    Answer. `equivalent` if p_equivalence_holm <= alpha, even if there is a significant difference that is smaller than
+    the margin; else `better` or `worse` if p_holm <= alpha; else `inconclusive`. A failure is an outcome: a cell that
+    failed at a seed at which the baseline did not is never better or equivalent, and never worse or equivalent in the
+    reverse case. note says why the answer differs from what the interval suggests, and is empty otherwise.
 
     Args:
         runs: Runs of the ablation.
         metric: A column of `runs`, for example `probe/cifar10/linear`, or `last/val/accuracy` of `last_values`.
-        baseline: Cell that every other cell of a task is compared with where `designs` is None: one family per task.
+        baseline: If `designs` is None, the cell that all other cells of a task are compared with: one family per task.
         designs: Columns task, design, cell, baseline; a family is one (task, design). Rows without a baseline
             (factorial and screening designs: see `factorial_effects`) and tasks that are not in `runs` are left out.
         mode: Whether more (`max`) or less (`min`) of the metric is better.
@@ -83,7 +85,7 @@ def effects(
         A frame with the columns EFFECT_DTYPES.
 
     Raises:
-        UserError: An unknown metric, a cell whose baseline did not run, or two runs of one task, cell and seed.
+        UserError: If the metric is unknown, the baseline of a cell did not run, or a task, cell and seed has two runs.
     """
     _check(mode, margin, confidence)
     comparisons = planned_comparisons(runs, baseline, designs)
@@ -99,20 +101,20 @@ def effects(
 def paired_differences(
     runs: pd.DataFrame, metric: str, baseline: str = "base", designs: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """Return every seed of every comparison that `effects` makes of the same arguments: columns PAIR_DTYPES.
+    """Return the seeds behind each comparison that `effects` makes with the same arguments, as columns PAIR_DTYPES.
 
-    One row per seed at which both trials have ended. value or baseline_value is NaN where one of them failed, and
-    difference, value minus baseline_value, where either did.
+    One row per seed at which both trials have ended. value and baseline_value are NaN for a trial that failed, and
+    difference, value minus baseline_value, is NaN if either is.
 
     Raises:
-        UserError: As from `effects`.
+        UserError: For the reasons of `effects`.
     """
     return _pairs(runs, metric, planned_comparisons(runs, baseline, designs))
 
 
 def _check(mode: str, margin: float | None, confidence: float) -> None:
     if mode not in ("max", "min"):
-        raise UserError(f"mode = {mode!r}: better is either 'max' or 'min'")
+        raise UserError(f"mode = {mode!r}: must be 'max' or 'min'")
     if margin is not None and not (math.isfinite(margin) and margin > 0):
         raise UserError(f"margin = {margin}: give the smallest difference that matters, above 0, or None")
     if not 0.5 <= confidence < 1:
@@ -215,22 +217,22 @@ def _notes(row: dict[str, Any], n_comparisons: int, margin: float | None, alpha:
         return [*notes, f"seeds with a value of both: {n_seeds}; a test needs {paired.MIN_SEEDS}"]
     low, high = row["ci_low"], row["ci_high"]
     if math.isnan(low):
-        return [*notes, "every seed has the same difference, so there is no interval, and signs alone are tested"]
-    leaves_out_zero, certain = low > 0 or high < 0, row["p_holm"] <= alpha
+        return [*notes, "every seed has the same difference, so there is no interval, and only signs are tested"]
+    excludes_zero, certain = low > 0 or high < 0, row["p_holm"] <= alpha
     adjusted = f"Holm's adjustment for {n_comparisons} comparisons"
-    if leaves_out_zero and not certain:
+    if excludes_zero and not certain:
         reason = adjusted if row["p"] <= alpha else "the sign-flip test"
-        notes.append(f"the interval leaves out 0, but {reason} leaves it open")
-    if certain and not leaves_out_zero:
-        notes.append("the sign-flip test is certain of a difference, though the t interval includes 0")
+        notes.append(f"the interval excludes 0, but {reason} leaves the answer open")
+    if certain and not excludes_zero:
+        notes.append("the sign-flip test finds a difference, although the t interval includes 0")
     if margin is None:
         return notes
     inside = -margin < low and high < margin
     if answer == EQUIVALENT and certain:
         notes.append("there is a difference, smaller than the margin")
     if answer == EQUIVALENT and not inside:
-        notes.append("equivalence asks about one side at a time, so the interval may reach beyond the margin")
+        notes.append("equivalence is tested on one side at a time, so the interval may reach beyond the margin")
     if inside and row["p_equivalence_holm"] > alpha:
         reason = adjusted if row["p_equivalence"] <= alpha else "the sign-flip test"
-        notes.append(f"the interval lies within the margin, but {reason} leaves equivalence open")
+        notes.append(f"the interval is within the margin, but {reason} leaves equivalence open")
     return notes

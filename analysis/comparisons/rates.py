@@ -1,4 +1,4 @@
-"""Convergence rates: how often a cell converges over seeds, and whether more often than its baseline."""
+"""Convergence rates: the share of seeds at which a cell converges, and its difference from the baseline's share."""
 
 from __future__ import annotations
 
@@ -34,21 +34,20 @@ def convergence_rates(
     by: Sequence[str] = ("task", "cell"),
     converged: Collection[str] = CONVERGED,
 ) -> pd.DataFrame:
-    """Return how many seeds of each group converged, groups in the order in which they started.
+    """Return how many seeds of each group converged, in the order in which the groups started.
 
     Args:
         runs: Runs of a study; those of `fixed_budget` count.
         verdicts: `trial_id` and `verdict` of every trial that trained, from `analysis.convergence.verdicts`.
         by: Columns of `runs`; a missing n_images (all images) is a group of its own.
-        converged: The verdicts that count; LEARNED asks whether a trial left chance at all. A failed trial does not
-            count.
+        converged: The verdicts that count as convergence; with LEARNED, leaving chance counts. A failed trial does not.
 
     Returns:
         Columns *by, n_seeds, n_converged, rate, ci_low, ci_high: the exact 95 % interval of Clopper and Pearson.
 
     Raises:
-        UserError: A trial has no verdict, no trial trained to a fixed budget, or a group has a seed twice: the interval
-            takes its trials as independent.
+        UserError: If a trial has no verdict, no trial trained to a fixed budget, or a group has a seed twice: the
+            interval takes its trials as independent.
     """
     counted = _with_converged(runs, verdicts, converged)
     by = list(by)
@@ -69,24 +68,24 @@ def rate_differences(
 ) -> pd.DataFrame:
     """Compare how often cells converge with how often their baseline does, on the same seeds.
 
-    p is from the exact McNemar test, p_holm is adjusted over one task and design. Both err at most at their nominal
-    rate at any number of pairs, and need many pairs to reject: p cannot fall below 2^(1 - n_pairs), which is 0.25 with
-    3 pairs, 0.06 with 5 and 0.03 with 6.
+    p is from the exact McNemar test; p_holm is adjusted over one task and design. Both keep their nominal error rate at
+    any number of pairs but need many pairs to reject: p cannot fall below 2^(1 - n_pairs), which is 0.25 with 3 pairs,
+    0.06 with 5 and 0.03 with 6.
 
     Args:
         runs: Runs of a study; those of `fixed_budget` count.
         verdicts: As for `convergence_rates`.
         designs: As for `planned_comparisons`.
         baseline: As for `planned_comparisons`.
-        converged: The verdicts that count.
+        converged: The verdicts that count as convergence.
 
     Returns:
         Columns RATE_DIFFERENCE_DTYPES: n_pairs, the seeds that both have; only_cell and only_baseline, the pairs in
-        which only one converged; rate_difference, cell minus baseline over these pairs; p; p_holm. A comparison
-        without a pair has n_pairs 0 and NaN.
+        which only one converged; rate_difference, cell minus baseline over these pairs; p; p_holm. A comparison without
+        a pair has n_pairs 0, and NaN as its rate_difference and p-values.
 
     Raises:
-        UserError: As from `convergence_rates`, or a baseline did not run.
+        UserError: For the reasons of `convergence_rates`, or if a baseline did not run.
     """
     counted = _with_converged(runs, verdicts, converged)
     check_one_run_per_seed(counted, ["task", "cell"])

@@ -27,8 +27,8 @@ def normalized_scores(runs: pd.DataFrame, metric: str, reference: Reference = "r
     """Return each trial's score on a scale from the reference to perfect: task, cell, seed, score, failed.
 
     score = (value - reference) / (1 - reference): 0 is as good as the reference, 1 is perfect, negative is worse than
-    the reference. A trial that failed or has no finite value scores 0, with failed True: its user is left with the
-    reference.
+    the reference. A trial that failed or has no finite value scores 0, because its user is left with the reference, and
+    has failed True.
 
     Args:
         runs: Runs of a study; those of `fixed_budget` count.
@@ -37,8 +37,8 @@ def normalized_scores(runs: pd.DataFrame, metric: str, reference: Reference = "r
             of the metric in the task, for `last/METRIC` columns, which untrained encoders do not have.
 
     Raises:
-        UserError: The metric is not an accuracy or mIoU or has no reference, runs mix probe splits, or a task, cell and
-            seed occurs twice.
+        UserError: If the metric is not an accuracy or mIoU or has no reference, runs mix probe splits, or a task, cell
+            and seed occurs twice.
     """
     if metric not in runs or not is_share(metric):
         raise UserError(f"{metric!r} is not a column of these runs with an accuracy or mIoU, whose best value is 1")
@@ -59,8 +59,9 @@ def interquartile_means(scores: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns cell, tasks, n_seeds, n_failed, iqm, ci_low, ci_high, note. `tasks` are the names joined by ", ";
-        compare cells that have the same ones. Seeds that a task lacks are left out of all tasks. Below
-        MIN_INTERVAL_SEEDS seeds there is a note and no interval; tasks and reference are taken as given.
+        compare only cells with the same tasks. A seed that one task lacks is left out of all tasks. Below
+        MIN_INTERVAL_SEEDS seeds, there is a note instead of an interval. The interval treats the tasks and the
+        reference as fixed.
     """
     rows = []
     for cell, group in scores.groupby("cell", sort=False):
@@ -77,19 +78,19 @@ def interquartile_means(scores: pd.DataFrame) -> pd.DataFrame:
 def improvement_probabilities(scores: pd.DataFrame, baseline: str = "base") -> pd.DataFrame:
     """Return the `improvement_probability` of each cell over the baseline with its 95 % interval.
 
-    It is averaged over the tasks that have both. Runs of one seed, which share images and initialization, are compared
-    by `effects` instead.
+    It is averaged over the tasks that have both. Only runs of different seeds are compared; `effects` compares runs of
+    one seed, which share images and initialization.
 
     Args:
         scores: Frame that `normalized_scores` returns.
         baseline: Cell that the others are compared with.
 
     Returns:
-        Columns cell, baseline, tasks, n_seeds, probability, ci_low, ci_high, note. Below MIN_INTERVAL_SEEDS seeds there
-        is a note and no interval.
+        Columns cell, baseline, tasks, n_seeds, probability, ci_low, ci_high, note. Below MIN_INTERVAL_SEEDS seeds,
+        there is a note instead of an interval.
 
     Raises:
-        UserError: No task has both the baseline and another cell.
+        UserError: If no task has both the baseline and another cell.
     """
     reference = scores.loc[scores["cell"] == baseline]
     others = scores.loc[(scores["cell"] != baseline) & scores["task"].isin(reference["task"])]

@@ -19,19 +19,19 @@ _SURVIVOR = "trained with trials that were stopped for their values: those allow
 
 
 def outcomes(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Return the runs that came to an end, with a new index and a column `value`.
+    """Return the runs that have ended, with a new index and a column `value`.
 
-    A trial failed where its status says so, whatever it had reported before, or where it has no finite value.
+    A trial counts as failed if its status is FAILED, whatever it reported before, or if it has no finite value.
 
     Args:
         runs: Runs of a study.
         metric: A numeric column of `runs`.
 
     Returns:
-        `runs` without running and killed trials; `value` is float64, NaN where a trial failed.
+        `runs` without running and killed trials; `value` is float64, NaN for a trial that failed.
 
     Raises:
-        UserError: `metric` is not a numeric column of `runs`; the message names those that are.
+        UserError: If `metric` is not a numeric column of `runs`; the message names those that are.
     """
     if metric not in runs or not pd.api.types.is_numeric_dtype(runs[metric]):
         known = [name for name in runs if name.startswith((LAST, "probe/")) and not name.endswith("/chance")]
@@ -56,13 +56,13 @@ def finished_values(runs: pd.DataFrame, metric: str) -> np.ndarray:
 
 
 def fixed_budget(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the runs over which convergence is counted: trained, ended, and never in danger of an early stop.
+    """Return the runs that convergence rates count: trained, ended, and never at risk of an early stop.
 
-    Baselines and probes of finished encoders, which train nothing, are left out, and so is what `left_out` lists. A
-    FAILED trial stays: it did not converge within its budget.
+    Baselines and probes of finished encoders do not train and are left out, as are the trials that `left_out` lists. A
+    FAILED trial is kept: it did not converge within its budget.
 
     Raises:
-        UserError: A column is missing, or no run remains.
+        UserError: If a column is missing, or no run remains.
     """
     require_columns(runs, [*_IDENTITY, "status", "budget_steps", "init_from"], "runs")
     kept = pretext_runs(runs)
@@ -75,10 +75,11 @@ def fixed_budget(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def left_out(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the trained trials over which convergence is not counted: trial_id, phase, task, cell, seed, status, why.
+    """Return the trained trials that convergence rates do not count: trial_id, phase, task, cell, seed, status, why.
 
-    A stop by a scheduler is informative censoring: the trial was stopped because of its values. So is the survival of
-    its neighbors, and all trials of a phase and task with a stop are left out together.
+    A stop by a scheduler is informative censoring: the trial was stopped because of its values. The survival of the
+    other trials is informative for the same reason, so all trials of a phase and task with a stop are left out
+    together.
     """
     trained = pretext_runs(runs)
     stops = (trained["status"] == STOPPED).groupby([trained["phase"], trained["task"]]).transform("any")
@@ -100,10 +101,10 @@ def verdicts_of(runs: pd.DataFrame, verdicts: pd.DataFrame) -> pd.Series:
 
     Args:
         runs: Runs of trials that trained.
-        verdicts: `trial_id` and `verdict` of every one of them.
+        verdicts: Frame with the `trial_id` and `verdict` of each of them.
 
     Raises:
-        UserError: A column of `verdicts` is missing, or a run has no verdict.
+        UserError: If a column of `verdicts` is missing, or a run has no verdict.
     """
     require_columns(verdicts, ["trial_id", "verdict"], "verdicts")
     verdict = runs["trial_id"].map(verdicts.drop_duplicates("trial_id").set_index("trial_id")["verdict"])
@@ -117,6 +118,6 @@ def verdicts_of(runs: pd.DataFrame, verdicts: pd.DataFrame) -> pd.Series:
 
 
 def require_columns(frame: pd.DataFrame, names: Iterable[str], what: str) -> None:
-    """Raise UserError where a frame, called `what` in the message, lacks one of the columns."""
+    """Raise UserError if a frame, which the message calls `what`, lacks one of the columns."""
     if missing := [name for name in names if name not in frame]:
         raise UserError(f"{what} has no column {', '.join(missing)}; its columns are in analysis/data/frames.py")

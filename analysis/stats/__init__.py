@@ -1,7 +1,7 @@
-"""Statistics, numbers in and numbers out: tests, intervals, factorial models, survival, aggregates, scaling law.
+"""Statistics of plain numbers: tests, intervals, factorial models, survival, aggregates, scaling law.
 
-Nothing here knows studies or runs; `analysis.comparisons` does. `paired`, `factorial` and `split_plot` are used by
-module name.
+Nothing here knows about studies or runs; `analysis.comparisons` does. `paired`, `factorial` and `split_plot` are used
+by module name.
 """
 
 from analysis.stats.aggregates import (

@@ -1,9 +1,9 @@
 """Aggregates of normalized scores over tasks: interquartile mean and probability of improvement.
 
 The statistics are those of Agarwal et al. 2021 (2108.13264), the intervals are not: a percentile bootstrap over whole
-seeds covers 88 to 93 % with 10 seeds where 95 % are claimed, and 54 to 83 % for a probability near 1. The ones here are
-jackknife intervals that leave out one seed at a time in all tasks, since tasks share their seeds. They need no
-random numbers.
+seeds covers 88 to 93 % with 10 seeds where 95 % are claimed, and 54 to 83 % for a probability near 1. The intervals
+here use a jackknife that leaves out one seed at a time in all tasks, since tasks share their seeds. They need no random
+numbers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from scipy.stats import beta, norm, t, trim_mean
 
 from analysis.stats.significance import ALPHA
 
-MIN_INTERVAL_SEEDS = 10  # fewer seeds get no interval: the numbers describe these runs
+MIN_INTERVAL_SEEDS = 10  # with fewer seeds, the numbers describe these runs and have no interval
 _Z = norm.ppf(1 - ALPHA / 2)
 
 
@@ -49,7 +49,7 @@ def interquartile_mean_interval(values: np.ndarray) -> tuple[float, float]:
 def improvement_probability(values: np.ndarray) -> float:
     """Return P(cell > baseline), ties counting half, over pairs of different seeds, averaged over tasks.
 
-    The Mann-Whitney statistic of Agarwal et al. 2021 without the pairs of one seed, which share images and
+    This is the Mann-Whitney statistic of Agarwal et al. 2021 without the pairs of equal seeds, which share images and
     initialization.
 
     Args:
@@ -63,8 +63,9 @@ def improvement_probability(values: np.ndarray) -> float:
 def improvement_interval(values: np.ndarray) -> tuple[float, float]:
     """Return the 95 % interval of `improvement_probability` (Korn and Graubard 1998).
 
-    The exact binomial interval at the effective number of pairs that a jackknife over whole seeds gives, at most the
-    number of trials. Measured coverage: 96.5 to 100 %, also where the true probability is 0.98 and every pair agrees.
+    This is the exact binomial interval at the effective number of pairs, which a jackknife over whole seeds estimates,
+    but at most the number of trials. Measured coverage: 96.5 to 100 %, even if the true probability is 0.98 and every
+    pair agrees.
 
     Args:
         values: Scores of the cell and of the baseline, float64 [n_seeds, n_tasks, 2].
@@ -77,7 +78,7 @@ def improvement_interval(values: np.ndarray) -> tuple[float, float]:
         return np.nan, np.nan
     probability = improvement_probability(values)
     variance = jackknife_variance(improvement_probability, values)
-    n = float(n_seeds)  # where every pair agrees the variance is unknown: tasks may repeat one another
+    n = float(n_seeds)  # if every pair agrees, the variance is unknown: tasks may repeat one another
     if 0 < probability < 1 and variance > 0:
         degrees = (_Z / t.ppf(1 - ALPHA / 2, n_seeds - 1)) ** 2
         n = min(probability * (1 - probability) / variance * degrees, 2.0 * n_seeds * n_tasks)

@@ -13,7 +13,8 @@ from analysis.stats.significance import ALPHA
 def exact_interval(count: ArrayLike, n: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Return the exact 95 % interval of a proportion (Clopper and Pearson 1934).
 
-    It covers at least 95 % at any n, and is wide: 3 of 3 leave [0.29, 1], 5 of 5 [0.48, 1], 10 of 10 [0.69, 1].
+    It covers at least 95 % at any n, and it is wide: [0.29, 1] for 3 of 3, [0.48, 1] for 5 of 5, [0.69, 1] for 10 of
+    10.
 
     Args:
         count: Number of successes, [M].
@@ -34,7 +35,7 @@ def mcnemar_p(only_first: ArrayLike, only_second: ArrayLike) -> np.ndarray:
         only_second: Number of pairs in which only the second did, [M].
 
     Returns:
-        p-values, float64 [M]; 1 where no pair is discordant.
+        p-values, float64 [M]; 1 if no pair is discordant.
     """
     first, second = np.asarray(only_first), np.asarray(only_second)
     return np.minimum(1.0, 2 * binom.cdf(np.minimum(first, second), first + second, 0.5))

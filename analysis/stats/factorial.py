@@ -31,8 +31,8 @@ def terms(design: pd.DataFrame) -> list[Term]:
     """Return the main effects and two-factor interactions of a design.
 
     A level's column is 1 - 1/L where a cell has it and -1/L elsewhere, with L levels; an interaction's is the product
-    of two such columns. So coefficients are differences from the lowest level in the response's units: of means over
-    all levels of the other factors for a main effect, of a factor's effects for an interaction.
+    of two such columns. Coefficients are therefore differences from the lowest level, in the response's units: for a
+    main effect, of means over all levels of the other factors; for an interaction, of a factor's effects.
 
     Args:
         design: One row per cell, one column per factor; the factors are ordered categories.
@@ -58,7 +58,7 @@ def fit(terms: Sequence[Term], responses: np.ndarray) -> tuple[np.ndarray, list[
 
     Returns:
         Coefficients, float64 [terms, seeds], and for each term the aliased terms joined by ", ", each with its
-        coefficient in the alias matrix where that is not 1; empty without an alias.
+        coefficient in the alias matrix if that is not 1; empty without an alias.
     """
     n_cells = len(responses)
     columns = [np.ones(n_cells), *(term.column for term in terms)]
@@ -99,7 +99,7 @@ def _independent(columns: Sequence[np.ndarray]) -> list[int]:
 
 
 def _labels(terms: Sequence[Term]) -> list[str]:
-    """Return the terms' names, with their levels where several terms share a name."""
+    """Return the terms' names, with their levels if several terms share a name."""
     names = [term.name for term in terms]
     return [term.name if names.count(term.name) == 1 else f"{term.name} ({term.levels})" for term in terms]
 

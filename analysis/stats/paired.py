@@ -4,8 +4,8 @@ All functions take finite differences, cell minus baseline in the metric's units
 the last axis, and return one number per comparison [...]. Their error rates and coverage at 3 to 10 seeds are measured
 in tests/analysis/stats/test_coverage.py, the source of the numbers quoted here.
 
-Differences that are all equal have no spread: they get no interval and no effect size, and a test of their signs in
-place of t, which would call any of them significant.
+Differences that are all equal have no spread: they get no interval and no effect size, and their signs are tested
+instead, because a t-test would call any of them significant.
 """
 
 from __future__ import annotations
@@ -38,11 +38,12 @@ _SAME = 1e-9  # relative tolerance within which differences count as equal
 
 
 def choose_test(n_seeds: int, n_comparisons: int, alpha: float) -> Test:
-    """Return the test of a comparison, which depends on the plan and never on the values.
+    """Choose the test of a comparison, depending on the plan and never on the values.
 
-    The sign-flip test from 8 seeds on, since it is exact for any symmetric distribution. Its smallest p-value is
-    2^(1 - n), so it cannot reject in a family of more than alpha 2^(n - 1) comparisons (6 at 8 seeds and 5 %): there,
-    and below 8 seeds, the paired t-test. In a family of just that size its power is 0.6 to 0.7 where t has 0.8.
+    From 8 seeds on, it is the sign-flip test, which is exact for any symmetric distribution. Its smallest p-value is
+    2^(1 - n), so it cannot reject in a family of more than alpha 2^(n - 1) comparisons (6 at 8 seeds and 5 %). For
+    larger families, and below 8 seeds, it is the paired t-test. In a family of exactly that size, the power of the
+    sign-flip test is 0.6 to 0.7 if the t-test has 0.8.
 
     Args:
         n_seeds: Number of pairs.
@@ -73,7 +74,7 @@ def p_value(differences: np.ndarray, test: Test, alternative: Alternative = "two
 def equivalence_p(differences: np.ndarray, margin: float, test: Test) -> np.ndarray:
     """Return p-values [...] of two one-sided tests against a mean difference of `margin` or more (Schuirmann 1987).
 
-    The larger p-value of the two, one for each end of (-margin, margin).
+    The result is the larger of two p-values, one for each end of (-margin, margin).
     """
     differences = np.asarray(differences, np.float64)
     above_low = p_value(differences + margin, test, "greater")
@@ -85,7 +86,7 @@ def holm(p: np.ndarray) -> np.ndarray:
     """Return p-values [..., M] adjusted for the M comparisons of a family (Holm 1979).
 
     NaN marks a comparison that was not tested and does not count. statsmodels' `multipletests` is not used because it
-    runs a full garbage collection per call, some 80 ms per family.
+    runs a full garbage collection per call, which takes about 80 ms per family.
     """
     p = np.asarray(p, np.float64)
     order = np.argsort(p, axis=-1)  # NaN last
@@ -97,7 +98,7 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 
 def t_interval(differences: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the t interval (low [...], high [...]) of the mean difference; NaN where all differences are equal.
+    """Return the t interval (low [...], high [...]) of the mean difference; NaN if all differences are equal.
 
     Exact for normal differences. At 5 to 10 seeds, nominal 95 % covers 96 % for heavy tails (t with 4 degrees of
     freedom), 93.5 % for a skewness of 1, and 94.5 % for accuracies over 200 images, 0.9 against 0.8.
@@ -115,7 +116,7 @@ def bca_interval(differences: np.ndarray, confidence: float) -> tuple[np.ndarray
     At its nominal level BCa is too short for so few values: 95 % covers 90 % of the time at 10 seeds and 93 % at 20. So
     it is taken at the level at which a percentile interval of normal values would be as long as the t interval
     (Hesterberg 2015, The American Statistician 69:371, "expanded"). Nominal 95 % then covers 94 % at 10 seeds for
-    normal and mildly skewed differences, and 92 % for heavy tails. NaN where the differences are too alike to resample.
+    normal and mildly skewed differences, and 92 % for heavy tails. NaN if the differences are too similar to resample.
     """
     differences = np.asarray(differences, np.float64)
     n, unit = differences.shape[-1], _unit(differences)
@@ -174,7 +175,7 @@ def seeds_needed(sd: float, difference: float, alpha: float) -> int | None:
         alpha: Level of the test.
 
     Returns:
-        A number from MIN_SEEDS to MAX_SEEDS_NEEDED; None where `sd` is 0 or NaN.
+        A number from MIN_SEEDS to MAX_SEEDS_NEEDED; None if `sd` is 0 or NaN.
     """
     if not sd > 0:
         return None
@@ -203,7 +204,7 @@ def _sign_flip_p(rows: np.ndarray, alternative: Alternative) -> np.ndarray:
 
 
 def _unit(differences: np.ndarray) -> np.ndarray:
-    """Return the largest absolute difference [...], 1 where all are 0."""
+    """Return the largest absolute difference [...]; 1 if all are 0."""
     largest = np.abs(differences).max(axis=-1)
     return np.where(largest > 0, largest, 1.0)
 
@@ -214,7 +215,7 @@ def _rounded_mean(values: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _sd(differences: np.ndarray) -> np.ndarray:
-    """Return the sample standard deviation; NaN, not a rounding error, where all differences are equal."""
+    """Return the sample standard deviation; NaN, not a rounding error, if all differences are equal."""
     return np.where(_all_same(differences), np.nan, differences.std(axis=-1, ddof=1))
 
 

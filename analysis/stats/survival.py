@@ -57,7 +57,7 @@ def median_time(curve: pd.DataFrame) -> tuple[float, float, float]:
 
     Returns:
         Median, lower and upper end: the first steps at which survival, its lower bound and its upper bound are below a
-        half; `inf` where that happens only beyond the last step. Fewer than 6 subjects cannot bound a median: their
+        half; `inf` if that happens only beyond the last step. Fewer than 6 subjects cannot bound a median: their
         interval is 0 to `inf`.
     """
     median = _first(curve["step"], curve["survival"] <= 0.5 + _ROUNDING)

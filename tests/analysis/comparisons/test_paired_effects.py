@@ -129,7 +129,7 @@ def test_an_answer_needs_holms_p_and_the_note_says_where_the_interval_alone_woul
     assert found["p"] == alone["p"] < 0.05 < found["p_holm"] == pytest.approx(6 * found["p"])
     assert found["ci_low"] == alone["ci_low"] > 0 > found["family_low"]
     assert found["answer"] == "inconclusive"
-    assert found["note"] == "the interval leaves out 0, but Holm's adjustment for 6 comparisons leaves it open"
+    assert found["note"] == "the interval excludes 0, but Holm's adjustment for 6 comparisons leaves the answer open"
 
 
 def test_where_answer_and_interval_disagree_a_note_says_why_and_nowhere_else():
@@ -158,7 +158,7 @@ def test_from_8_seeds_on_signs_decide_and_the_note_says_where_the_t_interval_doe
     found = only_effect(one_cell(one_large))
     assert (found["test"], found["p"], found["answer"]) == ("sign-flip", 2**-7, "better")
     assert found["ci_low"] < 0
-    assert found["note"] == "the sign-flip test is certain of a difference, though the t interval includes 0"
+    assert found["note"] == "the sign-flip test finds a difference, although the t interval includes 0"
 
 
 def test_the_bootstrap_stands_beside_the_t_interval_from_10_seeds_on():
@@ -173,7 +173,7 @@ def test_equal_differences_are_judged_by_signs_and_the_note_says_so():
         found = only_effect(one_cell([0.25] * 5, [0.5] * 5), margin=0.5)
         only_effect(one_cell([0.0] * 10), margin=0.5)
     assert (found["p"], found["p_equivalence"], found["answer"]) == (2**-4, 2**-5, "equivalent")
-    assert found["note"] == "every seed has the same difference, so there is no interval, and signs alone are tested"
+    assert found["note"] == "every seed has the same difference, so there is no interval, and only signs are tested"
     assert np.isnan([found["ci_low"], found["hedges_g"], found["pairing_correlation"]]).all()
     assert only_effect(one_cell([0.0] * 5))["answer"] == "inconclusive"
 
