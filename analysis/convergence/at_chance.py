@@ -21,7 +21,7 @@ from analysis.convergence.remedies import (
 from analysis.convergence.verdict import Finding, Verdict
 from trainables.chance import chance_bound, clears_chance
 
-TAKE_OFF_STEPS = (500, 2000)  # healthy context prediction stays at chance for so long: as reported, and at most
+TAKE_OFF_STEPS = (500, 2000)  # steps at chance of a healthy context prediction: as reported, and at most
 # Training loss over its chance level: above the first, the learning rate is too high; below the second, the network
 # has memorized its training images.
 UNSTABLE_RATIO, MEMORIZED_RATIO = 1.1, 0.8
@@ -44,10 +44,10 @@ class ReferenceLevel(NamedTuple):
 
 
 def find(trial: Trial) -> Finding | None:
-    """Find heads that no report shows to be better than guessing, or than the untrained network.
+    """Find heads for which no report is better than guessing, or than the untrained network.
 
-    Each head is compared with its own chance level; a sum of losses has none. The bound, and the number of looks that
-    it allows for, are those by which a running study stops its trials: `trainables.chance`.
+    Each head is compared with its own chance level; a sum of losses has none. The bound and its correction for the
+    number of looks are the ones with which a running study stops trials (`trainables.chance`).
     """
     if not any(len(head.main.trained) for head in trial.heads):
         return Finding(f"no validation metric in {trial.steps:,} steps: nothing shows that it learned")
@@ -64,13 +64,13 @@ def remedies(finding: Finding, trial: Trial) -> list[str]:
     strength, pairs = number(row.get("augmentation_strength")), number(row.get("option/pairs_per_image"))
     changes = []
     if row["task"] == "simclr" and strength < WEAK_AUGMENTATION:
-        changes.append(f"augmentation_strength 0.5 instead of {strength:g}, without which two views are one image")
+        changes.append(f"augmentation_strength 0.5 instead of {strength:g}, since without it two views are one image")
     if ratio > UNSTABLE_RATIO:
         changes.append(f"{lower_lr(trial)}, as the training loss is {ratio:.3g} x its chance level")
     elif ratio < MEMORIZED_RATIO:
         changes += [*stronger_augmentation(trial), more_images(trial)]
     elif trial.steps < TAKE_OFF_STEPS[1]:
-        patience = f"where {TAKE_OFF_STEPS[0]:,} to {TAKE_OFF_STEPS[1]:,} may pass before it takes off"
+        patience = f"and take-off may need {TAKE_OFF_STEPS[0]:,} to {TAKE_OFF_STEPS[1]:,}"
         changes.append(f"more optimizer steps: {trial.steps:,} {_exposure(trial)}, {patience}")
     if row["task"] == "context_prediction" and not pairs >= ALL_PAIRS:
         changes.append(f"pairs_per_image {'8 or 40' if pairs == 1 else ALL_PAIRS}{instead_of(pairs)}")
@@ -93,9 +93,9 @@ VERDICT = Verdict(
 
 
 def _never_better(head: Head, trial: Trial) -> str | None:
-    """Return the evidence that no report beat the reference level; None where one did, or where none could.
+    """Return the evidence that no report beat the reference level; None if one did, or if that is unknown.
 
-    A metric of unknown standard error clears no bound; it is at chance only if no report is better at all.
+    A metric with unknown standard error cannot clear a bound; it is at chance only if no report is better at all.
     """
     curve = head.main
     reports = np.flatnonzero(curve.steps > 0)
@@ -114,7 +114,7 @@ def _never_better(head: Head, trial: Trial) -> str | None:
 
 
 def _reference_level(curve: Curve) -> ReferenceLevel:
-    """Return chance, or the untrained network where it beats chance: color alone lets SimCLR tell views apart."""
+    """Return chance, or the untrained network's level if it beats chance: color alone lets SimCLR tell views apart."""
     chance = ReferenceLevel("chance", curve.chance, 0.0)
     if math.isnan(curve.untrained) or not _beats(curve, 0, 1, chance):
         return chance
@@ -146,11 +146,11 @@ def _fell(loss: Curve) -> bool:
     """Return whether a loss ends below its first report by more than their standard errors explain, or falls steadily.
 
     The latter is Kendall's test for a trend (Mann 1945), which five reports can pass. The curve's own scatter is not
-    used: the first steps bend the curve, and few reports leave the scatter next to no degrees of freedom.
+    used: the first steps bend the curve, and with few reports the scatter has almost no degrees of freedom.
     """
     if _beats(loss, -1, len(loss), ReferenceLevel("untrained", float(loss.values[0]), float(loss.errors[0]))):
         return True
-    return kendalltau(loss.steps, loss.values, alternative="less").pvalue <= ALPHA  # NaN, of one report, is not a trend
+    return kendalltau(loss.steps, loss.values, alternative="less").pvalue <= ALPHA  # NaN for a single report: no trend
 
 
 def _describe(curve: Curve, reference: ReferenceLevel, looks: int) -> str:
@@ -169,7 +169,7 @@ def _describe(curve: Curve, reference: ReferenceLevel, looks: int) -> str:
 
 
 def _training_loss_over_chance(trial: Trial) -> float:
-    """Return the last training loss over its chance level; 1 where either is unknown or the loss sums several heads."""
+    """Return the last training loss over its chance level; 1 if either is unknown or the loss sums several heads."""
     loss = trial.curves.get("train/loss") if len(trial.heads) == 1 else None
     ratio = loss.last / loss.chance if loss is not None and loss.chance else math.nan
     return 1.0 if math.isnan(ratio) else ratio

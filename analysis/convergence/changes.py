@@ -14,10 +14,10 @@ MATERIAL_SHARE = 0.05  # share of the gain: a smaller change gets no verdict, ho
 
 
 class Change(NamedTuple):
-    """A change, and the least amount that exceeds the noise.
+    """A change, and the smallest change that exceeds the noise.
 
     Attributes:
-        amount: Size in the direction that is tested: better for a slope, worse for a drop.
+        amount: Size in the tested direction: improvement for a slope, deterioration for a drop.
         needed: Amount above which noise does not explain the change.
     """
 
@@ -38,7 +38,7 @@ class Drop(NamedTuple):
         last: Last level, a mean of `window` reports.
         best_step: Step in the middle of the best window.
         window: Reports per level.
-        change: Difference of the two levels; positive where the curve got worse.
+        change: Difference of the two levels; positive if the curve got worse.
     """
 
     best: float
@@ -53,7 +53,7 @@ class Slope(NamedTuple):
 
     Attributes:
         gain: Improvement since `first_step`.
-        first_step: First step of the end.
+        first_step: First step of the part that the slope is fitted to.
         promise: Improvement that a further third of the learning time would bring at this slope.
     """
 
@@ -63,7 +63,7 @@ class Slope(NamedTuple):
 
 
 def material_drop(curve: Curve, share: float = MATERIAL_SHARE) -> Drop | None:
-    """Return the drop from the best where it exceeds both the noise and `share` of the gain."""
+    """Return the drop from the best if it exceeds both the noise and `share` of the gain."""
     drop = drop_from_best(curve.trained)
     if drop is None or not drop.change.clears:
         return None
@@ -72,9 +72,10 @@ def material_drop(curve: Curve, share: float = MATERIAL_SHARE) -> Drop | None:
 
 
 def material_slope(curve: Curve) -> Slope | None:
-    """Return the slope at the end where it exceeds the noise and promises more than MATERIAL_SHARE of the gain so far.
+    """Return the slope at the end if it exceeds the noise and promises more than MATERIAL_SHARE of the gain so far.
 
-    A trial with a single report after step 0 shows its whole gain instead of a slope, and is taken to continue at that.
+    For a trial with a single report after step 0, the slope is its whole gain, and it is assumed to continue at that
+    rate.
     """
     seen = curve.progress
     slope = end_slope(seen)
@@ -84,7 +85,7 @@ def material_slope(curve: Curve) -> Slope | None:
 
 
 def exceeds_noise(curve: Curve, amount: float, window: int) -> bool:
-    """Return whether a difference of two means of `window` reports is more than noise; any is if noise is unknown."""
+    """Return whether a difference of two means of `window` reports exceeds the noise; true if that is unknown."""
     noise = estimate_noise(curve)
     return amount > (noise.quantile() * noise.sd * math.sqrt(2 / window) if noise else 0.0)
 
@@ -92,15 +93,15 @@ def exceeds_noise(curve: Curve, amount: float, window: int) -> bool:
 def drop_from_best(curve: Curve) -> Drop | None:
     """Compare the last level of a curve with its best.
 
-    Levels are means of w neighboring reports, w a fifth of all. The best of many noisy levels is too good by selection,
-    so the last level is tested against each of the c earlier ones at ALPHA / c (Bonferroni): a curve that does not drop
-    seems to in at most ALPHA of all cases.
+    Levels are means of w adjacent reports, with w a fifth of all reports. The best of many noisy levels is too good by
+    selection, so the last level is tested against each of the c earlier ones at ALPHA / c (Bonferroni): of the curves
+    that do not drop, at most a share ALPHA appears to.
 
     Args:
-        curve: Reports after step 0 with finite values; the value of the untrained network is not a best.
+        curve: Reports after step 0 with finite values; the untrained network's value does not count as a best.
 
     Returns:
-        The drop; None where there are too few reports or the noise is unknown.
+        The drop; None if there are too few reports or the noise is unknown.
     """
     noise = estimate_noise(curve)
     window = max(1, len(curve) // 5)
@@ -127,16 +128,17 @@ def mean_around(curve: Curve, step: int, window: int) -> float:
 
 
 def end_slope(curve: Curve) -> Slope | None:
-    """Return the slope over the last third of the learning time, or the last half where that has under three reports.
+    """Return the slope over the last third of the learning time.
 
-    The slope of m points that scatter by sigma has the standard deviation sigma / sqrt(sum (t - mean t)^2): exactly for
-    least squares and for two or three points; the median of slopes comes within 5 % of it (Sen 1968).
+    If that has fewer than three reports, the last half is used. The slope of m points that scatter by sigma has the
+    standard deviation sigma / sqrt(sum (t - mean t)^2). This is exact for least squares and for two or three points,
+    and correct within 5 % for the median of slopes (Sen 1968).
 
     Args:
         curve: Reports with finite values only.
 
     Returns:
-        The slope; None where there are fewer than two reports or the noise is unknown.
+        The slope; None if there are fewer than two reports or the noise is unknown.
     """
     noise, tail = estimate_noise(curve), _tail(curve)
     if noise is None or len(tail) < 2 or not np.ptp(tail.times) > 0:
@@ -148,7 +150,7 @@ def end_slope(curve: Curve) -> Slope | None:
 
 
 def end_trend(curve: Curve) -> float:
-    """Return the gain per unit of learning time over the reports of `end_slope`, noise or not; 0 for one report."""
+    """Return the slope of `end_slope` whatever the noise; 0 for one report."""
     tail = _tail(curve)
     return curve.sign * theil_sen(tail.times, tail.values) if np.ptp(tail.times) > 0 else 0.0
 

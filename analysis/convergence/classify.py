@@ -28,11 +28,11 @@ def verdicts(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
         curves: One row per reported value, as `analysis.load` returns it.
 
     Returns:
-        One row per trial, all columns str. `verdict`: One of VERDICTS, by the first rule that finds something.
-        `evidence`: The numbers that the verdict rests on. `cure`: What to change, and from what value.
+        One row per trial, all columns str. `verdict` is one of VERDICTS, by the first rule that finds something.
+        `evidence` has the numbers that the verdict is based on. `cure` says what to change, and from what value.
 
     Raises:
-        UserError: A frame lacks a column that the verdicts need.
+        UserError: If a frame lacks a column that the verdicts need.
     """
     for name, frame in (("runs", runs), ("curves", curves)):
         if missing := [column for column in _NEEDED[name] if column not in frame]:

@@ -9,15 +9,15 @@ from analysis.convergence.evidence import format_value
 from analysis.convergence.remedies import instead_of, lower_lr
 from analysis.convergence.verdict import Finding, Verdict
 
-MIN_STD = 0.05  # spread of normalized features: 1 is healthy, untrained conv nets have 0.1 to 0.5
+MIN_STD = 0.05  # spread of normalized features; 1 is healthy, untrained conv nets have 0.1 to 0.5
 MIN_RANK = 2.0  # effective dimensions; untrained conv nets have about 30
 
 
 def find(trial: Trial) -> Finding | None:
     """Find features that have shrunk to one point, or to one line that does not solve the task.
 
-    One dimension is enough where it has halved the loss: a task with two classes needs no more. Features that were as
-    narrow in the untrained network have not collapsed.
+    One dimension is enough if the loss has halved: a task with two classes needs no more. Features that were as narrow
+    in the untrained network have not collapsed.
     """
     losses = [loss for loss in trial.losses() if len(loss.trained)]
     solves = any(loss.last < loss.start / 2 for loss in losses)

@@ -10,7 +10,7 @@ from analysis.convergence.verdict import Finding, Verdict
 
 
 def find(trial: Trial) -> Finding:
-    """Describe the flat end of every curve; this rule is asked last and always applies."""
+    """Describe the flat end of every curve. This rule is tried last and always applies."""
     curves = [*(head.main for head in trial.heads), *feature_curves(trial)]
     return Finding("; ".join(_describe_end(curve.trained) for curve in curves if len(curve.trained)))
 

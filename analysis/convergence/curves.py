@@ -1,4 +1,4 @@
-"""Trials as the rules see them: settings, curves, and the heads that are classified separately."""
+"""Trials in the form that the rules use: settings, curves, and heads, which are classified separately."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Curve:
             `reading.cumulative_lr`.
         values: Reported values, float64 [k]; they need not be finite.
         errors: Standard error of each value as a mean over the validation set, float64 [k]; NaN where unknown.
-        chance: Level of a network that has learned nothing; NaN where unknown.
-        n: Predictions behind each value; 0 where unknown.
+        chance: Level of a network that has learned nothing; NaN if unknown.
+        n: Number of predictions behind each value; 0 if unknown.
     """
 
     metric: str
@@ -42,7 +42,7 @@ class Curve:
 
     @property
     def sign(self) -> int:
-        """1 where larger values are better, -1 where smaller ones are."""
+        """1 if larger values are better, -1 if smaller ones are."""
         return 1 if self.mode == "max" else -1
 
     @property
@@ -52,7 +52,7 @@ class Curve:
 
     @property
     def untrained(self) -> float:
-        """The value at step 0; NaN where it was not reported."""
+        """The value at step 0; NaN if it was not reported."""
         return float(self.values[0]) if len(self) and self.steps[0] == 0 else math.nan
 
     @property
@@ -73,7 +73,7 @@ class Curve:
 
     @property
     def progress(self) -> Curve:
-        """The reports that show a slope: the trained ones, and with only one of them the untrained one too."""
+        """The reports that show a slope: the trained ones, and also the untrained one if only one is trained."""
         trained = self.trained
         return self.finite if len(trained) == 1 else trained
 
@@ -97,7 +97,7 @@ class Head:
 
     Attributes:
         main: Validation metric that decides about the head.
-        loss: Validation loss, where `main` is another metric.
+        loss: Validation loss, if `main` is another metric.
     """
 
     main: Curve
@@ -140,5 +140,5 @@ class Trial:
 
 
 def number(value: Any) -> float:
-    """Return a value of a frame as a float; NaN where it is missing or not a number."""
+    """Return a value of a frame as a float; NaN if it is missing or not a number."""
     return float(value) if isinstance(value, int | float | np.number) and not pd.isna(value) else math.nan

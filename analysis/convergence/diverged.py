@@ -12,14 +12,14 @@ from analysis.convergence.remedies import lower_lr
 from analysis.convergence.verdict import Finding, Verdict
 
 EXPLOSION_RATIO = 1.5  # final loss over initial loss
-FORGOTTEN_SHARE = 0.25  # loss of a quarter of the gain, in validation and in training
+FORGOTTEN_SHARE = 0.25  # share of the gain that is lost, in validation and in training
 
 
 def find_explosion(trial: Trial) -> Finding | None:
     """Find a loss that is not finite, or that exploded.
 
-    A loss has exploded when it is above 1.5 times its initial value and either rises still or has spent its budget.
-    The training loss decides where it is known, because overfitting can raise the validation loss.
+    A loss has exploded if it is above 1.5 times its initial value and is still rising or the trial has spent its
+    budget. The training loss decides if it is known, because overfitting can raise the validation loss.
     """
     losses = trial.losses()
     not_finite = next((finding for loss in losses if (finding := _not_finite(loss))), None)

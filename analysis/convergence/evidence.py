@@ -15,7 +15,7 @@ def format_value(curve: Curve) -> str:
 
 
 def format_count(curve: Curve) -> str:
-    """Return `, N predictions`, or nothing where N is unknown."""
+    """Return `, N predictions`, or nothing if N is unknown."""
     return f", {curve.n:,} predictions" if curve.n else ""
 
 

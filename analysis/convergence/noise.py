@@ -1,4 +1,4 @@
-"""Noise of one curve: how far its points scatter around its trend."""
+"""Noise of one curve: the scatter of its points around its trend."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from scipy.special import stdtrit
 
 from analysis.convergence.curves import Curve
 
-# Error rate of each one-sided test on a curve. It is set apart from the rate of `trainables.chance`, which all reports
-# of a trial share: here each test stands alone, and at most one of 100 flat curves may seem to rise or to drop.
+# Error rate of each one-sided test on a curve: at most one of 100 flat curves appears to rise or to drop. It is
+# independent of the rate in `trainables.chance`, which all reports of a trial share.
 ALPHA = 0.01
-# Scatter that is expected before any is observed, in standard errors and as a share of the gain, and the weight of that
-# expectation in degrees of freedom. Measured on 30 real trials of the four tasks: 0.1 to 1 standard errors, half of
-# them below 0.5; and 0.2 to 5 % of the gain.
+# Expected scatter before any is observed, in standard errors and as a share of the gain, and the weight of this prior
+# in degrees of freedom. Measured on 30 real trials of the four tasks: 0.1 to 1 standard errors, half of them below 0.5;
+# and 0.2 to 5 % of the gain.
 PRIOR_OF_SE, PRIOR_OF_GAIN, PRIOR_WEIGHT = 0.7, 0.02, 3.0
 # Degrees of freedom per second difference: their mean square has the variance 35/9 sigma^4 / n, not 2 sigma^4 / n.
 DOF_PER_DIFFERENCE = 0.51
@@ -27,7 +27,7 @@ class Noise(NamedTuple):
 
     Attributes:
         sd: Standard deviation of one point.
-        dof: Degrees of freedom of that estimate; infinite where the normal distribution applies.
+        dof: Degrees of freedom of that estimate; infinite if the normal distribution applies.
     """
 
     sd: float
@@ -42,16 +42,16 @@ def estimate_noise(curve: Curve) -> Noise | None:
     """Estimate the scatter of the reports around a smooth curve.
 
     The observed and the expected scatter are pooled as variances, weighted by degrees of freedom (Smyth 2004), so the
-    expectation decides with few reports and the observation with many. Observed is the mean square of the second
-    differences, from which a smooth trend cancels (Gasser, Sroka and Jennen-Steinmetz 1986). Expected is the sum of two
-    parts: a share of the metric's standard error, since all reports of a trial use the same images with the same random
-    draws; and the fluctuation of the network itself, a share of its gain.
+    expected one dominates with few reports and the observed one with many. The observed scatter is the mean square of
+    the second differences, in which a smooth trend cancels (Gasser, Sroka and Jennen-Steinmetz 1986). The expected
+    scatter is the sum of two parts: a share of the metric's standard error, since all reports of a trial use the same
+    images with the same random draws; and the fluctuation of the network itself, a share of its gain.
 
     Args:
         curve: Reports with finite values only.
 
     Returns:
-        The estimate; None where neither scatter is known.
+        The estimate; None if neither scatter is known.
     """
     observed, dof = _second_differences(curve.where(slice(len(curve) // BURN_IN, None)))
     known = curve.errors[np.isfinite(curve.errors)]

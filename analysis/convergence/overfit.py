@@ -12,8 +12,8 @@ from analysis.convergence.verdict import Finding, Verdict
 def find(trial: Trial) -> Finding | None:
     """Find a validation metric that is worse than its best by more than noise, while training is not.
 
-    A head's main metric decides, usually its accuracy. Once that no longer improves, a validation loss that has risen
-    from its best decides too: the network becomes more certain of its errors.
+    The main metric of a head decides; usually this is its accuracy. Once that no longer improves, a validation loss
+    that has risen from its best counts too: the network becomes more certain of its errors.
     """
     for head in trial.heads:
         for curve in head.curves:
@@ -25,8 +25,8 @@ def find(trial: Trial) -> Finding | None:
                 return Finding(f"{describe_drop(curve, drop)}; no training metric was reported")
             before, after = (mean_around(training, step, drop.window) for step in (drop.best_step, trial.steps))
             if not exceeds_noise(training, training.sign * (before - after), drop.window):
-                meantime = f"while {training.metric} went from {before:.4g} to {after:.4g}"
-                return Finding(f"{describe_drop(curve, drop)}, {meantime}", best_step=drop.best_step)
+                training_trend = f"while {training.metric} went from {before:.4g} to {after:.4g}"
+                return Finding(f"{describe_drop(curve, drop)}, {training_trend}", best_step=drop.best_step)
     return None
 
 

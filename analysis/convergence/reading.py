@@ -44,7 +44,7 @@ def trials(runs: pd.DataFrame, curves: pd.DataFrame) -> Iterator[Trial]:
 def _points(curves: pd.DataFrame) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
     """Return {trial_id: {metric: (steps, values)}} of the metrics that the rules use, sorted by step.
 
-    Sorts once and splits once: a pivot of a thousand runs takes seconds, and confuses reported NaN with gaps.
+    One sort and one split: a pivot of a thousand runs takes seconds, and confuses reported NaN with gaps.
     """
     names = pd.Series(curves["metric"].unique())
     curves = curves.loc[curves["metric"].isin(names[names.str.startswith(_USED_PREFIXES)])]
@@ -85,10 +85,10 @@ def _curve(
 
 
 def _predictions(metric: str, row: Mapping[str, Any]) -> int:
-    """Return the number of predictions behind a metric; 0 where it is unknown.
+    """Return the number of predictions behind a metric; 0 if it is unknown.
 
-    No frame has that number for an online probe: it is taken to be the size of the pretext validation set, up to
-    MAX_PROBE_QUERIES.
+    The frames do not have this number for an online probe; it is assumed to be the size of the pretext validation set,
+    up to MAX_PROBE_QUERIES.
     """
     known = number(row.get("n_validation"))
     if math.isnan(known) or not metric.startswith(("val/", "probe/")):
@@ -97,16 +97,16 @@ def _predictions(metric: str, row: Mapping[str, Any]) -> int:
 
 
 def cumulative_lr(points: Points) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return steps and the cumulative learning rate at each, the learning time that slopes are measured in.
+    """Return the steps and the cumulative learning rate at each: the learning time in which slopes are measured.
 
     A schedule that anneals to zero flattens the end of any curve. Against the cumulative learning rate, which is the
-    time of the gradient flow that training follows, a curve is flat only where further steps at full rate would gain
+    time of the gradient flow that training follows, a curve is flat only if further steps at the full rate would gain
     nothing. Nine real trials were trained again for twice as many steps. Seven ended better, by 3 % or more of their
     gain: measured in learning time all seven were still improving, measured in steps two were. Of the other two, either
     measure took one to be improving.
 
     Returns:
-        Steps, int64 [k], and the sum of learning rates over all steps before each, float64 [k]; None where no `lr` was
+        Steps, int64 [k], and the sum of learning rates over all steps before each, float64 [k]; None if no `lr` was
         reported.
     """
     steps, lr = points.get("lr", (np.empty(0), np.empty(0)))
@@ -138,7 +138,7 @@ def _errors(metric: str, steps: np.ndarray, values: np.ndarray, n: int, points: 
 def _heads(row: Mapping[str, Any], curves: Mapping[str, Curve]) -> tuple[Head, ...]:
     """Return the heads of a trial: the `val/accuracy*` and `val/loss*` that have a chance level, grouped by suffix.
 
-    The main metric of a head is the primary metric where that belongs to the head, else its accuracy. Where heads have
+    The main metric of a head is the primary metric if that belongs to the head, else its accuracy. If heads have
     suffixes (`val/loss_position`), a bare `val/loss` is their sum and is left out: it hides which head learned nothing.
     """
     by_head: dict[str, dict[str, Curve]] = {}

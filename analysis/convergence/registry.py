@@ -1,6 +1,6 @@
-"""The registry of verdicts: the order in which rules are asked, and the order in which verdicts are listed.
+"""Registry of verdicts: the order in which rules are tried, and the order in which verdicts are listed.
 
-A further verdict is one file, like `overfit.py`, and one line of RULES with its import.
+To add a verdict, write one file like `overfit.py`, and add its import and one line to RULES.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from analysis.convergence import at_chance, collapsed, converged, diverged, failed, overfit, still_improving
 from analysis.convergence.verdict import Rule, Verdict
 
-# In the order in which they are asked; the first rule that finds something decides.
+# In the order in which they are tried; the first rule that finds something decides.
 RULES: tuple[tuple[Verdict, Rule], ...] = (
     (diverged.VERDICT, diverged.find_explosion),
     (failed.VERDICT, failed.find),
@@ -23,6 +23,6 @@ RULES: tuple[tuple[Verdict, Rule], ...] = (
 )
 
 # By name, in the order of tables, figures and legends: `failed`, and then the others in the order of their first rule.
-# A trial whose loss exploded before an error ended it has diverged, so `failed` is asked second but listed first.
+# A trial whose loss exploded before an error ended it has diverged, so `failed` is tried second but listed first.
 CATALOG: Mapping[str, Verdict] = {verdict.name: verdict for verdict in (failed.VERDICT, *(row[0] for row in RULES))}
 VERDICTS: tuple[str, ...] = tuple(CATALOG)

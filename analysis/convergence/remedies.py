@@ -9,13 +9,13 @@ from analysis.convergence.curves import Trial, number
 
 
 def lower_lr(trial: Trial) -> str:
-    """Return the advice to lower the learning rate, to a third where it is known."""
+    """Return the advice to lower the learning rate, to a third of its value if that is known."""
     lr = number(trial.row.get("lr"))
     return "a lower learning rate" + ("" if math.isnan(lr) else f", lr {lr / 3:.2g} instead of {lr:.2g}")
 
 
 def stronger_augmentation(trial: Trial) -> list[str]:
-    """Return the advice to augment more; empty where the strength is at its maximum already."""
+    """Return the advice to augment more; empty if the strength is at its maximum already."""
     strength = number(trial.row.get("augmentation_strength"))
     if strength >= 1:
         return []
@@ -29,13 +29,13 @@ def more_images(trial: Trial) -> str:
 
 
 def n_images(trial: Trial) -> int:
-    """Return the number of training images; 0 where it is unknown."""
+    """Return the number of training images; 0 if it is unknown."""
     known = (number(trial.row.get(name)) for name in ("n_train", "n_images"))
     return int(next((value for value in known if not math.isnan(value)), 0))
 
 
 def instead_of(value: Any) -> str:
-    """Return ` instead of VALUE`, or nothing where the value is unknown."""
+    """Return ` instead of VALUE`, or nothing if the value is unknown."""
     return "" if math.isnan(number(value)) else f" instead of {format_number(value)}"
 
 

@@ -13,7 +13,7 @@ from analysis.convergence.verdict import Finding, Verdict
 from trainables.trial import ONLINE_PROBES
 
 CONTRASTIVE_TASKS = ("simclr",)  # a flat loss alone does not show that they converged
-UNLABELED_METRICS = ("health/rankme",)  # quality of contrastive features where no probe is reported
+UNLABELED_METRICS = ("health/rankme",)  # quality of contrastive features if no probe is reported
 MIN_MORE, MAX_MORE = 0.5, 4.0  # further steps to advise, as multiples of the steps so far
 
 

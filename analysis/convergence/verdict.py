@@ -1,4 +1,4 @@
-"""What a verdict consists of, and what a rule finds in a trial."""
+"""Types: a verdict, a rule, and what a rule finds in a trial."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class Finding:
     """Evidence for a verdict on one trial.
 
     Attributes:
-        evidence: The numbers that the verdict rests on, as one line of text.
-        best_step: Step around which validation was best; 0 where the verdict does not depend on it.
-        more_steps: Further steps that are worth training; 0 where none are.
+        evidence: The numbers that the verdict is based on, as one line of text.
+        best_step: Step around which validation was best; 0 if the verdict does not depend on it.
+        more_steps: Further steps that are worth training; 0 if none are.
     """
 
     evidence: str
@@ -28,11 +28,11 @@ Rule = Callable[[Trial], Finding | None]
 
 @dataclass(frozen=True)
 class Verdict:
-    """One way in which a trial can end, with everything that is said and drawn about it.
+    """One way in which a trial can end, with everything that the report says and draws about it.
 
     Attributes:
         name: Value of the column `verdict`.
-        meaning: Explanation for a student, the end of a sentence that begins with the name.
+        meaning: Explanation for readers without background: the end of a sentence that begins with the name.
         verb: Predicate of a sentence about a configuration: "it `overfits`".
         letter: Character in the squares of the verdict map.
         color: Color of those squares, as "#rrggbb".
