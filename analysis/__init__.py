@@ -1,4 +1,4 @@
-"""What a study's results mean: tidy frames, tables, figures and one page; `analysis.load` is the way in."""
+"""Analysis of a study's results: tidy frames, tables, figures and an HTML report. Start with `analysis.load`."""
 
 from analysis.data.load import load
 from analysis.data.study import Study

@@ -39,7 +39,7 @@ Output = Annotated[
         "--output", metavar="FOLDER", help="Where to write; by default the study's folder.", show_default=False
     ),
 ]
-Task = Annotated[str | None, typer.Option("--task", metavar="TASK", help="This task alone.", show_default=False)]
+Task = Annotated[str | None, typer.Option("--task", metavar="TASK", help="Only this task.", show_default=False)]
 AsCsv = Annotated[bool, typer.Option("--csv", help="All columns as CSV.")]
 AsJson = Annotated[bool, typer.Option("--json", help="All columns as JSON, a list of rows.")]
 
@@ -84,19 +84,21 @@ def effects(
     study: StudyName = None,
     task: Task = None,
     metric: Annotated[
-        str | None, typer.Option(metavar="METRIC", help="A column of `runs` or a curve; else the final linear probe.")
+        str | None,
+        typer.Option(metavar="METRIC", help="A column of `runs` or a curve; default: final linear probe."),
     ] = None,
     baseline: Annotated[
         str | None,
-        typer.Option(metavar="CELL", help="Compare every cell with this one; else as the study's designs do."),
+        typer.Option(metavar="CELL", help="Compare every cell with this one; default: its design's baseline."),
     ] = None,
     margin: Annotated[
-        float | None, typer.Option(metavar="X", help="The smallest difference that matters; else the study's.")
+        float | None,
+        typer.Option(metavar="X", help="The smallest difference that matters; default: the study's margin."),
     ] = None,
     csv: AsCsv = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print what each cell of the ablation changes against its baseline, and against untrained encoders."""
+    """Print the effect of each cell of the ablation, compared with its baseline and with untrained encoders."""
     loaded = load(source, study)
     found = compute_findings(loaded, task=task, metric=metric, baseline=baseline, margin=margin).every_effect
     if found.empty:
@@ -158,7 +160,7 @@ def _verdict_table(found: pd.DataFrame) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     for name in ("trial", "verdict"):
         table.add_column(name, overflow="fold")
-    table.add_column("evidence, and what cures it", ratio=1)
+    table.add_column("evidence and remedy", ratio=1)
     for row in found.itertuples():
         where = [row.trial_id, f"{row.phase}, {row.task}", *filter(None, [row.cell]), f"seed {row.seed}"]
         table.add_row(*map(escape, ("\n".join(where), row.verdict, f"{row.evidence}\n→ {row.cure}")))
@@ -180,7 +182,7 @@ def _effect_table(found: pd.DataFrame, title: str) -> Table:
 
 
 def main() -> None:
-    """Run the command line; a user error is one line and exit code 2."""
+    """Run the command line; print a user error as one line and exit with code 2."""
     try:
         app()
     except UserError as error:

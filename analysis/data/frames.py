@@ -19,7 +19,7 @@ from trainables import files, spelling
 from trainables.errors import UserError
 from trainables.trial import ONLINE_PROBES, TrialConfig
 
-RUNNING = "RUNNING"  # status of a trial that has not ended, beside the statuses of the journal
+RUNNING = "RUNNING"  # status of a trial that has not ended; the journal records the other statuses
 RUNS_FILE, CURVES_FILE = "runs.parquet", "curves.parquet"
 RESPELLED_COLUMNS = ("option/", "augmentation/")  # open columns that earlier versions may have named differently
 JOURNAL_BYTES = b"pretext.journal_bytes"
@@ -109,18 +109,18 @@ class FrameBuilder:
 
 
 def frames(events: Iterable[Event]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return `(runs, curves)` of the events of a journal.
+    """Convert the events of a journal to the frames `(runs, curves)`.
 
     Args:
         events: Events in the order in which they were written.
 
     Returns:
-        runs: One row per trial in the order in which the trials first started, however often one was resumed. The
-            columns are RUN_DTYPES, then `option/NAME` and `augmentation/OP` of the trial, `chance/METRIC` (the value
-            of each metric for a model that has learned nothing) and the results, among them `probe/DATASET/linear`,
+        runs: One row per trial, in the order in which the trials first started; resuming a trial adds no row. The
+            columns are RUN_DTYPES, then `option/NAME` and `augmentation/OP` of the trial, `chance/METRIC` (the value of
+            each metric for a model that has learned nothing) and the results, among them `probe/DATASET/linear`,
             `probe/DATASET/knn` and `probe/DATASET/chance` (1 / number of classes). A trial that has not ended has
-            status RUNNING and no `wall_s`. `samples_seen` counts images, steps x batch_size; `images_per_s` is the
-            mean of that curve.
+            status RUNNING and no `wall_s`. `samples_seen` counts images, steps x batch_size; `images_per_s` is the mean
+            of that curve.
         curves: One row per point in the order of the reports, with the columns CURVE_DTYPES.
     """
     builder = FrameBuilder()
@@ -147,7 +147,7 @@ def frames(events: Iterable[Event]) -> tuple[pd.DataFrame, pd.DataFrame]:
 def chance_of_probes(
     trained_on: str | None, results: Mapping[str, Any], datasets: Mapping[str, dict[str, Any]]
 ) -> dict[str, float]:
-    """Return the chance level, 1 / number of classes, of each probe of a trial whose number of classes is known.
+    """Return the chance level of each probe of a trial: 1 / number of classes, for data sets where that is known.
 
     Args:
         trained_on: Data set of the online probes, whose levels are `chance/probe/linear` and `chance/probe/knn`.
@@ -173,8 +173,8 @@ def with_current_columns(runs: pd.DataFrame) -> pd.DataFrame:
 def export(folder: Path) -> None:
     """Write `runs.parquet` and `curves.parquet` of the study in `folder`, from its journal.
 
-    Each file is replaced as a whole. It records the length of the journal that it was made from, by which
-    `analysis.load` recognizes an outdated one.
+    Each file is replaced as a whole. It records the length of the journal that it was made from, so that
+    `analysis.load` can recognize an outdated file.
 
     Raises:
         UserError: If `folder` has no journal.
@@ -226,7 +226,7 @@ def _runs(rows: list[dict[str, Any]], curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def _typed(values: list[Any], dtype: str | None) -> pd.Series:
-    """Return a column in its declared dtype, or else in the narrowest dtype that all of its values have in common."""
+    """Return a column in its declared dtype, or else in the narrowest dtype that fits all of its values."""
     if dtype == "str":
         return pd.Series([value or "" for value in values], dtype="str")
     if dtype is not None:

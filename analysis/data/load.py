@@ -28,7 +28,7 @@ def load(source: str | Path, study: str | None = None) -> Study:
 
     Args:
         source: A study's folder, or an MLflow tracking URI such as `sqlite:///mlflow.db` or `http://127.0.0.1:5000`.
-        study: Name of the study; only with a tracking URI.
+        study: Name of the study; only for a tracking URI.
 
     Raises:
         UserError: If there is no study in `source`, or none of that name on the server.
@@ -39,7 +39,7 @@ def load(source: str | Path, study: str | None = None) -> Study:
         return load_runs(str(source), study)
     folder = Path(source).expanduser()
     if study is not None:
-        raise UserError(f"study = {study!r} goes with a tracking URI, but {folder} is a folder; leave it out")
+        raise UserError(f"study = {study!r} is only for a tracking URI, but {folder} is a folder; leave it out")
     runs, curves = _folder_frames(folder)
     started, outcomes = StudyStarted(study=""), {}
     for event in records.read(folder, StudyStarted, PhaseEnded):

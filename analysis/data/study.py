@@ -21,7 +21,7 @@ class Study:
         runs: One row per trial; columns as in `analysis.data.frames.frames`.
         curves: One row per point; columns as in `analysis.data.frames.frames`.
         config: The study's configuration; empty if the source does not have it.
-        folder: Folder that it was read from; None for a tracking server.
+        folder: Folder that the study was read from; None for a tracking server.
         datasets: {name: {fingerprint, image_size, n_classes, class_names, counts {split: images}}}.
         outcomes: {phase: what the phase decided}, for example the configurations that `confirm` chose.
     """

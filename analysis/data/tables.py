@@ -1,4 +1,4 @@
-"""Tables of the numbers that the report prints and the figures draw: frames in, frames out."""
+"""Tables of the numbers that the report prints and the figures draw. Functions take frames and return frames."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def probe_summary(results: pd.DataFrame) -> pd.DataFrame:
     """Average `probe_results` over seeds.
 
     Args:
-        results: Rows of one split and one configuration per task; rows of several would be mixed.
+        results: Rows of one split and one configuration per task; otherwise the mean mixes them.
 
     Returns:
         One row per task, data set and probe, the baselines last: task, dataset, probe, n_seeds, mean, sd (ddof 1, NaN
@@ -170,8 +170,8 @@ def stage_results(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the probes of every encoder stage in long form.
 
     Returns:
-        trial_id, task, seed, dataset, probe (`linear` or `miou`), stage (int, from 1) and value. Without rows if
-        `evaluate.probe_layers` was not `all`.
+        trial_id, task, seed, dataset, probe (`linear` or `miou`), stage (int, from 1) and value. Empty unless
+        `evaluate.probe_layers` was `all`.
     """
     found = long_form(runs, _STAGE, ["trial_id", "task", "seed"])
     return found.astype({"stage": int})[["trial_id", "task", "seed", "dataset", "probe", "stage", "value"]]
@@ -229,7 +229,7 @@ def configurations(runs: pd.DataFrame) -> pd.Series:
 
 
 def best(runs: pd.DataFrame, column: str) -> Hashable | None:
-    """Return the index label of the run with the best value in `column`, by `mode_of`; None if no run has a value."""
+    """Return the index label of the run with the best value in `column`; None if no run has a value."""
     values = runs[column].dropna() if column in runs else pd.Series(dtype=float)
     if values.empty:
         return None

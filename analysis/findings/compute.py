@@ -48,7 +48,7 @@ from trainables import files
 from trainables.errors import UserError, suggestion
 from trainables.trial import BASELINES
 
-COUNTED_PHASES = (CONFIRM, ABLATE)  # phases in which a cell has one trial per seed, so that convergence can be counted
+COUNTED_PHASES = (CONFIRM, ABLATE)  # one trial per cell and seed, so that convergence can be counted
 FACTORIAL_DESIGNS = ("factorial", "screening")
 VERDICTS_FILE, EFFECTS_FILE = "verdicts.csv", "effects.csv"
 
@@ -57,7 +57,7 @@ _ABOUT = ["trial_id", "phase", "task", "cell", "seed", "status"]
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """What was found in a study. A part that did not run has frames without rows.
+    """Findings of a study. The frames of a part that did not run are empty.
 
     Attributes:
         study: The study.
@@ -74,10 +74,10 @@ class Findings:
         differences: `paired_differences` of all these comparisons, with the column metric.
         factorial: `factorial_effects` of the factorial and screening designs, with the column design.
         synergy: `pair_synergy` of the pairs designs.
-        across_tasks: `task_interaction` of the cells that all tasks have, where the tasks share a metric.
+        across_tasks: `task_interaction` of the cells that all tasks have, if the tasks share a metric.
         rates: `convergence_rates` by phase, task and cell.
         rate_changes: `rate_differences` of the comparisons of `effects`: how much more often cells converge.
-        take_off_changes: The same for how much more often cells leave chance, however training ended.
+        take_off_changes: The same for leaving chance, however training ended.
     """
 
     study: Study
@@ -110,21 +110,21 @@ def compute_findings(
     baseline: str | None = None,
     margin: float | None = None,
 ) -> Findings:
-    """Compute what a study found.
+    """Compute the findings of a study.
 
-    The cells of a task are compared by the final linear probe on the data set it trained on where there is one,
-    otherwise by its primary metric at the last report. The designs, and the baselines of their cells, are those that
-    the study ran; while the ablate phase has not ended they are unknown, and every cell is compared with the base.
+    The cells of a task are compared by the final linear probe on the data set it trained on, if there is one, and
+    otherwise by its primary metric at the last report. The designs and their baselines are those that the study ran.
+    Until the ablate phase has ended they are unknown, and every cell is compared with the base.
 
     Args:
         study: The study.
         task: Restrict the findings to this task and the baselines.
-        metric: Another column of `runs`, or metric of `curves`, to compare all tasks by.
-        baseline: Compare every cell with this one instead.
-        margin: Override the study's margin.
+        metric: Column of `runs`, or metric of `curves`, by which all tasks are compared instead.
+        baseline: Cell to compare every other cell with, instead of the designs' baselines.
+        margin: The smallest difference that matters, instead of the study's margin.
 
     Raises:
-        UserError: The study has no such task, metric or baseline, or the margin is not positive.
+        UserError: If the study has no such task, metric or baseline, or the margin is not positive.
     """
     study = study if task is None else _restrict(study, task)
     trial_verdicts = verdicts(study.runs, study.curves)
@@ -163,17 +163,17 @@ def compute_findings(
 def write_tables(folder: Path, findings: Findings | None = None) -> list[Path]:
     """Write `verdicts.csv` and `effects.csv`, which is `Findings.every_effect`, into a study's folder.
 
-    Each file is written atomically, and neither before both tables are computed.
+    Each file is written atomically, after both tables have been computed.
 
     Args:
         folder: Folder of the study.
-        findings: Findings of the study; computed from the folder where they are not given.
+        findings: Findings of the study; None computes them from the folder.
 
     Returns:
         The paths of both files.
 
     Raises:
-        UserError: The folder has no study.
+        UserError: If the folder has no study.
     """
     findings = findings or compute_findings(load(folder))
     frames = {VERDICTS_FILE: findings.verdicts, EFFECTS_FILE: findings.every_effect}
@@ -239,7 +239,7 @@ def _synergy(study: Study, by_task: dict[str, pd.DataFrame], metrics: dict[str, 
 
 
 def _across_tasks(ablated: pd.DataFrame, metrics: dict[str, Metric]) -> pd.DataFrame:
-    """Return `task_interaction` of the cells that all tasks have, where there are enough seeds to fit it."""
+    """Return `task_interaction` of the cells that all tasks have, if there are enough seeds to fit it."""
     columns, tasks = {metric.column for metric in metrics.values()}, list(metrics)
     if len(columns) != 1 or len(tasks) < 2:
         return _no_rows(ANOVA_DTYPES)

@@ -1,4 +1,4 @@
-"""Queries on findings: what they say about one task. The answers are decided here and worded in the report."""
+"""Queries on findings, mostly about one task. The answers are decided here; the report only words them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class UntrainedComparison:
     """Comparison of a task's encoders with untrained ones of the same seeds.
 
     Attributes:
-        standing: The answer; `above in every seed` where there are too few seeds for a test.
+        standing: The answer; `above in every seed` can occur only if there are too few seeds for a test.
         n_above: Number of seeds at which the trained encoder is better.
         row: Row of `Findings.against_untrained`.
     """
@@ -60,14 +60,14 @@ def tasks(findings: Findings) -> list[str]:
 
 
 def chosen(findings: Findings) -> dict[str, dict[str, Any]]:
-    """Return the confirm phase's choice for each task: config, metric, mode, mean, values, seeds, trial_ids."""
+    """Return the choice of the confirm phase for each task: config, metric, mode, mean, values, seeds, trial_ids."""
     return findings.study.outcomes.get(CONFIRM, {}).get("chosen", {})
 
 
 def ranked(findings: Findings, task: str) -> pd.DataFrame:
     """Return a task's effects against its main baseline, one row per cell, the largest gain first.
 
-    The main baseline is the base where any cell is compared with it, otherwise the one with most comparisons. A cell
+    The main baseline is the base if any cell is compared with it, otherwise the one with the most comparisons. A cell
     in several designs is represented by its largest adjusted p-value, the most conservative one. Cells without a value
     come last.
     """
@@ -90,8 +90,8 @@ def cures(findings: Findings, task: str) -> pd.DataFrame:
 def take_offs(findings: Findings, task: str) -> pd.DataFrame:
     """Return the cells that leave chance at more seeds than their main baseline, the largest gain first.
 
-    The columns are those of `Findings.take_off_changes`, with n_learned and n_baseline_learned: at how many seeds the
-    cell and the baseline left chance.
+    The columns are those of `Findings.take_off_changes`, with n_learned and n_baseline_learned: the numbers of seeds at
+    which the cell and the baseline left chance.
     """
     changes = findings.take_off_changes
     own = changes.loc[(changes["task"] == task) & (changes["rate_difference"] > 0)]
@@ -103,7 +103,7 @@ def take_offs(findings: Findings, task: str) -> pd.DataFrame:
 
 
 def convergence(findings: Findings, phase: str, task: str, cell: str) -> CellConvergence | None:
-    """Return how the trials of a cell ended; None where none has a verdict."""
+    """Return how the trials of a cell ended; None if none has a verdict."""
     verdicts = findings.verdicts
     own = verdicts.loc[(verdicts["phase"] == phase) & (verdicts["task"] == task) & (verdicts["cell"] == cell)]
     if own.empty:
@@ -115,7 +115,7 @@ def convergence(findings: Findings, phase: str, task: str, cell: str) -> CellCon
 
 
 def chosen_cell(findings: Findings, task: str) -> str:
-    """Return the cell of the confirm phase that was chosen; empty where none was."""
+    """Return the chosen cell of the confirm phase; empty if none was chosen."""
     trials = chosen(findings).get(task, {}).get("trial_ids", [])
     cells = findings.study.runs.loc[findings.study.runs["trial_id"].isin(trials), "cell"]
     return str(cells.iloc[0]) if len(cells) else ""
@@ -124,7 +124,7 @@ def chosen_cell(findings: Findings, task: str) -> str:
 def base_changes(findings: Findings, task: str) -> dict[str, tuple[Any, Any]]:
     """Return the settings in which the ablation's base differs from the chosen configuration: {name: (chosen, base)}.
 
-    A setting that one of the two leaves at its default is None there. Empty where either did not run.
+    A setting that one of the two leaves at its default is None there. Empty if either did not run.
     """
     base = base_settings(findings, task)
     if not base or task not in chosen(findings):
@@ -138,7 +138,7 @@ def base_changes(findings: Findings, task: str) -> dict[str, tuple[Any, Any]]:
 
 
 def base_settings(findings: Findings, task: str) -> dict[str, Any]:
-    """Return the settings of the ablation's base; empty where it did not run."""
+    """Return the settings of the ablation's base; empty if it did not run."""
     own = findings.ablated.loc[(findings.ablated["task"] == task) & (findings.ablated["cell"] == BASE)]
     return _settings(own.iloc[0].to_dict()) if len(own) else {}
 
@@ -146,7 +146,8 @@ def base_settings(findings: Findings, task: str) -> dict[str, Any]:
 def against_untrained(findings: Findings, task: str, dataset: str) -> UntrainedComparison | None:
     """Compare a task's chosen configuration with untrained encoders on the test split of a data set.
 
-    By the linear probe, or by the segmentation probe for a data set with masks only. None where it was not evaluated.
+    The metric is the linear probe, or the segmentation probe for a data set with masks only. None if it was not
+    evaluated.
     """
     columns = (f"probe/{dataset}/{probe}" for probe in tables.COMPARISON_PROBES)
     compared = (_comparison(findings, task, PRETRAINING_TEST, CHOSEN, column) for column in columns)
@@ -154,7 +155,7 @@ def against_untrained(findings: Findings, task: str, dataset: str) -> UntrainedC
 
 
 def base_against_untrained(findings: Findings, task: str) -> UntrainedComparison | None:
-    """Compare the ablation's base with untrained encoders; None where the ablate phase has none of the same shape."""
+    """Compare the ablation's base with untrained encoders; None if the ablate phase has none of the same shape."""
     return (
         _comparison(findings, task, PRETRAINING, BASE, findings.metrics[task].column)
         if task in findings.metrics
@@ -165,8 +166,8 @@ def base_against_untrained(findings: Findings, task: str) -> UntrainedComparison
 def best_task(findings: Findings) -> str | None:
     """Return the task whose chosen configuration has the best mean on validation.
 
-    None where the means are not comparable, that is, unless all tasks were chosen by the same probe. The test split is
-    not used.
+    None if the means are not comparable because not all tasks were chosen by the same probe. The test split is not
+    used.
     """
     choices = chosen(findings)
     metrics = {choice.get("metric", "") for choice in choices.values()}
@@ -176,7 +177,7 @@ def best_task(findings: Findings) -> str | None:
 
 
 def rate(findings: Findings, phase: str, task: str, cell: str) -> pd.Series | None:
-    """Return the row of `findings.rates` of a cell; None where its convergence is not counted."""
+    """Return the row of `findings.rates` of a cell; None if its convergence is not counted."""
     rates = findings.rates
     own = rates.loc[(rates["phase"] == phase) & (rates["task"] == task) & (rates["cell"] == cell)]
     return own.iloc[0] if len(own) else None
@@ -188,7 +189,7 @@ def ablated_tasks(findings: Findings) -> list[str]:
 
 
 def main_dataset(findings: Findings) -> str:
-    """Return the data set that the study trains on; empty where that is unknown."""
+    """Return the data set that the study trains on; empty if that is unknown."""
     named = findings.study.config.get("dataset")
     trained = findings.study.runs["dataset"]
     return str(named or (trained.iloc[0] if len(trained) else ""))

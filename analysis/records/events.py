@@ -18,10 +18,10 @@ FINISHED, STOPPED, FAILED, KILLED = "FINISHED", "STOPPED", "FAILED", "KILLED"
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Anything that the journal records.
+    """Base class of all events in a journal.
 
     Attributes:
-        time: When it happened, in seconds since the epoch, UTC.
+        time: Unix time of the event, in seconds.
     """
 
     time: float = field(default_factory=time.time)
@@ -61,7 +61,7 @@ class PhaseStarted(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class TrialEvent(Event):
-    """Anything that happens to one trial."""
+    """Base class of the events of one trial."""
 
     trial_id: str
 
@@ -75,18 +75,18 @@ class TrialStarted(TrialEvent):
 
     @classmethod
     def of(cls, config: TrialConfig, **values: Any) -> TrialStarted:
-        """Return the start of the trial that has this configuration."""
+        """Create the event from the configuration of the trial."""
         return cls(trial_id=config.trial_id, phase=config.phase, config=config, **values)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Facts(TrialEvent):
-    """What is known of a trial before its first step and holds for all of it.
+    """Properties of a trial that are known before its first step and never change.
 
     Attributes:
         primary_metric: The task's own validation metric.
         primary_mode: `max` or `min`, the better direction of `primary_metric`.
-        chance: Per metric, its value for a model that has learned nothing.
+        chance: Per metric, the value that a model which has learned nothing would reach.
         n_train: Number of training images.
         n_validation: Number of validation predictions behind each `val/*` metric.
         parameters: Number of trained parameters.
@@ -114,9 +114,9 @@ class TrialEnded(TrialEvent):
 
     Attributes:
         status: FINISHED, STOPPED or FAILED.
-        reason: Why it was stopped, or the traceback of its failure; empty if it finished.
-        steps: Optimizer steps that it has trained.
-        wall_s: Wall time in seconds; None where it was not recorded.
+        reason: Why the trial was stopped, or the traceback of its failure; empty if it finished.
+        steps: Number of optimizer steps that were trained.
+        wall_s: Wall time in seconds; None if it was not recorded.
         results: Results of the final probes by name, such as `probe/shapes/linear`.
         checkpoint: Path of the last checkpoint; empty if there is none.
     """
@@ -135,7 +135,7 @@ class PhaseEnded(Event):
 
     Attributes:
         phase: Name of the phase.
-        outcome: What later phases and the analysis need of it, for example the chosen configurations.
+        outcome: Results that later phases and the analysis need, for example the chosen configurations.
     """
 
     phase: str
@@ -144,6 +144,10 @@ class PhaseEnded(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class StudyEnded(Event):
-    """A driver has left the study: FINISHED, FAILED, or KILLED by the user."""
+    """A driver has ended its run of the study.
+
+    Attributes:
+        status: FINISHED, FAILED, or KILLED if the user interrupted it.
+    """
 
     status: str

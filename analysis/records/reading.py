@@ -25,11 +25,11 @@ def read(folder: Path, *kinds: type[SomeEvent]) -> Iterator[SomeEvent]: ...
 def read(folder: Path, *kinds: Any) -> Iterator[Any]:
     """Yield the events of the journal in `folder` in the order in which they were written.
 
-    A last line that a dying driver has left half written is skipped, as are kinds of events that only later versions
+    A half-written last line, left by a driver that died, is skipped. So are kinds of events that only later versions
     know.
 
     Args:
-        folder: A study's folder. Without a journal in it there are no events.
+        folder: A study's folder. Nothing is yielded if it has no journal.
         *kinds: Classes of the events to yield; all by default. Lines of other kinds are not decoded.
 
     Raises:
