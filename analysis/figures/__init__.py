@@ -1,6 +1,6 @@
 """Figures: functions `(frame, ..., ax=None) -> Axes`, so a notebook can draw each of them anywhere.
 
-With `ax=None`, a function creates a figure in the size that its content needs.
+With `ax=None`, a function creates a figure of the size that its content needs.
 """
 
 from analysis.figures.bars import accuracy_bars

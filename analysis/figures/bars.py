@@ -57,7 +57,7 @@ def accuracy_bars(
         reported: Bands (low, high) of accuracies from another report, drawn in gray.
 
     Raises:
-        UserError: The runs are of another split or have no probe on `dataset`.
+        UserError: If the runs are of another split or have no probe on `dataset`.
     """
     column = f"probe/{dataset}/linear"
     if column not in runs or runs[column].isna().all():

@@ -80,7 +80,7 @@ def effects_forest(
         metric: The metric that was compared, for the label of the x axis.
 
     Raises:
-        UserError: A frame is empty, a column is missing, or an answer is unknown.
+        UserError: If a frame is empty, a column is missing, or an answer is unknown.
     """
     require(effects, COLUMNS, "effects", MAKER)
     if differences is not None:
@@ -111,7 +111,7 @@ def effects_forest(
 
 @dataclass(frozen=True)
 class _Group:
-    """Cells of a design with one baseline, and their rows below the lines of the heading."""
+    """The cells of a design that share a baseline, and their rows below the heading."""
 
     heading: str
     top: float

@@ -24,16 +24,21 @@ BOX_STYLES = ((COLORS[1], "-"), (COLORS[9], "--"))
 
 
 def sample_grid(table: ImageTable, ax: Axes | None = None, *, per_class: int = 8) -> Axes:
-    """Draw the first `per_class` images of each class of a table, one row per class, with the size of the class.
+    """Draw the first `per_class` images of each class, one row per class, with the number of its images.
 
     At most twenty classes are drawn, and the title says how many are left out. Images without a label form the last
     row. A table without labels gets five rows of its first images.
 
+    Args:
+        table: The images.
+        ax: Axes to draw on; None creates a figure.
+        per_class: Number of images per row.
+
     Raises:
-        UserError: The table is empty.
+        UserError: If the table is empty.
     """
     if len(table) == 0:
-        raise UserError(f"nothing to draw: {table.name} holds no image")
+        raise UserError(f"nothing to draw: {table.name} has no images")
     rows = _rows(table, per_class)
     side = table.image_size
     pitch = side + max(1, round(GAP * side))
@@ -82,7 +87,7 @@ def what_a_task_sees(
         seed: Seed of the task's random draws.
 
     Raises:
-        UserError: The task is unknown, there is no image, or the task was built for another image size.
+        UserError: If the task is unknown, there is no image, or the task was built for another image size.
     """
     from analysis.figures.task_views import look  # imports torch, which takes seconds
 

@@ -37,7 +37,7 @@ def label_curves(runs: pd.DataFrame, dataset: str, task: str, ax: Axes | None = 
         ax: Axes to draw on; None creates a figure.
 
     Raises:
-        UserError: The runs have no such results.
+        UserError: If the runs have no such results.
     """
     every = label_results(runs)
     results = every.loc[(every["dataset"] == dataset) & every["task"].isin([task, RANDOM_INIT, RAW_PIXELS])]

@@ -40,7 +40,7 @@ def learning_curves(curves: pd.DataFrame, runs: pd.DataFrame, metric: str, ax: A
         ax: Axes to draw on; None creates a figure.
 
     Raises:
-        UserError: No trial of `runs` reported `metric`.
+        UserError: If no trial of `runs` reported `metric`.
     """
     points = curves.loc[(curves["metric"] == metric) & curves["trial_id"].isin(runs["trial_id"])]
     if points.empty:

@@ -34,13 +34,13 @@ def pair_heatmap(
         metric: The metric behind the mean, for the color bar.
 
     Raises:
-        UserError: The frame is empty, lacks a column, mixes tasks, or repeats a pair.
+        UserError: If the frame is empty, lacks a column, mixes tasks, or repeats a pair.
     """
     require(pairs, ["first", "second", "mean"], "pairs", "analysis.comparisons.pair_synergy")
     if pairs["mean"].isna().all():
         raise UserError(f"none of these {len(pairs)} pairs has a mean")
     if pairs.duplicated(["first", "second"]).any():
-        raise UserError("a pair comes more than once in pairs; pass one task: pairs.query(\"task == '...'\")")
+        raise UserError("a pair appears more than once in pairs; pass one task: pairs.query(\"task == '...'\")")
     ops = list(dict.fromkeys([*pairs["first"], *pairs["second"]]))
     table = pairs.pivot(index="first", columns="second", values="mean").reindex(index=ops, columns=ops)
     upper = np.triu(np.ones(table.shape, dtype=bool), 1)
@@ -74,7 +74,7 @@ def size_strength_map(
         all_images: Number of images if n_images is missing; without it, that row is labeled "all".
 
     Raises:
-        UserError: The frame is empty, lacks a column or any value, mixes tasks, or a square would mix trials that
+        UserError: If the frame is empty, lacks a column or any value, mixes tasks, or a square would mix trials that
             differ in more than their seed.
     """
     require(frame, ["n_images", "augmentation_strength", value], "the frame", "the design size_by_strength of a study")
@@ -106,18 +106,18 @@ def size_strength_map(
 
 
 def transfer_map(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Draw how encoders trained on each data set transfer to each other one, compared with untrained encoders.
+    """Draw how encoders trained on each data set transfer to every other one, compared with untrained encoders.
 
-    A row is the data set trained on; a column is the data set probed, with a probe of its own. The color is the
-    difference from random init in that column; the text is the mean accuracy and the answer of the test. The last row
-    is random init itself.
+    A row is the data set that was trained on; a column is the data set that was probed, with a probe of its own. The
+    color is the difference from random init in that column; the text is the mean accuracy and the answer of the test.
+    The last row is random init itself.
 
     Args:
         frame: Rows of `analysis.pages.transfer.transfer_frame` for one task.
         ax: Axes to draw on; None creates a figure.
 
     Raises:
-        UserError: The frame is empty, lacks a column or mixes tasks.
+        UserError: If the frame is empty, lacks a column or mixes tasks.
     """
     require(frame, ["trained_on", "probed_on", "mean", "mean_difference", "answer"], "the frame", "transfer_frame")
     if frame["task"].nunique() > 1:

@@ -50,7 +50,7 @@ def accuracy_by_task(runs: pd.DataFrame, dataset: str, ax: Axes | None = None) -
         ax: Axes to draw on; None creates a figure.
 
     Raises:
-        UserError: The runs mix splits or have no probe on `dataset`.
+        UserError: If the runs mix splits or have no probe on `dataset`.
     """
     return _probes_by_task(runs, dataset, PROBE_NAMES, "accuracy", ax)
 
@@ -66,7 +66,7 @@ def miou_by_task(runs: pd.DataFrame, dataset: str, ax: Axes | None = None) -> Ax
         ax: Axes to draw on; None creates a figure.
 
     Raises:
-        UserError: The runs mix splits or have no segmentation probe on `dataset`.
+        UserError: If the runs mix splits or have no segmentation probe on `dataset`.
     """
     return _probes_by_task(runs, dataset, SEGMENTATION_NAMES, "miou", ax)
 
@@ -124,7 +124,7 @@ def probe_by_stage(runs: pd.DataFrame, dataset: str, probe: str = "linear", ax: 
         ax: Axes to draw on; None creates a figure.
 
     Raises:
-        UserError: The runs have no such probe of a stage.
+        UserError: If the runs have no such probe of a stage.
     """
     every = stage_results(runs)
     results = every.loc[(every["dataset"] == dataset) & (every["probe"] == probe)]
@@ -165,7 +165,7 @@ def search_scatter(
             same batch size.
 
     Raises:
-        UserError: No trial has a value of `metric`.
+        UserError: If no trial has a value of `metric`.
     """
     drawn = runs.loc[runs[metric].notna()] if metric in runs else runs.iloc[:0]
     if drawn.empty:

@@ -33,7 +33,7 @@ from analysis.records import FINISHED
 from trainables.errors import UserError
 from trainables.trial import NON_TRAINING_FIELDS, TrialConfig
 
-FEW = 6  # at most this many distinct values get a tick each
+FEW = 6  # most distinct values for which each gets a tick
 UNFINISHED_STYLE: dict[str, Any] = {"color": "0.72", "linestyle": (0, (4, 2)), "linewidth": 0.9}
 PADDING = 0.04
 MISSING = "–"
@@ -54,7 +54,7 @@ def parallel_coordinates(runs: pd.DataFrame, metric: str, ax: Axes | None = None
         ax: Axes to draw on; None creates a figure.
 
     Raises:
-        UserError: The frame is empty or mixes tasks, no trial has a value, or no setting differs.
+        UserError: If the frame is empty or mixes tasks, no trial has a value, or no setting differs.
     """
     require(runs, ["task", "status", metric], "runs", "analysis.data.tables.last_values")
     if runs["task"].nunique() > 1:
@@ -107,7 +107,7 @@ def importance_bars(importance: pd.DataFrame, ax: Axes | None = None) -> Axes:
         ax: Axes to draw on; None creates a figure.
 
     Raises:
-        UserError: The frame is empty, lacks a column, mixes tasks, or has no importance.
+        UserError: If the frame is empty, lacks a column, mixes tasks, or has no importance.
     """
     columns = ["hyperparameter", "importance", "low", "high", "first", "n_trials"]
     require(importance, columns, "importance", "analysis.comparisons.importance")

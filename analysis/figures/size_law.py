@@ -42,7 +42,7 @@ def size_law(
         all_images: Number of images if n_images is missing, as for `data_size_law`.
 
     Raises:
-        UserError: A frame is empty or lacks a column, there are more than eight groups, or a size is unknown.
+        UserError: If a frame is empty or lacks a column, there are more than eight groups, or a size is unknown.
     """
     by = list(by)
     require(laws, [*by, "a", "b", "c", "n_held_out", "predicted", "answer"], "laws", MAKER)

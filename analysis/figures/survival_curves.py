@@ -22,7 +22,7 @@ from analysis.figures.style import (
 from trainables.errors import UserError
 
 COLUMNS = ("task", "cell", "step", "survival", "ci_low", "ci_high", "at_risk", "events")
-MOST_BANDS = 3  # curves; more bands could not be distinguished
+MOST_BANDS = 3  # curves with a band; more bands could not be distinguished
 # Texts for each event of `steps_to`: y axis, legend, title, censored trials.
 EVENTS = {
     "clears_chance": ("share still at chance", "left chance", "steps to take-off", "seeds that ended at chance"),
@@ -33,8 +33,8 @@ EVENTS = {
 def survival_curves(kaplan_meier: pd.DataFrame, ax: Axes | None = None, *, event: str = "clears_chance") -> Axes:
     """Draw the Kaplan-Meier estimate of each cell: the share of seeds still without the event, by optimizer step.
 
-    Up to three cells show their intervals as bands. Up to eight differ in color, line style and width, so equal curves
-    appear as stripes; more are drawn alike. A tick marks seeds that ended without the event.
+    Up to three cells show their intervals as bands. Up to eight curves differ in color, line style and width, so equal
+    ones appear as stripes; more are drawn alike. A tick marks seeds that ended without the event.
 
     Args:
         kaplan_meier: Columns task, cell, step, survival, ci_low, ci_high, at_risk, events, from
@@ -43,7 +43,7 @@ def survival_curves(kaplan_meier: pd.DataFrame, ax: Axes | None = None, *, event
         event: The event that ends the steps, as for `analysis.comparisons.steps_to`: `clears_chance` or `converged`.
 
     Raises:
-        UserError: The frame is empty or lacks a column, or the event is unknown.
+        UserError: If the frame is empty or lacks a column, or the event is unknown.
     """
     if event not in EVENTS:
         raise UserError(f"event = {event!r}: it is {listed(EVENTS)}")

@@ -1,4 +1,4 @@
-"""Inputs that a pretext task makes of images, drawn by the task itself and cut into tiles."""
+"""Tiles that show what a pretext task makes of images; the task itself draws them."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def _grid(patches: Tensor, pair: tuple[int, int]) -> Tile:
 
 
 def _any_task(task: PretextTask, images: Tensor, batch: Batch) -> Views:
-    """Return the views of a task without its own: the inputs of each image and, if they are images, its targets."""
+    """Return the default views of a task: the inputs of each image and, if they are images, its targets."""
     n, size = len(images), images.shape[1:]
     if batch.inputs.shape[1:] != size or len(batch.inputs) % n:
         raise UserError(f"{task.name} draws inputs of shape {tuple(batch.inputs.shape)}, which no view here can show")

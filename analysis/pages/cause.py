@@ -100,10 +100,10 @@ def _single(cures: Part) -> str:
 
 
 def _both(cures: Part) -> str:
-    """Return that more steps and augmentation help only together, if they do.
+    """Return the sentence that more steps and augmentation help only together; empty if they do not.
 
-    They do if augmentation is better at more steps, and the run learns there, while neither change alone is better
-    than the base.
+    They do if augmentation is better at more steps and the run learns there, while neither change alone is better than
+    the base.
     """
     own = matched(cures.findings)
     single = queries.ranked(cures.findings, TASK).set_index("cell")["answer"]
@@ -135,7 +135,7 @@ def _together(cures: Part) -> str:
 
 
 def _augmentation(cures: Part) -> str:
-    """Return what augmentation did at each number of steps, by both heads."""
+    """Return the effect of augmentation at each number of steps, for both heads."""
     heads = []
     for head, findings in cures.heads.items():
         rows = [row for _, row in matched(findings).iterrows()]

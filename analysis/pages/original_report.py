@@ -1,4 +1,4 @@
-"""The original report, figure by figure, with chance and untrained encoders beside every number."""
+"""The original report, figure by figure, with chance and untrained encoders next to every number."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _transfer(pretext: Part | None) -> Iterator[Block]:
     yield from probe_bars(pretext, TRANSFERRED_TO, REPORTED)
     yield Text(BANDS)
     if pretext:
-        yield Folded("Every probe beside chance and the baselines", report_blocks(pretext, how_it_compares))
+        yield Folded("Every probe, with chance and the baselines", report_blocks(pretext, how_it_compares))
 
 
 def _training(case: Part | None, cures: Part | None) -> Iterator[Block]:
@@ -73,7 +73,7 @@ def _training(case: Part | None, cures: Part | None) -> Iterator[Block]:
         yield from report_blocks(case, did_it_converge)
         if found := refitted(case):
             yield Text(f"{pretraining_gain(case.findings, found[0])[0]} {ABOVE_CHANCE}", "finding")
-        yield Folded("Its features beside chance and the baselines", report_blocks(case, how_it_compares))
+        yield Folded("Its features, with chance and the baselines", report_blocks(case, how_it_compares))
     yield Heading("Its cures, one at a time and together")
     if cures is None or TASK not in queries.ablated_tasks(cures.findings):
         yield Text("They have not been tried yet.", "caveat")
@@ -81,9 +81,9 @@ def _training(case: Part | None, cures: Part | None) -> Iterator[Block]:
     yield Text(_circumstances(cures))
     yield from report_blocks(cures, what_each_did)
     if cures.probed:
-        yield Folded("The same by the probe", report_blocks(cures, what_each_did, "findings_by_probe"))
+        yield Folded("The same, measured by the probe", report_blocks(cures, what_each_did, "findings_by_probe"))
         untrained = report_blocks(cures, how_it_compares, "findings_by_probe")
-        yield Folded("Its features beside untrained encoders", untrained)
+        yield Folded("Its features, compared with untrained encoders", untrained)
     yield Folded("Verdicts and their evidence", report_blocks(cures, did_it_converge))
 
 
@@ -104,7 +104,7 @@ def _circumstances(cures: Part) -> str:
     info = cures.study.datasets[str(base["dataset"])]
     seeds = cures.findings.ablated["seed"].nunique()
     return (
-        f"The same settings at {info['image_size']} px, which pays for more steps. The base takes "
+        f"The same settings at {info['image_size']} px, which makes more steps affordable. The base takes "
         f"{count(base['budget_steps'])} steps of {count(base['batch_size'])} images; every cell has the same {seeds} "
         f"seeds. `n_images=all` is {count(info['counts']['pretext_train'])} photographs: the sample without those that "
         "are held out."

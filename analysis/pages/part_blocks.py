@@ -18,7 +18,7 @@ Band = tuple[float, float]
 
 
 def probe_bars(part: Part | None, dataset: str, reported: tuple[Band, ...] = ()) -> list[Block]:
-    """Return what pre-training gained on a data set, and the bars of every encoder's linear probe.
+    """Return the gain from pre-training on a data set, and the bars of every encoder's linear probe.
 
     Args:
         part: The study; None if it has not started.
@@ -37,7 +37,7 @@ def probe_bars(part: Part | None, dataset: str, reported: tuple[Band, ...] = ())
 
 
 def inputs_of_tasks(part: Part | None, dataset: str) -> list[Block]:
-    """Return a picture per pretext task of what it makes of a data set's images."""
+    """Return one picture per pretext task: what it makes of a data set's images."""
     if part is None:
         return [Text("The tasks have not run yet.", "caveat")]
     try:

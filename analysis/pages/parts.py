@@ -26,8 +26,8 @@ class Part:
     """A part of a series.
 
     Attributes:
-        name: Its name in the series, and the variable that holds it in the page's script.
-        study: Its results.
+        name: Name of the part in the series, and of its variable in the page's script.
+        study: Results of the part.
     """
 
     name: str
@@ -67,7 +67,7 @@ def chosen_task(part: Part, task: str) -> PretextTask:
     """Build the pretext task, untrained, with the options of the part's confirmed configuration.
 
     Raises:
-        UserError: The part has not confirmed a configuration of `task`.
+        UserError: If the part has not confirmed a configuration of `task`.
     """
     from trainables.training.loop import build_task  # imports torch, which takes seconds
 
@@ -82,7 +82,7 @@ def images_of(part: Part, dataset: str) -> ImageTable:
     """Read the first training images of a data set the way the part's study read them.
 
     Raises:
-        UserError: The images cannot be read on this machine, or the study was simulated.
+        UserError: If the images cannot be read on this machine, or the study was simulated.
     """
     from trainables.data import load_splits
 

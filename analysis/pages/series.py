@@ -46,7 +46,7 @@ def read_parts(folder: Path) -> dict[str, Part]:
     """Load the parts of a series that have started, by name.
 
     Raises:
-        UserError: The folder does not hold a series, or its `series.yaml` cannot be read.
+        UserError: If the folder does not hold a series, or its `series.yaml` cannot be read.
     """
     names = _read(folder).parts
     started = {part: name for part, name in names.items() if (folder / name / records.JOURNAL_FILE).is_file()}
@@ -59,7 +59,7 @@ def write_page(folder: Path) -> Path:
     The page names the parts that have not started.
 
     Raises:
-        UserError: The folder does not hold a series, or its `series.yaml` cannot be read.
+        UserError: If the folder does not hold a series, or its `series.yaml` cannot be read.
     """
     series, parts = _read(folder), read_parts(folder)
     trials, names = sum(len(part.study.runs) for part in parts.values()), series.parts.values()
@@ -72,7 +72,7 @@ def write_page(folder: Path) -> Path:
 def _read(folder: Path) -> _Series:
     if not is_series(folder):
         raise UserError(
-            f"{folder} holds no series of studies: it has no {FILE_NAME}; pass the folder that contains its parts"
+            f"{folder} does not hold a series of studies: it has no {FILE_NAME}; pass the folder that has its parts"
         )
     path = folder / FILE_NAME
     try:

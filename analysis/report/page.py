@@ -44,7 +44,7 @@ def write_report(folder: Path, findings: Findings | None = None, *, source: str 
         The path of the HTML file.
 
     Raises:
-        UserError: `findings` is None and `folder` does not hold a study.
+        UserError: If `findings` is None and `folder` does not hold a study.
     """
     findings = findings or compute_findings(load(folder))
     started = next(read(folder, StudyStarted), None)

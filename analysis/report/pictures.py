@@ -1,6 +1,6 @@
 """Pictures: figures of the report, each with the line of Python that draws it again.
 
-One call makes a value and its code, so the two cannot differ.
+One call creates both the value and its code, so the two cannot differ.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Words: numbers, intervals and verdicts as text for a sentence."""
+"""Numbers, intervals and verdicts as words of a sentence."""
 
 from __future__ import annotations
 

@@ -81,7 +81,9 @@ def _probes(summary: pd.DataFrame) -> Table:
     levels = summary.groupby(["dataset", "probe"])["chance"].first()
     rows.append(["chance", *(number(levels.loc[pair]) for pair in pairs)])
     head = ["encoder", *(f"{dataset} {probe}" for dataset, probe in pairs)]
-    caption = "Test accuracy of probes on frozen features: mean ± standard deviation (seeds), a probe per data set."
+    caption = (
+        "Test accuracy of probes on frozen features: mean ± standard deviation (seeds), with a probe for each data set."
+    )
     return Table(caption, head, rows)
 
 

@@ -151,7 +151,7 @@ def _rest(findings: Findings, task: str, ranked: pd.DataFrame) -> Iterator[str]:
 
 
 def _other_baselines(findings: Findings, task: str, ranked: pd.DataFrame) -> Iterator[str]:
-    """Yield the cells that are compared with another baseline than the main one, per design."""
+    """Yield the cells that are compared with a baseline other than the main one, per design."""
     own = findings.effects.loc[findings.effects["task"] == task]
     own = own.loc[~own["baseline"].isin(ranked["baseline"])].sort_values("mean_difference", ascending=False)
     for (design, baseline), rows in own.groupby(["design", "baseline"], sort=False):
@@ -170,7 +170,7 @@ def _summarized(answer: str, cells: pd.DataFrame) -> str:
 
 
 def _undecided(findings: Findings, ranked: pd.DataFrame) -> Iterator[Block]:
-    """Yield what the seeds could not tell, what they could have, and how many would tell a difference that matters."""
+    """Yield the undecided comparisons, the differences that they could have detected, and the seeds that they need."""
     rows = ranked.loc[ranked["answer"].isin([INCONCLUSIVE, TOO_FEW])]
     if rows.empty:
         return

@@ -60,7 +60,7 @@ def _table(findings: Findings, dataset: str, results: pd.DataFrame) -> Table:
 
 
 def _still_improving(results: pd.DataFrame) -> Iterator[Text]:
-    """Yield the cells whose last step was their best: more steps, and not only more labels, may help them."""
+    """Yield the cells that are best at their last step: more steps, and not only more labels, may help them."""
     tuned = results.loc[results["way"] == TUNED]
     at_last = (tuned["step"] == tuned["step"].max()).groupby([tuned["task"], tuned["labels"]], sort=False, dropna=False)
     cells = [

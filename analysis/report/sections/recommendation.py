@@ -34,7 +34,7 @@ def what_to_use(findings: Findings, folder: Path) -> Section:
 
     Args:
         findings: What was computed for the study.
-        folder: The study's folder, which holds `recommended.yaml` once the study has written it.
+        folder: The study's folder, with `recommended.yaml` once the study has written it.
     """
     return Section("what-to-use", "What to use", list(_blocks(findings, folder / RECOMMENDED)))
 

@@ -110,7 +110,7 @@ def _no_importance(searched: pd.DataFrame, task: str, column: str) -> str:
     usable = own.loc[own[column].notna()] if column in own else own.iloc[:0]
     varied = searched_columns(usable)
     if len(usable) < MIN_TRIALS:
-        return f"{task}: {len(usable)} of {MIN_TRIALS} finished trials that it takes"
+        return f"{task}: {len(usable)} of at least {MIN_TRIALS} finished trials"
     if not varied or usable[column].nunique() == 1:
         return f"{task}: no setting varies"
     gaps = [name for name in varied if usable[name].isna().any()]

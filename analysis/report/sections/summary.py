@@ -92,7 +92,7 @@ def cure_clause(findings: Findings, task: str) -> str:
 
 
 def take_off_clause(findings: Findings, task: str) -> str:
-    """Return which change makes a task leave chance, and at how many seeds; its probe may not show that."""
+    """Return which change makes a task leave chance, and at how many seeds, which the probe may not show."""
     found = queries.take_offs(findings, task)
     if found.empty:
         return "no change makes it leave chance more often"

@@ -151,7 +151,7 @@ def _compared_with_chance(findings: Findings) -> list[Block]:
     )
     blocks: list[Block] = [Table(caption, list(CHANCE_COLUMNS), rows, 3)]
     if at_chance := dict.fromkeys(row[0] for row in rows if row[-1].startswith("0 of")):
-        warning = f"**{listed(at_chance)}: there is a configuration without a seed that beat chance.**"
+        warning = f"**{listed(at_chance)}: no seed of at least one configuration beat chance.**"
         advice = "It may have learned nothing. Check whether its probe beats random initialization before using it."
         blocks.append(Text(f"{warning} {advice}", "caveat"))
     if early := _above_chance_untrained(compared):
@@ -160,11 +160,11 @@ def _compared_with_chance(findings: Findings) -> list[Block]:
     blocks.append(
         Text(
             f"If none of these {len(compared)} trials had learned anything, about {0.05 * len(compared):.1f} would "
-            "still beat the bound by luck. Predictions are taken as independent, though some tasks make several per "
-            "image."
+            "still beat the bound by luck. Predictions are assumed to be independent, although some tasks make "
+            "several per image."
         )
     )
-    return [Folded("Each configuration against chance", blocks)]
+    return [Folded("Each configuration compared with chance", blocks)]
 
 
 def _chance_row(names: list[str], group: pd.DataFrame) -> list[str]:

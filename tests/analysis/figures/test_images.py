@@ -94,7 +94,7 @@ def test_a_class_without_an_image_and_classes_beyond_twenty_are_told(table: Imag
     assert len(row_names(ax)) == 20
     assert row_names(ax)[15] == "class_15 (0)"
     assert "6 more classes not shown" in ax.get_title(loc="left").replace("\n", " ")
-    with pytest.raises(UserError, match="shapes holds no image"):
+    with pytest.raises(UserError, match="shapes has no images"):
         sample_grid(table.take(np.arange(0)), blank())
 
 

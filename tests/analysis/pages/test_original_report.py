@@ -174,7 +174,7 @@ def test_simulated_images_are_not_drawn_as_if_they_were_real(parts: dict[str, Pa
 
 def test_a_folder_without_a_series_is_refused(tmp_path: Path):
     assert not is_series(tmp_path)
-    with pytest.raises(UserError, match="holds no series of studies"):
+    with pytest.raises(UserError, match="does not hold a series of studies"):
         write_page(tmp_path)
 
 
