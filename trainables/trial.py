@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainables import spelling
+from trainables.encoders import ENCODERS
 from trainables.errors import ConfigError
 from trainables.options import check_fields, in_range, one_of
 
@@ -26,7 +27,7 @@ NON_TRAINING_FIELDS = (
     *("probe_datasets", "probe_split", "probe_layers", "labels_per_class", "fine_tune_steps"),
 )
 
-# Fields that are younger than the first studies: a trial with these values keeps the id that it had without the field.
+# Fields added after the first studies. With these values, a trial keeps the id that it had without the field.
 ID_NEUTRAL_DEFAULTS: tuple[tuple[str, Any], ...] = (
     ("probe_layers", "last"),
     ("labels_per_class", []),
@@ -56,7 +57,7 @@ class TrialConfig:
         warmup_fraction: Share of the steps with linear warm-up.
         batch_size: Images per optimizer step; a task may make several samples of one image.
         augmentation: Magnitude in [0, 1] of each op.
-        augmentation_strength: Factor of all magnitudes.
+        augmentation_strength: Factor on all magnitudes.
         options: The task's own options where they differ from its defaults.
         budget_steps: Optimizer steps.
         report_every: Steps between reports.
@@ -80,7 +81,7 @@ class TrialConfig:
     dataset: str = "shapes"
     n_images: int | None = in_range(None, 1, 10**9)
     data_seed: int = in_range(0, 0, 2**31 - 1)
-    encoder: str = one_of("conv4", "conv4", "resnet18", "resnet50")
+    encoder: str = one_of("conv4", *ENCODERS)
     width: int = in_range(24, 1, 1024)
     optimizer: str = one_of("adamw", "adamw", "sgd", "lars")
     lr: float = in_range(1e-3, 0.0, 100.0, exclusive_low=True)
@@ -109,7 +110,7 @@ class TrialConfig:
         object.__setattr__(self, "cell", spelling.current(self.cell))
         for name in ("probe_datasets", "labels_per_class"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        # 1 and 1.0 mean the same trial, so their JSON must be the same too.
+        # 1 and 1.0 are the same value, so their JSON must be the same, too.
         policy = tuple((op, _as_float(magnitude)) for op, magnitude in dict(self.augmentation).items())
         object.__setattr__(self, "augmentation", policy)
         for name in (field.name for field in dataclasses.fields(self) if field.type == "float"):
@@ -166,7 +167,7 @@ class TrialConfig:
         if unknown:
             raise ConfigError(f"unknown field of a trial: {', '.join(sorted(unknown))}")
         if missing := {"phase", "task"} - set(values):
-            raise ConfigError(f"a trial without {' and '.join(sorted(missing))}")
+            raise ConfigError(f"a trial needs {' and '.join(sorted(missing))}")
         return cls(**values)
 
     def to_columns(self) -> dict[str, Any]:
@@ -190,5 +191,5 @@ def _canonical(values: Mapping[str, Any]) -> str:
 
 
 def _as_float(value: Any) -> Any:
-    """Return an int as a float if that is exact, and anything else unchanged for `check_fields`."""
+    """Return an int as a float if the conversion is exact; leave anything else to `check_fields`."""
     return float(value) if type(value) is int and abs(value) < 2**53 else value

@@ -44,3 +44,9 @@ def test_all_but_the_trainable_its_storage_and_the_ablations_import_without_ray(
     ):
         assert f"trainables.{name}" in modules
     assert "search_spaces.space" in modules
+
+
+def test_trials_are_described_and_their_encoders_named_without_torch() -> None:
+    code = "import sys; import trainables.encoders, trainables.trial; print('torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert found.stdout.strip() == "False"

@@ -1,11 +1,31 @@
 """Encoders: a small convolutional net for laptops, and ResNets with a stem for small images.
 
 Every encoder takes float images [N, 3, S, S] in [0, 1] of any side S, normalizes them, and returns features
-[N, feature_dim]. `stages` returns the feature map of every stage, for dense and per-layer probes.
+[N, feature_dim]. `stages` returns the feature map of every stage, for dense and per-layer probes. A new one is a file
+here, a name in `ENCODERS` and a line in `build_encoder`.
+
+`ENCODERS` can be imported without torch, because every reader of a journal checks names with it; the other names are
+imported when they are first used.
 """
 
-from trainables.encoders.base import MEAN, STD, Encoder
-from trainables.encoders.build import build_encoder
-from trainables.encoders.calibration import recalibrated
+from __future__ import annotations
 
-__all__ = ["MEAN", "STD", "Encoder", "build_encoder", "recalibrated"]
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trainables.encoders.base import MEAN, STD, Encoder
+    from trainables.encoders.build import build_encoder
+    from trainables.encoders.calibration import recalibrated
+
+ENCODERS = ("conv4", "resnet18", "resnet50")
+
+_MODULES = {"MEAN": "base", "STD": "base", "Encoder": "base", "build_encoder": "build", "recalibrated": "calibration"}
+
+__all__ = ["ENCODERS", "MEAN", "STD", "Encoder", "build_encoder", "recalibrated"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

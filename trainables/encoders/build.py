@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from trainables.encoders import ENCODERS
 from trainables.encoders.base import Encoder
 from trainables.encoders.conv4 import conv4
 from trainables.encoders.resnet import resnet
@@ -13,7 +14,7 @@ def build_encoder(name: str, *, width: int = 24, image_size: int = 32, seed: int
     """Build an encoder with weights drawn from the initialization stream of `seed`.
 
     Args:
-        name: `conv4`, `resnet18` or `resnet50`.
+        name: One of ENCODERS.
         width: Channels of the first stage of `conv4`; ignored by the ResNets.
         image_size: Side in pixels of most images; determines the stem of a ResNet.
         seed: Seed of the weights.
@@ -21,9 +22,7 @@ def build_encoder(name: str, *, width: int = 24, image_size: int = 32, seed: int
     Raises:
         ConfigError: If the name is unknown.
     """
+    if name not in ENCODERS:
+        raise ConfigError(f"encoder.name = {name!r}: must be one of {', '.join(map(repr, ENCODERS))}")
     with initialization(seed, "encoder"):
-        if name == "conv4":
-            return conv4(width)
-        if name in ("resnet18", "resnet50"):
-            return resnet(name, image_size=image_size)
-    raise ConfigError(f"encoder.name = {name!r}: must be one of 'conv4', 'resnet18', 'resnet50'")
+        return conv4(width) if name == "conv4" else resnet(name, image_size=image_size)
