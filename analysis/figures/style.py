@@ -1,7 +1,7 @@
 """Shared style of all figures: colors, chance lines, labels, titles and legends.
 
-Colors are seaborn's color-blind palette. A marker, a line style or a letter repeats what a color says, for print in
-gray.
+Colors are seaborn's color-blind palette. A marker, a line style or a letter repeats what a color says, so that figures
+can be printed in gray.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ TITLE = 10  # points
 CHARACTERS_PER_INCH = 15.5  # longest line of a title, by the width of the axes before the layout widens them
 LONGEST_NAME = 68  # characters of a configuration in a legend
 ONE_LINE = 44  # characters of a row's name if the row has room for one line
+MOST_PASSES = 3  # runs of the layout engine in `settle`
 SMALLEST, LEADING = 6, 1.25  # points of a name in several lines; line spacing as a multiple of the font size
 
 
@@ -50,11 +51,11 @@ def require(frame: pd.DataFrame, columns: Iterable[str], what: str, maker: str) 
     Args:
         frame: The frame.
         columns: Columns that it needs.
-        what: Name of the frame in the message.
+        what: What the message calls the frame.
         maker: Function that returns such a frame.
 
     Raises:
-        UserError: The frame is empty or lacks a column.
+        UserError: If the frame is empty or lacks a column.
     """
     missing = [name for name in columns if name not in frame]
     if missing:
@@ -127,6 +128,23 @@ def legend_below(ax: Axes, entries: Mapping[str, Any] | None = None, **options: 
         bbox_transform=below,
         **{"ncols": columns, "fontsize": SMALL, "frameon": False, **options},
     )
+
+
+def settle(ax: Axes) -> None:
+    """Repeat the layout of the figure until axes with a fixed aspect ratio are as high as their slot.
+
+    The layout reserves room for titles and labels around the axes as they are. If the aspect ratio makes them lower
+    than their slot, that room is too small, and a title may extend beyond the edge of the figure.
+    """
+    figure = ax.get_figure(root=True)
+    engine = figure.get_layout_engine() if figure is not None else None
+    if figure is None or engine is None:
+        return
+    for _ in range(MOST_PASSES):
+        engine.execute(figure)
+        ax.apply_aspect()
+        if ax.get_position().height > 0.99 * ax.get_position(original=True).height:
+            break
 
 
 def label(metric: str) -> str:

@@ -27,6 +27,7 @@ from analysis.figures.style import (
     name_rows,
     require,
     row_font,
+    settle,
     title,
     whose,
 )
@@ -50,25 +51,22 @@ def verdict_map(
     rows: Sequence[str] | None = None,
     columns: str | None = None,
 ) -> Axes:
-    """Draw a square per trial that has a verdict, in the verdict's color and, for up to 1,000 trials, with its letter.
+    """Draw one square per trial that has a verdict, with the verdict's color and, for up to 1,000 trials, its letter.
 
-    Trials whose `columns` are distinct whole numbers or names in every row form a grid, with the same places in all
-    rows. Otherwise the trials of a row are sorted by that value and fill lines of 20 (of 100 above 1,000 trials) like
-    text. Next to each row is the number of its trials that converged.
+    If the values in `columns` are whole numbers or names that are distinct within each row, the trials form a grid.
+    Otherwise the trials of a row are sorted by that value and fill lines of 20 (of 100 above 1,000 trials) like text.
+    Next to each row is the number of its trials that converged.
 
     Args:
         runs: One row per trial.
         verdicts: Columns `trial_id` and `verdict`, as `analysis.convergence.verdicts` returns them.
-        ax: Axes to draw on; None for those of a new figure.
-        rows: Columns of `runs` whose values make a row; by default `task` and `cell`, where they have several values.
-        columns: Column of `runs` that places trials from left to right; by default the seed where it is unique within
-            each row, and otherwise the learning rate.
-
-    Returns:
-        The axes.
+        ax: Axes to draw on; None creates a figure.
+        rows: Columns of `runs` whose values make a row; by default `task` and `cell`, if they have several values.
+        columns: Column of `runs` that places trials from left to right; by default the seed if it is unique within each
+            row, and otherwise the learning rate.
 
     Raises:
-        UserError: Columns are missing, no trial has a verdict, or a verdict is unknown.
+        UserError: If columns are missing, no trial has a verdict, or a verdict is unknown.
     """
     require(verdicts, ["trial_id", "verdict"], "verdicts", MAKER)
     require(
@@ -100,6 +98,7 @@ def verdict_map(
     _write(ax, layout, drawn["verdict"])
     title(ax, f"{whose(drawn)}{counted(len(drawn), 'verdict')}", length=44)
     legend_below(ax, legend, ncols=min(4, len(legend)))
+    settle(ax)
     return ax
 
 
@@ -110,9 +109,9 @@ class _Layout:
     Attributes:
         places: Centers as (x, y) with y downwards, float64 [M, 2].
         names: Names of the rows.
-        lines: The y of each row's lines.
+        lines: The y coordinates of each row's lines.
         columns: Column of `runs` that places trials from left to right.
-        ticks: Its values; empty where trials are only sorted by it.
+        ticks: Values of that column; empty if trials are only sorted by it.
         row_of: Row of every trial, int64 [M].
     """
 
@@ -176,7 +175,8 @@ def _write(ax: Axes, layout: _Layout, verdicts: pd.Series) -> None:
     shared = os.path.commonprefix(layout.ticks) if is_wide else ""  # noqa: RUF071 - compares characters, not path components
     ax.set_xticks(range(len(layout.ticks)), [tick.removeprefix(shared) for tick in layout.ticks])
     begin = f" {shared}…" if shared else ""
-    ax.set_xlabel(layout.columns + begin if layout.ticks else f"trials by {layout.columns}, lowest first, line by line")
+    xlabel = layout.columns + begin if layout.ticks else f"trials by {layout.columns}, lowest first, line by line"
+    ax.set_xlabel(xlabel, loc="left")  # in the middle of a few squares it would begin outside of the figure
     converged = (verdicts == CONVERGED.name).to_numpy()
     for row, middle in enumerate(middles):
         of_row = layout.row_of == row

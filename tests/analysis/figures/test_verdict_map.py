@@ -158,6 +158,20 @@ def test_twenty_five_cells_by_eight_seeds_can_be_read(own_size: bool):
     assert not overlapping_rows(ax)
 
 
+@pytest.mark.parametrize("own_size", [False, True])
+@pytest.mark.parametrize("is_grid", [False, True])
+@pytest.mark.parametrize(
+    ("n", "tasks"),
+    [(1, ("rotation",)), (5, ("context_prediction",)), (2, ("rotation", "simclr")), (12, ("rotation", "simclr"))],
+)
+def test_a_map_of_few_squares_is_inside_the_figure(n: int, tasks: tuple[str, ...], is_grid: bool, own_size: bool):
+    runs = searched(n, tasks)
+    if is_grid:
+        runs = runs.assign(seed=[place % n for place in range(len(runs))])
+    ax = verdict_map(runs, random_verdicts(runs), None if own_size else blank())
+    assert not cut_off(ax)
+
+
 def test_frames_that_cannot_be_drawn_are_refused_with_what_is_missing_and_what_makes_it():
     runs = searched(3)
     with pytest.raises(UserError, match=r"without 'verdict': pass what analysis\.convergence\.verdicts returns"):
