@@ -1,8 +1,8 @@
 """Ablation designs: the cells around a base configuration, and the cell that each is compared with.
 
-A design is a function of the base and the levels to try, which yields arms: the values that a cell changes, and those
-of the cell it is compared with. Cells are enumerated, not searched. A cell is named after what it changes rather than
-after its design, so designs share cells.
+A design is a function that takes the base and the levels to try and yields arms: the values that a cell changes, and
+the values of the cell that it is compared with. Cells are enumerated, not searched. A cell is named after its changes
+rather than its design, so designs share cells.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ Values = Mapping[str, Any]
 BASE, NO_AUGMENTATION = "base", "no augmentation"
 FIXED = (*NON_TRAINING_FIELDS, "augmentation")
 FACTORS = tuple(field.name for field in dataclasses.fields(TrialConfig) if field.name not in (*FIXED, "options"))
-MAGNITUDE = 1.0  # magnitude of an op that is not in the base's policy
+DEFAULT_MAGNITUDE = 1.0  # magnitude of an op that is not in the base's policy
 
 
 class Arm(NamedTuple):
-    """Values that a cell changes, and those of the cell it is compared with, or None where main effects are fitted."""
+    """Values that a cell changes, and the values of its baseline; None where main effects are fitted instead."""
 
     values: Values
     baseline: Values | None
@@ -44,8 +44,8 @@ class Comparison(NamedTuple):
         task: Pretext task.
         design: Name of the design.
         cell: Name of the cell.
-        baseline: Name of the cell that it is compared with: itself for a reference, empty where the design is analyzed
-            by main effects.
+        baseline: Name of the cell that it is compared with: its own name for a reference, empty where the design is
+            analyzed by main effects.
     """
 
     task: str
@@ -61,9 +61,9 @@ class Levels:
     Attributes:
         strengths: Augmentation strengths; the first is the reference.
         sizes: Numbers of training images, None for all.
-        ops: Augmentation ops to add or pair; None for those of the base's policy.
+        ops: Augmentation ops to add or pair; None for the ops in the base's policy.
         factors: Values of each named factor, for the factorial and the screening design.
-        cures: Values of each rival cure; None for `default_cures`.
+        cures: Values of each candidate cure; None for `default_cures`.
         steps: Budgets of optimizer steps.
     """
 
@@ -123,8 +123,8 @@ def factorial(base: TrialConfig, levels: Levels) -> Iterator[Arm]:
 def screening(base: TrialConfig, levels: Levels) -> Iterator[Arm]:
     """Yield a fraction of all combinations of two-level factors that confounds no main effect with an interaction.
 
-    The columns of a Hadamard matrix and, below it, the same with all signs changed: resolution IV for as many factors
-    as the matrix has columns (Box and Wilson 1951, fold-over). Two-factor interactions are confounded with each other.
+    The rows are a Hadamard matrix stacked on its negative (fold-over, Box and Wilson 1951), which has resolution IV for
+    as many factors as the matrix has columns. Two-factor interactions are confounded with each other.
     """
     order = 1 << max(len(levels.factors) - 1, 0).bit_length()
     signs = hadamard(order, dtype=np.int64)[:, : len(levels.factors)]
@@ -134,15 +134,15 @@ def screening(base: TrialConfig, levels: Levels) -> Iterator[Arm]:
 
 
 def cures(base: TrialConfig, levels: Levels) -> Iterator[Arm]:
-    """Yield every rival cure by itself, compared with the base."""
-    for name, values in _rivals(base, levels).items():
+    """Yield every candidate cure by itself, compared with the base."""
+    for name, values in _candidate_cures(base, levels).items():
         for value in values:
             yield Arm({name: value}, {})
 
 
 def together(base: TrialConfig, levels: Levels) -> Iterator[Arm]:
-    """Yield all rival cures at once, each at the last of its values, compared with the base."""
-    yield Arm({name: values[-1] for name, values in _rivals(base, levels).items() if values}, {})
+    """Yield all candidate cures at once, each at the last of its values, compared with the base."""
+    yield Arm({name: values[-1] for name, values in _candidate_cures(base, levels).items() if values}, {})
 
 
 DESIGNS: dict[str, Callable[[TrialConfig, Levels], Iterator[Arm]]] = {
@@ -159,7 +159,7 @@ POLICY_DESIGNS = ("leave_one_out", "add_one_in", "pairs")  # need an augmentatio
 def default_cures(base: TrialConfig) -> dict[str, tuple[Any, ...]]:
     """Return the possible cures of a flat run: augmentation, steps, images, a smaller encoder, and the task's own.
 
-    More steps deliberately break the rule of matched budgets.
+    The cure of more steps deliberately breaks the rule of matched budgets.
     """
     general: dict[str, tuple[Any, ...]] = {
         "augmentation_strength": (0.5, 1.0),
@@ -172,13 +172,18 @@ def default_cures(base: TrialConfig) -> dict[str, tuple[Any, ...]]:
 
 
 def ablation(base: TrialConfig, designs: Sequence[str], levels: Levels) -> tuple[list[TrialConfig], list[Comparison]]:
-    """Return the cells of some designs around `base`, each once, and the rows of the `designs` frame.
+    """Return the distinct cells of some designs around `base`, and the rows of the `designs` frame.
 
-    A change to the value that the base has is the base itself. A cell differs from `base` only in its name and in what
-    the name says. A design with nothing to vary has no rows.
+    A cell differs from `base` only in its name and in the changes that its name lists. Setting a factor to the base's
+    own value gives the base itself.
+
+    Args:
+        base: Configuration that the cells vary.
+        designs: Names in DESIGNS. A design with nothing to vary has no rows.
+        levels: Levels that the designs vary.
 
     Raises:
-        ConfigError: If a design or a factor is unknown, or a trial does not allow a value.
+        ConfigError: If a design or a factor is unknown, or a value is not allowed.
     """
     cells: dict[str, TrialConfig] = {}
     rows: dict[Comparison, None] = {}
@@ -206,8 +211,12 @@ def ablation(base: TrialConfig, designs: Sequence[str], levels: Levels) -> tuple
 def changed(base: TrialConfig, values: Values) -> TrialConfig:
     """Return `base` with some factors changed.
 
+    Args:
+        base: Configuration to change.
+        values: New values by factor: a field of TrialConfig, `option/NAME` or `augmentation/OP`.
+
     Raises:
-        ConfigError: If a factor is unknown, or a trial does not allow a value.
+        ConfigError: If a factor is unknown, or a value is not allowed.
     """
     for name in values:
         kind, _, inner = name.partition("/")
@@ -233,7 +242,7 @@ def _check_levels(design: str, levels: Levels) -> None:
         raise ConfigError(f"ablate.strengths = {list(levels.strengths)}: {design} needs at least two")
 
 
-def _rivals(base: TrialConfig, levels: Levels) -> Mapping[str, Sequence[Any]]:
+def _candidate_cures(base: TrialConfig, levels: Levels) -> Mapping[str, Sequence[Any]]:
     return default_cures(base) if levels.cures is None else levels.cures
 
 
@@ -246,29 +255,29 @@ def _ops(base: TrialConfig, levels: Levels) -> list[str]:
 
 
 def _only(base: TrialConfig, *ops: str) -> dict[str, float]:
-    """Return the changes that leave `ops` alone in the policy, at the base's magnitudes."""
+    """Return the changes that leave only `ops` in the policy, at the base's magnitudes."""
     policy = dict(base.augmentation)
     off = {f"augmentation/{op}": 0.0 for op in policy if op not in ops}
-    return off | {f"augmentation/{op}": policy.get(op) or MAGNITUDE for op in ops}
+    return off | {f"augmentation/{op}": policy.get(op) or DEFAULT_MAGNITUDE for op in ops}
 
 
 def _name(base: TrialConfig, trial: TrialConfig) -> str:
-    """Return a cell's name: its differences from the base. Names are equal if and only if the training is."""
+    """Return a cell's name: its differences from the base. Two names are equal if and only if the training is equal."""
     before, after = _levels_of(base), _levels_of(trial)
-    changed = {name: after.get(name, 0.0) for name in before | after if after.get(name, 0.0) != before.get(name, 0.0)}
-    policy = {name: changed.pop(name) for name in list(changed) if name.startswith("augmentation/")}
-    words = [f"{name}={_text(value)}" for name, value in changed.items()]
+    changes = {name: after.get(name, 0.0) for name in before | after if after.get(name, 0.0) != before.get(name, 0.0)}
+    policy = {name: changes.pop(name) for name in list(changes) if name.startswith("augmentation/")}
+    words = [f"{name}={_text(value)}" for name, value in changes.items()]
     if policy:
         words += _policy_words(base, trial) or [f"{name}={_text(value)}" for name, value in policy.items()]
     return ", ".join(words) or BASE
 
 
 def _policy_words(base: TrialConfig, trial: TrialConfig) -> list[str]:
-    """Return words for a policy of at most two ops at their usual magnitudes, none for any other."""
+    """Return words for a policy of at most two ops at their usual magnitudes, or an empty list for any other policy."""
     usual, left = dict(base.augmentation), _active(trial)
     if not left:
         return [NO_AUGMENTATION]
-    if len(left) <= 2 and all(dict(trial.augmentation)[op] == (usual.get(op) or MAGNITUDE) for op in left):
+    if len(left) <= 2 and all(dict(trial.augmentation)[op] == (usual.get(op) or DEFAULT_MAGNITUDE) for op in left):
         return ["only " + " + ".join(left)]
     return []
 

@@ -16,21 +16,19 @@ DEFAULT: dict[str, Any] = {
 }
 
 SPACE: Space = {
-    "lr": LogUniform("AdamW; Kolesnikov's SGD has 0.1 per batch of 256", low=3e-4, high=1e-2),
-    "augmentation_strength": Uniform("none to the full policy; scale variety is the crop's", low=0.0, high=1.0),
-    "batch_size": Choice("32 to 128 images, 256 to 1,024 pairs; Doersch has some 2,000 pairs", values=(32, 64, 128)),
-    "option/pairs_per_image": Choice("1 of the original report, 8 (Kolesnikov), all 40 (Doersch)", values=(1, 8, 40)),
-    "option/jitter": Uniform(
-        "a fixed grid to Doersch's 7 of 96 px and Kolesnikov's third of a patch", low=0.0, high=0.35
-    ),
+    "lr": LogUniform("AdamW; Kolesnikov uses SGD at 0.1 per batch of 256", low=3e-4, high=1e-2),
+    "augmentation_strength": Uniform("none to the full policy; crop_resize varies the scale", low=0.0, high=1.0),
+    "batch_size": Choice("32 to 128 images, 256 to 1,024 pairs; about 2,000 in Doersch", values=(32, 64, 128)),
+    "option/pairs_per_image": Choice("1 in the original report, 8 (Kolesnikov), all 40 (Doersch)", values=(1, 8, 40)),
+    "option/jitter": Uniform("fixed grid to a third of a patch (Kolesnikov); Doersch: 7 of 96 px", low=0.0, high=0.35),
     "option/standardize": Choice(
-        "Kolesnikov standardizes; at 32 px it may cost more than it guards", values=(True, False)
+        "True in Kolesnikov; at 32 px it may remove more than color cues", values=(True, False)
     ),
-    "option/gray": Uniform("never to Kolesnikov's two thirds and beyond", low=0.0, high=1.0),
+    "option/gray": Uniform("never to always; two thirds in Kolesnikov", low=0.0, high=1.0),
 }
 
-# Possible cures of a flat run, in addition to those of `ablations.default_cures` for every task: more pairs of the same
-# images, and a BatchNorm that cannot silence units (deepcontext's train.py).
+# Possible cures of a flat run, in addition to `ablations.default_cures` for every task: more pairs of the same images,
+# and a BatchNorm that cannot silence units (deepcontext's train.py).
 CURES: dict[str, tuple[Any, ...]] = {
     "option/pairs_per_image": (8, 40),
     "option/head_norm": ("batch_no_affine", "none"),

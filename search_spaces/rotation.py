@@ -18,15 +18,13 @@ DEFAULT: dict[str, Any] = {
 
 SPACE: Space = {
     "lr": LogUniform(
-        "around AdamW's usual 1e-3; SGD's 1e-2 .. 3e-1 (RotNet has 0.1) moves a normalized network about as far",
+        "around AdamW's usual 1e-3; SGD takes comparable steps at 1e-2 .. 3e-1 (RotNet: 0.1)",
         low=3e-4,
         high=1e-2,
     ),
-    "augmentation_strength": Uniform("none to the full policy; small sets overfit without it", low=0.0, high=1.0),
-    "batch_size": Choice(
-        "RotNet has 128 images; smaller ones give more steps for the same samples", values=(32, 64, 128)
-    ),
+    "augmentation_strength": Uniform("none to the full policy; without it small sets overfit", low=0.0, high=1.0),
+    "batch_size": Choice("128 in RotNet; smaller batches take more steps for the same samples", values=(32, 64, 128)),
 }
 
-# Possible cures of a flat run, in addition to those of `ablations.default_cures` for every task.
+# Possible cures of a flat run, in addition to `ablations.default_cures` for every task.
 CURES: dict[str, tuple[Any, ...]] = {"batch_size": (32,)}

@@ -35,7 +35,7 @@ class Domain(ABC):
 
     @abstractmethod
     def grid(self, points: int) -> list[Any]:
-        """Return up to `points` values that span the domain."""
+        """Return `points` values that span a continuous domain, or all values of a discrete one."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class LogUniform(Domain):
         return [self._inside(float(f"{10**exponent:.4g}")) for exponent in exponents]
 
     def _inside(self, value: float) -> float:
-        """Return the value, clipped to the bounds that rounding may have passed."""
+        """Return the value clipped to the bounds, which rounding may have exceeded."""
         return min(max(value, self.low), self.high)
 
 
@@ -107,15 +107,15 @@ class Choice(Domain):
         return value in self.values
 
     def grid(self, points: int) -> list[Any]:
-        """Return all values, whatever `points` is."""
+        """Return all values; `points` is ignored."""
         return list(self.values)
 
 
 def parse_domain(name: str, value: Any) -> Domain:
-    """Return the domain of a value in YAML.
+    """Return the domain that a value in YAML describes.
 
     Args:
-        name: Name of the hyperparameter, for messages.
+        name: Name of the hyperparameter, for error messages.
         value: `{uniform: [a, b]}`, `{loguniform: [a, b]}`, `{choice: [...]}`, `[...]` for a choice, or a single plain
             value.
 
@@ -133,15 +133,15 @@ def parse_domain(name: str, value: Any) -> Domain:
         )
     kind, values = next(iter(value.items()))
     needed = "a list of values" if kind == "choice" else "two numbers [low, high]"
-    wrong = ConfigError(f"search.space.{name}: {kind} needs {needed}, not {values!r}")
+    invalid = ConfigError(f"search.space.{name}: {kind} needs {needed}, not {values!r}")
     if not isinstance(values, list):
-        raise wrong
+        raise invalid
     try:
         if kind == "choice":
             return Choice(values=tuple(values))
         low, high = (float(bound) for bound in values)
         return (Uniform if kind == "uniform" else LogUniform)(low=low, high=high)
     except (TypeError, ValueError) as error:
-        raise wrong from error
+        raise invalid from error
     except ConfigError as error:
         raise ConfigError(f"search.space.{name}: {kind} {error}") from error
