@@ -10,20 +10,20 @@ TIME_UNIFORM_ALPHA = 0.01  # error probability of one curve, over all its report
 def clears_chance(
     value: float, chance: float, n: int, *, mode: str, standard_error: float | None = None, look: int = 1
 ) -> bool:
-    """Return whether a metric is better than guessing would ever make it.
+    """Return whether a metric is better than chance, beyond a time-uniform bound on the results of guessing.
 
     The bound on an accuracy is the Chernoff-Hoeffding bound on a binomial share, P(share >= q) <= exp(-n KL(q || p))
     (Hoeffding 1963, theorem 1). The bound on a loss is a one-sided Gaussian bound on its mean. Each look spends
-    6 / (pi look)^2 of TIME_UNIFORM_ALPHA, so guessing ever seems better than guessing with at most that probability
-    over all looks together, whatever their dependence.
+    6 / (pi look)^2 of TIME_UNIFORM_ALPHA, so a network that guesses ever clears chance with at most that
+    probability over all looks together, whatever their dependence.
 
     Args:
         value: The metric.
-        chance: Its level at chance.
-        n: Predictions behind an accuracy.
+        chance: Chance level of the metric.
+        n: Number of predictions behind an accuracy.
         mode: `max` for an accuracy, `min` for a loss.
-        standard_error: Standard error of a loss. Without a finite one a loss never clears chance.
-        look: How many reports have been looked at, this one included.
+        standard_error: Standard error of a loss. Without a finite one, a loss never clears chance.
+        look: Number of reports examined so far, including this one.
     """
     if not math.isfinite(value):
         return False

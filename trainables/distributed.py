@@ -1,4 +1,4 @@
-"""Statistics that the workers of one trial share besides gradients, so that several train exactly as one."""
+"""Statistics, besides gradients, that the workers of a trial share, so that several train exactly as one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 import torch.distributed
 import torch.distributed.nn
 from torch import Tensor, nn
-from torch.nn.modules._functions import SyncBatchNorm as OnGPU
+from torch.nn.modules._functions import SyncBatchNorm as SyncBatchNormFunction
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
@@ -16,7 +16,7 @@ def several_workers() -> bool:
 
 
 def mean_over_workers(values: Tensor) -> Tensor:
-    """Return the mean over the workers of each of their values, without gradient; every worker must call it."""
+    """Return the mean over all workers of each value, without gradient; every worker must call it."""
     if not several_workers():
         return values
     total = values.clone()
@@ -25,13 +25,13 @@ def mean_over_workers(values: Tensor) -> Tensor:
 
 
 class CrossWorkerBatchNorm(_BatchNorm):
-    """BatchNorm by the statistics of all workers' images.
+    """BatchNorm with statistics over the images of all workers.
 
-    On a GPU it computes what PyTorch's SyncBatchNorm does, which does not run on a CPU. All workers must call it at the
-    same time with the same number of images.
+    On a GPU it computes the same as PyTorch's SyncBatchNorm, which does not run on a CPU. All workers must call it at
+    the same time with the same number of images.
 
     Attributes:
-        shared: Whether the statistics are shared in training mode. Set it to False for a plain BatchNorm, where one
+        shared: Whether the statistics are shared in training mode. Set it to False for a plain BatchNorm where one
             worker runs alone.
     """
 
@@ -49,13 +49,13 @@ class CrossWorkerBatchNorm(_BatchNorm):
         workers, statistics = torch.distributed.get_world_size(), (self.running_mean, self.running_var)
         if inputs.is_cuda:
             settings = (self.eps, self.momentum, torch.distributed.group.WORLD, workers)
-            return OnGPU.apply(inputs, self.weight, self.bias, *statistics, *settings)
+            return SyncBatchNormFunction.apply(inputs, self.weight, self.bias, *statistics, *settings)
         return self._on_cpu(inputs, workers)
 
     def _on_cpu(self, inputs: Tensor, workers: int) -> Tensor:
-        others = [axis for axis in range(inputs.ndim) if axis != 1]
-        variance, mean = torch.var_mean(inputs, others, correction=0)
-        # In double precision, because the square of a mean far from 0 would cancel the variance in single precision.
+        axes = [axis for axis in range(inputs.ndim) if axis != 1]
+        variance, mean = torch.var_mean(inputs, axes, correction=0)
+        # Double precision: in single precision, the square of a mean far from 0 would cancel the variance.
         moments = torch.stack([mean, variance]).double()
         moments = torch.stack([moments[0], moments[1] + moments[0].square()])
         moments = torch.distributed.nn.all_reduce(moments) / workers
@@ -89,5 +89,5 @@ def synchronize_batchnorm(module: nn.Module) -> nn.Module:
 def _cross_worker(norm: _BatchNorm) -> CrossWorkerBatchNorm:
     replaced = CrossWorkerBatchNorm(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
     for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
-        setattr(replaced, name, getattr(norm, name))  # not copies, because the optimizer refers to the parameters
+        setattr(replaced, name, getattr(norm, name))  # not copies: the optimizer refers to the parameters
     return replaced.train(norm.training)

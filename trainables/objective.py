@@ -1,4 +1,4 @@
-"""Objectives: metrics in the form in which trials are ranked, finite and higher is better."""
+"""Objectives: metric values in the form that ranks trials, finite and higher is better."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ WORST = -1e9  # value of a metric that is not finite; samplers and schedulers on
 def direction(metric: str) -> str:
     """Return the better direction of a metric: `min` for a loss, alignment or uniformity, `max` for any other.
 
-    Tasks declare the directions of their own metrics, and the tests check that both agree. Here the name is enough,
-    which is all that a configuration or a frame has.
+    Tasks declare the directions of their own metrics, and tests check that both agree. This function needs only the
+    name, which is all that a configuration or a frame has.
     """
     return "min" if any(part in metric for part in ("loss", "alignment", "uniformity")) else "max"
 

@@ -14,24 +14,24 @@ from trainables.errors import ConfigError
 
 
 def in_range(default: Any, low: float, high: float, *, exclusive_low: bool = False) -> Any:
-    """Return a dataclass field with values in [low, high], or in (low, high] with `exclusive_low`."""
+    """Return a dataclass field that allows numbers in [low, high], or in (low, high] with `exclusive_low`."""
     return dataclasses.field(default=default, metadata={"low": low, "high": high, "exclusive_low": exclusive_low})
 
 
 def one_of(default: Any, *choices: Any) -> Any:
-    """Return a dataclass field with `choices` as values."""
+    """Return a dataclass field that allows only `choices`."""
     return dataclasses.field(default=default, metadata={"choices": choices})
 
 
 def check_fields(instance: Any, what: str) -> None:
-    """Check that every field of a dataclass has a value that it allows.
+    """Check that the value of every field of a dataclass is allowed.
 
     Args:
         instance: The dataclass.
         what: Name of the dataclass in messages, for example `task_options.rotation`.
 
     Raises:
-        ConfigError: For the first field whose value it does not allow.
+        ConfigError: For the first field whose value is not allowed.
     """
     for field in dataclasses.fields(instance):
         problem = _problem(getattr(instance, field.name), field)

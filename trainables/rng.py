@@ -2,7 +2,7 @@
 
 Initialization, data order and augmentation each have a stream of their own, so that two cells of an ablation with
 the same seed differ only in the factor under study. A stream's seed is a function of its name and the step, so a
-resumed trial continues to the bit without any generator state.
+resumed trial continues bit for bit without any stored generator state.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from torch import Tensor
 
 
 def stream_seed(seed: int, stream: str, *indices: int) -> int:
-    """Return 63 bits for `stream` of `seed` at `indices`; different names and indices give unrelated values."""
+    """Return a 63-bit seed for one stream of `seed` at `indices`; different names or indices give unrelated seeds."""
     return _hash("/".join([str(seed), stream, *map(str, indices)]).encode())
 
 
 class SharedGenerator(torch.Generator):
-    """A generator from which all workers draw the same numbers; `sample` returns each worker those of its own images.
+    """Generator from which all workers draw the same numbers; `sample` then selects those of the worker's own images.
 
     Attributes:
-        rank: This worker's number among those that share a batch in consecutive parts of equal size.
+        rank: Rank of this worker; the workers share a batch in consecutive parts of equal size.
         world_size: Number of workers.
     """
 
@@ -35,15 +35,24 @@ class SharedGenerator(torch.Generator):
 def generator(
     device: torch.device | str, seed: int, stream: str, *indices: int, rank: int = 0, world_size: int = 1
 ) -> SharedGenerator:
-    """Return a fresh generator on `device` for one stream at `indices`, shared by `world_size` workers."""
+    """Return a fresh generator for one stream.
+
+    Args:
+        device: Device to draw on.
+        seed: Seed of the trial.
+        stream: Name of the stream.
+        *indices: Position in the stream, such as the step.
+        rank: Rank of this worker.
+        world_size: Number of workers that share the generator.
+    """
     return _shared_generator(device, stream_seed(seed, stream, *indices), rank, world_size)
 
 
 def derived(generator: torch.Generator, stream: str) -> torch.Generator:
     """Return a fresh generator seeded by the state of `generator` and a name.
 
-    The stream of `generator` itself does not advance, so further streams leave all its later numbers as they are. The
-    state is on the host for every device, so nothing waits.
+    The stream of `generator` itself does not advance, so its later numbers do not depend on derived streams. The state
+    is always on the host, so reading it does not wait for the device.
     """
     seed = _hash(generator.get_state().numpy().tobytes() + stream.encode())
     if isinstance(generator, SharedGenerator):
@@ -54,14 +63,14 @@ def derived(generator: torch.Generator, stream: str) -> torch.Generator:
 def sample(kind: Callable[..., Tensor], generator: torch.Generator, *shape: int, images: int = 0) -> Tensor:
     """Return random numbers for one worker's images, on the generator's device.
 
-    From a shared generator, the numbers of the whole batch are drawn, so that an image gets the same ones however many
-    workers there are.
+    A shared generator draws the numbers of the whole batch, so that an image gets the same ones for any number of
+    workers.
 
     Args:
         kind: `torch.rand`, or another function of a shape, `generator` and `device`.
         generator: Source of the numbers.
         *shape: Shape of the result.
-        images: Axis of the images of a batch.
+        images: Axis of the result that counts images.
     """
     if not isinstance(generator, SharedGenerator) or generator.world_size == 1:
         return kind(shape, generator=generator, device=generator.device)

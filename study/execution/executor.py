@@ -58,7 +58,7 @@ class Executor:
         self.shared = Shared(
             datasets={name: ray.put(splits) for name, splits in plan.datasets.items()},
             checkpoints=f"{self.storage}/{CHECKPOINTS}",
-            storage_token=CheckpointStore(f"{self.storage}/{CHECKPOINTS}").leave_token(),
+            storage_token=CheckpointStore(f"{self.storage}/{CHECKPOINTS}").write_token(),
             driver_node_id=ray.get_runtime_context().get_node_id(),
             resources=resources.of_worker(self.config.resources),
             labels=self.config.resources.labels,

@@ -99,7 +99,7 @@ def test_a_node_that_comes_and_does_not_reach_the_storage_ends_the_study_in_one_
             assert process.wait(PATIENCE_S * crowding()) == 2, study.log()
     (line,) = [line for line in study.log().splitlines() if line.startswith("error:")]
     assert f"storage: {tmp_path}/shared/" in line
-    assert "on node 127.0.0.1 is not the folder that the study writes; name one that all nodes reach" in line
+    assert "on node 127.0.0.1 is not the folder that the study writes to; name one that all nodes reach" in line
     ended = [event for event in study.events() if isinstance(event, TrialEnded)]
     assert {event.status for event in ended} <= {FINISHED}
 

@@ -154,5 +154,5 @@ def test_numbers_that_are_none_cannot_reach_the_key() -> None:
 
 
 def test_a_trial_without_its_phase_or_task_is_refused_by_name():
-    with pytest.raises(ConfigError, match="a trial without phase and task"):
+    with pytest.raises(ConfigError, match="a trial needs phase and task"):
         TrialConfig.from_dict({"lr": 0.1})

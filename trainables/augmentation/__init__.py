@@ -1,4 +1,4 @@
-"""Augmentation of whole batches on their own device: `ops` says what an op does, `policy` draws and applies them."""
+"""Augmentation of whole batches on their own device: `ops` defines the ops, `policy` applies them."""
 
 from trainables.augmentation.ops import OPS
 from trainables.augmentation.policy import Augmentation, identity, validate_policy

@@ -1,7 +1,7 @@
-"""CUDA graphs of functions of tensors: captured once per input shape, then replayed as a whole.
+"""CUDA graphs of tensor functions: captured once per input shape, then replayed as a whole.
 
-Launching the kernels of an augmentation of small images one by one takes longer than running them. Replayed as a graph,
-the two views of 128 images of 32 px take a fifth of the time (measured on an H100).
+For small images, launching the kernels of an augmentation one by one takes longer than running them. Replayed as a
+graph, two views of 128 images of 32 px take a fifth of the time (measured on an H100).
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class CudaGraphCache:
         self._by_shape: dict[Hashable, _Graph | None] = {}
 
     def __call__(self, function: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
-        """Return what the function returns, to the bit.
+        """Return the function's result, bit for bit.
 
         Args:
             function: Maps tensors on one CUDA device, or None, to a new tensor. It must be the same function at every
-                call, launch the same kernels for the same shapes, and not wait for the host. It is not differentiated.
+                call, launch the same kernels for the same shapes, and not wait for the host. No gradient is recorded.
             *inputs: Arguments of the function.
         """
         shape = tuple(None if x is None else (x.shape, x.stride(), x.dtype, x.device) for x in inputs)

@@ -1,6 +1,6 @@
-"""Moves of pixels: maps of the coordinates along one axis, all applied by one resampling.
+"""Geometric ops as coordinate maps along each axis, all applied by a single resampling.
 
-Crop-resize, flip and translate treat rows and columns separately. So an axis is described by `positions`, float
+Crop-resize, flip and translate treat rows and columns separately, so an axis is described by `positions`, float
 [N, S]: for each sample and each output index, the input index to read from, in pixels. Maps are composed first; the
 image is then interpolated once, by two products with [S, S] matrices. To apply op A and then op B to an image, compose
 their maps in the opposite order: positions = A(B(indices)).
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def identity_positions(n: int, side: int, device: torch.device | str = "cpu") -> Tensor:
-    """Return the map that leaves an axis of `side` pixels alone, float32 [n, side]."""
+    """Return the identity map of an axis of `side` pixels, float32 [n, side]."""
     return torch.arange(side, device=device, dtype=torch.float32).expand(n, side)
 
 
@@ -34,7 +34,7 @@ def crop(positions: Tensor, start: Tensor, length: Tensor, side: int) -> Tensor:
 
 
 def flip(positions: Tensor, flipped: Tensor, side: int) -> Tensor:
-    """Mirror the axis of the samples where `flipped` (bool [N])."""
+    """Mirror the axis of the samples for which `flipped` (bool [N]) is True."""
     return torch.where(flipped[:, None], side - 1 - positions, positions)
 
 
@@ -50,7 +50,7 @@ def translate(positions: Tensor, shift: Tensor, side: int) -> Tensor:
 def resample(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Read float images [N, C, H, W] at `rows` [N, H] x `columns` [N, W] by bilinear interpolation.
 
-    At whole positions the result is the pixel value to the bit, since every other weight is zero.
+    At integer positions the result is exactly the pixel value, since all other weights are zero.
     """
     return separable(images, _bilinear_matrix(rows), _bilinear_matrix(columns))
 

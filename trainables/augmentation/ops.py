@@ -1,6 +1,6 @@
-"""The augmentation ops, in the order in which they are applied: what each draws per image and what it does.
+"""The augmentation ops, in the order in which they are applied.
 
-What magnitude m in (0, 1] means:
+What each op draws per image, and the meaning of its magnitude m in (0, 1]:
 
 ============  =====================================================================================================
 crop_resize   window of area U[1 - 0.92 m, 1], log aspect ratio U[-m, m] ln(4/3), resized to full size; m = 1 is the
@@ -10,7 +10,7 @@ translate     shift by up to m / 4 of the side, whole pixels, both axes, gap fil
               4 px of padded crops at 32 px (He 1512.03385)
 color_jitter  with probability 0.8: brightness, contrast, saturation factors U[1 - 0.8 m, 1 + 0.8 m], hue shift
               U[-0.2 m, 0.2 m] turns, in this order; m is SimCLR's color strength s
-gray          gray with probability m; SimCLR has 0.2
+gray          gray with probability m; SimCLR uses 0.2
 blur          with probability 0.5: Gaussian, sigma m U[0.1, 2] px at 224 px, in proportion to the side; m = 1 is
               SimCLR's. At 32 px that is below a third of a pixel, and SimCLR leaves it out
 erase         with probability 0.5: box of area m U[0.02, 0.33], log aspect ratio U[-1, 1] ln 3.3, filled with one
@@ -58,14 +58,14 @@ class Op:
     """One augmentation op; exactly one of `move` and `change` is set.
 
     Attributes:
-        shared: How many of the numbers that all ops share the op reads per image. The numbers of a call are one draw
-            from its generator, so these counts and their order are fixed. A new op has 0 and takes its numbers from
-            `draw`, which leaves the draws of all other ops as they are.
-        draw: Returns random numbers [N, ...] of the op's own for images of a shape [N, 3, H, W]. Its generator is
-            derived from the call's and from `stream`, by default the op's name.
-        stream: Name under which the op's own generator is derived, where it is not the op's name.
-        move: Geometric ops: `move(positions, magnitude, draws)` returns new positions. All moves of a policy are one
-            resampling, which comes before all changes.
+        shared: How many numbers per image the op reads from the block of uniform numbers that all ops share. Each call
+            draws the block at once from its generator, so these counts and their order are fixed. A new op has 0 and
+            uses `draw` instead, which leaves the draws of all other ops unchanged.
+        draw: Returns the op's own random numbers [N, ...] for images of shape [N, 3, H, W]. Its generator is derived
+            from the call's generator and `stream`.
+        stream: Name from which the op's own generator is derived; None for the op's name.
+        move: Geometric ops: `move(positions, magnitude, draws)` returns new positions. All moves of a policy are
+            applied by one resampling, before any change.
         change: Pixel ops: `change(images, magnitude, draws)` returns new float32 images [N, 3, H, W] in [0, 1].
     """
 
@@ -79,7 +79,7 @@ class Op:
 def crop_window(magnitude: float, u: Tensor, height: int, width: int) -> tuple[Tensor, ...]:
     """Return top, left, height and width of the crop, float [N] in whole pixels, from four uniform numbers.
 
-    The aspect ratio is drawn among those that let a window of the area fit, where torchvision draws again.
+    The aspect ratio is drawn among those for which a window of this area fits; torchvision redraws instead.
     """
     area = 1 - 0.92 * magnitude * u[0]
     h, w = (length.clamp(min=1) for length in _box(area, magnitude * math.log(4 / 3), u[1], height, width))
@@ -101,7 +101,7 @@ def jitter_factors(magnitude: float, u: Tensor) -> tuple[Tensor, Tensor, Tensor,
 def erased_box(magnitude: float, u: Tensor, height: int, width: int) -> tuple[Tensor, ...]:
     """Return top, left, height and width of the box, float [N] in whole pixels, from five uniform numbers.
 
-    The height is 0 for images that are left alone.
+    The height is 0 for images that are left unchanged.
     """
     h, w = _box(magnitude * (0.02 + 0.31 * u[1]), math.log(3.3), u[2], height, width)
     applied = (u[0] < ERASE_PROBABILITY).float()
@@ -162,7 +162,7 @@ def _noise(images: Tensor, magnitude: float, draws: Draws) -> Tensor:
 
 
 def _box(area: Tensor, max_log_ratio: float, u: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Return height and width in whole pixels of a box of `area` (share of the image) with a drawn aspect ratio."""
+    """Return height and width, in whole pixels, of a box of `area` (share of the image) with a random aspect ratio."""
     limit = (-area.log()).clamp(max=max_log_ratio)  # sqrt(area * ratio) <= 1 and sqrt(area / ratio) <= 1
     root_ratio = torch.exp(0.5 * (2 * u - 1) * limit)
     h = (area.sqrt() / root_ratio * height).round().clamp(max=height)
@@ -182,7 +182,7 @@ REGISTRY: dict[str, Op] = {
     "gray": Op(shared=1, change=_gray),
     "blur": Op(shared=2, change=_blur),
     "erase": Op(shared=8, change=_erase),
-    # The first op with a generator of its own. It has no name in its stream, so that existing trials keep their noise.
+    # The first op with its own generator. Its stream has no name, so that existing trials keep their noise.
     "noise": Op(shared=1, draw=_noise_field, stream="", change=_noise),
 }
 

@@ -1,4 +1,4 @@
-"""Changes of pixel values: deterministic, batched, with explicit parameters per sample.
+"""Pixel ops: deterministic, batched functions with explicit per-sample parameters.
 
 Images are float32 [N, 3, H, W] in [0, 1] and stay so; every function returns a new tensor. The definitions follow
 `torchvision.transforms.v2.functional`, and the tests compare each function with its counterpart there.
@@ -11,8 +11,8 @@ from torch import Tensor
 
 from trainables.augmentation.geometry import separable
 
-# Weights of R, G and B in the luma of ITU-R BT.601. Augmentation has torchvision's rounding. Context prediction has the
-# standard's own, as in its first version: one rounding for both would change the curves of existing trials.
+# Weights of R, G and B in the luma of ITU-R BT.601. Augmentation uses torchvision's rounding, and context
+# prediction the standard's, as in its first version: a common rounding would change the curves of existing trials.
 LUMA = (0.2989, 0.587, 0.114)
 LUMA_CONTEXT_PREDICTION = (0.299, 0.587, 0.114)
 
@@ -58,8 +58,8 @@ def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
 
 
 def to_gray(images: Tensor, grayed: Tensor) -> Tensor:
-    """Replace the samples where `grayed` (bool [N]) by their luma in all three channels."""
-    return torch.lerp(images, luma(images), _per_sample(grayed).float())  # exact at 0 and 1, and faster than where
+    """Replace the samples with `grayed` (bool [N]) by their luma in all three channels."""
+    return torch.lerp(images, luma(images), _per_sample(grayed).float())  # exact at 0 and 1; faster than torch.where
 
 
 def gaussian_blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:

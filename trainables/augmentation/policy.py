@@ -1,4 +1,4 @@
-"""Augmentation of whole batches by a policy `{op: magnitude}`; `trainables.augmentation.ops` says what an op does."""
+"""Augmentation of whole batches by a policy `{op: magnitude}` of the ops in `trainables.augmentation.ops`."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _MIN_CHUNK = 8
 
 
 class Augmentation:
-    """Augmentation of whole batches by a policy; each image gets parameters of its own.
+    """Augmentation of whole batches by a policy, with independent parameters for each image.
 
     A call draws the same random numbers from its generator whatever the policy and the strength, and each op reads its
-    own numbers. So two trials with the same stream that differ in one op differ in nothing else, and twice the strength
-    moves the same image the same way, further: ablations are paired.
+    own numbers. Two trials with the same stream that differ in one op therefore differ in nothing else, and doubling
+    the strength changes the same image in the same way, but more: ablations are paired.
 
     Args:
         policy: Magnitude in [0, 1] of each op; an op that is left out is off.
-        strength: Factor of all magnitudes, 0 or more; the products are cut at 1. Strength 0 is the identity, to the
-            bit.
+        strength: Factor on all magnitudes, at least 0; the products are clipped to 1. Strength 0 is exactly the
+            identity.
 
     Raises:
         ConfigError: If an op is unknown, or a magnitude or the strength is out of range.
@@ -50,7 +50,7 @@ class Augmentation:
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Return augmented views of a batch.
 
-        Nothing waits for the device, and nothing runs in reduced precision under autocast.
+        The call does not synchronize with the device, and runs in full precision even under autocast.
 
         Args:
             images: uint8 [N, 3, H, W].
@@ -91,7 +91,7 @@ class Augmentation:
         return views
 
     def _move(self, images: Tensor, draws: Mapping[str, Draws]) -> Tensor:
-        """Apply all geometric ops by one resampling; the maps compose in the opposite order of the ops."""
+        """Apply all geometric ops by one resampling; their maps are composed in the reverse order of the ops."""
         moves = {name: move for name in reversed(self.magnitudes) if (move := REGISTRY[name].move) is not None}
         if not moves:
             return images
@@ -104,7 +104,7 @@ class Augmentation:
 
 
 def validate_policy(policy: Mapping[str, float]) -> dict[str, float]:
-    """Return the policy with its ops in the order in which they apply.
+    """Return the policy with its ops in the order in which they are applied.
 
     Raises:
         ConfigError: If an op is unknown or a magnitude is outside [0, 1].
@@ -120,7 +120,7 @@ def validate_policy(policy: Mapping[str, float]) -> dict[str, float]:
 
 
 def uniform_numbers(n: int, generator: torch.Generator) -> Tensor:
-    """Return the numbers that all ops share, float32 [k, n], uniform in [0, 1), in the order of the ops."""
+    """Draw the numbers that all ops share, float32 [k, n], uniform in [0, 1), in the order of the ops."""
     return sample(torch.rand, generator, n, sum(op.shared for op in REGISTRY.values())).t().contiguous()
 
 
@@ -130,10 +130,10 @@ def by_op(numbers: Tensor) -> dict[str, Tensor]:
 
 
 def _chunk_size(images: Tensor) -> int:
-    """Return how many images to treat at a time on a CPU.
+    """Return how many images to process at a time on a CPU.
 
-    The intermediate images should stay in the cache, and below the size at which the allocator hands memory back to
-    the system after each op: measured 1.8 times as fast as the batch of 256 at 32 px as a whole.
+    Intermediate images should stay in the cache, and below the size at which the allocator returns memory to the system
+    after each op. For 256 images of 32 px, chunks are 1.8 times as fast as the whole batch (measured).
     """
     return max(_MIN_CHUNK, _CHUNK_VALUES // images.shape[1:].numel())
 

@@ -44,7 +44,7 @@ class Listing:
 
 
 def load_folder(request: Request, folder: Path) -> Tables:
-    """Read a folder with {train,test}/CLASS/*, CLASS/*, {train,test}/* or only images (the last two without labels).
+    """Read a folder of {train,test}/CLASS/*, CLASS/*, {train,test}/* or only images (the last two without labels).
 
     Without a test folder, a fifth of each class, chosen by a hash of the path, becomes the test part.
 
@@ -79,13 +79,23 @@ def load_folder(request: Request, folder: Path) -> Tables:
 
 
 def list_parts(root: Path, name: str) -> tuple[Listing, Listing]:
-    """List the training and test files of the resolved folder `root`. Raises DataError as `load_folder` does."""
+    """List the training and test files of a folder.
+
+    Args:
+        root: Folder, with links resolved.
+        name: Name of the data set, for error messages.
+
+    Raises:
+        DataError: As for `load_folder`.
+    """
     parts = [part for part in ("train", "test") if (root / part).is_dir()]
     if not parts:
         return hold_out(_list_part(root, root, name), root)
     others = [entry.name for entry in entries(root, root, name) if entry.name not in parts and _may_hold_images(entry)]
     if others:
-        raise DataError(f"{name}: {root} has {_few(others)} beside {parts[0]}/, which would not be read; move it away")
+        raise DataError(
+            f"{name}: {root} has {_few(others)} next to {parts[0]}/, which would not be read; move it elsewhere"
+        )
     if parts == ["test"]:
         raise DataError(f"{name}: {root} has a test folder but no train folder")
     train = _list_part(root / "train", root, name)
@@ -99,7 +109,7 @@ def hold_out(listing: Listing, root: Path) -> tuple[Listing, Listing]:
     """Split a listing into training and test parts.
 
     The test part takes TEST_FRACTION of each class, at least one image if the class has two: those with the lowest hash
-    of the path relative to `root`. So location, order and modification time of the files do not matter.
+    of the path relative to `root`. Location, order and modification times of the files therefore do not matter.
     """
     hashes = [hashlib.sha256(os.fsencode(path.relative_to(root).as_posix())).digest() for path in listing.paths]
     labels = np.zeros(len(hashes), np.int64) if listing.labels is None else listing.labels
@@ -111,7 +121,16 @@ def hold_out(listing: Listing, root: Path) -> tuple[Listing, Listing]:
 
 
 def list_images(folder: Path, root: Path, name: str) -> list[Path]:
-    """List all image files below `folder`, sorted by path. Raises DataError for a link that leads out of `root`."""
+    """List all image files below `folder`, sorted by path.
+
+    Args:
+        folder: Folder to search recursively.
+        root: Folder that links must not lead out of.
+        name: Name of the data set, for error messages.
+
+    Raises:
+        DataError: A link leads out of `root`, or to a folder.
+    """
     found: list[Path] = []
     n_others = 0
     for entry in entries(folder, root, name):
@@ -134,13 +153,13 @@ def _list_part(folder: Path, root: Path, name: str, known: tuple[str, ...] | Non
     loose = [folder / entry.name for entry in found if not _is_folder(entry) and _may_hold_images(entry)]
     if loose and classes:
         raise DataError(
-            f"{name}: {folder} holds images ({_few([path.name for path in loose])}) beside folders ({_few(classes)}): "
+            f"{name}: {folder} holds images ({_few([path.name for path in loose])}) next to folders ({_few(classes)}): "
             "put all images in class folders, or none"
         )
     if not loose and not classes:
         raise DataError(f"{name}: there is no image in {folder}")
     if known is not None and bool(known) != bool(classes):
-        raise DataError(f"{name}: of train and test in {root}, one has class folders and the other has none")
+        raise DataError(f"{name}: in {root}, only one of train and test has class folders")
     if loose:
         return Listing(tuple(loose))
     return _list_classes(folder, classes, root, name, known)
@@ -174,6 +193,11 @@ def _list_classes(folder: Path, classes: list[str], root: Path, name: str, known
 def entries(folder: Path, root: Path, name: str) -> Iterator[os.DirEntry[str]]:
     """Yield the entries of a folder, sorted, without hidden files.
 
+    Args:
+        folder: Folder to list.
+        root: Folder that links must not lead out of.
+        name: Name of the data set, for error messages.
+
     Raises:
         DataError: A link leads out of `root`, or to a folder.
     """
@@ -194,7 +218,7 @@ def entries(folder: Path, root: Path, name: str) -> Iterator[os.DirEntry[str]]:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a folder. A link to itself is not a folder, but an image that cannot be read."""
+    """Return whether an entry is a folder. A link to itself counts as an unreadable image."""
     try:
         return entry.is_dir()
     except OSError:

@@ -1,4 +1,4 @@
-"""Image decoding: files to uint8 squares, one at a time or many with every broken one reported."""
+"""Image decoding: files to square uint8 arrays, one at a time or many with all broken files reported together."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 _MAX_NAMED = 3  # broken images that a message names
 _PHOTOGRAPH_BYTES = 16_384
 _FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")  # not all of Pillow's: EPS would start Ghostscript
-# Every exception that Pillow's decoders were seen to raise on broken files.
+# Every exception that Pillow's decoders have been seen to raise on broken files.
 _DECODER_ERRORS = (
     OSError,
     SyntaxError,
@@ -42,7 +42,7 @@ _DECODER_ERRORS = (
 
 
 class BadImage(Exception):  # noqa: N818 (a property of the image; `read_all` turns many into one DataError)
-    """A file without a usable image; `short_side`, in pixels, is set if it is merely too small."""
+    """A file without a usable image; `short_side`, in pixels, is set if the image is merely too small."""
 
     def __init__(self, reason: str, short_side: int | None = None) -> None:
         super().__init__(reason)
@@ -58,9 +58,9 @@ def read_image(path: Path, image_size: int, *, upscale: bool = False, squash: bo
     Args:
         path: Image file.
         image_size: Side S of the result in pixels.
-        upscale: Whether images with a short side below `image_size` are enlarged.
-        squash: Resize both sides, which distorts shapes. By default the short side is resized with antialiasing and
-            the center square is cut out.
+        upscale: Whether to enlarge images whose short side is below `image_size`.
+        squash: Whether to resize both sides independently, which distorts shapes. By default the short side is resized
+            with antialiasing and the center square is cropped.
 
     Returns:
         uint8 [3, S, S].
@@ -100,13 +100,13 @@ def read_image_and_mask(
         planes = _square(_to_rgb(image), image_size, True, squash)
     with _decoding("its mask: "), _open(mask_path) as mask:
         if mask.mode not in ("P", "L"):
-            raise BadImage(f"its mask is a {mask.mode} image; class ids in a palette or gray image are needed")
+            raise BadImage(f"its mask is a {mask.mode} image; it must be a palette or gray image of class ids")
         if mask.size != image.size:
             raise BadImage(f"{_format_size(image.size)} pixels, but its mask has {_format_size(mask.size)}")
         classes = _resized(mask, image_size, Image.Resampling.NEAREST, squash)
     foreign = classes[(classes >= n_classes) & (classes != VOID)]
     if len(foreign):
-        raise BadImage(f"its mask has the class id {foreign[0]}; allowed are 0 to {n_classes - 1} and {VOID}")
+        raise BadImage(f"its mask has the class id {foreign[0]}; allowed ids are 0 to {n_classes - 1} and {VOID}")
     return np.concatenate([planes, classes[:, :, None]], axis=2).transpose(2, 0, 1)
 
 
@@ -172,7 +172,7 @@ def _attempts(read: Callable[[Path], np.ndarray], paths: Sequence[Path]) -> Iter
         except BadImage as bad:
             return bad
 
-    # Pillow decodes outside Python's global lock, but for small files the threads mostly compete for it: 12,000 files
+    # Pillow releases the GIL while it decodes, but for small files the threads mostly compete for it: 12,000 files
     # of 1 kB took 4 s in one thread and up to 14 s in several.
     if not any(_is_photograph(path) for path in paths[:: max(1, len(paths) // 8)]):
         yield from map(attempt, paths)
@@ -242,7 +242,7 @@ def _format_size(size: tuple[int, int]) -> str:
 
 
 def _first_few(bad: list[tuple[Path, BadImage]], root: Path) -> str:
-    # Smallest first: the message shows how far image_size would have to be lowered.
+    # Smallest first, since the message should show how far image_size would have to be lowered.
     ordered = sorted(bad, key=lambda item: item[1].short_side or 0)
     named = [f"{path.relative_to(root).as_posix()} ({reason})" for path, reason in ordered[:_MAX_NAMED]]
     return ", ".join(named) + (f" and {len(bad) - _MAX_NAMED} more" if len(bad) > _MAX_NAMED else "")

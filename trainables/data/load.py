@@ -37,17 +37,17 @@ def load_splits(
     on_bad_image: str = "stop",
     resize: str = "crop",
 ) -> Splits:
-    """Load a data set and return its five splits; equal arguments and files give equal fingerprints.
+    """Load a data set and return its five splits. Equal arguments and files give equal fingerprints.
 
     Args:
         name: Name of the data set.
         root: Data root; not used by `shapes` and `folder:PATH`.
         image_size: Side in pixels; None for 32 (shapes, cifar10, fashion_mnist) or 96 (voc and folders).
-        max_train: Maximum number of training images before validation is held out, nested; for `shapes`, the exact
-            number.
+        max_train: Maximum number of training images before validation is held out; a smaller number gives a subset. For
+            `shapes`, the exact number.
         seed: Seed of the validation draw, the `max_train` draw and the generated images. It never changes an official
             test split.
-        download: Download a missing data set into `root` with torchvision. Otherwise nothing is ever downloaded.
+        download: Whether to download a missing data set to `root` with torchvision. Otherwise nothing is downloaded.
         on_bad_image: `stop` raises an error for broken images, `skip` leaves them out with a warning.
         resize: How a photograph becomes a square: `crop` cuts its longer side, `squash` distorts it.
 
@@ -72,7 +72,7 @@ def _find(name: str) -> _Source:
         return _Source(PHOTO_SIZE, _load_own_folder)
     # One plain folder name: no separator, no "..", no drive, nothing hidden.
     if not re.fullmatch(r"\w[\w.-]*", name):
-        raise ConfigError(f"dataset = {name!r}: must be a plain name or folder:PATH; known are {', '.join(_SOURCES)}")
+        raise ConfigError(f"dataset = {name!r}: must be a plain name or folder:PATH; known: {', '.join(_SOURCES)}")
     return _SOURCES.get(name, _Source(PHOTO_SIZE, _load_named_folder))
 
 
@@ -89,7 +89,7 @@ def _load_own_folder(request: Request) -> Tables:
 def _load_named_folder(request: Request) -> Tables:
     close = difflib.get_close_matches(request.name.lower(), _SOURCES, n=1)
     hint = f" Did you mean {close[0]}?" if close else ""
-    known = f"Known by name are {', '.join(_SOURCES)}; other names are folders of the data root, NAME/train/CLASS/"
+    known = f"Built-in data sets: {', '.join(_SOURCES)}; any other name is a folder of the data root, NAME/train/CLASS/"
     if request.root is None:
         raise DataError(f"unknown data set {request.name!r}.{hint} {known} with --data-root DIR")
     root = request.data_root()

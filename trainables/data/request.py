@@ -59,7 +59,7 @@ class Request:
         return self.resize == "squash"
 
     def choose(self, n_images: int) -> np.ndarray:
-        """Choose which of `n_images` training images to read: indices int64, ascending, nested over `max_train`."""
+        """Return the indices of the training images to read, int64, ascending; nested over `max_train`."""
         if self.max_train is None or self.max_train >= n_images:
             return np.arange(n_images)
         order = np.random.default_rng(np.random.SeedSequence([self.seed, 0xDA7A])).permutation(n_images)
@@ -72,7 +72,7 @@ class Request:
             DataError: No data root was given, or it is not a folder.
         """
         if self.root is None:
-            raise DataError(f"{self.name} is read from a data root, but none was given: add --data-root DIR")
+            raise DataError(f"{self.name} is read from a data root, but none was given; add --data-root DIR")
         root = self.root.expanduser().resolve()
         if not root.is_dir() and not self.download:
             raise DataError(
@@ -85,5 +85,5 @@ class Request:
         fetch = ", or add --download to fetch it there" if downloadable else ""
         return DataError(
             f"{self.name} is not in {self.data_root()}: looked for {' and '.join(looked_for)}. "
-            f"Give the folder that holds it with --data-root DIR{fetch}"
+            f"Give the folder that contains it with --data-root DIR{fetch}"
         )

@@ -4,7 +4,8 @@ The class is determined by the shape alone: position, size, tilt, colors, textur
 The light on the object, its shadow and, in three of four scenes, a ground that recedes to a horizon show which way is
 up. The colors of sky and ground are random, so which half is brighter says little.
 
-The bytes are equal on every machine: raw PCG64 words, whose stream numpy guarantees, and integer arithmetic only.
+The bytes are identical on every machine: the generator uses raw PCG64 words, a stream that numpy guarantees, and
+integer arithmetic only.
 """
 
 from __future__ import annotations
@@ -219,7 +220,7 @@ def _cast_shadow(canvas: np.ndarray, draws: _Draws, dx: Plane, dy: Plane, radius
 
 
 def _surface(draws: _Draws, canvas: np.ndarray, coverage: np.ndarray, u: Plane, v: Plane) -> np.ndarray:
-    """Return the shape's color at every pixel: plain, striped or checked, lit from above, in contrast to its ground."""
+    """Return the shape's color at every pixel: plain or patterned, lit from above, in contrast to what is behind it."""
     color = draws.color()
     behind = (_luminance(canvas) * coverage).sum(axis=(1, 2), keepdims=True) // np.maximum(
         coverage.sum(axis=(1, 2), keepdims=True), 1

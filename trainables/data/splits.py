@@ -1,4 +1,4 @@
-"""Splitting: from the training and test parts of a data set to the five splits of a study."""
+"""Splitting of a data set's training and test parts into the five splits of a study."""
 
 from __future__ import annotations
 

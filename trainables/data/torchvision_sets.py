@@ -52,7 +52,7 @@ def load_cifar10(request: Request) -> Tables:
     torchvision reads the batches (pickles) only if their MD5 sums match the official files.
 
     Raises:
-        DataError: Neither is there, or it is broken.
+        DataError: Neither exists, or the existing one is broken.
     """
     from torchvision.datasets import CIFAR10
 
@@ -98,7 +98,7 @@ def load_voc(request: Request, year: str) -> Tables:
     """Read ROOT/VOCdevkit/VOCyear: the segmentation images with masks, and every other JPEG without.
 
     The training part is `train` and the test part `val`, since VOC 2012 publishes no test masks. For 2007, if its test
-    set is there, they are `trainval` and `test`. `max_train` counts images with masks first, then the others.
+    set is present, they are `trainval` and `test`. `max_train` counts images with masks first, then the others.
 
     Raises:
         DataError: The data set is missing or broken.
@@ -120,8 +120,8 @@ def load_voc(request: Request, year: str) -> Tables:
 
     chosen = {path: train[path] for path in _take(list(train), request.choose(len(train)))}
     if request.max_train is not None:
-        left = dataclasses.replace(request, max_train=request.max_train - len(chosen))
-        others = _take(others, left.choose(len(others)))
+        remaining = dataclasses.replace(request, max_train=request.max_train - len(chosen))
+        others = _take(others, remaining.choose(len(others)))
     blocks, paths = _read_masked(request, root, {**chosen, **test})
     border = sum(path in chosen for path in paths)
     if border in (0, len(paths)):
@@ -136,7 +136,11 @@ def load_voc(request: Request, year: str) -> Tables:
 
 
 def resolve_within(root: Path, relative: str) -> Path:
-    """Return ROOT/relative with links resolved. Raises DataError if it is outside the data root."""
+    """Return ROOT/relative with links resolved.
+
+    Raises:
+        DataError: The path is outside the data root.
+    """
     path = (root / relative).resolve()
     if not path.is_relative_to(root):
         raise DataError(
@@ -179,8 +183,9 @@ def _open_voc(request: Request, root: Path, year: str, image_set: str, *, downlo
     """Map each image file of one official part to its mask file, sorted by path."""
     from torchvision.datasets import VOCSegmentation
 
-    quiet = dataclasses.replace(request, download=download)  # torchvision would unpack the archive at every call
-    part = _open(VOCSegmentation, quiet, root, year=year, image_set=image_set)
+    # torchvision would unpack the archive at every call with download=True.
+    own_request = dataclasses.replace(request, download=download)
+    part = _open(VOCSegmentation, own_request, root, year=year, image_set=image_set)
     for path in (*part.images, *part.masks):
         resolve_within(root, str(Path(path).relative_to(root)))
     return dict(sorted(zip(map(Path, part.images), map(Path, part.masks), strict=True)))

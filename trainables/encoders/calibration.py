@@ -21,7 +21,7 @@ def recalibrated(encoder: Encoder, images: Tensor, *, batch_size: int = 256) -> 
     untrained encoder has no statistics at all. Every probed encoder is recalibrated, so that the comparison is fair.
 
     Args:
-        encoder: Encoder, which is left unchanged.
+        encoder: Encoder to copy; it is not changed.
         images: uint8 [N, 3, S, S].
         batch_size: Largest batch.
     """
@@ -31,9 +31,9 @@ def recalibrated(encoder: Encoder, images: Tensor, *, batch_size: int = 256) -> 
         norm.reset_running_stats()
         norm.momentum = None  # cumulative average over the batches below
         if isinstance(norm, CrossWorkerBatchNorm):
-            norm.shared = False  # only the first worker probes, and it would wait forever for the others
+            norm.shared = False  # only the first worker probes; it would wait for the others forever
     encoder.train()
-    # Batches of equal size, since each has the same weight in the average, whatever its number of images.
+    # Equal batch sizes, since the average weights all batches equally, whatever their size.
     for batch in images.chunk(math.ceil(len(images) / batch_size)):
         if len(batch) > 1:
             encoder(to_float(batch, torch.channels_last))

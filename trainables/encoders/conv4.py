@@ -10,7 +10,7 @@ from trainables.encoders.base import Encoder
 
 
 def conv4(width: int) -> Encoder:
-    """Build conv4.
+    """Build a conv4 encoder: four stages of 3x3 convolution, BatchNorm and ReLU.
 
     Args:
         width: Channels of the first stage; each stage doubles it.

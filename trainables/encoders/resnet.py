@@ -1,4 +1,4 @@
-"""ResNets of torchvision with a stem that suits small images."""
+"""torchvision's ResNets, with a stem for small images."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def resnet(name: str, *, image_size: int) -> Encoder:
 
     Args:
         name: Name of the architecture in torchvision.
-        image_size: Side in px that the encoder mostly sees; below SMALL_IMAGE the stem keeps the resolution.
+        image_size: Side in px of most images; below SMALL_IMAGE, the stem keeps the resolution.
     """
-    import torchvision  # here, because the import takes seconds that workers without a ResNet save
+    import torchvision  # imported here, because it takes seconds and only ResNets need it
 
     net = getattr(torchvision.models, name)(weights=None)
     if image_size < SMALL_IMAGE:

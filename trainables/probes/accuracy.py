@@ -11,9 +11,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Shares of samples whose class has the highest score, or one of the five highest.
+    """Accuracy of class scores, as shares of samples.
 
-    With five classes or fewer, `top5` is 1.
+    Attributes:
+        top1: Share whose class has the highest score.
+        top5: Share whose class is among the five highest scores; 1 with five classes or fewer.
     """
 
     top1: float

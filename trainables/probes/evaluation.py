@@ -32,7 +32,7 @@ def evaluate(
     """Run all probes that a trial asks for.
 
     Args:
-        trial: Names the data sets, the split to score on and the optional probes.
+        trial: Configuration, with the data sets, the split to score on and the optional probes.
         encoder: Encoder to probe, or None for the raw-pixel baseline.
         datasets: Splits by name, at least those of `trial.probe_datasets`.
         device: Device to compute on.
@@ -47,8 +47,9 @@ def evaluate(
           `miou_weight_decay`, chosen on probe validation.
         - With `probe_layers: all`: `linear/stageN` and `miou/stageN` for every stage N from 1, each with its own probe.
         - With `labels_per_class`: `linear/N_labels` and, except for raw pixels, `fine_tuned/N_labels`, where N is a
-          number or `all`: top-1 accuracy after learning from N labeled images per class, with all of probe validation
-          to choose on. `fine_tuned/N_labels_step` is the step of fine-tuning with the best validation accuracy.
+          number or `all`: top-1 accuracy after learning from N labeled images per class, with model selection
+          on all of probe validation. `fine_tuned/N_labels_step` is the fine-tuning step with the best validation
+          accuracy.
 
     Raises:
         ConfigError: A data set has neither labels nor masks.

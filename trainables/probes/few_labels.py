@@ -1,6 +1,6 @@
 """Probing and fine-tuning an encoder on few labeled images.
 
-Fine-tuning an untrained encoder is supervised training from scratch, so that baseline needs no code of its own.
+Fine-tuning an untrained encoder is supervised training from scratch, so that baseline needs no separate code.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from trainables.training.batches import batches
 from trainables.training.optimizers import build_optimizer, lr_at
 from trainables.trial import TrialConfig
 
-AUGMENTATION = {"flip": 1.0, "translate": 0.5}  # common to supervised recipes for small images
-BATCH_SIZE, LR, WEIGHT_DECAY = 64, 1e-3, 1e-4  # with AdamW, for encoder and head alike
+AUGMENTATION = {"flip": 1.0, "translate": 0.5}  # as in most supervised recipes for small images
+BATCH_SIZE, LR, WEIGHT_DECAY = 64, 1e-3, 1e-4  # with AdamW, for both encoder and head
 N_VALIDATIONS = 10  # evenly spaced over the steps, in addition to the one before the first step
 
 
@@ -46,7 +46,7 @@ class Classifier(nn.Module):
             self.head.bias.copy_(bias)
         for module in self.encoder.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.momentum = 0.1  # a probe's cumulative average would keep the statistics from before
+                module.momentum = 0.1  # recalibration left a cumulative average, which would hardly adapt
 
     def forward(self, images: Tensor) -> Tensor:
         """Return scores [N, K]."""
@@ -56,8 +56,8 @@ class Classifier(nn.Module):
 def labeled_subset(table: ImageTable, per_class: int | None, seed: int) -> ImageTable:
     """Return `per_class` images of each class of a labeled table, or the whole table for None.
 
-    A class with fewer images gives all of them. Subsets of one seed are nested: the 10 images of a class are the first
-    10 of its 100.
+    A class with fewer images contributes all of them. Subsets of one seed are nested: the 10 images of a class are the
+    first 10 of its 100.
     """
     if per_class is None:
         return table
@@ -65,7 +65,7 @@ def labeled_subset(table: ImageTable, per_class: int | None, seed: int) -> Image
     order = np.random.default_rng(stream_seed(seed, "labels")).permutation(len(table))
     labels = table.labels[order]
     chosen = [order[labels == label][:per_class] for label in range(table.n_classes)]
-    # In random order, like the rows of every table.
+    # Shuffled, since the rows of every table are in random order.
     return table.take(np.random.default_rng(stream_seed(seed, "labels", 1)).permutation(np.concatenate(chosen)))
 
 
@@ -78,7 +78,7 @@ def fine_tune(
     becomes non-finite, the earlier weights are kept. Order and augmentation are drawn from the trial's seed.
 
     Args:
-        trial: Gives `fine_tune_steps` and the seed.
+        trial: Configuration; `fine_tune_steps` and `seed` are used.
         model: Classifier to train in place.
         train: Labeled images to train on.
         validation: Labeled images to choose the step by.
@@ -124,7 +124,13 @@ def fine_tune(
 def frozen_probe(
     encoder: Encoder | None, train: ImageTable, validation: ImageTable, device: torch.device
 ) -> LinearProbe | None:
-    """Fit a linear probe on an encoder's features, or on raw pixels for None.
+    """Fit a linear probe on an encoder's features.
+
+    Args:
+        encoder: Encoder to probe; None for raw pixels.
+        train: Labeled images to fit on.
+        validation: Labeled images to choose the weight decay by.
+        device: Device to compute on.
 
     Returns:
         The probe, or None if the features are not finite.

@@ -14,12 +14,12 @@ HEALTH_METRICS = FEATURE_STD, RANKME, UNIFORMITY, ALIGNMENT = (
     "health/uniformity",
     "health/alignment",
 )
-MAX_SAMPLES = 512  # RankMe costs min(N, D)^3; below its authors' 25,600 samples it only compares runs of one method
+MAX_SAMPLES = 512  # RankMe costs min(N, D)^3; with fewer than its authors' 25,600, compare runs of one method only
 
 
 @torch.no_grad()
 def health_metrics(features: Tensor, view_a: Tensor | None = None, view_b: Tensor | None = None) -> dict[str, float]:
-    """Return the health metrics of features; only the first 512 rows count.
+    """Return the health metrics of features, computed on the first 512 rows.
 
     Args:
         features: Float [N, D], N >= 2. Features of zero length stay zero.

@@ -16,7 +16,13 @@ _CHUNK_VALUES = 2**24  # similarities in memory at a time: 64 MB of float32
 
 @dataclass(frozen=True)
 class KnnResult:
-    """Accuracy of a kNN probe, and the number of neighbors that it used."""
+    """Result of a kNN probe.
+
+    Attributes:
+        k: Number of neighbors that were used.
+        top1: Top-1 accuracy.
+        top5: Top-5 accuracy.
+    """
 
     k: int
     top1: float
@@ -34,7 +40,7 @@ def knn_probe(
     k: int = 200,
     temperature: float = 0.1,
 ) -> KnnResult:
-    """Classify queries by their k nearest bank features, weighted exp(cosine / temperature) (Wu 2018, 1805.01978).
+    """Classify queries by their k nearest neighbors, weighted by exp(cosine / temperature) (Wu 2018, 1805.01978).
 
     Args:
         bank_x: Features to search, float [M, D].

@@ -1,6 +1,6 @@
 """Linear probe: multinomial logistic regression on frozen features, with weight decay chosen on validation.
 
-The probe is deterministic: equal features and labels give equal results, without a seed.
+The probe is deterministic: it needs no seed, and equal features and labels give equal results.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from trainables.probes.accuracy import Accuracy, top_accuracy
 
 WEIGHT_DECAYS = tuple(10.0**exponent for exponent in range(2, -7, -1))
 MAX_ITERATIONS = 300  # L-BFGS iterations; only separable data with weak decay reaches this limit
-PATIENCE = 2  # weak decays that only overfit take the most iterations
+PATIENCE = 2  # worse scores in a row that end the search; weak decays that overfit take the most iterations
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,10 @@ def linear_probe(
 def fit_linear_probe(
     train_x: Tensor, train_y: Tensor, validation_x: Tensor, validation_y: Tensor, n_classes: int
 ) -> LinearProbe | None:
-    """Fit a linear probe; see `linear_probe` for the arguments. Returns None if the features are not finite.
+    """Fit a linear probe; see `linear_probe` for the arguments.
+
+    Returns:
+        The probe, or None if the features are not finite.
 
     Raises:
         ValueError: The training or validation split is empty.

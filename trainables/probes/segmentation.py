@@ -53,7 +53,7 @@ class SegmentationResult:
         weight_decay: Weight decay chosen on validation.
         train: mIoU on the sampled pixels that the probe was fitted on.
         held_out: Scores on every pixel of the test split, or of the validation split if no test split was given.
-        chance: Scores on the same pixels of predicting everywhere the class most frequent in training (background).
+        chance: Scores on the same pixels of predicting the most frequent training class (background) everywhere.
     """
 
     weight_decay: float
@@ -137,7 +137,7 @@ def encoder_maps(encoder: Encoder, stage: int = -1) -> FeatureMaps:
 def pixel_maps(images: Tensor) -> Tensor:
     """Return the baseline features of each pixel, float [N, 8, S, S]: color, position x, y in [-1, 1], x^2, xy and y^2.
 
-    The squares let a linear probe represent the center of the image, where photographers put things.
+    The squares let a linear probe represent the center of the image, where photographers place their subjects.
     """
     side = images.shape[-1]
     centers = (2 * torch.arange(side, device=images.device) + 1) / side - 1
@@ -149,7 +149,7 @@ def pixel_maps(images: Tensor) -> Tensor:
 def confusion_matrix(predicted: Tensor, truth: Tensor, n_classes: int) -> Tensor:
     """Count classes, true by predicted, as int64 [K, K]; pixels where `truth` is VOID are excluded.
 
-    It replaces torchmetrics, whose import takes seconds in each worker; a test checks that both agree.
+    The function replaces torchmetrics, whose import takes seconds in each worker; a test checks that both agree.
 
     Args:
         predicted: Predicted classes, int64 of any shape.
@@ -175,7 +175,7 @@ def segmentation_scores(confusion: Tensor, names: Sequence[str]) -> Segmentation
         name: float(correct[k] / (truth[k] + predicted[k] - correct[k])) for k, name in enumerate(names) if truth[k] > 0
     }
     if not iou:
-        raise DataError("masks of nothing but void cannot be scored")
+        raise DataError("all masks are void, so there is nothing to score")
     return SegmentationScores(sum(iou.values()) / len(iou), float(correct.sum() / matrix.sum()), iou)
 
 
@@ -233,7 +233,7 @@ def _sample_features(feature_maps: FeatureMaps, table: ImageTable, device: torch
     assert table.masks is not None
     rows, positions = (torch.from_numpy(part) for part in sample_pixels(table.masks, N_PIXELS))
     if not len(rows):
-        raise DataError(f"{table.name}: masks of nothing but void cannot be learned from")
+        raise DataError(f"{table.name}: all masks are void, so there is nothing to learn from")
     features = []
     for first, images, _ in _batches(table, device):
         own = (rows >= first) & (rows < first + len(images))

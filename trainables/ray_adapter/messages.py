@@ -1,6 +1,6 @@
-"""Messages from a worker to the driver, and their codec to and from the dict that a Tune result is.
+"""Messages from a worker to the driver, and the codec that converts them to and from Tune results.
 
-Tune itself reads the step, the objective and the process id from the top level of a result.
+A Tune result is a dict; Tune itself reads the step, the objective and the process id from its top level.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ STEP = "step"
 
 @dataclass(frozen=True, kw_only=True)
 class Message:
-    """Anything that a worker sends.
+    """Base class of everything that a worker sends.
 
     Attributes:
         step: Optimizer steps so far.
-        objective: What searchers and schedulers maximize, at the trial's last report.
-        damaged_checkpoints: What was wrong with checkpoints that the trial could not resume from.
+        objective: Value that searchers and schedulers maximize, at the trial's last report.
+        damaged_checkpoints: Descriptions of the checkpoints that the trial could not resume from.
     """
 
     step: int = 0
@@ -38,7 +38,7 @@ class TrialReport(Message):
 
     Attributes:
         metrics: Values by name, as in the `curves` frame.
-        facts: What holds for the whole trial, as in `trainables.training.loop.Report`.
+        facts: Constants of the whole trial, as in `trainables.training.loop.Report`.
         checkpoint: Path of the checkpoint of this step; empty if this worker saves none.
     """
 
@@ -62,14 +62,14 @@ class Replay(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class FinalResults(Message):
-    """Results of the final probes by name. A trial has finished if and only if it has sent this."""
+    """Results of the final probes by name. A trial has finished if and only if it has sent this message."""
 
     results: Mapping[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unrecoverable(Message):
-    """The trial is about to fail of an error that would come again if it were started again."""
+    """Announcement that the trial is about to fail with an error that a restart would repeat."""
 
 
 KINDS: dict[str, type[Message]] = {

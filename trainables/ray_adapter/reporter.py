@@ -1,4 +1,4 @@
-"""Reporter: what the training loop reports, saved as checkpoints and sent to the driver as messages."""
+"""Reporter: saves the training loop's reports as checkpoints and sends them to the driver as messages."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ Send = Callable[[Message, bytes | None], None]
 
 
 class Reporter:
-    """Reports of one trial: each is saved as a checkpoint first and then sent to the driver.
+    """Saves each report of one trial as a checkpoint and then sends it to the driver.
 
     Args:
         trial: The trial that reports.
         store: Where its checkpoints are saved.
-        send: Sends a message, with the serialized state of the trial if `sends_state`.
+        send: Function that sends a message, with the serialized state of the trial if `sends_state`.
         objective: Metric that the trial's search optimizes, and `max` or `min`; None for its primary metric.
         saves: Whether this worker saves checkpoints; one worker of a group does.
-        sends_state: Whether reports carry the trial's state, as population-based training needs it.
+        sends_state: Whether reports carry the trial's state, which population-based training needs.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Reporter:
         self.trial, self.store, self.saves, self.sends_state = trial, store, saves, sends_state
         self._send, self._objective_metric = send, objective
         self._step, self._objective = 0, WORST
-        self._reports: list[dict[str, Any]] = []  # so far; part of the next checkpoint
+        self._reports: list[dict[str, Any]] = []  # all so far; part of every checkpoint
 
     def report(self, report: Report) -> None:
         """Save the checkpoint of a report and send its metrics."""
@@ -54,7 +54,7 @@ class Reporter:
         self._send(message, checkpoint.to_bytes(state) if self.sends_state else None)
 
     def resume(self) -> dict[str, Any] | None:
-        """Return the state in the trial's newest readable checkpoint, None if there is none.
+        """Return the state in the trial's newest readable checkpoint, or None if there is none.
 
         All reports up to that checkpoint are sent again, since the last ones may have been lost on their way to the
         driver. The journal skips those that it has; the stopper replays the whole curve.
@@ -67,11 +67,11 @@ class Reporter:
         return state
 
     def finish(self, results: dict[str, float]) -> None:
-        """Send the results of the final probes, by which the driver knows that the trial has finished."""
+        """Send the results of the final probes, which mark the trial as finished."""
         self._send(FinalResults(results=results, **self._progress()), None)
 
     def _progress(self) -> dict[str, Any]:
-        """Return what every message says, among it the damaged checkpoints found since the last one."""
+        """Return the fields common to all messages, including checkpoints found damaged since the last one."""
         damaged, self.store.damaged = tuple(self.store.damaged), []
         return {"step": self._step, "objective": self._objective, "damaged_checkpoints": damaged}
 

@@ -14,7 +14,7 @@ from trainables import files
 from trainables.errors import CheckpointError, StorageError
 from trainables.training import checkpoint
 
-KEPT = 2  # newest checkpoints per trial; the second replaces a damaged first
+KEPT = 2  # newest checkpoints per trial; the older one is the fallback if the newer one is damaged
 TOKEN_FILE = "driver/mark"  # next to the trials' folders; "driver" cannot be the id of a trial
 
 logger = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ class CheckpointStore:
 
     Attributes:
         root: Absolute path, or URI such as `s3://bucket/study`, that every node that runs trials can reach.
-        damaged: What was wrong with the checkpoints that `load` has skipped.
+        damaged: Descriptions of the checkpoints that `load` has skipped.
     """
 
     def __init__(self, root: str) -> None:
@@ -33,8 +33,8 @@ class CheckpointStore:
         self.damaged: list[str] = []
         self._files, self._base = pyarrow.fs.FileSystem.from_uri(root if "://" in root else Path(root).as_uri())
 
-    def leave_token(self) -> str:
-        """Write a new token, by which other nodes can check that they reach this storage, and return it.
+    def write_token(self) -> str:
+        """Write and return a new token, with which other nodes can check that they reach this storage.
 
         Raises:
             StorageError: If it cannot be written.
@@ -45,10 +45,14 @@ class CheckpointStore:
         return token
 
     def check(self, token: str, node: str) -> None:
-        """Check that `node`, on which this runs, reaches the storage that the driver has written to.
+        """Check that this node reaches the storage that the driver has written to.
+
+        Args:
+            token: Token that `write_token` returned to the driver.
+            node: Name of this node, for the error message.
 
         Raises:
-            StorageError: If it finds another token or none.
+            StorageError: If the storage has another token or none.
         """
         path, found = f"{self._base}/{TOKEN_FILE}", b""
         with (
@@ -59,8 +63,8 @@ class CheckpointStore:
             found = stream.read()
         if found != token.encode():
             raise StorageError(
-                f"storage: {self.root} on node {node} is not the folder that the study writes; name one that all nodes "
-                "reach, or a URI, for example --set storage=s3://BUCKET/studies, and run the same command again"
+                f"storage: {self.root} on node {node} is not the folder that the study writes to; name one that all "
+                "nodes reach, or a URI, for example --set storage=s3://BUCKET/studies, and run the same command again"
             )
 
     def save(self, trial_id: str, state: dict[str, Any]) -> str:
@@ -79,7 +83,7 @@ class CheckpointStore:
     def load(self, trial_id: str) -> dict[str, Any] | None:
         """Return the newest readable state of a trial, or None if it has none.
 
-        Files that a killed writer has left half written are removed.
+        Incomplete files of killed writers are removed.
 
         Raises:
             StorageError: If the storage cannot be read.
@@ -112,7 +116,7 @@ class CheckpointStore:
                 stream.write(content)
 
     def _delete(self, path: str) -> None:
-        """Remove a file if it exists; a trial that has lost its driver may still be removing files, too."""
+        """Remove a file if it exists; a trial that has lost its driver may be removing files at the same time."""
         with contextlib.suppress(FileNotFoundError):
             self._files.delete_file(path)
 

@@ -42,7 +42,7 @@ from trainables.trial import BASELINES, TrialConfig
 STATE_FILE = "state.pt"
 # How often Ray Train polls its workers, in seconds; a report waits for the next poll.
 POLL_INTERVAL = ("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-TRANSIENT_ERRORS = (  # errors of the machine, which another start may not meet again
+TRANSIENT_ERRORS = (  # errors of the machine, which a restart may avoid
     *(OSError, MemoryError, RayError, TrainingFailedError),
     *(torch.OutOfMemoryError, torch.AcceleratorError, torch.distributed.DistError),
 )
@@ -50,7 +50,7 @@ TRANSIENT_ERRORS = (  # errors of the machine, which another start may not meet 
 
 @dataclass(frozen=True)
 class Shared:
-    """What all trials of a phase share.
+    """Data and settings that all trials of a phase share.
 
     Attributes:
         datasets: Object reference of each data set's Splits, stored once; trials read them without a copy.
@@ -58,13 +58,13 @@ class Shared:
         objectives: Per task, the metric that its search optimizes, and `max` or `min`. Other tasks optimize their
             primary metric.
         bases: Per task, the TrialConfig whose fields a sampled configuration replaces; empty for listed trials.
-        storage_token: Token that the driver has written to `checkpoints`, by which other nodes check their access.
+        storage_token: Token that the driver has written to `checkpoints`, with which other nodes check their access.
         driver_node_id: Ray's id of the driver's node.
-        resources: What one worker takes of its node, by Ray's names.
+        resources: Resources that one worker reserves on its node, by Ray's names.
         labels: Labels that a worker's node must have.
-        population_based: Whether trials hand their state to each other (PBT), as Tune checkpoints.
+        population_based: Whether trials exchange their states, as Tune checkpoints (PBT).
         train_storage: Path or URI where Ray Train keeps the runs of worker groups.
-        simulate: Whether trials are those of `trainables.simulated`, which train nothing.
+        simulate: Whether trials are simulated by `trainables.simulated` and train nothing.
     """
 
     datasets: Mapping[str, Any]
@@ -100,8 +100,12 @@ def trial_of(config: Mapping[str, Any], bases: Mapping[str, TrialConfig]) -> Tri
 def run_trial(config: dict[str, Any], *, shared: Shared) -> None:
     """Run one trial as a Tune function.
 
-    An error that would come again is announced by an Unrecoverable message before it is raised. Otherwise Tune would
-    start the trial again, as it does after the death of its process.
+    An error that a restart would repeat is announced by an Unrecoverable message before it is raised. Otherwise Tune
+    would restart the trial, as it does after the death of its process.
+
+    Args:
+        config: Tune configuration of the trial; see `trial_of`.
+        shared: Data and settings of the phase.
     """
     trial = trial_of(config, shared.bases)
     try:
@@ -119,8 +123,8 @@ def run_trial(config: dict[str, Any], *, shared: Shared) -> None:
 
 
 def _is_transient(error: Exception) -> bool:
-    """Whether another start may help. Everything in a trial is seeded, so that its own errors come again."""
-    if isinstance(error, WorkerGroupError):  # its other errors may be consequences of another worker's death
+    """Return whether a restart may help. Everything in a trial is seeded, so its own errors would recur."""
+    if isinstance(error, WorkerGroupError):  # errors of other kinds may result from another worker's death
         return not any(isinstance(failure, UserError) for failure in error.worker_failures.values())
     return isinstance(error, TRANSIENT_ERRORS)
 
@@ -158,12 +162,12 @@ def _run_workers(trial: TrialConfig, shared: Shared) -> None:
             num_workers=trial.workers,
             use_gpu="GPU" in shared.resources,
             resources_per_worker=dict(shared.resources),
-            label_selector=dict(shared.labels) or None,  # type: ignore[call-arg]  # Ray has two of that name
+            label_selector=dict(shared.labels) or None,  # type: ignore[call-arg]  # Ray has two classes of that name
         ),
         run_config=RunConfig(
             name=trial.trial_id,
             storage_path=shared.train_storage,
-            callbacks=[TuneReportCallback()],  # type: ignore[list-item]  # Ray has two of that name
+            callbacks=[TuneReportCallback()],  # type: ignore[list-item]  # Ray has two classes of that name
         ),
     ).fit()
 
@@ -189,7 +193,7 @@ def _reporter(
 
 
 def _store(shared: Shared) -> CheckpointStore:
-    """Return the checkpoint store. Raises StorageError on a node, added later, that does not reach it."""
+    """Return the checkpoint store; raise StorageError on a node that does not reach it."""
     store = CheckpointStore(shared.checkpoints)
     if shared.storage_token and ray.get_runtime_context().get_node_id() != shared.driver_node_id:
         store.check(shared.storage_token, node=ray.util.get_node_ip_address())
@@ -199,13 +203,18 @@ def _store(shared: Shared) -> CheckpointStore:
 def trained_encoder(trial: TrialConfig, store: CheckpointStore, splits: Splits) -> Encoder:
     """Return the encoder that the trial `trial.init_from` has trained.
 
+    Args:
+        trial: Trial that evaluates the encoder.
+        store: Checkpoints of the study.
+        splits: Data set that the encoder was trained on.
+
     Raises:
         CheckpointError: If that trial has no checkpoint in `store`.
     """
     state = store.load(trial.init_from)
     if state is None:
         raise CheckpointError(
-            f"no checkpoint of trial {trial.init_from} under {store.root}; it is needed to evaluate its encoder. "
+            f"no checkpoint of trial {trial.init_from} under {store.root}; it is needed to evaluate the encoder. "
             "Run the study with --fresh to train it again"
         )
     task = build_task(trial, splits.pretext_train.image_size)

@@ -1,4 +1,4 @@
-"""Simulated trials with known truth: whole studies in seconds, and learning curves for every verdict.
+"""Simulated trials whose true effects are known: whole studies in seconds, and learning curves for every verdict.
 
 `python study/run.py PRESET --simulate` runs a study on them. `truth` declares the size of every effect and `response`
 turns a trial's settings into what it learns. `trajectories` gives the noise-free progress and `curves` measures it

@@ -1,4 +1,4 @@
-"""Simulated learning curves: what a Monitor reports of a trajectory, with the noise of finite validation data.
+"""Simulated learning curves: a Monitor's reports of a trajectory, with the noise of finite validation data.
 
 Every metric's mean is linear in the progress, so the expected value is known (`expected_curve`). The real Monitor
 evaluates the same images with the same random draws at every report, so validation noise is partly shared between
@@ -53,7 +53,7 @@ class Curve:
         return self.measurement.facts
 
     def report(self, index: int) -> dict[str, float]:
-        """Return the metrics of one report; step 0 has none of training."""
+        """Return the metrics of one report; at step 0, without training metrics."""
         return {
             name: float(values[index])
             for name, values in self.metrics.items()
@@ -108,7 +108,7 @@ def draw_curve(
 
 
 def measure(trajectory: Trajectory, measurement: Measurement, rng: np.random.Generator) -> Curve:
-    """Return the noisy curve that a measurement of the trajectory gives."""
+    """Return a noisy curve: one measurement of the trajectory."""
     _check(trajectory, measurement)
     exact = progress(trajectory, measurement.time)
     fluctuation = measurement.noise * rng.standard_normal(len(measurement.time))
@@ -247,7 +247,7 @@ def _as_reported(curve: Curve) -> Curve:
 
 
 def _is_training(metric: str) -> bool:
-    """Whether a metric is measured while training, so that step 0 has none."""
+    """Return whether a metric is measured during training, so that step 0 has none."""
     return metric.startswith("train/") or metric in ("lr", "grad_norm", "images_per_s")
 
 

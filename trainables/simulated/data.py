@@ -1,4 +1,4 @@
-"""Simulated data sets: realistic sizes, labels and class names, with gray images and empty masks that use no memory."""
+"""Simulated data sets: realistic sizes, labels and class names; gray images and empty masks that use no memory."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def load_splits(name: str, *, max_train: int | None = None, seed: int = 0, image
 
 
 def is_labeled(name: str) -> bool:
-    """Whether the simulated data set of this name has labels."""
+    """Return whether the simulated data set of this name has labels."""
     return name not in _UNLABELED
 
 

@@ -26,16 +26,16 @@ _MEAN_ERROR = 0.06  # squared error of painting the mean image, as on the `shape
 
 @dataclass(frozen=True)
 class Measurement:
-    """How a trial is measured, at every report.
+    """Setup of the measurements at every report of a trial.
 
     Attributes:
-        trial: The trial; `task` may be TWO_HEADS, which no study trains.
+        trial: Configuration; `task` may be TWO_HEADS, which no study trains.
         n_train: Number of training images.
         n_validation: Number of predictions behind each `val/*` metric.
         n_queries: Number of images behind each online probe; 0 without labels, where there are no probes.
         noise: Standard deviation of the network's own fluctuation between reports, as a share of its progress.
-        correlation: Share of the predictions that the image determines, the same at every report; 0 for independent
-            noise.
+        correlation: Share of the predictions that depend on the image only and so recur at every report; 0 for
+            independent noise.
         stuck_head: `position` or `class`: the head of TWO_HEADS that stays at chance while the other one learns.
         validation_batch: Images per validation batch, among which SimCLR looks for the other view.
         image_size: Side of the images in pixels.

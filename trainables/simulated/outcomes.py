@@ -2,7 +2,7 @@
 
 Every random number is a function of configuration and seed, by hashing, so nothing depends on the order of trials, the
 process or the clock. The numbers ignore phase, cell, `init_from` and the requested probes, and every difference that
-trains the same network: an op at magnitude 0, an option at its default, the interval between reports.
+does not affect training: an op at magnitude 0, an option at its default, the interval between reports.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def trial_curve(trial: TrialConfig, splits: Splits, truth: Truth = TRUTH) -> Cur
 
 
 def draw_outcome(trial: TrialConfig, truth: Truth) -> str:
-    """Draw the outcome of a trial that does not fail at its declared rate; cells of a seed draw alike."""
+    """Draw the outcome of a trial that does not fail, at its declared rate; cells of one seed have correlated draws."""
     normal = _normal(trial, "kind", truth)
     uniform = 0.5 * math.erfc(-normal / math.sqrt(2))
     for outcome, rate in response.outcome_rates(trial, truth).items():
@@ -74,7 +74,7 @@ def draw_shifts(trial: TrialConfig, truth: Truth) -> Shifts:
 
 @functools.lru_cache(maxsize=256)
 def identity(trial: TrialConfig) -> str:
-    """Return everything but the seed that a trial's network depends on, as canonical JSON."""
+    """Return everything that a trial's network depends on, except the seed, as canonical JSON."""
     if trial.task == RAW_PIXELS:
         return RAW_PIXELS
     if trial.task == RANDOM_INIT:
@@ -84,7 +84,7 @@ def identity(trial: TrialConfig) -> str:
         "augmentation_strength": None,
         "options": vars(build_options(TASKS[trial.task], dict(trial.options))),
     }
-    values = spelling.former(values)  # names the random streams of existing simulated studies
+    values = spelling.former(values)  # random streams of existing simulated studies are named by the former spelling
     return json.dumps({name: value for name, value in values.items() if name not in _NOT_IN_IDENTITY}, sort_keys=True)
 
 

@@ -1,4 +1,4 @@
-"""Simulated results of the final probes, drawn for one encoder and as means given its linear accuracy."""
+"""Simulated results of the final probes: random draws for one encoder, and means given its linear accuracy."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FINE_TUNING = 0.3  # share of the errors of a probe with all labels that fine-tu
 def probe_results(trial: TrialConfig, dataset: str, splits: Splits, truth: Truth = TRUTH) -> dict[str, float]:
     """Return the results of the final probes on one data set, named as by `trainables.probes.evaluation.evaluate`.
 
-    All probes share the probed images, so their results go up and down together.
+    All probes share the probed images, so their results are correlated.
     """
     assert splits.probe_train is not None
     assert splits.probe_validation is not None

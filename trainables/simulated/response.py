@@ -1,4 +1,4 @@
-"""Response model: from a trial's settings to what it learns, and the probability of each outcome.
+"""Response model: how a trial's settings determine its accuracy and the probability of each outcome.
 
 The accuracy of a linear probe on an encoder is
 
@@ -43,8 +43,8 @@ from trainables.simulated.truth import TRUTH, Truth
 from trainables.tasks import TASKS, build_options
 from trainables.trial import RANDOM_INIT, RAW_PIXELS, TrialConfig
 
-_ENDLESS_LR = 16.0  # times the optimal lr, from which a diverging loss is NaN; below, it grows to _GROWTH
-_GROWTH = 1.7
+_NAN_LR_RATIO = 16.0  # multiple of the optimal lr from which a diverging loss becomes NaN
+_GROWTH = 1.7  # final loss over its chance level of trials that diverge below that
 
 
 class Shifts(NamedTuple):
@@ -77,7 +77,7 @@ def trajectory_of(
         pace=1.0 if outcome == STILL_IMPROVING else 0.07,
         turn=0.35,
         drop=0.35,
-        growth=math.inf if lr_ratio(trial, truth) >= _ENDLESS_LR else _GROWTH,
+        growth=math.inf if lr_ratio(trial, truth) >= _NAN_LR_RATIO else _GROWTH,
         probe_start=untrained + online,
         probe_end=probe_accuracy(trial, outcome, trial.dataset, truth, shifts) + online,
         flat_loss=outcome == STILL_IMPROVING and labeled and saturates(trial, truth),
@@ -100,7 +100,7 @@ def probe_accuracy(trial: TrialConfig, outcome: str, dataset: str, truth: Truth,
     untrained = base.random_init + base.scale * (encoder_effect(trial, truth) + shifts.untrained)
     if trial.task == RANDOM_INIT:
         return untrained
-    if outcome == DIVERGED and lr_ratio(trial, truth) >= _ENDLESS_LR:
+    if outcome == DIVERGED and lr_ratio(trial, truth) >= _NAN_LR_RATIO:
         return math.nan
     if outcome in (DIVERGED, COLLAPSED):
         return COLLAPSED_ACCURACY
@@ -113,8 +113,8 @@ def probe_accuracy(trial: TrialConfig, outcome: str, dataset: str, truth: Truth,
 def outcome_rates(trial: TrialConfig, truth: Truth = TRUTH) -> dict[str, float]:
     """Return the probability over seeds of each of OUTCOMES, for a trial that does not fail; they sum to 1."""
     # A single patch (neighbor_only) says nothing about its position, and without a step nothing is learned.
-    hopeless = _options(trial).get("neighbor_only") or not trial.budget_steps
-    at_chance = 1.0 if hopeless else _ramp(takeoff_share(trial, truth), 0.6, 1.0)
+    unlearnable = _options(trial).get("neighbor_only") or not trial.budget_steps
+    at_chance = 1.0 if unlearnable else _ramp(takeoff_share(trial, truth), 0.6, 1.0)
     conditional = {  # probability of each outcome if none of those before it applies
         DIVERGED: _ramp(math.log(lr_ratio(trial, truth)), *map(math.log, truth.diverging_lr)),
         COLLAPSED: float(trial.weight_decay >= truth.collapsing_weight_decay),
@@ -205,7 +205,7 @@ def takeoff_share(trial: TrialConfig, truth: Truth = TRUTH) -> float:
 
 
 def magnitudes(trial: TrialConfig) -> dict[str, float]:
-    """Return the magnitude times strength of each active op."""
+    """Return magnitude times strength, at most 1, of each active op."""
     scaled = {
         op: min(1.0, magnitude * trial.augmentation_strength) for op, magnitude in dict(trial.augmentation).items()
     }
@@ -213,7 +213,7 @@ def magnitudes(trial: TrialConfig) -> dict[str, float]:
 
 
 def _progress(trial: TrialConfig, truth: Truth) -> float:
-    """Return how much of what can be learned is learned at the end, at least a quarter."""
+    """Return the share of what can be learned that is learned at the end, at least a quarter."""
     steps = trial.budget_steps - _takeoff(trial, truth)
     return max(0.25, -math.expm1(-max(0.0, steps) / (truth.tasks[trial.task].pace * _slowdown(trial, truth))))
 

@@ -24,17 +24,17 @@ def fit(
     resume: dict[str, Any] | None = None,
     truth: Truth = TRUTH,
 ) -> None:
-    """Make the reports of a trial as `trainables.training.loop.fit` does.
+    """Report a simulated training run as `trainables.training.loop.fit` reports a real one.
 
     Args:
         trial: The trial to simulate.
-        splits: Data set, used for its numbers of images only.
+        splits: Data set; only its numbers of images are used.
         report: Called with each report.
         resume: State of an earlier report; the same curve continues after it.
         truth: Declared truth of the simulation.
 
     Raises:
-        RuntimeError: The trial fails midway, as the truth says.
+        RuntimeError: The trial is drawn to fail midway.
         ConfigError: The batch size does not fit the number of training images.
         DataError: The data set has fewer images than `trial.n_images`.
     """

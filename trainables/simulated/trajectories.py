@@ -202,7 +202,7 @@ def _since_takeoff(trajectory: Trajectory, time: np.ndarray) -> np.ndarray:
 
 
 def _saturating(trajectory: Trajectory, time: np.ndarray) -> np.ndarray:
-    """Return 0 until takeoff, then 1 - exp, scaled to reach 1 at the end of the budget."""
+    """Return 0 until takeoff, then a saturating exponential, scaled to reach 1 at the end of the budget."""
     since = np.clip(time - trajectory.takeoff, 0, None)
     return -np.expm1(-since / trajectory.pace) / -math.expm1(-(1 - trajectory.takeoff) / trajectory.pace)
 

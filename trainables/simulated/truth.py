@@ -29,7 +29,7 @@ class TaskTruth:
         interactions: Coefficient of the product of two ops' magnitudes times strength.
         options: Effect of each task option; options that are not listed have none.
         takeoff_factors: Factor on `takeoff` for each value of an option.
-        views: For each value of an option, the factor by which an image is memorized less.
+        views: For each value of an option, the divisor of the passes over an image that count toward memorization.
         untrained: Validation progress at step 0.
         saturating_gain: Accuracy gain from which the task's own metrics are flat while the probe still improves; inf
             for never.
@@ -148,7 +148,7 @@ _PROGRESS_LR_EFFECT = LogQuadratic(1.0, 0.15, limit=0.5)
 
 @dataclass(frozen=True)
 class Truth:
-    """Everything that is declared; `TRUTH` is the truth of every study with `--simulate`.
+    """The complete declared truth; `TRUTH` applies to every study with `--simulate`.
 
     Attributes:
         tasks: Truth about each pretext task.
@@ -158,17 +158,18 @@ class Truth:
         encoders: Effect of the encoder on accuracy, trained or not; conv4 has `width_effect` instead.
         width_effect: Effect on accuracy of each doubling of conv4's width beyond 16.
         all_images: Number of images for `n_images: null`.
-        data_penalty: Accuracy lost is this over sqrt(n_images).
+        data_penalty: Coefficient c of the accuracy lost to limited data, c / sqrt(n_images).
         memorization_penalty: Accuracy lost when all training images are memorized.
         memorization_passes: Passes over the images after which half of them are memorized.
         memorization_cure: Rate at which the sum of all magnitudes times strength undoes memorization.
-        lr_effect: Effect on probe accuracy of the learning rate over its optimum.
-        progress_lr_effect: Share of the validation progress that a wrong learning rate costs, of the same ratio.
+        lr_effect: Effect on probe accuracy, as a function of the learning rate over its optimum.
+        progress_lr_effect: Relative effect on validation progress, as a function of the same ratio.
         progress_memorization_penalty: Share of the validation progress lost when all training images are memorized.
-        diverging_lr: Learning rates over the optimum from which a trial may, and from which it must, diverge.
+        diverging_lr: Learning rates over the optimum above which a trial may diverge, and from which it always does.
         collapsing_weight_decay: Weight decay from which features collapse.
-        failing_batch_size: Batch sizes from which a trial may, and from which it must, run out of memory and fail.
-        failure_rate: Share of trials that fail for no reason.
+        failing_batch_size: Batch sizes above which a trial may run out of memory and fail, and from which it always
+            does.
+        failure_rate: Share of trials that fail at random.
         at_chance_effect: Accuracy that a trial at chance adds to random initialization.
         online_probe_effect: Accuracy of the online probe relative to the final one, which has more images.
         train_gap: Accuracy of the probe on its own training images relative to other images.

@@ -26,7 +26,7 @@ class Metric:
     Attributes:
         name: Name without the prefix `train/` or `val/`.
         mode: `max` where higher is better, `min` where lower is.
-        normalized: Whether the values are fractions of the level at chance, so that chance is 1 on all images.
+        normalized: Whether the values are fractions of the level at chance, so that chance is 1 on any images.
     """
 
     name: str
@@ -40,12 +40,12 @@ ACCURACY, LOSS = Metric("accuracy", "max"), Metric("loss", "min")
 class Batch(NamedTuple):
     """One step's data: the network predicts `targets` from `inputs`.
 
-    A tuple of tensors and of a mapping to tensors, which DistributedDataParallel passes on unchanged.
+    The type is a tuple, which DistributedDataParallel passes to the task unchanged.
 
     Attributes:
-        inputs: What the encoder sees, float32.
-        targets: What is to be predicted: class labels, int64, or images, float32.
-        extras: What else the task's loss needs, by names that its `draw` documents.
+        inputs: Inputs of the encoder, float32.
+        targets: Class labels, int64, or images, float32.
+        extras: Other tensors that the loss needs, by the names that the task's `draw` documents.
     """
 
     inputs: Tensor
@@ -109,15 +109,15 @@ class PretextTask(nn.Module, ABC):
         """Create the modules that the task adds to `self.encoder`."""
 
     def fit_to(self, images: Tensor) -> None:
-        """Compute what the task needs of its training images (uint8 [N, 3, S, S]), before the first step."""
+        """Precompute what the task needs from its training images (uint8 [N, 3, S, S]), before the first step."""
 
     @abstractmethod
     def draw(self, images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Batch:
         """Return a batch made from images.
 
         In eval mode it is a validation batch: the same images and draws for all trials of the task, whatever their
-        augmentation and batch size. Options that define the question (a gap, a mask) apply there too, so the metrics of
-        trials that differ in those are not comparable; their probes are.
+        augmentation and batch size. Options that define the problem (a gap, a mask) apply there, too. Trials that
+        differ in those have comparable probes, but not comparable task metrics.
 
         Args:
             images: uint8 [N, 3, S, S].
@@ -139,7 +139,7 @@ class PretextTask(nn.Module, ABC):
         """
 
     def after_step(self) -> None:
-        """Update what follows the parameters, such as a momentum encoder.
+        """Update state that follows the parameters, such as a momentum encoder.
 
         The training loop calls it after every optimizer step, on every worker, on the task itself rather than its
         DistributedDataParallel wrapper. It does nothing by default.
@@ -164,10 +164,10 @@ def shuffled(batch: Batch, generator: torch.Generator) -> Batch:
 
 
 def build_options(task: type[PretextTask], values: Mapping[str, Any]) -> Any:
-    """Return the task's options with `values` over the defaults.
+    """Return the task's default options with `values` replaced.
 
     Raises:
-        ConfigError: If the task has no option of a name, or the option does not allow a value.
+        ConfigError: If a name is not an option of the task, or its value is not allowed.
     """
     known = [field.name for field in dataclasses.fields(task.Options)]
     for name in values:

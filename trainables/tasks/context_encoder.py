@@ -33,7 +33,7 @@ class ContextEncoderOptions:
 
     Attributes:
         mask: One square in the center, or random blocks (a new mask for every image and step).
-        mask_ratio: Share of the image's area to be painted.
+        mask_ratio: Share of the image's area to paint.
         block_size: Side of a random block in pixels.
         overlap: Width in pixels of the border of the painted region that stays visible and has ten times the weight.
         loss: Squared (l2) or absolute (l1) error.
@@ -67,7 +67,7 @@ class ContextEncoder(PretextTask):
         size, options = self.image_size, self.options
         if options.mask == "random_blocks" and options.block_size >= size:
             raise ConfigError(
-                f"task_options.{self.name}.block_size = {options.block_size}: one block would hide all of an image of "
+                f"task_options.{self.name}.block_size = {options.block_size}: one block would hide a whole image of "
                 f"{size} px; use a block_size of at most {size // 2}"
             )
         map_size = _map_size(self.encoder, size)
@@ -101,7 +101,7 @@ class ContextEncoder(PretextTask):
         return Batch(torch.where(hole > 0, color, whole), whole, {"weight": weight})
 
     def forward(self, batch: Batch) -> Output:
-        """Return the weighted error of the region, and as metrics [N] the hole's error and its fraction of chance."""
+        """Return the weighted error of the region and, as metrics [N], the hole's error and its fraction of chance."""
         weight = batch.extras["weight"]
         painted = self.paint(batch)
         error = _error(painted, batch.targets, self.options.loss)
@@ -200,7 +200,7 @@ def _discriminator() -> nn.Sequential:
 
 
 class _ReverseGradient(torch.autograd.Function):
-    """Identity forwards; the gradient comes back negated and scaled."""
+    """Identity in the forward pass; the backward pass negates and scales the gradient."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, scale: float) -> Tensor:
@@ -210,5 +210,5 @@ class _ReverseGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        """Return the reversed gradient."""
+        """Return the negated, scaled gradient."""
         return -ctx.scale * gradients[0], None

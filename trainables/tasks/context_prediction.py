@@ -26,7 +26,7 @@ from trainables.tasks.base import Batch, Output, PretextTask, zero_init
 
 DIRECTIONS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))  # (row, column) of labels 0 .. 7
 CENTER = 4  # the middle cell of the grid, counted row by row
-CENTER_PAIRS = 8  # the center with each of its neighbors: the pairs of every validation
+CENTER_PAIRS = 8  # the center with each of its neighbors; validation always uses these pairs
 SMALLEST_PATCH = 4  # px
 Numbers = tuple[Tensor, Tensor, Tensor, Tensor | None]  # shift, jitter, chosen, noise
 CHANNEL_NOISE = 0.01  # ratio of the noise's standard deviation to the kept channel's (Doersch 2015)
@@ -46,9 +46,10 @@ class ContextPredictionOptions:
         color_drop: Probability that two channels of a patch are replaced by noise.
         standardize: Whether each patch is scaled to zero mean and unit variance.
         head_hidden: Units of the fusion head's hidden layer.
-        head_norm: BatchNorm without scale and shift, with them, or none. With them the network can silence units early,
-            which keeps it at chance.
-        neighbor_only: Hide the center patch. A control: what is still solved is absolute position or color.
+        head_norm: BatchNorm without scale and shift, with them, or none. With them, the network can silence units early
+            and then stay at chance.
+        neighbor_only: Whether to hide the center patch. A control: any remaining accuracy comes from absolute position
+            or color.
     """
 
     pairs_per_image: int = one_of(8, 1, 8, 40)
@@ -95,8 +96,8 @@ class ContextPrediction(PretextTask):
     def draw(self, images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Batch:
         """Return patches [N, G, 3, p, p] and, for each of P pairs, its direction int64 [N, P].
 
-        The patches are of G = 2 cells for a single pair, otherwise of the nine cells of the grid. `extras["pairs"]` are
-        the cells [P, 2] of each pair, as (first, second).
+        There are G = 2 patches for a single pair, otherwise the nine of the grid. `extras["pairs"]` has the indices
+        [P, 2] of each pair's patches, as (first, second).
         """
         whole = augmentation(images, generator)
         n, device = len(images), images.device
@@ -138,7 +139,7 @@ class ContextPrediction(PretextTask):
         return CENTER_PAIRS
 
     def _numbers(self, cells: Tensor, channels: int, generator: torch.Generator) -> Numbers:
-        """Draw the random arguments of `_patches`: the same numbers whatever the options, except for the noise."""
+        """Draw the random arguments of `_patches`; except for the noise, the numbers do not depend on the options."""
         n, count = cells.shape
         shift = sample(torch.rand, generator, 2, n, 1, images=1)
         jitter = sample(torch.rand, generator, 2, n, count, images=1)
@@ -211,17 +212,17 @@ def grid_geometry(image_size: int, gap: float, jitter: float) -> tuple[int, int,
     if patch < SMALLEST_PATCH:
         enough = 3 * (SMALLEST_PATCH + round(jitter * SMALLEST_PATCH)) + 2 * round(gap * SMALLEST_PATCH)
         raise ConfigError(
-            f"context_prediction: images of {image_size} px leave patches of {patch} px, and {SMALLEST_PATCH} is the "
-            f"least; use images of {enough} px or more, or less gap ({gap}) and jitter ({jitter})"
+            f"context_prediction: images of {image_size} px leave patches of {patch} px, below the minimum of "
+            f"{SMALLEST_PATCH} px; use images of {enough} px or more, or less gap ({gap}) and jitter ({jitter})"
         )
     return patch, spacing, freedom
 
 
 def cut(images: Tensor, top: Tensor, left: Tensor, side: int) -> Tensor:
     """Return patches [N, G, C, side, side] of images [N, C, S, S] with upper left corners top, left (int64 [N, G])."""
-    reach = torch.arange(side, device=images.device)
-    rows = (top.unsqueeze(2) + reach)[:, :, :, None]
-    columns = (left.unsqueeze(2) + reach)[:, :, None, :]
+    offsets = torch.arange(side, device=images.device)
+    rows = (top.unsqueeze(2) + offsets)[:, :, :, None]
+    columns = (left.unsqueeze(2) + offsets)[:, :, None, :]
     n = torch.arange(len(images), device=images.device).view(-1, 1, 1, 1)
     return images.permute(0, 2, 3, 1)[n, rows, columns].permute(0, 1, 4, 2, 3)
 

@@ -34,8 +34,8 @@ class RotationOptions:
 class Rotation(PretextTask):
     """Four-way classification of the rotation; chance is 1/4 and ln 4.
 
-    All four copies of an image are in the same batch. They are made by transposing and flipping square images, so no
-    interpolation and no black corner reveals the answer, and after augmentation, so none of its artifacts does.
+    All four copies of an image are in the same batch. They are made by transposing and flipping square images, so
+    neither interpolation nor black corners reveal the answer, and after augmentation, so its artifacts do not either.
     """
 
     name = "rotation"

@@ -1,6 +1,6 @@
 """Self-tests of a pretext task: it starts at chance, can learn, and cannot learn from shuffled targets.
 
-They run as ordinary tests, and on a study's own images before the study with `--self-test`.
+They run in the test suite and, with `--self-test`, on a study's own images before the study.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ STEPS = 300
 SHUFFLED_STEPS = 60
 CHANCE_TOLERANCE = 0.1
 LR = 3e-3
-# Bounds on the primary metric. A metric with direction `max` is a share; the bounds on one with direction `min` are
-# fractions of its level at chance.
+# Bounds on the primary metric: shares for a metric with direction `max`, fractions of its level at chance for one with
+# direction `min`.
 SOLVED_SHARE = 0.99
 SOLVED_FRACTION = 0.5
 SHUFFLED_FRACTION = 0.98
@@ -62,7 +62,7 @@ def make_task(name: str, images: torch.Tensor, options: dict | None = None, seed
 def starts_at_chance(task: PretextTask, images: torch.Tensor) -> SelfTest:
     """Check that the untrained task is within 10 % of its chance level.
 
-    The metric is the normalized one where the task has one, since its chance level holds on any images, otherwise the
+    The metric is the task's normalized metric, if any, since its chance level is valid on any images, otherwise the
     loss.
     """
     task.eval()

@@ -105,6 +105,6 @@ def nt_xent_logits(first: Tensor, second: Tensor, temperature: float, *, gather:
     with torch.autocast(first.device.type, enabled=False):
         logits = torch.cat([first, second]) @ torch.cat([all_first, all_second]).T / temperature
     places = torch.arange(n, device=first.device) + rank * n
-    itself = torch.cat([places, places + total])
-    logits = logits.scatter(1, itself.unsqueeze(1), float("-inf"))
+    own_columns = torch.cat([places, places + total])
+    logits = logits.scatter(1, own_columns.unsqueeze(1), float("-inf"))
     return logits, torch.cat([places + total, places])

@@ -11,7 +11,7 @@ from trainables.trial import TrialConfig
 
 
 def batch_size_problem(batch_size: int, *, n_images: int, workers: int) -> str:
-    """Return what is wrong with a batch size and what to use instead, as the predicate of a sentence; empty if it fits.
+    """Return the problem with a batch size and its remedy, as the predicate of a sentence; empty if there is none.
 
     Args:
         batch_size: Images per optimizer step, over all workers.

@@ -32,7 +32,7 @@ class Report:
         step: Optimizer steps taken.
         metrics: Values by name, as in the `curves` frame.
         facts: Constants of the whole trial, as in `Monitor.facts`.
-        state: Returns the checkpoint of this step; to be called before the next step.
+        state: Function that returns the checkpoint of this step; call it before the next step.
     """
 
     step: int
@@ -43,7 +43,7 @@ class Report:
 
 @dataclass
 class Worker:
-    """Where the loop runs.
+    """Device and rank of one of the workers that share a trial.
 
     Attributes:
         device: Device of the model and the images.
@@ -71,12 +71,12 @@ def fit(
     Training stops early, after a last report, once the loss is no longer finite.
 
     Args:
-        trial: The trial.
-        splits: Its data set.
+        trial: Configuration of the trial.
+        splits: Data set to train on.
         report: Called at step 0, every `report_every` steps and at the end, on every worker.
         worker: Device and rank; by default one worker on the CPU.
-        resume: State of an earlier report, from which the curve continues as without the interruption, to the bit on
-            one CPU. A state at the end of the budget is reported again and nothing is trained.
+        resume: State of an earlier report. The curve continues as without the interruption, bit for bit on one CPU. A
+            state at the end of the budget is reported again and nothing is trained.
 
     Raises:
         ConfigError: If the trial and the data do not fit together.
@@ -132,7 +132,7 @@ def fit(
         if worker.rank == 0:
             metrics |= monitor.validate()
         report(Report(step, metrics, monitor.facts, state))
-        if not np.isfinite(metrics["train/loss"]):  # on every worker, or the others would wait forever
+        if not np.isfinite(metrics["train/loss"]):  # all workers break, or the others would wait forever
             break
         running, started = _RunningMeans(), time.perf_counter()
     return task.encoder
@@ -152,7 +152,7 @@ def _check_batches(trial: TrialConfig, table: ImageTable, worker: Worker) -> Non
 
 
 def _restore(task: PretextTask, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> int:
-    """Load a checkpoint's state and return its step; weight decay stays the trial's own, which PBT may have changed."""
+    """Load a checkpoint and return its step; keep the trial's own weight decay, which PBT may have changed."""
     weight_decays = [group["weight_decay"] for group in optimizer.param_groups]
     task.load_state_dict(state["task"])
     optimizer.load_state_dict(state["optimizer"])

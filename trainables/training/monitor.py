@@ -18,18 +18,25 @@ from trainables.rng import generator
 from trainables.tasks import PretextTask
 from trainables.trial import TrialConfig
 
-VALIDATION_IMAGES = 512  # at most; the same ones at every report, in the same batches
+VALIDATION_IMAGES = 512  # upper limit; every report uses the same images in the same batches
 VALIDATION_BATCH = 128
 HEALTH_IMAGES = 256
 # Views for `health/alignment`, the same for all tasks: SimCLR's of CIFAR-10 at jitter strength 0.5, without blur (Chen
 # 2020, 2002.05709, appendix B.9).
 ALIGNMENT_VIEWS = {"crop_resize": 1.0, "flip": 1.0, "color_jitter": 0.5, "gray": 0.2}
-PROBE_TRAIN, PROBE_QUERIES = 2000, 1000  # images of the online probes, at most
+PROBE_TRAIN, PROBE_QUERIES = 2000, 1000  # upper limits of the online probes' images
 CALIBRATION_IMAGES = 512  # for the BatchNorm statistics of a probed encoder
 
 
 class Monitor:
-    """Measurements of one task on fixed images with fixed draws: between reports only the network changes.
+    """Measurements of one task on fixed images with fixed draws, so that only the network changes between reports.
+
+    Args:
+        trial: Configuration of the trial.
+        task: Task to measure.
+        table: Images that the task trains on.
+        splits: Data set, with the images to validate and probe on.
+        device: Device of the task.
 
     Attributes:
         facts: Constants of the whole trial: `primary_metric`, `primary_mode`, `chance` level per metric, `n_train`
@@ -94,8 +101,8 @@ class Monitor:
 class OnlineProbes:
     """Probes small enough to run at every report, on subsets of probe train and probe validation.
 
-    Configurations are chosen by the linear probe: it sees differences between encoders that kNN, which weighs all
-    features alike, does not.
+    Configurations are chosen by the linear probe: it sees differences between encoders that kNN, which weights
+    all features equally, does not.
     """
 
     def __init__(self, splits: Splits, device: torch.device) -> None:

@@ -29,7 +29,7 @@ def build_optimizer(task: nn.Module, trial: TrialConfig) -> torch.optim.Optimize
 
 
 def lr_at(trial: TrialConfig, step: int) -> float:
-    """Return the learning rate of a step in 0 .. budget_steps - 1: linear warm-up, then half a cosine down to 0."""
+    """Return the learning rate of a step in 0 .. budget_steps - 1: linear warm-up, then cosine decay to 0."""
     warmup = round(trial.warmup_fraction * trial.budget_steps)
     if step < warmup:
         return trial.lr * (step + 1) / warmup

@@ -45,8 +45,7 @@ def test_a_silent_head_is_reported_once_while_ray_waits_for_it(
     assert not watch.is_alive()
     (said,) = caplog.messages
     assert (
-        said
-        == f"the Ray cluster at {host}:{port} no longer answers, and Ray will soon give up; {cluster.RESUME_HINT}"
+        said == f"the Ray cluster at {host}:{port} no longer answers, and Ray will soon give up; {cluster.RESUME_HINT}"
     )
 
 

@@ -94,12 +94,12 @@ def test_a_class_that_is_absent_from_the_truth_does_not_lower_the_mean() -> None
 
 def test_masks_of_nothing_but_void_are_an_error() -> None:
     void = torch.full((3, 3), VOID)
-    with pytest.raises(DataError, match="nothing but void"):
+    with pytest.raises(DataError, match="all masks are void"):
         segmentation_scores(confusion_matrix(torch.zeros(3, 3, dtype=torch.int64), void, 4), NAMES)
     table = scenes(4)
     assert table.masks is not None
     blank = dataclasses.replace(table, masks=np.full_like(table.masks, VOID))
-    with pytest.raises(DataError, match="scenes: masks of nothing but void"):
+    with pytest.raises(DataError, match="scenes: all masks are void"):
         segmentation_probe(red, blank, table, device=CPU)
 
 

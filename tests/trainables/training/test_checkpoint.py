@@ -182,7 +182,7 @@ def test_two_writers_of_one_trial_do_not_fail_of_each_other(tmp_path: Path) -> N
 
 @Roots
 def test_a_node_knows_by_its_mark_the_place_that_the_driver_writes(tmp_path: Path, as_uri: bool) -> None:
-    token = store_at(tmp_path, as_uri).leave_token()
+    token = store_at(tmp_path, as_uri).write_token()
     store_at(tmp_path, as_uri).check(token, node="10.0.0.2")
     assert store_at(tmp_path, as_uri).load("abc") is None
 
@@ -194,6 +194,6 @@ def test_a_place_of_the_same_name_on_another_nodes_disk_is_refused(tmp_path: Pat
         StorageError, match=r"^storage: .*/here on node 10.0.0.2 is not the folder .* name one that all"
     ):
         store.check("another", node="10.0.0.2")
-    store.leave_token()  # as an earlier study has left one there
+    store.write_token()  # as an earlier study has left one there
     with pytest.raises(StorageError, match=r"on node 10.0.0.2 is not the folder"):
         store.check("another", node="10.0.0.2")
