@@ -183,7 +183,7 @@ def ablation(base: TrialConfig, designs: Sequence[str], levels: Levels) -> tuple
         levels: Levels that the designs vary.
 
     Raises:
-        ConfigError: If a design or a factor is unknown, or a value is not allowed.
+        ConfigError: A design or a factor is unknown, or a value is not allowed.
     """
     cells: dict[str, TrialConfig] = {}
     rows: dict[Comparison, None] = {}
@@ -216,7 +216,7 @@ def changed(base: TrialConfig, values: Values) -> TrialConfig:
         values: New values by factor: a field of TrialConfig, `option/NAME` or `augmentation/OP`.
 
     Raises:
-        ConfigError: If a factor is unknown, or a value is not allowed.
+        ConfigError: A factor is unknown, or a value is not allowed.
     """
     for name in values:
         kind, _, inner = name.partition("/")

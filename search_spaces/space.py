@@ -120,7 +120,7 @@ def parse_domain(name: str, value: Any) -> Domain:
             value.
 
     Raises:
-        ConfigError: If the value is anything else.
+        ConfigError: The value is anything else.
     """
     if isinstance(value, list):
         value = {"choice": value}

@@ -1,1 +1,1 @@
-"""What to run: configuration, phases, execution on Ray Tune, journal and MLflow tracking."""
+"""Studies: configuration, phases, execution on Ray Tune, the journal and MLflow tracking."""

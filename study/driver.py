@@ -65,7 +65,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Outcome:
-    """How a study ended.
+    """Outcome of a study.
 
     Attributes:
         folder: The study's folder.
@@ -104,9 +104,9 @@ def run_study(
         datasets: Splits from `load_datasets`; None to load them.
 
     Raises:
-        ConfigError: If the folder belongs to a study of another configuration or another process is running it.
-        DataError: If a data set cannot be used.
-        StorageError: If a file cannot be written.
+        ConfigError: The folder belongs to a study of another configuration or another process is running it.
+        DataError: A data set cannot be used.
+        StorageError: A file cannot be written.
     """
     plan = Plan(config, load_datasets(config, download=download) if datasets is None else datasets)
     check_plan(plan)
@@ -222,7 +222,7 @@ def open_folder(config: StudyConfig, output: Path, *, fresh: bool = False) -> Pa
         fresh: Whether to move an earlier study of that name aside first.
 
     Raises:
-        ConfigError: If the folder belongs to a study of another configuration.
+        ConfigError: The folder belongs to a study of another configuration.
     """
     folder = output / config.name
     file = folder / CONFIG_FILE

@@ -1,1 +1,1 @@
-"""What one trial does: tasks, data, augmentation, training loop and probes, in plain PyTorch."""
+"""Trials: pretext tasks, data, augmentation, training loop and probes, in plain PyTorch."""

@@ -59,7 +59,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 
 def printable(text: str) -> str:
-    """Return `text` as one printable line in UTF-8; all other characters are escaped as by Python."""
+    """Return `text` as one printable line in UTF-8; other characters become Python's escape sequences."""
     return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 

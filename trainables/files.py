@@ -35,7 +35,7 @@ def write(path: Path, content: bytes) -> None:
     """Write `content` to `path`; a reader finds all of it or the previous file.
 
     Raises:
-        StorageError: If it cannot be written.
+        StorageError: The file cannot be written.
     """
     _place(path, content, os.replace)
 
@@ -44,7 +44,7 @@ def create(path: Path, content: bytes) -> None:
     """Write `content` to `path`, all of it or nothing, unless the file exists, which is left as it is.
 
     Raises:
-        StorageError: If it cannot be written.
+        StorageError: The file cannot be written.
     """
 
     def link(temporary: Path, path: Path) -> None:

@@ -71,7 +71,7 @@ class TrialConfig:
         fine_tune_steps: Steps of each fine-tuning.
 
     Raises:
-        ConfigError: If a value is out of range.
+        ConfigError: A value is out of range.
     """
 
     phase: str
@@ -161,7 +161,7 @@ class TrialConfig:
         """Return the TrialConfig of a dict from `to_dict`.
 
         Raises:
-            ConfigError: If a field is unknown or a required one is missing.
+            ConfigError: A field is unknown or a required one is missing.
         """
         unknown = set(values) - {field.name for field in dataclasses.fields(cls)}
         if unknown:

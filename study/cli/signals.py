@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first signal stops a study gracefully, the second one at once."""
+"""Ctrl-C and SIGTERM: the first signal stops a study gracefully, the second one immediately."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ DUPLICATE_S = 0.25  # signals this close are one: `timeout` signals its child an
 def stop_on_signals() -> None:
     """Make the first SIGINT or SIGTERM raise KeyboardInterrupt in the main thread, and the second end the process.
 
-    At the interrupt, everything reported so far is in the journal, with its checkpoint on disk. A signal that this
-    process was started to ignore, as by `nohup` and `&`, stays ignored.
+    At the interrupt, everything reported so far is in the journal, with its checkpoint on disk. A signal that is
+    already ignored, for example under `nohup` or `&`, stays ignored.
     """
     for each in SIGNALS:
         if signal.getsignal(each) != signal.SIG_IGN:

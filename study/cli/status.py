@@ -132,7 +132,7 @@ def render(status: Status, now: float | None = None) -> Group:
     """Return the status as text and tables.
 
     Args:
-        status: What `read_status` returned.
+        status: Status from `read_status`.
         now: Seconds since the epoch; the current time by default.
     """
     phases = Table("phase", "state", "trials", "planned (at most)", title=status.study)

@@ -86,7 +86,7 @@ class AblateConfig(_Frozen):
         seeds: Fresh seeds per cell.
         margin: Equivalence margin: the largest difference of the metric, in its own units, that is too small to
             matter.
-        base: Values that replace those of the confirmed configuration; `{TASK: {...}}` applies to one task.
+        base: Values that override the confirmed configuration; `{TASK: {...}}` applies to one task.
         strengths: Augmentation strengths; the first is the reference.
         sizes: Numbers of training images; null for all.
         steps: Budgets of optimizer steps.
@@ -126,13 +126,12 @@ class EvaluateConfig(_Frozen):
 
 
 class ResourcesConfig(_Frozen):
-    """What one worker of a trial reserves on its node.
+    """Resources that one worker of a trial reserves on its node.
 
     Attributes:
         cpu: CPU cores.
         gpu: GPUs; a fraction lets several trials share one.
-        custom: Amounts of other resources by Ray's name for them: those of `ray start --resources`, or `memory` in
-            bytes.
+        custom: Amounts of other resources by Ray's names: custom ones of `ray start --resources`, or `memory` in bytes.
         labels: Labels that the node must have, as Ray label selectors: `VALUE`, `in(A, B)`, or either after `!`.
     """
 
@@ -165,7 +164,7 @@ class StudyConfig(_Frozen):
         confirm: The confirmation on fresh seeds.
         ablate: The ablations.
         evaluate: The final evaluation.
-        resources: What one worker reserves on its node.
+        resources: Resources that one worker reserves on its node.
         workers: Workers per trial, which share its batches.
         max_failures: Restarts of a trial after a crash, each from its checkpoint.
         storage: Folder or URI for checkpoints that every node reaches; null for the study's folder.

@@ -135,7 +135,7 @@ def _is_loopback_only(address: str) -> bool:
 
 @contextlib.contextmanager
 def _separate_process_groups() -> Iterator[None]:
-    """Start Ray's servers in process groups of their own, so that signals to the driver's group do not reach them.
+    """Start Ray's servers in separate process groups, so that signals to the driver's group do not reach them.
 
     `timeout`, for example, sends SIGTERM to its whole group. Ray ends a driver that has lost its servers, with exit
     code 1 and before any cleanup. On Linux the kernel still ends the servers with the driver; elsewhere Ray does so

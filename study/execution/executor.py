@@ -41,7 +41,7 @@ logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # it lists failed
 
 
 class Executor:
-    """Runs the trials of a study's phases, except those that have ended according to the journal.
+    """Executor of the trials of a study's phases, except those that have ended according to the journal.
 
     Args:
         plan: Plan of the study.

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 class Journal:
-    """Appends events to a study's journal; each is in the file before `append` returns.
+    """Writer of a study's journal; every event is in the file before `append` returns.
 
     A report of a step that the trial has already reported is dropped, so that a trial resumed from an earlier
     checkpoint records every step once.
@@ -39,7 +39,7 @@ class Journal:
             Whether it was written: False for a report that the journal already has.
 
         Raises:
-            StorageError: If the event cannot be written, for example on a full disk. The journal is then unchanged.
+            StorageError: The event cannot be written, for example on a full disk. The journal is then unchanged.
         """
         if isinstance(event, Report):
             if event.step <= self._last_step.get(event.trial_id, -1):

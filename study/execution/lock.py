@@ -39,7 +39,7 @@ class DriverLock:
         lost: Whether another driver has taken the study over.
 
     Raises:
-        ConfigError: On entry, another driver holds the study; the message says which.
+        ConfigError: On entry, another driver is running the study; the message names it.
         LockLostError: On exit after the interruption, another driver has taken the study over.
     """
 
@@ -112,7 +112,7 @@ class DriverLock:
 
 
 def is_driven(folder: Path) -> bool:
-    """Return whether a driver holds the study in `folder`; a driver on another host counts until its lease expires."""
+    """Return whether a driver runs the study in `folder`; a driver on another host counts until its lease expires."""
     lease = SoftFileLease(folder.parent / f".{folder.name}.driver", lease_duration=LEASE_S)
     if lease.owner is None:
         return False

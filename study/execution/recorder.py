@@ -181,7 +181,7 @@ def _storage_error_of(trial: Any) -> StorageError | None:
             return error
         elif isinstance(error, OSError) and error.errno in files.NO_ROOM:
             return files.storage_error(error, "a node's disk")
-        else:  # a worker group's error has those of its workers, each wrapped with its traceback
+        else:  # a worker group's error contains its workers' errors, each wrapped with its traceback
             found += getattr(error, "worker_failures", {}).values()
             found += [error._base_exc] if hasattr(error, "_base_exc") else []
     return None

@@ -224,7 +224,7 @@ def population(space: Space, grace_period: int) -> TrialScheduler:
         grace_period: Optimizer steps between two mutations.
 
     Raises:
-        ConfigError: If the space has none of these fields.
+        ConfigError: The space has none of these fields.
     """
     mutations = {name: tune_domain(domain) for name, domain in space.items() if name in MUTATED}
     if not mutations:

@@ -12,7 +12,7 @@ from trainables.ray_adapter.messages import Replay, TrialReport, from_result
 
 
 class ChanceStopper(tune.Stopper):
-    """Stops a trial whose primary metric has not cleared its chance level within `patience` steps.
+    """Stopper of trials whose primary metric has not cleared its chance level within `patience` steps.
 
     Args:
         patience: Optimizer steps within which a trial must clear chance; 0 to never stop a trial.

@@ -73,7 +73,7 @@ class History:
         """Update the state with one event of the journal.
 
         Raises:
-            JournalError: If the event belongs to a trial that never started.
+            JournalError: The event belongs to a trial that never started.
         """
         match event:
             case StudyStarted():

@@ -25,7 +25,7 @@ def create_database(uri: str) -> None:
         uri: Tracking URI of the store.
 
     Raises:
-        StorageError: If the file cannot be written.
+        StorageError: The file cannot be written.
     """
     if not uri.startswith("sqlite:"):
         return

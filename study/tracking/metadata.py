@@ -115,7 +115,7 @@ def numbers(values: Mapping[str, Any], *, only_finite: bool = False) -> dict[str
 def dataset_inputs(study: StudyStarted, trial: TrialConfig) -> list[DatasetInput]:
     """Return the pretext training and validation splits of a trial's data set; empty if the study does not describe it.
 
-    MLflow identifies a data set by name and digest, so each split has a name of its own.
+    MLflow identifies a data set by name and digest, so each split has its own name.
     """
     dataset = study.datasets.get(trial.dataset)
     if not dataset:

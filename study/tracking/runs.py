@@ -61,7 +61,7 @@ class _Pending:
 
 
 class RunWriter:
-    """Writes one study's events as runs. Call `apply` with events in the journal's order, then `flush`.
+    """Writer of one study's events as runs. Call `apply` with events in the journal's order, then `flush`.
 
     Methods raise MlflowException, SQLAlchemyError or OSError if the store is unreachable.
 
@@ -181,7 +181,7 @@ class RunWriter:
         self._end(key, FINISHED, milliseconds(event), {metadata.NOTE: note})
 
     def _begin(self, key: str, event: Event, *, name: str, tags: dict[str, str], parent: str) -> None:
-        """Create a run, or continue the one that exists."""
+        """Create a run, or continue the existing one."""
         tags = {**metadata.common_tags(self._study, self._state.journal), **tags, "pretext.status": "RUNNING"}
         start = milliseconds(event)
         if key not in self._state.runs:

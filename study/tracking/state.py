@@ -29,7 +29,7 @@ class TrackingError(UserError):
 
 @dataclass
 class TrackingState:
-    """How far the journal of one study folder has been delivered to one MLflow store.
+    """Progress of the delivery of one study's journal to one MLflow store.
 
     Attributes:
         store: Hash of the tracking URI, which itself may contain a password.
@@ -70,7 +70,7 @@ class TrackingState:
         """Replace the saved state atomically.
 
         Raises:
-            StorageError: If it cannot be written.
+            StorageError: The file cannot be written.
         """
         files.write(folder / FILE_NAME, json.dumps(dataclasses.asdict(self)).encode())
 

@@ -33,7 +33,7 @@ def experiment_id_of(client: MlflowClient, study: str) -> str:
     """Return the id of the experiment named after the study, which is created if there is none.
 
     Raises:
-        TrackingError: If the experiment was deleted in MLflow.
+        TrackingError: The experiment was deleted in MLflow.
     """
     found = client.get_experiment_by_name(study)
     if found is None:

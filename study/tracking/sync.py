@@ -51,7 +51,7 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class SyncResult:
-    """What one delivery did.
+    """Result of one delivery.
 
     Attributes:
         events: Number of journal lines read.
@@ -83,7 +83,7 @@ def sync(
         chunk_bytes: Bytes of the journal that are delivered before the state is saved.
 
     Raises:
-        TrackingError: If the store cannot be reached. The next delivery continues where this one stopped.
+        TrackingError: The store cannot be reached. The next delivery continues where this one stopped.
     """
     uri = tracking_uri or default_tracking_uri()
     if not (folder / records.JOURNAL_FILE).exists():
@@ -116,7 +116,7 @@ def run_id_of(folder: Path, tracking_uri: str | None, trial_id: str) -> tuple[st
     """Return the MLflow run id of a trial, and the URI of the store that has the run.
 
     Raises:
-        TrackingError: If the trial has not been delivered to the store.
+        TrackingError: The trial has not been delivered to the store.
     """
     uri = tracking_uri or default_tracking_uri()
     study = next(records.read(folder), None)
@@ -139,13 +139,13 @@ def mlflow_environment() -> Iterator[None]:
 
 
 class MlflowTracker:
-    """Delivers a journal in a thread of its own while the study writes it; the study itself never calls MLflow.
+    """Background thread that delivers a journal while the study writes it; the study itself never calls MLflow.
 
     Args:
         folder: The study's folder.
         tracking_uri: The MLflow store; `default_tracking_uri()` if it is None.
         poll_s: Seconds between two deliveries.
-        finish: Called in that thread once the whole journal has been delivered; tried again if it raises UserError.
+        finish: Called in that thread once the whole journal has been delivered; called again if it raises UserError.
     """
 
     def __init__(

@@ -63,6 +63,6 @@ def separable(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def _bilinear_matrix(positions: Tensor) -> Tensor:
-    """Return the interpolation weights [N, S, S] of `positions`: row i holds the weights of output index i."""
+    """Return the interpolation weights [N, S, S] of `positions`: row i has the weights of output index i."""
     indices = torch.arange(positions.shape[1], device=positions.device, dtype=positions.dtype)
     return (1 - (positions[:, :, None] - indices).abs_()).clamp_(min=0)

@@ -43,7 +43,7 @@ class Draws(NamedTuple):
 
     Attributes:
         shared: The op's rows of the numbers that all ops share, float32 [k, N], uniform in [0, 1).
-        own: What the op's `draw` returned, [N, ...]; None for an op without a `draw`.
+        own: Numbers that the op's `draw` returned, [N, ...]; None for an op without `draw`.
     """
 
     shared: Tensor

@@ -33,7 +33,7 @@ class Augmentation:
             identity.
 
     Raises:
-        ConfigError: If an op is unknown, or a magnitude or the strength is out of range.
+        ConfigError: An op is unknown, or a magnitude or the strength is out of range.
     """
 
     def __init__(self, policy: Mapping[str, float], strength: float = 1.0) -> None:
@@ -107,7 +107,7 @@ def validate_policy(policy: Mapping[str, float]) -> dict[str, float]:
     """Return the policy with its ops in the order in which they are applied.
 
     Raises:
-        ConfigError: If an op is unknown or a magnitude is outside [0, 1].
+        ConfigError: An op is unknown or a magnitude is outside [0, 1].
     """
     for op, magnitude in policy.items():
         if op not in REGISTRY:

@@ -108,7 +108,7 @@ def list_parts(root: Path, name: str) -> tuple[Listing, Listing]:
 def hold_out(listing: Listing, root: Path) -> tuple[Listing, Listing]:
     """Split a listing into training and test parts.
 
-    The test part takes TEST_FRACTION of each class, at least one image if the class has two: those with the lowest hash
+    The test part is TEST_FRACTION of each class, at least one image if the class has two: those with the lowest hash
     of the path relative to `root`. Location, order and modification times of the files therefore do not matter.
     """
     hashes = [hashlib.sha256(os.fsencode(path.relative_to(root).as_posix())).digest() for path in listing.paths]
@@ -153,7 +153,7 @@ def _list_part(folder: Path, root: Path, name: str, known: tuple[str, ...] | Non
     loose = [folder / entry.name for entry in found if not _is_folder(entry) and _may_hold_images(entry)]
     if loose and classes:
         raise DataError(
-            f"{name}: {folder} holds images ({_few([path.name for path in loose])}) next to folders ({_few(classes)}): "
+            f"{name}: {folder} has images ({_few([path.name for path in loose])}) next to folders ({_few(classes)}): "
             "put all images in class folders, or none"
         )
     if not loose and not classes:

@@ -78,7 +78,7 @@ def read_image(path: Path, image_size: int, *, upscale: bool = False, squash: bo
 def read_image_and_mask(
     image_path: Path, mask_path: Path, image_size: int, n_classes: int, *, squash: bool = False
 ) -> np.ndarray:
-    """Read an image and its class mask, cropped alike; the mask is resized by nearest neighbor.
+    """Read an image and its class mask with the same crop; the mask is resized by nearest neighbor.
 
     Smaller images are enlarged. EXIF orientation is ignored, since masks have none.
 

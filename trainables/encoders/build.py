@@ -20,7 +20,7 @@ def build_encoder(name: str, *, width: int = 24, image_size: int = 32, seed: int
         seed: Seed of the weights.
 
     Raises:
-        ConfigError: If the name is unknown.
+        ConfigError: The name is unknown.
     """
     if name not in ENCODERS:
         raise ConfigError(f"encoder.name = {name!r}: must be one of {', '.join(map(repr, ENCODERS))}")

@@ -34,7 +34,7 @@ def evaluate(
     Args:
         trial: Configuration, with the data sets, the split to score on and the optional probes.
         encoder: Encoder to probe, or None for the raw-pixel baseline.
-        datasets: Splits by name, at least those of `trial.probe_datasets`.
+        datasets: Splits by name, at least for `trial.probe_datasets`.
         device: Device to compute on.
 
     Returns:

@@ -227,7 +227,7 @@ def logistic_regression(
 
 
 class Standardizer:
-    """Center and scale features by the statistics of a training split, float [N, D]; constant features become 0."""
+    """Standardization of features by the statistics of a training split, float [N, D]; constant features become 0."""
 
     def __init__(self, x: Tensor) -> None:
         x = x.float()

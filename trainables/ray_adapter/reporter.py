@@ -17,7 +17,7 @@ Send = Callable[[Message, bytes | None], None]
 
 
 class Reporter:
-    """Saves each report of one trial as a checkpoint and then sends it to the driver.
+    """Reporter of one trial: saves each report as a checkpoint and then sends it to the driver.
 
     Args:
         trial: The trial that reports.
@@ -57,7 +57,7 @@ class Reporter:
         """Return the state in the trial's newest readable checkpoint, or None if there is none.
 
         All reports up to that checkpoint are sent again, since the last ones may have been lost on their way to the
-        driver. The journal skips those that it has; the stopper replays the whole curve.
+        driver. The journal skips reports that it already has; the stopper replays the whole curve.
         """
         state = self.store.load(self.trial.trial_id)
         if state is not None and state.get("reports"):

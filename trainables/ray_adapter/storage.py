@@ -37,7 +37,7 @@ class CheckpointStore:
         """Write and return a new token, with which other nodes can check that they reach this storage.
 
         Raises:
-            StorageError: If it cannot be written.
+            StorageError: The file cannot be written.
         """
         token = uuid.uuid4().hex
         with files.storing(self.root):
@@ -52,7 +52,7 @@ class CheckpointStore:
             node: Name of this node, for the error message.
 
         Raises:
-            StorageError: If the storage has another token or none.
+            StorageError: The storage has another token or none.
         """
         path, found = f"{self._base}/{TOKEN_FILE}", b""
         with (
@@ -71,7 +71,7 @@ class CheckpointStore:
         """Write a trial's state at `state["step"]`, remove all but the newest files, and return the new file's path.
 
         Raises:
-            StorageError: If it cannot be written.
+            StorageError: The file cannot be written.
         """
         path = f"{self._folder(trial_id)}/step-{state['step']:09d}.pt"
         with files.storing(path):
@@ -86,7 +86,7 @@ class CheckpointStore:
         Incomplete files of killed writers are removed.
 
         Raises:
-            StorageError: If the storage cannot be read.
+            StorageError: The storage cannot be read.
         """
         with files.storing(self._folder(trial_id)):
             if isinstance(self._files, pyarrow.fs.LocalFileSystem):
@@ -103,7 +103,7 @@ class CheckpointStore:
         """Return the state in one file.
 
         Raises:
-            CheckpointError: If the file is damaged or another trial's.
+            CheckpointError: The file is damaged or another trial's.
         """
         with self._files.open_input_stream(path) as stream:
             return checkpoint.from_bytes(stream.read(), where=path, trial_id=trial_id)

@@ -209,7 +209,7 @@ def trained_encoder(trial: TrialConfig, store: CheckpointStore, splits: Splits) 
         splits: Data set that the encoder was trained on.
 
     Raises:
-        CheckpointError: If that trial has no checkpoint in `store`.
+        CheckpointError: That trial has no checkpoint in `store`.
     """
     state = store.load(trial.init_from)
     if state is None:

@@ -115,7 +115,7 @@ def outcome_rates(trial: TrialConfig, truth: Truth = TRUTH) -> dict[str, float]:
     # A single patch (neighbor_only) says nothing about its position, and without a step nothing is learned.
     unlearnable = _options(trial).get("neighbor_only") or not trial.budget_steps
     at_chance = 1.0 if unlearnable else _ramp(takeoff_share(trial, truth), 0.6, 1.0)
-    conditional = {  # probability of each outcome if none of those before it applies
+    conditional = {  # probability of each outcome if no earlier one applies
         DIVERGED: _ramp(math.log(lr_ratio(trial, truth)), *map(math.log, truth.diverging_lr)),
         COLLAPSED: float(trial.weight_decay >= truth.collapsing_weight_decay),
         AT_CHANCE: at_chance,

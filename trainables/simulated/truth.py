@@ -1,4 +1,4 @@
-"""The declared truth of simulated studies: the size of every effect. `response` says how the effects combine.
+"""The declared truth of simulated studies: the size of every effect. `response` combines the effects.
 
 Accuracies are shares of correct answers of a linear probe on all annotated images. Steps are optimizer steps.
 """

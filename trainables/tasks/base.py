@@ -167,7 +167,7 @@ def build_options(task: type[PretextTask], values: Mapping[str, Any]) -> Any:
     """Return the task's default options with `values` replaced.
 
     Raises:
-        ConfigError: If a name is not an option of the task, or its value is not allowed.
+        ConfigError: A name is not an option of the task, or its value is not allowed.
     """
     known = [field.name for field in dataclasses.fields(task.Options)]
     for name in values:

@@ -157,7 +157,7 @@ class ContextPrediction(PretextTask):
         chosen: Tensor,
         noise: Tensor | None,
     ) -> Tensor:
-        """Return the patches [N, G, 3, p, p] of the cells [N, G]; the other arguments are those of `_numbers`."""
+        """Return the patches [N, G, 3, p, p] of the cells [N, G]; the other arguments come from `_numbers`."""
         top, left = self._places(cells, shift, jitter)
         return self._remove_color_cues(cut(images, top, left, self.patch), chosen, noise)
 
@@ -203,7 +203,7 @@ def grid_geometry(image_size: int, gap: float, jitter: float) -> tuple[int, int,
         Three lengths in pixels.
 
     Raises:
-        ConfigError: If the patch would be smaller than 4 px.
+        ConfigError: The patch would be smaller than 4 px.
     """
     for patch in range(image_size // 3, 0, -1):
         spacing, freedom = round(gap * patch), round(jitter * patch)

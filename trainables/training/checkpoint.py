@@ -28,7 +28,7 @@ def from_bytes(content: bytes, *, where: str, trial_id: str | None = None) -> di
         trial_id: Id of the trial that the checkpoint must belong to; None for any.
 
     Raises:
-        CheckpointError: If the bytes are damaged or belong to another trial.
+        CheckpointError: The bytes are damaged or belong to another trial.
     """
     try:
         _check_sums(content)

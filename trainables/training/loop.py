@@ -47,8 +47,8 @@ class Worker:
 
     Attributes:
         device: Device of the model and the images.
-        rank: Number of this worker among those that share each batch.
-        world_size: Number of workers.
+        rank: Rank of this worker.
+        world_size: Number of workers that share each batch.
         wrap: Prepares the task for several workers (DistributedDataParallel); the identity for one.
     """
 
@@ -79,7 +79,7 @@ def fit(
             state at the end of the budget is reported again and nothing is trained.
 
     Raises:
-        ConfigError: If the trial and the data do not fit together.
+        ConfigError: The trial and the data do not fit together.
     """
     worker = worker or Worker()
     device = worker.device

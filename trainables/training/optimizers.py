@@ -70,7 +70,7 @@ class LARS(torch.optim.Optimizer):
 
 
 def _trust_ratio(weight: Tensor, update: Tensor, trust: float) -> Tensor:
-    """Return trust * |w| / |u|, or 1 if either norm is zero, as a tensor, so that nothing waits for the device."""
+    """Return trust * |w| / |u|, or 1 if either norm is zero, as a tensor, to avoid waiting for the device."""
     weight_norm, update_norm = weight.norm(), update.norm()
     ratio = trust * weight_norm / update_norm
     return torch.where((weight_norm > 0) & (update_norm > 0), ratio, torch.ones_like(ratio))

@@ -134,7 +134,7 @@ def test_one_class_is_refused_with_the_way_out(tmp_path: Path, write_classes: Wr
         ([], "there is no image in"),
         (["notes.txt"], "there is no image in"),
         (["a/1.png", "b/notes.txt"], "no image in class folder b"),
-        (["a/1.png", "b/1.png", "1.png"], r"holds images \(1.png\) next to folders \(a, b\)"),
+        (["a/1.png", "b/1.png", "1.png"], r"has images \(1.png\) next to folders \(a, b\)"),
         (["train/a/1.png", "train/b/1.png", "val/a/1.png"], "has val next to train/"),
         (["test/a/1.png", "test/b/1.png"], "has a test folder but no train folder"),
         (["train/a/1.png", "train/b/1.png", "test/c/1.png"], "class folder c of .* is not among the training"),
