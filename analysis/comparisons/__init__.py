@@ -32,7 +32,7 @@ from analysis.comparisons.paired_effects import (
     effects,
     paired_differences,
 )
-from analysis.comparisons.rates import CONVERGED, LEARNED, convergence_rates, rate_differences
+from analysis.comparisons.rates import LEARNED, convergence_rates, rate_differences
 from analysis.comparisons.scores import improvement_probabilities, interquartile_means, normalized_scores
 from analysis.comparisons.selection import finished_values, fixed_budget, left_out, outcomes
 
@@ -41,7 +41,6 @@ __all__ = [
     "BASE",
     "BETTER",
     "CHOSEN",
-    "CONVERGED",
     "EQUIVALENT",
     "INCONCLUSIVE",
     "KEY",

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.comparisons.selection import fixed_budget, verdicts_of
+from analysis.convergence import CONVERGED
 from analysis.data.tables import is_accuracy
 from analysis.records import FAILED
 from analysis.stats.survival import median_time, survival_curve
@@ -56,7 +57,7 @@ def steps_to(
     if event == "converged":
         if verdicts is None:
             raise UserError("event = 'converged' needs the verdicts: steps_to(runs, curves, 'converged', verdicts)")
-        kept = kept.assign(converged=verdicts_of(kept, verdicts) == "converged")
+        kept = kept.assign(converged=verdicts_of(kept, verdicts) == CONVERGED)
     elif event != "clears_chance":
         raise UserError(f"event = {event!r}: it is 'clears_chance' or 'converged'")
     event_step = _settled if event == "converged" else _take_off

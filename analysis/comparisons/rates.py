@@ -9,12 +9,11 @@ import pandas as pd
 
 from analysis.comparisons.cells import KEY, check_one_run_per_seed, planned_comparisons
 from analysis.comparisons.selection import fixed_budget, require_columns, verdicts_of
-from analysis.convergence import CATALOG, VERDICTS
+from analysis.convergence import CATALOG, CONVERGED, VERDICTS
 from analysis.stats.binomial import exact_interval, mcnemar_p
 from analysis.stats.paired import holm
 from trainables.errors import UserError
 
-CONVERGED = ("converged",)
 LEARNED = tuple(name for name, verdict in CATALOG.items() if verdict.learned)  # left chance, however training ended
 RATE_DTYPES = {
     **dict.fromkeys(("phase", "task", "cell"), "str"),
@@ -32,7 +31,7 @@ def convergence_rates(
     runs: pd.DataFrame,
     verdicts: pd.DataFrame,
     by: Sequence[str] = ("task", "cell"),
-    converged: Collection[str] = CONVERGED,
+    converged: Collection[str] = (CONVERGED,),
 ) -> pd.DataFrame:
     """Return how many seeds of each group converged, in the order in which the groups started.
 
@@ -64,7 +63,7 @@ def rate_differences(
     verdicts: pd.DataFrame,
     designs: pd.DataFrame | None = None,
     baseline: str = "base",
-    converged: Collection[str] = CONVERGED,
+    converged: Collection[str] = (CONVERGED,),
 ) -> pd.DataFrame:
     """Compare how often cells converge with how often their baseline does, on the same seeds.
 

@@ -26,3 +26,5 @@ RULES: tuple[tuple[Verdict, Rule], ...] = (
 # A trial whose loss exploded before an error ended it has diverged, so `failed` is tried second but listed first.
 CATALOG: Mapping[str, Verdict] = {verdict.name: verdict for verdict in (failed.VERDICT, *(row[0] for row in RULES))}
 VERDICTS: tuple[str, ...] = tuple(CATALOG)
+
+AT_CHANCE, CONVERGED = at_chance.VERDICT.name, converged.VERDICT.name  # verdicts that the report has sentences for

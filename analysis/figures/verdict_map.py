@@ -13,8 +13,7 @@ from matplotlib.collections import PatchCollection
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from analysis.convergence import CATALOG, VERDICTS
-from analysis.convergence.converged import VERDICT as CONVERGED
+from analysis.convergence import CATALOG, CONVERGED, VERDICTS
 from analysis.convergence.verdict import Verdict
 from analysis.figures.style import (
     SIZE,
@@ -177,10 +176,10 @@ def _write(ax: Axes, layout: _Layout, verdicts: pd.Series) -> None:
     begin = f" {shared}…" if shared else ""
     xlabel = layout.columns + begin if layout.ticks else f"trials by {layout.columns}, lowest first, line by line"
     ax.set_xlabel(xlabel, loc="left")  # in the middle of a few squares it would begin outside of the figure
-    converged = (verdicts == CONVERGED.name).to_numpy()
+    converged = (verdicts == CONVERGED).to_numpy()
     for row, middle in enumerate(middles):
         of_row = layout.row_of == row
-        share = f"{converged[of_row].sum()} of {of_row.sum()} {CONVERGED.letter}"
+        share = f"{converged[of_row].sum()} of {of_row.sum()} {CATALOG[CONVERGED].letter}"
         ax.text(1.01, middle, share, transform=ax.get_yaxis_transform(), fontsize=size, va="center", color="0.3")
 
 

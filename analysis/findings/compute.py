@@ -31,7 +31,6 @@ from analysis.comparisons.interactions import (
     task_interaction,
 )
 from analysis.comparisons.rates import (
-    CONVERGED,
     LEARNED,
     RATE_DIFFERENCE_DTYPES,
     RATE_DTYPES,
@@ -39,7 +38,7 @@ from analysis.comparisons.rates import (
     rate_differences,
 )
 from analysis.comparisons.selection import left_out, outcomes
-from analysis.convergence import verdicts
+from analysis.convergence import CONVERGED, verdicts
 from analysis.data import tables
 from analysis.data.load import load
 from analysis.data.study import Study
@@ -155,7 +154,7 @@ def compute_findings(
         synergy=_synergy(study, by_task, metrics),
         across_tasks=_across_tasks(ablated, metrics),
         rates=_rates(counted, trial_verdicts),
-        rate_changes=_rate_changes(of_cells, trial_verdicts, designs, CONVERGED),
+        rate_changes=_rate_changes(of_cells, trial_verdicts, designs, (CONVERGED,)),
         take_off_changes=_rate_changes(of_cells, trial_verdicts, designs, LEARNED),
     )
 
@@ -213,7 +212,7 @@ def _ablated(study: Study, trial_verdicts: pd.DataFrame) -> pd.DataFrame:
     runs = tables.last_values(study.runs, study.curves)
     trained = runs.loc[(runs["phase"] == ABLATE) & ~runs["task"].isin(BASELINES)]
     trained = trained.merge(trial_verdicts[["trial_id", "verdict"]], on="trial_id", how="left")
-    converged = (trained["verdict"] == "converged").astype("boolean")
+    converged = (trained["verdict"] == CONVERGED).astype("boolean")
     return trained.assign(converged=converged.mask(trained["verdict"].isna()))
 
 

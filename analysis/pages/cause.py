@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis.comparisons import BASE, BETTER, LEARNED
+from analysis.convergence import AT_CHANCE, CONVERGED
 from analysis.findings import Findings, queries
 from analysis.pages.parts import Part
 from analysis.records.phases import ABLATE, CONFIRM
@@ -129,7 +130,7 @@ def _together(cures: Part) -> str:
     found = queries.convergence(cures.findings, ABLATE, TASK, cell)
     if found is None or cell not in rows.index:
         return ""
-    advice = "" if found.verdict == "converged" else f" To cure that: {found.cure}."
+    advice = "" if found.verdict == CONVERGED else f" To cure that: {found.cure}."
     reached = f"{number(rows.loc[cell, 'mean'])} after {count(_steps(cures, cell))} steps"
     return f"With all cures together it reaches {reached} and {ending(found)}.{advice}"
 
@@ -151,7 +152,7 @@ def _augmentation(cures: Part) -> str:
 
 
 def _cured(verdict: str) -> str:
-    return {"at_chance": "did not cure it", "converged": "cured it"}.get(verdict, "was not a cure")
+    return {AT_CHANCE: "did not cure it", CONVERGED: "cured it"}.get(verdict, "was not a cure")
 
 
 def _learned(cures: Part, cell: str) -> bool:

@@ -7,6 +7,7 @@ import textwrap
 import pandas as pd
 
 from analysis.comparisons import BASE, EQUIVALENT, INCONCLUSIVE, TOO_FEW, WORSE
+from analysis.convergence import AT_CHANCE, CONVERGED
 from analysis.data.tables import probe_results
 from analysis.findings import Findings, queries
 from analysis.findings.queries import UntrainedComparison
@@ -124,9 +125,9 @@ def _cured(findings: Findings, task: str, cell: str) -> str:
     after = queries.convergence(findings, ABLATE, task, cell)
     rate = queries.rate(findings, ABLATE, task, cell)
     name = f"**{quoted(cell)}**"
-    if before is None or after is None or before.verdict == "converged":
+    if before is None or after is None or before.verdict == CONVERGED:
         return f"{name} does better"
-    if after.verdict == "converged" and rate is not None:
+    if after.verdict == CONVERGED and rate is not None:
         return f"{name} cures it ({rate['n_converged']} of {counted(rate['n_seeds'], 'seed')} then converge)"
     return f"{name} helps most, though it {ending(after)}"
 
@@ -177,8 +178,8 @@ def _ablation(findings: Findings, task: str) -> str:
     found = queries.convergence(findings, ABLATE, task, BASE)
     if found is None:
         return f"{name}: {cure_clause(findings, task)}."
-    why = "" if found.verdict == "converged" else f": {first_clause(found.evidence)}"
-    leaves = f"; {take_off_clause(findings, task)}" if found.verdict == "at_chance" else ""
+    why = "" if found.verdict == CONVERGED else f": {first_clause(found.evidence)}"
+    leaves = f"; {take_off_clause(findings, task)}" if found.verdict == AT_CHANCE else ""
     return f"{name} {ending(found)}{why}{_features(findings, task)}{leaves}; {cure_clause(findings, task)}."
 
 
