@@ -74,8 +74,8 @@ def material_drop(curve: Curve, share: float = MATERIAL_SHARE) -> Drop | None:
 def material_slope(curve: Curve) -> Slope | None:
     """Return the slope at the end if it exceeds the noise and promises more than MATERIAL_SHARE of the gain so far.
 
-    For a trial with a single report after step 0, the slope is its whole gain, and it is assumed to continue at that
-    rate.
+    For a trial with a single report after step 0, the slope is its whole gain since the start; the trial is assumed to
+    continue at that rate.
     """
     seen = curve.progress
     slope = end_slope(seen)

@@ -41,7 +41,7 @@ def load_runs(uri: str, study: str | None) -> Study:
         UserError: If the server cannot be read or has no study of that name.
     """
     if not study:
-        raise UserError(f'{uri} may hold several studies; say which: load("{uri}", study="NAME")')
+        raise UserError(f'{uri} may have several studies; name one: load("{uri}", study="NAME")')
     _check_database(uri)
     with _few_retries():
         try:

@@ -89,7 +89,7 @@ def against_chance(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
         trial_id, phase, task, cell, seed, metric, mode, value, chance, n_validation: The trial and its last report.
         untrained: Value at step 0, NaN if it was not reported. It may be better than chance, for example because
             colors tell views of two images apart.
-        bound: End of the value's one-sided 95 % interval towards chance, with predictions taken as independent:
+        bound: End of the value's one-sided 95 % interval toward chance, assuming independent predictions:
             `accuracy_lower_bound` for an accuracy, value -+ 1.645 standard errors for other metrics that report
             `METRIC_se`, otherwise NaN.
         ratio: value / chance.

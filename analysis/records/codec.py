@@ -82,12 +82,12 @@ def from_line(line: bytes, where: str) -> Event | None:
 
 
 def prefix(kind: type[Event]) -> bytes:
-    """Return what every line of this kind begins with, by which readers can skip it undecoded."""
+    """Return the beginning of every line of this kind, so that readers can skip such lines without decoding them."""
     return f'{{"event":"{_KIND_OF[kind]}",'.encode()
 
 
 def damaged(problem: str) -> JournalError:
-    """Return the error for a journal that cannot be understood; nothing can rebuild it."""
+    """Return the error for a journal that cannot be read; nothing can rebuild it."""
     return JournalError(f"{problem}; restore the file from a copy, or start over with --fresh, which moves it aside")
 
 

@@ -154,8 +154,8 @@ def smallest_detectable(differences: np.ndarray, alpha: float) -> np.ndarray:
     """Return the mean difference [...] that a paired t-test at level alpha detects with probability POWER at this n.
 
     In the metric's units, taking the standard deviation of the differences as the true one. `TTestPower` of statsmodels
-    0.15 is not used: its solver stops at the first NaN of its own power, and at 5 seeds and alpha = 0.05 / 20 answers
-    2.98 standard deviations, detected with probability 0.57, instead of 3.78.
+    0.15 is not used: its solver stops at the first NaN of its power function. At 5 seeds and alpha = 0.05 / 20, it
+    returns 2.98 standard deviations, which are detected with probability 0.57, instead of 3.78.
     """
     differences = np.asarray(differences, np.float64)
     n = differences.shape[-1]

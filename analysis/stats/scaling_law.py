@@ -81,7 +81,7 @@ def fit_law(n_images: np.ndarray, values: np.ndarray) -> Law:
         values: Values at these sizes, [k].
     """
     n, v = np.asarray(n_images, np.float64), np.asarray(values, np.float64)
-    smallest = n.min()  # in units of the smallest size, b is the distance from the asymptote there, whatever c
+    smallest = n.min()  # in units of the smallest size, b is the distance from the asymptote there, for any c
 
     def solve(c: float) -> tuple[float, float, float]:
         """Return the squared error of the line through (n^-c, v), its intercept and its slope."""

@@ -29,10 +29,10 @@ def interaction_p(values: np.ndarray, f: Mapping[str, np.ndarray]) -> dict[str, 
 
 
 def box_p(f: np.ndarray, hypothesis: np.ndarray, residuals: np.ndarray) -> np.ndarray:
-    """Return p-values of F in a balanced split plot, whatever the noise of each task and its correlations.
+    """Return p-values of F in a balanced split plot, for any noise of each task and any correlations.
 
-    Box 1954 (Annals of Mathematical Statistics 25:290 and 25:484): F has the degrees of freedom that match the
-    variances of its numerator and denominator; with estimated covariances, as in Brunner, Dette and Munk 1997.
+    The degrees of freedom match the variances of the numerator and denominator of F (Box 1954, Annals of Mathematical
+    Statistics 25:290 and 25:484). Covariances are estimated, as in Brunner, Dette and Munk 1997.
 
     Args:
         f: F statistics [...].

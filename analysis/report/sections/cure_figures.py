@@ -70,7 +70,7 @@ def _pairs(findings: Findings, sources: Sources, task: str) -> Iterator[Picture]
     column = findings.metrics[task].column
     best = known.loc[known["mean"].idxmax()]
     highest = f"highest for {best['first']} and {best['second']}"
-    alt = f"{task}: mean {metric_words(column)} of each augmentation alone and of each two, {highest}"
+    alt = f"{task}: mean {metric_words(column)} of each augmentation alone and of each pair, {highest}"
     own = findings.effects.loc[(findings.effects["task"] == task) & (findings.effects["design"] == "pairs")]
     none = own["baseline_mean"].mean()
     baseline = None if pd.isna(none) else round(float(none), 6)

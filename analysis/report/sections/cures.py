@@ -35,7 +35,7 @@ from analysis.stats.paired import MIN_SEEDS
 DESIGNS = {
     "leave_one_out": "what each augmentation adds to the policy",
     "add_one_in": "what each augmentation does alone",
-    "pairs": "what each two augmentations do together",
+    "pairs": "what each pair of augmentations does together",
     "strength": "how strong augmentation should be",
     "size_by_strength": "whether that depends on the number of images",
     "steps_by_strength": "whether that depends on the number of steps",

@@ -147,7 +147,7 @@ def _compared_with_chance(findings: Findings) -> list[Block]:
     rows = [_chance_row([str(name) or NONE for name in names], group) for names, group in groups]
     caption = (
         f"Primary validation metric at the last report of the {phase} phase. Bound: one-sided 95%, exact binomial for "
-        "accuracies, normal for other metrics; each applies to its own trial alone."
+        "accuracies, normal for other metrics; each applies to a single trial."
     )
     blocks: list[Block] = [Table(caption, list(CHANCE_COLUMNS), rows, 3)]
     if at_chance := dict.fromkeys(row[0] for row in rows if row[-1].startswith("0 of")):
