@@ -74,6 +74,7 @@ def miou_by_task(runs: pd.DataFrame, dataset: str, ax: Axes | None = None) -> Ax
 def _probes_by_task(runs: pd.DataFrame, dataset: str, names: dict[str, str], metric: str, ax: Axes | None) -> Axes:
     every = probe_results(runs)
     results = every.loc[(every["dataset"] == dataset) & every["probe"].isin(list(names))]
+    names = {probe: name for probe, name in names.items() if probe in set(results["probe"])}
     if results.empty:
         raise UserError(f"no probe on {dataset!r} in these runs; there are: {listed(every['dataset'].unique())}")
     splits = results["probe_split"].unique()
@@ -87,9 +88,8 @@ def _probes_by_task(runs: pd.DataFrame, dataset: str, names: dict[str, str], met
     for probe, color, marker, shift in zip(names, COLORS, MARKERS, shifts, strict=False):
         seeds = results.loc[(results["probe"] == probe) & results["task"].isin(tasks)]
         order = seeds.groupby("task").cumcount()  # spread, so equal seeds do not hide one another
-        places = (
-            seeds["task"].map(tasks.index) + shift + 0.05 * (order - order.groupby(seeds["task"]).transform("mean"))
-        )
+        spread = 0.05 * (order - order.groupby(seeds["task"]).transform("mean"))
+        places = _positions(seeds["task"], tasks) + shift + spread
         ax.scatter(
             places,
             seeds["value"],
@@ -100,7 +100,7 @@ def _probes_by_task(runs: pd.DataFrame, dataset: str, names: dict[str, str], met
             label=f"{names[probe]}, each seed",
         )
         means = pretext.loc[pretext["probe"] == probe]
-        places = means["task"].map(tasks.index) + shift
+        places = _positions(means["task"], tasks) + shift
         ax.scatter(places, means["mean"], marker="_", s=420, color=color, linewidths=2.5, label=f"{names[probe]}, mean")
         for row in summary.loc[summary["task"].isin(BASELINES) & (summary["probe"] == probe)].itertuples():
             name = f"{BASELINE_NAMES[row.task]}, {names[probe]} {row.mean:.3f}"
@@ -110,6 +110,11 @@ def _probes_by_task(runs: pd.DataFrame, dataset: str, names: dict[str, str], met
     ax.set_xticks(range(len(tasks)), [task.replace("_", "\n") for task in tasks])
     ax.set_xlim(-0.5, max(len(tasks), 1) - 0.5)
     return finish(ax, "pretext task", metric, f"{dataset}, {splits[0]} split")
+
+
+def _positions(names: pd.Series, tasks: list[str]) -> np.ndarray:
+    """Return the place of each name in `tasks`, float64, also for no names at all."""
+    return np.array([tasks.index(name) for name in names], dtype=float)
 
 
 def probe_by_stage(runs: pd.DataFrame, dataset: str, probe: str = "linear", ax: Axes | None = None) -> Axes:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 import analysis
 from analysis.data.tables import last_values
 from analysis.figures import accuracy_by_task, learning_curves, miou_by_task, probe_by_stage, search_scatter
-from tests.analysis.figure_helpers import lines
+from tests.analysis.figure_helpers import legend, lines
 from tests.analysis.journals import DATASET, write_study
 from trainables.errors import UserError
 
@@ -39,6 +39,17 @@ def test_accuracy_by_task_shows_seeds_means_chance_and_baselines(study: analysis
     assert len([label for label in lines(ax) if label.startswith(("random init", "raw pixels"))]) == 4
     assert set(lines(ax)["chance 0.200"]) == {0.2}
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["rotation", "simclr", "context\nprediction"]
+
+
+@pytest.mark.parametrize("tasks", [["random_init"], ["random_init", "rotation"]])
+def test_accuracy_by_task_draws_studies_without_pretext_results_or_with_one_probe(tasks: list[str], ax: Axes):
+    runs = pd.DataFrame({"trial_id": tasks, "task": tasks}, dtype="str").assign(seed=1, phase="evaluate")
+    runs = runs.assign(probe_split="test", **{"probe/shapes/linear": 0.3, "probe/shapes/chance": 0.2})
+    accuracy_by_task(runs, "shapes", ax)
+    assert {"random init, linear probe 0.300", "chance 0.200"} <= set(lines(ax))
+    drawn = [len(points.get_offsets()) for points in ax.collections if "linear" in str(points.get_label())]
+    assert drawn == [len(tasks) - 1] * 2
+    assert not [name for name in legend(ax) if "kNN" in name]
 
 
 def test_miou_by_task_shows_seeds_and_means_beside_background_everywhere(study: analysis.Study, ax: Axes):
