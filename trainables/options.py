@@ -14,7 +14,10 @@ from trainables.errors import ConfigError
 
 
 def in_range(default: Any, low: float, high: float, *, exclusive_low: bool = False) -> Any:
-    """Return a dataclass field that allows numbers in [low, high], or in (low, high] with `exclusive_low`."""
+    """Return a dataclass field that allows numbers in [low, high], or in (low, high] with `exclusive_low`.
+
+    Fields of type int accept whole numbers only. If `default` is None, None is allowed, too.
+    """
     return dataclasses.field(default=default, metadata={"low": low, "high": high, "exclusive_low": exclusive_low})
 
 

@@ -276,7 +276,13 @@ def _values(trial: TrialConfig, space: Space) -> dict[str, Any]:
 
 
 def default_values(task: TaskName, base: TrialConfig, space: Space) -> dict[str, Any]:
-    """Return a search's first point: the defaults, or the middle of a domain that excludes the default."""
+    """Return a search's first point: each default, or the middle of a domain that excludes the default.
+
+    Args:
+        task: Task to search.
+        base: The task's configuration before the search.
+        space: Search space of the task.
+    """
     options = build_options(TASKS[task], dict(base.options))
     columns = {f"option/{name}": value for name, value in vars(options).items()} | base.to_columns()
     values = {}

@@ -55,7 +55,13 @@ class TrackingState:
 
     @classmethod
     def load(cls, folder: Path, *, tracking_uri: str, journal: int) -> TrackingState:
-        """Return the state saved in `folder`, or a new one if there is none for this store and journal."""
+        """Return the state saved in `folder`, or a new one if there is none for this store and journal.
+
+        Args:
+            folder: The study's folder.
+            tracking_uri: URI of the MLflow store.
+            journal: Time of the journal's first event in ms since the epoch.
+        """
         fresh = cls(store=hashlib.sha256(tracking_uri.encode()).hexdigest()[:16], journal=journal)
         try:
             kept = cls(**_read_json(folder / FILE_NAME))

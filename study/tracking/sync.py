@@ -115,6 +115,11 @@ def sync(
 def run_id_of(folder: Path, tracking_uri: str | None, trial_id: str) -> tuple[str, str]:
     """Return the MLflow run id of a trial, and the URI of the store that has the run.
 
+    Args:
+        folder: The study's folder.
+        tracking_uri: The MLflow store; `default_tracking_uri()` if it is None.
+        trial_id: Id of the trial.
+
     Raises:
         TrackingError: The trial has not been delivered to the store.
     """

@@ -80,6 +80,12 @@ def crop_window(magnitude: float, u: Tensor, height: int, width: int) -> tuple[T
     """Return top, left, height and width of the crop, float [N] in whole pixels, from four uniform numbers.
 
     The aspect ratio is drawn among those for which a window of this area fits; torchvision redraws instead.
+
+    Args:
+        magnitude: Magnitude m in (0, 1].
+        u: Uniform numbers for area, aspect ratio, top and left, float [4, N].
+        height: Height of the images in pixels.
+        width: Width of the images in pixels.
     """
     area = 1 - 0.92 * magnitude * u[0]
     h, w = (length.clamp(min=1) for length in _box(area, magnitude * math.log(4 / 3), u[1], height, width))
@@ -102,6 +108,12 @@ def erased_box(magnitude: float, u: Tensor, height: int, width: int) -> tuple[Te
     """Return top, left, height and width of the box, float [N] in whole pixels, from five uniform numbers.
 
     The height is 0 for images that are left unchanged.
+
+    Args:
+        magnitude: Magnitude m in (0, 1].
+        u: Uniform numbers for whether to erase, area, aspect ratio, top and left, float [5, N].
+        height: Height of the images in pixels.
+        width: Width of the images in pixels.
     """
     h, w = _box(magnitude * (0.02 + 0.31 * u[1]), math.log(3.3), u[2], height, width)
     applied = (u[0] < ERASE_PROBABILITY).float()

@@ -152,6 +152,11 @@ def read_all(
 def resize_arrays(images: np.ndarray, image_size: int, name: str) -> np.ndarray:
     """Return images uint8 [N, H, H, 3] as uint8 [N, 3, S, S], reduced with antialiasing if S < H.
 
+    Args:
+        images: uint8 [N, H, H, 3].
+        image_size: Side S of the result in pixels.
+        name: Name of the data set, for error messages.
+
     Raises:
         DataError: S > H.
     """

@@ -59,7 +59,13 @@ def raw_pixels(images: Tensor | np.ndarray, *, batch_size: int = 512, device: to
 
 
 def labeled_features(encoder: nn.Module | None, table: ImageTable, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return features, float32 [N, D], and labels, int64 [N], of a labeled table; raw pixels without an encoder."""
+    """Return the features, float32 [N, D], and labels, int64 [N], of a labeled table.
+
+    Args:
+        encoder: Encoder to apply; None for raw pixels.
+        table: Table with labels.
+        device: Device of the encoder and the result.
+    """
     assert table.labels is not None
     images, labels = as_tensor(table.images), as_tensor(table.labels).to(device)
     if encoder is None:

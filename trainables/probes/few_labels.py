@@ -58,6 +58,11 @@ def labeled_subset(table: ImageTable, per_class: int | None, seed: int) -> Image
 
     A class with fewer images contributes all of them. Subsets of one seed are nested: the 10 images of a class are the
     first 10 of its 100.
+
+    Args:
+        table: Table with labels.
+        per_class: Images per class; None for all.
+        seed: Seed of the choice.
     """
     if per_class is None:
         return table

@@ -93,7 +93,16 @@ def gray_table(
     class_names: tuple[str, ...],
     mask_names: tuple[str, ...] = (),
 ) -> GrayTable:
-    """Return a table of `n_images` gray images and their masks, read-only views of one byte each."""
+    """Return a table of gray images and empty masks, both read-only views of a single byte.
+
+    Args:
+        name: Name of the data set.
+        n_images: Number N of images.
+        image_size: Side of the images in pixels.
+        labels: Labels, int64 [N]; None without labels.
+        class_names: Names of the classes; empty without labels.
+        mask_names: Names of the classes of the masks; empty for no masks.
+    """
     images = np.broadcast_to(np.uint8(GRAY), (n_images, 3, image_size, image_size))
     masks = np.broadcast_to(np.uint8(0), (n_images, image_size, image_size)) if mask_names else None
     return GrayTable(name, images, labels, masks, class_names, mask_names)

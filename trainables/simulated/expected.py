@@ -23,6 +23,11 @@ def expected_value(trial: TrialConfig, metric: str, truth: Truth = TRUTH) -> flo
     The mean is over seeds whose trial does not fail and whose value is finite; NaN if there are none. Outcomes are
     weighted by their rates (`response.outcome_rates`).
 
+    Args:
+        trial: Configuration; its seed is ignored.
+        metric: Name of a metric, as in the `curves` frame, or of a final result, as `probe/DATASET/RESULT`.
+        truth: Declared truth.
+
     Raises:
         ConfigError: The trial does not have this metric.
     """

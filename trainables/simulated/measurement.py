@@ -105,6 +105,11 @@ class TaskFacts(NamedTuple):
 def task_facts(trial: TrialConfig, validation_batch: int, image_size: int) -> TaskFacts:
     """Return the facts of a trial's task, as the task itself declares them.
 
+    Args:
+        trial: Configuration; `task` may be TWO_HEADS.
+        validation_batch: Images per validation batch.
+        image_size: Side of the images in pixels.
+
     Raises:
         ConfigError: The trial sets an option that the task does not have.
     """

@@ -64,7 +64,15 @@ class Shifts(NamedTuple):
 def trajectory_of(
     trial: TrialConfig, outcome: str, truth: Truth = TRUTH, *, labeled: bool, shifts: Shifts | None = None
 ) -> Trajectory:
-    """Return the trajectory of a trial with a given outcome; without shifts, the mean over seeds."""
+    """Return the trajectory of a trial with a given outcome.
+
+    Args:
+        trial: A trial that trains.
+        outcome: One of OUTCOMES.
+        truth: Declared truth.
+        labeled: Whether the data set has labels, and so online probes.
+        shifts: Deviation of the trial from the mean over seeds; None for the mean.
+    """
     shifts = shifts or Shifts()
     task, base = truth.tasks[trial.task], truth.dataset(trial.dataset)
     untrained = base.random_init + base.scale * (encoder_effect(trial, truth) + shifts.untrained)

@@ -219,7 +219,14 @@ def grid_geometry(image_size: int, gap: float, jitter: float) -> tuple[int, int,
 
 
 def cut(images: Tensor, top: Tensor, left: Tensor, side: int) -> Tensor:
-    """Return patches [N, G, C, side, side] of images [N, C, S, S] with upper left corners top, left (int64 [N, G])."""
+    """Return the patches [N, G, C, side, side] of images.
+
+    Args:
+        images: Float [N, C, S, S].
+        top: First row of each patch, int64 [N, G].
+        left: First column of each patch, int64 [N, G].
+        side: Side of the patches in pixels.
+    """
     offsets = torch.arange(side, device=images.device)
     rows = (top.unsqueeze(2) + offsets)[:, :, :, None]
     columns = (left.unsqueeze(2) + offsets)[:, :, None, :]

@@ -41,7 +41,14 @@ class SelfTest:
 
 
 def self_tests(name: str, images: torch.Tensor, *, options: dict | None = None, seed: int = 0) -> list[SelfTest]:
-    """Run the three self-tests of one task on images (uint8 [N, 3, S, S], N >= 128)."""
+    """Run the three self-tests of one task.
+
+    Args:
+        name: Name of the task.
+        images: uint8 [N, 3, S, S], N >= 128.
+        options: Options that differ from the task's defaults.
+        seed: Seed of the initialization.
+    """
     return [
         starts_at_chance(make_task(name, images, options, seed), images),
         overfits_one_batch(make_task(name, images, options, seed), images),

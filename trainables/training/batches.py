@@ -29,7 +29,13 @@ def batch_size_problem(batch_size: int, *, n_images: int, workers: int) -> str:
 
 
 def batches(trial: TrialConfig, n_images: int, first: int) -> Iterator[np.ndarray]:
-    """Yield the rows (int64 [batch_size]) of step `first` and all later ones; every epoch is a new permutation."""
+    """Yield the rows of each step's batch, int64 [batch_size]; every epoch is a new permutation.
+
+    Args:
+        trial: Configuration, with seed, batch size and number of steps.
+        n_images: Number of training images.
+        first: Step to begin at, counted from 0.
+    """
     per_epoch = n_images // trial.batch_size
     order, epoch = np.empty(0, dtype=np.int64), -1
     for step in range(first, trial.budget_steps):

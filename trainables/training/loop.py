@@ -112,14 +112,9 @@ def fit(
         mine = torch.from_numpy(rows.reshape(worker.world_size, -1)[worker.rank]).to(device, non_blocking=True)
         draws = generator(device, trial.seed, "augmentation", step, rank=worker.rank, world_size=worker.world_size)
         batch = task.draw(images[mine], augmentation, draws)
-        for group in optimizer.param_groups:
-            group["lr"] = lr_at(trial, step)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             output = model(batch)
-        optimizer.zero_grad(set_to_none=True)
-        output.objective.backward()
-        optimizer.step()
-        task.after_step()
+        _update(task, optimizer, output.objective, lr_at(trial, step))
         running.add(output.metrics)
         step += 1
         if step % trial.report_every and step != trial.budget_steps:
@@ -127,8 +122,7 @@ def fit(
 
         metrics = running.values()  # waits for the device, so the time below includes all steps
         metrics["images_per_s"] = running.steps * trial.batch_size / (time.perf_counter() - started)
-        metrics["lr"] = lr_at(trial, step - 1)
-        metrics["grad_norm"] = float(_gradient_norm(task))
+        metrics |= {"lr": lr_at(trial, step - 1), "grad_norm": float(_gradient_norm(task))}
         if worker.rank == 0:
             metrics |= monitor.validate()
         report(Report(step, metrics, monitor.facts, state))
@@ -149,6 +143,16 @@ def _check_batches(trial: TrialConfig, table: ImageTable, worker: Worker) -> Non
     problem = batch_size_problem(trial.batch_size, n_images=len(table), workers=worker.world_size)
     if problem:
         raise ConfigError(f"{table.name}: batch_size = {trial.batch_size} {problem}")
+
+
+def _update(task: PretextTask, optimizer: torch.optim.Optimizer, objective: Tensor, lr: float) -> None:
+    """Take one optimizer step."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    optimizer.zero_grad(set_to_none=True)
+    objective.backward()
+    optimizer.step()
+    task.after_step()
 
 
 def _restore(task: PretextTask, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> int:
