@@ -144,7 +144,7 @@ def test_an_unknown_study_names_those_that_are_there(tracked: tuple[Path, str]):
     _, uri = tracked
     with pytest.raises(UserError, match="has no study 'other'; it has: quick"):
         analysis.load(uri, study="other")
-    with pytest.raises(UserError, match=r'say which: load.*study="NAME"'):
+    with pytest.raises(UserError, match=r'name one: load.*study="NAME"'):
         analysis.load(uri)
 
 
