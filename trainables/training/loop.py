@@ -97,12 +97,7 @@ def fit(
     monitor = Monitor(trial, task, table, splits, device)
 
     def state() -> dict[str, Any]:
-        return {
-            "trial_id": trial.trial_id,
-            "step": step,
-            "task": {name: value.cpu() for name, value in task.state_dict().items()},
-            "optimizer": optimizer.state_dict(),
-        }
+        return _checkpoint(trial, task, optimizer, step)
 
     if step == 0 or step >= trial.budget_steps:
         report(Report(step, monitor.validate() if worker.rank == 0 else {}, monitor.facts, state))
@@ -153,6 +148,16 @@ def _update(task: PretextTask, optimizer: torch.optim.Optimizer, objective: Tens
     objective.backward()
     optimizer.step()
     task.after_step()
+
+
+def _checkpoint(trial: TrialConfig, task: PretextTask, optimizer: torch.optim.Optimizer, step: int) -> dict[str, Any]:
+    """Return the state from which `_restore` continues."""
+    return {
+        "trial_id": trial.trial_id,
+        "step": step,
+        "task": {name: value.cpu() for name, value in task.state_dict().items()},
+        "optimizer": optimizer.state_dict(),
+    }
 
 
 def _restore(task: PretextTask, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> int:
