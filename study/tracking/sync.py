@@ -238,14 +238,14 @@ class _Delivery:
     def __init__(self, folder: Path, uri: str, study: StudyStarted, state: TrackingState) -> None:
         from mlflow import MlflowClient
 
-        from study.tracking.runs import RunWriter
+        from study.tracking.mlflow_runs import RunWriter
 
         self._folder = folder
         self._state = state
         self._runs = RunWriter(MlflowClient(tracking_uri=uri), study, state)
 
     def run(self, close_abandoned: bool, chunk_bytes: int) -> SyncResult:
-        from study.tracking.runs import STUDY_FILES
+        from study.tracking.mlflow_runs import STUDY_FILES
 
         events = artifacts = 0
         with (self._folder / records.JOURNAL_FILE).open("rb") as file:

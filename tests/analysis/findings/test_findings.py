@@ -13,7 +13,7 @@ from statsmodels.stats.power import TTestPower
 import analysis
 from analysis.data.frames import FrameBuilder
 from analysis.findings import Findings, compute_findings, design_runs, write_tables
-from study.tracking.runs import STUDY_FILES
+from study.tracking.mlflow_runs import STUDY_FILES
 from tests.analysis.journals import ABLATION_SEEDS, CELLS, DATASET, MARGIN, SEEDS, write_study
 from tests.analysis.simulated_frames import add_trial
 from trainables.errors import StorageError, UserError
