@@ -13,12 +13,12 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from trainables.encoders.names import ENCODERS
+
 if TYPE_CHECKING:
     from trainables.encoders.base import MEAN, STD, Encoder
     from trainables.encoders.build import build_encoder
     from trainables.encoders.calibration import recalibrated
-
-ENCODERS = ("conv4", "resnet18", "resnet50")
 
 _MODULES = {"MEAN": "base", "STD": "base", "Encoder": "base", "build_encoder": "build", "recalibrated": "calibration"}
 

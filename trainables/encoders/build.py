@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from trainables.encoders import ENCODERS
 from trainables.encoders.base import Encoder
 from trainables.encoders.conv4 import conv4
+from trainables.encoders.names import ENCODERS
 from trainables.encoders.resnet import resnet
 from trainables.errors import ConfigError
 from trainables.rng import initialization
