@@ -282,7 +282,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path, kind: str):
         path.symlink_to(path if kind == "loop" else "/dev/zero")
     message = judged(lambda: load_config(str(path)))
     assert message is not None
-    assert message.startswith(f"{path}: not a ")
+    assert message.startswith((f"{path}: not a file", f"{path}: cannot be read"))
 
 
 # --- what validates, but cannot run --------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ def study_file(tmp_path: Path) -> str:
         (["quick", "--set", "n_images=["], "--set n_images: not valid YAML"),
         (["quick", "--set", "name=../up"], "name = '../up': string should match pattern"),
         (["quick", "--tasks", "rotation,jigsaw"], "tasks.1 = 'jigsaw': input should be 'rotation',"),
-        (["cifar10"], "cifar10 is read from a data root, but none was given: add --data-root DIR"),
+        (["cifar10"], "cifar10 is read from a data root, but none was given; add --data-root DIR"),
         (["cifar10", "--data-root", "nowhere"], "nowhere is not a folder; give an existing one with --data-root DIR"),
         (["quick", "--set", "n_images=100000"], "n_images = 100000, but shapes has"),
     ],
