@@ -313,6 +313,8 @@ runnable = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.core
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(runnable)
 def test_what_validates_but_cannot_run_is_refused_in_one_line_before_anything_starts(content: dict[str, Any]):

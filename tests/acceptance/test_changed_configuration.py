@@ -49,6 +49,8 @@ def command(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_a_changed_configuration_is_refused_with_the_difference_and_nothing_is_touched(tmp_path: Path):
     study_of(tmp_path / "out", tiny())
     (tmp_path / "study.yaml").write_text(tiny().to_yaml())
@@ -65,6 +67,8 @@ def test_a_changed_configuration_is_refused_with_the_difference_and_nothing_is_t
     assert everything(tmp_path) == before
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_a_study_edited_in_its_own_folder_is_another_configuration_too(tmp_path: Path):
     folder = study_of(tmp_path, tiny())
     file = folder / "study.yaml"

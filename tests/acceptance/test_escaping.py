@@ -79,6 +79,8 @@ def test_no_text_becomes_markup_in_the_report(folder: Path):
     assert "RuntimeError: " + TAG in page.text, "the error is there to be read"
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_no_text_becomes_markup_in_the_notes_of_mlflow(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     uri = f"sqlite:///{tmp_path}/mlflow.db"

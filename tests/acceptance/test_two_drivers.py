@@ -98,6 +98,8 @@ def test_a_second_driver_of_this_host_is_refused_at_once_and_told_who_holds_the_
     assert is_driven(tmp_path / "tiny")
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_a_driver_that_is_asleep_still_holds_its_study(tmp_path: Path, holder: subprocess.Popen[str]):
     holder.send_signal(signal.SIGSTOP)
     time.sleep(2 * LEASE_S)

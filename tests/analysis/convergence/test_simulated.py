@@ -58,6 +58,8 @@ def check(found: pd.DataFrame) -> None:
     assert called_at_chance[learns].mean() <= FALSE_ALARMS
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_95_of_100_simulated_curves_are_classified_right_at_every_validation_size() -> None:
     check(simulated(each=1, seed=0))
 

@@ -23,6 +23,8 @@ from tests.analysis.report.pages import Page, texts
 from tests.analysis.simulated_studies import simulate_series
 from trainables.errors import UserError
 
+pytestmark = [pytest.mark.core, pytest.mark.slow]
+
 STEPS, PAIRS, STRENGTH = "budget_steps=720", "option/pairs_per_image=8", "augmentation_strength=1"
 BOTH = f"{STRENGTH}, {STEPS}"
 

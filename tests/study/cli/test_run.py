@@ -156,6 +156,8 @@ def test_the_self_tests_show_each_value_with_its_bound(run: Command, study_file:
     assert "failed" not in answer.err
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_a_task_that_cannot_pass_its_self_tests_ends_the_command_before_the_study(run: Command, study_file: str):
     # A single patch does not show its position, so the task cannot overfit one batch.
     hopeless = [
@@ -256,6 +258,8 @@ def test_options_reach_the_study(run: Command, monkeypatch: pytest.MonkeyPatch, 
     assert (asked["output"], asked["fresh"], asked["download"]) == (Path("there"), True, True)
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_warnings_reach_standard_error(tmp_path: Path):
     """In a process of its own, since some libraries mute the root logger when they are imported."""
     for index in range(40):
@@ -272,6 +276,8 @@ def test_warnings_reach_standard_error(tmp_path: Path):
     assert "WARNING" in ended.stderr
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_the_script_copied_alone_finds_the_installed_package_and_never_its_neighbors(tmp_path: Path):
     """`ray submit` copies the script to the home folder, where a user may have modules of any name."""
     shutil.copy(REPOSITORY / "study" / "run.py", tmp_path / "run.py")

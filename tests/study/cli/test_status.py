@@ -163,6 +163,8 @@ def test_a_study_has_a_status_at_each_moment_and_never_more_trials_than_planned(
     assert progress[-1][:3] == [2] * 3
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_another_terminal_reads_it_in_a_moment_as_a_table_or_as_json(simulated_study: Path, tmp_path: Path):
     """Without what trains, which takes many seconds to import, and without a byte written."""
     folder = shutil.copytree(simulated_study, tmp_path / "study", ignore=shutil.ignore_patterns("checkpoints", "tune"))

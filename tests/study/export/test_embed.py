@@ -93,7 +93,9 @@ def test_encoders_that_mlflow_has_not_received_are_registered_by_sync_once(
 def test_an_encoder_that_cannot_be_registered_is_named_with_the_reason(study: Path, encoder: Encoder) -> None:
     about = ABOUT_IT | {"study": "s", "trial_id": trial(0).trial_id, "step": 3}
     write_encoder(study / ENCODERS / "rotation", encoder, about, EXAMPLE)
-    with pytest.raises(TrackingError, match=f"cannot look up model s-rotation of trial {trial(0).trial_id} in MLflow: "):
+    with pytest.raises(
+        TrackingError, match=f"cannot look up model s-rotation of trial {trial(0).trial_id} in MLflow: "
+    ):
         mlflow_models.log_models(study, f"http://127.0.0.1:{free_port()}")
     (study / ENCODERS / "rotation" / "example.npy").write_bytes(b"no images")
     with pytest.raises(UserError, match=r"rotation/example.npy cannot be read"):

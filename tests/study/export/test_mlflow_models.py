@@ -18,7 +18,7 @@ from tests.study.mlflow_stores import runs_by_key
 from tests.study.tracked_journals import study_events, trial, write
 
 
-@pytest.mark.parametrize("where", ["sqlite", "server"])
+@pytest.mark.parametrize("where", ["sqlite", pytest.param("server", marks=[pytest.mark.core, pytest.mark.slow])])
 def test_a_registered_model_gives_the_same_features(
     where: str, folder: Path, store: str, request: pytest.FixtureRequest
 ) -> None:
