@@ -164,10 +164,14 @@ def chance_of_probes(
     return levels
 
 
+def current_column(name: str) -> str:
+    """Return the current name of a column that an earlier version may have written under another one."""
+    return spelling.current(name) if name.startswith(RESPELLED_COLUMNS) else name
+
+
 def with_current_columns(runs: pd.DataFrame) -> pd.DataFrame:
     """Return a `runs` frame of an earlier version with the current names of its options, ops and cells."""
-    renamed = {name: spelling.current(name) for name in runs if name.startswith(RESPELLED_COLUMNS)}
-    return runs.rename(columns=renamed).assign(cell=runs["cell"].map(spelling.current).astype("str"))
+    return runs.rename(columns=current_column).assign(cell=runs["cell"].map(spelling.current).astype("str"))
 
 
 def export(folder: Path) -> None:

@@ -15,7 +15,14 @@ from typing import Any
 from mlflow import MlflowClient, MlflowException
 from mlflow.entities import Run
 
-from analysis.data.frames import RESPELLED_COLUMNS, RUN_DTYPES, RUNNING, FrameBuilder, chance_of_probes
+from analysis.data.frames import (
+    RESPELLED_COLUMNS,
+    RUN_DTYPES,
+    RUNNING,
+    FrameBuilder,
+    chance_of_probes,
+    current_column,
+)
 from analysis.data.study import Study
 from analysis.records import FINISHED
 from analysis.records.phases import OUTCOME_FILE
@@ -112,7 +119,7 @@ def _add_trial(builder: FrameBuilder, client: MlflowClient, run: Run, study: str
     tags, metrics = run.data.tags, run.data.metrics
     trial_id = tags["pretext.trial_id"]
     columns = {
-        _current(name): spelling.current(value) if name == "cell" else _parsed(value, RUN_DTYPES.get(name))
+        current_column(name): spelling.current(value) if name == "cell" else _parsed(value, RUN_DTYPES.get(name))
         for name, value in run.data.params.items()
         if name in RUN_DTYPES or name.startswith(OPEN_COLUMNS)
     }
@@ -128,11 +135,6 @@ def _add_trial(builder: FrameBuilder, client: MlflowClient, run: Run, study: str
             points[point.step].setdefault(name, point.value)
     for step in sorted(points):
         builder.report(trial_id, step, points[step])
-
-
-def _current(name: str) -> str:
-    """Return the current name of a column that an earlier version may have written under another one."""
-    return spelling.current(name) if name.startswith(RESPELLED_COLUMNS) else name
 
 
 def _ended_phase(run: Run) -> str | None:
