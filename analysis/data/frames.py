@@ -48,6 +48,9 @@ _FIRST = {
     "primary_mode": "str",
     "chance": "float64",
     "n_validation": "Int64",
+    "n_validation_images": "Int64",
+    "n_queries": "Int64",
+    "largest_class": "float64",
     "n_train": "Int64",
     "reason": "str",
     "checkpoint": "str",
@@ -210,6 +213,9 @@ def _facts(event: Facts) -> dict[str, Any]:
         "chance": event.chance.get(event.primary_metric),
         "n_train": event.n_train,
         "n_validation": event.n_validation,
+        "n_validation_images": event.n_validation_images,
+        "n_queries": event.n_queries,
+        "largest_class": event.largest_class,
         **{f"chance/{name}": value for name, value in event.chance.items()},
     }
 

@@ -89,6 +89,9 @@ class Facts(TrialEvent):
         chance: Per metric, the value that a model which has learned nothing would reach.
         n_train: Number of training images.
         n_validation: Number of validation predictions behind each `val/*` metric.
+        n_validation_images: Number of validation images that these predictions are made of.
+        n_queries: Number of images behind each online probe; 0 without labels.
+        largest_class: Share of the most frequent class among these images; None without labels.
         parameters: Number of trained parameters.
     """
 
@@ -97,6 +100,9 @@ class Facts(TrialEvent):
     chance: Mapping[str, float] = field(default_factory=dict)
     n_train: int | None = None
     n_validation: int | None = None
+    n_validation_images: int | None = None
+    n_queries: int | None = None
+    largest_class: float | None = None
     parameters: int | None = None
 
 

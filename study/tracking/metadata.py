@@ -98,7 +98,8 @@ def study_params(config: Any, prefix: str = "") -> dict[str, str]:
 
 def facts_params(facts: Facts) -> dict[str, str]:
     """Return the facts known before a trial's first step; `chance` is the chance level of its primary metric."""
-    names = ("primary_metric", "primary_mode", "n_train", "n_validation", "parameters")
+    counts = ("n_train", "n_validation", "n_validation_images", "n_queries", "largest_class", "parameters")
+    names = ("primary_metric", "primary_mode", *counts)
     values = {name: getattr(facts, name) for name in names} | {"chance": facts.chance.get(facts.primary_metric)}
     params = {name: str(value) for name, value in values.items() if value is not None}
     return params | {f"chance/{name}": str(value) for name, value in facts.chance.items()}

@@ -1,9 +1,11 @@
-"""Recalibration: BatchNorm statistics of an encoder, estimated on whole images before it is probed."""
+"""Recalibration: BatchNorm statistics estimated on the inputs of the next measurement."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +13,8 @@ from torch import Tensor, nn
 from trainables.data.table import to_float
 from trainables.distributed import CrossWorkerBatchNorm
 from trainables.encoders.base import Encoder
+
+BatchNorm = nn.modules.batchnorm._BatchNorm
 
 
 @torch.no_grad()
@@ -26,15 +30,56 @@ def recalibrated(encoder: Encoder, images: Tensor, *, batch_size: int = 256) -> 
         batch_size: Largest batch.
     """
     encoder = copy.deepcopy(encoder)
-    norms = [module for module in encoder.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+
+    def see_all() -> None:
+        # Equal batch sizes, since the average weights all batches equally, whatever their size.
+        for batch in images.chunk(math.ceil(len(images) / batch_size)):
+            if len(batch) > 1:
+                encoder(to_float(batch, torch.channels_last))
+
+    _estimate(_batch_norms(encoder), see_all)
+    return encoder.eval()
+
+
+@contextlib.contextmanager
+def temporary_statistics(module: nn.Module, see_all: Callable[[], None]) -> Iterator[None]:
+    """Give the BatchNorms of `module` the statistics of the batches that `see_all` passes through it; restore them.
+
+    Only the BatchNorms are in training mode while `see_all` runs. Without this, an untrained network would be measured
+    with the statistics (0, 1) and a trained one with running averages that lag behind its weights, and the difference
+    of the two would look like learning.
+
+    Args:
+        module: Module in eval mode.
+        see_all: Function that passes batches of equal size through `module`.
+    """
+    norms = _batch_norms(module)
+    states = [copy.deepcopy(norm.state_dict()) for norm in norms]
+    try:
+        with torch.no_grad():
+            _estimate(norms, see_all)
+        yield
+    finally:
+        for norm, state in zip(norms, states, strict=True):
+            norm.load_state_dict(state)
+
+
+def _batch_norms(module: nn.Module) -> list[BatchNorm]:
+    return [each for each in module.modules() if isinstance(each, BatchNorm) and each.track_running_stats]
+
+
+def _estimate(norms: list[BatchNorm], see_all: Callable[[], None]) -> None:
+    """Replace the statistics of `norms` by cumulative averages over the batches of `see_all`; leave eval mode set."""
+    momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # cumulative average over the batches below
+        norm.momentum = None  # cumulative average
+        norm.train()
         if isinstance(norm, CrossWorkerBatchNorm):
-            norm.shared = False  # only the first worker probes; it would wait for the others forever
-    encoder.train()
-    # Equal batch sizes, since the average weights all batches equally, whatever their size.
-    for batch in images.chunk(math.ceil(len(images) / batch_size)):
-        if len(batch) > 1:
-            encoder(to_float(batch, torch.channels_last))
-    return encoder.eval()
+            norm.shared = False  # only the first worker measures; it would wait for the others forever
+    see_all()
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()
+        if isinstance(norm, CrossWorkerBatchNorm):
+            norm.shared = True

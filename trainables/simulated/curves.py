@@ -18,7 +18,8 @@ from trainables.errors import ConfigError
 from trainables.simulated.measurement import CORRELATION, POSITIONS, Measurement
 from trainables.simulated.trajectories import N_CLASSES, Progress, Trajectory, draw_trajectory, progress
 from trainables.training.optimizers import lr_at
-from trainables.trial import ONLINE_PROBES, TrialConfig
+from trainables.training.validation import half_way
+from trainables.trial import CLASS_AVERAGES, ONLINE_PROBES, TrialConfig
 
 KNN_PER_LINEAR = 0.8  # kNN accuracy above 1 / N_CLASSES, as a share of the linear probe's
 
@@ -57,7 +58,7 @@ class Curve:
         return {
             name: float(values[index])
             for name, values in self.metrics.items()
-            if self.steps[index] or not _is_training(name)
+            if self.steps[index] or not (_is_training(name) or _is_change(name))
         }
 
 
@@ -215,9 +216,33 @@ def _with_noise(name: str, mean: np.ndarray, measurement: Measurement, rng: np.r
 
 
 def _standard_errors(metrics: Mapping[str, np.ndarray], measurement: Measurement) -> dict[str, np.ndarray]:
-    """Return NAME_se of every validation metric, computed from its values."""
-    names = [name for name in metrics if name.startswith("val/")]
-    return {f"{name}_se": _standard_error(name, metrics[name], measurement) for name in names}
+    """Return the errors of every validation metric and of its changes, as `History.add` names them."""
+    errors = {}
+    steps = measurement.steps.tolist()
+    recent = np.array([half_way(steps[: i + 1]) for i in range(len(steps))])
+    for name in [name for name in metrics if name.startswith("val/")]:
+        values = metrics[name]
+        errors[f"{name}_se"] = _standard_error(name, values, measurement)
+        for change, earlier in (("gain", np.zeros_like(recent)), ("recent", recent)):
+            error = _change_error(name, values[earlier], values, measurement)
+            error[0] = np.nan
+            if measurement.trial.task != "simclr":  # the untrained network's value has no noise
+                error = np.where(earlier == 0, errors[f"{name}_se"], error)
+                error[0] = np.nan
+            errors[f"{name}_{change}_se"] = error
+    return errors
+
+
+def _change_error(name: str, before: np.ndarray, after: np.ndarray, measurement: Measurement) -> np.ndarray:
+    """Return the standard error of the change between two reports, whose noise is partly the same."""
+    n, correlation = measurement.n_validation, measurement.correlation
+    independent = (1 - correlation) * (_spread(name, before) ** 2 + _spread(name, after) ** 2)
+    if _is_loss(name):
+        shared = correlation * (_spread(name, after) - _spread(name, before)) ** 2
+    else:  # the shared predictions whose difficulty lies between the two accuracies
+        change = np.abs(after - before)
+        shared = correlation * np.clip(change * (1 - change), 0, None)
+    return np.sqrt((independent + shared) / n)
 
 
 def _standard_error(name: str, value: np.ndarray, measurement: Measurement) -> np.ndarray:
@@ -236,10 +261,15 @@ def _shared_noise(count: int, correlation: float, rng: np.random.Generator) -> n
 
 
 def _as_reported(curve: Curve) -> Curve:
-    """Cut a curve after the first non-finite training loss, as the loop does, and drop step 0's training metrics."""
+    """Cut a curve after the first non-finite training loss, as the loop does, and drop step 0's training metrics.
+
+    The classes are balanced, so the averages over classes of each probe equal its accuracy.
+    """
     broken = np.append(~np.isfinite(curve.metrics["train/loss"]), True)
     n_reports = min(int(np.argmax(broken)) + 1, len(curve.steps))
-    metrics = {name: values[:n_reports].copy() for name, values in curve.metrics.items()}
+    probes = {name: values for name, values in curve.metrics.items() if name in ONLINE_PROBES}
+    averages = {f"{name}_{average}": values for name, values in probes.items() for average in CLASS_AVERAGES}
+    metrics = {name: values[:n_reports].copy() for name, values in (curve.metrics | averages).items()}
     for name, values in metrics.items():
         if _is_training(name):
             values[0] = np.nan
@@ -249,6 +279,11 @@ def _as_reported(curve: Curve) -> Curve:
 def _is_training(metric: str) -> bool:
     """Return whether a metric is measured during training, so that step 0 has none."""
     return metric.startswith("train/") or metric in ("lr", "grad_norm", "images_per_s")
+
+
+def _is_change(metric: str) -> bool:
+    """Return whether a metric compares a report with an earlier one, so that step 0 has none."""
+    return metric.endswith(("_gain_se", "_recent_se"))
 
 
 def _is_loss(metric: str) -> bool:

@@ -115,8 +115,8 @@ class PretextTask(nn.Module, ABC):
     def draw(self, images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Batch:
         """Return a batch made from images.
 
-        In eval mode it is a validation batch: the same images and draws for all trials of the task, whatever their
-        augmentation and batch size. Options that define the problem (a gap, a mask) apply there, too. Trials that
+        In eval mode it is a validation batch: the same draws for all trials of the task, whatever their augmentation.
+        Options that define the problem (a gap, a mask) apply there, too. Trials that
         differ in those have comparable probes, but not comparable task metrics.
 
         Args:
@@ -148,6 +148,18 @@ class PretextTask(nn.Module, ABC):
     def samples_per_image(self) -> int:
         """Return the number of predictions per validation image."""
         return 1
+
+    def by_image(self, samples: Tensor, n_images: int) -> Tensor:
+        """Return the mean over the samples of each image of a validation batch, [n_images].
+
+        The default is for samples in the order copy by copy: all images, then all images again, as `torch.cat` makes
+        them.
+
+        Args:
+            samples: Per-sample values of a metric, [n_images x samples_per_image] or [n_images].
+            n_images: Images in the batch.
+        """
+        return samples.view(-1, n_images).mean(dim=0)
 
 
 def shuffled(batch: Batch, generator: torch.Generator) -> Batch:

@@ -138,6 +138,10 @@ class ContextPrediction(PretextTask):
         """Return eight: the center with each neighbor."""
         return CENTER_PAIRS
 
+    def by_image(self, samples: Tensor, n_images: int) -> Tensor:
+        """Return the mean over the pairs of each image: the samples are in the order image by image."""
+        return samples.view(n_images, -1).mean(dim=1)
+
     def _numbers(self, cells: Tensor, channels: int, generator: torch.Generator) -> Numbers:
         """Draw the random arguments of `_patches`; except for the noise, the numbers do not depend on the options."""
         n, count = cells.shape

@@ -94,13 +94,13 @@ def fit(
     step = _restore(task, optimizer, resume) if resume else 0
     model = worker.wrap(task)
     augmentation = Augmentation(dict(trial.augmentation), trial.augmentation_strength)
-    monitor = Monitor(trial, task, table, splits, device)
+    monitor = Monitor(trial, task, table, splits, device, history=(resume or {}).get("validation"))
 
     def state() -> dict[str, Any]:
-        return _checkpoint(trial, task, optimizer, step)
+        return _checkpoint(trial, task, optimizer, step) | {"validation": monitor.history.state()}
 
     if step == 0 or step >= trial.budget_steps:
-        report(Report(step, monitor.validate() if worker.rank == 0 else {}, monitor.facts, state))
+        report(Report(step, monitor.validate(step) if worker.rank == 0 else {}, monitor.facts, state))
 
     running, started = _RunningMeans(), time.perf_counter()
     for rows in batches(trial, len(table), first=step):
@@ -119,7 +119,7 @@ def fit(
         metrics["images_per_s"] = running.steps * trial.batch_size / (time.perf_counter() - started)
         metrics |= {"lr": lr_at(trial, step - 1), "grad_norm": float(_gradient_norm(task))}
         if worker.rank == 0:
-            metrics |= monitor.validate()
+            metrics |= monitor.validate(step)
         report(Report(step, metrics, monitor.facts, state))
         if not np.isfinite(metrics["train/loss"]):  # all workers break, or the others would wait forever
             break

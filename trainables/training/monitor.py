@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -10,16 +10,16 @@ from torch import Tensor
 from trainables.augmentation import Augmentation
 from trainables.data.table import ImageTable, Splits, as_tensor
 from trainables.encoders import Encoder, recalibrated
+from trainables.probes.accuracy import largest_class
 from trainables.probes.features import extract_features
 from trainables.probes.health import health_metrics
 from trainables.probes.knn import knn_probe
 from trainables.probes.linear import linear_probe
 from trainables.rng import generator
 from trainables.tasks import PretextTask
-from trainables.trial import TrialConfig
+from trainables.training.validation import History, Validation, plan
+from trainables.trial import ONLINE_PROBES, TrialConfig
 
-VALIDATION_IMAGES = 512  # upper limit; every report uses the same images in the same batches
-VALIDATION_BATCH = 128
 HEALTH_IMAGES = 256
 # Views for `health/alignment`, the same for all tasks: SimCLR's of CIFAR-10 at jitter strength 0.5, without blur (Chen
 # 2020, 2002.05709, appendix B.9).
@@ -37,21 +37,28 @@ class Monitor:
         table: Images that the task trains on.
         splits: Data set, with the images to validate and probe on.
         device: Device of the task.
+        history: State of the trial's earlier reports, as in its checkpoint, to continue from.
 
     Attributes:
         facts: Constants of the whole trial: `primary_metric`, `primary_mode`, `chance` level per metric, `n_train`
-            images, `n_validation` predictions behind each `val/` metric, `parameters`.
+            images, `n_validation` predictions behind each `val/` metric, `n_validation_images` that they are made
+            of, `n_queries` images behind each online probe, share of its `largest_class`, `parameters`.
+        history: Per-image validation of the reports so far.
     """
 
     def __init__(
-        self, trial: TrialConfig, task: PretextTask, table: ImageTable, splits: Splits, device: torch.device
+        self,
+        trial: TrialConfig,
+        task: PretextTask,
+        table: ImageTable,
+        splits: Splits,
+        device: torch.device,
+        history: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.task = task
-        validation = splits.pretext_validation
-        self.batch_size = min(VALIDATION_BATCH, len(validation))
-        count = min(VALIDATION_IMAGES, len(validation)) // self.batch_size * self.batch_size
-        self.images = as_tensor(validation.images[:count]).to(device)
-        self.augmentation = Augmentation(task.validation_policy)
+        chosen = plan(trial, len(table), len(splits.pretext_validation))
+        self.validation = Validation(task, table, splits.pretext_validation, chosen, device)
+        self.history = History(history)
         self.views = Augmentation(ALIGNMENT_VIEWS)
         self.probes = OnlineProbes(splits, device) if splits.labeled else None
         self.calibration = calibration_images(splits, device)
@@ -60,40 +67,33 @@ class Monitor:
             "primary_mode": task.primary_mode,
             "chance": self._chance(trial),
             "n_train": len(table),
-            "n_validation": count * task.samples_per_image(),
+            "n_validation": chosen.images * self.validation.draws * task.samples_per_image(),
+            "n_validation_images": chosen.images,
+            "n_queries": 0 if self.probes is None else len(self.probes.queries[0]),
+            "largest_class": None if self.probes is None else self.probes.largest_class,
             "parameters": sum(weight.numel() for weight in task.parameters()),
         }
 
     @torch.no_grad()
-    def validate(self) -> dict[str, float]:
-        """Return `val/*`, `health/*` and, where labels exist, `probe/linear` and `probe/knn`.
+    def validate(self, step: int) -> dict[str, float]:
+        """Return `val/*` with its errors (see `History.add`), `health/*` and, with labels, `probe/linear`, `probe/knn`.
 
-        The standard error of each `val/NAME` is `val/NAME_se`. The task is left in training mode.
+        The task is left in training mode.
+
+        Args:
+            step: Optimizer steps so far.
         """
-        task = self.task.eval()
-        values: dict[str, list[Tensor]] = defaultdict(list)
-        for i, images in enumerate(self.images.split(self.batch_size)):
-            batch = task.draw(images, self.augmentation, generator(images.device, 0, "validation", i))
-            for name, samples in task(batch).metrics.items():
-                values[f"val/{name}"].append(samples)
-        samples = {name: torch.cat(parts).double() for name, parts in values.items()}
-        metrics = {name: float(each.mean()) for name, each in samples.items()}
-        metrics |= {f"{name}_se": float(each.std() / len(each) ** 0.5) for name, each in samples.items()}
-        metrics |= self._features()
-        task.train()
-        return metrics
-
-    def _features(self) -> dict[str, float]:
+        metrics = self.history.add(step, self.validation.per_image())
         encoder = recalibrated(self.task.encoder, self.calibration)
-        images = self.images[:HEALTH_IMAGES]
+        images = self.validation.images[:HEALTH_IMAGES]
         draw = generator(images.device, 0, "alignment")
         first, second = (encoder(self.views(images, draw)) for _ in range(2))
-        metrics = health_metrics(extract_features(encoder, images, device=images.device), first, second)
+        metrics |= health_metrics(extract_features(encoder, images, device=images.device), first, second)
         return metrics if self.probes is None else metrics | self.probes.accuracies(encoder)
 
     def _chance(self, trial: TrialConfig) -> dict[str, float]:
         train = self.task.chance(trial.batch_size, training=True)
-        validation = self.task.chance(self.batch_size, training=False)
+        validation = self.task.chance(self.validation.batch_size, training=False)
         levels = {f"train/{name}": level for name, level in train.items()}
         return levels | {f"val/{name}": level for name, level in validation.items()}
 
@@ -103,6 +103,9 @@ class OnlineProbes:
 
     Configurations are chosen by the linear probe: it sees differences between encoders that kNN, which weights
     all features equally, does not.
+
+    Attributes:
+        largest_class: Share of the most frequent class among the queries, the accuracy of always predicting it.
     """
 
     def __init__(self, splits: Splits, device: torch.device) -> None:
@@ -111,15 +114,21 @@ class OnlineProbes:
         self.n_classes = splits.probe_train.n_classes
         self.train = _first(splits.probe_train, PROBE_TRAIN, device)
         self.queries = _first(splits.probe_validation, PROBE_QUERIES, device)
+        self.largest_class = largest_class(self.queries[1])
 
     def accuracies(self, encoder: Encoder) -> dict[str, float]:
-        """Return top-1 accuracies on the queries."""
+        """Return the metrics ONLINE_SCORES: accuracies on the queries and their averages over classes."""
         (train, train_labels), (queries, query_labels) = self.train, self.queries
         train_features = extract_features(encoder, train, device=train.device)
         query_features = extract_features(encoder, queries, device=queries.device)
         features = (train_features, train_labels, query_features, query_labels)
         linear = linear_probe(*features, n_classes=self.n_classes).validation
-        return {"probe/linear": linear.top1, "probe/knn": knn_probe(*features, n_classes=self.n_classes).top1}
+        knn = knn_probe(*features, n_classes=self.n_classes).accuracy
+        found = dict(zip(ONLINE_PROBES, (linear, knn), strict=True))
+        scores = {probe: accuracy.top1 for probe, accuracy in found.items()}
+        for probe, accuracy in found.items():
+            scores |= accuracy.class_averages(probe)
+        return scores
 
 
 def calibration_images(splits: Splits, device: torch.device) -> Tensor:

@@ -178,12 +178,29 @@ def test_the_reported_standard_error_is_that_of_the_noise(task: str, n_validatio
     assert np.std([report[name] for report in found]) == pytest.approx(errors.mean(), rel=0.13)
 
 
+@pytest.mark.parametrize("task", ALL_TASKS)
+@pytest.mark.parametrize(("change", "earlier"), [("gain", 0), ("recent", 2)])
+def test_the_reported_error_of_a_change_is_that_of_its_noise(task: str, change: str, earlier: int) -> None:
+    measurement = Measurement(
+        TrialConfig("test", task, budget_steps=100, report_every=25), n_validation=2000, noise=0.0, correlation=0.8
+    )
+    trajectory = draw_trajectory("still_improving", np.random.default_rng(0), task=task)
+    name = measurement.facts["primary_metric"]
+    rng = np.random.default_rng(2)
+    found = [measure(trajectory, measurement, rng).metrics for _ in range(600)]
+    changes = [metrics[name][-1] - metrics[name][earlier] for metrics in found]
+    errors = [metrics[f"{name}_{change}_se"][-1] for metrics in found]
+    assert np.std(changes) == pytest.approx(np.mean(errors), rel=0.13)
+
+
 def test_the_mean_over_noise_is_the_expected_curve() -> None:
     measurement = Measurement(TrialConfig("test", "simclr", budget_steps=100, report_every=20), n_validation=1024)
     trajectory = draw_trajectory("overfit", np.random.default_rng(0), task="simclr")
     rng = np.random.default_rng(3)
     found = [measure(trajectory, measurement, rng).metrics for _ in range(800)]
     for name, expected in expected_curve(trajectory, measurement).metrics.items():
+        if name.endswith(("_gain_se", "_recent_se")):  # not linear in the values
+            continue
         seen = np.array([metrics[name] for metrics in found])
         error = seen.std(axis=0) / math.sqrt(len(seen))
         assert (np.abs(seen.mean(axis=0) - expected)[1:] <= 4.5 * error[1:] + 1e-4).all(), name

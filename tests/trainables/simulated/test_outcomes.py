@@ -79,6 +79,8 @@ def test_expected_is_the_mean_over_seeds_of_every_metric(config: TrialConfig) ->
     for name in found[0]:
         values = np.array([metrics[name] for metrics in found])
         values = values[np.isfinite(values)]
+        if name.endswith("_se"):  # depends on the number of validation images, of which there are fewer here
+            continue
         error = values.std() / math.sqrt(len(values))
         expected = simulated.expected_value(config, name)
         assert abs(values.mean() - expected) <= 4.5 * error + 2e-4 * max(1, abs(expected)), name
