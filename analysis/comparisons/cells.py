@@ -12,6 +12,7 @@ from trainables.trial import BASELINES
 
 EVERY_CELL = "every cell"  # name of the design if none is given
 KEY = ["task", "design", "cell", "baseline"]
+COMPARISON = ["task", "cell", "baseline"]  # what identifies a comparison: designs may share it
 
 
 def planned_comparisons(runs: pd.DataFrame, baseline: str, designs: pd.DataFrame | None) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from analysis.comparisons.cells import KEY, planned_comparisons
+from analysis.comparisons.cells import COMPARISON, KEY, planned_comparisons
 from analysis.comparisons.paired_effects import (
     EFFECT_DTYPES,
     INCONCLUSIVE,
@@ -110,7 +110,9 @@ def compare(runs: pd.DataFrame, designs: pd.DataFrame, metric: Metric, margin: f
     if margin is None:
         return found, seeds
     spread = seeds.groupby(KEY)["difference"].std()
-    tested = (found["test"] != "").groupby([found["task"], found["design"]]).transform("sum")
+    counts = (found["test"] != "") & ~found.duplicated(COMPARISON)
+    family = found.groupby(COMPARISON, sort=False)["design"].transform("first")
+    tested = counts.groupby([found["task"], family]).transform("sum")
     for index in found.index[found["answer"] == INCONCLUSIVE]:
         sd = spread.loc[tuple(found.loc[index, KEY])]
         found.loc[index, "seeds_needed"] = seeds_needed(sd, margin, ALPHA / tested[index])

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from analysis.comparisons.cells import KEY, check_one_run_per_seed, planned_comparisons
+from analysis.comparisons.cells import COMPARISON, KEY, check_one_run_per_seed, planned_comparisons
 from analysis.comparisons.selection import outcomes
 from analysis.stats import paired
 from analysis.stats.significance import ALPHA
@@ -66,17 +66,20 @@ def effects(
     wrong anywhere in a family at a rate of at most alpha. bca_low and bca_high are a bootstrap interval, from 10 seeds
     on.
 
-    Answer. `equivalent` if p_equivalence_holm <= alpha, even if there is a significant difference that is smaller than
-    the margin; else `better` or `worse` if p_holm <= alpha; else `inconclusive`. A failure is an outcome: a cell that
-    failed at a seed at which the baseline did not is never better or equivalent, and never worse or equivalent in the
-    reverse case. note says why the answer differs from what the interval suggests, and is empty otherwise.
+    Answer. `equivalent` if p_equivalence_holm <= alpha and both ends of the interval (ci_low, ci_high) are within the
+    margin, even if there is a significant difference that is smaller than the margin; else `better` or `worse` if
+    p_holm <= alpha; else `inconclusive`. A failure is an outcome: a cell that failed at a seed at which the baseline
+    did not is never better or equivalent, and never worse or equivalent in the reverse case. note says why the answer
+    differs from what the interval suggests, and is empty otherwise.
 
     Args:
         runs: Runs of the ablation.
         metric: A column of `runs`, for example `probe/cifar10/linear`, or `last/val/accuracy` of `last_values`.
         baseline: If `designs` is None, the cell that all other cells of a task are compared with: one family per task.
-        designs: Columns task, design, cell, baseline; a family is one (task, design). Rows without a baseline
-            (factorial and screening designs: see `factorial_effects`) and tasks that are not in `runs` are left out.
+        designs: Columns task, design, cell, baseline; a family is one (task, design). A comparison that several designs
+            share counts once: it belongs to the family of the first and has the same numbers in all of them. Rows
+            without a baseline (factorial and screening designs: see `factorial_effects`) and tasks that are not in
+            `runs` are left out.
         mode: Whether more (`max`) or less (`min`) of the metric is better.
         margin: The smallest difference that matters, in the metric's units; None skips equivalence.
         confidence: Confidence of the intervals; alpha, the level of all tests, is 1 - confidence.
@@ -89,12 +92,14 @@ def effects(
     """
     _check(mode, margin, confidence)
     comparisons = planned_comparisons(runs, baseline, designs)
-    pairs = _pairs(runs, metric, comparisons)
+    distinct = comparisons.drop_duplicates(COMPARISON)
+    pairs = _pairs(runs, metric, distinct)
     families = [
         _family(rows, pairs.merge(rows), mode, margin, 1 - confidence)
-        for _, rows in comparisons.groupby(["task", "design"], sort=False)
+        for _, rows in distinct.groupby(["task", "design"], sort=False)
     ]
     found = pd.DataFrame([row for rows in families for row in rows], columns=list(EFFECT_DTYPES))
+    found = comparisons.merge(found.drop(columns="design"), on=COMPARISON)[list(EFFECT_DTYPES)]
     return found.astype(EFFECT_DTYPES)
 
 
@@ -152,7 +157,7 @@ def _family(
         for row, value in zip(tested, adjusted, strict=True):
             row[f"{name}_holm"] = value
     for row in rows:
-        row["answer"] = TOO_FEW if row["n_seeds"] < paired.MIN_SEEDS else _answer(row, mode, alpha)
+        row["answer"] = TOO_FEW if row["n_seeds"] < paired.MIN_SEEDS else _answer(row, mode, margin, alpha)
         row["note"] = "; ".join(_notes(row, len(tested), margin, alpha))
         row.setdefault("test", "")
     return rows
@@ -192,8 +197,9 @@ def _tests(differences: np.ndarray, n_comparisons: int, margin: float | None, al
     return found
 
 
-def _answer(row: dict[str, Any], mode: Mode, alpha: float) -> str:
-    if row["p_equivalence_holm"] <= alpha and not row["n_failed"] and not row["n_baseline_failed"]:
+def _answer(row: dict[str, Any], mode: Mode, margin: float | None, alpha: float) -> str:
+    inside = margin is not None and not (row["ci_low"] <= -margin or margin <= row["ci_high"])
+    if inside and row["p_equivalence_holm"] <= alpha and not row["n_failed"] and not row["n_baseline_failed"]:
         return EQUIVALENT
     gained = (row["mean_difference"] > 0) == (mode == "max")
     failures = row["n_failed"] if gained else row["n_baseline_failed"]
@@ -230,8 +236,8 @@ def _notes(row: dict[str, Any], n_comparisons: int, margin: float | None, alpha:
     inside = -margin < low and high < margin
     if answer == EQUIVALENT and certain:
         notes.append("there is a difference, smaller than the margin")
-    if answer == EQUIVALENT and not inside:
-        notes.append("equivalence is tested on one side at a time, so the interval may reach beyond the margin")
+    if answer != EQUIVALENT and not inside and row["p_equivalence_holm"] <= alpha:
+        notes.append("one-sided tests find it within the margin, but the interval reaches beyond it")
     if inside and row["p_equivalence_holm"] > alpha:
         reason = adjusted if row["p_equivalence"] <= alpha else "the sign-flip test"
         notes.append(f"the interval is within the margin, but {reason} leaves equivalence open")

@@ -7,10 +7,10 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.comparisons.cells import KEY, check_one_run_per_seed, planned_comparisons
+from analysis.comparisons.cells import COMPARISON, KEY, check_one_run_per_seed, planned_comparisons
 from analysis.comparisons.selection import fixed_budget, require_columns, verdicts_of
 from analysis.convergence import CATALOG, CONVERGED, VERDICTS
-from analysis.stats.binomial import exact_interval, mcnemar_p
+from analysis.stats.binomial import exact_interval, mcnemar_can_reject, mcnemar_p, mcnemar_pairs_needed
 from analysis.stats.paired import holm
 from trainables.errors import UserError
 
@@ -24,6 +24,7 @@ RATE_DIFFERENCE_DTYPES = {
     **dict.fromkeys(KEY, "str"),
     **dict.fromkeys(("n_pairs", "only_cell", "only_baseline"), "int64"),
     **dict.fromkeys(("rate_difference", "p", "p_holm"), "float64"),
+    "pairs_needed": "int64",
 }
 
 
@@ -67,9 +68,10 @@ def rate_differences(
 ) -> pd.DataFrame:
     """Compare how often cells converge with how often their baseline does, on the same seeds.
 
-    p is from the exact McNemar test; p_holm is adjusted over one task and design. Both keep their nominal error rate at
-    any number of pairs but need many pairs to reject: p cannot fall below 2^(1 - n_pairs), which is 0.25 with 3 pairs,
-    0.06 with 5 and 0.03 with 6.
+    p is from the exact McNemar test; p_holm is adjusted over one task and design, where a comparison that several
+    designs share belongs to the first. Both keep their nominal error rate at any number of pairs but need many pairs to
+    reject: p cannot fall below 2^(1 - n_pairs), which is 0.06 with 5 pairs. A comparison that cannot reject in its
+    family whatever its outcome is not tested: its p-values are NaN, and it does not count in the family.
 
     Args:
         runs: Runs of a study; those of `fixed_budget` count.
@@ -80,8 +82,9 @@ def rate_differences(
 
     Returns:
         Columns RATE_DIFFERENCE_DTYPES: n_pairs, the seeds that both have; only_cell and only_baseline, the pairs in
-        which only one converged; rate_difference, cell minus baseline over these pairs; p; p_holm. A comparison without
-        a pair has n_pairs 0, and NaN as its rate_difference and p-values.
+        which only one converged; rate_difference, cell minus baseline over these pairs; p; p_holm; pairs_needed, the
+        number of pairs with which every comparison of the family could reject. A comparison without a pair has n_pairs
+        0, and NaN as its rate_difference.
 
     Raises:
         UserError: For the reasons of `convergence_rates`, or if a baseline did not run.
@@ -94,11 +97,20 @@ def rate_differences(
     table = wanted.merge(_discordant(counted, wanted), how="left", on=list(wanted))
     counts = ["n_pairs", "only_cell", "only_baseline"]
     table[counts] = table[counts].fillna(0).astype(np.int64)
-    has_pairs = table["n_pairs"] > 0
-    table["rate_difference"] = (table["only_cell"] - table["only_baseline"]) / table["n_pairs"].where(has_pairs)
-    table["p"] = pd.Series(mcnemar_p(table["only_cell"], table["only_baseline"])).where(has_pairs)
-    table["p_holm"] = table.groupby(["task", "design"], sort=False)["p"].transform(lambda p: holm(p.to_numpy()))
-    return table
+    table["rate_difference"] = (table["only_cell"] - table["only_baseline"]) / table["n_pairs"].where(
+        table["n_pairs"] > 0
+    )
+    distinct = table.drop_duplicates(COMPARISON)
+    families = [_tested(family) for _, family in distinct.groupby(["task", "design"], sort=False)]
+    tests = pd.concat(families) if families else distinct.assign(p=np.nan, p_holm=np.nan, pairs_needed=0)
+    return table.merge(tests[[*COMPARISON, "p", "p_holm", "pairs_needed"]], on=COMPARISON)
+
+
+def _tested(family: pd.DataFrame) -> pd.DataFrame:
+    """Return the comparisons of one family with p, p_holm and pairs_needed."""
+    can_reject = mcnemar_can_reject(family["n_pairs"].to_numpy())
+    p = np.where(can_reject, mcnemar_p(family["only_cell"], family["only_baseline"]), np.nan)
+    return family.assign(p=p, p_holm=holm(p), pairs_needed=mcnemar_pairs_needed(int((family["n_pairs"] > 0).sum())))
 
 
 def _with_converged(runs: pd.DataFrame, verdicts: pd.DataFrame, converged: Collection[str]) -> pd.DataFrame:

@@ -76,7 +76,8 @@ def remedies(finding: Finding, trial: Trial) -> list[str]:
     budget, more = number(trial.row.get("budget_steps")), finding.more_steps
     if trial.steps < budget:
         return [f"let it run to its budget of {budget:,.0f} steps"]
-    return [f"train for more steps: about {more:,} more, budget_steps={trial.steps + more:,}"]
+    amount = "at least" if more >= MAX_MORE * trial.steps else "about"  # MAX_MORE is a limit, not an estimate
+    return [f"train for more steps: {amount} {more:,} more, budget_steps={trial.steps + more:,}"]
 
 
 VERDICT = Verdict(

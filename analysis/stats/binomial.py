@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import binom
 from statsmodels.stats.proportion import proportion_confint
 
+from analysis.stats.paired import holm
 from analysis.stats.significance import ALPHA
 
 
@@ -39,3 +42,30 @@ def mcnemar_p(only_first: ArrayLike, only_second: ArrayLike) -> np.ndarray:
     """
     first, second = np.asarray(only_first), np.asarray(only_second)
     return np.minimum(1.0, 2 * binom.cdf(np.minimum(first, second), first + second, 0.5))
+
+
+def mcnemar_can_reject(n_pairs: np.ndarray) -> np.ndarray:
+    """Return which McNemar tests of a family could be significant after Holm's correction, whatever their outcomes.
+
+    The smallest possible p-value of n pairs is 2^(1 - n). A test that cannot reject does not count in the family, which
+    may let others reject. The answer depends on numbers of pairs alone and never on outcomes.
+
+    Args:
+        n_pairs: Number of pairs of each test, int64 [M].
+
+    Returns:
+        bool [M].
+    """
+    can = np.asarray(n_pairs) > 0
+    while can.any():
+        smallest = np.where(can, 2.0 ** (1 - np.asarray(n_pairs)), np.nan)
+        still = can & (holm(smallest) <= ALPHA)
+        if (still == can).all():
+            break
+        can = still
+    return can
+
+
+def mcnemar_pairs_needed(n_tests: int) -> int:
+    """Return the number of pairs with which each of `n_tests` McNemar tests could be significant after Holm."""
+    return math.ceil(1 + math.log2(max(n_tests, 1) / ALPHA))

@@ -197,7 +197,31 @@ def test_a_family_is_one_design_of_one_task_and_each_cell_has_its_own_baseline()
     expected = cells["a", "n_images=200, x=1"] - cells["a", "n_images=200"]
     assert found.loc[1, "mean_difference"] == pytest.approx(expected.mean())
     np.testing.assert_allclose(found["p_holm"][:2], paired.holm(found["p"][:2].to_numpy()))
-    np.testing.assert_array_equal(found["p_holm"][2:], found["p"][2:])
+    assert found.loc[2, "p_holm"] == found.loc[0, "p_holm"], "a shared comparison counts in the first design alone"
+    assert found.loc[3, "p_holm"] == found.loc[3, "p"]
+
+
+def test_a_comparison_that_two_designs_share_counts_once():
+    rng = np.random.default_rng(1)
+    seeds = rng.normal(0.5, 0.05, 6)
+    cells = {("a", name): seeds + rng.normal(0.01, 0.005, 6) for name in ("base", "x=1", "y=1", "z=1")}
+    shared = [("a", "first", "x=1", "base"), ("a", "second", "x=1", "base")]
+    second = [("a", "second", "y=1", "base"), ("a", "second", "z=1", "base")]
+    found = effects(runs_of(cells), METRIC, designs=design(*shared, *second)).set_index(["design", "cell"])
+    pd.testing.assert_series_equal(found.loc[("first", "x=1")], found.loc[("second", "x=1")], check_names=False)
+    alone = effects(runs_of(cells), METRIC, designs=design(*second)).set_index(["design", "cell"])
+    assert found.loc[("second", "y=1"), "p_holm"] == alone.loc[("second", "y=1"), "p_holm"]
+    assert found.loc[("first", "x=1"), "p_holm"] == found.loc[("first", "x=1"), "p"]
+
+
+def test_equivalence_needs_both_ends_of_the_interval_within_the_margin():
+    differences = 0.004 + 0.01 * SPREAD[:6]
+    one_sided, two_sided = (float(paired.t_interval(differences, confidence)[1]) for confidence in (0.90, 0.95))
+    row = only_effect(one_cell(differences), margin=(one_sided + two_sided) / 2)
+    assert row["p_equivalence_holm"] <= 0.05
+    assert row["ci_high"] == pytest.approx(two_sided)
+    assert row["answer"] != "equivalent"
+    assert "the interval reaches beyond it" in row["note"]
 
 
 def test_every_difference_is_there_for_the_figures_and_averages_to_the_effect():

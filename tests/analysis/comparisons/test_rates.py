@@ -170,7 +170,37 @@ def test_equal_rates_seem_to_differ_anywhere_in_a_family_in_at_most_5_percent_of
     assert len(found) == 4500
     assert (found["p"] <= 0.05).mean() <= at_most(0.05, 4500)
     assert (found.groupby("task")["p_holm"].min() <= 0.05).mean() <= at_most(0.05, 1500)
-    assert found["p"].min() >= 2.0 ** (1 - n)
+    can_reject = 3 * 2.0 ** (1 - n) <= 0.05
+    assert found["p"].notna().all() if can_reject else found["p"].isna().all()
+
+
+@pytest.mark.parametrize(("n", "cells", "needed"), [(5, 9, 9), (5, 1, 6), (6, 1, 6), (8, 9, 9), (9, 9, 9)])
+def test_a_test_that_could_not_find_anything_is_not_made(n: int, cells: int, needed: int):
+    outcomes = {("a", "base"): ["at_chance"] * n} | {("a", f"c{i}"): ["converged"] * n for i in range(cells)}
+    found = rates.rate_differences(*ablation(outcomes))
+    assert set(found["pairs_needed"]) == {needed}
+    assert (found["p_holm"] <= 0.05).all() if n >= needed else found[["p", "p_holm"]].isna().all(axis=None)
+    assert cells * 2.0 ** (1 - needed) <= 0.05 < cells * 2.0 ** (2 - needed)
+
+
+def test_a_test_that_could_not_find_anything_does_not_count_in_its_family():
+    bad, good = "at_chance", "converged"
+    outcomes = {("a", "base"): [bad] * 7, ("a", "cure"): [good] * 7, ("a", "other"): [good] * 7}
+    runs, verdicts = ablation(outcomes)
+    lost = runs.loc[(runs["cell"] == "other"), "trial_id"].iloc[:3]
+    found = rates.rate_differences(runs[~runs["trial_id"].isin(lost)], verdicts).set_index("cell")
+    assert found["n_pairs"].to_dict() == {"cure": 7, "other": 4}
+    assert found.loc["cure", "p_holm"] == found.loc["cure", "p"] == 2.0**-6
+    assert np.isnan(found.loc["other", "p_holm"])
+
+
+def test_a_comparison_that_two_designs_share_counts_once():
+    outcomes = {("a", name): ["converged" if name else "at_chance"] * 8 for name in ("", "x", "y")}
+    runs, verdicts = ablation({(task, name or "base"): ends for (task, name), ends in outcomes.items()})
+    rows = [("a", "first", "x", "base"), ("a", "second", "x", "base"), ("a", "second", "y", "base")]
+    designs = pd.DataFrame(rows, columns=["task", "design", "cell", "baseline"])
+    found = rates.rate_differences(runs, verdicts, designs)
+    assert found["p_holm"].tolist() == found["p"].tolist() == [2.0**-7] * 3
 
 
 def test_a_cure_that_nearly_always_works_is_found_with_ten_seeds():
