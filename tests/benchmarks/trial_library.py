@@ -42,13 +42,31 @@ DATASETS = ("cifar10", "fashion_mnist", "shapes", "cifar10", "fashion_mnist", "s
 IMAGE_SIZE = 32
 KEPT_IMAGES = 256  # validation images whose values are kept; the first ones are those that the product looks at
 GOLD_IMAGES = 2500
+FIRST_LONG = 300
 PROBE_IMAGES = 1000  # labeled images that a probe is fitted to, and as many that it is measured on
 
 
 def design(count: int) -> list[TrialConfig]:
-    """Return the configurations, the same ones whatever `count`; any first part is balanced."""
+    """Return the configurations, the same ones whatever `count`; any first part is balanced.
+
+    From FIRST_LONG on, trials are long enough, at usual learning rates, for many to converge.
+    """
     rng = np.random.default_rng(2026)
-    return [_draw(index, rng) for index in range(count)]
+    return [_longer(index, trial) if index >= FIRST_LONG else trial for index, trial in _drawn(count, rng)]
+
+
+def _drawn(count: int, rng: np.random.Generator) -> list[tuple[int, TrialConfig]]:
+    return [(index, _draw(index, rng)) for index in range(count)]
+
+
+def _longer(index: int, trial: TrialConfig) -> TrialConfig:
+    rng = np.random.default_rng([2026, index])
+    share = 1 if trial.task in ("rotation", "context_prediction") else 2  # the others' steps take longer
+    reports = int(rng.choice([5, 12, 20], p=[0.4, 0.4, 0.2]))
+    every = round(int(rng.choice([400, 800, 1200], p=[0.4, 0.4, 0.2])) / share / reports)
+    lr = DEFAULTS[trial.task]["lr"] * float(rng.choice([0.3, 1, 3]))
+    n_images = min(trial.n_images or 1000, 1000)
+    return trial.replace(budget_steps=reports * every, report_every=every, lr=lr, n_images=n_images, width=8)
 
 
 def _draw(index: int, rng: np.random.Generator) -> TrialConfig:
@@ -237,7 +255,7 @@ def main() -> None:
     parser.add_argument("--to", type=Path, required=True, help="folder of the trials made so far")
     parser.add_argument("--data-root", type=Path, help="root of cifar10, FashionMNIST and VOCdevkit")
     parser.add_argument("--library", type=Path, help="parquet file to write")
-    parser.add_argument("--count", type=int, default=480)
+    parser.add_argument("--count", type=int, default=420)
     parser.add_argument("--share", default="0/1", help="I/N: this process makes every N-th trial, from I on")
     parser.add_argument("--minutes", type=float, default=1e6)
     arguments = parser.parse_args()
