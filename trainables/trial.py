@@ -20,6 +20,8 @@ RAW_PIXELS = "raw_pixels"
 BASELINES = (RANDOM_INIT, RAW_PIXELS)
 # Scores on probe validation at every report; configurations are chosen by the first.
 ONLINE_PROBES = ("probe/linear", "probe/knn")
+CLASS_AVERAGES = ("balanced_accuracy", "macro_f1")  # each probe reports them as `PROBE_AVERAGE`, beside its accuracy
+ONLINE_SCORES = (*ONLINE_PROBES, *(f"{probe}_{average}" for probe in ONLINE_PROBES for average in CLASS_AVERAGES))
 
 # Fields that describe the purpose and the evaluation of a trial rather than its training.
 NON_TRAINING_FIELDS = (

@@ -4,7 +4,7 @@ The training loop's monitor imports the probes below. `evaluation` and `few_labe
 they are imported from their modules.
 """
 
-from trainables.probes.accuracy import Accuracy, top_accuracy
+from trainables.probes.accuracy import Accuracy, largest_class, top_accuracy
 from trainables.probes.features import extract_features, labeled_features, raw_pixels
 from trainables.probes.health import health_metrics
 from trainables.probes.knn import KnnResult, knn_probe
@@ -23,6 +23,7 @@ __all__ = [
     "health_metrics",
     "knn_probe",
     "labeled_features",
+    "largest_class",
     "linear_probe",
     "raw_pixels",
     "segmentation_probe",

@@ -1,31 +1,66 @@
-"""Top-1 and top-5 accuracy of class scores."""
+"""Accuracies of class scores: top-1, top-5, by class, balanced, and macro-F1; the share of the largest class."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from trainables.trial import CLASS_AVERAGES
 
 
 @dataclass(frozen=True)
 class Accuracy:
     """Accuracy of class scores, as shares of samples.
 
+    The averages over classes are those of scikit-learn's `balanced_accuracy_score` and `f1_score(average="macro")`.
+
     Attributes:
         top1: Share whose class has the highest score.
         top5: Share whose class is among the five highest scores; 1 with five classes or fewer.
+        balanced_accuracy: Mean of `by_class` over the classes that the samples have (Brodersen 2010). A predictor that
+            always gives one class has 1 / number of these classes.
+        macro_f1: Mean over classes of the harmonic mean of precision and recall, 0 for a class without a correct
+            prediction. Classes that neither the labels nor the predictions have are left out.
+        by_class: Share of correct predictions among the samples of each class; NaN for a class without samples. Empty
+            if it is not known.
     """
 
-    top1: float
-    top5: float
+    top1: float = math.nan
+    top5: float = math.nan
+    balanced_accuracy: float = math.nan
+    macro_f1: float = math.nan
+    by_class: tuple[float, ...] = ()
+
+    def class_averages(self, name: str) -> dict[str, float]:
+        """Return the averages over classes by result name: `NAME_balanced_accuracy`, `NAME_macro_f1`."""
+        return {f"{name}_{average}": getattr(self, average) for average in CLASS_AVERAGES}
 
 
 def top_accuracy(scores: Tensor, labels: Tensor) -> Accuracy:
     """Return the accuracy of scores, float [N, K], on labels, int64 [N]; NaN if any score is not finite."""
     if not torch.isfinite(scores).all():
-        return Accuracy(math.nan, math.nan)
-    best = scores.topk(min(5, scores.shape[1]), dim=1).indices
+        return Accuracy()
+    n_classes = scores.shape[1]
+    best = scores.topk(min(5, n_classes), dim=1).indices
     hits = best == labels[:, None]
-    return Accuracy(top1=hits[:, 0].float().mean().item(), top5=hits.any(dim=1).float().mean().item())
+    found = (labels, best[:, 0], labels[hits[:, 0]])
+    actual, predicted, correct = torch.stack([torch.bincount(each, minlength=n_classes) for each in found]).double()
+    by_class = correct / actual
+    f1 = 2 * correct / (actual + predicted)
+    return Accuracy(
+        top1=hits[:, 0].float().mean().item(),
+        top5=hits.any(dim=1).float().mean().item(),
+        balanced_accuracy=by_class.nanmean().item(),
+        macro_f1=f1.nanmean().item(),
+        by_class=tuple(by_class.tolist()),
+    )
+
+
+def largest_class(labels: Tensor | np.ndarray) -> float:
+    """Return the share of the most frequent label, int64 [N]: the accuracy of predicting this class for every image."""
+    counts = torch.bincount(torch.as_tensor(labels))
+    return counts.max().item() / len(labels)

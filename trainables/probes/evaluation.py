@@ -10,7 +10,7 @@ import torch
 from trainables.data.table import Splits
 from trainables.encoders import Encoder, build_encoder, recalibrated
 from trainables.errors import ConfigError
-from trainables.probes.accuracy import top_accuracy
+from trainables.probes.accuracy import Accuracy, largest_class, top_accuracy
 from trainables.probes.features import labeled_features
 from trainables.probes.few_labels import (
     Classifier,
@@ -23,7 +23,9 @@ from trainables.probes.knn import knn_probe
 from trainables.probes.linear import linear_probe
 from trainables.probes.segmentation import encoder_maps, pixel_maps, segmentation_probe
 from trainables.training.monitor import calibration_images
-from trainables.trial import RANDOM_INIT, RAW_PIXELS, TrialConfig, labels_name
+from trainables.trial import CLASS_AVERAGES, RANDOM_INIT, RAW_PIXELS, TrialConfig, labels_name
+
+_ENDINGS = ("", *(f"_{average}" for average in CLASS_AVERAGES))
 
 
 def evaluate(
@@ -40,8 +42,11 @@ def evaluate(
     Returns:
         Results named `probe/DATASET/RESULT`. Accuracies are on `trial.probe_split`.
 
-        - With labels: `linear` and `knn`, top-1 accuracies, and `linear_top5` and `knn_top5`; `linear_train` and
-          `linear_train_top5` on the probe's own training images; `weight_decay`, chosen on probe validation.
+        - With labels: `linear` and `knn`, top-1 accuracies, and `linear_top5` and `knn_top5`, each with its averages
+          over classes `PROBE_balanced_accuracy` and `PROBE_macro_f1`; `linear_train` and `linear_train_top5` on the
+          probe's own training images; `weight_decay`, chosen on probe validation; `chance`, 1 / number of classes, and
+          `largest_class`, the accuracy of always predicting the most frequent class; `class_accuracy/CLASS`, the
+          accuracy of `linear` on the images of each class that has any.
         - With masks: `miou`, `pixel_accuracy` and `iou/CLASS` of the segmentation probe; `miou_chance` and
           `pixel_accuracy_chance` of predicting background everywhere; `miou_train` on the pixels it was fitted on;
           `miou_weight_decay`, chosen on probe validation.
@@ -49,7 +54,7 @@ def evaluate(
         - With `labels_per_class`: `linear/N_labels` and, except for raw pixels, `fine_tuned/N_labels`, where N is a
           number or `all`: top-1 accuracy after learning from N labeled images per class, with model selection
           on all of probe validation. `fine_tuned/N_labels_step` is the fine-tuning step with the best validation
-          accuracy.
+          accuracy. Stages and few labels have the averages over classes, too.
 
     Raises:
         ConfigError: A data set has neither labels nor masks.
@@ -86,7 +91,7 @@ def _probe(trial: TrialConfig, encoder: Encoder | None, splits: Splits, device: 
             part = encoder.up_to(stage)
             if splits.labeled:
                 found = results if stage == n_stages else _classification(trial, part, splits, device)
-                results[f"linear/stage{stage}"] = found["linear"]
+                results |= {f"linear/stage{stage}{end}": found[f"linear{end}"] for end in _ENDINGS}
             if splits.masked:
                 found = results if stage == n_stages else _segmentation(trial, part, splits, device)
                 results[f"miou/stage{stage}"] = found["miou"]
@@ -110,15 +115,22 @@ def _classification(
     knn = knn_probe(*train, *queries, n_classes=n_classes)
     held_out = linear.validation if test is None else linear.test
     assert held_out is not None
+    by_class = zip(splits.probe_train.class_names, held_out.by_class, strict=False)  # empty if it is not known
     return {
-        "linear": held_out.top1,
-        "linear_top5": held_out.top5,
+        **_accuracies("linear", held_out, top5=True),
         "linear_train": linear.train.top1,
         "linear_train_top5": linear.train.top5,
         "weight_decay": linear.weight_decay,
-        "knn": knn.top1,
-        "knn_top5": knn.top5,
+        **_accuracies("knn", knn.accuracy, top5=True),
+        "chance": 1 / n_classes,
+        "largest_class": largest_class(queries[1]),
+        **{f"class_accuracy/{name}": share for name, share in by_class if not math.isnan(share)},
     }
+
+
+def _accuracies(name: str, found: Accuracy, *, top5: bool = False) -> dict[str, float]:
+    """Return the accuracy of a probe as results: top-1, top-5 if asked for, and the averages over classes."""
+    return {name: found.top1} | ({f"{name}_top5": found.top5} if top5 else {}) | found.class_averages(name)
 
 
 def _few_labels(trial: TrialConfig, encoder: Encoder | None, splits: Splits, device: torch.device) -> dict[str, float]:
@@ -132,16 +144,16 @@ def _few_labels(trial: TrialConfig, encoder: Encoder | None, splits: Splits, dev
         train = labeled_subset(splits.probe_train, per_class, trial.seed)
         probe = frozen_probe(encoder, train, splits.probe_validation, device)
         if probe is None:
-            results |= dict.fromkeys((frozen, tuned), math.nan)
+            results |= _accuracies(frozen, Accuracy()) | _accuracies(tuned, Accuracy())
             continue
         if encoder is None:
             pixels, labels = labeled_features(None, held_out, device)
-            results[frozen] = top_accuracy(probe(pixels), labels).top1
+            results |= _accuracies(frozen, top_accuracy(probe(pixels), labels))
             continue
         model = Classifier(encoder, probe).to(device)
-        results[frozen] = classification_accuracy(model, held_out, device).top1
+        results |= _accuracies(frozen, classification_accuracy(model, held_out, device))
         results[f"{tuned}_step"] = fine_tune(trial, model, train, splits.probe_validation, device)
-        results[tuned] = classification_accuracy(model, held_out, device).top1
+        results |= _accuracies(tuned, classification_accuracy(model, held_out, device))
     return results
 
 

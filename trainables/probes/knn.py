@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainables.probes.accuracy import top_accuracy
+from trainables.probes.accuracy import Accuracy, top_accuracy
 
 _CHUNK_VALUES = 2**24  # similarities in memory at a time: 64 MB of float32
 
@@ -20,13 +20,11 @@ class KnnResult:
 
     Attributes:
         k: Number of neighbors that were used.
-        top1: Top-1 accuracy.
-        top5: Top-5 accuracy.
+        accuracy: Accuracy on the queries.
     """
 
     k: int
-    top1: float
-    top5: float
+    accuracy: Accuracy
 
 
 @torch.no_grad()
@@ -62,7 +60,7 @@ def knn_probe(
         raise ValueError(f"a kNN probe needs samples: {len(bank_x)} in the bank and {len(query_x)} queries")
     k = min(k, math.isqrt(len(bank_x)))
     if not (torch.isfinite(bank_x).all() and torch.isfinite(query_x).all()):
-        return KnnResult(k, math.nan, math.nan)
+        return KnnResult(k, Accuracy())
     bank = F.normalize(bank_x.float(), dim=1).t()
     queries = F.normalize(query_x.float(), dim=1)
     scores = queries.new_zeros(len(queries), n_classes)
@@ -70,5 +68,4 @@ def knn_probe(
     for query, score in zip(queries.split(chunk), scores.split(chunk), strict=True):
         similarity, neighbor = (query @ bank).topk(k, dim=1)
         score.scatter_add_(1, bank_y[neighbor], torch.exp((similarity - 1) / temperature))
-    accuracy = top_accuracy(scores, query_y)
-    return KnnResult(k, accuracy.top1, accuracy.top5)
+    return KnnResult(k, top_accuracy(scores, query_y))

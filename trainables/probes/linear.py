@@ -91,7 +91,7 @@ def linear_probe(
         raise ValueError("the test split needs features and labels, or neither")
     probe = fit_linear_probe(train_x, train_y, validation_x, validation_y, n_classes)
     if probe is None:
-        lost = Accuracy(math.nan, math.nan)
+        lost = Accuracy()
         return LinearProbeResult(math.nan, lost, lost, None if test_x is None else lost)
     test = None if test_x is None or test_y is None else top_accuracy(probe(test_x), test_y)
     return LinearProbeResult(

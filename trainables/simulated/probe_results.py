@@ -8,19 +8,21 @@ from collections.abc import Sequence
 import numpy as np
 
 from trainables.data.table import Splits
+from trainables.probes.accuracy import largest_class
 from trainables.rng import stream_seed
 from trainables.simulated.curves import knn_accuracy, sample_accuracy
 from trainables.simulated.outcomes import draw_outcome, draw_shifts, identity
 from trainables.simulated.response import probe_accuracy
 from trainables.simulated.trajectories import N_CLASSES
 from trainables.simulated.truth import TRUTH, Truth
-from trainables.trial import BASELINES, RAW_PIXELS, TrialConfig, labels_name
+from trainables.trial import BASELINES, CLASS_AVERAGES, RAW_PIXELS, TrialConfig, labels_name
 
 WEIGHT_DECAY = 1e-2  # chosen by every linear probe
 BACKGROUND = 0.75  # share of the pixels of every mask
 IOU_PER_ACCURACY = 0.4  # IoU of a foreground class, per unit of accuracy above chance
 STAGE_SHARES = (0.7, 0.85, 0.95, 1.0)  # result of each stage of an encoder, as a share of the last stage's
 HALF_LABELS = 30.0  # labeled images per class with which a probe reaches half of its accuracy with all labels
+_NOT_SAMPLED = ("weight_decay", "chance", "largest_class")
 FINE_TUNING = 0.3  # share of the errors of a probe with all labels that fine-tuning removes
 
 
@@ -39,10 +41,14 @@ def probe_results(trial: TrialConfig, dataset: str, splits: Splits, truth: Truth
     )
     results = mean_results(accuracy, truth) if splits.labeled else {}
     for on_train, size in ((True, len(splits.probe_train)), (False, len(queries))):
-        names = [name for name in results if name != "weight_decay" and ("train" in name) == on_train]
+        names = [name for name in results if name not in _NOT_SAMPLED and ("train" in name) == on_train]
         sampled = sample_accuracy(np.array([results[name] for name in names]), size, 1.0, rng)
         results |= dict(zip(names, sampled.tolist(), strict=True))
     if splits.labeled:
+        assert queries.labels is not None
+        present = [queries.class_names[label] for label in np.unique(queries.labels)]
+        results["largest_class"] = largest_class(queries.labels)
+        results |= {f"class_accuracy/{name}": results["linear"] for name in present}
         results |= _few_labels(trial, results["linear"])
     if splits.masked:
         sampled = sample_accuracy(np.array([accuracy]), len(queries), 1.0, rng)
@@ -51,20 +57,33 @@ def probe_results(trial: TrialConfig, dataset: str, splits: Splits, truth: Truth
         probes = [probe for probe in ("linear", "miou") if probe in results]
         for stage, share in enumerate(STAGE_SHARES, start=1):
             results |= {f"{probe}/stage{stage}": share * results[probe] for probe in probes}
+    results |= {
+        f"{name}_{average}": value
+        for name, value in results.items()
+        if name.startswith(("linear/", "fine_tuned/")) and not name.endswith("_step")
+        for average in CLASS_AVERAGES
+    }
     return {f"probe/{dataset}/{name}": value for name, value in results.items()}
 
 
 def mean_results(accuracy: float, truth: Truth) -> dict[str, float]:
-    """Return the mean result of each classification probe, given the linear probe's accuracy."""
+    """Return the mean result of each classification probe, given the linear probe's accuracy.
+
+    The classes are balanced and equally difficult, so averages over classes equal the accuracy.
+    """
     train, knn = min(1.0, accuracy + truth.train_gap), knn_accuracy(accuracy)
     return {
         "linear": accuracy,
         "linear_top5": _top5(accuracy),
+        **{f"linear_{average}": accuracy for average in CLASS_AVERAGES},
         "linear_train": train,
         "linear_train_top5": _top5(train),
         "weight_decay": WEIGHT_DECAY,
         "knn": knn,
         "knn_top5": _top5(knn),
+        **{f"knn_{average}": knn for average in CLASS_AVERAGES},
+        "chance": 1 / N_CLASSES,
+        "largest_class": 1 / N_CLASSES,
     }
 
 

@@ -21,7 +21,12 @@ from trainables.probes.linear import linear_probe
 from trainables.trial import RANDOM_INIT, RAW_PIXELS, TrialConfig
 
 CPU = torch.device("cpu")
-WHAT = ("linear", "linear_top5", "linear_train", "linear_train_top5", "weight_decay", "knn", "knn_top5")
+AVERAGES = ("balanced_accuracy", "macro_f1")
+WHAT = (
+    *("linear", "linear_top5", "linear_train", "linear_train_top5", "weight_decay", "knn", "knn_top5"),
+    *(f"{probe}_{average}" for probe in ("linear", "knn") for average in AVERAGES),
+    *("chance", "largest_class"),
+)
 SEGMENTED = ("miou", "pixel_accuracy", "miou_chance", "pixel_accuracy_chance", "miou_train", "miou_weight_decay")
 ENCODER = build_encoder("conv4", width=4)
 
@@ -56,7 +61,9 @@ def test_results_are_named_by_data_set_and_probe() -> None:
     datasets = {"shapes": scenes(), "brightness": brightness(), "unused": scenes()}
     results = evaluate(probing(datasets=("shapes", "brightness")), ENCODER, datasets, CPU)
     of_masks = {f"probe/shapes/{what}" for what in (*SEGMENTED, *(f"iou/{name}" for name in MASK_NAMES))}
-    assert results.keys() == {f"probe/{name}/{what}" for name in ("shapes", "brightness") for what in WHAT} | of_masks
+    named = {f"probe/{name}/{what}" for name in ("shapes", "brightness") for what in WHAT}
+    by_class = [(name, label) for name in ("shapes", "brightness") for label in datasets[name].test.class_names]
+    assert results.keys() == named | of_masks | {f"probe/{name}/class_accuracy/{label}" for name, label in by_class}
     shares = [value for name, value in results.items() if not name.endswith("weight_decay")]
     assert all(0 <= share <= 1 for share in shares)
     assert evaluate(probing(datasets=()), ENCODER, datasets, CPU) == {}
@@ -148,7 +155,8 @@ def test_a_data_set_of_masks_alone_gets_the_segmentation_probe_alone(encoder: En
     both = evaluate(probing(), encoder, {"shapes": scenes()}, CPU)
     masks = evaluate(probing(), encoder, {"shapes": without(scenes(), "labels")}, CPU)
     labels = evaluate(probing(), encoder, {"shapes": without(scenes(), "masks")}, CPU)
-    assert labels.keys() == {f"probe/shapes/{what}" for what in WHAT}
+    by_class = {f"class_accuracy/{name}" for name in scenes().test.class_names}
+    assert labels.keys() == {f"probe/shapes/{what}" for what in (*WHAT, *by_class)}
     assert both == labels | masks
     assert not labels.keys() & masks.keys()
 
@@ -169,7 +177,10 @@ def test_a_data_set_without_labels_and_masks_is_refused_by_name(missing: str) ->
 def test_every_stage_is_probed_where_that_is_asked_for() -> None:
     data = {"shapes": scenes()}
     last, every = (evaluate(probing(probe_layers=layers), ENCODER, data, CPU) for layers in ("last", "all"))
-    added = {f"probe/shapes/{probe}/stage{stage}" for probe in ("linear", "miou") for stage in (1, 2, 3, 4)}
+    ends = {"linear": ("", *(f"_{average}" for average in AVERAGES)), "miou": ("",)}
+    added = {
+        f"probe/shapes/{probe}/stage{stage}{end}" for probe in ends for stage in (1, 2, 3, 4) for end in ends[probe]
+    }
     assert every.keys() - last.keys() == added
     assert last.items() <= every.items()
     for probe in ("linear", "miou"):

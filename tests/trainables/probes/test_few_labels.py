@@ -122,7 +122,8 @@ def test_the_same_trial_gives_the_same_to_the_bit_and_another_seed_other_labels(
     first = results()
     ways = [f"{way}/{n}_labels" for n in (3, "all") for way in ("linear", "fine_tuned")]
     steps = [f"{way}_step" for way in ways if way.startswith("fine")]
-    assert first.keys() == {f"probe/shapes/{name}" for name in (*ways, *steps)}
+    averages = [f"{way}_{average}" for way in ways for average in ("balanced_accuracy", "macro_f1")]
+    assert first.keys() == {f"probe/shapes/{name}" for name in (*ways, *steps, *averages)}
     assert results() == first
     other = results(seed=4)
     assert other["probe/shapes/linear/3_labels"] != first["probe/shapes/linear/3_labels"]
@@ -138,7 +139,8 @@ def test_all_labels_and_frozen_features_are_the_usual_linear_probe() -> None:
 def test_raw_pixels_are_probed_and_features_that_are_not_finite_have_no_accuracy() -> None:
     asked = tuning(labels_per_class=(3,), probe_datasets=("shapes",))
     pixels = evaluate(asked.replace(task=RAW_PIXELS), None, {"shapes": DATA}, CPU)
-    assert [name for name in pixels if "3_labels" in name] == ["probe/shapes/linear/3_labels"]
+    ends = ("", "_balanced_accuracy", "_macro_f1")
+    assert [name for name in pixels if "3_labels" in name] == [f"probe/shapes/linear/3_labels{end}" for end in ends]
     broken = untrained()
     torch.nn.init.constant_(broken.blocks[0][0].weight, math.nan)
     found = evaluate(asked, broken, {"shapes": DATA}, CPU)

@@ -134,7 +134,7 @@ def test_shuffled_labels_stay_at_chance_under_both_probes() -> None:
     assert result.test is not None
     low, high = (edge / n for edge in binom.interval(0.9999, n, 1 / CLASSES))
     assert low <= result.test.top1 <= high
-    assert low <= knn_probe(x, y, tx, ty, CLASSES).top1 <= high
+    assert low <= knn_probe(x, y, tx, ty, CLASSES).accuracy.top1 <= high
 
 
 def test_collapsed_features_predict_the_majority_class() -> None:
@@ -160,8 +160,8 @@ def test_features_of_a_diverged_encoder_give_nan() -> None:
     result = linear_probe(x, y, vx, vy, vx, vy, n_classes=CLASSES)
     assert result.test is not None
     assert all(map(math.isnan, (result.train.top1, result.validation.top1, result.test.top1, result.weight_decay)))
-    assert math.isnan(knn_probe(x, y, vx, vy, CLASSES).top1)
-    assert math.isnan(knn_probe(vx, vy, x, y, CLASSES).top1)
+    assert math.isnan(knn_probe(x, y, vx, vy, CLASSES).accuracy.top1)
+    assert math.isnan(knn_probe(vx, vy, x, y, CLASSES).accuracy.top1)
 
 
 def test_features_beyond_the_dimension_of_the_data_are_no_problem() -> None:
@@ -213,9 +213,9 @@ def test_knn_agrees_with_a_naive_loop(k: int, monkeypatch: pytest.MonkeyPatch) -
         top5 += label in ranking[:5] and votes[label] > 0
     result = knn_probe(bank, bank_y, query, query_y, n_classes, k=k, temperature=temperature)
     assert result.k == k
-    assert result.top1 == pytest.approx(top1 / 60)
+    assert result.accuracy.top1 == pytest.approx(top1 / 60)
     if k >= 17:  # with fewer neighbors than classes the last of five guesses are arbitrary
-        assert result.top5 == pytest.approx(top5 / 60, abs=1 / 60)
+        assert result.accuracy.top5 == pytest.approx(top5 / 60, abs=1 / 60)
 
 
 def test_knn_depends_on_direction_alone() -> None:
@@ -294,4 +294,4 @@ def test_probes_on_the_pixels_of_real_photographs_are_well_above_chance(data_roo
     assert result.test is not None
     assert 0.2 < result.test.top1 < 0.45
     assert result.test.top5 > 0.65
-    assert 0.15 < knn_probe(*train, *test, n_classes=10).top1 < 0.45
+    assert 0.15 < knn_probe(*train, *test, n_classes=10).accuracy.top1 < 0.45

@@ -23,7 +23,7 @@ from trainables.training import checkpoint
 from trainables.training.batches import batches
 from trainables.training.loop import Report, Worker, fit
 from trainables.training.optimizers import lr_at
-from trainables.trial import ONLINE_PROBES, TrialConfig
+from trainables.trial import ONLINE_SCORES, TrialConfig
 
 HEALTH = {f"health/{name}" for name in ("feature_std", "rankme", "uniformity", "alignment")}
 
@@ -106,7 +106,7 @@ def test_a_report_has_every_metric_of_a_curve(task: str) -> None:
     run = Run(trial(task, budget_steps=2))
     first, last = run.reports
     samples = {name.removeprefix("val/") for name in first.facts["chance"] if name.startswith("val/")}
-    validation = {f"val/{name}{end}" for name in samples for end in ("", "_se")} | {*ONLINE_PROBES} | HEALTH
+    validation = {f"val/{name}{end}" for name in samples for end in ("", "_se")} | {*ONLINE_SCORES} | HEALTH
     assert first.metrics.keys() == validation
     training = {f"train/{name}" for name in samples} | {"images_per_s", "lr", "grad_norm"}
     changes = {f"val/{name}_{change}_se" for name in samples for change in ("gain", "recent")}
