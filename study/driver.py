@@ -6,7 +6,7 @@ import contextlib
 import difflib
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -124,6 +124,7 @@ def _run(plan: Plan, folder: Path, lock: DriverLock, listeners: Sequence[Listene
         )
     resources.check(config.resources, config.workers)
     history, journal = History.read(folder), Journal(folder)
+    plan = replace(plan, objectives=history.objectives)
     journal.listeners += [history.observe, *listeners]
     tracker = MlflowTracker(folder, config.tracking_uri, finish=lambda: log_models(folder, config.tracking_uri))
     tracker.start()

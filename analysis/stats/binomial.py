@@ -30,6 +30,25 @@ def exact_interval(count: ArrayLike, n: ArrayLike) -> tuple[np.ndarray, np.ndarr
     return np.asarray(low, np.float64), np.asarray(high, np.float64)
 
 
+def wilson_interval(share: ArrayLike, n: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Return the 95 % score interval of a proportion (Wilson 1927).
+
+    Its coverage is close to 95 % on average over proportions, where `exact_interval` is too wide (Brown, Cai and
+    DasGupta 2001, Statistical Science 16).
+
+    Args:
+        share: Proportion of successes in [0, 1], [M]; NaN gives NaN.
+        n: Number of trials, [M]; 0 gives NaN.
+
+    Returns:
+        Lower and upper ends, float64 [M] each.
+    """
+    share, n = np.asarray(share, np.float64), np.asarray(n, np.float64)
+    n = np.where(n > 0, n, np.nan)
+    low, high = proportion_confint(share * n, n, alpha=ALPHA, method="wilson")
+    return np.asarray(low, np.float64), np.asarray(high, np.float64)
+
+
 def mcnemar_p(only_first: ArrayLike, only_second: ArrayLike) -> np.ndarray:
     """Return the p-values of the exact two-sided McNemar test (1947), a binomial test of the discordant pairs.
 

@@ -45,8 +45,10 @@ class SearchConfig(_Frozen):
         num_samples: Trials per task; with `grid`, points per continuous hyperparameter.
         algorithm: `optuna` is TPE; `random` and `grid` list all trials before the first one starts.
         scheduler: Early stopping (`asha`), none, or population based training (`pbt`).
-        metric: Metric to optimize, taken at a trial's last report. `auto` is `probe/linear` (probe validation) where
-            the data set has labels, and the task's primary validation metric otherwise.
+        metric: Metric to optimize, taken at a trial's last report, for example `probe/linear_balanced_accuracy` or
+            `probe/linear_macro_f1`. `auto` is `probe/linear` (probe validation) where the data set has labels, or its
+            balanced accuracy if the classes are clearly imbalanced (`analysis.data.classes.is_imbalanced`), and the
+            task's primary validation metric otherwise.
         mode: Direction of `metric`; null for the direction that the metric has by itself.
         grace_period: Steps before a scheduler may stop a trial; null for a quarter of the budget.
         reduction_factor: ASHA promotes one in this many trials from each rung to the next.

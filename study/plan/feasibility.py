@@ -9,12 +9,12 @@ import numpy as np
 
 from study.config.names import TaskName
 from study.plan.phases import Plan
-from trainables.errors import ConfigError
+from trainables.errors import ConfigError, suggestion
 from trainables.probes.health import HEALTH_METRICS
 from trainables.tasks import PretextTask
 from trainables.training.batches import batch_size_problem
 from trainables.training.loop import build_task
-from trainables.trial import ONLINE_PROBES
+from trainables.trial import ONLINE_SCORES
 
 
 def check_plan(plan: Plan) -> None:
@@ -88,10 +88,10 @@ def _check_metric(plan: Plan, network: PretextTask) -> None:
     """Raise ConfigError if trials of this task do not report the metric that the search optimizes."""
     parts = [f"{part}/{name}" for part in ("val", "train") for name in network.chance(1, training=True)]
     labeled = plan.datasets[plan.config.dataset].labeled
-    known = [*(ONLINE_PROBES if labeled else []), *parts, *HEALTH_METRICS]
+    known = [*(ONLINE_SCORES if labeled else []), *parts, *HEALTH_METRICS]
     metric, _ = plan.metric(network.name)
     if metric not in known:
         raise ConfigError(
             f"search.metric = {metric!r}: no such metric of {network.name} on {plan.config.dataset}; "
-            f"there are {', '.join(known)}"
+            f"{suggestion(metric, known)}"
         )

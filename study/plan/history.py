@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,12 +53,14 @@ class History:
         trials: Records by trial id, in the order in which the trials first started.
         outcomes: Outcome of each phase that has ended.
         drivers: How many times the study was started.
+        objectives: Per task, the metric that the first driver chose by, and its direction.
         began: When the study was first started, in seconds since the epoch; no two studies share it.
     """
 
     trials: dict[str, TrialRecord] = field(default_factory=dict)
     outcomes: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     drivers: int = 0
+    objectives: Mapping[str, Sequence[str]] = field(default_factory=dict)
     began: float = 0.0
 
     @classmethod
@@ -79,6 +81,7 @@ class History:
             case StudyStarted():
                 self.began = self.began or event.time
                 self.drivers += 1
+                self.objectives = self.objectives or event.objectives
             case PhaseEnded():
                 self.outcomes[event.phase] = event.outcome
             case TrialStarted():

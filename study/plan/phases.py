@@ -8,12 +8,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from analysis.data.classes import BALANCED, is_imbalanced
 from analysis.records import STOPPED
 from analysis.records.phases import ABLATE, BASELINES, CONFIRM, EVALUATE, SEARCH
 from study.config.names import TaskName
@@ -22,7 +23,9 @@ from study.plan.history import History, TrialRecord, finished
 from study.plan.ranking import ranked
 from trainables.data import Splits
 from trainables.objective import direction
+from trainables.probes.accuracy import largest_class
 from trainables.tasks import TASKS
+from trainables.training.monitor import PROBE_QUERIES
 from trainables.trial import ONLINE_PROBES, RANDOM_INIT, RAW_PIXELS, TrialConfig
 
 FRESH_SEEDS = 2**20  # first seed of the confirm phase at study seed 0; above every seed that a study may have
@@ -36,10 +39,12 @@ class Plan:
     Attributes:
         config: Configuration of the study.
         datasets: Splits of every data set that the study trains on or probes, by name.
+        objectives: Per task, the metric and direction by which an earlier driver of this study chose.
     """
 
     config: StudyConfig
     datasets: Mapping[str, Splits]
+    objectives: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def probed(self) -> tuple[str, ...]:
@@ -47,12 +52,16 @@ class Plan:
         return probed_datasets(self.config, self.datasets)
 
     def metric(self, task: TaskName) -> tuple[str, str]:
-        """Return the metric by which a task's configurations are chosen, and its direction, `max` or `min`."""
+        """Return the metric by which a task's configurations are chosen, and its direction, `max` or `min`.
+
+        `auto` does not change while a study runs, although a later version might decide otherwise.
+        """
         search = self.config.search
         if search.metric == "auto":
-            if self.datasets[self.config.dataset].labeled:
-                return ONLINE_PROBES[0], "max"
-            return TASKS[task].primary_metric, TASKS[task].primary_mode
+            if task in self.objectives:
+                metric, mode = self.objectives[task]
+                return metric, mode
+            return _default_probe(self.datasets[self.config.dataset]) or _primary(task)
         if search.mode is not None:
             return search.metric, search.mode
         return search.metric, direction(search.metric)
@@ -231,6 +240,24 @@ def probed_datasets(config: StudyConfig, datasets: Mapping[str, Splits]) -> tupl
         return tuple(config.evaluate.datasets)
     own = datasets.get(config.dataset)
     return (config.dataset,) if own is not None and own.annotated else ()
+
+
+def _primary(task: TaskName) -> tuple[str, str]:
+    return TASKS[task].primary_metric, TASKS[task].primary_mode
+
+
+def _default_probe(splits: Splits) -> tuple[str, str] | None:
+    """Return the online probe that answers are based on, and its direction; None without labels.
+
+    It is the accuracy of the linear probe, or its balanced accuracy if the images that it is scored on are imbalanced.
+    """
+    if not splits.labeled:
+        return None
+    table = splits.probe_validation
+    assert table is not None
+    assert table.labels is not None
+    share = largest_class(table.labels[:PROBE_QUERIES])
+    return (f"probe/{BALANCED}" if is_imbalanced(share, table.n_classes) else ONLINE_PROBES[0]), "max"
 
 
 def _config_of(choice: Mapping[str, Any]) -> TrialConfig:

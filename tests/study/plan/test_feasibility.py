@@ -25,9 +25,10 @@ from trainables.tasks import TASKS
         ({"evaluate": {"datasets": ["shapes", "unlabeled"]}}, "evaluate.datasets: unlabeled has neither labels"),
         (
             {"search": {"metric": "val/acuracy"}},
-            "search.metric = 'val/acuracy': .* there are probe/linear, probe/knn, val/loss",
+            "search.metric = 'val/acuracy': .* did you mean 'val/accuracy'[?] known: probe/linear, probe/knn, ",
         ),
         ({"dataset": "unlabeled", "search": {"metric": "probe/knn"}}, "search.metric = 'probe/knn': no such metric"),
+        ({"search": {"metric": "probe/linear_balanced"}}, "did you mean 'probe/linear_balanced_accuracy'"),
     ],
 )
 def test_what_data_and_configuration_cannot_do_together_is_refused_before_anything_runs(changes: dict, message: str):
@@ -36,7 +37,13 @@ def test_what_data_and_configuration_cannot_do_together_is_refused_before_anythi
 
 
 @pytest.mark.parametrize("task", list(TASKS))
-@pytest.mark.parametrize("metric", ["auto", "probe/knn", "val/loss", "train/loss", "health/rankme"])
+@pytest.mark.parametrize(
+    "metric",
+    [
+        *("auto", "probe/knn", "val/loss", "train/loss", "health/rankme"),
+        *("probe/linear_balanced_accuracy", "probe/knn_macro_f1"),
+    ],
+)
 def test_what_fits_together_passes(task: str, metric: str):
     check_plan(plan_of(tiny(tasks=[task], search={"metric": metric})))
 

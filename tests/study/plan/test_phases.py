@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 
+import numpy as np
 import pytest
 
-from analysis.records import FAILED, FINISHED, STOPPED, Facts
+from analysis.records import FAILED, FINISHED, STOPPED, Facts, StudyStarted
 from study.plan.feasibility import check_plan
 from study.plan.history import History
-from study.plan.phases import FRESH_SEEDS
-from tests.study.studies import add, plan_of, tiny
+from study.plan.phases import FRESH_SEEDS, Plan
+from study.provenance import describe, study_started
+from tests.study.studies import add, plan_of, splits_of, tiny
+from trainables.data.table import ImageTable, Splits
 from trainables.tasks import TASKS
 from trainables.trial import BASELINES, RANDOM_INIT, RAW_PIXELS, TrialConfig
 
@@ -364,3 +368,47 @@ def test_few_labels_are_asked_of_the_evaluation_alone():
     assert {(trial.labels_per_class, trial.fine_tune_steps) for trial in plan.evaluate(history)} == {((2, None), 7)}
     assert {trial.labels_per_class for trial in [*plan.baselines(), *plan.confirm(history)]} == {()}
     assert {trial.labels_per_class for trial in plan_of(tiny()).evaluate(history)} == {()}
+
+
+# --- imbalanced classes --------------------------------------------------------------------------------------------
+
+
+def imbalanced_plan(**changes) -> Plan:
+    """Return a plan on generated images of which nine of ten have the same class."""
+    plan = plan_of(tiny(**TWO_TASKS, **changes))
+    names = ("common", "rare")
+
+    def relabeled(table: ImageTable | None) -> ImageTable:
+        assert table is not None
+        labels = (np.arange(len(table)) % 10 == 0).astype(np.int64)
+        return dataclasses.replace(table, labels=labels, class_names=names)
+
+    made = plan.datasets["shapes"]
+    tables = {field.name: relabeled(getattr(made, field.name)) for field in dataclasses.fields(made)}
+    return dataclasses.replace(plan, datasets={"shapes": Splits(**tables)})
+
+
+def test_configurations_are_chosen_by_balanced_accuracy_where_classes_are_imbalanced():
+    plan = imbalanced_plan()
+    assert plan.metric("rotation") == ("probe/linear_balanced_accuracy", "max")
+    assert plan_of(tiny()).metric("rotation") == ("probe/linear", "max")
+    check_plan(plan)
+    named = imbalanced_plan(search={"metric": "probe/linear"})
+    assert named.metric("rotation") == ("probe/linear", "max")
+
+
+def test_a_study_that_began_with_another_default_keeps_it():
+    history = History()
+    history.observe(StudyStarted(study="old", objectives={"rotation": ["probe/linear", "max"]}))
+    history.observe(StudyStarted(study="old", objectives={"rotation": ["probe/knn", "max"]}))
+    plan = dataclasses.replace(imbalanced_plan(), objectives=history.objectives)
+    assert plan.metric("rotation") == ("probe/linear", "max")
+    assert plan.metric("simclr") == ("probe/linear_balanced_accuracy", "max")
+
+
+def test_a_study_records_how_many_images_each_class_has():
+    found = study_started(imbalanced_plan()).datasets["shapes"]
+    counts = found["class_counts"]
+    assert {name: sum(each) for name, each in counts.items()} == {name: found["counts"][name] for name in counts}
+    assert counts["test"] == [900, 100]
+    assert describe(splits_of("unlabeled", 150))["class_counts"]["test"] == []
