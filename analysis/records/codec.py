@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from analysis.records.events import (
+    ADDED,
     Event,
     Facts,
     PhaseEnded,
@@ -40,6 +41,7 @@ NON_FINITE = "$float"
 
 _KIND_OF = {kind: name for name, kind in KINDS.items()}
 _FIELDS = {kind: {field.name: field for field in dataclasses.fields(kind)} for kind in _KIND_OF}
+_ADDED = {kind: [name for name, field in fields.items() if field.metadata == ADDED] for kind, fields in _FIELDS.items()}
 
 
 class JournalError(UserError):
@@ -48,7 +50,9 @@ class JournalError(UserError):
 
 def to_line(event: Event) -> bytes:
     """Return the line of the journal that records an event, with its line break."""
-    content = {"event": _KIND_OF[type(event)]} | {name: getattr(event, name) for name in _FIELDS[type(event)]}
+    values = {name: getattr(event, name) for name in _FIELDS[type(event)]}
+    left_out = {name for name in _ADDED[type(event)] if not values[name] and values[name] != 0}
+    content = {"event": _KIND_OF[type(event)]} | {name: values[name] for name in values if name not in left_out}
     return (json.dumps(_to_json(content), separators=(",", ":")) + "\n").encode()
 
 

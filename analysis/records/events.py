@@ -14,6 +14,7 @@ from typing import Any
 from trainables.trial import TrialConfig
 
 FINISHED, STOPPED, FAILED, KILLED = "FINISHED", "STOPPED", "FAILED", "KILLED"
+ADDED = {"added": True}  # metadata of a field that earlier versions did not write; left out of a line if it is empty
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,8 @@ class StudyStarted(Event):
         config_hash: `StudyConfig.config_hash`.
         git_commit: Commit of the checkout that the code runs from, None for an installed copy.
         versions: Version of each package that results depend on.
-        datasets: Per data set: `fingerprint`, `image_size`, `n_classes`, `class_names` and `counts` of its splits.
+        datasets: Per data set: `fingerprint`, `image_size`, `n_classes`, `class_names`, `counts` of its splits, and
+            `class_counts`, the images of each class in the splits that probes use.
         plan: Upper bounds per phase: number of `trials` and of optimizer `steps`.
         objectives: Per task, the metric that its search optimizes, and `max` or `min`.
     """
@@ -100,9 +102,9 @@ class Facts(TrialEvent):
     chance: Mapping[str, float] = field(default_factory=dict)
     n_train: int | None = None
     n_validation: int | None = None
-    n_validation_images: int | None = None
-    n_queries: int | None = None
-    largest_class: float | None = None
+    n_validation_images: int | None = field(default=None, metadata=ADDED)
+    n_queries: int | None = field(default=None, metadata=ADDED)
+    largest_class: float | None = field(default=None, metadata=ADDED)
     parameters: int | None = None
 
 
@@ -125,6 +127,7 @@ class TrialEnded(TrialEvent):
         wall_s: Wall time in seconds; None if it was not recorded.
         results: Results of the final probes by name, such as `probe/shapes/linear`.
         checkpoint: Path of the last checkpoint; empty if there is none.
+        per_image: Results of each evaluated image, packed, by name (`trainables.per_image.Evaluation`).
     """
 
     status: str
@@ -133,6 +136,7 @@ class TrialEnded(TrialEvent):
     wall_s: float | None = None
     results: Mapping[str, float] = field(default_factory=dict)
     checkpoint: str = ""
+    per_image: Mapping[str, str] = field(default_factory=dict, metadata=ADDED)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,7 +35,7 @@ class _Progress:
     step: int = 0
     wall_s: float = 0.0
     checkpoint: str = ""
-    results: Mapping[str, float] | None = None
+    final: FinalResults | None = None
 
 
 class Recorder(tune.Callback):
@@ -103,12 +103,12 @@ class Recorder(tune.Callback):
                 for report in message.reports:
                     self._append(Report(trial_id=trial_id, **report))
             case FinalResults():
-                progress.results = message.results
+                progress.final = message
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Record the end of a trial: finished if it has sent its final results, else stopped."""
         progress = self._progress.get(self._ids[trial.trial_id], _Progress())
-        if progress.results is not None:
+        if progress.final is not None:
             self._end(trial, FINISHED, "")
         else:
             reason = self.stopper.reasons.get(trial.trial_id) if self.stopper else None
@@ -163,7 +163,8 @@ class Recorder(tune.Callback):
                 reason=reason,
                 steps=progress.step,
                 wall_s=progress.wall_s,
-                results=progress.results or {},
+                results=progress.final.results if progress.final else {},
+                per_image=progress.final.per_image if progress.final else {},
                 checkpoint=progress.checkpoint,
             )
         )

@@ -72,7 +72,7 @@ class _Executor:
         try:
             if trial.task not in BASELINES and not trial.init_from:
                 simulated.fit(trial, datasets[trial.dataset], report)
-            ended["results"] = simulated.evaluate(trial, datasets)
+            ended |= vars(simulated.evaluate(trial, datasets))
         except RuntimeError as error:  # the simulated failure
             ended |= {"status": FAILED, "reason": f"RuntimeError: {error}"}
         self.journal.append(records.TrialEnded(trial_id=name, steps=steps[-1], wall_s=1.0, checkpoint="", **ended))

@@ -102,7 +102,7 @@ def test_a_probe_is_refitted_where_the_classes_mean_something_else() -> None:
     def score(fitted_to: int, judged_on: int) -> float:
         train, validation, test = colored(60, fitted_to, 0), colored(30, fitted_to, 1), colored(90, judged_on, 2)
         datasets = {"colored": Splits(train, validation, train, validation, test)}
-        return evaluate(probing, None, datasets, torch.device("cpu"))["probe/colored/linear"]
+        return evaluate(probing, None, datasets, torch.device("cpu")).results["probe/colored/linear"]
 
     assert score(fitted_to=0, judged_on=0) == score(fitted_to=1, judged_on=1) == 1
     assert score(fitted_to=0, judged_on=1) == 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ class Accuracy:
             prediction. Classes that neither the labels nor the predictions have are left out.
         by_class: Share of correct predictions among the samples of each class; NaN for a class without samples. Empty
             if it is not known.
+        correct: Whether the class with the highest score is the right one, bool [N]; None if that is not known.
     """
 
     top1: float = math.nan
@@ -34,6 +35,7 @@ class Accuracy:
     balanced_accuracy: float = math.nan
     macro_f1: float = math.nan
     by_class: tuple[float, ...] = ()
+    correct: Tensor | None = field(default=None, compare=False, repr=False)
 
     def class_averages(self, name: str) -> dict[str, float]:
         """Return the averages over classes by result name: `NAME_balanced_accuracy`, `NAME_macro_f1`."""
@@ -57,6 +59,7 @@ def top_accuracy(scores: Tensor, labels: Tensor) -> Accuracy:
         balanced_accuracy=by_class.nanmean().item(),
         macro_f1=f1.nanmean().item(),
         by_class=tuple(by_class.tolist()),
+        correct=hits[:, 0],
     )
 
 

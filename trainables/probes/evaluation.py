@@ -10,6 +10,7 @@ import torch
 from trainables.data.table import Splits
 from trainables.encoders import Encoder, build_encoder, recalibrated
 from trainables.errors import ConfigError
+from trainables.per_image import LABELS, Evaluation, pack
 from trainables.probes.accuracy import Accuracy, largest_class, top_accuracy
 from trainables.probes.features import labeled_features
 from trainables.probes.few_labels import (
@@ -30,7 +31,7 @@ _ENDINGS = ("", *(f"_{average}" for average in CLASS_AVERAGES))
 
 def evaluate(
     trial: TrialConfig, encoder: Encoder | None, datasets: Mapping[str, Splits], device: torch.device
-) -> dict[str, float]:
+) -> Evaluation:
     """Run all probes that a trial asks for.
 
     Args:
@@ -40,7 +41,8 @@ def evaluate(
         device: Device to compute on.
 
     Returns:
-        Results named `probe/DATASET/RESULT`. Accuracies are on `trial.probe_split`.
+        Results named `probe/DATASET/RESULT`. Accuracies are on `trial.probe_split`. `linear`, `knn`, those of few
+        labels and `miou` have per-image results.
 
         - With labels: `linear` and `knn`, top-1 accuracies, and `linear_top5` and `knn_top5`, each with its averages
           over classes `PROBE_balanced_accuracy` and `PROBE_macro_f1`; `linear_train` and `linear_train_top5` on the
@@ -59,11 +61,10 @@ def evaluate(
     Raises:
         ConfigError: A data set has neither labels nor masks.
     """
-    results: dict[str, float] = {}
+    found = Evaluation()
     for name in trial.probe_datasets:
-        found = _probe(trial, encoder, datasets[name], device)
-        results |= {f"probe/{name}/{what}": value for what, value in found.items()}
-    return results
+        found |= _probe(trial, encoder, datasets[name], device).prefixed(f"probe/{name}/")
+    return found
 
 
 def baseline_encoder(trial: TrialConfig, image_size: int) -> Encoder | None:
@@ -74,33 +75,31 @@ def baseline_encoder(trial: TrialConfig, image_size: int) -> Encoder | None:
     return build_encoder(trial.encoder, width=trial.width, image_size=image_size, seed=trial.seed)
 
 
-def _probe(trial: TrialConfig, encoder: Encoder | None, splits: Splits, device: torch.device) -> dict[str, float]:
+def _probe(trial: TrialConfig, encoder: Encoder | None, splits: Splits, device: torch.device) -> Evaluation:
     if not splits.annotated:
         raise ConfigError(f"evaluate.datasets: {splits.name} has neither labels nor masks to probe with")
     if encoder is not None:
         encoder = recalibrated(encoder.to(device), calibration_images(splits, device))
-    results: dict[str, float] = {}
+    found = Evaluation()
     if splits.labeled:
-        results |= _classification(trial, encoder, splits, device)
-        results |= _few_labels(trial, encoder, splits, device)
+        found |= _classification(trial, encoder, splits, device)
+        found |= _few_labels(trial, encoder, splits, device)
     if splits.masked:
-        results |= _segmentation(trial, encoder, splits, device)
+        found |= _segmentation(trial, encoder, splits, device)
     if encoder is not None and trial.probe_layers == "all":
         n_stages = len(encoder.blocks)
         for stage in range(1, n_stages + 1):
             part = encoder.up_to(stage)
             if splits.labeled:
-                found = results if stage == n_stages else _classification(trial, part, splits, device)
-                results |= {f"linear/stage{stage}{end}": found[f"linear{end}"] for end in _ENDINGS}
+                own = found if stage == n_stages else _classification(trial, part, splits, device)
+                found.results.update({f"linear/stage{stage}{end}": own.results[f"linear{end}"] for end in _ENDINGS})
             if splits.masked:
-                found = results if stage == n_stages else _segmentation(trial, part, splits, device)
-                results[f"miou/stage{stage}"] = found["miou"]
-    return results
+                own = found if stage == n_stages else _segmentation(trial, part, splits, device)
+                found.results[f"miou/stage{stage}"] = own.results["miou"]
+    return found
 
 
-def _classification(
-    trial: TrialConfig, encoder: Encoder | None, splits: Splits, device: torch.device
-) -> dict[str, float]:
+def _classification(trial: TrialConfig, encoder: Encoder | None, splits: Splits, device: torch.device) -> Evaluation:
     """Return the results of the linear and kNN probes on a data set with labels."""
     assert splits.probe_train is not None
     assert splits.probe_validation is not None
@@ -116,29 +115,36 @@ def _classification(
     held_out = linear.validation if test is None else linear.test
     assert held_out is not None
     by_class = zip(splits.probe_train.class_names, held_out.by_class, strict=False)  # empty if it is not known
-    return {
-        **_accuracies("linear", held_out, top5=True),
+    of_fit = {
         "linear_train": linear.train.top1,
         "linear_train_top5": linear.train.top5,
         "weight_decay": linear.weight_decay,
-        **_accuracies("knn", knn.accuracy, top5=True),
+    }
+    of_images = {
         "chance": 1 / n_classes,
         "largest_class": largest_class(queries[1]),
         **{f"class_accuracy/{name}": share for name, share in by_class if not math.isnan(share)},
     }
+    return (
+        _accuracies("linear", held_out, top5=True)
+        | Evaluation(of_fit)
+        | _accuracies("knn", knn.accuracy, top5=True)
+        | Evaluation(of_images, {LABELS: pack(queries[1].cpu().numpy())})
+    )
 
 
-def _accuracies(name: str, found: Accuracy, *, top5: bool = False) -> dict[str, float]:
-    """Return the accuracy of a probe as results: top-1, top-5 if asked for, and the averages over classes."""
-    return {name: found.top1} | ({f"{name}_top5": found.top5} if top5 else {}) | found.class_averages(name)
+def _accuracies(name: str, found: Accuracy, *, top5: bool = False) -> Evaluation:
+    """Return the accuracy of a probe: top-1 with its images, top-5 if asked for, and the averages over classes."""
+    results = {name: found.top1} | ({f"{name}_top5": found.top5} if top5 else {}) | found.class_averages(name)
+    return Evaluation(results, {} if found.correct is None else {name: pack(found.correct.cpu().numpy())})
 
 
-def _few_labels(trial: TrialConfig, encoder: Encoder | None, splits: Splits, device: torch.device) -> dict[str, float]:
+def _few_labels(trial: TrialConfig, encoder: Encoder | None, splits: Splits, device: torch.device) -> Evaluation:
     """Return the results of the linear probe and of fine-tuning for each requested number of labels."""
     assert splits.probe_train is not None
     assert splits.probe_validation is not None
     held_out = splits.test if trial.probe_split == "test" else splits.probe_validation
-    results: dict[str, float] = {}
+    results = Evaluation()
     for per_class in trial.labels_per_class:
         frozen, tuned = (f"{way}/{labels_name(per_class)}_labels" for way in ("linear", "fine_tuned"))
         train = labeled_subset(splits.probe_train, per_class, trial.seed)
@@ -152,21 +158,20 @@ def _few_labels(trial: TrialConfig, encoder: Encoder | None, splits: Splits, dev
             continue
         model = Classifier(encoder, probe).to(device)
         results |= _accuracies(frozen, classification_accuracy(model, held_out, device))
-        results[f"{tuned}_step"] = fine_tune(trial, model, train, splits.probe_validation, device)
+        step = fine_tune(trial, model, train, splits.probe_validation, device)
+        results |= Evaluation({f"{tuned}_step": step})
         results |= _accuracies(tuned, classification_accuracy(model, held_out, device))
     return results
 
 
-def _segmentation(
-    trial: TrialConfig, encoder: Encoder | None, splits: Splits, device: torch.device
-) -> dict[str, float]:
+def _segmentation(trial: TrialConfig, encoder: Encoder | None, splits: Splits, device: torch.device) -> Evaluation:
     """Return the results of the segmentation probe on a data set with masks."""
     assert splits.probe_train is not None
     assert splits.probe_validation is not None
     feature_maps = pixel_maps if encoder is None else encoder_maps(encoder)
     test = splits.test if trial.probe_split == "test" else None
     found = segmentation_probe(feature_maps, splits.probe_train, splits.probe_validation, test, device=device)
-    return {
+    results = {
         "miou": found.held_out.miou,
         "pixel_accuracy": found.held_out.pixel_accuracy,
         "miou_chance": found.chance.miou,
@@ -175,3 +180,4 @@ def _segmentation(
         "miou_weight_decay": found.weight_decay,
         **{f"iou/{name}": iou for name, iou in found.held_out.iou.items()},
     }
+    return Evaluation(results, {} if found.overlaps is None else {"miou": pack(found.overlaps.cpu().numpy())})

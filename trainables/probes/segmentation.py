@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -54,12 +54,15 @@ class SegmentationResult:
         train: mIoU on the sampled pixels that the probe was fitted on.
         held_out: Scores on every pixel of the test split, or of the validation split if no test split was given.
         chance: Scores on the same pixels of predicting the most frequent training class (background) everywhere.
+        overlaps: Intersection and union, in pixels, of each held-out image and each class of `held_out.iou`, int64
+            [N, 2, K]; None if the features are not finite.
     """
 
     weight_decay: float
     train: float
     held_out: SegmentationScores
     chance: SegmentationScores
+    overlaps: Tensor | None = field(default=None, compare=False, repr=False)
 
 
 @torch.no_grad()
@@ -98,13 +101,13 @@ def segmentation_probe(
     chance = _confusion_on(held_out, device, lambda images: torch.full_like(images[:, 0], majority).long(), len(names))
     if not (torch.isfinite(train_x).all() and torch.isfinite(validation_x).all()):
         lost = SegmentationScores(math.nan, math.nan, {})
-        return SegmentationResult(math.nan, math.nan, lost, segmentation_scores(chance, names))
+        return SegmentationResult(math.nan, math.nan, lost, segmentation_scores(chance.sum(dim=0), names))
 
     standardize = Standardizer(train_x)
     train_z, validation_z = standardize(train_x), standardize(validation_x)
 
     def sampled_miou(z: Tensor, y: Tensor, weight: Tensor, bias: Tensor) -> float:
-        confusion = confusion_matrix(F.linear(z, weight, bias).argmax(dim=1), y, len(names))
+        confusion = confusion_matrices(F.linear(z, weight, bias).argmax(dim=1)[None], y[None], len(names))[0]
         return segmentation_scores(confusion, names).miou
 
     weight_decay, weight, bias = select_weight_decay(
@@ -121,11 +124,13 @@ def segmentation_probe(
         logits = F.linear(z, weight, bias).movedim(-1, 1)
         return F.interpolate(logits, size=images.shape[2:], mode="bilinear", align_corners=False).argmax(dim=1)
 
+    confusion = _confusion_on(held_out, device, predict, len(names))
     return SegmentationResult(
         weight_decay=weight_decay,
         train=sampled_miou(train_z, train_y, weight, bias),
-        held_out=segmentation_scores(_confusion_on(held_out, device, predict, len(names)), names),
-        chance=segmentation_scores(chance, names),
+        held_out=segmentation_scores(confusion.sum(dim=0), names),
+        chance=segmentation_scores(chance.sum(dim=0), names),
+        overlaps=_overlaps(confusion),
     )
 
 
@@ -146,19 +151,20 @@ def pixel_maps(images: Tensor) -> Tensor:
     return torch.cat([to_float(images, torch.channels_last), position], dim=1)
 
 
-def confusion_matrix(predicted: Tensor, truth: Tensor, n_classes: int) -> Tensor:
-    """Count classes, true by predicted, as int64 [K, K]; pixels where `truth` is VOID are excluded.
+def confusion_matrices(predicted: Tensor, truth: Tensor, n_classes: int) -> Tensor:
+    """Count classes in each image, true by predicted, as int64 [N, K, K]; pixels where `truth` is VOID are excluded.
 
     The function replaces torchmetrics, whose import takes seconds in each worker; a test checks that both agree.
 
     Args:
-        predicted: Predicted classes, int64 of any shape.
+        predicted: Predicted classes, int64 [N, ...].
         truth: True classes, int64 of the same shape.
         n_classes: Number of classes K.
     """
-    counted = truth != VOID
-    pairs = truth[counted] * n_classes + predicted[counted]
-    return torch.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
+    counted, n_images = truth != VOID, len(truth)
+    first = torch.arange(n_images, device=truth.device).reshape(-1, *[1] * (truth.dim() - 1)) * n_classes**2
+    pairs = (first + truth * n_classes + predicted)[counted]
+    return torch.bincount(pairs, minlength=n_images * n_classes**2).reshape(n_images, n_classes, n_classes)
 
 
 def segmentation_scores(confusion: Tensor, names: Sequence[str]) -> SegmentationScores:
@@ -246,11 +252,16 @@ def _sample_features(feature_maps: FeatureMaps, table: ImageTable, device: torch
 def _confusion_on(
     table: ImageTable, device: torch.device, predict: Callable[[Tensor], Tensor], n_classes: int
 ) -> Tensor:
-    """Return the confusion matrix of all images of a table; `predict` gives classes int64 [N, S, S]."""
-    total = torch.zeros(n_classes, n_classes, dtype=torch.int64, device=device)
-    for _, images, masks in _batches(table, device):
-        total += confusion_matrix(predict(images), masks.long(), n_classes)
-    return total
+    """Return the confusion matrix of each image of a table, [N, K, K]; `predict` gives classes int64 [N, S, S]."""
+    batches = _batches(table, device)
+    return torch.cat([confusion_matrices(predict(images), masks.long(), n_classes) for _, images, masks in batches])
+
+
+def _overlaps(confusion: Tensor) -> Tensor:
+    """Return intersections and unions, int64 [N, 2, K], of the classes that occur in the truth of any image."""
+    truth, intersection = confusion.sum(dim=2), confusion.diagonal(dim1=1, dim2=2)
+    union = truth + confusion.sum(dim=1) - intersection
+    return torch.stack([intersection, union], dim=1)[:, :, truth.sum(dim=0) > 0]
 
 
 def _batches(table: ImageTable, device: torch.device) -> Iterator[tuple[int, Tensor, Tensor]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from trainables.objective import OBJECTIVE, WORST
@@ -62,9 +62,15 @@ class Replay(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class FinalResults(Message):
-    """Results of the final probes by name. A trial has finished if and only if it has sent this message."""
+    """Results of the final probes. A trial has finished if and only if it has sent this message.
+
+    Attributes:
+        results: Values by name.
+        per_image: Packed results of each image by name, as in `trainables.per_image.Evaluation`.
+    """
 
     results: Mapping[str, float]
+    per_image: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

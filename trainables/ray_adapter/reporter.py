@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from trainables.objective import WORST, as_objective
+from trainables.per_image import Evaluation
 from trainables.ray_adapter.messages import FinalResults, Message, Replay, TrialReport
 from trainables.ray_adapter.storage import CheckpointStore
 from trainables.training import checkpoint
@@ -66,9 +67,9 @@ class Reporter:
             self._send(Replay(reports=self._reports, facts=state["facts"], **self._progress()), None)
         return state
 
-    def finish(self, results: dict[str, float]) -> None:
+    def finish(self, found: Evaluation) -> None:
         """Send the results of the final probes, which mark the trial as finished."""
-        self._send(FinalResults(results=results, **self._progress()), None)
+        self._send(FinalResults(results=found.results, per_image=found.per_image, **self._progress()), None)
 
     def _progress(self) -> dict[str, Any]:
         """Return the fields common to all messages, including checkpoints found damaged since the last one."""

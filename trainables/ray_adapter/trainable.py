@@ -31,6 +31,7 @@ from trainables.data.table import Splits
 from trainables.distributed import synchronize_batchnorm
 from trainables.encoders import Encoder
 from trainables.errors import CheckpointError, UserError
+from trainables.per_image import Evaluation
 from trainables.probes.evaluation import baseline_encoder, evaluate
 from trainables.ray_adapter.messages import Message, Unrecoverable, to_result
 from trainables.ray_adapter.reporter import Reporter, Send
@@ -182,7 +183,7 @@ def _worker_loop(config: dict[str, Any]) -> None:
     reporter = _reporter(trial, shared, _store(shared), _send_to_train, saves=worker.rank == 0)
     datasets = {name: ray.get(shared.datasets[name]) for name in {trial.dataset, *trial.probe_datasets}}
     encoder = fit(trial, datasets[trial.dataset], reporter.report, worker=worker, resume=reporter.resume())
-    reporter.finish(evaluate(trial, encoder, datasets, device) if worker.rank == 0 else {})
+    reporter.finish(evaluate(trial, encoder, datasets, device) if worker.rank == 0 else Evaluation())
 
 
 def _reporter(

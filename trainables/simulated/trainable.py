@@ -8,7 +8,9 @@ from typing import Any
 
 from trainables.data.table import Splits
 from trainables.errors import ConfigError, DataError
+from trainables.per_image import Evaluation
 from trainables.simulated.outcomes import fails, trial_curve
+from trainables.simulated.probe_images import per_image_results
 from trainables.simulated.probe_results import probe_results
 from trainables.simulated.truth import TRUTH, Truth
 from trainables.training.batches import batch_size_problem
@@ -49,7 +51,7 @@ def fit(
             report(Report(step, curve.report(index), curve.facts, functools.partial(_state, trial, step)))
 
 
-def evaluate(trial: TrialConfig, datasets: Mapping[str, Splits], truth: Truth = TRUTH) -> dict[str, float]:
+def evaluate(trial: TrialConfig, datasets: Mapping[str, Splits], truth: Truth = TRUTH) -> Evaluation:
     """Return the results of all probes that the trial asks for, named as by `trainables.probes.evaluation.evaluate`.
 
     The encoder of another trial (`init_from`) is a function of configuration and seed, so it gives the same results.
@@ -57,12 +59,13 @@ def evaluate(trial: TrialConfig, datasets: Mapping[str, Splits], truth: Truth = 
     Raises:
         ConfigError: A data set has neither labels nor masks.
     """
-    results: dict[str, float] = {}
+    found = Evaluation()
     for name in trial.probe_datasets:
         if not datasets[name].annotated:
             raise ConfigError(f"evaluate.datasets: {datasets[name].name} has neither labels nor masks to probe with")
-        results |= probe_results(trial, name, datasets[name], truth)
-    return results
+        results = probe_results(trial, name, datasets[name], truth)
+        found |= Evaluation(results, per_image_results(trial, name, datasets[name], results))
+    return found
 
 
 def _state(trial: TrialConfig, step: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ from trainables.data.shapes import MASK_NAMES
 from trainables.data.table import ImageTable, Splits
 from trainables.encoders import Encoder, build_encoder
 from trainables.errors import ConfigError
-from trainables.probes import segmentation
-from trainables.probes.evaluation import baseline_encoder, evaluate
+from trainables.per_image import unpack
+from trainables.probes import evaluation, segmentation
+from trainables.probes.evaluation import baseline_encoder
 from trainables.probes.features import raw_pixels
 from trainables.probes.linear import linear_probe
 from trainables.trial import RANDOM_INIT, RAW_PIXELS, TrialConfig
@@ -34,6 +36,11 @@ ENCODER = build_encoder("conv4", width=4)
 @pytest.fixture(autouse=True)
 def few_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segmentation, "N_PIXELS", 400)
+
+
+def evaluate(*arguments: Any) -> dict[str, float]:
+    """Return the results of an evaluation by name."""
+    return evaluation.evaluate(*arguments).results
 
 
 def probing(task: str = "rotation", *, datasets: tuple[str, ...] = ("shapes",), **changes: Any) -> TrialConfig:
@@ -189,3 +196,34 @@ def test_every_stage_is_probed_where_that_is_asked_for() -> None:
     assert every["probe/shapes/linear/stage1"] == first["probe/shapes/linear"]
     assert every["probe/shapes/miou/stage1"] == first["probe/shapes/miou"]
     assert evaluate(probing(RAW_PIXELS, probe_layers="all"), None, data, CPU).keys() == last.keys()
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_every_accuracy_is_the_mean_over_the_images_of_its_split(split: str) -> None:
+    data = scenes()
+    config = probing(probe_split=split, labels_per_class=(2, None), fine_tune_steps=2)
+    found = evaluation.evaluate(config, ENCODER, {"shapes": data}, CPU)
+    table = data.test if split == "test" else data.probe_validation
+    assert table is not None
+    correct = {name.removeprefix("probe/shapes/"): unpack(text) for name, text in found.per_image.items()}
+    labels, overlaps = correct.pop("labels"), correct.pop("miou")
+    assert np.array_equal(labels, table.labels)
+    ways = ("linear", "knn", "linear/2_labels", "linear/all_labels", "fine_tuned/2_labels", "fine_tuned/all_labels")
+    assert set(correct) == set(ways)
+    for name, answers in correct.items():
+        assert (answers.dtype, answers.shape) == (bool, (len(table),))
+        assert answers.mean() == pytest.approx(found.results[f"probe/shapes/{name}"], abs=1e-6)
+    recalls = [correct["linear"][labels == label].mean() for label in np.unique(labels)]
+    assert np.mean(recalls) == pytest.approx(found.results["probe/shapes/linear_balanced_accuracy"], abs=1e-6)
+    intersection, union = overlaps.astype(np.int64).sum(axis=0)
+    assert overlaps.shape == (len(table), 2, len(union))
+    assert (intersection / union).mean() == pytest.approx(found.results["probe/shapes/miou"])
+
+
+def test_an_encoder_that_diverged_has_no_results_of_images() -> None:
+    broken = build_encoder("conv4", width=4)
+    with torch.no_grad():
+        next(iter(broken.parameters())).fill_(math.nan)
+    found = evaluation.evaluate(probing(), broken, {"shapes": scenes()}, CPU)
+    assert math.isnan(found.results["probe/shapes/linear"])
+    assert set(found.per_image) == {"probe/shapes/labels"}

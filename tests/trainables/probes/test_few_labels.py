@@ -14,14 +14,18 @@ import torch
 from tests.trainables.tiny import splits, trial, with_unreadable_test
 from trainables.data.table import ImageTable, Splits, as_tensor
 from trainables.encoders import Encoder, build_encoder, recalibrated
-from trainables.probes import few_labels
-from trainables.probes.evaluation import evaluate
+from trainables.probes import evaluation, few_labels
 from trainables.probes.features import extract_features
 from trainables.probes.few_labels import Classifier, classification_accuracy, fine_tune, frozen_probe, labeled_subset
 from trainables.trial import RAW_PIXELS, TrialConfig
 
 CPU = torch.device("cpu")
 MASKED = splits(n_train=300, n_validation=120, n_test=200)
+
+
+def evaluate(*arguments: Any) -> dict[str, float]:
+    """Return the results of an evaluation by name."""
+    return evaluation.evaluate(*arguments).results
 
 
 def labeled(table: ImageTable | None) -> tuple[ImageTable, np.ndarray]:

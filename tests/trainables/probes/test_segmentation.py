@@ -22,7 +22,7 @@ from trainables.errors import DataError
 from trainables.probes import segmentation
 from trainables.probes.segmentation import (
     SegmentationScores,
-    confusion_matrix,
+    confusion_matrices,
     encoder_maps,
     features_at,
     pixel_maps,
@@ -70,7 +70,7 @@ def test_iou_is_that_of_torchmetrics_over_the_classes_of_the_truth() -> None:
     stream = torch.Generator().manual_seed(0)
     truth, predicted = (torch.randint(3, (5, 9, 9), generator=stream) for _ in range(2))
     truth[:, :2] = VOID
-    found = segmentation_scores(confusion_matrix(predicted, truth, 4), NAMES)
+    found = segmentation_scores(confusion_matrices(predicted, truth, 4).sum(dim=0), NAMES)
     theirs = MulticlassJaccardIndex(num_classes=4, average="none", ignore_index=VOID)(predicted, truth)
     assert list(found.iou) == ["background", "left", "right"]
     assert list(found.iou.values()) == pytest.approx(theirs[:3].tolist())
@@ -81,7 +81,7 @@ def test_iou_is_that_of_torchmetrics_over_the_classes_of_the_truth() -> None:
 def test_the_metric_by_hand() -> None:
     truth = torch.tensor([[0, 0, 1, 1, VOID, VOID]])
     predicted = torch.tensor([[0, 1, 1, 3, 2, 0]])  # void hides two mistakes; a class that is not there takes one pixel
-    found = segmentation_scores(confusion_matrix(predicted, truth, 4), NAMES)
+    found = segmentation_scores(confusion_matrices(predicted, truth, 4).sum(dim=0), NAMES)
     assert found == SegmentationScores(
         miou=(1 / 2 + 1 / 3) / 2, pixel_accuracy=0.5, iou={"background": 1 / 2, "left": 1 / 3}
     )
@@ -89,13 +89,13 @@ def test_the_metric_by_hand() -> None:
 
 def test_a_class_that_is_absent_from_the_truth_does_not_lower_the_mean() -> None:
     truth = torch.tensor([0, 0, 2])
-    assert segmentation_scores(confusion_matrix(truth, truth, 4), NAMES).miou == 1
+    assert segmentation_scores(confusion_matrices(truth[None], truth[None], 4)[0], NAMES).miou == 1
 
 
 def test_masks_of_nothing_but_void_are_an_error() -> None:
     void = torch.full((3, 3), VOID)
     with pytest.raises(DataError, match="all masks are void"):
-        segmentation_scores(confusion_matrix(torch.zeros(3, 3, dtype=torch.int64), void, 4), NAMES)
+        segmentation_scores(confusion_matrices(torch.zeros(3, 3, dtype=torch.int64), void, 4).sum(dim=0), NAMES)
     table = scenes(4)
     assert table.masks is not None
     blank = dataclasses.replace(table, masks=np.full_like(table.masks, VOID))

@@ -15,6 +15,7 @@ from ray.train import WorkerGroupError
 from tests.trainables.tiny import trial
 from trainables.errors import ConfigError
 from trainables.objective import WORST
+from trainables.per_image import Evaluation
 from trainables.ray_adapter.messages import (
     FinalResults,
     Message,
@@ -87,11 +88,13 @@ def test_a_damaged_checkpoint_is_named_in_the_next_message_and_only_there(tmp_pa
     Path(newest.checkpoint).write_bytes(b"")
     again = reporter(tmp_path, sent)
     again.resume()
-    again.finish({"probe/shapes/knn": 0.5})
+    again.finish(Evaluation({"probe/shapes/knn": 0.5}, {"probe/shapes/knn": "bool:2:"}))
     replay, final = sent[-2:]
     assert (replay.step, len(replay.damaged_checkpoints)) == (1, 1)
     assert newest.checkpoint in replay.damaged_checkpoints[0]
-    assert final == FinalResults(step=1, objective=0.01, results={"probe/shapes/knn": 0.5})
+    assert final == FinalResults(
+        step=1, objective=0.01, results={"probe/shapes/knn": 0.5}, per_image={"probe/shapes/knn": "bool:2:"}
+    )
 
 
 @pytest.mark.parametrize(

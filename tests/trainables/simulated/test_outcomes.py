@@ -43,7 +43,9 @@ def final(
     config: TrialConfig, truth: simulated.Truth = simulated.TRUTH, names: tuple[str, ...] = ("cifar10",)
 ) -> dict[str, float]:
     """Return the final results of a trial on some data sets."""
-    return simulated.evaluate(config.replace(probe_datasets=names), {name: splits(name) for name in names}, truth)
+    return simulated.evaluate(
+        config.replace(probe_datasets=names), {name: splits(name) for name in names}, truth
+    ).results
 
 
 # --- means -------------------------------------------------------------------------------------------------------
@@ -235,7 +237,7 @@ from trainables.trial import TrialConfig
 config = TrialConfig.from_dict({config.to_dict()!r})
 reports, splits = [], simulated.load_splits("cifar10", max_train=5000)
 simulated.fit(config, splits, reports.append)
-print(repr((reports[-1].metrics, simulated.evaluate(config, {{"cifar10": splits}}))))
+print(repr((reports[-1].metrics, simulated.evaluate(config, {{"cifar10": splits}}).results)))
 """
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert found.stdout.strip() == repr((last_report(config), final(config)))

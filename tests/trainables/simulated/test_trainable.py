@@ -79,15 +79,17 @@ def test_results_have_the_names_of_the_real_evaluation(task: str, split: str) ->
     real = evaluation.evaluate(trial, encoder, datasets, torch.device("cpu"))
     found = simulated.evaluate(trial, datasets)
     # Of classes that are not in the masks there is no IoU, and simulated masks show nothing.
-    assert [name for name in found if "/iou/" not in name] == [name for name in real if "/iou/" not in name]
-    assert {name for name in real if "/iou/" in name} <= found.keys()
-    assert all(type(value) is float for value in found.values())
+    names, real_names = ([name for name in each.results if "/iou/" not in name] for each in (found, real))
+    assert names == real_names
+    assert {name for name in real.results if "/iou/" in name} <= found.results.keys()
+    assert all(type(value) is float for value in found.results.values())
+    assert found.per_image.keys() == real.per_image.keys()
 
 
 def test_a_set_of_masks_alone_has_their_results_alone() -> None:
     splits = simulated.load_splits("voc2012")
     weak, strong = (
-        simulated.evaluate(tiny.trial(task, probe_datasets=("voc2012",)), {"voc2012": splits})
+        simulated.evaluate(tiny.trial(task, probe_datasets=("voc2012",)), {"voc2012": splits}).results
         for task in (RAW_PIXELS, "rotation")
     )
     assert "probe/voc2012/linear" not in weak
@@ -158,7 +160,7 @@ def test_a_diverging_trial_stops_after_a_loss_that_is_not_finite_and_has_no_resu
     assert math.isnan(reports[-1].metrics["train/loss"])
     assert math.isnan(reports[-1].metrics["health/feature_std"])
     assert all(math.isfinite(value) for value in reports[-2].metrics.values())
-    results = simulated.evaluate(trial.replace(probe_datasets=("a",)), {"a": splits})
+    results = simulated.evaluate(trial.replace(probe_datasets=("a",)), {"a": splits}).results
     assert math.isnan(results["probe/a/linear"])
 
 
