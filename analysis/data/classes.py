@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.data.tables import long_form
+from analysis.data.tables import is_comparison_probe, long_form, probe_results
 from analysis.stats.binomial import wilson_interval
-from trainables.trial import BASELINES
+from trainables.trial import BASELINES, CLASS_AVERAGES
 
 MIN_RATIO = 3.0
 FEW_IMAGES = 20  # the 95 % interval of the accuracy of a class with fewer images may be wider than 0.4
@@ -19,6 +19,7 @@ FEW_IMAGES = 20  # the 95 % interval of the accuracy of a class with fewer image
 BALANCED = "linear_balanced_accuracy"
 SPLITS = {"validation": "probe_validation", "test": "test"}  # names of `class_counts` by `probe_split`
 _LARGEST = re.compile(r"probe/(?P<dataset>.+)/largest_class")
+_IOU = re.compile(r"probe/(?P<dataset>.+)/iou/(?P<name>.+)")
 _CLASS = re.compile(r"probe/(?P<dataset>.+)/class_accuracy/(?P<name>[^/]+)")
 
 
@@ -51,9 +52,10 @@ def imbalanced(runs: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for column in runs:
-        if not (match := _LARGEST.fullmatch(column)):
-            continue
+        match = _LARGEST.fullmatch(column)
         prefix = column.removesuffix("largest_class")
+        if not match or not {f"{prefix}{name}" for name in ("chance", "linear", BALANCED)} <= set(runs):
+            continue
         if (runs[f"{prefix}linear"].notna() & runs[f"{prefix}{BALANCED}"].isna()).any():
             continue
         known = runs.loc[runs[column].notna() & runs[f"{prefix}chance"].notna()]
@@ -62,6 +64,24 @@ def imbalanced(runs: pd.DataFrame) -> pd.DataFrame:
             if is_imbalanced(share, n_classes):
                 rows.append((match["dataset"], split, share, n_classes))
     return pd.DataFrame(rows, columns=["dataset", "probe_split", "largest_class", "n_classes"])
+
+
+def comparison_columns(runs: pd.DataFrame) -> list[str]:
+    """Return the final results by which encoders are compared: of data sets with labels first, then of masks.
+
+    The result of a data set with labels is the accuracy of the linear probe, or its balanced accuracy if the data set
+    is `imbalanced`.
+    """
+    names = [name for name in runs if is_comparison_probe(name)]
+    replaced = {f"probe/{name}/linear": f"probe/{name}/{BALANCED}" for name in imbalanced(runs)["dataset"]}
+    return [replaced.get(name, name) for name in sorted(names, key=lambda name: name.endswith("/miou"))]
+
+
+def headline_results(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of `tables.probe_results` to show: averages over classes only where these are `imbalanced`."""
+    results = probe_results(runs)
+    is_average = results["probe"].str.endswith(CLASS_AVERAGES)
+    return results.loc[~is_average | results["dataset"].isin(imbalanced(runs)["dataset"])]
 
 
 def class_accuracies(runs: pd.DataFrame, datasets: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
@@ -87,6 +107,27 @@ def class_accuracies(runs: pd.DataFrame, datasets: Mapping[str, Mapping[str, Any
     n_images = found["n_images"].to_numpy(np.float64, na_value=np.nan)
     found["ci_low"], found["ci_high"] = wilson_interval(found["mean"].to_numpy(np.float64), n_images)
     return found.assign(few=n_images < FEW_IMAGES)
+
+
+def class_ious(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean IoU of each class by task.
+
+    Args:
+        runs: Runs of one split and one configuration per task.
+
+    Returns:
+        dataset, class, then one column per task, the baselines last. Classes are in the order of the data set; classes
+        that do not occur in the split have no row.
+    """
+    columns = [name for name in runs if _IOU.fullmatch(name) and runs[name].notna().any()]
+    if not columns:
+        return pd.DataFrame({"dataset": [], "class": []})
+    tasks = sorted(runs["task"].unique(), key=lambda task: task in BASELINES)
+    means = runs.groupby("task", sort=False)[columns].mean().T.reindex(columns=tasks).dropna(axis=1, how="all")
+    parts = [_IOU.fullmatch(name) for name in columns]
+    means.insert(0, "dataset", [part["dataset"] for part in parts if part])
+    means.insert(1, "class", [part["name"] for part in parts if part])
+    return means.reset_index(drop=True).rename_axis(columns=None)
 
 
 def _n_images(dataset: Mapping[str, Any], split: str, label: str) -> int | None:

@@ -12,16 +12,16 @@ from scipy.stats import beta, norm
 
 from analysis.stats import ALPHA
 from trainables.objective import direction
-from trainables.trial import BASELINES, NON_TRAINING_FIELDS, TrialConfig
+from trainables.trial import BASELINES, CLASS_AVERAGES, NON_TRAINING_FIELDS, TrialConfig
 
 CONFIDENCE = 1 - ALPHA
 LAST = "last/"
 ACCURACIES = ("accuracy", "linear", "knn")  # last parts of the names of metrics that are accuracies
 COMPARISON_PROBES = ("linear", "miou")  # final probes by which encoders are compared; the first that a data set has
-_PROBE = re.compile(r"probe/(?P<dataset>.+)/(?P<probe>linear|knn|miou)")
-_CHANCE = re.compile(r"probe/(?P<dataset>.+)/(?P<level>chance|miou_chance)")
+_SCORES = "|".join(("linear|knn|miou", *(f"linear_{average}|knn_{average}" for average in CLASS_AVERAGES)))
+_PROBE = re.compile(rf"probe/(?P<dataset>.+)(?<!/class_accuracy)/(?P<probe>{_SCORES})")
+_LEVEL = re.compile(r"probe/(?P<dataset>.+)(?<!/class_accuracy)/(?P<level>chance|miou_chance|largest_class)")
 _STAGE = re.compile(r"probe/(?P<dataset>.+)/(?P<probe>linear|miou)/stage(?P<stage>\d+)")
-_CLASS = re.compile(r"probe/(?P<dataset>.+)/iou/(?P<name>.+)")
 _NOT_SEARCHED = (*NON_TRAINING_FIELDS, "report_every")
 
 
@@ -40,19 +40,45 @@ def is_accuracy(metric: str) -> bool:
 
 
 def is_share(metric: str) -> bool:
-    """Whether a metric is an accuracy or mIoU, which is in [0, 1] with 1 as its best value."""
-    return is_accuracy(metric) or metric.rsplit("/", 1)[-1] == "miou"
+    """Whether a metric is an accuracy, an average over classes or mIoU, which is in [0, 1] with 1 as its best value."""
+    return is_accuracy(metric) or metric.rsplit("/", 1)[-1] == "miou" or metric.endswith(CLASS_AVERAGES)
 
 
 def is_final_accuracy(column: str) -> bool:
-    """Whether a column of `runs` is the accuracy of a final probe, `probe/DATASET/linear` or `probe/DATASET/knn`."""
-    return _PROBE.fullmatch(column) is not None and is_accuracy(column)
+    """Whether a column of `runs` is an accuracy of a final probe, such as `probe/DATASET/linear`, balanced or not."""
+    return _PROBE.fullmatch(column) is not None and (is_accuracy(column) or column.endswith(CLASS_AVERAGES[0]))
+
+
+def chance_column(metric: str) -> str:
+    """Return the column of `runs` with the chance level of a metric of the curves; balanced accuracy has accuracy's."""
+    return f"chance/{metric.removesuffix(f'_{CLASS_AVERAGES[0]}')}"
 
 
 def is_comparison_probe(column: str) -> bool:
     """Whether a column of `runs` is a result by which encoders are compared: a final linear accuracy or mIoU."""
     match = _PROBE.fullmatch(column)
     return match is not None and match["probe"] in COMPARISON_PROBES
+
+
+def is_final_result(column: str) -> bool:
+    """Whether a column of `runs` is a result of the final evaluation, `probe/DATASET/WHAT`, and not a curve's value."""
+    return column.startswith("probe/") and column.count("/") > 1
+
+
+def split_of(runs: pd.DataFrame, column: str) -> str:
+    """Return the split on which a metric was measured: `train`, `validation` or `test`.
+
+    Args:
+        runs: Runs of one probe split.
+        column: Column of `last_values` or metric of a curve.
+
+    Returns:
+        Empty if the runs mix splits, or have no value.
+    """
+    if is_final_result(column):
+        splits = runs.loc[runs[column].notna(), "probe_split"].unique()
+        return str(splits[0]) if len(splits) == 1 else ""
+    return "train" if column.removeprefix(LAST).startswith("train/") else "validation"
 
 
 def mode_of(runs: pd.DataFrame, column: str) -> Literal["max", "min"]:
@@ -121,14 +147,24 @@ def probe_results(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the results of the final probes in long form.
 
     Returns:
-        One row per result: trial_id, phase, task, seed, probe_split, dataset, probe (`linear`, `knn` or `miou`), value
-        and chance. `chance` is NaN if the number of classes is unknown; for mIoU it is the value of predicting
-        background everywhere.
+        One row per result: trial_id, phase, task, seed, probe_split, dataset, probe (`linear`, `knn`, either with an
+        ending of CLASS_AVERAGES, or `miou`), value, chance and largest_class. `chance` is NaN for macro-F1 and if the
+        number of classes is unknown; for mIoU it is the value of predicting background everywhere. `largest_class`,
+        the accuracy of always predicting the most frequent class of the split, is NaN for anything but an accuracy,
+        and if an earlier version has not recorded it.
     """
     found = long_form(runs, _PROBE, ["trial_id", "phase", "task", "seed", "probe_split"])
-    found["level"] = np.where(found["probe"] == "miou", "miou_chance", "chance")
-    chances = long_form(runs, _CHANCE, ["trial_id"]).rename(columns={"value": "chance"})
-    return found.merge(chances, how="left", on=["trial_id", "dataset", "level"]).drop(columns="level")
+    levels = long_form(runs, _LEVEL, ["trial_id"])
+    chance_of = {"miou": "miou_chance", "linear_macro_f1": "", "knn_macro_f1": ""}
+    found["level"] = found["probe"].map(chance_of).fillna("chance")
+    found = _with_level(found, levels, "chance")
+    found["level"] = np.where(found["probe"].map(is_accuracy).astype(bool), "largest_class", "")
+    return _with_level(found, levels, "largest_class").drop(columns="level")
+
+
+def _with_level(found: pd.DataFrame, levels: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return `probe_results` with the column `name`: for each row, the level that its column `level` names."""
+    return found.merge(levels.rename(columns={"value": name}), how="left", on=["trial_id", "dataset", "level"])
 
 
 def long_form(runs: pd.DataFrame, pattern: re.Pattern[str], about: list[str]) -> pd.DataFrame:
@@ -157,11 +193,14 @@ def probe_summary(results: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per task, data set and probe, the baselines last: task, dataset, probe, n_seeds, mean, sd (ddof 1, NaN
-        for one seed), chance.
+        for one seed), chance, largest_class.
     """
     groups = results.groupby(["task", "dataset", "probe"], sort=False)
     found = groups.agg(
-        n_seeds=("value", "size"), mean=("value", "mean"), sd=("value", "std"), chance=("chance", "first")
+        n_seeds=("value", "size"),
+        mean=("value", "mean"),
+        sd=("value", "std"),
+        **{level: (level, "first") for level in ("chance", "largest_class")},
     ).reset_index()
     return found.sort_values("task", key=lambda tasks: tasks.isin(BASELINES), kind="stable", ignore_index=True)
 
@@ -175,27 +214,6 @@ def stage_results(runs: pd.DataFrame) -> pd.DataFrame:
     """
     found = long_form(runs, _STAGE, ["trial_id", "task", "seed"])
     return found.astype({"stage": int})[["trial_id", "task", "seed", "dataset", "probe", "stage", "value"]]
-
-
-def class_ious(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean IoU of each class by task.
-
-    Args:
-        runs: Runs of one split and one configuration per task.
-
-    Returns:
-        dataset, class, then one column per task, the baselines last. Classes are in the order of the data set; classes
-        that do not occur in the split have no row.
-    """
-    columns = [name for name in runs if _CLASS.fullmatch(name) and runs[name].notna().any()]
-    if not columns:
-        return pd.DataFrame({"dataset": [], "class": []})
-    tasks = sorted(runs["task"].unique(), key=lambda task: task in BASELINES)
-    means = runs.groupby("task", sort=False)[columns].mean().T.reindex(columns=tasks).dropna(axis=1, how="all")
-    parts = [_CLASS.fullmatch(name) for name in columns]
-    means.insert(0, "dataset", [part["dataset"] for part in parts if part])
-    means.insert(1, "class", [part["name"] for part in parts if part])
-    return means.reset_index(drop=True).rename_axis(columns=None)
 
 
 def not_above_baselines(summary: pd.DataFrame) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from analysis.comparisons import (
     normalized_scores,
 )
 from analysis.data import tables
+from analysis.data.classes import class_ious
 from analysis.figures import PROBE_NAMES, SEGMENTATION_NAMES, accuracy_by_task, miou_by_task, probe_by_stage
 from analysis.findings import Findings, queries
 from analysis.records.phases import ABLATE
@@ -142,7 +143,7 @@ def _stages(sources: Sources) -> Iterator[Block]:
 
 def _classes(findings: Findings) -> Iterator[Block]:
     """Yield the IoU of each class, for each data set with masks."""
-    found = tables.class_ious(findings.study.runs.query(TEST))
+    found = class_ious(findings.study.runs.query(TEST))
     for dataset, own in found.groupby("dataset", sort=False):
         ious = own.drop(columns="dataset").set_index("class")
         rows = [[str(name), *map(number, values)] for name, values in zip(ious.index, ious.to_numpy(), strict=True)]

@@ -11,6 +11,7 @@ from scipy.stats import binomtest
 
 import analysis
 from analysis.data import tables
+from analysis.data.classes import class_ious
 from tests.analysis.journals import DATASET, N_VALIDATION, SEEDS, write_study
 
 
@@ -161,10 +162,10 @@ def test_the_miou_stands_beside_that_of_background_everywhere():
 
 
 def test_ious_of_classes_are_means_over_seeds_of_those_that_occur():
-    found = tables.class_ious(segmented())
+    found = class_ious(segmented())
     assert found.columns.tolist() == ["dataset", "class", "rotation", "raw_pixels"]
     assert found.to_numpy().tolist() == [["voc", "background", 0.8, 0.8], ["voc", "cat", pytest.approx(0.3), 0.1]]
-    assert tables.class_ious(pd.DataFrame({"task": ["rotation"]})).empty
+    assert class_ious(pd.DataFrame({"task": ["rotation"]})).empty
 
 
 def test_encoders_are_compared_by_the_linear_probe_and_by_the_miou():

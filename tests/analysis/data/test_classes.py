@@ -1,0 +1,135 @@
+"""Classes: when balanced accuracy replaces accuracy, and the accuracy of each class with its interval."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import binom
+
+from analysis.data import tables
+from analysis.data.classes import (
+    class_accuracies,
+    comparison_columns,
+    headline_results,
+    imbalanced,
+    is_imbalanced,
+)
+from analysis.stats.binomial import wilson_interval
+
+DATASETS = {"a": {"class_names": ["common", "rare"], "class_counts": {"probe_validation": [45, 5], "test": [90, 10]}}}
+
+
+def probed(share: float = 0.9, *, balanced: tuple[float, ...] = (0.6, 0.7), split: str = "test") -> pd.DataFrame:
+    """Return runs of two seeds, and raw pixels, which predict the majority class."""
+    values = {
+        "linear": [0.91, 0.93, share],
+        "linear_balanced_accuracy": [*balanced, 0.5],
+        "linear_macro_f1": [0.6, 0.7, 0.47],
+        "knn": [0.9, 0.9, 0.9],
+        "chance": [0.5] * 3,
+        "largest_class": [share] * 3,
+        "class_accuracy/common": [0.98, 0.96, 1.0],
+        "class_accuracy/rare": [0.2, 0.4, 0.0],
+    }
+    about = {"trial_id": list("xyz"), "phase": "evaluate", "task": ["rotation", "rotation", "raw_pixels"]}
+    about |= {"seed": [0, 1, 0], "probe_split": split}
+    return pd.DataFrame(about | {f"probe/a/{name}": column for name, column in values.items()})
+
+
+@pytest.mark.parametrize(
+    ("share", "n_classes", "expected"),
+    [
+        (0.9, 2, True),  # 9 : 1
+        (0.75, 2, True),  # 3 : 1
+        (0.74, 2, False),
+        (0.5, 2, False),
+        (0.25, 10, True),  # 3 times the 0.083 of the others
+        (0.196, 10, False),  # SVHN
+        (0.1, 10, False),
+        (0.0387, 102, True),  # Flowers-102
+        (1.0, 1, False),
+        (math.nan, 10, False),
+    ],
+)
+def test_classes_are_imbalanced_if_the_largest_is_three_times_the_mean_of_the_others(
+    share: float, n_classes: int, expected: bool
+):
+    assert is_imbalanced(share, n_classes) is expected
+
+
+def test_images_of_equal_classes_are_rarely_called_imbalanced():
+    draws = np.random.default_rng(0).multinomial(50, [0.1] * 10, size=10_000).max(axis=1) / 50
+    assert np.mean([is_imbalanced(share, 10) for share in draws]) < 0.02
+
+
+def test_encoders_are_compared_by_balanced_accuracy_where_classes_are_imbalanced():
+    assert comparison_columns(probed(0.9)) == ["probe/a/linear_balanced_accuracy"]
+    assert comparison_columns(probed(0.6)) == ["probe/a/linear"]
+    assert imbalanced(probed(0.9)).to_dict("records") == [
+        {"dataset": "a", "probe_split": "test", "largest_class": 0.9, "n_classes": 2}
+    ]
+
+
+def test_runs_without_a_balanced_accuracy_are_compared_by_accuracy():
+    mixed = probed(balanced=(math.nan, 0.7))
+    assert comparison_columns(mixed) == ["probe/a/linear"]
+    former = mixed[[name for name in mixed if "balanced" not in name and "largest" not in name]]
+    assert comparison_columns(former) == ["probe/a/linear"]
+    assert tables.probe_results(former)["largest_class"].isna().all()
+    diverged = probed(balanced=(math.nan, 0.7)).assign(**{"probe/a/linear": [math.nan, 0.93, 0.9]})
+    assert comparison_columns(diverged) == ["probe/a/linear_balanced_accuracy"]
+
+
+def test_a_probe_has_the_levels_that_apply_to_it():
+    levels = tables.probe_results(probed()).groupby("probe")[["chance", "largest_class"]].first()
+    assert levels.loc["linear"].tolist() == [0.5, 0.9]
+    assert levels.loc["knn"].tolist() == [0.5, 0.9]
+    assert levels.loc["linear_balanced_accuracy", "chance"] == 0.5
+    assert math.isnan(levels.loc["linear_balanced_accuracy", "largest_class"])
+    assert levels.loc["linear_macro_f1"].isna().all()
+
+
+def test_averages_over_classes_are_shown_where_classes_are_imbalanced():
+    assert set(headline_results(probed(0.6))["probe"]) == {"linear", "knn"}
+    assert set(headline_results(probed(0.9))["probe"]) == {
+        *("linear", "knn", "linear_balanced_accuracy", "linear_macro_f1"),
+    }
+
+
+def test_a_class_by_the_name_of_a_probe_is_no_data_set():
+    runs = probed().rename(columns={"probe/a/class_accuracy/rare": "probe/a/class_accuracy/linear"})
+    assert set(tables.probe_results(runs)["dataset"]) == {"a"}
+    assert comparison_columns(runs) == ["probe/a/linear_balanced_accuracy"]
+
+
+def test_each_class_has_its_accuracy_with_an_interval_over_its_images():
+    found = class_accuracies(probed(), DATASETS).set_index(["task", "class"])
+    rare = found.loc[("rotation", "rare")]
+    assert (rare["n_images"], rare["n_seeds"], rare["mean"]) == (10, 2, pytest.approx(0.3))
+    low, high = wilson_interval(0.3, 10)
+    assert (rare["ci_low"], rare["ci_high"]) == (float(low), float(high)) == pytest.approx((0.1078, 0.6032), abs=1e-4)
+    assert found["few"].to_dict() == {(task, name): name == "rare" for task, name in found.index}
+    validation = class_accuracies(probed(split="validation"), DATASETS).set_index(["task", "class"])
+    assert validation.loc[("rotation", "common"), "n_images"] == 45
+
+
+def test_classes_of_an_unknown_number_of_images_have_no_interval():
+    for unknown in ({}, {"a": {"class_names": ["common", "rare"]}}):
+        found = class_accuracies(probed(), unknown)
+        assert found["n_images"].isna().all()
+        assert found[["ci_low", "ci_high"]].isna().all(axis=None)
+        assert not found["few"].any()
+    assert class_accuracies(probed().iloc[:, :6], DATASETS).empty
+
+
+def test_a_wilson_interval_covers_at_its_level_on_average():
+    n, shares = 30, np.linspace(0.02, 0.98, 97)
+    counts = np.arange(n + 1)
+    low, high = wilson_interval(counts / n, np.full(n + 1, n))
+    covered = [binom.pmf(counts, n, share)[(low <= share) & (share <= high)].sum() for share in shares]
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.01)
+    assert min(covered) > 0.8
+    assert np.isnan(wilson_interval(0.5, 0)).all()
