@@ -4,7 +4,7 @@ Functions take frames and return frames. They decide which runs count: those of 
 status. The formulas are in `analysis.stats`.
 """
 
-from analysis.comparisons.cells import KEY, grid
+from analysis.comparisons.cells import COMPARISON, KEY, grid
 from analysis.comparisons.data_size import data_size_law
 from analysis.comparisons.designs import (
     BASE,
@@ -35,18 +35,22 @@ from analysis.comparisons.paired_effects import (
 from analysis.comparisons.rates import LEARNED, convergence_rates, rate_differences
 from analysis.comparisons.scores import improvement_probabilities, interquartile_means, normalized_scores
 from analysis.comparisons.selection import finished_values, fixed_budget, left_out, outcomes
+from analysis.comparisons.tasks import ALL_TASKS, TASKS_TEST, compare_tasks, rank_tasks
 
 __all__ = [
+    "ALL_TASKS",
     "ANSWERS",
     "BASE",
     "BETTER",
     "CHOSEN",
+    "COMPARISON",
     "EQUIVALENT",
     "INCONCLUSIVE",
     "KEY",
     "LEARNED",
     "PRETRAINING",
     "PRETRAINING_TEST",
+    "TASKS_TEST",
     "TOO_FEW",
     "WORSE",
     "Metric",
@@ -54,6 +58,7 @@ __all__ = [
     "chosen_against_untrained",
     "compare",
     "compare_few_labels",
+    "compare_tasks",
     "convergence_rates",
     "data_size_law",
     "effects",
@@ -72,6 +77,7 @@ __all__ = [
     "outcomes",
     "pair_synergy",
     "paired_differences",
+    "rank_tasks",
     "rate_differences",
     "searched_columns",
     "steps_to",

@@ -29,7 +29,7 @@ PRETRAINING = "pre-training"  # design that compares with untrained encoders of 
 PRETRAINING_TEST = "pre-training, test split"
 COMPARED_DTYPES = {
     **{name: EFFECT_DTYPES[name] for name in KEY},
-    **dict.fromkeys(("metric", "mode"), "str"),
+    **dict.fromkeys(("metric", "mode", "split"), "str"),
     **EFFECT_DTYPES,
     "seeds_needed": "Int64",
 }
@@ -100,13 +100,15 @@ def task_comparisons(designs: pd.DataFrame, own: pd.DataFrame, baseline: str | N
 def compare(runs: pd.DataFrame, designs: pd.DataFrame, metric: Metric, margin: float | None) -> Compared:
     """Return the effects of one task's designs and their paired differences.
 
+    The column split names the split that the metric was measured on, the same for a cell and its baseline.
     The column seeds_needed is the number of seeds at which a paired t-test would detect a difference as large as the
     margin, from the spread of these seeds (`analysis.stats.paired.seeds_needed`); missing if the answer is not
     `inconclusive`.
     """
     seeds = paired_differences(runs, metric.column, designs=designs).assign(metric=metric.column)
     found = effects(runs, metric.column, designs=designs, mode=metric.mode, margin=margin)
-    found = found.assign(metric=metric.column, mode=metric.mode, seeds_needed=pd.array([pd.NA] * len(found), "Int64"))
+    found = found.assign(metric=metric.column, mode=metric.mode, split=tables.split_of(runs, metric.column))
+    found["seeds_needed"] = pd.array([pd.NA] * len(found), "Int64")
     if margin is None:
         return found, seeds
     spread = seeds.groupby(KEY)["difference"].std()

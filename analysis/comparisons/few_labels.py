@@ -55,7 +55,7 @@ def compare_few_labels(study: Study, margin: float | None) -> list[Compared]:
         scratch = results.loc[untrained & (results["way"] == TUNED)]
         runs = pd.concat([own, scratch.assign(task=task, way=SUPERVISED)], ignore_index=True)
         runs["cell"] = [cell_of(way, labels) for way, labels in zip(runs["way"], runs["labels"], strict=True)]
-        runs = runs.rename(columns={"value": column})
+        runs = runs.rename(columns={"value": column}).assign(probe_split="test")
         rows = [
             (task, DESIGN, cell_of(way, labels), cell_of(other, labels))
             for labels in own["labels"].unique()

@@ -35,16 +35,9 @@ SYNERGY_DTYPES = {
     **{"synergy" if name == "estimate" else name: dtype for name, dtype in _STATISTICS.items()},
 }
 MODEL = "value ~ C(task) * C(cell) + C(task):C(seed)"
-SENTENCES: dict[str, tuple[str, ...]] = {  # sentence for a significant term, and for any other
-    "task": ("the tasks differ, on average over cells", "no clear difference between tasks, on average over cells"),
-    "cell": ("the cells differ, on average over tasks", "no clear difference between cells, on average over tasks"),
-    "task:cell": (
-        "the effect of a cell depends on the task",
-        "no evidence that the effect of a cell depends on the task",
-    ),
-    "task:seed": (),
-    "residual": (),
-}
+DIFFERENT, NOT_SHOWN = "different", "not shown to differ"  # answers of `task_interaction`, besides TOO_FEW
+TESTED_TERMS = ("task", "cell", "task:cell")
+TERMS = (*TESTED_TERMS, "task:seed", "residual")
 ANOVA_DTYPES = {"term": "str", **dict.fromkeys(("df", "sum_sq", "F", "p"), "float64"), "answer": "str"}
 
 
@@ -142,8 +135,8 @@ def task_interaction(runs: pd.DataFrame, metric: str, cells: Sequence[str] | Non
         cells: Cells to compare; by default those that every task has.
 
     Returns:
-        A frame with the columns ANOVA_DTYPES, one row per term: task, cell, task:cell, task:seed, residual. answer is
-        one sentence per tested term, at level ALPHA. With fewer than 5 seeds, there are sums of squares but no tests.
+        A frame with the columns ANOVA_DTYPES, one row per term of TERMS. answer is DIFFERENT, NOT_SHOWN or TOO_FEW for
+        each of TESTED_TERMS, at level ALPHA, and empty for the others. With fewer than 5 seeds, there are sums of squares but no tests.
 
     Raises:
         UserError: If the metric is unknown, or there are fewer than two tasks, cells or seeds.
@@ -227,7 +220,7 @@ def _statistics(estimates: Sequence[np.ndarray]) -> list[dict[str, Any]]:
 
 def _anova(values: pd.DataFrame, n_tasks: int) -> pd.DataFrame:
     """Return the table of `task_interaction`. values: one row per task and cell, one column per seed, without NaN."""
-    table = anova_lm(ols(MODEL, values.melt(ignore_index=False).reset_index()).fit(), typ=2).set_axis(list(SENTENCES))
+    table = anova_lm(ols(MODEL, values.melt(ignore_index=False).reset_index()).fit(), typ=2).set_axis(list(TERMS))
     mean_square = table["sum_sq"] / table["df"]
     table.loc["task", "F"] = mean_square["task"] / mean_square["task:seed"]
     table["p"] = math.nan
@@ -235,18 +228,15 @@ def _anova(values: pd.DataFrame, n_tasks: int) -> pd.DataFrame:
         array = values.to_numpy(np.float64).reshape(n_tasks, -1, values.shape[1])
         for term, p in interaction_p(array, table["F"]).items():
             table.loc[term, "p"] = p
-    table["answer"] = [_sentence(*row) for row in table[["F", "p"]].itertuples()]
+    table["answer"] = [_answer(term, p) for term, p in table["p"].items()]
     table["F"] = table["F"].where(table["p"].notna())
     return table.rename_axis("term").reset_index()[list(ANOVA_DTYPES)].astype(ANOVA_DTYPES)
 
 
-def _sentence(term: str, f: float, p: float) -> str:
-    if not SENTENCES[term]:
+def _answer(term: str, p: float) -> str:
+    if term not in TESTED_TERMS:
         return ""
-    if math.isnan(p):
-        return TOO_FEW
-    yes, no = SENTENCES[term]
-    return f"{yes if p <= ALPHA else no} (F = {f:.3g}, p = {p:.2g})"
+    return TOO_FEW if math.isnan(p) else DIFFERENT if p <= ALPHA else NOT_SHOWN
 
 
 def _levels(factor: pd.Series, task: str) -> pd.Series:

@@ -23,13 +23,16 @@ from analysis.data.frames import (
     chance_of_probes,
     current_column,
 )
+from analysis.data.per_image import PER_IMAGE_ARTIFACT, Packed, PerImage
 from analysis.data.study import Study
+from analysis.data.tables import is_final_result
 from analysis.records import FINISHED
 from analysis.records.phases import OUTCOME_FILE
 from trainables import spelling
 from trainables.errors import UserError, first_line
 
-RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+# MLflow retries for minutes by default.
+ENVIRONMENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 OPEN_COLUMNS = (*RESPELLED_COLUMNS, "chance/")
 PAGE = 1000  # runs per request, the most that a server returns
 
@@ -50,7 +53,7 @@ def load_runs(uri: str, study: str | None) -> Study:
     if not study:
         raise UserError(f'{uri} may have several studies; name one: load("{uri}", study="NAME")')
     _check_database(uri)
-    with _few_retries():
+    with _client_environment():
         try:
             client = MlflowClient(tracking_uri=uri)
             runs = _newest(_runs_of(client, uri, study))
@@ -59,15 +62,33 @@ def load_runs(uri: str, study: str | None) -> Study:
                 if run.data.tags.get("pretext.kind") == "trial":
                     _add_trial(builder, client, run, study)
             outcomes = {phase: _outcome(client, run) for run in runs if (phase := _ended_phase(run))}
+            run_ids = {run.data.tags.get("pretext.trial_id", ""): run.info.run_id for run in runs}
         except (MlflowException, OSError) as error:
-            raise UserError(
-                f"{uri}: cannot be read ({first_line(error)}); is the tracking server running there?"
-            ) from error
+            raise _unreadable(uri, error) from error
+
+    def packed(trial_id: str) -> Packed:
+        if trial_id not in run_ids:
+            return {}
+        with _client_environment():
+            try:
+                return _json_artifact(client, run_ids[trial_id], PER_IMAGE_ARTIFACT) or {}
+            except (MlflowException, OSError) as error:
+                raise _unreadable(uri, error) from error
+
     frames = builder.build()
     config = next((_nested(run.data.params) for run in runs if run.data.tags.get("pretext.kind") == "study"), {})
     return Study(
-        study, *frames, config=spelling.with_current_names(config), datasets=_datasets(runs), outcomes=outcomes
+        study,
+        *frames,
+        config=spelling.with_current_names(config),
+        datasets=_datasets(runs),
+        outcomes=outcomes,
+        per_image=PerImage(packed),
     )
+
+
+def _unreadable(uri: str, error: Exception) -> UserError:
+    return UserError(f"{uri}: cannot be read ({first_line(error)}); is the tracking server running there?")
 
 
 def _check_database(uri: str) -> None:
@@ -78,16 +99,15 @@ def _check_database(uri: str) -> None:
 
 
 @contextlib.contextmanager
-def _few_retries() -> Iterator[None]:
-    """Fail within seconds if the server is away; MLflow's default retries take minutes."""
-    if RETRIES in os.environ:
-        yield
-        return
-    os.environ[RETRIES] = "1"
+def _client_environment() -> Iterator[None]:
+    """Fail within seconds if the server is away, and show no progress of small files, unless the user wants that."""
+    new = {name: value for name, value in ENVIRONMENT.items() if name not in os.environ}
+    os.environ.update(new)
     try:
         yield
     finally:
-        del os.environ[RETRIES]
+        for name in new:
+            del os.environ[name]
 
 
 def _runs_of(client: MlflowClient, uri: str, study: str) -> list[Run]:
@@ -123,7 +143,7 @@ def _add_trial(builder: FrameBuilder, client: MlflowClient, run: Run, study: str
         for name, value in run.data.params.items()
         if name in RUN_DTYPES or name.startswith(OPEN_COLUMNS)
     }
-    results = {name: value for name, value in metrics.items() if _is_result(name)}
+    results = {name: value for name, value in metrics.items() if is_final_result(name)}
     columns |= chance_of_probes(columns["dataset"], results, _datasets([run])) | results
     if "steps" in metrics:
         columns |= {"steps": int(metrics["steps"]), "wall_s": metrics.get("wall_s")}
@@ -145,16 +165,15 @@ def _ended_phase(run: Run) -> str | None:
 
 def _outcome(client: MlflowClient, run: Run) -> dict[str, Any]:
     """Return what a phase decided, empty for phases that decide nothing."""
-    if OUTCOME_FILE not in {file.path for file in client.list_artifacts(run.info.run_id)}:
-        return {}
+    return spelling.with_current_names(_json_artifact(client, run.info.run_id, OUTCOME_FILE) or {})
+
+
+def _json_artifact(client: MlflowClient, run_id: str, name: str) -> Any:
+    """Return the content of a run's artifact; None if it has none of that name."""
+    if name not in {file.path for file in client.list_artifacts(run_id)}:
+        return None
     with tempfile.TemporaryDirectory() as folder:
-        path = client.download_artifacts(run.info.run_id, OUTCOME_FILE, folder)
-        return spelling.with_current_names(json.loads(Path(path).read_text(encoding="utf-8")))
-
-
-def _is_result(metric: str) -> bool:
-    """Whether a metric is a final result, `probe/DATASET/WHAT`, rather than a curve such as `probe/knn`."""
-    return metric.startswith("probe/") and metric.count("/") > 1
+        return json.loads(Path(client.download_artifacts(run_id, name, folder)).read_text(encoding="utf-8"))
 
 
 def _parsed(value: str, dtype: str | None) -> Any:

@@ -38,6 +38,7 @@ from analysis.comparisons.rates import (
     rate_differences,
 )
 from analysis.comparisons.selection import left_out, outcomes
+from analysis.comparisons.tasks import compare_tasks
 from analysis.convergence import CONVERGED, verdicts
 from analysis.data import tables
 from analysis.data.load import load
@@ -69,6 +70,8 @@ class Findings:
             `analysis.comparisons.compare`.
         against_untrained: The same columns for ablated cells (design PRETRAINING) and confirmed encoders on the test
             split (PRETRAINING_TEST, one metric per data set) against untrained encoders of the same seeds.
+        between_tasks: The same columns for every pair of tasks (design TASKS_TEST): their confirmed encoders on
+            the test split, one family per data set.
         few_labels: The same columns for frozen features, fine-tuning and supervised training (design `few labels`).
         differences: `paired_differences` of all these comparisons, with the column metric.
         factorial: `factorial_effects` of the factorial and screening designs, with the column design.
@@ -86,6 +89,7 @@ class Findings:
     margin: float | None
     effects: pd.DataFrame
     against_untrained: pd.DataFrame
+    between_tasks: pd.DataFrame
     few_labels: pd.DataFrame
     differences: pd.DataFrame
     factorial: pd.DataFrame
@@ -97,8 +101,9 @@ class Findings:
 
     @property
     def every_effect(self) -> pd.DataFrame:
-        """All comparisons: with a baseline cell, with untrained encoders and with few labels, by `design`."""
-        return pd.concat([self.effects, self.against_untrained, self.few_labels], ignore_index=True)
+        """All comparisons: with a baseline cell, untrained encoders, other tasks and with few labels, by `design`."""
+        parts = [self.effects, self.against_untrained, self.between_tasks, self.few_labels]
+        return pd.concat(parts, ignore_index=True)
 
 
 def compute_findings(
@@ -137,7 +142,7 @@ def compute_findings(
     designs = {name: wanted for name, wanted in designs.items() if len(wanted)}
     inside = [compare(by_task[name], wanted, metrics[name], margin) for name, wanted in designs.items()]
     untrained = [*cells_against_untrained(study, ablated, metrics, margin), *chosen_against_untrained(study, margin)]
-    labels = compare_few_labels(study, margin)
+    labels, between = compare_few_labels(study, margin), compare_tasks(study, margin)
     counted = _counted(study.runs.loc[study.runs["phase"].isin(COUNTED_PHASES)], trial_verdicts)
     of_cells = counted.loc[counted["phase"] == ABLATE]
     return Findings(
@@ -148,8 +153,9 @@ def compute_findings(
         margin=margin,
         effects=_effects(inside),
         against_untrained=_effects(untrained),
+        between_tasks=_effects(between),
         few_labels=_effects(labels),
-        differences=_joined([seeds for _, seeds in (*inside, *untrained, *labels)], SEED_DTYPES),
+        differences=_joined([seeds for _, seeds in (*inside, *untrained, *between, *labels)], SEED_DTYPES),
         factorial=_factorial(study, by_task, metrics),
         synergy=_synergy(study, by_task, metrics),
         across_tasks=_across_tasks(ablated, metrics),

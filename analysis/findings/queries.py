@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
-from analysis.comparisons import BASE, BETTER, CHOSEN, LEARNED, PRETRAINING, PRETRAINING_TEST, TOO_FEW
+from analysis.comparisons import (
+    BASE,
+    BETTER,
+    CHOSEN,
+    COMPARISON,
+    LEARNED,
+    PRETRAINING,
+    PRETRAINING_TEST,
+    TOO_FEW,
+    rank_tasks,
+)
+from analysis.convergence import VERDICTS
 from analysis.data import tables
 from analysis.findings.compute import Findings
 from analysis.records.phases import CONFIRM
 from trainables.trial import BASELINES, NON_TRAINING_FIELDS, TrialConfig
-
-Standing = Literal["better", "above in every seed", "not better"]
 
 _NOT_SETTINGS = (*NON_TRAINING_FIELDS, "report_every", "workers")
 
@@ -44,14 +53,18 @@ class UntrainedComparison:
     """Comparison of a task's encoders with untrained ones of the same seeds.
 
     Attributes:
-        standing: The answer; `above in every seed` can occur only if there are too few seeds for a test.
         n_above: Number of seeds at which the trained encoder is better.
         row: Row of `Findings.against_untrained`.
     """
 
-    standing: Standing
     n_above: int
     row: pd.Series
+
+    @property
+    def is_above(self) -> bool:
+        """Whether the trained encoder is better, or better at every seed of too few for a test."""
+        few = self.row["answer"] == TOO_FEW and self.n_above == self.row["n_seeds"]
+        return bool(self.row["answer"] == BETTER or few)
 
 
 def tasks(findings: Findings) -> list[str]:
@@ -67,18 +80,21 @@ def chosen(findings: Findings) -> dict[str, dict[str, Any]]:
 def ranked(findings: Findings, task: str) -> pd.DataFrame:
     """Return a task's effects against its main baseline, one row per cell, the largest gain first.
 
-    The main baseline is the base if any cell is compared with it, otherwise the one with the most comparisons. A cell
-    in several designs is represented by its largest adjusted p-value, the most conservative one. Cells without a value
-    come last.
+    The main baseline is the base if any cell is compared with it, otherwise the one with the most comparisons. Equal
+    gains keep the order of the designs, and cells without a value come last.
     """
-    own = findings.effects.loc[findings.effects["task"] == task]
+    own = distinct(findings.effects.loc[findings.effects["task"] == task])
     if own.empty:
         return own
     counts = own["baseline"].value_counts()
     own = own.loc[own["baseline"] == (BASE if BASE in counts else counts.index[0])]
-    own = own.sort_values("p_holm", ascending=False, kind="stable").drop_duplicates("cell")
     sign = -1 if findings.metrics[task].mode == "min" else 1
     return own.sort_values("mean_difference", key=lambda values: -sign * values, kind="stable", ignore_index=True)
+
+
+def distinct(compared: pd.DataFrame) -> pd.DataFrame:
+    """Return each comparison once: designs share comparisons, which have the same numbers in all of them."""
+    return compared.drop_duplicates(COMPARISON)
 
 
 def cures(findings: Findings, task: str) -> pd.DataFrame:
@@ -96,20 +112,26 @@ def take_offs(findings: Findings, task: str) -> pd.DataFrame:
     changes = findings.take_off_changes
     own = changes.loc[(changes["task"] == task) & (changes["rate_difference"] > 0)]
     own = own.loc[own["baseline"].isin(ranked(findings, task)["baseline"].head(1))]
-    own = own.sort_values(["rate_difference", "p_holm"], ascending=[False, True], kind="stable").drop_duplicates("cell")
+    own = distinct(own).sort_values("rate_difference", ascending=False, kind="stable")
     learned = findings.ablated["verdict"].isin(LEARNED) & (findings.ablated["task"] == task)
     counts = learned.groupby(findings.ablated["cell"]).sum().astype("int64")
     return own.assign(n_learned=own["cell"].map(counts), n_baseline_learned=own["baseline"].map(counts))
 
 
 def convergence(findings: Findings, phase: str, task: str, cell: str) -> CellConvergence | None:
-    """Return how the trials of a cell ended; None if none has a verdict."""
+    """Return how the trials of a cell ended; None if none has a verdict.
+
+    Of verdicts that are equally frequent, the one that is tried first (`analysis.convergence.VERDICTS`) represents the
+    cell.
+    """
     verdicts = findings.verdicts
     own = verdicts.loc[(verdicts["phase"] == phase) & (verdicts["task"] == task) & (verdicts["cell"] == cell)]
     if own.empty:
         return None
-    counts = {str(name): int(count) for name, count in own["verdict"].value_counts().items()}
-    verdict = next(iter(counts))
+    by_verdict = own["verdict"].value_counts()
+    order = sorted(by_verdict.index, key=lambda name: (-by_verdict[name], VERDICTS.index(name)))
+    counts = {name: int(by_verdict[name]) for name in order}
+    verdict = order[0]
     first = own.loc[own["verdict"] == verdict].sort_values("seed").iloc[0]
     return CellConvergence(verdict, counts.pop(verdict), len(own), counts, first["evidence"], first["cure"])
 
@@ -169,11 +191,25 @@ def best_task(findings: Findings) -> str | None:
     None if the means are not comparable because not all tasks were chosen by the same probe. The test split is not
     used.
     """
-    choices = chosen(findings)
-    metrics = {choice.get("metric", "") for choice in choices.values()}
-    if len(metrics) != 1 or not next(iter(metrics)).startswith("probe/"):
-        return None
-    return max(choices, key=lambda task: choices[task]["mean"])
+    return next(iter(rank_tasks(findings.study)), None)
+
+
+def task_rivals(findings: Findings, task: str, metric: str) -> pd.DataFrame:
+    """Return a task's comparisons with every other task on the test split, with the task as the cell.
+
+    Args:
+        findings: What was computed for the study.
+        task: A task that ranks before the others: the first of `rank_tasks`, or the one with the highest test mean.
+        metric: Column of the runs by which the tasks are compared.
+
+    Returns:
+        Rows of `Findings.between_tasks`. The first is the runner-up: of the tasks that are not told apart from `task`
+        if there are any, and otherwise of all, the one with the highest mean.
+    """
+    own = findings.between_tasks
+    own = own.loc[(own["cell"] == task) & (own["metric"] == metric)]
+    own = own.assign(apart=own["answer"] == BETTER)
+    return own.sort_values(["apart", "baseline_mean"], ascending=[True, False], kind="stable").drop(columns="apart")
 
 
 def rate(findings: Findings, phase: str, task: str, cell: str) -> pd.Series | None:
@@ -218,11 +254,7 @@ def _comparison(findings: Findings, task: str, design: str, cell: str, metric: s
         & seeds["difference"].notna()
     ]
     n_above = int((seeds["difference"] > 0).sum() if row["mode"] == "max" else (seeds["difference"] < 0).sum())
-    if row["answer"] == BETTER:
-        return UntrainedComparison("better", n_above, row)
-    if row["answer"] == TOO_FEW and n_above == len(seeds):
-        return UntrainedComparison("above in every seed", n_above, row)
-    return UntrainedComparison("not better", n_above, row)
+    return UntrainedComparison(n_above, row)
 
 
 def _settings(columns: dict[str, Any]) -> dict[str, Any]:

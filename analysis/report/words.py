@@ -70,6 +70,18 @@ def metric_words(column: str) -> str:
     return column.removeprefix("last/")
 
 
+def measured(row: pd.Series) -> str:
+    """Return the metric of a comparison and the split of its means: `linear probe on shapes (validation split)`."""
+    words = metric_words(row["metric"])
+    named = words.startswith(("val/", "train/")) or not row["split"]
+    return words if named else f"{words} ({row['split']} split)"
+
+
+def within(margin: float | None) -> str:
+    """Return the margin of equivalence, `±0.01`."""
+    return "no margin" if margin is None else f"±{margin:g}"
+
+
 def difference(row: pd.Series) -> str:
     """Return a comparison's difference, with its interval if it has one: `+0.061 [0.043, 0.080]`."""
     return f"{signed(row['mean_difference'])} {interval(row['ci_low'], row['ci_high'])}".strip()

@@ -15,7 +15,7 @@ from analysis.stats.significance import ALPHA
 MIN_SIZES = 4  # three to fit the three parameters, one to test the prediction
 MIN_INTERVAL_SIZES, MIN_INTERVAL_SEEDS = 5, 5  # with fewer, the interval of the error does not keep its coverage
 EXPONENTS = (0.02, 3.0)  # below, the law is a logarithm; above, only one size differs from the others
-WITHIN_NOISE, BEYOND_NOISE = "within noise", "off by more than noise"
+WITHIN_NOISE, BEYOND_NOISE = "not shown to be off", "off by more than noise"
 TOO_FEW_SIZES, TOO_FEW_SEEDS = "too few sizes", "too few seeds"
 
 _STARTS = np.geomspace(*EXPONENTS, 20)

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import pandas as pd
+
+from analysis.comparisons import TOO_FEW
+from analysis.comparisons.interactions import DIFFERENT
 from analysis.findings import Findings
+from analysis.report import sentences
 from analysis.report.blocks import Block, Folded, Table, Text
-from analysis.report.words import NONE, count, interval, listed, metric_words, p_cell, quoted, signed
+from analysis.report.words import NONE, count, interval, listed, metric_words, p_cell, p_value, quoted, signed
 from analysis.stats import ALPHA
 
 TESTED = ["95% interval", "Holm p", "seeds"]
+ACROSS_TASKS = {  # by term: what it is about, and both sentences
+    "cell": ("whether the cells differ", sentences.CELLS_DIFFER, sentences.CELLS_NOT_SHOWN_TO_DIFFER),
+    "task:cell": (
+        "whether the effect of a cell depends on the task",
+        sentences.EFFECT_DEPENDS_ON_TASK,
+        sentences.EFFECT_NOT_SHOWN_TO_DEPEND,
+    ),
+}
 
 
 def designs_tables(findings: Findings, task: str) -> Iterator[Block]:
@@ -23,22 +36,31 @@ def factorial_clause(findings: Findings, task: str) -> str:
     own = findings.factorial.loc[findings.factorial["task"] == task]
     if own.empty:
         return ""
-    if own["p_holm"].isna().all():
-        return "its factors have too few seeds to test"
     significant = own.loc[own["p_holm"] <= ALPHA].sort_values("p_holm").drop_duplicates(["term", "levels"])
+    if significant.empty:
+        candidates = (sentences.FACTORS_UNTESTED, sentences.NO_FACTOR_SIGNIFICANT)
+        return sentences.first_true(candidates, own).say(own)
     effects = [
         f"{quoted(row.term)} from {row.levels} ({signed(row.estimate)} {interval(row.ci_low, row.ci_high)})"
         for row in significant.itertuples()
     ]
-    return f"significant effects: {listed(effects)}" if effects else "no effect of its factors is significant"
+    return sentences.FACTORS_SIGNIFICANT.say(significant, effects=listed(effects))
 
 
 def across_tasks(findings: Findings) -> Iterator[Block]:
     """Yield whether the cells have the same effect in all tasks."""
     found = findings.across_tasks
-    answers = "; ".join(found.loc[(found["answer"] != "") & found["term"].isin(["cell", "task:cell"]), "answer"])
+    answers = [_across(row) for _, row in found.loc[found["term"].isin(list(ACROSS_TASKS))].iterrows()]
     if answers:
-        yield Text(f"**Across tasks**, for the cells that all tasks have: {answers}.")
+        yield Text(f"**Across tasks**, for the cells that all tasks have: {'; '.join(answers)}.")
+
+
+def _across(row: pd.Series) -> str:
+    what, different, not_shown = ACROSS_TASKS[row["term"]]
+    if row["answer"] == TOO_FEW:
+        return sentences.ACROSS_TASKS_UNTESTED.say(row, what=what)
+    sentence = different if row["answer"] == DIFFERENT else not_shown
+    return sentence.say(row, numbers=f"F = {row['F']:.3g}, {p_value(row['p'])}")
 
 
 def _factorial(findings: Findings, task: str) -> Iterator[Block]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterator
 
 import pandas as pd
 
-from analysis.comparisons import BASE, EQUIVALENT, INCONCLUSIVE, TOO_FEW, WORSE
+from analysis.comparisons import BASE, BETTER, EQUIVALENT, INCONCLUSIVE, TOO_FEW, WORSE, rank_tasks
 from analysis.convergence import AT_CHANCE, CONVERGED
 from analysis.data.tables import probe_results
 from analysis.findings import Findings, queries
 from analysis.findings.queries import UntrainedComparison
 from analysis.records.phases import ABLATE, CONFIRM, EVALUATE, SEARCH
+from analysis.report import sentences
 from analysis.report.sections.designs import factorial_clause
 from analysis.report.words import (
     PROBES,
@@ -21,11 +23,12 @@ from analysis.report.words import (
     ending,
     first_clause,
     listed,
-    metric_words,
+    measured,
     number,
     p_value,
     quoted,
     signed,
+    within,
 )
 from trainables.trial import RAW_PIXELS
 
@@ -48,25 +51,50 @@ def pretraining_gain(findings: Findings, dataset: str) -> list[str]:
     }
     if not known:
         return [_not_known(findings, dataset)]
-    good = [task for task, found in known.items() if found.standing != "not better"]
-    if not good:
+    rows = pd.DataFrame([found.row for found in known.values()])
+    if not any(found.is_above for found in known.values()):
         closest = max(known, key=lambda task: known[task].row["mean_difference"])
+        candidates = (sentences.NO_TASK_BEATS_UNTRAINED, sentences.NO_TASK_SHOWN_TO_BEAT_UNTRAINED)
         numbers = _with_untrained(closest, known[closest])
-        return [f"**No pretext task beats an untrained encoder on {dataset}**: the closest is {numbers}."]
-    first = queries.best_task(findings)
-    best = first if first in known else max(known, key=lambda task: known[task].row["mean"])
-    title = (
-        f"**{best} is the best of {len(known)} pretext tasks on {dataset}**"
-        if len(known) > 1
-        else f"**{best}** on {dataset}"
-    )
+        words = {"dataset": dataset, "margin": within(findings.margin), "numbers": numbers}
+        return [f"{sentences.first_true(candidates, rows).say(rows, **words)}."]
+    best, split = _leading(findings, known)
     ended = queries.convergence(findings, CONFIRM, best, queries.chosen_cell(findings, best))
     end = f" As chosen, it {ending(ended)}." if ended else ""
-    sentences = [f"{title}: {_with_baselines(findings, known[best], dataset)}.{end}"]
-    if useless := [task for task in known if task not in good]:
-        numbers = listed(_with_untrained(task, known[task]) for task in useless)
-        sentences.append(f"**No better than an untrained encoder**: {numbers}.")
-    return sentences
+    return [f"{_headline(findings, known, best, split, dataset)}{end}", *_no_gain(findings, known, best)]
+
+
+def _leading(findings: Findings, known: dict[str, UntrainedComparison]) -> tuple[str, str]:
+    """Return the task with the highest mean, and the split of these means: validation if they are comparable."""
+    ranks = [task for task in rank_tasks(findings.study) if task in known]
+    return (ranks[0], "validation") if ranks else (max(known, key=lambda task: known[task].row["mean"]), "test")
+
+
+def _headline(findings: Findings, known: dict[str, UntrainedComparison], best: str, split: str, dataset: str) -> str:
+    """Return how the leading task compares with untrained encoders and with the runner-up."""
+    numbers = _with_baselines(findings, known[best], dataset)
+    rivals = queries.task_rivals(findings, best, known[best].row["metric"])
+    if rivals.empty:
+        return f"**{best}** on {dataset}: {numbers}."
+    first = rivals.iloc[0]
+    sentence = sentences.first_true((sentences.BEST_TASK, sentences.OVERTAKEN_TASK, sentences.LEADING_TASK), rivals)
+    words = {"task": best, "n": len(known), "dataset": dataset, "numbers": numbers, "split": split}
+    return sentence.say(rivals, rival=first["baseline"], difference=effect(first), **words)
+
+
+def _no_gain(findings: Findings, known: dict[str, UntrainedComparison], best: str) -> Iterator[str]:
+    """Yield which other tasks are no better than an untrained encoder, and which are not shown to be better."""
+    shown = (WORSE, EQUIVALENT)
+    others = {task: found for task, found in known.items() if task != best and found.row["answer"] != BETTER}
+    for sentence, is_shown in (
+        (sentences.NO_BETTER_THAN_UNTRAINED, True),
+        (sentences.NOT_SHOWN_BETTER_THAN_UNTRAINED, False),
+    ):
+        own = {task: found for task, found in others.items() if (found.row["answer"] in shown) == is_shown}
+        if own:
+            numbers = listed(_with_untrained(task, found) for task, found in own.items())
+            rows = pd.DataFrame([found.row for found in own.values()])
+            yield f"{sentence.say(rows, numbers=numbers, margin=within(findings.margin))}."
 
 
 def cure_clause(findings: Findings, task: str) -> str:
@@ -76,36 +104,37 @@ def cure_clause(findings: Findings, task: str) -> str:
         return factorial_clause(findings, task) or "nothing was compared with it"
     better = queries.cures(findings, task)
     if len(better):
-        others = len(better) - 1
-        more = f"; {counted(others, 'other change')} {'is' if others == 1 else 'are'} also better" if others else ""
-        return f"{_cured(findings, task, better.iloc[0]['cell'])}: {_numbers(better.iloc[0])}{more}"
-    answered = ranked["answer"].isin([WORSE, EQUIVALENT])
-    if answered.all():
-        return f"no tested change does better ({_no_better(ranked)})"
-    open_rows = ranked.loc[~answered & ranked["mean_difference"].notna()]
+        return _cured(findings, task, better)
+    if sentences.NO_CHANGE_BETTER.may(ranked):
+        return sentences.NO_CHANGE_BETTER.say(ranked, numbers=_no_better(ranked))
+    open_rows = ranked.loc[~ranked["answer"].isin([WORSE, EQUIVALENT]) & ranked["mean_difference"].notna()]
     if open_rows.empty:
         return "no tested change has a value to compare"
     first = open_rows.iloc[0]
-    largest = f"no change is shown to help: the largest difference, {quoted(first['cell'])} {_numbers(first)}"
-    if first["answer"] == TOO_FEW:
-        return largest
-    return f"{largest}, is inconclusive (differences below {number(first['smallest_detectable'])} can be missed)"
+    words = {
+        "largest": f"{quoted(first['cell'])} {_numbers(first)}",
+        "detectable": number(first["smallest_detectable"]),
+    }
+    candidates = (sentences.NO_CHANGE_SHOWN_BETTER, sentences.NO_CHANGE_TESTED)
+    return sentences.first_true(candidates, open_rows).say(open_rows, **words)
 
 
 def take_off_clause(findings: Findings, task: str) -> str:
     """Return which change makes a task leave chance, and at how many seeds, which the probe may not show."""
     found = queries.take_offs(findings, task)
     if found.empty:
-        return "no change makes it leave chance more often"
+        return "it left chance at more seeds with none of the changes"
     row = found.iloc[0]
     rate = f"{row['n_learned']} of {counted(row['n_pairs'], 'seed')}, {row['n_baseline_learned']} without it"
     others = len(found) - 1
-    more = f" and more often with {counted(others, 'other change')}" if others else ""
-    return f"it leaves chance with {quoted(row['cell'])} ({rate}, Holm {p_value(row['p_holm'])}){more}"
+    more = f" and at more seeds with {counted(others, 'other change')}" if others else ""
+    candidates = (sentences.LEAVES_CHANCE, sentences.LEFT_CHANCE_UNTESTED, sentences.LEFT_CHANCE_TESTED)
+    words = {"cell": quoted(row["cell"]), "rate": rate, "more": more, "p": p_value(row["p_holm"])}
+    return sentences.first_true(candidates, row).say(row, needed=row["pairs_needed"], **words)
 
 
 def _numbers(row: pd.Series) -> str:
-    return f"{metric_words(row['metric'])} {effect(row)}"
+    return f"{measured(row)} {effect(row)}"
 
 
 def _no_better(ranked: pd.DataFrame) -> str:
@@ -119,17 +148,21 @@ def _no_better(ranked: pd.DataFrame) -> str:
     return "; ".join(parts)
 
 
-def _cured(findings: Findings, task: str, cell: str) -> str:
-    """Return whether a better cell cures its task, and how many of its trials converge."""
+def _cured(findings: Findings, task: str, better: pd.DataFrame) -> str:
+    """Return whether the better cell with the largest gain cures its task, and which other cells are better, too."""
+    row, others = better.iloc[0], better.iloc[1:]
     before = queries.convergence(findings, ABLATE, task, BASE)
-    after = queries.convergence(findings, ABLATE, task, cell)
-    rate = queries.rate(findings, ABLATE, task, cell)
-    name = f"**{quoted(cell)}**"
+    after = queries.convergence(findings, ABLATE, task, row["cell"])
+    rate = queries.rate(findings, ABLATE, task, row["cell"])
+    cells = f"{quoted(others.iloc[0]['cell'])}" if len(others) == 1 else counted(len(others), "other change")
+    more = sentences.ALSO_BETTER.say(others, cells=cells) if len(others) else ""
+    words = {"cell": quoted(row["cell"]), "numbers": _numbers(row), "more": more}
     if before is None or after is None or before.verdict == CONVERGED:
-        return f"{name} does better"
+        return sentences.DOES_BETTER.say(row, **words)
     if after.verdict == CONVERGED and rate is not None:
-        return f"{name} cures it ({rate['n_converged']} of {counted(rate['n_seeds'], 'seed')} then converge)"
-    return f"{name} helps most, though it {ending(after)}"
+        converged = f"{rate['n_converged']} of {counted(rate['n_seeds'], 'seed')}"
+        return sentences.CURES.say(row, rate=converged, **words)
+    return sentences.HELPS.say(row, ending=ending(after), **words)
 
 
 def _with_baselines(findings: Findings, found: UntrainedComparison, dataset: str) -> str:
@@ -186,11 +219,11 @@ def _ablation(findings: Findings, task: str) -> str:
 def _features(findings: Findings, task: str) -> str:
     """Return that the base's features are not better than untrained ones; empty if they are, or if it is not known."""
     found = queries.base_against_untrained(findings, task)
-    if found is None or found.standing != "not better":
+    if found is None or found.is_above:
         return ""
-    answer = {WORSE: "worse than", EQUIVALENT: "equivalent to"}.get(found.row["answer"], "not shown to be better than")
-    means = f"{number(found.row['mean'])} and {number(found.row['baseline_mean'])}"
-    return f"; its features are {answer} untrained ones ({means})"
+    candidates = (sentences.FEATURES_WORSE, sentences.FEATURES_EQUIVALENT, sentences.FEATURES_NOT_SHOWN_BETTER)
+    means = f"{measured(found.row)} {number(found.row['mean'])} and {number(found.row['baseline_mean'])}"
+    return f"; {sentences.first_true(candidates, found.row).say(found.row, means=means)}"
 
 
 def _confirmed(findings: Findings) -> list[str]:
@@ -224,7 +257,7 @@ def _last_line(reason: str) -> str:
 def _unfinished(findings: Findings) -> list[str]:
     runs = findings.study.runs
     failed, running = (int((runs["status"] == status).sum()) for status in ("FAILED", "RUNNING"))
-    inconclusive = findings.effects["answer"] == INCONCLUSIVE
+    inconclusive = queries.distinct(findings.effects)["answer"] == INCONCLUSIVE
     parts = []
     if failed:
         reasons = runs.loc[runs["status"] == "FAILED", "reason"].map(_last_line)

@@ -338,12 +338,11 @@ def test_a_cell_that_acts_in_one_task_only_is_an_interaction_and_one_that_acts_a
     values = split_plot()
     values[:, 1] += 0.05
     alike = task_interaction(two_tasks(values), METRIC).set_index("term")["answer"]
-    assert alike["cell"].startswith("the cells differ, on average over tasks (F = ")
-    assert alike["task:cell"].startswith("no evidence that the effect of a cell depends on the task (F = ")
+    assert (alike["cell"], alike["task:cell"]) == ("different", "not shown to differ")
     assert (alike["task:seed"], alike["residual"]) == ("", "")
     values[0, 2] += 0.05
     once = task_interaction(two_tasks(values), METRIC).set_index("term")["answer"]
-    assert once["task:cell"].startswith("the effect of a cell depends on the task (F = ")
+    assert once["task:cell"] == "different"
 
 
 def test_an_interaction_takes_the_cells_that_all_tasks_have_and_the_seeds_that_are_whole():

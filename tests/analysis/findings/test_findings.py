@@ -88,7 +88,8 @@ def test_the_seeds_needed_find_a_difference_of_the_margin_with_power_08(findings
     row = row_of(findings.effects, task="rotation", cell="weight_decay=0.01")
     seeds = findings.differences.query("task == 'rotation' and cell == 'weight_decay=0.01' and baseline == 'base'")
     size = MARGIN / seeds["difference"].std(ddof=1)
-    tested = findings.effects.query("task == 'rotation' and design == 'cures' and test != ''")
+    once = findings.effects.drop_duplicates(["task", "cell", "baseline"])
+    tested = once.query("task == 'rotation' and design == 'cures' and test != ''")
     power = [TTestPower().power(size, n, 0.05 / len(tested)) for n in (row["seeds_needed"], row["seeds_needed"] - 1)]
     assert power[1] < 0.8 <= power[0]
     assert pd.isna(row_of(findings.effects, task="rotation", cell="budget_steps=400")["seeds_needed"])
@@ -116,6 +117,22 @@ def test_what_was_chosen_is_held_against_untrained_encoders_on_the_test_split(fi
     assert row["mean_difference"] == pytest.approx(means["simclr"] - means["random_init"])
 
 
+def test_every_pair_of_tasks_is_compared_on_the_test_split_the_better_chosen_one_as_the_cell(findings: Findings):
+    pairs = findings.between_tasks[["cell", "baseline"]].to_numpy().tolist()
+    assert pairs == [["simclr", "rotation"], ["simclr", "context_prediction"], ["rotation", "context_prediction"]]
+    means = findings.study.runs.query("probe_split == 'test'").groupby("task")[PROBE].mean()
+    row = row_of(findings.between_tasks, cell="simclr", baseline="rotation")
+    assert row["mean_difference"] == pytest.approx(means["simclr"] - means["rotation"])
+    assert (row["task"], row["answer"], row["n_seeds"]) == ("all tasks", "too few seeds", len(SEEDS))
+
+
+def test_every_comparison_names_the_split_of_its_means(findings: Findings):
+    assert set(findings.effects["split"]) == {"validation"}
+    assert set(findings.between_tasks["split"]) == {"test"}
+    splits = findings.against_untrained.groupby("design")["split"].unique().map(list).to_dict()
+    assert splits == {"pre-training": ["validation"], "pre-training, test split": ["test"]}
+
+
 def test_every_trial_that_trained_has_a_verdict_with_what_it_was(findings: Findings):
     verdicts = findings.verdicts
     runs = findings.study.runs.set_index("trial_id").loc[verdicts["trial_id"]]
@@ -131,7 +148,8 @@ def test_converged_seeds_are_counted_by_cell_and_compared_by_mcnemar(findings: F
     assert (cured["n_converged"], cured["n_seeds"]) == (5, 5)
     assert cured["ci_low"] == pytest.approx(0.025 ** (1 / 5))  # Clopper-Pearson, all of 5
     change = row_of(findings.rate_changes, task="rotation", design="cures", cell="augmentation_strength=1")
-    assert (change["only_cell"], change["p"]) == (5, pytest.approx(2 * 0.5**5))
+    assert (change["n_pairs"], change["only_cell"], change["pairs_needed"]) == (5, 5, 8)
+    assert np.isnan(change["p_holm"]), "5 seeds cannot show it"
     assert set(findings.rates["phase"]) == {"confirm", "ablate"}
 
 
@@ -239,7 +257,7 @@ def test_the_tables_are_written_whole_under_the_names_that_mlflow_takes(findings
         tags = {row["trial_id"]: row["verdict"] for row in csv.DictReader(lines)}
     assert tags == dict(zip(findings.verdicts["trial_id"], findings.verdicts["verdict"], strict=True))
     written = pd.read_csv(tmp_path / "effects.csv", keep_default_na=False, na_values=[""])
-    assert len(written) == len(findings.effects) + len(findings.against_untrained)
+    assert len(written) == len(findings.effects) + len(findings.against_untrained) + len(findings.between_tasks)
     np.testing.assert_allclose(written["p_holm"], findings.every_effect["p_holm"])
 
 

@@ -36,11 +36,32 @@ def test_where_less_is_better_the_largest_fall_comes_first(findings: Findings):
     assert ranked["cell"].iloc[0] == "budget_steps=400"
 
 
-def test_a_cell_of_two_designs_stands_with_its_larger_p(findings: Findings):
+def test_a_cell_of_two_designs_has_the_same_numbers_in_both_and_is_ranked_once(findings: Findings):
     twice = findings.effects.query("task == 'rotation' and cell == 'augmentation_strength=1'")
     assert len(twice) == 2
-    ranked = queries.ranked(findings, "rotation").set_index("cell")
-    assert ranked.loc["augmentation_strength=1", "p_holm"] == twice["p_holm"].max() > twice["p_holm"].min()
+    assert twice["p_holm"].nunique() == 1
+    assert len(queries.distinct(twice)) == 1
+    assert (queries.ranked(findings, "rotation")["cell"] == "augmentation_strength=1").sum() == 1
+
+
+def test_of_equally_frequent_verdicts_the_first_of_the_registry_represents_a_cell(findings: Findings):
+    own = (findings.verdicts["phase"] == "confirm") & (findings.verdicts["task"] == "rotation")
+    cell = findings.verdicts.loc[own, "cell"].iloc[0]
+    seeds = own & (findings.verdicts["cell"] == cell)
+    for order in (["converged", "overfit"], ["overfit", "converged"]):
+        verdicts = findings.verdicts.loc[findings.verdicts.index[seeds][:2]].assign(verdict=order)
+        found = queries.convergence(dataclasses.replace(findings, verdicts=verdicts), "confirm", "rotation", cell)
+        assert found is not None
+        assert (found.verdict, found.others) == ("overfit", {"converged": 1})
+
+
+def test_the_runner_up_is_the_highest_task_that_is_not_told_apart(findings: Findings):
+    metric = f"probe/{DATASET}/linear"
+    assert queries.task_rivals(findings, "simclr", metric)["baseline"].tolist() == ["rotation", "context_prediction"]
+    apart = findings.between_tasks["baseline"] == "rotation"
+    between = findings.between_tasks.assign(answer=findings.between_tasks["answer"].mask(apart, "better"))
+    found = queries.task_rivals(dataclasses.replace(findings, between_tasks=between), "simclr", metric)
+    assert found["baseline"].tolist() == ["context_prediction", "rotation"]
 
 
 def test_without_a_base_the_baseline_of_most_comparisons_ranks(findings: Findings):
@@ -69,23 +90,23 @@ def test_the_base_differs_from_what_was_chosen_in_what_the_study_changed(finding
 def test_few_seeds_that_all_lie_above_an_untrained_encoder_are_told_from_those_that_do_not(findings: Findings):
     found = queries.against_untrained(findings, "simclr", DATASET)
     assert found is not None
-    assert (found.standing, found.n_above) == ("above in every seed", 3)
+    assert (found.is_above, found.n_above) == (True, 3)
     assert found.row["mean"] == pytest.approx(TRUTH["simclr"]["linear"], abs=0.03)
     seeds = findings.differences
     below = (seeds["design"] == "pre-training, test split") & (seeds["task"] == "simclr")
     seeds = seeds.assign(difference=seeds["difference"].mask(below & below.cumsum().eq(1), -0.01))
     found = queries.against_untrained(dataclasses.replace(findings, differences=seeds), "simclr", DATASET)
     assert found is not None
-    assert (found.standing, found.n_above) == ("not better", 2)
+    assert (found.is_above, found.n_above) == (False, 2)
     assert queries.against_untrained(findings, "simclr", "voc2012") is None
 
 
 def test_the_base_of_the_ablation_is_tested_against_untrained_encoders(findings: Findings):
     standing = {task: queries.base_against_untrained(findings, task) for task in CELLS}
-    assert {task: found.standing for task, found in standing.items() if found} == {
-        "rotation": "better",
-        "simclr": "better",
-        "context_prediction": "not better",
+    assert {task: found.is_above for task, found in standing.items() if found} == {
+        "rotation": True,
+        "simclr": True,
+        "context_prediction": False,
     }
 
 

@@ -6,6 +6,8 @@ import dataclasses
 import re
 from pathlib import Path
 
+import pytest
+
 import analysis
 from analysis.findings import Findings, compute_findings
 from analysis.report.sections.summary import summary
@@ -17,10 +19,58 @@ def test_the_summary_says_what_pre_training_is_worth_first(findings: Findings):
     runs = findings.study.runs.query("probe_split == 'test'")
     means = runs.groupby("task")["probe/shapes/linear"].mean()
     first = summary(findings)[0]
-    assert first.startswith("**simclr is the best of 3 pretext tasks on shapes**: linear probe ")
+    assert first.startswith("**simclr has the highest validation mean of 3 pretext tasks on shapes**: linear probe ")
     numbers = [means["simclr"], means["random_init"], means["simclr"] - means["random_init"], means["raw_pixels"]]
     assert [f"{number:.3f}" for number in numbers] == re.findall(r"0\.\d{3}", first)[:4]
     assert "higher in 3 of 3 seeds, too few to test" in first
+    rival = f"{means['simclr'] - means['rotation']:.3f}, 3 seeds: too few to test"
+    assert f"The runner-up, rotation, is not told apart on the test split (+{rival})" in first
+    assert "best of" not in first
+
+
+@pytest.mark.parametrize(
+    ("answers", "starts", "runner_up"),
+    [
+        (("better", "better"), "**simclr is the best of 3", "The runner-up, rotation, is told apart"),
+        (
+            ("better", "inconclusive"),
+            "**simclr has the highest",
+            "The runner-up, context_prediction, is not told apart",
+        ),
+        (("worse", "better"), "**simclr has the highest", "On the test split, rotation is better"),
+        (("equivalent", "better"), "**simclr has the highest", "The runner-up, rotation, is not told apart"),
+    ],
+)
+def test_a_task_is_the_best_only_if_every_other_one_is_told_apart(
+    findings: Findings, answers: tuple[str, str], starts: str, runner_up: str
+):
+    own = findings.between_tasks.loc[findings.between_tasks["cell"] == "simclr"]
+    between = own.assign(answer=list(answers), p_holm=0.01, p_equivalence_holm=0.01)
+    first = summary(dataclasses.replace(findings, between_tasks=between))[0]
+    assert first.startswith(starts)
+    assert runner_up in first
+
+
+def test_tasks_without_a_gain_are_no_better_only_where_that_is_shown(findings: Findings):
+    test_split = findings.against_untrained["design"] == "pre-training, test split"
+
+    def second(**answers: str) -> list[str]:
+        rows = findings.against_untrained.loc[test_split]
+        rows = rows.assign(answer=rows["task"].map(answers).fillna("better"), p_holm=0.01, p_equivalence_holm=0.01)
+        return summary(dataclasses.replace(findings, against_untrained=rows))
+
+    said = second(rotation="equivalent", context_prediction="inconclusive")
+    assert said[1].startswith("**No better than an untrained encoder** (test split; worse, or equivalent within ±0.01)")
+    assert "rotation (" in said[1]
+    assert "context_prediction" not in said[1]
+    assert said[2].startswith("**Not shown to be better than an untrained encoder** (test split): context_prediction (")
+    said = second(rotation="worse")
+    assert said[1].startswith("**No better than an untrained encoder**")
+    assert "Not shown to be better" not in " ".join(said)
+    none = second(rotation="worse", context_prediction="equivalent", simclr="worse")[0]
+    assert none.startswith("**No pretext task beats an untrained encoder on shapes** (test split; each is worse, or ")
+    open_one = second(rotation="worse", context_prediction="inconclusive", simclr="worse")[0]
+    assert open_one.startswith("**No pretext task is shown to beat an untrained encoder on shapes** (test split)")
 
 
 def test_the_summary_names_each_tasks_trouble_its_evidence_and_its_cure(findings: Findings):
@@ -30,7 +80,7 @@ def test_the_summary_names_each_tasks_trouble_its_evidence_and_its_cure(findings
     assert re.match(
         r"\*\*rotation\*\* on 200 images without augmentation overfits \(5 of 5 seeds\): val/accuracy worsened from "
         r"its best, 0\.\d+ around step \d+, to 0\.\d+ at step 200; \*\*`augmentation_strength=1`\*\* cures it "
-        r"\(5 of 5 seeds then converge\): linear probe on shapes ",
+        r"\(5 of 5 seeds then converge\): linear probe on shapes \(validation split\) ",
         text["rotation"],
     )
     interval = f"+{row['mean_difference']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}], 5 seeds, Holm p < 0.001"
@@ -38,7 +88,9 @@ def test_the_summary_names_each_tasks_trouble_its_evidence_and_its_cure(findings
     assert "converges (5 of 5 seeds); no tested change does better (3 worse, the worst" in text["simclr"]
     assert "stays at chance (5 of 5 seeds): val/accuracy" in text["context_prediction"]
     assert re.search(
-        r"features are not shown to be better than untrained ones \(0\.4\d\d and 0\.4\d\d\)", text["context_prediction"]
+        r"features are not shown to be better than untrained ones \(linear probe on shapes \(validation split\) "
+        r"0\.4\d\d and 0\.4\d\d\)",
+        text["context_prediction"],
     )
     assert "untrained" not in text["rotation"] + text["simclr"]
     assert "no change is shown to help" in text["context_prediction"]
@@ -49,21 +101,26 @@ def test_the_summary_says_what_makes_a_task_leave_chance_even_if_its_probe_shows
     text = next(sentence for sentence in summary(findings) if sentence.startswith("**context_prediction** on"))
     row = findings.take_off_changes.query("cell == 'option/pairs_per_image=40'").iloc[0]
     assert row["rate_difference"] == 1
-    rate = f"(5 of 5 seeds, 0 without it, Holm p = {row['p_holm']:.3f})"
-    assert f"; it leaves chance with `option/pairs_per_image=40` {rate}; no change is shown to help" in text
-    assert "leaves chance with" not in "".join(summary(findings)).replace(text, "")
+    rate = "(5 of 5 seeds, 0 without it; too few seeds to test: 6 could show it)"
+    assert f"; it left chance at more seeds with `option/pairs_per_image=40` {rate}; no change is shown to help" in text
+    assert "left chance" not in "".join(summary(findings)).replace(text, "")
+    for p_holm, claim in ((0.03, "it leaves chance more often with"), (0.3, "which is not shown to be more than luck")):
+        tested = findings.take_off_changes.assign(p_holm=p_holm)
+        words = " ".join(summary(dataclasses.replace(findings, take_off_changes=tested)))
+        assert f"Holm p = {p_holm:.3f}" in words
+        assert claim in words
     still = findings.take_off_changes.assign(rate_difference=0.0)
     text = next(
         sentence
         for sentence in summary(dataclasses.replace(findings, take_off_changes=still))
         if sentence.startswith("**context_prediction** on")
     )
-    assert "; no change makes it leave chance more often; " in text
+    assert "; it left chance at more seeds with none of the changes; " in text
 
 
 def test_the_summary_is_at_the_top_and_three_to_six_sentences_long(findings: Findings, page: Page):
     assert 3 <= len(summary(findings)) <= 6
-    start = page.text.index("simclr is the best of 3")
+    start = page.text.index("simclr has the highest validation mean of 3")
     assert start < page.text.index("What to use")
     assert "2 of 172 trials failed (RuntimeError: " in page.text
 
@@ -73,7 +130,8 @@ def test_where_no_task_beats_an_untrained_encoder_that_is_the_first_sentence(tmp
     task = found.against_untrained.iloc[0]
     assert not task["mean_difference"] > 0.03
     found = dataclasses.replace(found, differences=found.differences.assign(difference=-0.01))
-    assert summary(found)[0].startswith("**No pretext task beats an untrained encoder on shapes**: the closest is")
+    lead = "**No pretext task is shown to beat an untrained encoder on shapes** (test split): the closest is"
+    assert summary(found)[0].startswith(lead)
 
 
 def test_without_labels_or_before_the_evaluation_the_summary_says_why_it_cannot_tell(tmp_path: Path):
