@@ -10,19 +10,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from analysis import records
+from analysis.data.parquet import write_frame
+from analysis.data.per_image import PER_IMAGE_FILE, per_image_frame
 from analysis.records import Event, Facts, Report, StudyStarted, TrialEnded, TrialStarted
-from trainables import files, spelling
+from trainables import spelling
 from trainables.errors import UserError
 from trainables.trial import ONLINE_PROBES, TrialConfig
 
 RUNNING = "RUNNING"  # status of a trial that has not ended; the journal records the other statuses
 RUNS_FILE, CURVES_FILE = "runs.parquet", "curves.parquet"
 RESPELLED_COLUMNS = ("option/", "augmentation/")  # open columns that earlier versions may have named differently
-JOURNAL_BYTES = b"pretext.journal_bytes"
 
 _FIELD_DTYPES = {"str": "str", "int": "int64", "float": "float64", "int | None": "Int64"}
 _CONFIG_DTYPES = {
@@ -178,7 +177,7 @@ def with_current_columns(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def export(folder: Path) -> None:
-    """Write `runs.parquet` and `curves.parquet` of the study in `folder`, from its journal.
+    """Write `runs.parquet`, `curves.parquet` and, if there is any content, `per_image.parquet` from a study's journal.
 
     Each file is replaced as a whole. It records the length of the journal that it was made from, so that
     `analysis.load` can recognize an outdated file.
@@ -194,16 +193,10 @@ def export(folder: Path) -> None:
         )
     size = path.stat().st_size  # taken before reading: what a driver appends later makes the files outdated
     runs, curves = frames(records.read(folder))
-    _write(runs, folder / RUNS_FILE, size)
-    _write(curves, folder / CURVES_FILE, size)
-
-
-def _write(frame: pd.DataFrame, path: Path, journal_bytes: int) -> None:
-    table = pa.Table.from_pandas(frame, preserve_index=False)
-    table = table.replace_schema_metadata({**(table.schema.metadata or {}), JOURNAL_BYTES: str(journal_bytes).encode()})
-    content = pa.BufferOutputStream()
-    pq.write_table(table, content)
-    files.write(path, content.getvalue().to_pybytes())
+    write_frame(runs, folder / RUNS_FILE, size)
+    write_frame(curves, folder / CURVES_FILE, size)
+    if len(per_image := per_image_frame(folder)):
+        write_frame(per_image, folder / PER_IMAGE_FILE, size)
 
 
 def _facts(event: Facts) -> dict[str, Any]:

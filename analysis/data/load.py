@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from analysis import records
-from analysis.data.frames import CURVES_FILE, JOURNAL_BYTES, RUNS_FILE, frames, with_current_columns
+from analysis.data.frames import CURVES_FILE, RUNS_FILE, frames, with_current_columns
+from analysis.data.parquet import journal_bytes, read_frame
+from analysis.data.per_image import per_image_of
 from analysis.data.study import Study
 from analysis.records import PhaseEnded, StudyEnded, StudyStarted
 from trainables.errors import UserError
@@ -49,7 +50,7 @@ def load(source: str | Path, study: str | None = None) -> Study:
             case PhaseEnded():
                 outcomes[event.phase] = event.outcome
     name = started.study or (runs["study"].iloc[0] if len(runs) else folder.resolve().name)
-    return Study(name, runs, curves, started.config, folder, started.datasets, outcomes)
+    return Study(name, runs, curves, started.config, folder, started.datasets, outcomes, per_image_of(folder))
 
 
 def _folder_frames(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -61,7 +62,7 @@ def _folder_frames(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     if has_parquet:
         try:
             if not has_journal or all(_is_current(path, journal_path) for path in parquet_paths):
-                runs, curves = (_frame(path) for path in parquet_paths)
+                runs, curves = (read_frame(path) for path in parquet_paths)
                 return with_current_columns(runs), curves
         except (pa.ArrowException, OSError) as error:
             if not has_journal:
@@ -75,26 +76,12 @@ def _folder_frames(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def _is_current(path: Path, journal_path: Path) -> bool:
     """Whether nothing but the study's end has been added to the journal since the parquet file was made from it."""
-    known = _journal_bytes(path)
+    known = journal_bytes(path)
     if known is None or known > journal_path.stat().st_size:
         return False
     with journal_path.open("rb") as lines:
         lines.seek(known)
         return all(line.startswith(END_PREFIX) for line in lines)
-
-
-def _frame(path: Path) -> pd.DataFrame:
-    """Read a parquet file. Raises ArrowInvalid for extension types: Ray registers one that unpickles."""
-    for column in pq.read_schema(path):
-        if isinstance(column.type, pa.BaseExtensionType) or b"ARROW:extension:name" in (column.metadata or {}):
-            raise pa.ArrowInvalid(f"{path.name}: column {column.name} has an extension type")
-    return pd.read_parquet(path)
-
-
-def _journal_bytes(path: Path) -> int | None:
-    """Return the length of the journal that a parquet file was made from; None if another program wrote the file."""
-    stamp = (pq.read_schema(path).metadata or {}).get(JOURNAL_BYTES)
-    return None if stamp is None else int(stamp)
 
 
 def _no_study(folder: Path) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.data.per_image import PerImage
 from analysis.records.phases import ABLATE
 
 
@@ -24,6 +25,7 @@ class Study:
         folder: Folder that the study was read from; None for a tracking server.
         datasets: {name: {fingerprint, image_size, n_classes, class_names, counts {split: images}}}.
         outcomes: {phase: what the phase decided}, for example the configurations that `confirm` chose.
+        per_image: Results of the final probes on each image.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Study:
     folder: Path | None = None
     datasets: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     outcomes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    per_image: PerImage = field(default_factory=PerImage)
 
     @property
     def designs(self) -> pd.DataFrame:

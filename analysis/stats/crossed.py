@@ -94,7 +94,7 @@ class CrossedMean:
         return error * float(brentq(lambda size: stats.nct.sf(critical, df, size) - POWER, 0.0, most))
 
     def seeds_needed(self, difference: float, alpha: float) -> int | None:
-        """Return how many seeds a test needs to detect a mean with probability POWER on these images; for one comparison.
+        """Return how many seeds a test needs to detect a mean on these images with probability POWER; one comparison.
 
         Args:
             difference: Mean to detect.

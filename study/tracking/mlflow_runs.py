@@ -17,6 +17,7 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
+from analysis.data.per_image import PER_IMAGE_ARTIFACT
 from analysis.records import (
     CONFIG_FILE,
     FAILED,
@@ -170,6 +171,9 @@ class RunWriter:
         self._add_metrics(event, event.steps or 0, metadata.numbers({**event.results, **totals}, only_finite=True))
         if event.status == FAILED and event.reason:
             self._try(self._client.log_text, self._state.runs[_trial_key(event)], event.reason, "error.txt")
+        if event.per_image:
+            content = json.dumps(event.per_image)
+            self._try(self._client.log_text, self._state.runs[_trial_key(event)], content, PER_IMAGE_ARTIFACT)
         tags = {"pretext.reason": metadata.short_reason(event.reason)}
         self._end(_trial_key(event), event.status, milliseconds(event), tags)
 
