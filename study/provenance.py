@@ -8,15 +8,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from analysis.records import StudyStarted
 from study.plan.estimate import phase_sizes
 from study.plan.phases import Plan
 from trainables.data import Splits
-from trainables.data.table import UNLABELED, ImageTable
 
-PROBED_SPLITS = ("probe_train", "probe_validation", "test")
 PACKAGES = ("pretext-study", "torch", "torchvision", "ray", "mlflow", "optuna", "numpy", "pandas")
 
 
@@ -36,7 +32,7 @@ def study_started(plan: Plan) -> StudyStarted:
 
 
 def describe(splits: Splits) -> dict[str, Any]:
-    """Return the fingerprint, image size, classes and numbers of images, per split and class, of a data set."""
+    """Return the fingerprint, image size, classes and number of images per split of a data set."""
     tables = {
         "pretext_train": splits.pretext_train,
         "pretext_validation": splits.pretext_validation,
@@ -50,15 +46,7 @@ def describe(splits: Splits) -> dict[str, Any]:
         "n_classes": splits.pretext_train.n_classes,
         "class_names": list(splits.pretext_train.class_names),
         "counts": {name: 0 if table is None else len(table) for name, table in tables.items()},
-        "class_counts": {name: _class_counts(table) for name, table in tables.items() if name in PROBED_SPLITS},
     }
-
-
-def _class_counts(table: ImageTable | None) -> list[int]:
-    """Return the number of images of each class; empty without labels."""
-    if table is None or table.labels is None:
-        return []
-    return np.bincount(table.labels[table.labels != UNLABELED], minlength=table.n_classes).tolist()
 
 
 def git_commit() -> str | None:

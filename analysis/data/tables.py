@@ -19,8 +19,8 @@ LAST = "last/"
 ACCURACIES = ("accuracy", "linear", "knn")  # last parts of the names of metrics that are accuracies
 COMPARISON_PROBES = ("linear", "miou")  # final probes by which encoders are compared; the first that a data set has
 _SCORES = "|".join(("linear|knn|miou", *(f"linear_{average}|knn_{average}" for average in CLASS_AVERAGES)))
-_PROBE = re.compile(rf"probe/(?P<dataset>.+)(?<!/class_accuracy)/(?P<probe>{_SCORES})")
-_LEVEL = re.compile(r"probe/(?P<dataset>.+)(?<!/class_accuracy)/(?P<level>chance|miou_chance|largest_class)")
+_PROBE = re.compile(rf"probe/(?P<dataset>.+)/(?P<probe>{_SCORES})")
+_LEVEL = re.compile(r"probe/(?P<dataset>.+)/(?P<level>chance|miou_chance|largest_class)")
 _STAGE = re.compile(r"probe/(?P<dataset>.+)/(?P<probe>linear|miou)/stage(?P<stage>\d+)")
 _NOT_SEARCHED = (*NON_TRAINING_FIELDS, "report_every")
 

@@ -38,8 +38,7 @@ class StudyStarted(Event):
         config_hash: `StudyConfig.config_hash`.
         git_commit: Commit of the checkout that the code runs from, None for an installed copy.
         versions: Version of each package that results depend on.
-        datasets: Per data set: `fingerprint`, `image_size`, `n_classes`, `class_names`, `counts` of its splits, and
-            `class_counts`, the images of each class in the splits that probes use.
+        datasets: Per data set: `fingerprint`, `image_size`, `n_classes`, `class_names` and `counts` of its splits.
         plan: Upper bounds per phase: number of `trials` and of optimizer `steps`.
         objectives: Per task, the metric that its search optimizes, and `max` or `min`.
     """

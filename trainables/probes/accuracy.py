@@ -1,4 +1,4 @@
-"""Accuracies of class scores: top-1, top-5, by class, balanced, and macro-F1; the share of the largest class."""
+"""Accuracies of class scores: top-1, top-5, balanced, and macro-F1; the share of the largest class."""
 
 from __future__ import annotations
 
@@ -21,12 +21,10 @@ class Accuracy:
     Attributes:
         top1: Share whose class has the highest score.
         top5: Share whose class is among the five highest scores; 1 with five classes or fewer.
-        balanced_accuracy: Mean of `by_class` over the classes that the samples have (Brodersen 2010). A predictor that
-            always gives one class has 1 / number of these classes.
+        balanced_accuracy: Mean over the classes that the samples have of the share of correct predictions (Brodersen
+            2010). A predictor that always gives one class has 1 / number of these classes.
         macro_f1: Mean over classes of the harmonic mean of precision and recall, 0 for a class without a correct
             prediction. Classes that neither the labels nor the predictions have are left out.
-        by_class: Share of correct predictions among the samples of each class; NaN for a class without samples. Empty
-            if it is not known.
         correct: Whether the class with the highest score is the right one, bool [N]; None if that is not known.
     """
 
@@ -34,7 +32,6 @@ class Accuracy:
     top5: float = math.nan
     balanced_accuracy: float = math.nan
     macro_f1: float = math.nan
-    by_class: tuple[float, ...] = ()
     correct: Tensor | None = field(default=None, compare=False, repr=False)
 
     def class_averages(self, name: str) -> dict[str, float]:
@@ -51,14 +48,11 @@ def top_accuracy(scores: Tensor, labels: Tensor) -> Accuracy:
     hits = best == labels[:, None]
     found = (labels, best[:, 0], labels[hits[:, 0]])
     actual, predicted, correct = torch.stack([torch.bincount(each, minlength=n_classes) for each in found]).double()
-    by_class = correct / actual
-    f1 = 2 * correct / (actual + predicted)
     return Accuracy(
         top1=hits[:, 0].float().mean().item(),
         top5=hits.any(dim=1).float().mean().item(),
-        balanced_accuracy=by_class.nanmean().item(),
-        macro_f1=f1.nanmean().item(),
-        by_class=tuple(by_class.tolist()),
+        balanced_accuracy=(correct / actual).nanmean().item(),
+        macro_f1=(2 * correct / (actual + predicted)).nanmean().item(),
         correct=hits[:, 0],
     )
 

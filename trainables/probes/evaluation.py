@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import torch
@@ -47,8 +46,7 @@ def evaluate(
         - With labels: `linear` and `knn`, top-1 accuracies, and `linear_top5` and `knn_top5`, each with its averages
           over classes `PROBE_balanced_accuracy` and `PROBE_macro_f1`; `linear_train` and `linear_train_top5` on the
           probe's own training images; `weight_decay`, chosen on probe validation; `chance`, 1 / number of classes, and
-          `largest_class`, the accuracy of always predicting the most frequent class; `class_accuracy/CLASS`, the
-          accuracy of `linear` on the images of each class that has any.
+          `largest_class`, the accuracy of always predicting the most frequent class.
         - With masks: `miou`, `pixel_accuracy` and `iou/CLASS` of the segmentation probe; `miou_chance` and
           `pixel_accuracy_chance` of predicting background everywhere; `miou_train` on the pixels it was fitted on;
           `miou_weight_decay`, chosen on probe validation.
@@ -114,17 +112,12 @@ def _classification(trial: TrialConfig, encoder: Encoder | None, splits: Splits,
     knn = knn_probe(*train, *queries, n_classes=n_classes)
     held_out = linear.validation if test is None else linear.test
     assert held_out is not None
-    by_class = zip(splits.probe_train.class_names, held_out.by_class, strict=False)  # empty if it is not known
     of_fit = {
         "linear_train": linear.train.top1,
         "linear_train_top5": linear.train.top5,
         "weight_decay": linear.weight_decay,
     }
-    of_images = {
-        "chance": 1 / n_classes,
-        "largest_class": largest_class(queries[1]),
-        **{f"class_accuracy/{name}": share for name, share in by_class if not math.isnan(share)},
-    }
+    of_images = {"chance": 1 / n_classes, "largest_class": largest_class(queries[1])}
     return (
         _accuracies("linear", held_out, top5=True)
         | Evaluation(of_fit)

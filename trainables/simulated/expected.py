@@ -16,8 +16,6 @@ from trainables.simulated.trajectories import OUTCOMES
 from trainables.simulated.truth import TRUTH, Truth
 from trainables.trial import BASELINES, TrialConfig
 
-_BY_CLASS = "/class_accuracy"
-
 
 def expected_value(trial: TrialConfig, metric: str, truth: Truth = TRUTH) -> float:
     """Return the mean over seeds of a metric at the last report, or of a final result.
@@ -48,8 +46,6 @@ def _given_outcome(trial: TrialConfig, outcome: str, metric: str, truth: Truth) 
     """Return the mean of a metric over the seeds with one outcome."""
     if metric.startswith("probe/") and metric.count("/") > 1:  # otherwise an online probe; data set names may have any
         dataset, _, name = metric.removeprefix("probe/").rpartition("/")
-        if dataset.endswith(_BY_CLASS):  # classes are equally difficult
-            dataset, name = dataset.removesuffix(_BY_CLASS), "linear"
         accuracy = response.probe_accuracy(trial, outcome, dataset, truth, response.Shifts())
         results = mean_results(accuracy, truth) if is_labeled(dataset) else {}
         if names := mask_names(dataset):

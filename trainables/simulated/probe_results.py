@@ -46,9 +46,7 @@ def probe_results(trial: TrialConfig, dataset: str, splits: Splits, truth: Truth
         results |= dict(zip(names, sampled.tolist(), strict=True))
     if splits.labeled:
         assert queries.labels is not None
-        present = [queries.class_names[label] for label in np.unique(queries.labels)]
         results["largest_class"] = largest_class(queries.labels)
-        results |= {f"class_accuracy/{name}": results["linear"] for name in present}
         results |= _few_labels(trial, results["linear"])
     if splits.masked:
         sampled = sample_accuracy(np.array([accuracy]), len(queries), 1.0, rng)

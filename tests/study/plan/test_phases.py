@@ -13,8 +13,7 @@ from analysis.records import FAILED, FINISHED, STOPPED, Facts, StudyStarted
 from study.plan.feasibility import check_plan
 from study.plan.history import History
 from study.plan.phases import FRESH_SEEDS, Plan
-from study.provenance import describe, study_started
-from tests.study.studies import add, plan_of, splits_of, tiny
+from tests.study.studies import add, plan_of, tiny
 from trainables.data.table import ImageTable, Splits
 from trainables.tasks import TASKS
 from trainables.trial import BASELINES, RANDOM_INIT, RAW_PIXELS, TrialConfig
@@ -404,11 +403,3 @@ def test_a_study_that_began_with_another_default_keeps_it():
     plan = dataclasses.replace(imbalanced_plan(), objectives=history.objectives)
     assert plan.metric("rotation") == ("probe/linear", "max")
     assert plan.metric("simclr") == ("probe/linear_balanced_accuracy", "max")
-
-
-def test_a_study_records_how_many_images_each_class_has():
-    found = study_started(imbalanced_plan()).datasets["shapes"]
-    counts = found["class_counts"]
-    assert {name: sum(each) for name, each in counts.items()} == {name: found["counts"][name] for name in counts}
-    assert counts["test"] == [900, 100]
-    assert describe(splits_of("unlabeled", 150))["class_counts"]["test"] == []

@@ -69,8 +69,7 @@ def test_results_are_named_by_data_set_and_probe() -> None:
     results = evaluate(probing(datasets=("shapes", "brightness")), ENCODER, datasets, CPU)
     of_masks = {f"probe/shapes/{what}" for what in (*SEGMENTED, *(f"iou/{name}" for name in MASK_NAMES))}
     named = {f"probe/{name}/{what}" for name in ("shapes", "brightness") for what in WHAT}
-    by_class = [(name, label) for name in ("shapes", "brightness") for label in datasets[name].test.class_names]
-    assert results.keys() == named | of_masks | {f"probe/{name}/class_accuracy/{label}" for name, label in by_class}
+    assert results.keys() == named | of_masks
     shares = [value for name, value in results.items() if not name.endswith("weight_decay")]
     assert all(0 <= share <= 1 for share in shares)
     assert evaluate(probing(datasets=()), ENCODER, datasets, CPU) == {}
@@ -162,8 +161,7 @@ def test_a_data_set_of_masks_alone_gets_the_segmentation_probe_alone(encoder: En
     both = evaluate(probing(), encoder, {"shapes": scenes()}, CPU)
     masks = evaluate(probing(), encoder, {"shapes": without(scenes(), "labels")}, CPU)
     labels = evaluate(probing(), encoder, {"shapes": without(scenes(), "masks")}, CPU)
-    by_class = {f"class_accuracy/{name}" for name in scenes().test.class_names}
-    assert labels.keys() == {f"probe/shapes/{what}" for what in (*WHAT, *by_class)}
+    assert labels.keys() == {f"probe/shapes/{what}" for what in WHAT}
     assert both == labels | masks
     assert not labels.keys() & masks.keys()
 
