@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from analysis.data.tables import is_comparison_probe, long_form, probe_results
+from analysis.data.study import Study
+from analysis.data.tables import is_comparison_probe, probe_results
 from analysis.stats.binomial import wilson_interval
+from trainables.per_image import LABELS
 from trainables.trial import BASELINES, CLASS_AVERAGES
 
 MIN_RATIO = 3.0
 FEW_IMAGES = 20  # the 95 % interval of the accuracy of a class with fewer images may be wider than 0.4
 
 BALANCED = "linear_balanced_accuracy"
-SPLITS = {"validation": "probe_validation", "test": "test"}  # names of `class_counts` by `probe_split`
 _LARGEST = re.compile(r"probe/(?P<dataset>.+)/largest_class")
 _IOU = re.compile(r"probe/(?P<dataset>.+)/iou/(?P<name>.+)")
-_CLASS = re.compile(r"probe/(?P<dataset>.+)/class_accuracy/(?P<name>[^/]+)")
 
 
 def is_imbalanced(largest_class: float, n_classes: float) -> bool:
@@ -84,29 +82,38 @@ def headline_results(runs: pd.DataFrame) -> pd.DataFrame:
     return results.loc[~is_average | results["dataset"].isin(imbalanced(runs)["dataset"])]
 
 
-def class_accuracies(runs: pd.DataFrame, datasets: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+def class_accuracies(study: Study, runs: pd.DataFrame) -> pd.DataFrame:
     """Return the accuracy of the linear probe on the images of each class, by task.
 
     Args:
-        runs: Runs of one configuration per task.
-        datasets: `Study.datasets`, with `class_names` and `class_counts`.
+        study: The study, with the results of each image.
+        runs: Runs of the study, of one split and one configuration per task.
 
     Returns:
-        One row per data set, split, class and task, the baselines last: dataset, probe_split, class, task, n_seeds,
-        n_images (Int64, of this class in the split; missing if it was not recorded), mean over seeds, ci_low and
-        ci_high, the `wilson_interval` of a probe with this mean over n_images, which is about other images of the
-        class and not about other seeds; and few (whether n_images is below FEW_IMAGES). Classes are in the order of
-        the data set.
+        One row per data set, class of its evaluated images, and task, the baselines last: dataset, class, task,
+        n_seeds, n_images of the class, mean over seeds, the ends ci_low and ci_high of its `wilson_interval`, which
+        holds for other images of the class and not for other seeds, and few (whether n_images is below FEW_IMAGES).
+        Trials of earlier versions, which kept no results of images, are left out.
     """
-    found = long_form(runs, _CLASS, ["task", "probe_split"]).rename(columns={"name": "class"})
-    keys = ["dataset", "probe_split", "class", "task"]
-    found = found.groupby(keys, sort=False, as_index=False).agg(n_seeds=("value", "size"), mean=("value", "mean"))
-    found = found.sort_values("task", key=lambda tasks: tasks.isin(BASELINES), kind="stable", ignore_index=True)
-    known = [_n_images(datasets.get(name, {}), split, label) for name, split, label in found[keys[:3]].to_numpy()]
-    found["n_images"] = pd.array(known, "Int64")
-    n_images = found["n_images"].to_numpy(np.float64, na_value=np.nan)
-    found["ci_low"], found["ci_high"] = wilson_interval(found["mean"].to_numpy(np.float64), n_images)
-    return found.assign(few=n_images < FEW_IMAGES)
+    rows = []
+    for column in (name for name in runs if is_comparison_probe(name) and name.endswith("/linear")):
+        prefix = column.removesuffix("linear")
+        dataset = prefix.removeprefix("probe/").removesuffix("/")
+        names = list(study.datasets.get(dataset, {}).get("class_names") or ())
+        for trial_id, task in runs.loc[runs[column].notna(), ["trial_id", "task"]].itertuples(index=False):
+            correct, labels = (study.per_image.array(trial_id, f"{prefix}{name}") for name in ("linear", LABELS))
+            if correct is None or labels is None:
+                continue
+            counts = np.bincount(labels)
+            for label in np.flatnonzero(counts):
+                name = names[label] if label < len(names) else str(label)
+                rows.append((dataset, name, task, counts[label], correct[labels == label].mean()))
+    found = pd.DataFrame(rows, columns=["dataset", "class", "task", "n_images", "value"])
+    found = found.sort_values("task", key=lambda tasks: tasks.isin(BASELINES), kind="stable")
+    groups = found.groupby(["dataset", "class", "task", "n_images"], sort=False)["value"]
+    found = groups.agg(n_seeds="size", mean="mean").reset_index()
+    found["ci_low"], found["ci_high"] = wilson_interval(found["mean"], found["n_images"])
+    return found.assign(few=found["n_images"] < FEW_IMAGES)
 
 
 def class_ious(runs: pd.DataFrame) -> pd.DataFrame:
@@ -128,10 +135,3 @@ def class_ious(runs: pd.DataFrame) -> pd.DataFrame:
     means.insert(0, "dataset", [part["dataset"] for part in parts if part])
     means.insert(1, "class", [part["name"] for part in parts if part])
     return means.reset_index(drop=True).rename_axis(columns=None)
-
-
-def _n_images(dataset: Mapping[str, Any], split: str, label: str) -> int | None:
-    """Return the number of images of a class in a probed split; None if the study does not record it."""
-    counts = (dataset.get("class_counts") or {}).get(SPLITS.get(split, ""))
-    names = list(dataset.get("class_names") or ())
-    return counts[names.index(label)] if counts and label in names else None

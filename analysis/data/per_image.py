@@ -38,6 +38,24 @@ class PerImage:
     def __init__(self, read: Callable[[str], Packed] | None = None) -> None:
         self._packed = functools.cache(read or _nothing)
 
+    def array(self, trial_id: str, name: str) -> np.ndarray | None:
+        """Return an array of `trainables.per_image.Evaluation.per_image` by its name.
+
+        None if the trial did not keep it, as trials of earlier versions.
+
+        Raises:
+            UserError: What was kept is damaged.
+        """
+        packed = self._packed(trial_id)
+        if name not in packed:
+            return None
+        try:
+            return unpack(packed[name])
+        except ValueError as error:
+            raise UserError(
+                f"trial {trial_id}, {name}: {error}; restore the study from a copy, or run the trial again"
+            ) from error
+
     def contributions(self, trial_id: str, result: str) -> np.ndarray | None:
         """Return the contribution of each image to a result of a trial, float64 [N], in the order of the split.
 
@@ -53,20 +71,14 @@ class PerImage:
         Raises:
             UserError: What was kept is damaged.
         """
-        packed = self._packed(trial_id)
         balanced = _BALANCED.fullmatch(result)
-        wanted = [balanced["accuracy"], f"{balanced['dataset']}/{LABELS}"] if balanced else [result]
-        if not all(name in packed for name in wanted):
+        found = self.array(trial_id, balanced["accuracy"] if balanced else result)
+        labels = self.array(trial_id, f"{balanced['dataset']}/{LABELS}") if balanced else None
+        if found is None or (balanced and labels is None):
             return None
-        try:
-            arrays = [unpack(packed[name]) for name in wanted]
-        except ValueError as error:
-            raise UserError(
-                f"trial {trial_id}, {result}: {error}; restore the study from a copy, or run the trial again"
-            ) from error
-        if balanced:
-            return balanced_accuracy_images(*arrays)
-        return arrays[0].astype(np.float64) if arrays[0].dtype == bool else mean_iou_images(arrays[0])
+        if labels is not None:
+            return balanced_accuracy_images(found, labels)
+        return found.astype(np.float64) if found.dtype == bool else mean_iou_images(found)
 
 
 def per_image_of(folder: Path) -> PerImage:

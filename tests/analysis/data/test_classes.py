@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from scipy.stats import binom
 
+import analysis
 from analysis.data import tables
 from analysis.data.classes import (
     class_accuracies,
@@ -17,9 +18,9 @@ from analysis.data.classes import (
     imbalanced,
     is_imbalanced,
 )
+from analysis.data.per_image import PerImage
 from analysis.stats.binomial import wilson_interval
-
-DATASETS = {"a": {"class_names": ["common", "rare"], "class_counts": {"probe_validation": [45, 5], "test": [90, 10]}}}
+from trainables.per_image import pack
 
 
 def probed(share: float = 0.9, *, balanced: tuple[float, ...] = (0.6, 0.7), split: str = "test") -> pd.DataFrame:
@@ -31,8 +32,6 @@ def probed(share: float = 0.9, *, balanced: tuple[float, ...] = (0.6, 0.7), spli
         "knn": [0.9, 0.9, 0.9],
         "chance": [0.5] * 3,
         "largest_class": [share] * 3,
-        "class_accuracy/common": [0.98, 0.96, 1.0],
-        "class_accuracy/rare": [0.2, 0.4, 0.0],
     }
     about = {"trial_id": list("xyz"), "phase": "evaluate", "task": ["rotation", "rotation", "raw_pixels"]}
     about |= {"seed": [0, 1, 0], "probe_split": split}
@@ -99,30 +98,33 @@ def test_averages_over_classes_are_shown_where_classes_are_imbalanced():
     }
 
 
-def test_a_class_by_the_name_of_a_probe_is_no_data_set():
-    runs = probed().rename(columns={"probe/a/class_accuracy/rare": "probe/a/class_accuracy/linear"})
-    assert set(tables.probe_results(runs)["dataset"]) == {"a"}
-    assert comparison_columns(runs) == ["probe/a/linear_balanced_accuracy"]
+def with_images(runs: pd.DataFrame) -> analysis.Study:
+    """Return a study of runs that classified 88 of 90 common images correctly, and 3 of 10 rare ones, then 5 of 10."""
+    labels = np.repeat([0, 1], [90, 10])
+    rare = {"x": 3, "y": 5, "z": 0}
+    packed = {
+        trial_id: {
+            "probe/a/linear": pack(np.arange(100) % 90 < np.where(labels == 0, 88, rare[trial_id])),
+            "probe/a/labels": pack(labels),
+        }
+        for trial_id in runs["trial_id"]
+    }
+    datasets = {"a": {"class_names": ["common", "rare"]}}
+    return analysis.Study("s", runs, pd.DataFrame(), datasets=datasets, per_image=PerImage(packed.__getitem__))
 
 
 def test_each_class_has_its_accuracy_with_an_interval_over_its_images():
-    found = class_accuracies(probed(), DATASETS).set_index(["task", "class"])
+    found = class_accuracies(with_images(probed()), probed()).set_index(["task", "class"])
     rare = found.loc[("rotation", "rare")]
-    assert (rare["n_images"], rare["n_seeds"], rare["mean"]) == (10, 2, pytest.approx(0.3))
-    low, high = wilson_interval(0.3, 10)
-    assert (rare["ci_low"], rare["ci_high"]) == (float(low), float(high)) == pytest.approx((0.1078, 0.6032), abs=1e-4)
+    assert (rare["n_images"], rare["n_seeds"], rare["mean"]) == (10, 2, pytest.approx(0.4))
+    assert (rare["ci_low"], rare["ci_high"]) == pytest.approx((0.1682, 0.6873), abs=1e-4)
+    assert found.loc[("rotation", "common"), "mean"] == pytest.approx(88 / 90)
     assert found["few"].to_dict() == {(task, name): name == "rare" for task, name in found.index}
-    validation = class_accuracies(probed(split="validation"), DATASETS).set_index(["task", "class"])
-    assert validation.loc[("rotation", "common"), "n_images"] == 45
+    assert list(found.index.get_level_values("task").unique()) == ["rotation", "raw_pixels"]
 
 
-def test_classes_of_an_unknown_number_of_images_have_no_interval():
-    for unknown in ({}, {"a": {"class_names": ["common", "rare"]}}):
-        found = class_accuracies(probed(), unknown)
-        assert found["n_images"].isna().all()
-        assert found[["ci_low", "ci_high"]].isna().all(axis=None)
-        assert not found["few"].any()
-    assert class_accuracies(probed().iloc[:, :6], DATASETS).empty
+def test_trials_that_kept_no_images_have_no_accuracy_of_classes():
+    assert class_accuracies(analysis.Study("s", probed(), pd.DataFrame()), probed()).empty
 
 
 def test_a_wilson_interval_covers_at_its_level_on_average():
