@@ -9,7 +9,8 @@ from analysis.convergence import AT_CHANCE, CONVERGED
 from analysis.findings import Findings, queries
 from analysis.pages.parts import Part
 from analysis.records.phases import ABLATE, CONFIRM
-from analysis.report.words import count, effect, ending, first_clause, listed, number, quoted
+from analysis.report import sentences
+from analysis.report.words import count, effect, ending, first_clause, listed, measured, number, quoted
 
 TASK = "context_prediction"
 MATCHED = "steps_by_strength"  # the design that compares augmentation strengths at equal steps
@@ -69,8 +70,8 @@ def _probe(case: Part) -> str:
         return ""
     dataset, row = found
     return (
-        f"A linear probe refitted on {dataset} scores {number(row['mean'])} with its features and "
-        f"{number(row['baseline_mean'])} with untrained ones ({row['answer']}, {effect(row)})."
+        f"A linear probe refitted on {dataset} scores {number(row['mean'])} on the {row['split']} split with its "
+        f"features and {number(row['baseline_mean'])} with untrained ones ({row['answer']}, {effect(row)})."
     )
 
 
@@ -83,16 +84,17 @@ def _single(cures: Part) -> str:
     if rows.empty:
         return "Its cures have not been tried yet."
     single = rows.loc[~rows["cell"].str.contains(TOGETHER, regex=False)]
-    better = single.loc[(single["answer"] == BETTER) & single["cell"].map(lambda cell: _learned(cures, cell))]
+    single = single.assign(learned=[_learned(cures, cell) for cell in single["cell"]])
+    better = single.loc[(single["answer"] == BETTER) & single["learned"]]
     if better.empty:
         first = single.iloc[0]
-        largest = f"the largest difference is {quoted(first['cell'])}, {effect(first)}, {first['answer']}"
-        return f"**No single change is shown to be what it lacked**: {largest}."
+        largest = f"{quoted(first['cell'])}, {effect(first)}, {first['answer']}"
+        return sentences.NO_CAUSE_SHOWN.say(single, largest=largest)
     factors = list(dict.fromkeys(map(_factor, better["cell"])))
     main, *others = (CAUSES.get(name, quoted(name)) for name in factors)
     also = f", and also {listed(others)}" if others else ""
     each = [f"with {quoted(row['cell'])} it {_end(cures, row['cell'])}, {effect(row)}" for _, row in better.iterrows()]
-    sentence = f"**The cause was {main}**{also}: among single changes, {'; '.join(each)}."
+    sentence = sentences.CAUSE.say(better, main=main, also=also, each="; ".join(each))
     rest = single.loc[[_factor(cell) not in factors for cell in single["cell"]]]
     if len(rest):
         named = listed(f"{quoted(row['cell'])} ({effect(row)}, {row['answer']})" for _, row in rest.iterrows())
@@ -101,10 +103,10 @@ def _single(cures: Part) -> str:
 
 
 def _both(cures: Part) -> str:
-    """Return the sentence that more steps and augmentation help only together; empty if they do not.
+    """Return the sentence that more steps and augmentation help together; empty if that is not shown.
 
-    They do if augmentation is better at more steps and the run learns there, while neither change alone is better than
-    the base.
+    It is shown if augmentation is better at more steps and the run learns there, while neither change alone is shown to
+    be better than the base.
     """
     own = matched(cures.findings)
     single = queries.ranked(cures.findings, TASK).set_index("cell")["answer"]
@@ -112,13 +114,12 @@ def _both(cures: Part) -> str:
         cell, steps = str(row["cell"]), str(row["baseline"])
         strength = next((name for name in cell.split(TOGETHER) if name != steps), "")
         alone = [single.get(name) for name in (steps, strength)]
-        if None in alone or BETTER in alone or not _learned(cures, cell):
+        answers = pd.DataFrame({"answer": [BETTER, *alone], "learned": [_learned(cures, cell), None, None]})
+        sentence = next((each for each in (sentences.LACKED_BOTH, sentences.SHOWN_TOGETHER) if each.may(answers)), None)
+        if None in alone or sentence is None:
             continue
         each = " and ".join(f"with {quoted(name)} alone it {_end(cures, name)}" for name in (steps, strength))
-        return (
-            f"**It lacked two things at once, optimizer steps and augmentation**: {each}; with both it "
-            f"{_end(cures, cell)}, {effect(row)} compared with the steps alone."
-        )
+        return sentence.say(answers, each=each, end=_end(cures, cell), numbers=effect(row))
     return ""
 
 
@@ -131,7 +132,7 @@ def _together(cures: Part) -> str:
     if found is None or cell not in rows.index:
         return ""
     advice = "" if found.verdict == CONVERGED else f" To cure that: {found.cure}."
-    reached = f"{number(rows.loc[cell, 'mean'])} after {count(_steps(cures, cell))} steps"
+    reached = f"{measured(rows.loc[cell])} {number(rows.loc[cell, 'mean'])} after {count(_steps(cures, cell))} steps"
     return f"With all cures together it reaches {reached} and {ending(found)}.{advice}"
 
 
@@ -152,7 +153,7 @@ def _augmentation(cures: Part) -> str:
 
 
 def _cured(verdict: str) -> str:
-    return {AT_CHANCE: "did not cure it", CONVERGED: "cured it"}.get(verdict, "was not a cure")
+    return {AT_CHANCE: "did not cure it", CONVERGED: "cured it"}.get(verdict, "is not shown to cure it")
 
 
 def _learned(cures: Part, cell: str) -> bool:

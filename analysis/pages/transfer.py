@@ -9,6 +9,7 @@ import pandas as pd
 from analysis.comparisons import BETTER, PRETRAINING_TEST
 from analysis.figures import transfer_map
 from analysis.pages.parts import Part
+from analysis.report import sentences
 from analysis.report.blocks import Block, Gallery, Section, Table, Text
 from analysis.report.pictures import Picture, call, picture
 from analysis.report.words import count, effect, listed, number, signed
@@ -53,12 +54,9 @@ def transfer_frame(*parts: Part) -> pd.DataFrame:
 def _best(own: pd.DataFrame) -> str:
     """Return a sentence on the largest difference on one data set."""
     row = own.sort_values("mean_difference", ascending=False).iloc[0]
-    helped = int((own["answer"] == BETTER).sum())
-    best = f"{row['task']} trained on {row['trained_on']}, {number(row['mean'])} ({effect(row)}, {row['answer']})"
-    return (
-        f"**On {row['probed_on']}**, an untrained encoder scores {number(row['baseline_mean'])}. {helped} of "
-        f"{len(own)} pre-trained encoders are shown to be better. The largest difference: {best}."
-    )
+    largest = f"{row['task']} trained on {row['trained_on']}, {number(row['mean'])} ({effect(row)}, {row['answer']})."
+    words = {"dataset": row["probed_on"], "untrained": number(row["baseline_mean"]), "largest": largest}
+    return sentences.TRANSFER.say(own, n_better=int((own["answer"] == BETTER).sum()), n=len(own), **words)
 
 
 def _maps(parts: Mapping[str, Part], frame: pd.DataFrame) -> Iterator[Picture]:

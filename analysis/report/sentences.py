@@ -169,9 +169,9 @@ ABLATION_FOUND_BETTER = Sentence(
     "**The ablation found better**: {cells}. Change that in the YAML and confirm it with fresh seeds.",
     _all(BETTER),
 )
-BETTER_CELLS = Sentence("better_cells", "Better than {baseline}, largest gain first:", _all(BETTER))
+BETTER_CELLS = Sentence("better_cells", "Better than {baseline} in {measured}, largest gain first:", _all(BETTER))
 WORSE_CELLS = Sentence("worse_cells", "**Worse**: {cells}.", _all(WORSE))
-EQUIVALENT_CELLS = Sentence("equivalent_cells", "**Equivalent**, within ±{margin}: {cells}.", _all(EQUIVALENT))
+EQUIVALENT_CELLS = Sentence("equivalent_cells", "**Equivalent**, within {margin}: {cells}.", _all(EQUIVALENT))
 NO_CHANGE_BETTER = Sentence("no_change_better", "no tested change does better ({numbers})", _all(WORSE, EQUIVALENT))
 NO_CHANGE_SHOWN_BETTER = Sentence(
     "no_change_shown_better",

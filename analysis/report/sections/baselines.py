@@ -20,6 +20,7 @@ from analysis.data.classes import class_ious
 from analysis.figures import PROBE_NAMES, SEGMENTATION_NAMES, accuracy_by_task, miou_by_task, probe_by_stage
 from analysis.findings import Findings, queries
 from analysis.records.phases import ABLATE
+from analysis.report import sentences
 from analysis.report.blocks import Block, Folded, Gallery, Section, Table, Text
 from analysis.report.pictures import Picture, picture
 from analysis.report.sections.label_efficiency import few_labels
@@ -32,6 +33,7 @@ from analysis.report.words import (
     effect,
     interval,
     listed,
+    measured,
     metric_words,
     number,
     p_cell,
@@ -94,9 +96,13 @@ def _mean_and_sd(row: object) -> str:
 
 
 def _warnings(findings: Findings, summary: pd.DataFrame) -> Iterator[Text]:
-    for row in tables.not_above_baselines(summary).itertuples():
-        means = f"{number(row.mean)}, {row.baseline} {number(row.baseline_mean)}"
-        yield Text(f"No better than an untrained baseline: {row.task}, {row.dataset}, {row.probe}: {means}.", "caveat")
+    below = tables.not_above_baselines(summary)
+    if len(below):
+        means = listed(
+            f"{row.task} {number(row.mean)}, {row.baseline} {number(row.baseline_mean)} ({row.dataset}, {row.probe})"
+            for row in below.itertuples()
+        )
+        yield Text(sentences.MEAN_NOT_ABOVE_BASELINE.say(below, means=means), "caveat")
     if missing := [task for task in BASELINES if task not in set(summary["task"])]:
         lead = f"Not evaluated on the test split: {listed(missing)}."
         yield Text(f"{lead} Without that baseline, these numbers say little.", "caveat")
@@ -136,7 +142,8 @@ def _stages(sources: Sources) -> Iterator[Block]:
         pictures.append(picture(f"stages-{index}", alt, probe_by_stage, runs, dataset, probe))
     if pictures:
         yield Text(
-            "**Which stage is best?** If a task's last stage scores lower than an earlier one, use the earlier one."
+            "**Which stage?** Means of the test split, without a test. If an earlier stage scores higher than the "
+            "last, compare both on other images before using it."
         )
         yield Gallery(pictures)
 
@@ -174,9 +181,9 @@ def _untrained(findings: Findings, design: str) -> Iterator[Block]:
 
 
 def _in_the_ablation(findings: Findings) -> Iterator[Block]:
-    """Yield whether the base of each ablation beats untrained encoders; it has more seeds than the test split."""
+    """Yield how the base of each ablation compares with untrained encoders; it has more seeds than the test split."""
     answers = [
-        f"{task} {found.row['answer']}, {effect(found.row)}"
+        f"{task} {found.row['answer']}, {measured(found.row)} {effect(found.row)}"
         for task in queries.ablated_tasks(findings)
         if (found := queries.base_against_untrained(findings, task)) is not None
     ]
@@ -215,15 +222,16 @@ def _aggregates(findings: Findings) -> list[Block]:
     ]
     head = ["cell", "interquartile mean", "95% interval", "beats the base", "95% interval", "seeds", "failed"]
     caption = (
-        f"All tasks together ({listed(tasks)}), {metric_words(column)}: 0 is an untrained encoder, 1 is perfect. "
-        "Beats the base: the probability that a run scores higher than a run of the base with another seed."
+        f"All tasks together ({listed(tasks)}), {metric_words(column)} (validation split): 0 is an untrained encoder, "
+        "1 is perfect. Beats the base: the probability that a run scores higher than a run of the base with another "
+        "seed."
     )
     note = (
         ""
         if means["ci_low"].notna().any()
         else f" Fewer than 10 seeds ({counted(means['n_seeds'].min(), 'seed')}): descriptive, no interval."
     )
-    return [Folded("Across tasks: which cell is best on average?", [Table(caption + note, head, rows)])]
+    return [Folded("Across tasks: the average of each cell", [Table(caption + note, head, rows)])]
 
 
 def _probability(found: dict[str, float] | None) -> list[str]:

@@ -10,6 +10,7 @@ import pandas as pd
 from analysis.comparisons import ANSWERS, BASE, BETTER, EQUIVALENT, INCONCLUSIVE, TOO_FEW, WORSE
 from analysis.findings import Findings, queries
 from analysis.records.phases import ABLATE
+from analysis.report import sentences
 from analysis.report.blocks import Block, Bullets, Folded, Gallery, Heading, Section, Table, Text
 from analysis.report.sections.cure_figures import ablation_pictures, forests
 from analysis.report.sections.designs import across_tasks, designs_tables
@@ -24,12 +25,15 @@ from analysis.report.words import (
     ending,
     interval,
     listed,
+    measured,
     metric_words,
     number,
     p_cell,
     quoted,
     signed,
+    within,
 )
+from analysis.stats.crossed import MAX_SEEDS_NEEDED
 from analysis.stats.paired import MIN_SEEDS
 
 DESIGNS = {
@@ -46,10 +50,7 @@ MOST_NAMED = 3  # cells with the same answer that a sentence lists by name
 NOT_AGAINST_EACH_OTHER = (
     "Each is compared with its baseline, not with the others: if two intervals overlap, either may be better."
 )
-RATES = (
-    "Converged: seeds that converged, with the exact binomial interval; its p is from McNemar's test and at least 0.06 "
-    "with 5 seeds."
-)
+RATES = "Converged: seeds that converged, with the exact binomial interval; its p is from McNemar's test."
 NOT_RUN = (
     "No ablation was run, so this study cannot say what any augmentation does, or what would cure a flat run. To find "
     "out, add `ablate: {designs: [cures, size_by_strength], seeds: 5}` to its YAML."
@@ -83,7 +84,7 @@ def _blocks(findings: Findings, sources: Sources) -> Iterator[Block]:
 def _caveats(findings: Findings) -> Iterator[str]:
     if findings.study.designs.empty:
         yield "The ablate phase has not ended: every cell is compared with the base, and seeds may still be missing."
-    few = findings.effects["answer"] == TOO_FEW
+    few = queries.distinct(findings.effects)["answer"] == TOO_FEW
     if few.any():
         share = f"{few.sum()} of {counted(len(few), 'comparison')}"
         yield f"{share} have fewer than {MIN_SEEDS} seeds with both values: means are shown without a test."
@@ -105,7 +106,10 @@ def _of_task(findings: Findings, sources: Sources, task: str) -> Iterator[Block]
     yield Text(f"{ended}{lead if ended else lead[0].upper() + lead[1:]}.", "finding")
     ranked = queries.ranked(findings, task)
     if better := _better(findings, task, ranked):
-        yield Text(f"Better than {quoted(ranked['baseline'].iloc[0])}, largest gain first:")
+        rows = ranked.loc[ranked["answer"] == BETTER]
+        yield Text(
+            sentences.BETTER_CELLS.say(rows, baseline=quoted(rows["baseline"].iloc[0]), measured=measured(rows.iloc[0]))
+        )
         yield Bullets(better, ordered=True)
         if len(better) > 1:
             yield Text(NOT_AGAINST_EACH_OTHER)
@@ -137,10 +141,10 @@ def _rest(findings: Findings, task: str, ranked: pd.DataFrame) -> Iterator[str]:
     by_answer = {answer: ranked.loc[ranked["answer"] == answer] for answer in (WORSE, EQUIVALENT)}
     if len(worse := by_answer[WORSE]):
         cells = listed(f"{quoted(row.cell)} ({signed(row.mean_difference)})" for row in worse.itertuples())
-        yield f"**Worse**: {cells}."
+        yield sentences.WORSE_CELLS.say(worse, cells=cells)
     if len(equal := by_answer[EQUIVALENT]):
         cells = listed(f"{quoted(row.cell)} ({signed(row.mean_difference)})" for row in equal.itertuples())
-        yield f"**Equivalent**, within ±{findings.margin:g}: {cells}."
+        yield sentences.EQUIVALENT_CELLS.say(equal, margin=within(findings.margin), cells=cells)
     failed = queries.failures(findings, task)
     if len(failed):
         cells = listed(
@@ -198,7 +202,9 @@ def _undecided(findings: Findings, ranked: pd.DataFrame) -> Iterator[Block]:
 def _needed(row: Any) -> str:
     if row.answer == TOO_FEW:
         return f"at least {MIN_SEEDS}"
-    return NONE if pd.isna(row.seeds_needed) else f"about {count(row.seeds_needed)}"
+    if pd.isna(row.seeds_needed):
+        return NONE
+    return f"{'at least' if row.seeds_needed >= MAX_SEEDS_NEEDED else 'about'} {count(row.seeds_needed)}"
 
 
 def _trials(findings: Findings, task: str, cell: str) -> int:
@@ -207,14 +213,14 @@ def _trials(findings: Findings, task: str, cell: str) -> int:
 
 
 def _table(findings: Findings, own: pd.DataFrame) -> Table:
-    changes = findings.rate_changes.set_index(["task", "design", "cell", "baseline"])["p_holm"]
+    changes = findings.rate_changes.set_index(["task", "design", "cell", "baseline"])
     rows = []
     for _, row in own.iterrows():
         rate = queries.rate(findings, ABLATE, row["task"], row["cell"])
         share = NONE
         if rate is not None:
             share = f"{rate['n_converged']} of {rate['n_seeds']} {interval(rate['ci_low'], rate['ci_high'], 2)}"
-        mcnemar = changes.get((row["task"], row["design"], row["cell"], row["baseline"]))
+        key = (row["task"], row["design"], row["cell"], row["baseline"])
         rows.append(
             [
                 *(row["design"], row["cell"], row["baseline"], row["answer"]),
@@ -223,7 +229,7 @@ def _table(findings: Findings, own: pd.DataFrame) -> Table:
                 p_cell(row["p_holm"]),
                 count(row["n_seeds"]) + (f", {row['n_failed']} failed" if row["n_failed"] else ""),
                 share,
-                number(mcnemar),
+                _mcnemar(changes.loc[key]) if key in changes.index else NONE,
             ]
         )
     head = [
@@ -239,8 +245,18 @@ def _table(findings: Findings, own: pd.DataFrame) -> Table:
         "seeds",
     ]
     tests = listed(sorted(set(own["test"]) - {""})) or "no test"
-    caption = f"{metric_words(own['metric'].iloc[0])}, {tests}; Holm-adjusted over the cells of a design. {RATES}"
+    caption = (
+        f"{measured(own.iloc[0])}, {tests}; Holm-adjusted over the cells of a design, where a comparison that several "
+        f"designs share counts once, in the first. {RATES}"
+    )
     return Table(caption, [*head, "converged", "p (McNemar)"], rows, 4)
+
+
+def _mcnemar(change: pd.Series) -> str:
+    """Return the p-value of a change in convergence, or the number of seeds that a test would need."""
+    if not change["n_pairs"]:
+        return NONE
+    return f"needs {count(change['pairs_needed'])} seeds" if pd.isna(change["p_holm"]) else p_cell(change["p_holm"])
 
 
 def _not_run(findings: Findings) -> list[Block]:

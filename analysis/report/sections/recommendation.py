@@ -9,8 +9,10 @@ from typing import Any
 import yaml
 
 from analysis.convergence import CATALOG
+from analysis.data.tables import split_of
 from analysis.findings import Findings, queries
 from analysis.records.phases import CONFIRM
+from analysis.report import sentences
 from analysis.report.blocks import Block, Code, Folded, Heading, Section, Table, Text
 from analysis.report.words import (
     NONE,
@@ -67,7 +69,7 @@ def _glance(findings: Findings) -> Table:
             numbers = [number(row["mean"]), number(row["baseline_mean"]), difference(row)]
         rows.append([task, ended, _helps(findings, task), *numbers])
     probe = next(iter(probes), PROBES["linear"])
-    head = ["task", "as chosen, it …", "most helpful in the ablation", probe, "untrained", "difference"]
+    head = ["task", "as chosen, it …", "largest gain shown in the ablation", probe, "untrained", "difference"]
     caption = (
         f"{probe[0].upper()}{probe[1:]} on the test split of {dataset}, mean over seeds, compared with untrained "
         "encoders of the same seeds."
@@ -79,7 +81,7 @@ def _helps(findings: Findings, task: str) -> str:
     better = queries.cures(findings, task)
     if len(better):
         return f"{quoted(better.iloc[0]['cell'])} {signed(better.iloc[0]['mean_difference'])}"
-    return "nothing" if task in queries.ablated_tasks(findings) else NONE
+    return "none shown" if task in queries.ablated_tasks(findings) else NONE
 
 
 def _of_task(findings: Findings, task: str, choice: dict[str, Any]) -> list[Block]:
@@ -103,15 +105,16 @@ def _does_better(findings: Findings, task: str) -> str:
     better, changes = queries.cures(findings, task), queries.base_changes(findings, task)
     if not changes and len(better):
         cells = listed(f"{quoted(row.cell)} ({signed(row.mean_difference)})" for row in better.head(3).itertuples())
-        return f"**The ablation found better**: {cells}. Change that in the YAML and confirm it with fresh seeds."
+        return sentences.ABLATION_FOUND_BETTER.say(better, cells=cells)
+    ranked = queries.ranked(findings, task)
     if not changes:
-        return "No change that the ablation tested is shown to do better."
+        return sentences.NOTHING_SHOWN_BETTER.say(ranked) if len(ranked) else ""
     words = circumstances(queries.base_settings(findings, task), changes)
     return f"The ablation is about another case, {words}. {_best_cell(findings, task)}".strip()
 
 
 def _best_cell(findings: Findings, task: str) -> str:
-    """Return the means of the ablation's best cell and of the chosen configuration, whose seeds differ."""
+    """Return the highest mean of the ablation's cells, and the mean of the chosen configuration with other seeds."""
     metric = findings.metrics.get(task)
     trials = queries.chosen(findings)[task].get("trial_ids", [])
     runs = findings.study.runs.loc[findings.study.runs["trial_id"].isin(trials)]
@@ -120,5 +123,8 @@ def _best_cell(findings: Findings, task: str) -> str:
         return ""
     means = findings.ablated.loc[findings.ablated["task"] == task].groupby("cell")[metric.column].mean().dropna()
     best = str(means.idxmax() if metric.mode == "max" else means.idxmin())
-    mean = f"Its best cell, {quoted(best)}, has a mean {metric_words(metric.column)} of {number(means[best])}"
+    split = split_of(findings.ablated, metric.column)
+    mean = (
+        f"The highest mean {metric_words(metric.column)} there ({split} split) is {number(means[best])}, {quoted(best)}"
+    )
     return f"{mean}; the chosen configuration has {number(runs[metric.column].mean())} (other seeds, not tested)."

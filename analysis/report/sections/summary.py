@@ -18,6 +18,7 @@ from analysis.report.sections.designs import factorial_clause
 from analysis.report.words import (
     PROBES,
     circumstances,
+    count,
     counted,
     effect,
     ending,
@@ -130,7 +131,7 @@ def take_off_clause(findings: Findings, task: str) -> str:
     more = f" and at more seeds with {counted(others, 'other change')}" if others else ""
     candidates = (sentences.LEAVES_CHANCE, sentences.LEFT_CHANCE_UNTESTED, sentences.LEFT_CHANCE_TESTED)
     words = {"cell": quoted(row["cell"]), "rate": rate, "more": more, "p": p_value(row["p_holm"])}
-    return sentences.first_true(candidates, row).say(row, needed=row["pairs_needed"], **words)
+    return sentences.first_true(candidates, row).say(row, needed=count(row["pairs_needed"]), **words)
 
 
 def _numbers(row: pd.Series) -> str:

@@ -13,6 +13,7 @@ from analysis.data import tables
 from analysis.figures import learning_curves, verdict_map
 from analysis.findings import Findings, queries
 from analysis.records.phases import ABLATE, CONFIRM, SEARCH
+from analysis.report import sentences
 from analysis.report.blocks import Block, Bullets, Folded, Gallery, Heading, Section, Table, Text
 from analysis.report.pictures import Picture, Shown, picture
 from analysis.report.sources import Sources
@@ -151,9 +152,8 @@ def _compared_with_chance(findings: Findings) -> list[Block]:
     )
     blocks: list[Block] = [Table(caption, list(CHANCE_COLUMNS), rows, 3)]
     if at_chance := dict.fromkeys(row[0] for row in rows if row[-1].startswith("0 of")):
-        warning = f"**{listed(at_chance)}: no seed of at least one configuration beat chance.**"
-        advice = "It may have learned nothing. Check whether its probe beats random initialization before using it."
-        blocks.append(Text(f"{warning} {advice}", "caveat"))
+        flat = pd.concat([group for names, group in groups if not group["beats_chance"].fillna(value=False).any()])
+        blocks.append(Text(sentences.NO_SEED_BEAT_CHANCE.say(flat, tasks=listed(at_chance)), "caveat"))
     if early := _above_chance_untrained(compared):
         warning = f"{listed(early)}: above chance before the first step, see the column {quoted('untrained')}."
         blocks.append(Text(f"{warning} Compare what it learned with that value, not with chance.", "caveat"))

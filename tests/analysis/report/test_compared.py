@@ -12,7 +12,7 @@ from analysis.report.blocks import Folded, Gallery, Table
 from analysis.report.sections.baselines import how_it_compares
 from analysis.report.sources import Sources
 from tests.analysis.journals import TRUTH
-from tests.analysis.report.pages import Page
+from tests.analysis.report.pages import Page, texts
 
 
 def test_test_accuracies_stand_beside_their_spread_chance_and_baselines(folder: Path, page: Page):
@@ -27,9 +27,10 @@ def test_test_accuracies_stand_beside_their_spread_chance_and_baselines(folder: 
 
 def test_pre_training_is_tested_against_untrained_encoders_in_the_ablation(findings: Findings, page: Page):
     row = findings.against_untrained.query("design == 'pre-training' and task == 'rotation' and cell == 'base'").iloc[0]
-    answer = f"rotation better, +{row['mean_difference']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}], 5 seeds"
+    numbers = f"+{row['mean_difference']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}], 5 seeds"
+    answer = f"rotation better, linear probe on shapes (validation split) {numbers}"
     assert f"Did pre-training help at all? The ablation's base compared with untrained encoders: {answer}" in page.text
-    assert "Across tasks: which cell is best on average" in page.text
+    assert "Across tasks: the average of each cell" in page.text
 
 
 def test_masks_and_stages_are_reported_if_they_were_probed(findings: Findings):
@@ -46,6 +47,18 @@ def test_masks_and_stages_are_reported_if_they_were_probed(findings: Findings):
     assert any("segmentation probe (mIoU) of every stage on voc: " in alt for alt in alts)
     [classes] = [block for block in blocks if isinstance(block, Folded) and "class by class" in block.summary]
     assert [row[:2] for row in classes.blocks[0].rows] == [["background", "0.900"], ["cat", "0.123"]]
+
+
+def test_a_mean_below_a_baseline_is_reported_as_a_mean_and_not_as_a_test(findings: Findings):
+    runs = findings.study.runs.copy()
+    own = (runs["task"] == "rotation") & (runs["probe_split"] == "test")
+    runs.loc[own, "probe/shapes/knn"] = 0.1
+    lowered = dataclasses.replace(findings, study=dataclasses.replace(findings.study, runs=runs))
+    text = "\n".join(texts(how_it_compares(lowered, Sources(lowered)).blocks))
+    assert (
+        "Test-split mean not above an untrained baseline's (means, not a test): rotation 0.100, random_init 0.3" in text
+    )
+    assert "No better than" not in text
 
 
 def test_data_and_cost_are_reported(page: Page):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -38,6 +39,28 @@ def test_where_the_evidence_does_not_suffice_it_says_what_would(findings: Findin
     assert row_text in section(findings, "cures")
     assert "Where the evidence is not enough." in page.text
     assert "Seeds needed for 0.01: to find the smallest difference that matters" in page.text
+
+
+def test_a_test_that_cannot_find_anything_is_not_shown_as_one(findings: Findings):
+    lines = section(findings, "cures").splitlines()
+    [line] = [line for line in lines if line.startswith("cures|option/pairs_per_image=40|base|")]
+    assert line.endswith("|5 of 5 [0.48, 1.00]|needs 6 seeds")
+    tested = dataclasses.replace(findings, rate_changes=findings.rate_changes.assign(p_holm=0.25))
+    assert "|5 of 5 [0.48, 1.00]|0.250" in section(tested, "cures")
+
+
+def test_a_number_of_seeds_at_its_limit_reads_at_least(findings: Findings):
+    effects = findings.effects.assign(seeds_needed=10_000)
+    assert "|at least 10,000" in section(dataclasses.replace(findings, effects=effects), "cures")
+
+
+def test_comparisons_that_designs_share_are_counted_once(findings: Findings):
+    once = findings.effects.drop_duplicates(["task", "cell", "baseline"])
+    assert len(once) == len(findings.effects) - 3
+    few = (once["answer"] == "too few seeds").sum()
+    assert f"{few} of {len(once)} comparisons have fewer than 5 seeds" in section(findings, "cures")
+    inconclusive = (once["answer"] == "inconclusive").sum()
+    assert f"{inconclusive} of {len(once)} comparisons are inconclusive" in summary(findings)[-1]
 
 
 def test_a_failed_cell_is_reported_as_an_outcome_with_its_reason(folder: Path, page: Page):

@@ -68,7 +68,7 @@ def test_verdicts_are_counted_and_shown_with_evidence_and_cure(findings: Finding
 
 
 def test_each_configuration_is_shown_with_its_chance_level(page: Page):
-    assert "context_prediction: no seed of at least one configuration beat chance" in page.text
+    assert "context_prediction: no seed of at least one configuration is shown to beat chance" in page.text
     assert "rotation: there is a configuration" not in page.text
     assert page.text.count("learning_curves(") == 2 * len(
         [i for i in page.images if "optimizer steps of" in str(i["alt"])]
