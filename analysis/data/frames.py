@@ -140,7 +140,7 @@ def frames(events: Iterable[Event]) -> tuple[pd.DataFrame, pd.DataFrame]:
                 builder.trial(event.trial_id, **_facts(event))
             case TrialEnded():
                 levels = chance_of_probes(None, event.results, datasets)
-                builder.trial(event.trial_id, **_ending(event), **levels)
+                builder.trial(event.trial_id, **levels | _ending(event))
             case StudyStarted():
                 study, datasets = event.study, event.datasets
     return builder.build()
