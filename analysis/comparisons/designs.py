@@ -6,20 +6,18 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from analysis.comparisons.cells import COMPARISON, KEY, planned_comparisons
+from analysis.comparisons.cells import KEY, planned_comparisons
 from analysis.comparisons.paired_effects import (
     EFFECT_DTYPES,
-    INCONCLUSIVE,
     PAIR_DTYPES,
     Mode,
     effects,
     paired_differences,
 )
 from analysis.data import tables
+from analysis.data.per_image import PerImage
 from analysis.data.study import Study
 from analysis.records.phases import ABLATE
-from analysis.stats.paired import seeds_needed
-from analysis.stats.significance import ALPHA
 from trainables.errors import UserError
 from trainables.trial import BASELINES, RANDOM_INIT
 
@@ -31,7 +29,6 @@ COMPARED_DTYPES = {
     **{name: EFFECT_DTYPES[name] for name in KEY},
     **dict.fromkeys(("metric", "mode", "split"), "str"),
     **EFFECT_DTYPES,
-    "seeds_needed": "Int64",
 }
 SEED_DTYPES = {**PAIR_DTYPES, "metric": "str"}
 
@@ -97,28 +94,23 @@ def task_comparisons(designs: pd.DataFrame, own: pd.DataFrame, baseline: str | N
     return designs.loc[(designs["task"] == task) & ran & (designs["cell"] != designs["baseline"])]
 
 
-def compare(runs: pd.DataFrame, designs: pd.DataFrame, metric: Metric, margin: float | None) -> Compared:
+def compare(
+    runs: pd.DataFrame, designs: pd.DataFrame, metric: Metric, margin: float | None, per_image: PerImage
+) -> Compared:
     """Return the effects of one task's designs and their paired differences.
 
     The column split names the split that the metric was measured on, the same for a cell and its baseline.
-    The column seeds_needed is the number of seeds at which a paired t-test would detect a difference as large as the
-    margin, from the spread of these seeds (`analysis.stats.paired.seeds_needed`); missing if the answer is not
-    `inconclusive`.
+
+    Args:
+        runs: Runs of the cells.
+        designs: Columns task, design, cell and baseline.
+        metric: The metric to compare by.
+        margin: The smallest difference that matters; None skips equivalence.
+        per_image: Per-image results of the runs.
     """
     seeds = paired_differences(runs, metric.column, designs=designs).assign(metric=metric.column)
-    found = effects(runs, metric.column, designs=designs, mode=metric.mode, margin=margin)
-    found = found.assign(metric=metric.column, mode=metric.mode, split=tables.split_of(runs, metric.column))
-    found["seeds_needed"] = pd.array([pd.NA] * len(found), "Int64")
-    if margin is None:
-        return found, seeds
-    spread = seeds.groupby(KEY)["difference"].std()
-    counts = (found["test"] != "") & ~found.duplicated(COMPARISON)
-    family = found.groupby(COMPARISON, sort=False)["design"].transform("first")
-    tested = counts.groupby([found["task"], family]).transform("sum")
-    for index in found.index[found["answer"] == INCONCLUSIVE]:
-        sd = spread.loc[tuple(found.loc[index, KEY])]
-        found.loc[index, "seeds_needed"] = seeds_needed(sd, margin, ALPHA / tested[index])
-    return found, seeds
+    found = effects(runs, metric.column, designs=designs, mode=metric.mode, margin=margin, per_image=per_image)
+    return found.assign(metric=metric.column, mode=metric.mode, split=tables.split_of(runs, metric.column)), seeds
 
 
 def cells_against_untrained(
@@ -131,7 +123,7 @@ def cells_against_untrained(
     for task, metric in metrics.items():
         own = ablated.loc[ablated["task"] == task].merge(shapes, on=["encoder", "width"])
         if metric.column in untrained and untrained[metric.column].notna().any() and len(own):
-            found.append(_against_untrained(own, untrained, PRETRAINING, metric, margin))
+            found.append(_against_untrained(own, untrained, PRETRAINING, metric, margin, study.per_image))
     return found
 
 
@@ -142,7 +134,7 @@ def chosen_against_untrained(study: Study, margin: float | None) -> list[Compare
     trained = runs.loc[~runs["task"].isin(BASELINES)].assign(cell=CHOSEN)
     columns = [name for name in runs if tables.is_comparison_probe(name)]
     return [
-        _against_untrained(own, untrained, PRETRAINING_TEST, Metric(column, "max"), margin)
+        _against_untrained(own, untrained, PRETRAINING_TEST, Metric(column, "max"), margin, study.per_image)
         for _, own in trained.groupby("task", sort=False)
         for column in columns
         if own[column].notna().any() and untrained[column].notna().any()
@@ -150,11 +142,16 @@ def chosen_against_untrained(study: Study, margin: float | None) -> list[Compare
 
 
 def _against_untrained(
-    own: pd.DataFrame, untrained: pd.DataFrame, design: str, metric: Metric, margin: float | None
+    own: pd.DataFrame,
+    untrained: pd.DataFrame,
+    design: str,
+    metric: Metric,
+    margin: float | None,
+    per_image: PerImage,
 ) -> Compared:
     """Compare the cells of one task with untrained encoders, by seed, as one family."""
     task = own["task"].iloc[0]
     runs = pd.concat([own, untrained.assign(task=task, cell=RANDOM_INIT)], ignore_index=True)
     rows = [(task, design, cell, RANDOM_INIT) for cell in own["cell"].unique()]
     designs = pd.DataFrame(rows, columns=KEY, dtype="str")
-    return compare(runs, designs, metric, margin)
+    return compare(runs, designs, metric, margin, per_image)

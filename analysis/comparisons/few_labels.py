@@ -22,6 +22,7 @@ PAIRS = ((FROZEN, SUPERVISED), (TUNED, SUPERVISED), (TUNED, FROZEN))  # (method,
 _RESULT = re.compile(r"probe/(?P<dataset>.+)/(?P<way>linear|fine_tuned)/(?P<labels>\d+|all)_labels")
 _STEP = re.compile(f"{_RESULT.pattern}_step")
 _WAYS = {"linear": FROZEN, "fine_tuned": TUNED}
+_PROBES = {FROZEN: "linear", TUNED: "fine_tuned", SUPERVISED: "fine_tuned"}
 _ABOUT = ["trial_id", "task", "seed", "status"]
 
 
@@ -55,6 +56,10 @@ def compare_few_labels(study: Study, margin: float | None) -> list[Compared]:
         scratch = results.loc[untrained & (results["way"] == TUNED)]
         runs = pd.concat([own, scratch.assign(task=task, way=SUPERVISED)], ignore_index=True)
         runs["cell"] = [cell_of(way, labels) for way, labels in zip(runs["way"], runs["labels"], strict=True)]
+        runs["result"] = [
+            f"probe/{dataset}/{_PROBES[way]}/{labels_word(labels)}_labels"
+            for way, labels in zip(runs["way"], runs["labels"], strict=True)
+        ]
         runs = runs.rename(columns={"value": column}).assign(probe_split="test")
         rows = [
             (task, DESIGN, cell_of(way, labels), cell_of(other, labels))
@@ -64,7 +69,7 @@ def compare_few_labels(study: Study, margin: float | None) -> list[Compared]:
         ran = set(runs["cell"])
         designs = pd.DataFrame([row for row in rows if ran >= set(row[2:])], columns=KEY, dtype="str")
         if len(designs):
-            found.append(compare(runs, designs, Metric(column, "max"), margin))
+            found.append(compare(runs, designs, Metric(column, "max"), margin, study.per_image))
     return found
 
 

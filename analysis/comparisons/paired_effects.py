@@ -1,4 +1,4 @@
-"""Paired effects: what each cell of an ablation changes against its baseline, over the seeds that both have."""
+"""Paired effects: what each cell of an ablation changes against its baseline, over new seeds and new images."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ import numpy as np
 import pandas as pd
 
 from analysis.comparisons.cells import COMPARISON, KEY, check_one_run_per_seed, planned_comparisons
+from analysis.comparisons.images import image_differences
 from analysis.comparisons.selection import outcomes
+from analysis.data.per_image import PerImage
 from analysis.stats import paired
+from analysis.stats.crossed import CROSSED_T, crossed_mean, seeds_mean
 from analysis.stats.significance import ALPHA
 from trainables.errors import UserError
 
@@ -28,12 +31,15 @@ PAIR_DTYPES = {
 EFFECT_DTYPES = {
     **dict.fromkeys(KEY, "str"),
     **dict.fromkeys(("n_seeds", "n_failed", "n_baseline_failed"), "int64"),
+    "n_images": "Int64",
     **dict.fromkeys(("mean", "baseline_mean", "mean_difference", "ci_low", "ci_high"), "float64"),
-    **dict.fromkeys(("family_low", "family_high", "p", "p_holm", "hedges_g"), "float64"),
+    **dict.fromkeys(("family_low", "family_high", "seeds_low", "seeds_high"), "float64"),
+    **dict.fromkeys(("p", "p_holm", "hedges_g"), "float64"),
     **dict.fromkeys(("pairing_correlation", "smallest_detectable"), "float64"),
     **dict.fromkeys(("p_equivalence", "p_equivalence_holm"), "float64"),
     **dict.fromkeys(("answer", "note", "test"), "str"),
     **dict.fromkeys(("bca_low", "bca_high"), "float64"),
+    "seeds_needed": "Int64",
 }
 
 
@@ -46,6 +52,7 @@ def effects(
     mode: Mode = "max",
     margin: float | None = None,
     confidence: float = 1 - ALPHA,
+    per_image: PerImage | None = None,
 ) -> pd.DataFrame:
     """Compare each cell with its baseline over the seeds that both have, one row per comparison.
 
@@ -55,16 +62,20 @@ def effects(
     With fewer than 5 seeds, nothing is tested: there are means, all other numbers are NaN, and the answer is `too few
     seeds`.
 
-    Numbers. mean_difference is cell minus baseline. ci_low and ci_high are its t interval for this comparison alone;
-    family_low and family_high are its ends at 1 - alpha/M for the M comparisons tested in the family, which are all
-    correct at once with the stated confidence (Bonferroni). test is chosen by `paired.choose_test`; p is two-sided;
-    p_holm is adjusted over the family (Holm). hedges_g is the standardized difference, in standard deviations of the
-    differences. pairing_correlation is the correlation of the two cells' values over seeds: the higher it is, the more
-    pairing gained. smallest_detectable is the difference that a paired t-test at alpha/M would have detected with
-    probability 0.8. p_equivalence is the p-value of two one-sided tests against the margin; p_equivalence_holm is
-    adjusted over the family separately. Therefore, each of the two kinds of claim, a difference and an equivalence, is
-    wrong anywhere in a family at a rate of at most alpha. bca_low and bca_high are a bootstrap interval, from 10 seeds
-    on.
+    Numbers. mean_difference is cell minus baseline. ci_low and ci_high are its interval for this comparison alone, over
+    new seeds and new images (`analysis.stats.crossed`); n_images is the number of images. Without per-image results of
+    at least two seeds n_images is missing, and the interval is over new seeds alone, on the same images. seeds_low and
+    seeds_high are always the t interval over seeds alone. family_low and family_high are the ends of ci_low and ci_high
+    at 1 - alpha/M for the M comparisons tested in the family, which are all correct at once with the stated confidence
+    (Bonferroni). test is `crossed t` over seeds and images, and otherwise chosen by `paired.choose_test`; p is
+    two-sided; p_holm is adjusted over the family (Holm). hedges_g is the standardized difference, in standard
+    deviations of the differences. pairing_correlation is the correlation of the two cells' values over seeds: the
+    higher it is, the more pairing gained. smallest_detectable is the difference that a t-test at alpha/M would have
+    detected with probability 0.8, and seeds_needed the number of seeds with which it would detect a difference of the
+    margin on these images; missing if the answer is not `inconclusive`, or if no number of seeds is enough.
+    p_equivalence is the p-value of two one-sided tests against the margin; p_equivalence_holm is adjusted over the
+    family separately. Therefore, each of the two kinds of claim, a difference and an equivalence, is wrong anywhere in
+    a family at a rate of at most alpha. bca_low and bca_high are a bootstrap interval, from 10 seeds on.
 
     Answer. `equivalent` if p_equivalence_holm <= alpha and both ends of the interval (ci_low, ci_high) are within the
     margin, even if there is a significant difference that is smaller than the margin; else `better` or `worse` if
@@ -83,6 +94,8 @@ def effects(
         mode: Whether more (`max`) or less (`min`) of the metric is better.
         margin: The smallest difference that matters, in the metric's units; None skips equivalence.
         confidence: Confidence of the intervals; alpha, the level of all tests, is 1 - confidence.
+        per_image: Per-image results of the trials, found by the runs' `trial_id` and the name of the result: `metric`,
+            or the column `result` of the runs where they have one. None for intervals over seeds alone.
 
     Returns:
         A frame with the columns EFFECT_DTYPES.
@@ -95,7 +108,7 @@ def effects(
     distinct = comparisons.drop_duplicates(COMPARISON)
     pairs = _pairs(runs, metric, distinct)
     families = [
-        _family(rows, pairs.merge(rows), mode, margin, 1 - confidence)
+        _family(rows, pairs.merge(rows), mode, margin, 1 - confidence, per_image or PerImage())
         for _, rows in distinct.groupby(["task", "design"], sort=False)
     ]
     found = pd.DataFrame([row for rows in families for row in rows], columns=list(EFFECT_DTYPES))
@@ -114,7 +127,8 @@ def paired_differences(
     Raises:
         UserError: For the reasons of `effects`.
     """
-    return _pairs(runs, metric, planned_comparisons(runs, baseline, designs))
+    pairs = _pairs(runs, metric, planned_comparisons(runs, baseline, designs))
+    return pairs[list(PAIR_DTYPES)].astype(PAIR_DTYPES)
 
 
 def _check(mode: str, margin: float | None, confidence: float) -> None:
@@ -130,34 +144,39 @@ def _pairs(runs: pd.DataFrame, metric: str, comparisons: pd.DataFrame) -> pd.Dat
     used = pd.concat([comparisons[["task", name]].set_axis(["task", "cell"], axis=1) for name in ("cell", "baseline")])
     ended = outcomes(runs, metric).merge(used.drop_duplicates(), on=["task", "cell"])
     check_one_run_per_seed(ended, ["task", "cell"])
-    values = ended[["task", "cell", "seed", "value"]].sort_values("seed")
-    references = values.rename(columns={"cell": "baseline", "value": "baseline_value"})
+    ended = ended.assign(trial_id=ended.get("trial_id", ""), result=ended.get("result", metric))
+    values = ended[["task", "cell", "seed", "value", "trial_id", "result"]].sort_values("seed")
+    renamed = {name: f"baseline_{name}" for name in ("value", "trial_id", "result")}
+    references = values.rename(columns={"cell": "baseline", **renamed})
     pairs = comparisons.merge(values, on=["task", "cell"]).merge(references, on=["task", "baseline", "seed"])
-    pairs["difference"] = pairs["value"] - pairs["baseline_value"]
-    return pairs[list(PAIR_DTYPES)].astype(PAIR_DTYPES)
+    return pairs.assign(difference=pairs["value"] - pairs["baseline_value"])
 
 
 def _family(
-    comparisons: pd.DataFrame, pairs: pd.DataFrame, mode: Mode, margin: float | None, alpha: float
+    comparisons: pd.DataFrame,
+    pairs: pd.DataFrame,
+    mode: Mode,
+    margin: float | None,
+    alpha: float,
+    per_image: PerImage,
 ) -> list[dict[str, Any]]:
     by_comparison = pairs.groupby(["cell", "baseline"])
     rows = []
     for row in comparisons.to_dict("records"):
         key = (row["cell"], row["baseline"])
         own = pairs.loc[by_comparison.groups.get(key, [])]
-        rows.append(row | _counts_and_means(own) | {"differences": own["difference"].dropna().to_numpy()})
+        rows.append(row | _counts_and_means(own) | {"pairs": own.dropna(subset="difference")})
     tested = [row for row in rows if row["n_seeds"] >= paired.MIN_SEEDS]
-    for n_seeds in {row["n_seeds"] for row in tested}:
-        alike = [row for row in tested if row["n_seeds"] == n_seeds]
-        found = _tests(np.stack([row["differences"] for row in alike]), len(tested), margin, alpha)
-        for row, numbers in zip(alike, pd.DataFrame(found).to_dict("records"), strict=True):
-            row.update(numbers)
+    for row in tested:
+        row.update(_tests(row["pairs"], per_image, len(tested), margin, alpha))
     for name in ("p", "p_equivalence"):
         adjusted = paired.holm(np.array([row[name] for row in tested]))
         for row, value in zip(tested, adjusted, strict=True):
             row[f"{name}_holm"] = value
     for row in rows:
         row["answer"] = TOO_FEW if row["n_seeds"] < paired.MIN_SEEDS else _answer(row, mode, margin, alpha)
+        if row["answer"] == INCONCLUSIVE and margin is not None:
+            row["seeds_needed"] = row["estimate"].seeds_needed(margin, alpha / len(tested))
         row["note"] = "; ".join(_notes(row, len(tested), margin, alpha))
         row.setdefault("test", "")
     return rows
@@ -178,19 +197,35 @@ def _counts_and_means(pairs: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _tests(differences: np.ndarray, n_comparisons: int, margin: float | None, alpha: float) -> dict[str, Any]:
-    """Return the numbers that need enough seeds for a test, as columns [M]. differences: [M, n]."""
-    n_seeds = differences.shape[-1]
-    test = paired.choose_test(n_seeds, n_comparisons, alpha)
-    found: dict[str, Any] = {"test": test, "p": paired.p_value(differences, test)}
-    found["p_equivalence"] = math.nan if margin is None else paired.equivalence_p(differences, margin, test)
-    found["hedges_g"] = paired.hedges_g(differences)
-    found["smallest_detectable"] = paired.smallest_detectable(differences, alpha / n_comparisons)
-    intervals = {
-        "ci": paired.t_interval(differences, 1 - alpha),
-        "family": paired.t_interval(differences, 1 - alpha / n_comparisons),
+def _tests(
+    pairs: pd.DataFrame, per_image: PerImage, n_comparisons: int, margin: float | None, alpha: float
+) -> dict[str, Any]:
+    """Return the numbers that need enough seeds for a test, and `estimate`, the mean difference with its error."""
+    differences, images = pairs["difference"].to_numpy(), image_differences(pairs, per_image)
+    alone = seeds_mean(differences)
+    estimate = alone if images is None else crossed_mean(differences, images)
+    test: str = CROSSED_T
+    if np.isnan(estimate.error) or images is None:
+        estimate, images, test = alone, None, paired.choose_test(len(differences), n_comparisons, alpha)
+    found: dict[str, Any] = {
+        "estimate": estimate,
+        "test": test,
+        "n_images": None if images is None else images.shape[1],
     }
-    if n_seeds >= paired.BCA_SEEDS:
+    if test == CROSSED_T:
+        found["p"] = estimate.p_value()
+        found["p_equivalence"] = math.nan if margin is None else estimate.equivalence_p(margin)
+    else:
+        found["p"] = paired.p_value(differences, test)
+        found["p_equivalence"] = math.nan if margin is None else paired.equivalence_p(differences, margin, test)
+    found["hedges_g"] = paired.hedges_g(differences)
+    found["smallest_detectable"] = estimate.smallest_detectable(alpha / n_comparisons)
+    intervals = {
+        "ci": estimate.interval(1 - alpha),
+        "family": estimate.interval(1 - alpha / n_comparisons),
+        "seeds": alone.interval(1 - alpha),
+    }
+    if len(differences) >= paired.BCA_SEEDS:
         intervals["bca"] = paired.bca_interval(differences, 1 - alpha)
     for name, (low, high) in intervals.items():
         found |= {f"{name}_low": low, f"{name}_high": high}
@@ -233,6 +268,10 @@ def _notes(row: dict[str, Any], n_comparisons: int, margin: float | None, alpha:
         notes.append("the sign-flip test finds a difference, although the t interval includes 0")
     if margin is None:
         return notes
+    if answer == INCONCLUSIVE and row["seeds_needed"] is None and row["n_images"]:
+        notes.append(
+            f"more seeds alone cannot settle it: {row['n_images']} images are too few for a margin of {margin:g}"
+        )
     inside = -margin < low and high < margin
     if answer == EQUIVALENT and certain:
         notes.append("there is a difference, smaller than the margin")

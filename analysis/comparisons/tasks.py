@@ -38,7 +38,7 @@ def compare_tasks(study: Study, margin: float | None) -> list[Compared]:
         designs = pd.DataFrame([(ALL_TASKS, TASKS_TEST, *pair) for pair in pairs], columns=KEY, dtype="str")
         if len(designs):
             cells = trained.assign(cell=trained["task"], task=ALL_TASKS)
-            found.append(compare(cells, designs, Metric(column, "max"), margin))
+            found.append(compare(cells, designs, Metric(column, "max"), margin, study.per_image))
     return found
 
 

@@ -140,7 +140,9 @@ def compute_findings(
     by_task = {str(name): own for name, own in ablated.groupby("task", sort=False) if name in metrics}
     designs = {name: task_comparisons(study.designs, own, baseline) for name, own in by_task.items()}
     designs = {name: wanted for name, wanted in designs.items() if len(wanted)}
-    inside = [compare(by_task[name], wanted, metrics[name], margin) for name, wanted in designs.items()]
+    inside = [
+        compare(by_task[name], wanted, metrics[name], margin, study.per_image) for name, wanted in designs.items()
+    ]
     untrained = [*cells_against_untrained(study, ablated, metrics, margin), *chosen_against_untrained(study, margin)]
     labels, between = compare_few_labels(study, margin), compare_tasks(study, margin)
     counted = _counted(study.runs.loc[study.runs["phase"].isin(COUNTED_PHASES)], trial_verdicts)

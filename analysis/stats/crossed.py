@@ -17,22 +17,22 @@ from 2 degrees of freedom is squared. tests/benchmarks/crossed_coverage.py print
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import special, stats
-from scipy.optimize import brentq
 
-from analysis.stats.paired import MAX_SEEDS_NEEDED, MIN_SEEDS, POWER, Alternative
+from analysis.stats import paired
 from analysis.stats.significance import ALPHA
 
+CROSSED_T = "crossed t"  # name of the test
+MAX_SEEDS_NEEDED = 10_000
 MIN_SEEDS_WITH_IMAGES = 2  # seeds with per-image results from which the variance of images can be told from the rest
 
 
 @dataclass(frozen=True)
 class CrossedMean:
-    """Mean of paired differences, with its error over new seeds and new images; one per comparison.
+    """Mean of paired differences, with its error over new seeds and new images.
 
     Attributes:
         mean: Mean difference, float64 [...].
@@ -70,7 +70,7 @@ class CrossedMean:
         half = stats.t.ppf((1 + confidence) / 2, self.df) * self.error
         return self.mean - half, self.mean + half
 
-    def p_value(self, null: float = 0.0, alternative: Alternative = "two-sided") -> np.ndarray:
+    def p_value(self, null: float = 0.0, alternative: paired.Alternative = "two-sided") -> np.ndarray:
         """Return p-values [...] of the hypothesis that the mean is `null`."""
         t = (self.mean - null) / self.error
         if alternative == "two-sided":
@@ -81,40 +81,46 @@ class CrossedMean:
         """Return p-values [...] of two one-sided tests against a mean of `margin` or more (Schuirmann 1987)."""
         return np.maximum(self.p_value(-margin, "greater"), self.p_value(margin, "less"))
 
-    def smallest_detectable(self, alpha: float) -> float:
-        """Return the mean that a two-sided test at level alpha detects with probability POWER; for one comparison.
+    def smallest_detectable(self, alpha: float) -> np.ndarray:
+        """Return the mean [...] that a two-sided test at level alpha detects with probability POWER.
 
-        The error is taken as the true one. NaN without any variance.
+        The error is taken as the true one.
         """
-        error, df = float(self.error), float(self.df)
-        if math.isnan(error):
-            return math.nan
-        critical, missed = stats.t.isf(alpha / 2, df), (1 - POWER) / 4  # half of the misses from t's normal part
-        most = critical * math.sqrt(stats.chi2.isf(missed, df) / df) + stats.norm.isf(missed)
-        return error * float(brentq(lambda size: stats.nct.sf(critical, df, size) - POWER, 0.0, most))
+        return paired.detectable_noncentrality(float(self.df), alpha) * self.error
 
     def seeds_needed(self, difference: float, alpha: float) -> int | None:
-        """Return how many seeds a test needs to detect a mean on these images with probability POWER; one comparison.
+        """Return how many seeds a test needs to detect a mean on these images with probability POWER.
 
         Args:
             difference: Mean to detect.
             alpha: Level of the test.
 
         Returns:
-            A number from MIN_SEEDS on. None without any variance, and if MAX_SEEDS_NEEDED are too few, as when the
-            images alone leave the difference open.
+            A number from MIN_SEEDS to MAX_SEEDS_NEEDED. None without any variance, and if no number of seeds is enough
+            because the images alone leave the difference open.
         """
 
         def enough(n_seeds: int) -> bool:
-            return replace(self, n_seeds=n_seeds).smallest_detectable(alpha) <= difference
+            return bool(replace(self, n_seeds=n_seeds).smallest_detectable(alpha) <= difference)
 
         if not enough(MAX_SEEDS_NEEDED):
-            return None
-        low, high = MIN_SEEDS - 1, MAX_SEEDS_NEEDED  # not enough or not allowed, and enough
+            return MAX_SEEDS_NEEDED if self.seeds > 0 == self.images else None
+        low, high = paired.MIN_SEEDS - 1, MAX_SEEDS_NEEDED  # not enough or not allowed, and enough
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (low, middle) if enough(middle) else (middle, high)
         return high
+
+
+def seeds_mean(differences: np.ndarray) -> CrossedMean:
+    """Return the mean of paired differences, float64 [..., S], with its error over new seeds on the same images.
+
+    Its interval and p-value are those of the paired t-test.
+    """
+    differences = np.asarray(differences, np.float64)
+    variance = np.nan_to_num(paired.sd(differences)) ** 2
+    none = np.zeros_like(variance)
+    return CrossedMean(differences.mean(axis=-1), differences.shape[-1], variance, none, none, none + 1)
 
 
 def crossed_mean(differences: np.ndarray, images: np.ndarray) -> CrossedMean:
@@ -145,9 +151,9 @@ def crossed_mean(differences: np.ndarray, images: np.ndarray) -> CrossedMean:
     with np.errstate(invalid="ignore", divide="ignore"):
         excess = np.nan_to_num((by_image**4).mean(axis=-1) / square**2 - 3)
     return CrossedMean(
-        mean=np.mean(differences, axis=-1),
+        mean=differences.mean(axis=-1),
         n_seeds=differences.shape[-1],
-        seeds=np.maximum(np.var(differences, axis=-1, ddof=1) - rest / n_images, 0.0),
+        seeds=np.maximum(seeds_mean(differences).seeds - rest / n_images, 0.0),
         rest=rest / n_images,
         images=np.maximum(square * n_images / (n_images - 1) - rest / n_rows, 0.0) / n_images,
         df_images=2 / (2 / (n_images - 1) + np.maximum(excess, 0.0) / n_images),

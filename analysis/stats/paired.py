@@ -10,7 +10,6 @@ instead, because a t-test would call any of them significant.
 
 from __future__ import annotations
 
-import math
 import warnings
 from typing import Literal
 
@@ -18,7 +17,6 @@ import numpy as np
 from scipy import stats
 from scipy.optimize import brentq
 from scipy.special import gammaln
-from statsmodels.stats.power import TTestPower
 
 Test = Literal["paired t", "sign-flip"]
 Alternative = Literal["two-sided", "less", "greater"]
@@ -30,7 +28,6 @@ SIGN_FLIP_SEEDS = 8
 BCA_SEEDS = 10
 POWER = 0.8
 RESAMPLES = 99_999  # sign patterns: all of them up to 16 seeds, this many at random above
-MAX_SEEDS_NEEDED = 10_000
 
 _BOOTSTRAP_RESAMPLES = 9_999
 _BATCH_VALUES = 10**6  # values resampled at a time: larger batches leave the cache and are eight times slower
@@ -105,7 +102,7 @@ def t_interval(differences: np.ndarray, confidence: float) -> tuple[np.ndarray, 
     """
     differences = np.asarray(differences, np.float64)
     n = differences.shape[-1]
-    mean, error = differences.mean(axis=-1), _sd(differences) / np.sqrt(n)
+    mean, error = differences.mean(axis=-1), sd(differences) / np.sqrt(n)
     half = stats.t.ppf((1 + confidence) / 2, n - 1) * error
     return mean - half, mean + half
 
@@ -147,45 +144,35 @@ def hedges_g(differences: np.ndarray) -> np.ndarray:
     differences = np.asarray(differences, np.float64)
     m = differences.shape[-1] - 1
     unbias = np.exp(gammaln(m / 2) - gammaln((m - 1) / 2)) / np.sqrt(m / 2)
-    return unbias * differences.mean(axis=-1) / _sd(differences)
+    return unbias * differences.mean(axis=-1) / sd(differences)
+
+
+def sd(differences: np.ndarray) -> np.ndarray:
+    """Return the sample standard deviation [...]; NaN, not a rounding error, if all differences are equal."""
+    return np.where(_all_same(differences), np.nan, differences.std(axis=-1, ddof=1))
 
 
 def smallest_detectable(differences: np.ndarray, alpha: float) -> np.ndarray:
     """Return the mean difference [...] that a paired t-test at level alpha detects with probability POWER at this n.
 
-    In the metric's units, taking the standard deviation of the differences as the true one. `TTestPower` of statsmodels
-    0.15 is not used: its solver stops at the first NaN of its power function. At 5 seeds and alpha = 0.05 / 20, it
-    returns 2.98 standard deviations, which are detected with probability 0.57, instead of 3.78.
+    In the metric's units, taking the standard deviation of the differences as the true one.
     """
     differences = np.asarray(differences, np.float64)
     n = differences.shape[-1]
-    critical = stats.t.isf(alpha / 2, n - 1)
-    missed = (1 - POWER) / 4  # half of the misses at the upper end from the normal part of t, half from its chi
-    most = critical * np.sqrt(stats.chi2.isf(missed, n - 1) / (n - 1)) + stats.norm.isf(missed)
-    noncentrality = brentq(lambda size: stats.nct.sf(critical, n - 1, size) - POWER, 0.0, most)
-    return noncentrality / np.sqrt(n) * _sd(differences)
+    return detectable_noncentrality(n - 1, alpha) / np.sqrt(n) * sd(differences)
 
 
-def seeds_needed(sd: float, difference: float, alpha: float) -> int | None:
-    """Return how many seeds a paired t-test needs to detect a mean difference with probability POWER.
+def detectable_noncentrality(df: float, alpha: float) -> float:
+    """Return the mean, in standard errors, that a two-sided t-test at level alpha detects with probability POWER.
 
-    Args:
-        sd: Standard deviation of the paired differences, taken as the true one.
-        difference: Mean difference to detect, in the same units.
-        alpha: Level of the test.
-
-    Returns:
-        A number from MIN_SEEDS to MAX_SEEDS_NEEDED; None if `sd` is 0 or NaN.
+    `TTestPower` of statsmodels 0.15 is not used: its solver stops at the first NaN of its power function. At 5 seeds
+    and alpha = 0.05 / 20, it returns 2.98 standard deviations, which are detected with probability 0.57, instead of
+    3.78.
     """
-    if not sd > 0:
-        return None
-    size = difference / sd
-    power = TTestPower()
-    if power.power(size, MIN_SEEDS, alpha) >= POWER:
-        return MIN_SEEDS
-    if power.power(size, MAX_SEEDS_NEEDED, alpha) < POWER:
-        return MAX_SEEDS_NEEDED
-    return math.ceil(float(np.squeeze(power.solve_power(size, alpha=alpha, power=POWER))))
+    critical = stats.t.isf(alpha / 2, df)
+    missed = (1 - POWER) / 4  # half of the misses at the upper end from the normal part of t, half from its chi
+    most = critical * np.sqrt(stats.chi2.isf(missed, df) / df) + stats.norm.isf(missed)
+    return float(brentq(lambda size: stats.nct.sf(critical, df, size) - POWER, 0.0, most))
 
 
 def _sign_flip_p(rows: np.ndarray, alternative: Alternative) -> np.ndarray:
@@ -212,11 +199,6 @@ def _unit(differences: np.ndarray) -> np.ndarray:
 def _rounded_mean(values: np.ndarray, axis: int) -> np.ndarray:
     """Return means of values up to 1, rounded so that sums of equal terms in another order tie exactly."""
     return np.round(values.mean(axis=axis), 12)
-
-
-def _sd(differences: np.ndarray) -> np.ndarray:
-    """Return the sample standard deviation; NaN, not a rounding error, if all differences are equal."""
-    return np.where(_all_same(differences), np.nan, differences.std(axis=-1, ddof=1))
 
 
 def _all_same(differences: np.ndarray) -> np.ndarray:
