@@ -112,14 +112,14 @@ BEST_TASK = Sentence(
 )
 LEADING_TASK = Sentence(
     "leading_task",
-    "**{task} has the highest {split} mean of {n} pretext tasks on {dataset}**: {numbers}. The runner-up, {rival}, is "
-    "not told apart on the test split ({difference}).",
+    "**Of {n} pretext tasks, {task} has the highest {rank}**. On {dataset}: {numbers}. The runner-up, {rival}, is not "
+    "told apart on the test split ({difference}).",
     _first(EQUIVALENT, INCONCLUSIVE, TOO_FEW),
 )
 OVERTAKEN_TASK = Sentence(
     "overtaken_task",
-    "**{task} has the highest {split} mean of {n} pretext tasks on {dataset}**: {numbers}. On the test split, {rival} "
-    "is better ({difference}).",
+    "**Of {n} pretext tasks, {task} has the highest {rank}**. On {dataset}: {numbers}. On the test split, {rival} is "
+    "better ({difference}).",
     _first(WORSE),
 )
 

@@ -59,19 +59,22 @@ def pretraining_gain(findings: Findings, dataset: str) -> list[str]:
         numbers = _with_untrained(closest, known[closest])
         words = {"dataset": dataset, "margin": within(findings.margin), "numbers": numbers}
         return [f"{sentences.first_true(candidates, rows).say(rows, **words)}."]
-    best, split = _leading(findings, known)
+    best, rank = _leading(findings, known, dataset)
     ended = queries.convergence(findings, CONFIRM, best, queries.chosen_cell(findings, best))
     end = f" As chosen, it {ending(ended)}." if ended else ""
-    return [f"{_headline(findings, known, best, split, dataset)}{end}", *_no_gain(findings, known, best)]
+    return [f"{_headline(findings, known, best, rank, dataset)}{end}", *_no_gain(findings, known, best)]
 
 
-def _leading(findings: Findings, known: dict[str, UntrainedComparison]) -> tuple[str, str]:
-    """Return the task with the highest mean, and the split of these means: validation if they are comparable."""
+def _leading(findings: Findings, known: dict[str, UntrainedComparison], dataset: str) -> tuple[str, str]:
+    """Return the task that ranks first, and by what: validation means where they are comparable, or test means."""
     ranks = [task for task in rank_tasks(findings.study) if task in known]
-    return (ranks[0], "validation") if ranks else (max(known, key=lambda task: known[task].row["mean"]), "test")
+    if not ranks:
+        return max(known, key=lambda task: known[task].row["mean"]), "test mean"
+    trained_on = queries.main_dataset(findings)
+    return ranks[0], "validation mean" if dataset == trained_on else f"validation mean on {trained_on}"
 
 
-def _headline(findings: Findings, known: dict[str, UntrainedComparison], best: str, split: str, dataset: str) -> str:
+def _headline(findings: Findings, known: dict[str, UntrainedComparison], best: str, rank: str, dataset: str) -> str:
     """Return how the leading task compares with untrained encoders and with the runner-up."""
     numbers = _with_baselines(findings, known[best], dataset)
     rivals = queries.task_rivals(findings, best, known[best].row["metric"])
@@ -79,7 +82,7 @@ def _headline(findings: Findings, known: dict[str, UntrainedComparison], best: s
         return f"**{best}** on {dataset}: {numbers}."
     first = rivals.iloc[0]
     sentence = sentences.first_true((sentences.BEST_TASK, sentences.OVERTAKEN_TASK, sentences.LEADING_TASK), rivals)
-    words = {"task": best, "n": len(known), "dataset": dataset, "numbers": numbers, "split": split}
+    words = {"task": best, "n": len(known), "dataset": dataset, "numbers": numbers, "rank": rank}
     return sentence.say(rivals, rival=first["baseline"], difference=effect(first), **words)
 
 

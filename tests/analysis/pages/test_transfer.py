@@ -62,7 +62,7 @@ def test_the_page_has_a_map_a_task_and_says_what_is_best_on_each_data_set(folder
     assert page.unclosed == []
     assert len(page.images) == 2
     for name in ("cifar10", "fashion_mnist", "shapes"):
-        assert f"On {name}, an untrained encoder scores" in page.section("summary")
+        assert f"On {name} (test split), an untrained encoder scores" in page.section("summary")
     assert "transfer_frame(cifar10, fashion, shapes, photographs)" in page.section("reproduce")
 
 

@@ -19,7 +19,7 @@ def test_the_summary_says_what_pre_training_is_worth_first(findings: Findings):
     runs = findings.study.runs.query("probe_split == 'test'")
     means = runs.groupby("task")["probe/shapes/linear"].mean()
     first = summary(findings)[0]
-    assert first.startswith("**simclr has the highest validation mean of 3 pretext tasks on shapes**: linear probe ")
+    assert first.startswith("**Of 3 pretext tasks, simclr has the highest validation mean**. On shapes: linear probe ")
     numbers = [means["simclr"], means["random_init"], means["simclr"] - means["random_init"], means["raw_pixels"]]
     assert [f"{number:.3f}" for number in numbers] == re.findall(r"0\.\d{3}", first)[:4]
     assert "higher in 3 of 3 seeds, too few to test" in first
@@ -34,11 +34,15 @@ def test_the_summary_says_what_pre_training_is_worth_first(findings: Findings):
         (("better", "better"), "**simclr is the best of 3", "The runner-up, rotation, is told apart"),
         (
             ("better", "inconclusive"),
-            "**simclr has the highest",
+            "**Of 3 pretext tasks, simclr has the highest",
             "The runner-up, context_prediction, is not told apart",
         ),
-        (("worse", "better"), "**simclr has the highest", "On the test split, rotation is better"),
-        (("equivalent", "better"), "**simclr has the highest", "The runner-up, rotation, is not told apart"),
+        (("worse", "better"), "**Of 3 pretext tasks, simclr has the highest", "On the test split, rotation is better"),
+        (
+            ("equivalent", "better"),
+            "**Of 3 pretext tasks, simclr has the highest",
+            "The runner-up, rotation, is not told apart",
+        ),
     ],
 )
 def test_a_task_is_the_best_only_if_every_other_one_is_told_apart(
@@ -120,7 +124,7 @@ def test_the_summary_says_what_makes_a_task_leave_chance_even_if_its_probe_shows
 
 def test_the_summary_is_at_the_top_and_three_to_six_sentences_long(findings: Findings, page: Page):
     assert 3 <= len(summary(findings)) <= 6
-    start = page.text.index("simclr has the highest validation mean of 3")
+    start = page.text.index("Of 3 pretext tasks, simclr has the highest validation mean")
     assert start < page.text.index("What to use")
     assert "2 of 172 trials failed (RuntimeError: " in page.text
 
