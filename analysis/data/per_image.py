@@ -59,7 +59,8 @@ class PerImage:
     def contributions(self, trial_id: str, result: str) -> np.ndarray | None:
         """Return the contribution of each image to a result of a trial, float64 [N], in the order of the split.
 
-        Their mean is the result. For an accuracy they are 1 and 0; see `analysis.stats.influence` for the others.
+        For an accuracy they are 1 and 0, whether the image is classified correctly; see `analysis.stats.influence` for
+        the others.
 
         Args:
             trial_id: The trial.
