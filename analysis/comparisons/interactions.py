@@ -136,7 +136,8 @@ def task_interaction(runs: pd.DataFrame, metric: str, cells: Sequence[str] | Non
 
     Returns:
         A frame with the columns ANOVA_DTYPES, one row per term of TERMS. answer is DIFFERENT, NOT_SHOWN or TOO_FEW for
-        each of TESTED_TERMS, at level ALPHA, and empty for the others. With fewer than 5 seeds, there are sums of squares but no tests.
+        each of TESTED_TERMS, at level ALPHA, and empty for the others. With fewer than 5 seeds, there are sums of
+        squares but no tests.
 
     Raises:
         UserError: If the metric is unknown, or there are fewer than two tasks, cells or seeds.

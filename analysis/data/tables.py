@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
 from typing import Literal
 
 import numpy as np
@@ -244,14 +243,6 @@ def configurations(runs: pd.DataFrame) -> pd.Series:
         [_setting(*pair) for pair in zip(shown, row, strict=True)] for row in runs[shown].to_numpy(dtype=object)
     ]
     return pd.Series([", ".join(filter(None, row)) for row in settings], runs.index, dtype="str")
-
-
-def best(runs: pd.DataFrame, column: str) -> Hashable | None:
-    """Return the index label of the run with the best value in `column`; None if no run has a value."""
-    values = runs[column].dropna() if column in runs else pd.Series(dtype=float)
-    if values.empty:
-        return None
-    return values.idxmin() if mode_of(runs, column) == "min" else values.idxmax()
 
 
 def statuses(runs: pd.DataFrame) -> pd.DataFrame:

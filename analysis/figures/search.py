@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from analysis.data.tables import LAST
+from analysis.data.ranking import rank_trials
+from analysis.data.tables import LAST, mode_of
 from analysis.figures.style import (
     COLORS,
     LOG_AXES,
@@ -75,9 +76,10 @@ def parallel_coordinates(runs: pd.DataFrame, metric: str, ax: Axes | None = None
     places = np.arange(len(scales))
     for line in heights[~finished]:
         ax.plot(places, line, **UNFINISHED_STYLE, zorder=1)
-    lowest = _is_minimized(runs, metric)
+    lowest = mode_of(runs, metric) == "min"
     goodness = -heights[:, -1] if lowest else heights[:, -1]
-    order = np.flatnonzero(finished)[np.argsort(goodness[finished], kind="stable")]
+    ranked = rank_trials(runs.loc[finished], metric)
+    order = runs.index.get_indexer(ranked.index)[::-1]
     shade = Normalize(goodness[order].min(), goodness[order].max()) if len(order) else Normalize()
     for trial in order:  # the best one last, on top of the others
         width = 3 if trial == order[-1] else 1.2
@@ -174,12 +176,6 @@ def _scale(name: str, values: pd.Series) -> _Scale:
     places = ((np.log(ticks) if is_log else ticks) - low) / span
     texts = [f"{tick:.3g}" for tick in ticks]
     return _Scale(name, (transformed - low) / span, dict(zip(places, texts, strict=True)))
-
-
-def _is_minimized(runs: pd.DataFrame, metric: str) -> bool:
-    if not {"primary_metric", "primary_mode"} <= set(runs.columns):
-        return False
-    return bool(((runs["primary_metric"] == metric.removeprefix(LAST)) & (runs["primary_mode"] == "min")).any())
 
 
 def _draw_axes(ax: Axes, scales: list[_Scale]) -> None:

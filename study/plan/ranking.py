@@ -1,4 +1,4 @@
-"""Ranking of trials by a metric, with one rule for ties."""
+"""Ranking of a plan's trial records by a metric."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ import math
 from collections.abc import Iterable
 
 from study.plan.history import TrialRecord
-from trainables.objective import as_objective
+from trainables.objective import rank_key
 
 
 def ranked(records: Iterable[TrialRecord], metric: str, mode: str) -> list[TrialRecord]:
-    """Return the records that have a finite value of `metric`, best first.
-
-    Ties, which are frequent with small probes, are broken by the task's own validation metric and then by trial id. The
-    order in which trials started does not matter, so an interrupted study makes the same choices as an undisturbed one.
+    """Return the records that have a finite value of `metric`, best first; ties are broken by `rank_key`.
 
     Args:
         records: Trials to rank.
@@ -22,9 +19,8 @@ def ranked(records: Iterable[TrialRecord], metric: str, mode: str) -> list[Trial
     """
 
     def key(record: TrialRecord) -> tuple[float, float, str]:
-        value = own = as_objective(record.value(metric), mode)
-        if record.facts:
-            own = as_objective(record.value(record.facts.primary_metric), record.facts.primary_mode)
-        return -value, -own, record.trial.trial_id
+        facts, trial_id = record.facts, record.trial.trial_id
+        own = record.value(facts.primary_metric) if facts else math.nan
+        return rank_key(record.value(metric), mode, trial_id, own=own, own_mode=facts.primary_mode if facts else "max")
 
     return sorted((record for record in records if math.isfinite(record.value(metric))), key=key)

@@ -9,6 +9,7 @@ import pandas as pd
 from analysis.comparisons import importance, searched_columns
 from analysis.comparisons.hyperparameter_importance import MIN_TRIALS
 from analysis.data import tables
+from analysis.data.ranking import rank_trials
 from analysis.figures import importance_bars, parallel_coordinates, search_scatter
 from analysis.findings import Findings, queries
 from analysis.records import FINISHED
@@ -74,12 +75,16 @@ def _table(searched: pd.DataFrame, columns: dict[str, str]) -> Table:
     rows = []
     for task, column in columns.items():
         own = searched.loc[searched["task"] == task]
-        best = tables.best(own, column)
-        settings = NONE if best is None else tables.configurations(own).loc[best]
-        value = NONE if best is None else number(own.loc[best, column])
+        best = rank_trials(own, column).head(1)
+        settings = NONE if best.empty else tables.configurations(own).loc[best.index[0]]
+        value = NONE if best.empty else number(best[column].iloc[0])
         rows.append([task, column.removeprefix(tables.LAST), settings, value, *map(count, counts.loc[task])])
-    head = ["task", "metric at the last report", "best trial", "its value", *counts.columns]
-    return Table("Search trials of each task: the best one, and the number of trials per status.", head, rows, 3)
+    head = ["task", "metric at the last report (validation)", "best trial", "its value", *counts.columns]
+    caption = (
+        "Search trials of each task: the first by the study's own ranking, and the number of trials per status. "
+        "Ties are broken by the task's own metric and then by trial id."
+    )
+    return Table(caption, head, rows, 3)
 
 
 def _pictures(sources: Sources, searched: pd.DataFrame, task: str, column: str) -> Iterator[Picture]:

@@ -173,13 +173,6 @@ def test_encoders_are_compared_by_the_linear_probe_and_by_the_miou():
     assert [name for name in columns if tables.is_comparison_probe(name)] == ["probe/voc/linear", "probe/voc/miou"]
 
 
-def test_the_best_trial_follows_the_direction_of_the_metric(study: analysis.Study):
-    runs = tables.last_values(study.runs, study.curves).query("phase == 'search' and task == 'simclr'")
-    assert tables.best(runs, "last/val/loss") == runs["last/val/loss"].idxmin()
-    assert tables.best(runs, "last/probe/linear") == runs["last/probe/linear"].idxmax()
-    assert tables.best(runs, "last/no/such") is None
-
-
 def test_cost_adds_up_what_each_phase_took(study: analysis.Study):
     cost = tables.cost(study.runs).set_index("phase")
     assert list(cost.index) == ["baselines", "search", "confirm", "evaluate"]
