@@ -9,7 +9,8 @@ from analysis.data.per_image import PerImage
 from analysis.stats.crossed import MIN_SEEDS_WITH_IMAGES
 
 OVER_BOTH = "over new seeds and new images"
-OVER_SEEDS = "over new seeds alone, on the same images (no per-image results of this metric were kept)"
+OVER_SEEDS = "over seeds alone, on the same images (this study kept no per-image results of the metric)"
+SOME_OVER_SEEDS = "and over seeds alone where no per-image results were kept"
 
 
 def image_differences(pairs: pd.DataFrame, per_image: PerImage) -> np.ndarray | None:
@@ -37,6 +38,12 @@ def image_differences(pairs: pd.DataFrame, per_image: PerImage) -> np.ndarray | 
     return np.stack(rows) if len(rows) >= MIN_SEEDS_WITH_IMAGES and rows[0].size > 1 else None
 
 
-def scope(n_images: object) -> str:
-    """Return what an interval is over, from the column `n_images` of `effects`."""
-    return OVER_SEEDS if pd.isna(n_images) else OVER_BOTH
+def interval_scope(effects: pd.DataFrame) -> str:
+    """Return what the intervals of `effects` are over, as a sentence; empty if there is no interval."""
+    given = effects.loc[effects["ci_low"].notna()]
+    if given.empty:
+        return ""
+    with_images = given["n_images"].notna()
+    if with_images.all():
+        return f"Intervals are {OVER_BOTH}."
+    return f"Intervals are {OVER_BOTH}, {SOME_OVER_SEEDS}." if with_images.any() else f"Intervals are {OVER_SEEDS}."

@@ -191,10 +191,20 @@ def _note(cell: pd.Series, same_count: bool) -> str:
     return f" ({notes})" if notes else ""
 
 
+def _scope(drawn: pd.DataFrame) -> str:
+    """Return what the intervals are over, if that is known and the same for all."""
+    known = drawn.loc[drawn["ci_low"].notna()].get("n_images")
+    if known is None or known.isna().any() != known.isna().all():
+        return ""
+    return ", seeds alone" if known.isna().all() else ", seeds and images"
+
+
 def _legend(drawn: pd.DataFrame, differences: pd.DataFrame | None, margin: float | None) -> dict[str, Line2D | Patch]:
     entries: dict[str, Line2D | Patch] = {}
     if drawn["ci_low"].notna().any():
-        entries["mean and interval"] = Line2D([], [], color="0.35", marker="o", linewidth=INTERVALS["ci"])
+        entries[f"mean and interval{_scope(drawn)}"] = Line2D(
+            [], [], color="0.35", marker="o", linewidth=INTERVALS["ci"]
+        )
     if "family_low" in drawn and drawn["family_low"].notna().any():
         entries["simultaneous interval"] = Line2D([], [], color="0.35", linewidth=INTERVALS["family"])
     if drawn["ci_low"].isna().any():

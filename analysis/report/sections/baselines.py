@@ -12,6 +12,7 @@ from analysis.comparisons import (
     PRETRAINING_TEST,
     improvement_probabilities,
     interquartile_means,
+    interval_scope,
     left_out,
     normalized_scores,
 )
@@ -177,6 +178,7 @@ def _untrained(findings: Findings, design: str) -> Iterator[Block]:
     head = ["task", "cell", "metric", "answer", "mean", "untrained", "difference", "95% interval", "Holm p", "seeds"]
     where = "on the test split" if design == PRETRAINING_TEST else "in the ablation, on validation"
     caption = f"Pre-trained encoders compared with untrained ones of the same shape and seeds, {where}."
+    caption = f"{caption} {interval_scope(own)}".strip()
     yield Folded(f"Did pre-training help at all? Every comparison {where}", [Table(caption, head, rows, 4)])
 
 

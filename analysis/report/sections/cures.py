@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.comparisons import ANSWERS, BASE, BETTER, EQUIVALENT, INCONCLUSIVE, TOO_FEW, WORSE
+from analysis.comparisons import ANSWERS, BASE, BETTER, EQUIVALENT, INCONCLUSIVE, TOO_FEW, WORSE, interval_scope
 from analysis.findings import Findings, queries
 from analysis.records.phases import ABLATE
 from analysis.report import sentences
@@ -247,7 +247,7 @@ def _table(findings: Findings, own: pd.DataFrame) -> Table:
     tests = listed(sorted(set(own["test"]) - {""})) or "no test"
     caption = (
         f"{measured(own.iloc[0])}, {tests}; Holm-adjusted over the cells of a design, where a comparison that several "
-        f"designs share counts once, in the first. {RATES}"
+        f"designs share counts once, in the first. {interval_scope(own)} {RATES}"
     )
     return Table(caption, [*head, "converged", "p (McNemar)"], rows, 4)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from analysis.comparisons import label_results
+from analysis.comparisons import interval_scope, label_results
 from analysis.comparisons.few_labels import FROZEN, PAIRS, SUPERVISED, TUNED, cell_of, column_of, labels_word
 from analysis.figures import label_curves
 from analysis.findings import Findings
@@ -37,7 +37,7 @@ def few_labels(findings: Findings, sources: Sources) -> Iterator[Block]:
 
 def _table(findings: Findings, dataset: str, results: pd.DataFrame) -> Table:
     effects = findings.few_labels.loc[findings.few_labels["metric"] == column_of(dataset)]
-    effects = effects.set_index(["task", "cell", "baseline"])
+    scope, effects = interval_scope(effects), effects.set_index(["task", "cell", "baseline"])
     scratch = results.loc[results["task"] == RANDOM_INIT]
     rows = []
     trained = results.loc[~results["task"].isin(BASELINES)]
@@ -54,7 +54,7 @@ def _table(findings: Findings, dataset: str, results: pd.DataFrame) -> Table:
     caption = (
         f"Few labels of {dataset}: test accuracy, mean over seeds. Each seed samples its own labeled images. All "
         "methods use the same images and steps, and select on the full validation split. Differences have 95% "
-        "intervals over paired seeds; answers are Holm-adjusted per task."
+        f"intervals; answers are Holm-adjusted per task. {scope}"
     )
     return Table(caption, head, rows, 2)
 
