@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -15,6 +16,7 @@ from analysis.comparisons.paired_effects import (
     paired_differences,
 )
 from analysis.data import tables
+from analysis.data.classes import comparison_columns
 from analysis.data.per_image import PerImage
 from analysis.data.study import Study
 from analysis.records.phases import ABLATE
@@ -47,14 +49,16 @@ class Metric(NamedTuple):
     mode: Mode
 
 
-def task_metrics(ablated: pd.DataFrame, wanted: str | None = None) -> dict[str, Metric]:
+def task_metrics(ablated: pd.DataFrame, probes: Sequence[str], wanted: str | None = None) -> dict[str, Metric]:
     """Return the metric by which each task's cells are compared; a task without any value has no entry.
 
-    By default it is the final linear probe on the data set the task trained on, the segmentation probe for a data set
-    with masks only, and otherwise the task's primary metric at the last report.
+    By default it is the final linear probe on the data set the task trained on, by its balanced accuracy if the classes
+    are imbalanced; the segmentation probe for a data set with masks only; and otherwise the task's primary metric at
+    the last report.
 
     Args:
         ablated: Runs of the ablate phase with their `last_values`.
+        probes: `comparison_columns` of the ablate phase.
         wanted: Another column of the runs, or a metric of the curves at the last report.
     """
     found = {}
@@ -63,10 +67,9 @@ def task_metrics(ablated: pd.DataFrame, wanted: str | None = None) -> dict[str, 
             column = next((name for name in (wanted, tables.LAST + wanted) if name in own), wanted)
         else:
             primary = tables.LAST + next((name for name in own["primary_metric"] if name), "")
-            probes = [
-                f"probe/{dataset}/{probe}" for probe in tables.COMPARISON_PROBES for dataset in own["dataset"].unique()
-            ]
-            column = next((name for name in (*probes, primary) if name in own and own[name].notna().any()), "")
+            datasets = {f"probe/{dataset}" for dataset in own["dataset"].unique()}
+            of_own = [name for name in probes if name.rsplit("/", 1)[0] in datasets]
+            column = next((name for name in (*of_own, primary) if name in own and own[name].notna().any()), "")
         if column:
             found[str(task)] = Metric(column, tables.mode_of(own, column))
     return found
@@ -132,11 +135,10 @@ def chosen_against_untrained(study: Study, margin: float | None) -> list[Compare
     runs = study.runs.loc[study.runs["probe_split"] == "test"]
     untrained = runs.loc[runs["task"] == RANDOM_INIT]
     trained = runs.loc[~runs["task"].isin(BASELINES)].assign(cell=CHOSEN)
-    columns = [name for name in runs if tables.is_comparison_probe(name)]
     return [
         _against_untrained(own, untrained, PRETRAINING_TEST, Metric(column, "max"), margin, study.per_image)
         for _, own in trained.groupby("task", sort=False)
-        for column in columns
+        for column in comparison_columns(runs)
         if own[column].notna().any() and untrained[column].notna().any()
     ]
 

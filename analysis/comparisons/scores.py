@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.comparisons.cells import check_one_run_per_seed
 from analysis.comparisons.selection import finished_values, fixed_budget
-from analysis.data.tables import LAST, is_share
+from analysis.data.tables import LAST, chance_column, is_share
 from analysis.stats.aggregates import (
     MIN_INTERVAL_SEEDS,
     improvement_interval,
@@ -111,8 +111,8 @@ def improvement_probabilities(scores: pd.DataFrame, baseline: str = "base") -> p
 
 
 def _chance(kept: pd.DataFrame, metric: str) -> np.ndarray:
-    columns = [f"chance/{metric.removeprefix(LAST)}", f"{metric.rsplit('/', 1)[0]}/chance"]
-    column = next((name for name in columns if name in kept), None)
+    columns = [chance_column(metric.removeprefix(LAST)), f"{metric.rsplit('/', 1)[0]}/chance"]
+    column = next((name for name in columns if name in kept and not metric.endswith("_macro_f1")), None)
     level = np.full(len(kept), np.nan) if column is None else kept[column].to_numpy(np.float64, na_value=np.nan)
     unknown = kept[metric].notna().to_numpy() & np.isnan(level)
     if column is None or unknown.any():

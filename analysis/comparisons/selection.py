@@ -14,6 +14,7 @@ from trainables.errors import UserError
 from trainables.trial import BASELINES
 
 _IDENTITY = ["trial_id", "phase", "task", "cell", "seed"]
+_LEVELS = ("/chance", "/largest_class")
 _STOPPED = "stopped early for its values: whether it would have converged is unknown"
 _SURVIVOR = "trained with trials that were stopped for their values: those allowed to finish are a selection"
 
@@ -34,7 +35,7 @@ def outcomes(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
         UserError: If `metric` is not a numeric column of `runs`; the message names those that are.
     """
     if metric not in runs or not pd.api.types.is_numeric_dtype(runs[metric]):
-        known = [name for name in runs if name.startswith((LAST, "probe/")) and not name.endswith("/chance")]
+        known = [name for name in runs if name.startswith((LAST, "probe/")) and not name.endswith(_LEVELS)]
         raise UserError(
             f"no metric {metric!r} in these runs; there are: {', '.join(known) or 'none'} "
             f"(analysis.data.tables.last_values adds the columns {LAST}METRIC)"

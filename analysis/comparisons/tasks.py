@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.comparisons.cells import KEY
 from analysis.comparisons.designs import Compared, Metric, compare
-from analysis.data import tables
+from analysis.data.classes import comparison_columns
 from analysis.data.study import Study
 from analysis.records.phases import CONFIRM
 from trainables.objective import as_objective
@@ -31,7 +31,7 @@ def compare_tasks(study: Study, margin: float | None) -> list[Compared]:
     runs = study.runs.loc[study.runs["probe_split"] == "test"]
     trained = runs.loc[~runs["task"].isin(BASELINES)]
     found = []
-    for column in (name for name in runs if tables.is_comparison_probe(name)):
+    for column in comparison_columns(runs):
         means = trained.groupby("task", sort=False)[column].mean().dropna()
         ranks = rank_tasks(study) or list(means.sort_values(ascending=False, kind="stable").index)
         pairs = itertools.combinations([task for task in ranks if task in means.index], 2)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from analysis.data.study import Study
-from analysis.data.tables import is_comparison_probe, probe_results
+from analysis.data.tables import LAST, chance_column, is_comparison_probe, is_final_result, level_names, probe_results
 from analysis.stats.binomial import wilson_interval
 from trainables.per_image import LABELS
-from trainables.trial import BASELINES, CLASS_AVERAGES
+from trainables.trial import BASELINES, CLASS_AVERAGES, ONLINE_PROBES
 
 MIN_RATIO = 3.0
 FEW_IMAGES = 20  # the 95 % interval of the accuracy of a class with fewer images may be wider than 0.4
@@ -80,6 +81,48 @@ def headline_results(runs: pd.DataFrame) -> pd.DataFrame:
     results = probe_results(runs)
     is_average = results["probe"].str.endswith(CLASS_AVERAGES)
     return results.loc[~is_average | results["dataset"].isin(imbalanced(runs)["dataset"])]
+
+
+class Levels(NamedTuple):
+    """Scores of predictors that do not look at the image; NaN if unknown or not defined for a metric.
+
+    Attributes:
+        chance: Of guessing every class equally often.
+        largest_class: Of always predicting the most frequent class of the evaluated images.
+    """
+
+    chance: float = np.nan
+    largest_class: float = np.nan
+
+
+def levels_of(runs: pd.DataFrame, column: str) -> Levels:
+    """Return the levels to compare the accuracy of a probe with.
+
+    Args:
+        runs: Runs of one split, with `last_values` for the online probes.
+        column: A column of `runs`: a final result, or `last/METRIC`.
+    """
+    if is_final_result(column):
+        dataset, probe = column.rsplit("/", 1)
+        names = [f"{dataset}/{name}" for name in level_names(probe)]
+    else:
+        metric = column.removeprefix(LAST)
+        names = [chance_column(metric), "largest_class" if metric in ONLINE_PROBES else ""]
+    return Levels(*(float(runs[name].max()) if name in runs else np.nan for name in names))
+
+
+def online_probe(last: pd.DataFrame) -> str:
+    """Return the online probe that answers are based on: the linear one, by balanced accuracy for imbalanced classes.
+
+    Args:
+        last: Runs with their `last_values`. If some have an accuracy but no balanced accuracy, as from an earlier
+            version, accuracy is the one to compare them by.
+    """
+    accuracy, balanced = LAST + ONLINE_PROBES[0], f"{LAST}probe/{BALANCED}"
+    chance, largest = levels_of(last, accuracy)
+    if balanced not in last or (last[accuracy].notna() & last[balanced].isna()).any():
+        return ONLINE_PROBES[0]
+    return f"probe/{BALANCED}" if is_imbalanced(largest, 1 / chance) else ONLINE_PROBES[0]
 
 
 def class_accuracies(study: Study, runs: pd.DataFrame) -> pd.DataFrame:

@@ -153,17 +153,21 @@ def probe_results(runs: pd.DataFrame) -> pd.DataFrame:
         and if an earlier version has not recorded it.
     """
     found = long_form(runs, _PROBE, ["trial_id", "phase", "task", "seed", "probe_split"])
-    levels = long_form(runs, _LEVEL, ["trial_id"])
-    chance_of = {"miou": "miou_chance", "linear_macro_f1": "", "knn_macro_f1": ""}
-    found["level"] = found["probe"].map(chance_of).fillna("chance")
-    found = _with_level(found, levels, "chance")
-    found["level"] = np.where(found["probe"].map(is_accuracy).astype(bool), "largest_class", "")
-    return _with_level(found, levels, "largest_class").drop(columns="level")
+    known = long_form(runs, _LEVEL, ["trial_id"])
+    for place, name in enumerate(("chance", "largest_class")):
+        found["level"] = pd.Series([level_names(probe)[place] for probe in found["probe"]], dtype="str")
+        found = found.merge(known.rename(columns={"value": name}), how="left", on=["trial_id", "dataset", "level"])
+    return found.drop(columns="level")
 
 
-def _with_level(found: pd.DataFrame, levels: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Return `probe_results` with the column `name`: for each row, the level that its column `level` names."""
-    return found.merge(levels.rename(columns={"value": name}), how="left", on=["trial_id", "dataset", "level"])
+def level_names(probe: str) -> tuple[str, str]:
+    """Return the results of predictors that do not look at the image for the result `probe/DATASET/PROBE`.
+
+    They are its chance level and the share of the largest class; an empty name for a level that it does not have.
+    """
+    if probe.endswith(CLASS_AVERAGES[1]):
+        return "", ""
+    return "miou_chance" if probe == "miou" else "chance", "largest_class" if is_accuracy(probe) else ""
 
 
 def long_form(runs: pd.DataFrame, pattern: re.Pattern[str], about: list[str]) -> pd.DataFrame:

@@ -10,9 +10,11 @@ from analysis.figures.label_curves import label_curves
 from analysis.figures.learning_curves import learning_curves
 from analysis.figures.maps import pair_heatmap, size_strength_map, transfer_map
 from analysis.figures.probes import (
+    BALANCED_NAMES,
     PROBE_NAMES,
     SEGMENTATION_NAMES,
     accuracy_by_task,
+    balanced_accuracy_by_task,
     miou_by_task,
     probe_by_stage,
     search_scatter,
@@ -24,10 +26,12 @@ from analysis.figures.verdict_map import verdict_map
 
 __all__ = [
     "ANSWER_STYLES",
+    "BALANCED_NAMES",
     "PROBE_NAMES",
     "SEGMENTATION_NAMES",
     "accuracy_bars",
     "accuracy_by_task",
+    "balanced_accuracy_by_task",
     "effects_forest",
     "importance_bars",
     "label_curves",

@@ -11,8 +11,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from analysis.comparisons import BETTER, EQUIVALENT, INCONCLUSIVE, TOO_FEW, WORSE
+from analysis.data.classes import levels_of
 from analysis.figures.probes import BASELINE_NAMES
-from analysis.figures.style import CHANCE_STYLE, COLORS, SMALL, axes, legend_below, listed, title
+from analysis.figures.style import CHANCE_STYLE, COLORS, LARGEST_STYLE, SMALL, axes, legend_below, listed, title
 from trainables.errors import UserError
 from trainables.trial import BASELINES, RANDOM_INIT
 
@@ -27,6 +28,7 @@ _BARS = (
 )
 _WIDTH = 0.2
 _TOP = 5
+_TEXT_HEIGHT = 0.05  # of a line of text, on the axis of accuracies
 _STANDING = {
     BETTER: "better than\nuntrained",
     WORSE: "worse than\nuntrained",
@@ -47,7 +49,8 @@ def accuracy_bars(
     """Draw the linear probe on `dataset` as bars grouped by encoder: top-1 and top-5, each on train and on test.
 
     A bar is the mean over seeds, and its dots are the seeds. Raw pixels and random init are groups of their own. Lines
-    through all groups show the test accuracy of random init and the chance level, for top-1 and for top-5.
+    through all groups show the test accuracy of random init and the chance level, for top-1 and for top-5, and the
+    share of the largest class among the test images, for top-1.
 
     Args:
         runs: Runs with `probe_split` `test`, one configuration per task.
@@ -102,13 +105,18 @@ def _group(ax: Axes, own: pd.DataFrame, dataset: str, x: int) -> None:
 
 
 def _levels(ax: Axes, runs: pd.DataFrame, dataset: str) -> None:
-    level = f"probe/{dataset}/chance"
-    if level in runs and runs[level].notna().any():
-        chance = float(runs[level].dropna().iloc[0])
-        for value in (chance, min(1.0, _TOP * chance)):
-            ax.axhline(value, **CHANCE_STYLE)
-            place: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "center", "fontsize": SMALL}
-            ax.text(1.01, value, f"chance {value:.0%}", **place)
+    chance, largest = levels_of(runs, f"probe/{dataset}/linear")
+    lines = [("chance", chance, CHANCE_STYLE), ("chance", min(1.0, _TOP * chance), CHANCE_STYLE)]
+    lines.append(("largest class", largest, LARGEST_STYLE))
+    names: dict[float, list[str]] = {}
+    for name, value, style in lines:
+        if not np.isnan(value):
+            ax.axhline(value, **style)
+            near = next((place for place in names if abs(place - value) < _TEXT_HEIGHT), value)
+            names.setdefault(near, []).append(f"{name} {value:.0%}")
+    for value, words in names.items():
+        place: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "center", "fontsize": SMALL}
+        ax.text(1.01, value, "\n".join(words), **place)
     untrained = runs.loc[runs["task"] == RANDOM_INIT]
     for ending, _, color, hatch in _BARS:
         name = f"probe/{dataset}/{ending}"
@@ -121,6 +129,7 @@ def _legend(ax: Axes, *, shown: bool) -> None:
         name: Patch(facecolor=color, hatch=hatch, edgecolor="white") for _, name, color, hatch in _BARS
     }
     entries["chance"] = Line2D([], [], **CHANCE_STYLE)
+    entries["largest class, test"] = Line2D([], [], **LARGEST_STYLE)
     entries["random init, test"] = Line2D([], [], color="0.4", linestyle="-.")
     if shown:
         entries["original report's bars"] = Patch(color="0.75", alpha=0.6)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from analysis.comparisons import label_results
 from analysis.comparisons.few_labels import FROZEN, SUPERVISED, TUNED, labels_word
-from analysis.figures.style import COLORS, axes, finish, listed
+from analysis.figures.style import COLORS, axes, finish, level_lines, listed
 from trainables.errors import UserError
 from trainables.trial import RANDOM_INIT, RAW_PIXELS
 
@@ -28,7 +28,8 @@ def label_curves(runs: pd.DataFrame, dataset: str, task: str, ax: Axes | None = 
     """Draw a task's accuracy on `dataset` against labeled images per class.
 
     A line is the mean over seeds of one method, and open markers are seeds. Lines for comparison: supervised training
-    from scratch, frozen features of an untrained encoder, and raw pixels. The numbers of labels are evenly spaced.
+    from scratch, frozen features of an untrained encoder, raw pixels, chance and the share of the largest class. The
+    numbers of labels are evenly spaced.
 
     Args:
         runs: Runs of one probe split and one configuration per task.
@@ -59,5 +60,6 @@ def label_curves(runs: pd.DataFrame, dataset: str, task: str, ax: Axes | None = 
         means = own.groupby("place")["value"].mean()
         ax.plot(means.index, means, linestyle=line, marker=marker, color=color, label=name)
         ax.scatter(own["place"], own["value"], marker=marker, s=22, facecolors="none", edgecolors=color)
+    level_lines(ax, runs, f"probe/{dataset}/linear")
     ax.set_xticks(range(len(places)), places)
     return finish(ax, "labeled images per class", "accuracy", f"{task} on {dataset}")

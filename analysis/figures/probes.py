@@ -14,7 +14,6 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from analysis.data.tables import LAST, probe_results, probe_summary, stage_results
 from analysis.figures.style import (
-    CHANCE_STYLE,
     COLORS,
     LOG_AXES,
     MARKERS,
@@ -24,6 +23,7 @@ from analysis.figures.style import (
     chance_lines,
     finish,
     label,
+    level_lines,
     listed,
     whose,
 )
@@ -34,6 +34,7 @@ from trainables.trial import BASELINES, ONLINE_PROBES, RANDOM_INIT, RAW_PIXELS
 BASELINE_STYLES = {RANDOM_INIT: "-.", RAW_PIXELS: ":"}
 BASELINE_NAMES = {RANDOM_INIT: "random init", RAW_PIXELS: "raw pixels"}
 PROBE_NAMES = {"linear": "linear probe", "knn": "kNN probe"}
+BALANCED_NAMES = {"linear_balanced_accuracy": "linear probe", "knn_balanced_accuracy": "kNN probe"}
 SEGMENTATION_NAMES = {"miou": "segmentation probe"}
 STATUS_MARKERS = {FINISHED: "o", STOPPED: "X", FAILED: "v", KILLED: "s", "RUNNING": "^"}
 
@@ -41,8 +42,8 @@ STATUS_MARKERS = {FINISHED: "o", STOPPED: "X", FAILED: "v", KILLED: "s", "RUNNIN
 def accuracy_by_task(runs: pd.DataFrame, dataset: str, ax: Axes | None = None) -> Axes:
     """Draw the final linear and kNN accuracy on `dataset` for each pretext task.
 
-    Open markers are seeds, and bars are their means. Chance and the means of the untrained baselines are horizontal
-    lines.
+    Open markers are seeds, and bars are their means. Chance, the share of the largest class and the means of the
+    untrained baselines are horizontal lines.
 
     Args:
         runs: Runs of one probe split and one configuration per task.
@@ -53,6 +54,20 @@ def accuracy_by_task(runs: pd.DataFrame, dataset: str, ax: Axes | None = None) -
         UserError: If the runs mix splits or have no probe on `dataset`.
     """
     return _probes_by_task(runs, dataset, PROBE_NAMES, "accuracy", ax)
+
+
+def balanced_accuracy_by_task(runs: pd.DataFrame, dataset: str, ax: Axes | None = None) -> Axes:
+    """Draw the balanced accuracy of the final probes on `dataset`, in the style of `accuracy_by_task`.
+
+    Args:
+        runs: Runs of one probe split and one configuration per task.
+        dataset: Data set of the probes.
+        ax: Axes to draw on; None creates a figure.
+
+    Raises:
+        UserError: If the runs mix splits or have no balanced accuracy on `dataset`.
+    """
+    return _probes_by_task(runs, dataset, BALANCED_NAMES, "balanced_accuracy", ax)
 
 
 def miou_by_task(runs: pd.DataFrame, dataset: str, ax: Axes | None = None) -> Axes:
@@ -105,8 +120,7 @@ def _probes_by_task(runs: pd.DataFrame, dataset: str, names: dict[str, str], met
         for row in summary.loc[summary["task"].isin(BASELINES) & (summary["probe"] == probe)].itertuples():
             name = f"{BASELINE_NAMES[row.task]}, {names[probe]} {row.mean:.3f}"
             ax.axhline(row.mean, color=color, linestyle=BASELINE_STYLES[row.task], linewidth=1.3, label=name)
-    for level in results["chance"].dropna().unique():
-        ax.axhline(level, **CHANCE_STYLE, label=f"chance {level:.3f}")
+    level_lines(ax, runs, f"probe/{dataset}/{next(iter(names))}")
     ax.set_xticks(range(len(tasks)), [task.replace("_", "\n") for task in tasks])
     ax.set_xlim(-0.5, max(len(tasks), 1) - 0.5)
     return finish(ax, "pretext task", metric, f"{dataset}, {splits[0]} split")
@@ -120,7 +134,8 @@ def _positions(names: pd.Series, tasks: list[str]) -> np.ndarray:
 def probe_by_stage(runs: pd.DataFrame, dataset: str, probe: str = "linear", ax: Axes | None = None) -> Axes:
     """Draw a final probe of every stage of the encoder on `dataset`, one line per task.
 
-    A line is the mean over seeds, and open markers are seeds. The untrained encoder is drawn for comparison.
+    A line is the mean over seeds, and open markers are seeds. The untrained encoder, chance and the share of the
+    largest class are drawn for comparison.
 
     Args:
         runs: Runs of one probe split and one configuration per task.
@@ -144,6 +159,7 @@ def probe_by_stage(runs: pd.DataFrame, dataset: str, probe: str = "linear", ax: 
         style = BASELINE_STYLES.get(task, "-")
         ax.plot(means.index, means, style, color=color, marker=marker, label=BASELINE_NAMES.get(task, task))
         ax.scatter(own["stage"], own["value"], marker=marker, s=22, facecolors="none", edgecolors=color)
+    level_lines(ax, runs, f"probe/{dataset}/{probe}")
     ax.set_xticks(sorted(results["stage"].unique()))
     return finish(ax, "stage of the encoder, pooled" if probe == "linear" else "stage of the encoder", probe, dataset)
 

@@ -18,16 +18,24 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
-from analysis.data.tables import is_accuracy, is_share
+from analysis.data.classes import levels_of
+from analysis.data.tables import chance_column, is_accuracy, is_share
 from trainables.errors import UserError
+from trainables.trial import ONLINE_PROBES
 
 COLORS = sns.color_palette("colorblind").as_hex()
 LINE_COLORS = [COLORS[index] for index in (0, 1, 2, 3, 4, 5, 7, 9)]  # without the two that are faint as a line
 MARKERS = "os^DvPX*"
 LINE_STYLES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)))
+LARGEST_STYLE: dict[str, Any] = {"color": "0.25", "linestyle": (0, (1, 2)), "linewidth": 1.3}
 CHANCE_STYLE: dict[str, Any] = {"color": "0.25", "linestyle": "--", "linewidth": 1.3}
 SHADES = sns.color_palette("crest", as_cmap=True)  # from light to dark, so it works in gray too
-NAMES = {"linear": "accuracy of the linear probe", "miou": "mIoU"}  # axis labels of final probes
+NAMES = {  # axis labels of final probes
+    "linear": "accuracy of the linear probe",
+    "linear_balanced_accuracy": "balanced accuracy of the linear probe",
+    "balanced_accuracy": "balanced accuracy",
+    "miou": "mIoU",
+}
 UNITS = {"images_per_s": "images/s", "wall_s": "s", "batch_size": "images", "n_images": "images", "steps": "steps"}
 LOG_AXES = ("lr", "weight_decay", "batch_size", "n_images", "budget_steps", "temperature", "pairs_per_image")
 SIZE = (5.5, 4.2)  # inches
@@ -65,13 +73,39 @@ def require(frame: pd.DataFrame, columns: Iterable[str], what: str, maker: str) 
 
 
 def chance_lines(ax: Axes, runs: pd.DataFrame, metric: str) -> list[float]:
-    """Draw and return the chance levels of `metric`: several if they depend on the batch size N, as ln(2N - 1)."""
-    column = f"chance/{metric}"
+    """Draw and return the chance levels of `metric`: several if they depend on the batch size N, as ln(2N - 1).
+
+    For an online probe, the share of the largest class is drawn too.
+    """
+    column = chance_column(metric)
     levels = sorted(runs[column].dropna().unique()) if column in runs else []
     for index, level in enumerate(levels):
         name = "chance " + ", ".join(f"{value:.3g}" for value in levels) if index == 0 else None
         ax.axhline(level, **CHANCE_STYLE, label=name)
+    if metric in ONLINE_PROBES and "largest_class" in runs:
+        for share in sorted(runs["largest_class"].dropna().unique()):
+            largest_class_line(ax, share, "validation")
     return levels
+
+
+def largest_class_line(ax: Axes, share: float, split: str) -> None:
+    """Draw the accuracy of always predicting the largest class, which has this share of the images of a split."""
+    ax.axhline(share, **LARGEST_STYLE, label=f"largest class {share:.3f} of the {split} images")
+
+
+def level_lines(ax: Axes, runs: pd.DataFrame, column: str) -> None:
+    """Draw chance and the share of the largest class for a column of `runs` with a final probe, if they are known.
+
+    Args:
+        ax: Axes to draw on.
+        runs: Runs of one probe split.
+        column: The column.
+    """
+    chance, largest = levels_of(runs, column)
+    if not np.isnan(chance):
+        ax.axhline(chance, **CHANCE_STYLE, label=f"chance {chance:.3f}")
+    if not np.isnan(largest):
+        largest_class_line(ax, largest, str(runs["probe_split"].iloc[0]))
 
 
 def finish(ax: Axes, xlabel: str, metric: str, text: str) -> Axes:

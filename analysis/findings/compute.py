@@ -41,6 +41,7 @@ from analysis.comparisons.selection import left_out, outcomes
 from analysis.comparisons.tasks import compare_tasks
 from analysis.convergence import CONVERGED, verdicts
 from analysis.data import tables
+from analysis.data.classes import comparison_columns
 from analysis.data.load import load
 from analysis.data.study import Study
 from analysis.records.phases import ABLATE, CONFIRM
@@ -116,9 +117,10 @@ def compute_findings(
 ) -> Findings:
     """Compute the findings of a study.
 
-    The cells of a task are compared by the final linear probe on the data set it trained on, if there is one, and
-    otherwise by its primary metric at the last report. The designs and their baselines are those that the study ran.
-    Until the ablate phase has ended they are unknown, and every cell is compared with the base.
+    The cells of a task are compared by the final linear probe on the data set it trained on, if there is one (by its
+    balanced accuracy where classes are imbalanced), and otherwise by its primary metric at the last report. The designs
+    and their baselines are those that the study ran. Until the ablate phase has ended they are unknown, and every cell
+    is compared with the base.
 
     Args:
         study: The study.
@@ -135,7 +137,7 @@ def compute_findings(
     ablated = _ablated(study, trial_verdicts)
     if ablated.empty and (metric or baseline):
         raise UserError(f"{study.name}: no ablation was run; name designs under `ablate` in the study's YAML")
-    metrics = task_metrics(ablated, metric)
+    metrics = task_metrics(ablated, comparison_columns(study.runs.loc[study.runs["phase"] == ABLATE]), metric)
     margin = margin if margin is not None else _settings(study).get("margin")
     by_task = {str(name): own for name, own in ablated.groupby("task", sort=False) if name in metrics}
     designs = {name: task_comparisons(study.designs, own, baseline) for name, own in by_task.items()}

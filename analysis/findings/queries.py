@@ -20,6 +20,7 @@ from analysis.comparisons import (
 )
 from analysis.convergence import VERDICTS
 from analysis.data import tables
+from analysis.data.classes import BALANCED
 from analysis.findings.compute import Findings
 from analysis.records.phases import CONFIRM
 from trainables.trial import BASELINES, NON_TRAINING_FIELDS, TrialConfig
@@ -168,10 +169,10 @@ def base_settings(findings: Findings, task: str) -> dict[str, Any]:
 def against_untrained(findings: Findings, task: str, dataset: str) -> UntrainedComparison | None:
     """Compare a task's chosen configuration with untrained encoders on the test split of a data set.
 
-    The metric is the linear probe, or the segmentation probe for a data set with masks only. None if it was not
-    evaluated.
+    The metric is that of `comparison_columns`: the linear probe, or the segmentation probe for a data set with masks
+    only. None if it was not evaluated.
     """
-    columns = (f"probe/{dataset}/{probe}" for probe in tables.COMPARISON_PROBES)
+    columns = (f"probe/{dataset}/{probe}" for probe in (BALANCED, *tables.COMPARISON_PROBES))
     compared = (_comparison(findings, task, PRETRAINING_TEST, CHOSEN, column) for column in columns)
     return next((comparison for comparison in compared if comparison is not None), None)
 

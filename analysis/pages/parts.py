@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from analysis.data.classes import comparison_columns
 from analysis.data.study import Study
 from analysis.findings import Findings, compute_findings, queries
 from analysis.report.pictures import Shown
@@ -42,7 +43,7 @@ class Part:
     def probed(self) -> str:
         """Column of the linear probe at the end of the ablation's cells; empty if they have none."""
         ablated = self.findings.ablated
-        columns = [name for name in ablated if name.startswith("probe/") and name.endswith("/linear")]
+        columns = [name for name in comparison_columns(ablated) if not name.endswith("/miou")]
         return next((name for name in columns if ablated[name].notna().any()), "")
 
     @cached_property

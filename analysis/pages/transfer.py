@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 import pandas as pd
 
 from analysis.comparisons import BETTER, PRETRAINING_TEST
+from analysis.data.classes import BALANCED, Levels, levels_of
 from analysis.figures import transfer_map
 from analysis.pages.parts import Part
 from analysis.report import sentences
@@ -14,6 +15,7 @@ from analysis.report.blocks import Block, Gallery, Section, Table, Text
 from analysis.report.pictures import Picture, call, picture
 from analysis.report.words import count, effect, listed, number, signed
 
+LINEAR = ("/linear", f"/{BALANCED}")
 COLUMNS = ["task", "trained_on", "probed_on"]
 CAVEAT = (
     "Each probe is fitted to the data set that it is tested on. Colors and answers compare with untrained encoders of "
@@ -39,14 +41,16 @@ def transfer_frame(*parts: Part) -> pd.DataFrame:
     Returns:
         One row per task, data set trained on and data set probed on: columns task, trained_on, probed_on, and those of
         `findings.against_untrained`, among them mean, baseline_mean (of untrained encoders with the same seeds),
-        mean_difference, ci_low, ci_high, p_holm and answer.
+        mean_difference, ci_low, ci_high, p_holm and answer; then the levels chance and largest_class.
     """
     rows = []
     for part in parts:
         found = part.findings.against_untrained
-        own = found.loc[(found["design"] == PRETRAINING_TEST) & found["metric"].str.endswith("/linear")]
-        probed = own["metric"].str.removeprefix("probe/").str.removesuffix("/linear")
-        rows.append(own.assign(trained_on=part.study.config["dataset"], probed_on=probed))
+        own = found.loc[(found["design"] == PRETRAINING_TEST) & found["metric"].str.endswith(LINEAR)]
+        runs = part.study.runs.query("probe_split == 'test'")
+        levels = pd.DataFrame([levels_of(runs, name) for name in own["metric"]], own.index, Levels._fields)
+        probed = own["metric"].str.removeprefix("probe/").str.rsplit("/", n=1).str[0]
+        rows.append(own.assign(trained_on=part.study.config["dataset"], probed_on=probed, **levels))
     frame = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=COLUMNS)
     return frame[[*COLUMNS, *(name for name in frame if name not in COLUMNS)]]
 
@@ -73,8 +77,13 @@ def _table(frame: pd.DataFrame) -> Table:
         [
             *(row["task"], row["trained_on"], row["probed_on"], row["answer"]),
             *(number(row["mean"]), number(row["baseline_mean"]), effect(row), count(row["n_seeds"])),
+            *(number(row["chance"]), number(row["largest_class"])),
         ]
         for _, row in frame.iterrows()
     ]
     head = ["task", "trained on", "probed on", "answer", "mean", "untrained", "difference", "seeds"]
-    return Table("Test accuracy of a linear probe fitted to the data set it is tested on.", head, rows, 4)
+    caption = (
+        "Test accuracy of a linear probe fitted to the data set it is tested on; balanced accuracy where classes are "
+        "imbalanced, which has no level of the largest class."
+    )
+    return Table(caption, [*head, "chance", "largest class (test)"], rows, 4)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from analysis.comparisons import EQUIVALENT, TOO_FEW
 from analysis.convergence import CATALOG
+from analysis.data.classes import levels_of
 from analysis.findings.queries import CellConvergence
 
 NONE = "–"
@@ -16,6 +17,10 @@ MINUS = "−"
 PROBES = {
     "linear": "linear probe",
     "knn": "kNN probe",
+    "linear_balanced_accuracy": "balanced accuracy of the linear probe",
+    "linear_macro_f1": "macro-F1 of the linear probe",
+    "knn_balanced_accuracy": "balanced accuracy of the kNN probe",
+    "knn_macro_f1": "macro-F1 of the kNN probe",
     "miou": "segmentation probe (mIoU)",
     "few_labels": "accuracy from few labels",
 }
@@ -60,6 +65,23 @@ def listed(names: Iterable[str]) -> str:
 def quoted(name: Any) -> str:
     """Return a name as code."""
     return f"`{name}`"
+
+
+def guessing(runs: pd.DataFrame, columns: Iterable[str], split: str) -> str:
+    """Return a sentence, after a space, with the levels of guessing for each metric; empty if none is known.
+
+    Args:
+        runs: Runs of one split.
+        columns: Metrics, as for `levels_of`.
+        split: The split, for the sentence.
+    """
+    said = []
+    for column in dict.fromkeys(columns):
+        chance, largest = levels_of(runs, column)
+        parts = [f"chance {number(chance)}"] if not pd.isna(chance) else []
+        parts += [f"largest class {number(largest)} of the {split} images"] if not pd.isna(largest) else []
+        said += [f"{metric_words(column)}: {', '.join(parts)}"] if parts else []
+    return f" Without looking at an image, {'; '.join(said)}." if said else ""
 
 
 def metric_words(column: str) -> str:

@@ -17,13 +17,22 @@ from analysis.comparisons import (
     normalized_scores,
 )
 from analysis.data import tables
-from analysis.data.classes import class_ious
-from analysis.figures import PROBE_NAMES, SEGMENTATION_NAMES, accuracy_by_task, miou_by_task, probe_by_stage
+from analysis.data.classes import headline_results
+from analysis.figures import (
+    BALANCED_NAMES,
+    PROBE_NAMES,
+    SEGMENTATION_NAMES,
+    accuracy_by_task,
+    balanced_accuracy_by_task,
+    miou_by_task,
+    probe_by_stage,
+)
 from analysis.findings import Findings, queries
 from analysis.records.phases import ABLATE
 from analysis.report import sentences
 from analysis.report.blocks import Block, Folded, Gallery, Section, Table, Text
 from analysis.report.pictures import Picture, picture
+from analysis.report.sections.classes import TEST, by_class, imbalance
 from analysis.report.sections.label_efficiency import few_labels
 from analysis.report.sources import Sources
 from analysis.report.words import (
@@ -32,6 +41,7 @@ from analysis.report.words import (
     count,
     counted,
     effect,
+    guessing,
     interval,
     listed,
     measured,
@@ -43,7 +53,6 @@ from analysis.report.words import (
 from analysis.stats.paired import MIN_SEEDS
 from trainables.trial import BASELINES, RANDOM_INIT
 
-TEST = "probe_split == 'test'"
 MOST_CELLS = 12  # rows in the table across tasks
 NOT_EVALUATED = (
     "Nothing has been evaluated on the test split yet: the evaluate phase does that, for data sets with annotations."
@@ -62,16 +71,18 @@ def how_it_compares(findings: Findings, sources: Sources) -> Section:
 
 
 def _blocks(findings: Findings, sources: Sources) -> Iterator[Block]:
-    summary = tables.probe_summary(tables.probe_results(findings.study.runs.query(TEST)))
+    summary = tables.probe_summary(headline_results(findings.study.runs.query(TEST)))
     if summary.empty:
         yield Text(NOT_EVALUATED, "caveat")
     else:
         yield _probes(summary)
+        for sentence in imbalance(findings):
+            yield Text(sentence, "caveat")
         yield from _warnings(findings, summary)
-        yield Gallery([*_by_task(sources, "accuracy"), *_by_task(sources, "miou")])
+        yield Gallery([*(each for name in _DRAWN for each in _by_task(sources, name))])
         yield from _stages(sources)
         yield from few_labels(findings, sources)
-        yield from _classes(findings)
+        yield from by_class(findings)
         yield from _untrained(findings, PRETRAINING_TEST)
     yield from _in_the_ablation(findings)
     yield from _untrained(findings, PRETRAINING)
@@ -82,11 +93,13 @@ def _probes(summary: pd.DataFrame) -> Table:
     pairs = list(summary[["dataset", "probe"]].drop_duplicates().itertuples(index=False, name=None))
     cells = {(row.task, row.dataset, row.probe): _mean_and_sd(row) for row in summary.itertuples()}
     rows = [[task, *(cells.get((task, *pair), NONE) for pair in pairs)] for task in summary["task"].unique()]
-    levels = summary.groupby(["dataset", "probe"])["chance"].first()
-    rows.append(["chance", *(number(levels.loc[pair]) for pair in pairs)])
+    levels = summary.groupby(["dataset", "probe"])[["chance", "largest_class"]].first()
+    rows.append(["chance", *(number(levels.loc[pair, "chance"]) for pair in pairs)])
+    rows.append(["largest class (test)", *(number(levels.loc[pair, "largest_class"]) for pair in pairs)])
     head = ["encoder", *(f"{dataset} {probe}" for dataset, probe in pairs)]
     caption = (
-        "Test accuracy of probes on frozen features: mean ± standard deviation (seeds), with a probe for each data set."
+        "Test accuracy of probes on frozen features: mean ± standard deviation (seeds), with a probe for each data "
+        "set. Largest class: the accuracy of predicting the most frequent class of the test images for all of them."
     )
     return Table(caption, head, rows)
 
@@ -115,6 +128,7 @@ def _warnings(findings: Findings, summary: pd.DataFrame) -> Iterator[Text]:
 
 _DRAWN = {
     "accuracy": ("Test accuracy", PROBE_NAMES, accuracy_by_task),
+    "balanced": ("Test balanced accuracy", BALANCED_NAMES, balanced_accuracy_by_task),
     "miou": ("Test mIoU", SEGMENTATION_NAMES, miou_by_task),
 }
 
@@ -122,7 +136,7 @@ _DRAWN = {
 def _by_task(sources: Sources, name: str) -> Iterator[Picture]:
     quantity, probes, draw = _DRAWN[name]
     runs = sources.runs.query(TEST)
-    results = tables.probe_results(runs.value)
+    results = headline_results(runs.value)
     results = results.loc[results["probe"].isin(list(probes))]
     for index, dataset in enumerate(results["dataset"].unique()):
         summary = tables.probe_summary(results.loc[results["dataset"] == dataset])
@@ -149,19 +163,6 @@ def _stages(sources: Sources) -> Iterator[Block]:
         yield Gallery(pictures)
 
 
-def _classes(findings: Findings) -> Iterator[Block]:
-    """Yield the IoU of each class, for each data set with masks."""
-    found = class_ious(findings.study.runs.query(TEST))
-    for dataset, own in found.groupby("dataset", sort=False):
-        ious = own.drop(columns="dataset").set_index("class")
-        rows = [[str(name), *map(number, values)] for name, values in zip(ious.index, ious.to_numpy(), strict=True)]
-        caption = (
-            "Intersection over union of each class on the test split, mean over seeds. mIoU is the mean over classes. "
-            "Classes that no mask of the split contains are left out; void pixels are ignored."
-        )
-        yield Folded(f"Segmentation of {dataset}, class by class", [Table(caption, ["class", *ious.columns], rows)])
-
-
 def _untrained(findings: Findings, design: str) -> Iterator[Block]:
     """Yield one design's comparisons with untrained encoders of the same seeds."""
     own = findings.against_untrained.loc[findings.against_untrained["design"] == design]
@@ -177,8 +178,11 @@ def _untrained(findings: Findings, design: str) -> Iterator[Block]:
     ]
     head = ["task", "cell", "metric", "answer", "mean", "untrained", "difference", "95% interval", "Holm p", "seeds"]
     where = "on the test split" if design == PRETRAINING_TEST else "in the ablation, on validation"
+    split = "test" if design == PRETRAINING_TEST else "validation"
+    runs = findings.study.runs.query("probe_split == @split", local_dict={"split": split})
+    guessed = guessing(runs, (name for name in own["metric"] if name in runs), split)
     caption = f"Pre-trained encoders compared with untrained ones of the same shape and seeds, {where}."
-    caption = f"{caption} {interval_scope(own)}".strip()
+    caption = f"{caption} {interval_scope(own)}".strip() + guessed
     yield Folded(f"Did pre-training help at all? Every comparison {where}", [Table(caption, head, rows, 4)])
 
 

@@ -23,6 +23,7 @@ from analysis.report.words import (
     counted,
     effect,
     ending,
+    guessing,
     interval,
     listed,
     measured,
@@ -245,9 +246,10 @@ def _table(findings: Findings, own: pd.DataFrame) -> Table:
         "seeds",
     ]
     tests = listed(sorted(set(own["test"]) - {""})) or "no test"
+    guessed = guessing(findings.ablated, own["metric"].unique(), own["split"].iloc[0])
     caption = (
         f"{measured(own.iloc[0])}, {tests}; Holm-adjusted over the cells of a design, where a comparison that several "
-        f"designs share counts once, in the first. {interval_scope(own)} {RATES}"
+        f"designs share counts once, in the first. {interval_scope(own)}{guessed} {RATES}"
     )
     return Table(caption, [*head, "converged", "p (McNemar)"], rows, 4)
 

@@ -13,7 +13,7 @@ from analysis.findings import Findings
 from analysis.report.blocks import Block, Gallery, Table, Text
 from analysis.report.pictures import Picture, picture
 from analysis.report.sources import Sources
-from analysis.report.words import answered, number
+from analysis.report.words import answered, guessing, number
 from trainables.trial import BASELINES, RANDOM_INIT
 
 
@@ -38,6 +38,7 @@ def few_labels(findings: Findings, sources: Sources) -> Iterator[Block]:
 def _table(findings: Findings, dataset: str, results: pd.DataFrame) -> Table:
     effects = findings.few_labels.loc[findings.few_labels["metric"] == column_of(dataset)]
     scope, effects = interval_scope(effects), effects.set_index(["task", "cell", "baseline"])
+    guessed = guessing(findings.study.runs.query("probe_split == 'test'"), [f"probe/{dataset}/linear"], "test")
     scratch = results.loc[results["task"] == RANDOM_INIT]
     rows = []
     trained = results.loc[~results["task"].isin(BASELINES)]
@@ -54,7 +55,7 @@ def _table(findings: Findings, dataset: str, results: pd.DataFrame) -> Table:
     caption = (
         f"Few labels of {dataset}: test accuracy, mean over seeds. Each seed samples its own labeled images. All "
         "methods use the same images and steps, and select on the full validation split. Differences have 95% "
-        f"intervals; answers are Holm-adjusted per task. {scope}"
+        f"intervals; answers are Holm-adjusted per task. {scope}{guessed}"
     )
     return Table(caption, head, rows, 2)
 

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from analysis.convergence import CATALOG
-from analysis.data.tables import split_of
+from analysis.data.tables import LAST, split_of
 from analysis.findings import Findings, queries
 from analysis.records.phases import CONFIRM
 from analysis.report import sentences
@@ -20,6 +20,7 @@ from analysis.report.words import (
     circumstances,
     counted,
     difference,
+    guessing,
     listed,
     metric_words,
     number,
@@ -57,7 +58,8 @@ def _blocks(findings: Findings, recommended: Path) -> Iterator[Block]:
 
 def _glance(findings: Findings) -> Table:
     dataset = queries.main_dataset(findings)
-    rows, probes = [], set()
+    rows: list[list[str]] = []
+    metrics: list[str] = []
     for task in queries.chosen(findings):
         found = queries.convergence(findings, CONFIRM, task, queries.chosen_cell(findings, task))
         ended = f"{CATALOG[found.verdict].verb}, {found.count} of {found.n_trials}" if found else NONE
@@ -65,14 +67,15 @@ def _glance(findings: Findings) -> Table:
         numbers = [NONE] * 3
         if tested is not None:
             row = tested.row
-            probes.add(PROBES[row["metric"].rsplit("/", 1)[-1]])
+            metrics.append(row["metric"])
             numbers = [number(row["mean"]), number(row["baseline_mean"]), difference(row)]
         rows.append([task, ended, _helps(findings, task), *numbers])
-    probe = next(iter(probes), PROBES["linear"])
+    probe = PROBES[metrics[0].rsplit("/", 1)[-1] if metrics else "linear"]
     head = ["task", "as chosen, it …", "largest gain shown in the ablation", probe, "untrained", "difference"]
+    guessed = guessing(findings.study.runs.query("probe_split == 'test'"), metrics, "test")
     caption = (
         f"{probe[0].upper()}{probe[1:]} on the test split of {dataset}, mean over seeds, compared with untrained "
-        "encoders of the same seeds."
+        f"encoders of the same seeds.{guessed}"
     )
     return Table(caption, head, rows, 3)
 
@@ -91,9 +94,12 @@ def _of_task(findings: Findings, task: str, choice: dict[str, Any]) -> list[Bloc
         f"Mean {choice.get('metric', '')} {number(choice.get('mean'))} over {counted(len(values), 'fresh seed')}"
     )
     whole = yaml.safe_dump({task: choice["config"]}, sort_keys=False, allow_unicode=True)
+    runs = findings.study.runs
+    own = runs.loc[runs["trial_id"].isin(choice.get("trial_ids", []))]
+    guessed = guessing(own, [f"{LAST}{choice.get('metric', '')}"], "validation")
     return [
         Heading(task),
-        Text(f"{chosen_by} on the validation split ({each}). {_does_better(findings, task)}".strip()),
+        Text(f"{chosen_by} on the validation split ({each}).{guessed} {_does_better(findings, task)}".strip()),
         Folded("Full configuration", [Code(whole)]),
     ]
 

@@ -9,6 +9,7 @@ import pandas as pd
 from analysis.comparisons import importance, searched_columns
 from analysis.comparisons.hyperparameter_importance import MIN_TRIALS
 from analysis.data import tables
+from analysis.data.classes import online_probe
 from analysis.data.ranking import rank_trials
 from analysis.figures import importance_bars, parallel_coordinates, search_scatter
 from analysis.findings import Findings, queries
@@ -17,7 +18,6 @@ from analysis.report.blocks import Block, Gallery, Section, Table, Text
 from analysis.report.pictures import Picture, call, picture
 from analysis.report.sources import Sources
 from analysis.report.words import NONE, count, listed, number
-from trainables.trial import ONLINE_PROBES
 
 EVALUATOR, RESAMPLES = "ped_anova", 50  # fANOVA's random forest takes a hundred times as long
 WINNER = (
@@ -63,7 +63,7 @@ def compared_by(findings: Findings, searched: pd.DataFrame, task: str) -> str:
     chosen = queries.chosen(findings).get(task, {}).get("metric")
     if chosen:
         return tables.LAST + chosen if tables.LAST + chosen in searched else chosen
-    probe = tables.LAST + ONLINE_PROBES[0]
+    probe = tables.LAST + online_probe(searched)
     if probe in searched and searched[probe].notna().any():
         return probe
     named = searched.loc[searched["primary_metric"] != "", "primary_metric"]

@@ -9,11 +9,13 @@ import pandas as pd
 
 from analysis.comparisons import BASE, BETTER, EQUIVALENT, INCONCLUSIVE, TOO_FEW, WORSE, rank_tasks
 from analysis.convergence import AT_CHANCE, CONVERGED
+from analysis.data.classes import levels_of
 from analysis.data.tables import probe_results
 from analysis.findings import Findings, queries
 from analysis.findings.queries import UntrainedComparison
 from analysis.records.phases import ABLATE, CONFIRM, EVALUATE, SEARCH
 from analysis.report import sentences
+from analysis.report.sections.classes import imbalance
 from analysis.report.sections.designs import factorial_clause
 from analysis.report.words import (
     PROBES,
@@ -40,7 +42,7 @@ def summary(findings: Findings) -> list[str]:
     """Return the sentences: the gain from pre-training, each task's problem and its cure, and what is missing."""
     ablations = [_ablation(findings, task) for task in queries.ablated_tasks(findings)]
     gain = pretraining_gain(findings, queries.main_dataset(findings))
-    return [*gain, *(ablations or _confirmed(findings)), *_unfinished(findings)]
+    return [*gain, *imbalance(findings), *(ablations or _confirmed(findings)), *_unfinished(findings)]
 
 
 def pretraining_gain(findings: Findings, dataset: str) -> list[str]:
@@ -170,16 +172,19 @@ def _cured(findings: Findings, task: str, better: pd.DataFrame) -> str:
 
 
 def _with_baselines(findings: Findings, found: UntrainedComparison, dataset: str) -> str:
-    row = found.row
-    pixels = probe_results(findings.study.runs.query("probe_split == 'test'")).query(
+    row, runs = found.row, findings.study.runs.query("probe_split == 'test'")
+    pixels = probe_results(runs).query(
         "task == @RAW_PIXELS and dataset == @dataset and probe == @probe",
         local_dict={"RAW_PIXELS": RAW_PIXELS, "dataset": dataset, "probe": row["metric"].rsplit("/", 1)[-1]},
     )
     levels = [f"{number(row['baseline_mean'])} for an untrained encoder ({_difference(found)})"]
     if len(pixels):
         levels.append(f"{number(pixels['value'].mean())} for raw pixels")
-        if pixels["chance"].notna().any():
-            levels.append(f"{number(pixels['chance'].iloc[0])} by chance")
+    guessed = levels_of(runs, row["metric"])
+    if not pd.isna(guessed.largest_class):
+        levels.append(f"{number(guessed.largest_class)} for always predicting the largest class")
+    if not pd.isna(guessed.chance):
+        levels.append(f"{number(guessed.chance)} by chance")
     probe = PROBES[row["metric"].rsplit("/", 1)[-1]]
     return f"{probe} {number(row['mean'])} on the test split, compared with {listed(levels)}"
 

@@ -10,6 +10,7 @@ from analysis.comparisons import BASE
 from analysis.convergence import CATALOG
 from analysis.convergence.verdict import Verdict
 from analysis.data import tables
+from analysis.data.classes import levels_of, online_probe
 from analysis.figures import learning_curves, verdict_map
 from analysis.findings import Findings, queries
 from analysis.records.phases import ABLATE, CONFIRM, SEARCH
@@ -109,7 +110,8 @@ def _curves(findings: Findings, sources: Sources) -> Iterator[Picture]:
     for task in queries.tasks(findings):
         phase = CONFIRM if ((runs["task"] == task) & (runs["phase"] == CONFIRM)).any() else SEARCH
         where = f"task == {task!r} and phase == {phase!r}"
-        for metric in dict.fromkeys([*runs.query(where)["primary_metric"], ONLINE_PROBES[0]]):
+        probes = (ONLINE_PROBES[0], online_probe(sources.last.query(where).value))
+        for metric in dict.fromkeys([*runs.query(where)["primary_metric"], *probes]):
             yield from _curve(sources, f"{task}-{phase}", where, metric)
         better = queries.cures(findings, task)
         cells = [BASE, *better["cell"].head(1)]
@@ -124,9 +126,11 @@ def _curve(sources: Sources, name: str, where: str, metric: str) -> Iterator[Pic
     last = sources.last.query(where).value
     if not metric or column not in last or last[column].isna().all():
         return
-    level = f"chance/{metric}"
+    level = tables.chance_column(metric)
     levels = sorted(last[level].dropna().unique()) if level in last else []
     chance = f"; chance {', '.join(f'{value:.3g}' for value in levels)}" if levels else ""
+    if not pd.isna(largest := levels_of(last, column).largest_class):
+        chance += f"; largest class {largest:.3g} of the validation images"
     ends = f"which end between {last[column].min():.3g} and {last[column].max():.3g}"
     alt = f"{name.replace('-', ', ')}: {metric} against optimizer steps of {len(last)} trials, {ends}{chance}"
     yield picture(f"curves-{name}-{metric.replace('/', '_')}", alt, learning_curves, sources.curves, runs, metric)
