@@ -20,7 +20,7 @@ from rich.table import Table
 
 from analysis.data import frames
 from analysis.data.load import load
-from analysis.data.study import Study
+from analysis.data.study import SIMULATED, Study
 from analysis.findings import compute_findings
 from trainables.errors import UserError
 
@@ -73,8 +73,10 @@ def verdicts(
     source: Source, study: StudyName = None, task: Task = None, csv: AsCsv = False, as_json: AsJson = False
 ) -> None:
     """Print whether each trial converged, with the evidence and the remedy."""
-    found = compute_findings(load(source, study), task=task).verdicts
+    loaded = load(source, study)
+    found = compute_findings(loaded, task=task).verdicts
     if not _printed(found, csv, as_json):
+        _warn_if_simulated(loaded)
         Console(highlight=False).print(_verdict_table(found))
 
 
@@ -104,6 +106,7 @@ def effects(
     if found.empty:
         raise UserError(f"{loaded.name}: nothing was compared; name designs under `ablate` in the study's YAML")
     if not _printed(found, csv, as_json):
+        _warn_if_simulated(loaded)
         for (name, design, reference), rows in found.groupby(["task", "design", "baseline"], sort=False):
             title = f"{name}, {design}: {rows['metric'].iloc[0]} against {reference}"
             Console(highlight=False).print(_effect_table(rows, title))
@@ -156,6 +159,11 @@ def _printed(found: pd.DataFrame, csv: bool, json_: bool) -> bool:
     return csv or json_
 
 
+def _warn_if_simulated(study: Study) -> None:
+    if study.simulated:
+        Console(highlight=False).print(SIMULATED, style="bold red")
+
+
 def _verdict_table(found: pd.DataFrame) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     for name in ("trial", "verdict"):
@@ -168,9 +176,13 @@ def _verdict_table(found: pd.DataFrame) -> Table:
 
 
 def _effect_table(found: pd.DataFrame, title: str) -> Table:
+    from analysis.comparisons import interval_scope
     from analysis.report.words import interval, p_cell, signed
 
-    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD)
+    caption = interval_scope(found)
+    table = Table(
+        title=escape(title), title_justify="left", caption=caption, caption_justify="left", box=box.SIMPLE_HEAD
+    )
     table.add_column("cell", overflow="fold")
     for name in ("seeds", "difference", "Holm p", "answer"):
         table.add_column(name, no_wrap=name != "difference")

@@ -12,6 +12,10 @@ import pandas as pd
 from analysis.data.per_image import PerImage
 from analysis.records.phases import ABLATE
 
+SIMULATED = (
+    "Simulated: no network was trained. Every curve, probe and cost comes from a formula, so nothing here is a result."
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Study:
@@ -36,6 +40,11 @@ class Study:
     datasets: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     outcomes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     per_image: PerImage = field(default_factory=PerImage)
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the study's trials were simulated and trained nothing."""
+        return bool(self.config.get("simulate"))
 
     @property
     def designs(self) -> pd.DataFrame:

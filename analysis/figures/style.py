@@ -29,6 +29,7 @@ MARKERS = "os^DvPX*"
 LINE_STYLES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)))
 LARGEST_STYLE: dict[str, Any] = {"color": "0.25", "linestyle": (0, (1, 2)), "linewidth": 1.3}
 CHANCE_STYLE: dict[str, Any] = {"color": "0.25", "linestyle": "--", "linewidth": 1.3}
+ALERT = "#b00020"  # red that is readable on white
 SHADES = sns.color_palette("crest", as_cmap=True)  # from light to dark, so it works in gray too
 NAMES = {  # axis labels of final probes
     "linear": "accuracy of the linear probe",
@@ -162,6 +163,14 @@ def legend_below(ax: Axes, entries: Mapping[str, Any] | None = None, **options: 
         bbox_transform=below,
         **{"ncols": columns, "fontsize": SMALL, "frameon": False, **options},
     )
+
+
+def mark_simulated(ax: Axes) -> Axes:
+    """Write in red above a figure that its study was simulated, and return its axes."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    figure.suptitle("SIMULATED: nothing was trained", color=ALERT, fontsize=TITLE, fontweight="bold", x=0.01, ha="left")
+    return ax
 
 
 def settle(ax: Axes) -> None:

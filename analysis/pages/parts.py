@@ -88,7 +88,7 @@ def images_of(part: Part, dataset: str) -> ImageTable:
     from trainables.data import load_splits
 
     config = part.study.config
-    if config.get("simulate"):
+    if part.study.simulated:
         raise UserError(f"{part.study.name} was simulated: it has no images")
     root = config.get("data_root")
     own = dataset == config["dataset"]

@@ -5,6 +5,7 @@ A page is a function of the parts' results. `PAGES` lists them by the names that
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,15 @@ import yaml
 
 from analysis import records
 from analysis.data.load import load
+from analysis.data.study import SIMULATED
 from analysis.pages.original_report import original_report
 from analysis.pages.parts import Part
 from analysis.pages.transfer import transfer_matrix
 from analysis.report.blocks import Code, Section, Text
-from analysis.report.page import pictures_of, write_html
-from analysis.report.pictures import imports, off_screen
+from analysis.report.glossary import glossary
+from analysis.report.page import marked, pictures_of, write_html
+from analysis.report.pictures import Picture, imports, off_screen, simulated
+from analysis.report.words import listed
 from trainables.errors import UserError
 
 FILE_NAME = "series.yaml"  # in the folder of a series
@@ -66,7 +70,17 @@ def write_page(folder: Path) -> Path:
     header = f"{trials:,} trials in {len(parts)} of {len(names)} studies: {', '.join(names)}."
     with off_screen():
         summary, sections = PAGES[series.page](parts)
-        return write_html(folder, series.name, header, summary, [*sections, _reproduce(folder, parts, sections)])
+        names = [name for name, part in parts.items() if part.study.simulated]
+        if names:
+            sections = [marked(each, lambda picture: _marked(picture, names)) for each in sections]
+        warning = f"{SIMULATED} This applies to {listed(parts[name].study.name for name in names)}." if names else ""
+        content = [*sections, glossary(), _reproduce(folder, parts, sections)]
+        return write_html(folder, series.name, header, summary, content, warning=warning)
+
+
+def _marked(each: Picture, names: list[str]) -> Picture:
+    """Return a picture marked as simulated if the line that draws it uses one of these parts."""
+    return simulated(each) if re.search(rf"\b({'|'.join(map(re.escape, names))})\b", each.code) else each
 
 
 def _read(folder: Path) -> _Series:

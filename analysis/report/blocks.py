@@ -6,7 +6,7 @@ Texts mark `code` with backticks and **strong words** with double asterisks; eve
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -100,20 +100,22 @@ def pictures_in(blocks: Sequence[Block]) -> Iterator[Picture]:
             yield from pictures_in(block.blocks)
 
 
-def labeled(blocks: Sequence[Block], name: str) -> list[Block]:
-    """Return the blocks with `name` before the name and alt text of each picture, for a page of several studies."""
+def with_pictures(blocks: Sequence[Block], change: Callable[[Picture], Picture]) -> list[Block]:
+    """Return the blocks with every picture changed."""
     found: list[Block] = []
     for block in blocks:
         if isinstance(block, Gallery):
-            prefix = name.replace(" ", "-")
-            pictures = [
-                replace(each, name=f"{prefix}-{each.name}", alt=f"{name}: {each.alt}") for each in block.pictures
-            ]
-            block = Gallery(pictures)
+            block = Gallery([change(each) for each in block.pictures])
         elif isinstance(block, Folded):
-            block = Folded(block.summary, labeled(block.blocks, name))
+            block = Folded(block.summary, with_pictures(block.blocks, change))
         found.append(block)
     return found
+
+
+def labeled(blocks: Sequence[Block], name: str) -> list[Block]:
+    """Return the blocks with `name` before the name and alt text of each picture, for a page of several studies."""
+    prefix = name.replace(" ", "-")
+    return with_pictures(blocks, lambda each: replace(each, name=f"{prefix}-{each.name}", alt=f"{name}: {each.alt}"))
 
 
 def markup(text: str, *, in_table: bool = False) -> Markup:

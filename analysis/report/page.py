@@ -6,15 +6,19 @@ answers one question.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import jinja2
 
 from analysis.data.load import load
+from analysis.data.study import SIMULATED
 from analysis.findings import Findings, compute_findings
 from analysis.records import StudyStarted, read
-from analysis.report.blocks import Code, Section, Text, markup, pictures_in
-from analysis.report.pictures import Picture, imports, off_screen
+from analysis.report.blocks import Code, Section, Text, markup, pictures_in, with_pictures
+from analysis.report.glossary import glossary
+from analysis.report.pictures import Picture, imports, off_screen, simulated
 from analysis.report.sections.baselines import how_it_compares
 from analysis.report.sections.cost import header, what_it_cost
 from analysis.report.sections.cures import what_each_did
@@ -49,22 +53,43 @@ def write_report(folder: Path, findings: Findings | None = None, *, source: str 
     findings = findings or compute_findings(load(folder))
     started = next(read(folder, StudyStarted), None)
     with off_screen():
-        sections = sections_of(findings, folder)
+        sections, warning = sections_of(findings, folder), ""
+        if findings.study.simulated:
+            sections, warning = [marked(each, simulated) for each in sections], SIMULATED
         script = _reproduce(findings, source or folder.as_posix(), pictures_of(sections))
-        return write_html(
-            folder, findings.study.name, header(findings, started), summary(findings), [*sections, script]
-        )
+        content = [*sections, glossary(), script]
+        name = findings.study.name
+        return write_html(folder, name, header(findings, started), summary(findings), content, warning=warning)
 
 
-def write_html(folder: Path, name: str, header: str, summary: list[str], sections: list[Section]) -> Path:
-    """Draw the sections' pictures into `folder/figures`, write the page and return its path."""
+def write_html(
+    folder: Path, name: str, header: str, summary: list[str], sections: list[Section], *, warning: str = ""
+) -> Path:
+    """Draw the sections' pictures into `folder/figures` and write the page.
+
+    Args:
+        folder: Folder of the page.
+        name: Title of the page.
+        header: Line under the title.
+        summary: Sentences at the top.
+        sections: Sections of the page.
+        warning: Red text that stays in view; empty for none.
+
+    Returns:
+        Path of the page.
+    """
     (folder / FIGURES).mkdir(parents=True, exist_ok=True)
     images = {each.name: each.save(folder / FIGURES) for each in pictures_of(sections)}
     template = _environment().get_template("report.html.j2")
-    page = template.render(name=name, header=header, summary=summary, sections=sections, images=images)
+    page = template.render(name=name, header=header, summary=summary, sections=sections, images=images, warning=warning)
     path = folder / FILE_NAME
     files.write(path, page.encode())
     return path
+
+
+def marked(section: Section, change: Callable[[Picture], Picture]) -> Section:
+    """Return a section with every picture changed."""
+    return replace(section, blocks=with_pictures(section.blocks, change))
 
 
 def pictures_of(sections: list[Section]) -> list[Picture]:

@@ -11,7 +11,7 @@ import io
 import re
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.figures import mark_simulated
 from trainables import files
 
 DOTS_PER_INCH = 130
@@ -114,6 +115,17 @@ def picture(name: str, alt: str, figure: Function, *arguments: Any, **options: A
     """Return the picture that a figure function draws from arguments that are plain values or `Shown`."""
     shown = _Call(figure, arguments, options)
     return Picture(re.sub(r"[^\w.-]+", "_", name), alt, shown.code, shown.functions, shown.run)
+
+
+def simulated(each: Picture) -> Picture:
+    """Return the picture of a simulated study: the same figure, marked in red."""
+    return replace(
+        each,
+        alt=f"Simulated. {each.alt}",
+        code=f"{mark_simulated.__name__}({each.code})",
+        functions=(mark_simulated, *each.functions),
+        draw=lambda: mark_simulated(each.draw()),
+    )
 
 
 def imports(pictures: list[Picture]) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 from mlflow.entities import Dataset, DatasetInput, InputTag
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
+from analysis.data.study import SIMULATED
 from analysis.records import Facts, StudyStarted
 from trainables.trial import BASELINES, TrialConfig
 
@@ -46,6 +47,16 @@ def trial_name(trial: TrialConfig) -> str:
     else:
         words += [f"lr={trial.lr:.3g}", f"aug={trial.augmentation_strength:.2f}", f"bs={trial.batch_size}"]
     return " ".join([*words, f"seed={trial.seed}"])
+
+
+def simulated_tags(study: StudyStarted, tags: Mapping[str, str]) -> dict[str, str]:
+    """Return the tags of a run; if the study is simulated, with `pretext.simulated` and a warning above the note."""
+    if not study.config.get("simulate"):
+        return dict(tags)
+    marked = dict(tags) | {"pretext.simulated": "true"}
+    if NOTE in tags:
+        marked[NOTE] = f"🟥 **{SIMULATED}**\n\n{tags[NOTE]}"
+    return marked
 
 
 def short_reason(reason: str) -> str:

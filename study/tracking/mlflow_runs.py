@@ -182,11 +182,12 @@ class RunWriter:
         if event.outcome:
             content = json.dumps(event.outcome, indent=1)
             self._try(self._client.log_text, self._state.runs[key], content, OUTCOME_FILE)
-        self._end(key, FINISHED, milliseconds(event), {metadata.NOTE: note})
+        self._end(key, FINISHED, milliseconds(event), metadata.simulated_tags(self._study, {metadata.NOTE: note}))
 
     def _begin(self, key: str, event: Event, *, name: str, tags: dict[str, str], parent: str) -> None:
         """Create a run, or continue the existing one."""
         tags = {**metadata.common_tags(self._study, self._state.journal), **tags, "pretext.status": "RUNNING"}
+        tags = metadata.simulated_tags(self._study, tags)
         start = milliseconds(event)
         if key not in self._state.runs:
             if parent:

@@ -72,7 +72,7 @@ def page(folder: Path) -> Page:
 
 def test_the_page_has_every_figure_of_the_original_and_ends_with_the_cause(folder: Path, page: Page):
     assert page.unclosed == []
-    wanted = ["pretext-accuracy", "as-seen", "transfer", "patches", "training", "cause", "reproduce"]
+    wanted = ["pretext-accuracy", "as-seen", "transfer", "patches", "training", "cause", "glossary", "reproduce"]
     assert page.sections == ["summary", *wanted]
     sources = [image["alt"] or "" for image in page.images]
     assert len(sources) == len(set(sources)) >= 6

@@ -14,7 +14,7 @@ from analysis.report.sections.verdicts import did_it_converge
 from analysis.report.sources import Sources
 
 SUMMARY = "summary"
-ORDER = [SUMMARY, "what-to-use", "did-it-converge", "cures", "search", "compared", "cost", "reproduce"]
+ORDER = [SUMMARY, "what-to-use", "did-it-converge", "cures", "search", "compared", "cost", "glossary", "reproduce"]
 VOID = {"wbr", "meta", "img", "br", "link", "hr"}
 
 

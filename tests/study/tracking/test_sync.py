@@ -366,3 +366,24 @@ def not_finite_numbers_are_kept(folder: Path, uri: str, study: str = "small-data
     assert run.data.metrics["probe/shapes/linear"] == 0.61
     assert "probe/shapes/miou" not in run.data.metrics
     assert run.data.metrics["odd _name_"] == 1.0
+
+
+def test_every_run_of_a_simulated_study_is_tagged_and_says_so_first(tmp_path: Path, sqlite_template: Path) -> None:
+    (tmp_path / "mlflow.db").write_bytes(sqlite_template.read_bytes())
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    started, *others = study_events()
+    write(tmp_path, [dataclasses.replace(started, config={**started.config, "simulate": True}), *others])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        sync(tmp_path, uri)
+    runs = all_runs(uri)
+    assert len(runs) == 7
+    for run in runs:
+        assert run.data.tags["pretext.simulated"] == "true"
+        assert run.data.tags["mlflow.note.content"].startswith("🟥 **Simulated: no network was trained.")
+
+
+def test_no_run_of_a_real_study_is_marked_as_simulated(synced: str) -> None:
+    for run in all_runs(synced):
+        assert "pretext.simulated" not in run.data.tags
+        assert "Simulated" not in run.data.tags["mlflow.note.content"]
