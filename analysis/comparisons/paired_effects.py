@@ -13,7 +13,7 @@ from analysis.comparisons.images import image_differences
 from analysis.comparisons.selection import outcomes
 from analysis.data.per_image import PerImage
 from analysis.stats import paired
-from analysis.stats.crossed import CROSSED_T, crossed_mean, seeds_mean
+from analysis.stats.crossed import CROSSED_T, MIN_CROSSED_SEEDS, crossed_mean, seeds_mean
 from analysis.stats.significance import ALPHA
 from trainables.errors import UserError
 
@@ -59,8 +59,8 @@ def effects(
     Seeds. n_seeds counts the seeds with a value of both cells; mean, baseline_mean and all further columns are computed
     from these. n_failed counts the seeds at which the cell failed (status FAILED, or no finite value) and the baseline
     did not, n_baseline_failed the reverse. A trial that has not ended, or was killed from outside, is not an outcome.
-    With fewer than 5 seeds, nothing is tested: there are means, all other numbers are NaN, and the answer is `too few
-    seeds`.
+    With fewer than 5 seeds, or 3 if all have per-image results, nothing is tested: there are means, all other numbers
+    are NaN, and the answer is `too few seeds`.
 
     Numbers. mean_difference is cell minus baseline. ci_low and ci_high are its interval for this comparison alone, over
     new seeds and new images (`analysis.stats.crossed`); n_images is the number of images. Without per-image results of
@@ -165,16 +165,16 @@ def _family(
     for row in comparisons.to_dict("records"):
         key = (row["cell"], row["baseline"])
         own = pairs.loc[by_comparison.groups.get(key, [])]
-        rows.append(row | _counts_and_means(own) | {"pairs": own.dropna(subset="difference")})
-    tested = [row for row in rows if row["n_seeds"] >= paired.MIN_SEEDS]
+        rows.append(row | _counts_and_means(own) | _differences(own.dropna(subset="difference"), per_image))
+    tested = [row for row in rows if row["n_seeds"] >= row["min_seeds"]]
     for row in tested:
-        row.update(_tests(row["pairs"], per_image, len(tested), margin, alpha))
+        row.update(_tests(row["differences"], row["images"], len(tested), margin, alpha))
     for name in ("p", "p_equivalence"):
         adjusted = paired.holm(np.array([row[name] for row in tested]))
         for row, value in zip(tested, adjusted, strict=True):
             row[f"{name}_holm"] = value
     for row in rows:
-        row["answer"] = TOO_FEW if row["n_seeds"] < paired.MIN_SEEDS else _answer(row, mode, margin, alpha)
+        row["answer"] = _answer(row, mode, margin, alpha) if row["n_seeds"] >= row["min_seeds"] else TOO_FEW
         if row["answer"] == INCONCLUSIVE and margin is not None:
             row["seeds_needed"] = row["estimate"].seeds_needed(margin, alpha / len(tested))
         row["note"] = "; ".join(_notes(row, len(tested), margin, alpha))
@@ -197,11 +197,18 @@ def _counts_and_means(pairs: pd.DataFrame) -> dict[str, Any]:
     }
 
 
+def _differences(pairs: pd.DataFrame, per_image: PerImage) -> dict[str, Any]:
+    """Return the differences of seeds, float64 [S], and of images, [S, N] or None, and how many seeds a test needs."""
+    images = image_differences(pairs, per_image)
+    complete = images is not None and len(images) == len(pairs)
+    min_seeds = MIN_CROSSED_SEEDS if complete else paired.MIN_SEEDS
+    return {"differences": pairs["difference"].to_numpy(), "images": images, "min_seeds": min_seeds}
+
+
 def _tests(
-    pairs: pd.DataFrame, per_image: PerImage, n_comparisons: int, margin: float | None, alpha: float
+    differences: np.ndarray, images: np.ndarray | None, n_comparisons: int, margin: float | None, alpha: float
 ) -> dict[str, Any]:
     """Return the numbers that need enough seeds for a test, and `estimate`, the mean difference with its error."""
-    differences, images = pairs["difference"].to_numpy(), image_differences(pairs, per_image)
     alone = seeds_mean(differences)
     estimate = alone if images is None else crossed_mean(differences, images)
     test: str = CROSSED_T
@@ -255,7 +262,7 @@ def _notes(row: dict[str, Any], n_comparisons: int, margin: float | None, alpha:
             f"the baseline failed at {row['n_baseline_failed']} of {of} seeds, so neither worse nor equivalent"
         )
     if answer == TOO_FEW:
-        return [*notes, f"seeds with a value of both: {n_seeds}; a test needs {paired.MIN_SEEDS}"]
+        return [*notes, f"seeds with a value of both: {n_seeds}; a test needs {row['min_seeds']}"]
     low, high = row["ci_low"], row["ci_high"]
     if math.isnan(low):
         return [*notes, "every seed has the same difference, so there is no interval, and only signs are tested"]

@@ -1,0 +1,150 @@
+"""Effects over new seeds and new images where per-image results were kept, and over seeds alone elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from pandas.testing import assert_frame_equal
+
+import analysis
+from analysis.comparisons import effects, interval_scope
+from analysis.comparisons.images import image_differences
+from analysis.data.per_image import PerImage
+from analysis.findings import compute_findings
+from analysis.stats import paired
+from analysis.stats.crossed import crossed_mean
+from tests.analysis.ablated_runs import METRIC
+from trainables.per_image import pack
+
+OVER_SEEDS = ["mean", "mean_difference", "seeds_low", "seeds_high", "hedges_g", "pairing_correlation"]
+Answers = dict[str, np.ndarray]  # by cell, bool [seeds, images]
+
+
+def answers(n_seeds: int = 5, n_images: int = 60, *, gain: float = 0.6, seed: int = 0) -> Answers:
+    """Draw answers of a base, of a cell that is better by `gain`, and of one that is not, on the same images."""
+    rng = np.random.default_rng(seed)
+    difficulty = rng.standard_normal(n_images)
+    return {
+        cell: difficulty + 0.1 * rng.standard_normal((n_seeds, 1)) + 0.3 * rng.standard_normal((n_seeds, n_images))
+        < level
+        for cell, level in {"base": 0.0, "gain": gain, "same": 0.0}.items()
+    }
+
+
+def study_of(drawn: Answers, *, without: tuple[str, ...] = ()) -> tuple[pd.DataFrame, PerImage]:
+    """Return the runs and the per-image results of the answers, except for trials `without`, named `CELL-SEED`."""
+    rows, packed = [], {}
+    for cell, table in drawn.items():
+        for seed, correct in enumerate(table):
+            name = f"{cell}-{seed}"
+            row = {"trial_id": name, "task": "a", "cell": cell, "seed": seed, "status": "FINISHED"}
+            rows.append({**row, METRIC: correct.mean()})
+            packed[name] = {} if name in without else {METRIC: pack(correct)}
+    return pd.DataFrame(rows), PerImage(packed.__getitem__)
+
+
+def by_cell(runs: pd.DataFrame, per_image: PerImage | None = None, **options: object) -> pd.DataFrame:
+    return effects(runs, METRIC, per_image=per_image, **options).set_index("cell")  # type: ignore[arg-type]
+
+
+def test_the_numbers_are_those_of_the_differences_of_every_image():
+    drawn = answers()
+    runs, per_image = study_of(drawn)
+    found, alone = by_cell(runs, per_image, margin=0.02), by_cell(runs, margin=0.02)
+    for cell in ("gain", "same"):
+        table = drawn[cell].astype(float) - drawn["base"]
+        estimate, row = crossed_mean(table.mean(axis=1), table), found.loc[cell]
+        assert (row["test"], row["n_images"], row["n_seeds"]) == ("crossed t", 60, 5)
+        assert (row["ci_low"], row["ci_high"]) == pytest.approx(estimate.interval(0.95))
+        assert (row["family_low"], row["family_high"]) == pytest.approx(estimate.interval(0.975))
+        assert (row["p"], row["p_equivalence"]) == pytest.approx((estimate.p_value(), estimate.equivalence_p(0.02)))
+        assert row["smallest_detectable"] == pytest.approx(estimate.smallest_detectable(0.025))
+    np.testing.assert_allclose(found["p_holm"], paired.holm(found["p"].to_numpy()))
+    assert_frame_equal(found[OVER_SEEDS], alone[OVER_SEEDS])
+    assert (alone[["ci_low", "ci_high"]].to_numpy() == alone[["seeds_low", "seeds_high"]].to_numpy()).all()
+    assert alone["n_images"].isna().all()
+
+
+def test_seeds_that_gain_the_same_few_images_are_not_better():
+    base = np.zeros((5, 41), bool)
+    gained = base.copy()
+    for seed, count in enumerate((3, 3, 1, 4, 3)):
+        gained[seed, :count] = True
+    runs, per_image = study_of({"base": base, "cell": gained})
+    assert by_cell(runs).loc["cell", "answer"] == "better"
+    row = by_cell(runs, per_image, margin=0.02).loc["cell"]
+    assert row["answer"] == "inconclusive"
+    assert pd.isna(row["seeds_needed"])
+    assert "41 images are too few for a margin of 0.02" in row["note"]
+
+
+def test_three_seeds_are_tested_if_all_of_them_kept_their_images_and_two_never():
+    runs, per_image = study_of(answers(3, 400, gain=1.0))
+    assert by_cell(runs, per_image).loc["gain", "answer"] == "better"
+    assert (by_cell(runs)["answer"] == "too few seeds").all()
+    runs, per_image = study_of(answers(3, 400, gain=1.0), without=("gain-1",))
+    found = by_cell(runs, per_image)
+    assert found.loc["gain", "answer"] == "too few seeds"
+    assert found.loc["gain", "note"].endswith("a test needs 5")
+    runs, per_image = study_of(answers(2, 400, gain=1.0))
+    assert by_cell(runs, per_image).loc["gain", "note"].endswith("a test needs 3")
+
+
+def test_some_seeds_with_images_are_enough_for_the_variance_of_images():
+    runs, per_image = study_of(answers(6, 400), without=("gain-0", "base-1", "same-2"))
+    found = by_cell(runs, per_image)
+    assert found["n_images"].eq(400).all()
+    assert found["n_seeds"].eq(6).all()
+    assert len(image_differences(_pairs("gain", 6), per_image)) == 4  # type: ignore[arg-type]
+
+
+def test_trials_on_other_numbers_of_images_are_compared_over_seeds_alone():
+    drawn = answers(5, 60)
+    drawn["gain"] = drawn["gain"][:, :59]
+    runs, per_image = study_of(drawn)
+    found = by_cell(runs, per_image)
+    assert pd.isna(found.loc["gain", "n_images"])
+    assert found.loc["same", "n_images"] == 60
+
+
+def test_answers_that_never_differ_have_no_interval_and_are_tested_by_signs():
+    drawn = answers(5, 60)
+    drawn["gain"] = drawn["base"]
+    row = by_cell(*study_of(drawn)).loc["gain"]
+    assert (row["test"], row["p"]) == ("paired t", 1.0)
+    assert pd.isna(row["n_images"])
+    assert np.isnan(row["ci_low"])
+
+
+def test_scope_says_what_intervals_are_over():
+    runs, per_image = study_of(answers())
+    both, alone = effects(runs, METRIC, per_image=per_image), effects(runs, METRIC)
+    assert interval_scope(both) == "Intervals are over new seeds and new images."
+    assert "over seeds alone" in interval_scope(alone)
+    assert "this study kept no per-image results" in interval_scope(alone)
+    mixed = interval_scope(pd.concat([both, alone]))
+    assert "new images, and over seeds alone where" in mixed
+    assert interval_scope(alone.assign(ci_low=np.nan)) == ""
+
+
+def test_every_probe_of_a_study_is_compared_over_images_and_curves_over_seeds(simulated_study: Path):
+    found = compute_findings(analysis.load(simulated_study))
+    counts = found.study.datasets["cifar10"]["counts"]
+    assert found.effects["n_images"].eq(counts["probe_validation"]).all()
+    on_test = found.against_untrained.query("design == 'pre-training, test split'")
+    assert on_test["n_images"].eq(counts["test"]).all()
+    assert on_test["n_seeds"].eq(3).all()
+    assert found.every_effect["answer"].ne("too few seeds").all()
+    by_loss = compute_findings(analysis.load(simulated_study), metric="val/loss").effects
+    assert by_loss["n_images"].isna().all()
+
+
+def _pairs(cell: str, n_seeds: int) -> pd.DataFrame:
+    rows = [
+        {"trial_id": f"{cell}-{seed}", "result": METRIC, "baseline_trial_id": f"base-{seed}", "baseline_result": METRIC}
+        for seed in range(n_seeds)
+    ]
+    return pd.DataFrame(rows)
