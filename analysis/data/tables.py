@@ -72,12 +72,19 @@ def split_of(runs: pd.DataFrame, column: str) -> str:
         column: Column of `last_values` or metric of a curve.
 
     Returns:
-        Empty if the runs mix splits, or have no value.
+        Empty if the runs mix splits or do not name theirs, or if it is not a metric of a split, such as `lr`.
     """
     if is_final_result(column):
-        splits = runs.loc[runs[column].notna(), "probe_split"].unique()
+        has_value = runs[column].notna() if column in runs else slice(None)
+        splits = runs.loc[has_value, "probe_split"].unique() if "probe_split" in runs else ()
         return str(splits[0]) if len(splits) == 1 else ""
-    return "train" if column.removeprefix(LAST).startswith("train/") else "validation"
+    place = column.removeprefix(LAST).partition("/")[0]
+    return {"train": "train", "val": "validation", "probe": "validation", "health": "validation"}.get(place, "")
+
+
+def split_note(column: str, split: str) -> str:
+    """Return ` (test split)` for a metric's name; empty if the name says it, as `val/loss`, or the split is unknown."""
+    return f" ({split} split)" if split and not column.removeprefix(LAST).startswith(("val/", "train/")) else ""
 
 
 def mode_of(runs: pd.DataFrame, column: str) -> Literal["max", "min"]:

@@ -21,7 +21,6 @@ from analysis.figures.probes import (
 )
 from analysis.figures.search import importance_bars, parallel_coordinates
 from analysis.figures.size_law import size_law
-from analysis.figures.style import mark_simulated
 from analysis.figures.survival_curves import survival_curves
 from analysis.figures.verdict_map import verdict_map
 
@@ -37,7 +36,6 @@ __all__ = [
     "importance_bars",
     "label_curves",
     "learning_curves",
-    "mark_simulated",
     "miou_by_task",
     "pair_heatmap",
     "parallel_coordinates",

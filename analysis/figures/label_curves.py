@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 
 from analysis.comparisons import label_results
 from analysis.comparisons.few_labels import FROZEN, SUPERVISED, TUNED, labels_word
+from analysis.data.tables import split_note, split_of
 from analysis.figures.style import COLORS, axes, finish, level_lines, listed
 from trainables.errors import UserError
 from trainables.trial import RANDOM_INIT, RAW_PIXELS
@@ -62,4 +63,6 @@ def label_curves(runs: pd.DataFrame, dataset: str, task: str, ax: Axes | None = 
         ax.scatter(own["place"], own["value"], marker=marker, s=22, facecolors="none", edgecolors=color)
     level_lines(ax, runs, f"probe/{dataset}/linear")
     ax.set_xticks(range(len(places)), places)
-    return finish(ax, "labeled images per class", "accuracy", f"{task} on {dataset}")
+    name = next(name for name in runs if name.startswith(f"probe/{dataset}/") and name.endswith("_labels"))
+    title = f"{task} on {dataset}{split_note(name, split_of(runs, name))}"
+    return finish(ax, "labeled images per class", "accuracy", title)

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 
-from analysis.data.tables import configurations, is_accuracy
+from analysis.data.tables import configurations, is_accuracy, split_note, split_of
 from analysis.figures.style import (
     COLORS,
     LINE_COLORS,
@@ -60,7 +60,7 @@ def learning_curves(curves: pd.DataFrame, runs: pd.DataFrame, metric: str, ax: A
         mean = wide.mean(axis=1, skipna=False)
         ax.plot(wide.index, mean, color=color, linewidth=2.0, marker=marker, markersize=4, label=label or "one trial")
     levels = chance_lines(ax, runs, metric)
-    title = f"{whose(runs)}{metric}"
+    title = f"{whose(runs)}{metric}{split_note(metric, split_of(runs, metric))}"
     first = points.loc[points["step"] == points["step"].min(), "value"]
     top = 2 * max([*levels, *first[np.isfinite(first)]], default=np.inf)
     # A single diverged trial would flatten all others.

@@ -9,7 +9,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from analysis.comparisons import grid
-from analysis.data.tables import LAST
+from analysis.data.tables import LAST, split_note, split_of
 from analysis.figures.style import COLORS, SIZE, SMALL, axes, ink_on, label, require, title, whose
 from trainables.errors import UserError
 
@@ -21,7 +21,7 @@ SQUARE = 0.7  # inches per square in a new figure
 
 
 def pair_heatmap(
-    pairs: pd.DataFrame, ax: Axes | None = None, *, baseline: float | None = None, metric: str = ""
+    pairs: pd.DataFrame, ax: Axes | None = None, *, baseline: float | None = None, metric: str = "", split: str = ""
 ) -> Axes:
     """Draw the mean of each pair of augmentations, with single ones on the diagonal (Chen et al. 2020, figure 5).
 
@@ -32,6 +32,7 @@ def pair_heatmap(
         baseline: Mean without any augmentation. The colors then diverge around it, and every square also shows its
             difference.
         metric: The metric behind the mean, for the color bar.
+        split: The split that it was measured on, for the title.
 
     Raises:
         UserError: If the frame is empty, lacks a column, mixes tasks, or repeats a pair.
@@ -55,7 +56,7 @@ def pair_heatmap(
     _heat(ax, table, texts, label(metric.removeprefix(LAST)) or "mean", center=baseline)
     ax.set(xlabel="augmentation", ylabel="augmentation")
     none = "" if baseline is None else f"; none at all: {baseline:.3f}"
-    title(ax, f"{whose(pairs)}pairs of augmentations\n(alone on the diagonal{none})")
+    title(ax, f"{whose(pairs)}pairs of augmentations{split_note(metric, split)}\n(alone on the diagonal{none})")
     return ax
 
 
@@ -101,7 +102,7 @@ def size_strength_map(
     ax = axes(ax, size=(max(SIZE[0], 2.6 + SQUARE * means.shape[1]), max(3.0, 1.4 + SQUARE * means.shape[0])))
     _heat(ax, means, texts, f"{name} (share of seeds)" if is_rate else label(name), limits=(0, 1) if is_rate else None)
     ax.set(xlabel="augmentation_strength", ylabel=label("n_images"))
-    title(ax, f"{whose(frame)}{name}")
+    title(ax, f"{whose(frame)}{name}{split_note(value, split_of(frame, value))}")
     return ax
 
 

@@ -12,7 +12,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from analysis.data.tables import LAST, probe_results, probe_summary, stage_results
+from analysis.data.tables import LAST, probe_results, probe_summary, split_note, split_of, stage_results
 from analysis.figures.style import (
     COLORS,
     LOG_AXES,
@@ -161,7 +161,9 @@ def probe_by_stage(runs: pd.DataFrame, dataset: str, probe: str = "linear", ax: 
         ax.scatter(own["stage"], own["value"], marker=marker, s=22, facecolors="none", edgecolors=color)
     level_lines(ax, runs, f"probe/{dataset}/{probe}")
     ax.set_xticks(sorted(results["stage"].unique()))
-    return finish(ax, "stage of the encoder, pooled" if probe == "linear" else "stage of the encoder", probe, dataset)
+    stages = [name for name in runs if name.startswith(f"probe/{dataset}/{probe}/stage")]
+    xlabel = "stage of the encoder, pooled" if probe == "linear" else "stage of the encoder"
+    return finish(ax, xlabel, probe, dataset + split_note(stages[0], split_of(runs, stages[0])))
 
 
 def search_scatter(
@@ -215,8 +217,9 @@ def search_scatter(
     name = metric.removeprefix(LAST)
     chance_lines(ax, drawn, name)
     missing = len(runs) - len(drawn)
+    split = split_note(metric, split_of(drawn, metric))
     note = f"\n({missing} of {len(runs)} trials have no value)" if missing else ""
-    finish(ax, label(x), name, f"{whose(runs)}{name} at the last report{note}")
+    finish(ax, label(x), name, f"{whose(runs)}{name} at the last report{split}{note}")
     legend = ax.get_legend()
     for handle in legend.legend_handles if legend else []:
         if isinstance(handle, PathCollection):  # the legend is about markers, not colors

@@ -13,7 +13,7 @@ from matplotlib.colors import Normalize
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from analysis.data.ranking import rank_trials
-from analysis.data.tables import LAST, mode_of
+from analysis.data.tables import LAST, mode_of, split_note, split_of
 from analysis.figures.style import (
     COLORS,
     LOG_AXES,
@@ -91,7 +91,7 @@ def parallel_coordinates(runs: pd.DataFrame, metric: str, ax: Axes | None = None
         ax.lines[0].set_label(f"not finished ({(~finished).sum()} of {len(runs)})")
     _draw_axes(ax, scales)
     side = "lowest" if lowest else "highest"
-    best = f"{side} {metric.removeprefix(LAST)}"
+    best = f"{side} {metric.removeprefix(LAST)}{split_note(metric, split_of(runs, metric))}"
     title(ax, f"{whose(runs)}{counted(len(runs), 'trial')}\n(darker is better: {best})")
     legend_below(ax)
     return ax

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
 from analysis.comparisons import finished_values
-from analysis.data.tables import LAST
+from analysis.data.tables import LAST, split_note, split_of
 from analysis.figures.style import LINE_COLORS, LINE_STYLES, MARKERS, axes, finish, label, require, whose
 from trainables.errors import UserError
 
@@ -82,7 +82,7 @@ def size_law(
     ax.xaxis.set_minor_locator(NullLocator())
     limits = ax.get_ylim()  # not from 0: differences between sizes are small
     name = metric.removeprefix(LAST)
-    finish(ax, label("n_images"), name, f"{whose(runs)}{name} by data size")
+    finish(ax, label("n_images"), name, f"{whose(runs)}{name}{split_note(metric, split_of(runs, metric))} by data size")
     ax.set_ylim(limits)
     return ax
 

@@ -21,7 +21,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures import mark_simulated
+from analysis.figures.style import mark_simulated
 from trainables import files
 
 DOTS_PER_INCH = 130

@@ -10,6 +10,7 @@ import pandas as pd
 from analysis.comparisons import EQUIVALENT, TOO_FEW
 from analysis.convergence import CATALOG
 from analysis.data.classes import levels_of
+from analysis.data.tables import split_note
 from analysis.findings.queries import CellConvergence
 
 NONE = "–"
@@ -94,9 +95,7 @@ def metric_words(column: str) -> str:
 
 def measured(row: pd.Series) -> str:
     """Return the metric of a comparison and the split of its means: `linear probe on shapes (validation split)`."""
-    words = metric_words(row["metric"])
-    named = words.startswith(("val/", "train/")) or not row["split"]
-    return words if named else f"{words} ({row['split']} split)"
+    return metric_words(row["metric"]) + split_note(row["metric"], row["split"])
 
 
 def within(margin: float | None) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from analysis.comparisons import BASE, data_size_law, kaplan_meier, left_out, steps_to
+from analysis.data.tables import split_of
 from analysis.figures import effects_forest, pair_heatmap, size_law, size_strength_map, survival_curves
 from analysis.findings import Findings, design_runs, queries
 from analysis.report.pictures import Picture, Shown, call, picture
@@ -74,7 +75,8 @@ def _pairs(findings: Findings, sources: Sources, task: str) -> Iterator[Picture]
     own = findings.effects.loc[(findings.effects["task"] == task) & (findings.effects["design"] == "pairs")]
     none = own["baseline_mean"].mean()
     baseline = None if pd.isna(none) else round(float(none), 6)
-    yield picture(f"pairs-{task}", alt, pair_heatmap, means, baseline=baseline, metric=column)
+    split = split_of(findings.ablated, column)
+    yield picture(f"pairs-{task}", alt, pair_heatmap, means, baseline=baseline, metric=column, split=split)
 
 
 def _take_off(findings: Findings, sources: Sources, task: str) -> Iterator[Picture]:

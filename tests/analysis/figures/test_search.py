@@ -110,7 +110,7 @@ def test_darker_is_better_and_the_best_is_thick_and_on_top(metric: str, lowest: 
     assert finished[-1].get_linewidth() > max(line.get_linewidth() for line in finished[:-1])
     brightness = [sum(to_rgb(line.get_color())) for line in finished]
     assert brightness == sorted(brightness, reverse=True)
-    name = "lowest val/loss" if lowest else "highest probe/linear"
+    name = "lowest val/loss" if lowest else "highest probe/linear (validation split)"
     assert ax.get_title(loc="left") == f"simclr, search: 12 trials\n(darker is better: {name})"
 
 
