@@ -276,9 +276,8 @@ def _notes(row: dict[str, Any], n_comparisons: int, margin: float | None, alpha:
     if margin is None:
         return notes
     if answer == INCONCLUSIVE and row["seeds_needed"] is None and row["n_images"]:
-        notes.append(
-            f"more seeds alone cannot settle it: {row['n_images']} images are too few for a margin of {margin:g}"
-        )
+        least = row["estimate"].least_images(margin, alpha / n_comparisons, row["n_images"])
+        notes.append(f"more seeds alone cannot settle it: a margin of {margin:g} needs more than {least} images")
     inside = -margin < low and high < margin
     if answer == EQUIVALENT and certain:
         notes.append("there is a difference, smaller than the margin")

@@ -17,6 +17,7 @@ from 2 degrees of freedom is squared. tests/benchmarks/crossed_coverage.py print
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -111,6 +112,17 @@ class CrossedMean:
             middle = (low + high) // 2
             low, high = (low, middle) if enough(middle) else (middle, high)
         return high
+
+    def least_images(self, difference: float, alpha: float, n_images: int) -> int:
+        """Return the number of images below which no number of seeds detects a mean with probability POWER.
+
+        Args:
+            difference: Mean to detect.
+            alpha: Level of the test.
+            n_images: Number of images that this estimate is made of.
+        """
+        detectable = paired.detectable_noncentrality(float(self.df_images), alpha) * np.sqrt(self.images)
+        return math.ceil(n_images * float(detectable / difference) ** 2)
 
 
 def seeds_mean(differences: np.ndarray) -> CrossedMean:

@@ -11,14 +11,17 @@ from matplotlib.figure import Figure
 
 import analysis
 from analysis.comparisons import compare_few_labels, label_results
+from analysis.data.per_image import PerImage
 from analysis.figures import label_curves
 from analysis.findings import Findings, compute_findings
 from analysis.report.blocks import Gallery, Table, Text
 from analysis.report.sections.baselines import how_it_compares
 from analysis.report.sources import Sources
+from analysis.stats.crossed import crossed_mean
 from tests.analysis.figure_helpers import lines
 from tests.analysis.journals import write_study
 from trainables.errors import UserError
+from trainables.per_image import pack
 
 SEEDS = range(6)
 FROZEN = {"10": 0.40, "all": 0.60}
@@ -75,6 +78,26 @@ def test_each_way_is_compared_with_supervised_training_on_the_same_labels_by_pai
     assert found.loc[("frozen, all labels a class", "supervised, all labels a class"), "answer"] == "worse"
     assert found.loc[("fine-tuned, all labels a class", "supervised, all labels a class"), "answer"] == "equivalent"
     assert len(seeds) == 6 * len(SEEDS)
+
+
+def test_few_labels_are_compared_on_the_images_of_each_method(findings: Findings):
+    rng, packed = np.random.default_rng(1), {}
+    runs = evaluated()
+    for row in runs.to_dict("records"):
+        names = [name for name in row if name.endswith("_labels") and not np.isnan(row[name])]
+        packed[row["trial_id"]] = {name: rng.random(50) < row[name] for name in names}
+    kept = PerImage({key: {name: pack(own) for name, own in each.items()} for key, each in packed.items()}.__getitem__)
+    [(found, _)] = compare_few_labels(dataclasses.replace(findings.study, runs=runs, per_image=kept), None)
+    row = found.set_index(["cell", "baseline"]).loc[("frozen, 10 labels a class", "supervised, 10 labels a class")]
+    ways = ("rotation{}", "linear"), ("random_init{}", "fine_tuned")
+    frozen, scratch = (
+        np.array([packed[task.format(seed)][f"probe/cifar10/{way}/10_labels"] for seed in SEEDS]) for task, way in ways
+    )
+    table = frozen.astype(float) - scratch
+    differences = runs.query("task == 'rotation'")["probe/cifar10/linear/10_labels"].to_numpy()
+    differences = differences - runs.query("task == 'random_init'")["probe/cifar10/fine_tuned/10_labels"].to_numpy()
+    assert row["n_images"] == 50
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx(crossed_mean(differences, table).interval(0.95))
 
 
 def test_a_study_without_supervised_runs_still_compares_the_other_two(findings: Findings):

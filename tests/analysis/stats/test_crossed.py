@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -99,6 +101,10 @@ def test_five_seeds_that_gained_the_same_three_of_41_images_have_shown_nothing()
     assert estimate.interval(0.95)[0] < 0
     assert estimate.p_value() > 0.1
     assert estimate.seeds_needed(0.02, 0.05) is None, "no number of seeds makes up for 41 images"
+    least = estimate.least_images(0.02, 0.05, 41)
+    assert 800 < least < 2_000
+    more = dataclasses.replace(estimate, images=estimate.images * 41 / (2 * least), df_images=np.array(100.0))
+    assert more.seeds_needed(0.02, 0.05) is not None
 
 
 def test_seeds_alone_are_the_paired_t_test():

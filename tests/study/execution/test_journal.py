@@ -90,6 +90,15 @@ def test_what_earlier_versions_left_out_has_a_default():
     assert ended == TrialEnded(time=1.0, trial_id="a", status="FINISHED")
 
 
+def test_a_field_that_earlier_versions_did_not_write_is_left_out_where_it_is_empty():
+    ended = TrialEnded(time=1.0, trial_id="a", status="FINISHED")
+    assert b"per_image" not in to_line(ended)
+    with_images = TrialEnded(
+        time=1.0, trial_id="a", status="FINISHED", per_image={"probe/x/knn": "bool:2:eNprAAAAwQDB"}
+    )
+    assert from_line(to_line(with_images), "") == with_images
+
+
 def test_an_event_without_what_it_is_about_is_named():
     with pytest.raises(JournalError, match=r"^here: broken line \(report without trial_id\); restore the file"):
         from_line(b'{"event":"report","time":1.0,"metrics":{}}', "here")

@@ -16,6 +16,7 @@ from tests.trainables.simulated.test_response import LINEAR, trial
 from trainables import simulated
 from trainables.data.table import Splits
 from trainables.errors import ConfigError
+from trainables.per_image import unpack
 from trainables.simulated.outcomes import identity
 from trainables.simulated.response import outcome_rates
 from trainables.simulated.trajectories import OUTCOMES
@@ -263,3 +264,20 @@ def test_the_results_of_one_encoder_are_in_order() -> None:
         for name in ("linear", "knn", "linear_train"):
             assert found[f"probe/cifar10/{name}_top5"] >= found[f"probe/cifar10/{name}"]
         assert found["probe/cifar10/linear"] > found["probe/cifar10/knn"]
+
+
+def test_images_agree_with_the_results_and_probes_of_one_encoder_share_them() -> None:
+    config = trial(probe_datasets=("cifar10", "voc2012"), labels_per_class=(10, None))
+    voc = simulated.load_splits("voc2012")
+    found = simulated.evaluate(config, {"cifar10": splits(), "voc2012": voc})
+    arrays = {name: unpack(text) for name, text in found.per_image.items()}
+    for name in ("linear", "knn", "linear/10_labels", "fine_tuned/all_labels"):
+        correct = arrays[f"probe/cifar10/{name}"]
+        assert correct.mean() == pytest.approx(found.results[f"probe/cifar10/{name}"], abs=0.51 / len(correct))
+    assert (arrays["probe/cifar10/knn"] <= arrays["probe/cifar10/linear"]).all(), "kNN is weaker on every image"
+    overlaps = arrays["probe/voc2012/miou"].astype(float)
+    ious = [value for name, value in found.results.items() if name.startswith("probe/voc2012/iou/")]
+    assert overlaps[:, 0].sum(axis=0) / overlaps[:, 1].sum(axis=0) == pytest.approx(ious, abs=1e-4)
+    other = simulated.evaluate(config.replace(seed=1), {"cifar10": splits(), "voc2012": voc})
+    assert found.per_image["probe/cifar10/labels"] == other.per_image["probe/cifar10/labels"]
+    assert found.per_image["probe/cifar10/linear"] != other.per_image["probe/cifar10/linear"]
