@@ -34,4 +34,4 @@ def rank_trials(runs: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def _number(value: object) -> float:
-    return math.nan if value is None or pd.isna(value) else float(value)  # type: ignore[arg-type, call-overload]
+    return math.nan if value is None or pd.isna(value) else float(value)  # type: ignore[arg-type]

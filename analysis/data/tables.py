@@ -75,8 +75,10 @@ def split_of(runs: pd.DataFrame, column: str) -> str:
         Empty if the runs mix splits or do not name theirs, or if it is not a metric of a split, such as `lr`.
     """
     if is_final_result(column):
-        has_value = runs[column].notna() if column in runs else slice(None)
-        splits = runs.loc[has_value, "probe_split"].unique() if "probe_split" in runs else ()
+        if "probe_split" not in runs:
+            return ""
+        measured = runs.loc[runs[column].notna()] if column in runs else runs
+        splits = list(measured["probe_split"].unique())
         return str(splits[0]) if len(splits) == 1 else ""
     place = column.removeprefix(LAST).partition("/")[0]
     return {"train": "train", "val": "validation", "probe": "validation", "health": "validation"}.get(place, "")

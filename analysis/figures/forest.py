@@ -104,7 +104,7 @@ def effects_forest(
             _draw_cell(ax, row, cell, differences, row_font(ax, n_rows))
     _write(ax, groups, n_rows)
     ax.xaxis.set_major_locator(MaxNLocator(4))
-    splits = drawn["split"].unique() if "split" in drawn else ()
+    splits = list(drawn["split"].unique()) if "split" in drawn else []
     note = split_note(metric, splits[0] if len(splits) == 1 else "")
     ax.set_xlabel(f"difference in {label(metric)}{note}" if metric else "difference from the baseline")
     title(ax, f"{whose(drawn)}effects{_seeds(drawn['n_seeds'].unique())}", length=46)

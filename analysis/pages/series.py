@@ -70,10 +70,14 @@ def write_page(folder: Path) -> Path:
     header = f"{trials:,} trials in {len(parts)} of {len(names)} studies: {', '.join(names)}."
     with off_screen():
         summary, sections = PAGES[series.page](parts)
-        names = [name for name, part in parts.items() if part.study.simulated]
-        if names:
-            sections = [marked(each, lambda picture: _marked(picture, names)) for each in sections]
-        warning = f"{SIMULATED} This applies to {listed(parts[name].study.name for name in names)}." if names else ""
+        simulated_parts = [name for name, part in parts.items() if part.study.simulated]
+        if simulated_parts:
+            sections = [marked(each, lambda picture: _marked(picture, simulated_parts)) for each in sections]
+        warning = (
+            f"{SIMULATED} This applies to {listed(parts[name].study.name for name in simulated_parts)}."
+            if simulated_parts
+            else ""
+        )
         content = [*sections, glossary(), _reproduce(folder, parts, sections)]
         return write_html(folder, series.name, header, summary, content, warning=warning)
 
