@@ -33,8 +33,10 @@ class Evaluation:
 
     def prefixed(self, prefix: str) -> Evaluation:
         """Return the same results with a prefix before every name."""
-        parts = ({f"{prefix}{name}": value for name, value in part.items()} for part in (self.results, self.per_image))
-        return Evaluation(*parts)
+        return Evaluation(
+            {f"{prefix}{name}": value for name, value in self.results.items()},
+            {f"{prefix}{name}": packed for name, packed in self.per_image.items()},
+        )
 
 
 def pack(array: np.ndarray) -> str:

@@ -26,7 +26,7 @@ def image_differences(pairs: pd.DataFrame, per_image: PerImage) -> np.ndarray | 
         these are fewer than MIN_SEEDS_WITH_IMAGES, or if they were not evaluated on the same number of images, as after
         a change of the data.
     """
-    rows = []
+    rows: list[np.ndarray] = []
     for pair in pairs.to_dict("records"):
         cell = per_image.contributions(pair["trial_id"], pair["result"])
         baseline = per_image.contributions(pair["baseline_trial_id"], pair["baseline_result"])

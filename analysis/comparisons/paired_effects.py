@@ -211,20 +211,17 @@ def _tests(
     """Return the numbers that need enough seeds for a test, and `estimate`, the mean difference with its error."""
     alone = seeds_mean(differences)
     estimate = alone if images is None else crossed_mean(differences, images)
-    test: str = CROSSED_T
-    if np.isnan(estimate.error) or images is None:
-        estimate, images, test = alone, None, paired.choose_test(len(differences), n_comparisons, alpha)
-    found: dict[str, Any] = {
-        "estimate": estimate,
-        "test": test,
-        "n_images": None if images is None else images.shape[1],
-    }
-    if test == CROSSED_T:
-        found["p"] = estimate.p_value()
-        found["p_equivalence"] = math.nan if margin is None else estimate.equivalence_p(margin)
+    found: dict[str, Any] = {"n_images": None, "p_equivalence": math.nan}
+    if images is None or np.isnan(estimate.error):
+        estimate, test = alone, paired.choose_test(len(differences), n_comparisons, alpha)
+        found |= {"test": test, "p": paired.p_value(differences, test)}
+        if margin is not None:
+            found["p_equivalence"] = paired.equivalence_p(differences, margin, test)
     else:
-        found["p"] = paired.p_value(differences, test)
-        found["p_equivalence"] = math.nan if margin is None else paired.equivalence_p(differences, margin, test)
+        found |= {"test": CROSSED_T, "n_images": images.shape[1], "p": estimate.p_value()}
+        if margin is not None:
+            found["p_equivalence"] = estimate.equivalence_p(margin)
+    found["estimate"] = estimate
     found["hedges_g"] = paired.hedges_g(differences)
     found["smallest_detectable"] = estimate.smallest_detectable(alpha / n_comparisons)
     intervals = {
