@@ -19,7 +19,7 @@ from trainables.errors import UserError
 from trainables.per_image import LABELS, unpack
 
 PER_IMAGE_FILE = "per_image.parquet"  # in a study's folder, for copies without the journal
-PER_IMAGE_ARTIFACT = "per_image.json"  # of a trial's MLflow run
+PER_IMAGE_ARTIFACT = "per_image.json"  # artifact of a trial's MLflow run
 
 _DTYPES = {"trial_id": "str", "name": "str", "packed": "str"}
 _BALANCED = re.compile(r"(?P<accuracy>(?P<dataset>probe/.+)/(linear|knn|(linear|fine_tuned)/[^/]+))_balanced_accuracy")

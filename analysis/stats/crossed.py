@@ -29,7 +29,7 @@ from analysis.stats.significance import ALPHA
 CROSSED_T = "crossed t"  # name of the test
 MAX_SEEDS_NEEDED = 10_000
 MIN_CROSSED_SEEDS = 3  # fewer are not tested; coverage is measured from 3 on
-MIN_SEEDS_WITH_IMAGES = 2  # seeds with per-image results from which the variance of images can be told from the rest
+MIN_SEEDS_WITH_IMAGES = 2  # seeds with per-image results that separate the variance of images from the rest
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Contribution of each evaluated image to a result that is no mean over images.
+"""Contribution of each evaluated image to a result that is not a mean over images.
 
 The contributions are the pseudo-values of the jackknife (Tukey 1958), N times the result minus N - 1 times the result
 without the image: their variance over N estimates the variance of the result over new images. The linear approximation
