@@ -1,10 +1,99 @@
-"""Time-uniform bounds: whether a metric is better than chance, valid however often it is looked at."""
+"""What a network has learned beyond guessing: whether it is shown, and whether it is excluded.
+
+The two are different claims. That something was learned is shown by a time-uniform bound, valid however often one
+looks. That nothing was learned is never shown by the absence of such evidence; it takes an upper bound below a margin.
+"""
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 TIME_UNIFORM_ALPHA = 0.01  # error probability of one curve, over all its reports together
+# Less than this share of the way from the reference level to a perfect score counts as nothing learned.
+MARGIN = 0.03
+UPPER_QUANTILE = 1.6449  # the normal distribution's 95 % quantile
+
+
+class Learned(NamedTuple):
+    """What one metric shows at one report.
+
+    Attributes:
+        share: Share of the way from the reference level to a perfect score; negative if it got worse.
+        error: Standard error of `share`; NaN if unknown.
+        reference: `chance`, or `untrained` if the untrained network beats chance.
+        level: Reference level of the metric.
+    """
+
+    share: float
+    error: float
+    reference: str
+    level: float
+
+    def upper(self, n: int = 0) -> float:
+        """Return the one-sided 95 % upper bound of the share; infinite if the error is unknown.
+
+        Args:
+            n: Number of images behind the error, for the quantile of Student's t (Abramowitz and Stegun 26.7.5); 0 for
+                the normal distribution.
+        """
+        if not math.isfinite(self.error):
+            return math.inf
+        z = UPPER_QUANTILE
+        return self.share + (z + (z**3 + z) / (4 * max(1, n - 1)) if n else z) * self.error
+
+    def shown(self, look: int = 1) -> bool:
+        """Return whether learning of more than MARGIN is shown, by the bound of `clears_chance` against the reference.
+
+        Args:
+            look: Number of reports examined so far, including this one.
+        """
+        return self.share > max(MARGIN, math.sqrt(2 * _nats(look)) * self.error)
+
+    def excluded(self, n: int = 0) -> bool:
+        """Return whether learning is excluded: at most MARGIN of the way to a perfect score, at 95 % confidence."""
+        return self.upper(n) < MARGIN
+
+
+class Level(NamedTuple):
+    """A metric's value with its standard error, NaN where unknown."""
+
+    value: float
+    error: float = math.nan
+
+
+def learned(
+    metric: Level,
+    chance: float,
+    *,
+    mode: str,
+    untrained: Level | None = None,
+    change_error: float = math.nan,
+) -> Learned:
+    """Compare a metric with the level of a network that has learned nothing.
+
+    That level is chance, or the untrained network's if it beats chance: color alone lets SimCLR tell views apart.
+
+    Args:
+        metric: The metric now.
+        chance: Its level at chance; NaN if unknown.
+        mode: `max` or `min`.
+        untrained: The metric at step 0.
+        change_error: Standard error of the change since step 0, from paired images; without it, the two errors are
+            combined as if they were independent, which is an upper estimate.
+    """
+    sign = 1 if mode == "max" else -1
+    reference, level, error = "chance", chance, metric.error
+    if untrained is not None and math.isfinite(untrained.value):
+        own = untrained.error if math.isfinite(untrained.error) else 0.0
+        if math.isnan(chance) or sign * (untrained.value - chance) > UPPER_QUANTILE * own:
+            reference, level = "untrained", untrained.value
+            error = change_error if math.isfinite(change_error) else math.hypot(metric.error, untrained.error)
+    # A perfect accuracy is 1 and a perfect loss 0; a metric on another scale is compared with its own reference.
+    distance = 1 - level if mode == "max" and level < 1 else abs(level)
+    if not distance > 0:
+        return Learned(math.nan, math.nan, reference, level)
+    return Learned(sign * (metric.value - level) / distance, error / distance, reference, level)
 
 
 def clears_chance(
@@ -12,41 +101,26 @@ def clears_chance(
 ) -> bool:
     """Return whether a metric is better than chance, beyond a time-uniform bound on the results of guessing.
 
-    The bound on an accuracy is the Chernoff-Hoeffding bound on a binomial share, P(share >= q) <= exp(-n KL(q || p))
-    (Hoeffding 1963, theorem 1). The bound on a loss is a one-sided Gaussian bound on its mean. Each look spends
-    6 / (pi look)^2 of TIME_UNIFORM_ALPHA, so a network that guesses ever clears chance with at most that
-    probability over all looks together, whatever their dependence.
+    With a standard error, the bound is a one-sided Gaussian bound on a mean. An accuracy without one is compared with
+    the Chernoff-Hoeffding bound on a binomial share, P(share >= q) <= exp(-n KL(q || p)) (Hoeffding 1963, theorem 1);
+    it takes all predictions as independent. Each look spends 6 / (pi look)^2 of TIME_UNIFORM_ALPHA, so a network that
+    guesses ever clears chance with at most that probability over all looks together, whatever their dependence.
 
     Args:
         value: The metric.
         chance: Chance level of the metric.
         n: Number of predictions behind an accuracy.
         mode: `max` for an accuracy, `min` for a loss.
-        standard_error: Standard error of a loss. Without a finite one, a loss never clears chance.
+        standard_error: Standard error of the metric. Without a finite one, a loss never clears chance.
         look: Number of reports examined so far, including this one.
     """
     if not math.isfinite(value):
         return False
-    if mode == "max":
-        return value > chance and n * _kl(value, chance) > _nats(look)
-    if standard_error is None or not math.isfinite(standard_error):
-        return False
-    return value + math.sqrt(2 * _nats(look)) * standard_error < chance
-
-
-def chance_bound(chance: float, n: int, *, mode: str, standard_error: float | None = None, look: int = 1) -> float:
-    """Return the value beyond which `clears_chance` is true, for the same arguments; infinite if there is none."""
-    if mode == "min":
-        if standard_error is None or not math.isfinite(standard_error):
-            return -math.inf
-        return chance - math.sqrt(2 * _nats(look)) * standard_error
-    low, high = chance, 1.0
-    if not clears_chance(high, chance, n, mode=mode, look=look):
-        return math.inf
-    for _ in range(60):  # bisection; scipy is not available on every worker
-        middle = (low + high) / 2
-        low, high = (low, middle) if clears_chance(middle, chance, n, mode=mode, look=look) else (middle, high)
-    return high
+    sign = 1 if mode == "max" else -1
+    if standard_error and math.isfinite(standard_error):
+        return sign * (value - chance) > math.sqrt(2 * _nats(look)) * standard_error
+    # An accuracy without scatter: all images right, or the same answer for all.
+    return mode == "max" and value > chance and n * _kl(value, chance) > _nats(look)
 
 
 def _nats(look: int) -> float:

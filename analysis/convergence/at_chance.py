@@ -1,15 +1,12 @@
-"""Verdict `at_chance`: the trial never did better than guessing, or than the untrained network."""
+"""Verdict `at_chance`: what was learned is less than a margin, on every measure."""
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import kendalltau
 
 from analysis.convergence.curves import Curve, Head, Trial, number
-from analysis.convergence.noise import ALPHA
 from analysis.convergence.remedies import (
     format_number,
     instead_of,
@@ -19,7 +16,7 @@ from analysis.convergence.remedies import (
     stronger_augmentation,
 )
 from analysis.convergence.verdict import Finding, Verdict
-from trainables.chance import chance_bound, clears_chance
+from trainables.chance import MARGIN, Learned, Level, learned
 
 TAKE_OFF_STEPS = (500, 2000)  # steps at chance of a healthy context prediction: as reported, and at most
 # Training loss over its chance level: above the first, the learning rate is too high; below the second, the network
@@ -29,33 +26,51 @@ WEAK_AUGMENTATION = 0.25  # strength below which SimCLR's two views are nearly t
 ALL_PAIRS = 40  # pairs of neighbors in the 3x3 grid of context prediction
 
 
-class ReferenceLevel(NamedTuple):
-    """The level that a report must beat.
-
-    Attributes:
-        name: `chance` or `untrained`.
-        level: Value of the metric.
-        error: Standard error of `level`.
-    """
-
-    name: str
-    level: float
-    error: float
-
-
 def find(trial: Trial) -> Finding | None:
-    """Find heads for which no report is better than guessing, or than the untrained network.
+    """Find heads that have learned less than MARGIN of the way to a perfect score, by their upper bounds.
 
-    Each head is compared with its own chance level; a sum of losses has none. The bound and its correction for the
-    number of looks are the ones with which a running study stops trials (`trainables.chance`).
+    Every measure of a head counts: its main metric and its loss, each against chance or, if the untrained network
+    beats chance, against that. Nothing is concluded from a measure whose error is unknown. The margin and the bounds
+    are those with which a running study stops trials (`trainables.chance`).
     """
-    if not any(len(head.main.trained) for head in trial.heads):
-        return Finding(f"no validation metric in {trial.steps:,} steps: nothing shows that it learned")
-    found = [evidence for head in trial.heads if (evidence := _never_better(head, trial))]
+    found = [head for head in trial.heads if learning_excluded(head)]
     if not found:
         return None
+    evidence = "; ".join(_describe(measure) for head in found for measure in measures(head))
     others = len(trial.heads) - len(found)
-    return Finding("; ".join(found) + (f" ({others} other head(s) did better)" if others else ""))
+    return Finding(evidence + (f" ({others} other head(s) did better)" if others else ""))
+
+
+def measures(head: Head) -> list[Curve]:
+    """Return the curves of a head that have a level to compare with."""
+    return [curve for curve in head.curves if len(curve.trained) and not math.isnan(curve.start)]
+
+
+def learning_excluded(head: Head) -> bool:
+    """Return whether a head has learned nothing: the last report excludes it, and no earlier one shows the contrary."""
+    known = measures(head)
+    return bool(known) and not learning_shown(head) and all(_last(curve).excluded(curve.n_images) for curve in known)
+
+
+def learning_shown(head: Head) -> bool:
+    """Return whether any report of any measure shows learning of more than the margin."""
+    return any(
+        compared(curve, int(report)).shown(look)
+        for curve in measures(head)
+        for look, report in enumerate(np.flatnonzero((curve.steps > 0) & np.isfinite(curve.values)), start=1)
+    )
+
+
+def compared(curve: Curve, report: int) -> Learned:
+    """Compare one report with chance or the untrained network."""
+    untrained = Level(curve.untrained, float(curve.errors[0])) if not math.isnan(curve.untrained) else None
+    level = Level(float(curve.values[report]), float(curve.errors[report]))
+    change_error = float(curve.gain_errors[report])
+    return learned(level, curve.chance, mode=curve.mode, untrained=untrained, change_error=change_error)
+
+
+def _last(curve: Curve) -> Learned:
+    return compared(curve, int(np.flatnonzero(np.isfinite(curve.values))[-1]))
 
 
 def remedies(finding: Finding, trial: Trial) -> list[str]:
@@ -84,7 +99,8 @@ def remedies(finding: Finding, trial: Trial) -> list[str]:
 
 VERDICT = Verdict(
     "at_chance",
-    meaning="never better than guessing, by a bound that holds for all reports together",
+    meaning=f"what it learned is less than {MARGIN:.0%} of the way from guessing, or from the untrained network, to a "
+    "perfect score, on every measure, at 95 % confidence",
     verb="stays at chance",
     letter="A",
     color="#b0b0b0",
@@ -92,80 +108,14 @@ VERDICT = Verdict(
 )
 
 
-def _never_better(head: Head, trial: Trial) -> str | None:
-    """Return the evidence that no report beat the reference level; None if one did, or if that is unknown.
-
-    A metric with unknown standard error cannot clear a bound; it is at chance only if no report is better at all.
-    """
-    curve = head.main
-    reports = np.flatnonzero(curve.steps > 0)
-    if math.isnan(curve.chance) or not len(curve.trained):
-        return None
-    reference = _reference_level(curve)
-    better = curve.sign * (curve.values[reports] - reference.level) > 0
-    can_tell = (curve.mode == "max" and curve.n > 0) or np.isfinite(curve.errors).any()
-    if better.any() and not can_tell:
-        return None
-    if any(_beats(curve, int(reports[look]), int(look) + 1, reference) for look in np.flatnonzero(better)):
-        return None
-    if reference.name == "untrained" and _losses_fell(head, trial):
-        return None
-    return _describe(curve, reference, looks=len(reports))
-
-
-def _reference_level(curve: Curve) -> ReferenceLevel:
-    """Return chance, or the untrained network's level if it beats chance: color alone lets SimCLR tell views apart."""
-    chance = ReferenceLevel("chance", curve.chance, 0.0)
-    if math.isnan(curve.untrained) or not _beats(curve, 0, 1, chance):
-        return chance
-    return ReferenceLevel("untrained", curve.untrained, float(curve.errors[0]))
-
-
-def _beats(curve: Curve, report: int, look: int, reference: ReferenceLevel) -> bool:
-    value, error = float(curve.values[report]), math.hypot(float(curve.errors[report]), reference.error)
-    if reference.name == "chance":
-        return clears_chance(value, reference.level, curve.n, mode=curve.mode, standard_error=error, look=look)
-    # The untrained network's value was measured too, so no binomial bound applies to the difference.
-    sign = -curve.sign
-    return clears_chance(sign * value, sign * reference.level, curve.n, mode="min", standard_error=error, look=look)
-
-
-def _losses_fell(head: Head, trial: Trial) -> bool:
-    """Return whether both losses show learning that an accuracy above chance from the start does not.
-
-    The training loss must have fallen since its first report, and the validation loss below its untrained value. The
-    latter alone proves nothing: it also falls while the running statistics of BatchNorm settle.
-    """
-    training, validation = trial.curves.get("train/loss"), head.loss
-    if training is None or validation is None or not len(training.trained):
-        return False
-    return _fell(training.trained) and _fell(validation.finite)
-
-
-def _fell(loss: Curve) -> bool:
-    """Return whether a loss ends below its first report by more than their standard errors explain, or falls steadily.
-
-    The latter is Kendall's test for a trend (Mann 1945), which five reports can pass. The curve's own scatter is not
-    used: the first steps bend the curve, and with few reports the scatter has almost no degrees of freedom.
-    """
-    if _beats(loss, -1, len(loss), ReferenceLevel("untrained", float(loss.values[0]), float(loss.errors[0]))):
-        return True
-    return kendalltau(loss.steps, loss.values, alternative="less").pvalue <= ALPHA  # NaN for a single report: no trend
-
-
-def _describe(curve: Curve, reference: ReferenceLevel, looks: int) -> str:
-    trained = curve.trained
-    best = float(trained.values[np.argmax(trained.sign * trained.values)])
-    words = f"{curve.metric} {trained.last:.4g} after {trained.steps[-1]:,} steps, {best:.4g} at best"
-    error = math.hypot(float(trained.errors[-1]), reference.error)
-    if reference.name == "chance":
-        bound = chance_bound(reference.level, curve.n, mode=curve.mode, standard_error=error, look=looks)
-    else:
-        sign = -curve.sign
-        bound = sign * chance_bound(sign * reference.level, curve.n, mode="min", standard_error=error, look=looks)
-    clear = f"{bound:.4g} would have cleared it at report {looks}" if math.isfinite(bound) else "nothing could clear it"
+def _describe(curve: Curve) -> str:
+    last, seen = _last(curve), curve.trained
     predictions = f" with {curve.n:,} predictions" if curve.n else ""
-    return f"{words}, {reference.name} {reference.level:.4g}: {clear}{predictions} (time-uniform bound at 1 %)"
+    most = max(0.0, last.upper(curve.n_images))
+    return (
+        f"{curve.metric} {seen.last:.4g} after {seen.steps[-1]:,} steps, {last.reference} {last.level:.4g}: it learned "
+        f"at most {most:.2%} of the way to a perfect score, below {MARGIN:.0%}{predictions}"
+    )
 
 
 def _training_loss_over_chance(trial: Trial) -> float:

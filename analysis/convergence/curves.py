@@ -26,9 +26,12 @@ class Curve:
         times: Learning time at each report, float64 [k]: the sum of learning rates so far, see
             `reading.cumulative_lr`.
         values: Reported values, float64 [k]; they need not be finite.
-        errors: Standard error of each value as a mean over the validation set, float64 [k]; NaN where unknown.
+        errors: Standard error of each value as a mean over the validation images, float64 [k]; NaN where unknown.
+        gain_errors: Standard error of each value's change since step 0, from paired images; NaN where unknown.
+        recent_errors: The same for the change from the second to the last quarter of the steps so far.
         chance: Level of a network that has learned nothing; NaN if unknown.
         n: Number of predictions behind each value; 0 if unknown.
+        n_images: Number of images that the predictions are made of; 0 if unknown.
     """
 
     metric: str
@@ -37,8 +40,11 @@ class Curve:
     times: np.ndarray
     values: np.ndarray
     errors: np.ndarray
+    gain_errors: np.ndarray
+    recent_errors: np.ndarray
     chance: float = math.nan
     n: int = 0
+    n_images: int = 0
 
     @property
     def sign(self) -> int:
@@ -85,6 +91,8 @@ class Curve:
             times=self.times[chosen],
             values=self.values[chosen],
             errors=self.errors[chosen],
+            gain_errors=self.gain_errors[chosen],
+            recent_errors=self.recent_errors[chosen],
         )
 
     def __len__(self) -> int:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 from analysis import records
-from analysis.convergence.changes import end_trend, exceeds_noise, material_drop, mean_around
+from analysis.convergence.changes import exceeds_noise, material_drop, mean_around
 from analysis.convergence.curves import Curve, Trial, number
 from analysis.convergence.evidence import describe_drop
+from analysis.convergence.progress import recent_gain
 from analysis.convergence.remedies import lower_lr
 from analysis.convergence.verdict import Finding, Verdict
 
@@ -75,7 +76,8 @@ def _exploded(loss: Curve, trial: Trial) -> Finding | None:
     if not last > EXPLOSION_RATIO * start > 0:
         return None
     spent = trial.row["status"] == records.FINISHED
-    if not spent and end_trend(loss.trained) > 0:  # it falls again and may recover
+    recent = recent_gain(loss)
+    if not spent and recent is not None and recent.amount > 0:  # it falls again and may recover
         return None
     evidence = f"{loss.metric} {last:.4g} at step {trial.steps} is {last / start:.3g} x its initial {start:.4g}"
     top = float(loss.values.max())

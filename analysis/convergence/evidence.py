@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from analysis.convergence.changes import Drop, Slope
+from analysis.convergence.changes import Drop
 from analysis.convergence.curves import Curve
 
 
@@ -24,11 +24,3 @@ def describe_drop(curve: Curve, drop: Drop) -> str:
     best, last = f"{drop.best:.4g} around step {drop.best_step}", f"{drop.last:.4g} at step {curve.steps[-1]}"
     noise = f"noise explains up to {drop.change.needed:.2g}{format_count(curve)}"
     return f"{curve.metric} worsened from its best, {best}, to {last}: by {drop.change.amount:.3g}, {noise}"
-
-
-def describe_slope(slope: Slope) -> str:
-    """Return how much a metric improved at its end, and how much of that noise explains."""
-    gain = slope.gain
-    return (
-        f"gained {gain.amount:+.3g} since step {slope.first_step} (Theil-Sen), noise explains up to {gain.needed:.2g}"
-    )

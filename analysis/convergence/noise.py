@@ -54,12 +54,25 @@ def estimate_noise(curve: Curve) -> Noise | None:
         The estimate; None if neither scatter is known.
     """
     observed, dof = _second_differences(curve.where(slice(len(curve) // BURN_IN, None)))
-    known = curve.errors[np.isfinite(curve.errors)]
-    if len(known):
-        expected = PRIOR_OF_SE**2 * float(np.mean(known[-3:] ** 2)) + (PRIOR_OF_GAIN * (curve.last - curve.start)) ** 2
+    validation = _validation_variance(curve)
+    if validation is not None:
+        expected = validation + (PRIOR_OF_GAIN * (curve.last - curve.start)) ** 2
         variance = (dof * observed + PRIOR_WEIGHT * expected) / (dof + PRIOR_WEIGHT)
         return Noise(math.sqrt(variance), math.inf)
     return Noise(math.sqrt(observed), dof) if dof else None
+
+
+def _validation_variance(curve: Curve) -> float | None:
+    """Return the variance of one report due to the choice of validation images; None if it is unknown.
+
+    Paired changes have the variance of two reports. Without them, the share PRIOR_OF_SE of the standard error is
+    assumed to differ between reports.
+    """
+    paired = curve.recent_errors[np.isfinite(curve.recent_errors)]
+    if len(paired):
+        return float(np.mean(paired[-3:] ** 2)) / 2
+    known = curve.errors[np.isfinite(curve.errors)]
+    return PRIOR_OF_SE**2 * float(np.mean(known[-3:] ** 2)) if len(known) else None
 
 
 def _second_differences(curve: Curve) -> tuple[float, float]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from analysis.convergence.changes import exceeds_noise, material_drop, material_slope, mean_around
-from analysis.convergence.curves import Trial
+from analysis.convergence.at_chance import learning_shown
+from analysis.convergence.changes import exceeds_noise, material_drop, mean_around
+from analysis.convergence.curves import Head, Trial
 from analysis.convergence.evidence import describe_drop
+from analysis.convergence.progress import GAINED, gain, improving
 from analysis.convergence.remedies import format_number, more_images, stronger_augmentation
 from analysis.convergence.verdict import Finding, Verdict
 
@@ -15,10 +17,10 @@ def find(trial: Trial) -> Finding | None:
     The main metric of a head decides; usually this is its accuracy. Once that no longer improves, a validation loss
     that has risen from its best counts too: the network becomes more certain of its errors.
     """
-    for head in trial.heads:
+    for head in filter(_learned, trial.heads):
         for curve in head.curves:
             drop = material_drop(curve)
-            if drop is None or (curve is not head.main and material_slope(head.main)):
+            if drop is None or (curve is not head.main and improving(head.main)):
                 continue
             training = trial.training(curve)
             if training is None:
@@ -49,3 +51,9 @@ VERDICT = Verdict(
     remedies=remedies,
     learned=True,
 )
+
+
+def _learned(head: Head) -> bool:
+    """Return whether a head had learned anything that it could lose, at the end or at an earlier report."""
+    whole = gain(head.main)
+    return learning_shown(head) or (whole is not None and whole.lower(GAINED) > 0)

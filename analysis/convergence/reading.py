@@ -18,7 +18,7 @@ from trainables.trial import BASELINES
 
 Points = Mapping[str, tuple[np.ndarray, np.ndarray]]  # metric -> (steps, values)
 
-SE = "_se"
+SE, GAIN_SE, RECENT_SE = "_se", "_gain_se", "_recent_se"
 # Most images that an online probe classifies: PROBE_QUERIES of trainables.training.monitor, which imports torch.
 MAX_PROBE_QUERIES = 1000
 _LOSS = re.compile(r"(train|val)/loss")
@@ -81,19 +81,31 @@ def _curve(
     if is_primary and row.get("primary_mode") in ("min", "max"):
         mode = row["primary_mode"]
     times = steps.astype(np.float64) if learning_time is None else np.interp(steps, *learning_time)
-    return Curve(metric, mode, steps, times, values, _errors(metric, steps, values, n, points), chance, n)
+    errors = _errors(metric, steps, values, n, points)
+    gain_errors, recent_errors = (_reported(f"{metric}{end}", steps, points) for end in (GAIN_SE, RECENT_SE))
+    n_images = _images(metric, row, n)
+    return Curve(metric, mode, steps, times, values, errors, gain_errors, recent_errors, chance, n, n_images)
 
 
 def _predictions(metric: str, row: Mapping[str, Any]) -> int:
     """Return the number of predictions behind a metric; 0 if it is unknown.
 
-    The frames do not have this number for an online probe; it is assumed to be the size of the pretext validation set,
-    up to MAX_PROBE_QUERIES.
+    Former versions did not record this number for an online probe; the number of predictions of the pretext task is
+    then its upper bound.
     """
-    known = number(row.get("n_validation"))
-    if math.isnan(known) or not metric.startswith(("val/", "probe/")):
+    if not metric.startswith(("val/", "probe/")):
         return 0
-    return min(int(known), MAX_PROBE_QUERIES) if metric.startswith("probe/") else int(known)
+    predictions, queries = number(row.get("n_validation")), number(row.get("n_queries"))
+    if metric.startswith("probe/") and not math.isnan(queries):
+        return int(queries)
+    if math.isnan(predictions):
+        return 0
+    return min(int(predictions), MAX_PROBE_QUERIES) if metric.startswith("probe/") else int(predictions)
+
+
+def _images(metric: str, row: Mapping[str, Any], n: int) -> int:
+    known = number(row.get("n_validation_images"))
+    return int(known) if metric.startswith("val/") and not math.isnan(known) else n
 
 
 def cumulative_lr(points: Points) -> tuple[np.ndarray, np.ndarray] | None:
@@ -125,14 +137,23 @@ def _errors(metric: str, steps: np.ndarray, values: np.ndarray, n: int, points: 
     answers are added (Agresti and Coull 1998).
     """
     if metric + SE in points:
-        at, errors = points[metric + SE]
-        return pd.Series(errors, at).reindex(steps).to_numpy(np.float64)
+        return _reported(metric + SE, steps, points)
     if n and metric.startswith(("val/accuracy", "probe/")):
         share = (values * n + 2) / (n + 4)
         return np.sqrt(np.clip(share * (1 - share), 0, None) / (n + 4))
     if n and metric.startswith("val/loss"):
         return np.abs(values) / math.sqrt(n)
     return np.full(len(values), math.nan)
+
+
+def _reported(name: str, steps: np.ndarray, points: Points) -> np.ndarray:
+    """Return a reported metric at `steps`, float64 [k]; NaN where it was not reported."""
+    if name not in points:
+        return np.full(len(steps), math.nan)
+    at, values = points[name]
+    if len(at) == len(steps) and (at == steps).all():
+        return values
+    return pd.Series(values, at).reindex(steps).to_numpy(np.float64)
 
 
 def _heads(row: Mapping[str, Any], curves: Mapping[str, Curve]) -> tuple[Head, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from analysis.convergence import at_chance, collapsed, converged, diverged, failed, overfit, still_improving
+from analysis.convergence import at_chance, collapsed, converged, diverged, failed, overfit, still_improving, undecided
 from analysis.convergence.verdict import Rule, Verdict
 
 # In the order in which they are tried; the first rule that finds something decides.
@@ -20,6 +20,7 @@ RULES: tuple[tuple[Verdict, Rule], ...] = (
     (overfit.VERDICT, overfit.find),
     (still_improving.VERDICT, still_improving.find),
     (converged.VERDICT, converged.find),
+    (undecided.VERDICT, undecided.find),
 )
 
 # By name, in the order of tables, figures and legends: `failed`, and then the others in the order of their first rule.
@@ -27,4 +28,5 @@ RULES: tuple[tuple[Verdict, Rule], ...] = (
 CATALOG: Mapping[str, Verdict] = {verdict.name: verdict for verdict in (failed.VERDICT, *(row[0] for row in RULES))}
 VERDICTS: tuple[str, ...] = tuple(CATALOG)
 
-AT_CHANCE, CONVERGED = at_chance.VERDICT.name, converged.VERDICT.name  # verdicts that the report has sentences for
+# Verdicts that the report has sentences for.
+AT_CHANCE, CONVERGED, UNDECIDED = at_chance.VERDICT.name, converged.VERDICT.name, undecided.VERDICT.name

@@ -1,4 +1,4 @@
-"""Verdict `still_improving`: more steps would have gained more."""
+"""Verdict `still_improving`: more steps would gain more."""
 
 from __future__ import annotations
 
@@ -6,42 +6,35 @@ import math
 
 import numpy as np
 
-from analysis.convergence.changes import MATERIAL_SHARE, material_slope
+from analysis.convergence.changes import MATERIAL_SHARE
 from analysis.convergence.curves import Curve, Trial, number
-from analysis.convergence.evidence import describe_slope, format_value
+from analysis.convergence.evidence import format_value
+from analysis.convergence.progress import improving, recent_gain, recent_share
 from analysis.convergence.verdict import Finding, Verdict
 from trainables.trial import ONLINE_PROBES
 
-CONTRASTIVE_TASKS = ("simclr",)  # a flat loss alone does not show that they converged
-UNLABELED_METRICS = ("health/rankme",)  # quality of contrastive features if no probe is reported
 MIN_MORE, MAX_MORE = 0.5, 4.0  # further steps to advise, as multiples of the steps so far
 
 
 def find(trial: Trial) -> Finding | None:
-    """Find a metric that still improves at the end by more than noise.
+    """Find a metric that improved in the second half of the steps, with a forecast of more than 5 % of its gain.
 
     The online probes count like the validation metrics: features can get better after the pretext loss has saturated.
-    A contrastive trial without a probe counts as still improving, because its flat loss alone says nothing.
     """
-    for curve in (curve for head in trial.heads for curve in head.curves):
+    main = [curve for head in trial.heads for curve in head.curves]
+    for curve in main:
         if evidence := _improvement(curve):
             return Finding(evidence, more_steps=more_steps(curve.progress))
-    flat = " and ".join(head.main.metric for head in trial.heads)
-    for curve in (features := feature_curves(trial)):
+    for curve in probe_curves(trial):
         if evidence := _improvement(curve):
-            return Finding(f"{flat} is flat, but {evidence}", more_steps=more_steps(curve.progress))
-    if features or trial.row["task"] not in CONTRASTIVE_TASKS:
-        return None
-    evidence = f"{flat} is flat, which alone does not show that a contrastive task converged, and no probe was reported"
-    return Finding(evidence, more_steps=trial.steps)
+            flat = " and ".join(head.main.metric for head in trial.heads)
+            return Finding(f"{flat}: no improvement shown, but {evidence}", more_steps=more_steps(curve.progress))
+    return None
 
 
-def feature_curves(trial: Trial) -> list[Curve]:
-    """Return the online probes; for a contrastive task without them, the rank of the features."""
-    names: tuple[str, ...] = ONLINE_PROBES if any(name in trial.curves for name in ONLINE_PROBES) else ()
-    if not names and trial.row["task"] in CONTRASTIVE_TASKS:
-        names = UNLABELED_METRICS
-    return [trial.curves[name] for name in names if name in trial.curves]
+def probe_curves(trial: Trial) -> list[Curve]:
+    """Return the online probes that were reported."""
+    return [trial.curves[name] for name in ONLINE_PROBES if name in trial.curves]
 
 
 def more_steps(curve: Curve) -> int:
@@ -82,7 +75,7 @@ def remedies(finding: Finding, trial: Trial) -> list[str]:
 
 VERDICT = Verdict(
     "still_improving",
-    meaning="more steps would have gained more",
+    meaning="it improved in the second half of its steps, and most trials that did gained more from twice the steps",
     verb="is still improving at the end",
     letter="↗",
     color="#56b4e9",
@@ -92,8 +85,12 @@ VERDICT = Verdict(
 
 
 def _improvement(curve: Curve) -> str | None:
-    slope = material_slope(curve)
-    if slope is None:
+    """Return the evidence that a metric improves; None if it is not shown."""
+    recent, share = recent_gain(curve), recent_share(curve)
+    if recent is None or share is None or not improving(curve):
         return None
     caveat = "; one report after the start cannot tell the end of a curve from its beginning"
-    return f"{format_value(curve)} {describe_slope(slope)}{caveat if len(curve.trained) == 1 else ''}"
+    return (
+        f"{format_value(curve)} gained {recent.amount:.3g} ± {recent.error:.2g} since step {recent.since:,}; twice the "
+        f"steps are expected to add {share.estimate:.0%} of its gain{caveat if len(curve.trained) == 1 else ''}"
+    )

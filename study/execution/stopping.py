@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from ray import tune
 
-from trainables.chance import clears_chance
+from trainables.chance import MARGIN, Learned, Level, learned
+from trainables.objective import direction
 from trainables.ray_adapter.messages import Replay, TrialReport, from_result
+
+Metrics = Mapping[str, float]
 
 
 class ChanceStopper(tune.Stopper):
-    """Stopper of trials whose primary metric has not cleared its chance level within `patience` steps.
+    """Stopper of trials that are shown to have learned nothing within `patience` steps.
+
+    As for the verdict `at_chance`, the upper bound of what was learned must lie below a margin on every validation
+    metric that has a chance level. The mere absence of evidence for learning never stops a trial.
 
     Args:
-        patience: Optimizer steps within which a trial must clear chance; 0 to never stop a trial.
+        patience: Optimizer steps after which a trial may be stopped; 0 to never stop a trial.
 
     Attributes:
         reasons: Reason for each stop, by Tune's trial id.
@@ -25,7 +32,8 @@ class ChanceStopper(tune.Stopper):
         self.patience = patience
         self.reasons: dict[str, str] = {}
         self._looks: dict[str, int] = {}
-        self._cleared: set[str] = set()
+        self._untrained: dict[str, Metrics] = {}
+        self._learned: set[str] = set()
 
     def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
         """Return whether to stop the trial after this result."""
@@ -37,26 +45,42 @@ class ChanceStopper(tune.Stopper):
         self._looks.pop(trial_id, None)
         return [self._at_chance(trial_id, message.facts, **report) for report in message.reports][-1]
 
-    def _at_chance(self, trial_id: str, facts: Mapping[str, Any], step: int, metrics: Mapping[str, float]) -> bool:
-        if trial_id in self._cleared or not step:
+    def _at_chance(self, trial_id: str, facts: Mapping[str, Any], step: int, metrics: Metrics) -> bool:
+        if not step:
+            self._untrained[trial_id] = metrics
+        if trial_id in self._learned or not step:
             return False
-        name = facts["primary_metric"]
         look = self._looks[trial_id] = self._looks.get(trial_id, 0) + 1
-        value, chance = metrics[name], facts["chance"][name]
-        error = metrics.get(f"{name}_se")
-        if clears_chance(
-            value, chance, facts["n_validation"], mode=facts["primary_mode"], standard_error=error, look=look
-        ):
-            self._cleared.add(trial_id)
+        found = _compared(facts, metrics, self._untrained.get(trial_id, {}))
+        if any(each.shown(look) for each in found.values()):
+            self._learned.add(trial_id)
             return False
-        if step < self.patience:
+        n = facts.get("n_validation_images") or facts["n_validation"]
+        if step < self.patience or not found or not all(each.excluded(n) for each in found.values()):
             return False
+        bounds = ", ".join(
+            f"{name} {metrics[name]:.4f} ({each.reference} {each.level:.4f}) at most {max(0.0, each.upper(n)):.1%}"
+            for name, each in found.items()
+        )
         self.reasons[trial_id] = (
-            f"at chance after {step} steps: {name} {value:.4f}, chance {chance:.4f}, "
-            f"{facts['n_validation']} predictions"
+            f"at chance after {step} steps: of the way to a perfect score it learned less than {MARGIN:.0%}; {bounds}"
         )
         return True
 
     def stop_all(self) -> bool:
         """Return False: one trial at chance says nothing about the others."""
         return False
+
+
+def _compared(facts: Mapping[str, Any], metrics: Metrics, untrained: Metrics) -> dict[str, Learned]:
+    """Compare every validation metric that has a chance level with it, or with the untrained network."""
+    found = {}
+    for name, chance in facts["chance"].items():
+        if not name.startswith("val/") or name not in metrics:
+            continue
+        mode = facts["primary_mode"] if name == facts["primary_metric"] else direction(name)
+        start = Level(untrained[name], untrained.get(f"{name}_se", math.nan)) if name in untrained else None
+        now = Level(metrics[name], metrics.get(f"{name}_se", math.nan))
+        change_error = metrics.get(f"{name}_gain_se", math.nan)
+        found[name] = learned(now, chance, mode=mode, untrained=start, change_error=change_error)
+    return found

@@ -219,11 +219,12 @@ def _probe_hits(task: PretextTask, splits: Splits, gold: ImageTable) -> bytes | 
     return np.packbits((probe(x[2]).argmax(dim=1) == y[2]).numpy()).tobytes()
 
 
-def make(root: Path, to: Path, count: int, share: tuple[int, int], minutes: float) -> None:
-    """Make the trials of one share that are not there yet, for at most `minutes`."""
+def make(root: Path, to: Path, count: int, share: tuple[int, int], first: int, minutes: float) -> None:
+    """Make the trials of one share that are not there yet, from `first` on and then the others, for some minutes."""
     torch.set_num_threads(1)
     deadline = time.time() + 60 * minutes
-    for index, trial in enumerate(design(count)):
+    trials = list(enumerate(design(count)))
+    for index, trial in trials[first:] + trials[:first]:
         path = to / f"{index:04}.json"
         if index % share[1] != share[0] or path.exists() or time.time() > deadline:
             continue
@@ -257,6 +258,7 @@ def main() -> None:
     parser.add_argument("--library", type=Path, help="parquet file to write")
     parser.add_argument("--count", type=int, default=420)
     parser.add_argument("--share", default="0/1", help="I/N: this process makes every N-th trial, from I on")
+    parser.add_argument("--first", type=int, default=0, help="index of the trial to begin with")
     parser.add_argument("--minutes", type=float, default=1e6)
     arguments = parser.parse_args()
     if arguments.command == "assemble":
@@ -264,7 +266,7 @@ def main() -> None:
         return
     arguments.to.mkdir(parents=True, exist_ok=True)
     index, of = map(int, arguments.share.split("/"))
-    make(arguments.data_root, arguments.to, arguments.count, (index, of), arguments.minutes)
+    make(arguments.data_root, arguments.to, arguments.count, (index, of), arguments.first, arguments.minutes)
 
 
 if __name__ == "__main__":

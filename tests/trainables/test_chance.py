@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from trainables.chance import TIME_UNIFORM_ALPHA, chance_bound, clears_chance
+from trainables.chance import MARGIN, TIME_UNIFORM_ALPHA, Level, clears_chance, learned
 
 LOOKS = 50
 
@@ -106,22 +106,46 @@ def test_perfect_and_impossible_values() -> None:
         assert not clears_chance(0.1, 1.0, 10**6, mode="min", standard_error=error)
 
 
-@pytest.mark.parametrize(("chance", "n", "look"), [(1 / 4, 128, 1), (1 / 8, 4096, 20), (1 / 255, 512, 3)])
-def test_the_bound_of_an_accuracy_is_where_it_begins_to_clear_chance(chance: float, n: int, look: int) -> None:
-    bound = chance_bound(chance, n, mode="max", look=look)
-    assert chance < bound < 1
-    assert clears_chance(bound + 1e-9, chance, n, mode="max", look=look)
-    assert not clears_chance(bound - 1e-9, chance, n, mode="max", look=look)
+# Learning: the share of the way to a perfect score
 
 
-def test_the_bound_of_a_loss_is_where_it_begins_to_clear_chance() -> None:
-    bound = chance_bound(1.0, 512, mode="min", standard_error=0.02, look=5)
-    assert clears_chance(bound - 1e-9, 1.0, 512, mode="min", standard_error=0.02, look=5)
-    assert not clears_chance(bound + 1e-9, 1.0, 512, mode="min", standard_error=0.02, look=5)
+def test_learning_is_a_share_of_the_way_from_chance_to_a_perfect_score() -> None:
+    found = learned(Level(0.4, 0.03), 0.25, mode="max")
+    assert (found.share, found.error) == (pytest.approx(0.2), pytest.approx(0.04))
+    assert (found.reference, found.level) == ("chance", 0.25)
+    loss = learned(Level(1.8, 0.02), 2.0, mode="min")
+    assert (loss.share, loss.error) == (pytest.approx(0.1), pytest.approx(0.01))
 
 
-def test_what_nothing_could_clear_has_an_infinite_bound() -> None:
-    assert chance_bound(1 / 4, 2, mode="max") == math.inf
-    assert not clears_chance(1.0, 1 / 4, 2, mode="max")
-    for error in (None, math.nan):
-        assert chance_bound(1.0, 512, mode="min", standard_error=error) == -math.inf
+def test_the_untrained_network_takes_the_place_of_chance_where_it_is_better() -> None:
+    found = learned(Level(0.4, 0.03), 0.25, mode="max", untrained=Level(0.35, 0.02), change_error=0.01)
+    assert (found.reference, found.share) == ("untrained", pytest.approx(0.05 / 0.65))
+    assert found.error == pytest.approx(0.01 / 0.65)
+    unpaired = learned(Level(0.4, 0.03), 0.25, mode="max", untrained=Level(0.35, 0.02))
+    assert unpaired.error == pytest.approx(math.hypot(0.03, 0.02) / 0.65)
+    worse = learned(Level(0.4, 0.03), 0.25, mode="max", untrained=Level(0.1, 0.02))
+    assert worse.reference == "chance"
+    assert learned(Level(0.4, 0.03), 0.25, mode="max", untrained=Level(0.26, 0.02)).reference == "chance"
+
+
+@pytest.mark.parametrize("n", [12, 40, 400])
+@pytest.mark.parametrize("true", [MARGIN, 2 * MARGIN])
+def test_what_learned_is_excluded_in_at_most_five_of_a_hundred_cases(n: int, true: float) -> None:
+    runs, generator = 4000, np.random.default_rng(n)
+    samples = 0.25 + true * 0.75 + 0.3 * generator.standard_normal((runs, n))
+    errors = samples.std(axis=1, ddof=1) / math.sqrt(n)
+    found = [
+        learned(Level(float(mean), float(error)), 0.25, mode="max").excluded(n)
+        for mean, error in zip(samples.mean(axis=1), errors, strict=True)
+    ]
+    assert np.mean(found) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / runs)
+
+
+def test_nothing_learned_is_excluded_by_enough_images_and_never_shown() -> None:
+    assert learned(Level(0.25, 0.005), 0.25, mode="max").excluded(400)
+    assert not learned(Level(0.25, 0.02), 0.25, mode="max").excluded(400)
+    assert not learned(Level(0.25), 0.25, mode="max").excluded(400)  # without an error nothing is known
+    assert not learned(Level(0.26, 0.001), 0.25, mode="max").shown()  # certain, but below the margin
+    assert learned(Level(0.35, 0.01), 0.25, mode="max").shown(look=20)
+    assert not learned(Level(math.nan, 0.01), 0.25, mode="max").excluded(400)
+    assert not learned(Level(math.nan, 0.01), 0.25, mode="max").shown()

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from trainables.errors import ConfigError
+from trainables.recent import quarters
 from trainables.simulated.measurement import CORRELATION, POSITIONS, Measurement
 from trainables.simulated.trajectories import N_CLASSES, Progress, Trajectory, draw_trajectory, progress
 from trainables.training.optimizers import lr_at
-from trainables.training.validation import half_way
 from trainables.trial import CLASS_AVERAGES, ONLINE_PROBES, TrialConfig
 
 KNN_PER_LINEAR = 0.8  # kNN accuracy above 1 / N_CLASSES, as a share of the linear probe's
@@ -218,31 +218,40 @@ def _with_noise(name: str, mean: np.ndarray, measurement: Measurement, rng: np.r
 def _standard_errors(metrics: Mapping[str, np.ndarray], measurement: Measurement) -> dict[str, np.ndarray]:
     """Return the errors of every validation metric and of its changes, as `History.add` names them."""
     errors = {}
-    steps = measurement.steps.tolist()
-    recent = np.array([half_way(steps[: i + 1]) for i in range(len(steps))])
     for name in [name for name in metrics if name.startswith("val/")]:
         values = metrics[name]
         errors[f"{name}_se"] = _standard_error(name, values, measurement)
-        for change, earlier in (("gain", np.zeros_like(recent)), ("recent", recent)):
-            error = _change_error(name, values[earlier], values, measurement)
-            error[0] = np.nan
-            if measurement.trial.task != "simclr":  # the untrained network's value has no noise
-                error = np.where(earlier == 0, errors[f"{name}_se"], error)
-                error[0] = np.nan
-            errors[f"{name}_{change}_se"] = error
+        ends = range(1, len(values))
+        gain = [_change_error(name, values[: end + 1], [0], [end], measurement) for end in ends]
+        recent = [
+            _change_error(name, values[: end + 1], *quarters(measurement.steps[: end + 1].tolist()), measurement)
+            for end in ends
+        ]
+        errors[f"{name}_gain_se"], errors[f"{name}_recent_se"] = (np.array([np.nan, *each]) for each in (gain, recent))
     return errors
 
 
-def _change_error(name: str, before: np.ndarray, after: np.ndarray, measurement: Measurement) -> np.ndarray:
-    """Return the standard error of the change between two reports, whose noise is partly the same."""
+def _change_error(
+    name: str, values: np.ndarray, before: list[int], after: list[int], measurement: Measurement
+) -> float:
+    """Return the standard error of the change between the means of two groups of reports, whose noise is partly shared.
+
+    The values of an untrained network other than SimCLR's have no noise.
+    """
     n, correlation = measurement.n_validation, measurement.correlation
-    independent = (1 - correlation) * (_spread(name, before) ** 2 + _spread(name, after) ** 2)
-    if _is_loss(name):
-        shared = correlation * (_spread(name, after) - _spread(name, before)) ** 2
+    spread = _spread(name, values)
+    if measurement.trial.task != "simclr":
+        spread[0] = 0.0
+    independent = sum(float(np.sum(spread[part] ** 2)) / len(part) ** 2 for part in (before, after))
+    first, second = values[before].mean(), values[after].mean()
+    if before == [0] and not spread[0]:
+        shared = float(spread[after[-1]] ** 2)
+    elif _is_loss(name):
+        shared = float(spread[after].mean() - spread[before].mean()) ** 2
     else:  # the shared predictions whose difficulty lies between the two accuracies
-        change = np.abs(after - before)
-        shared = correlation * np.clip(change * (1 - change), 0, None)
-    return np.sqrt((independent + shared) / n)
+        change = abs(float(second - first))
+        shared = max(0.0, change * (1 - change))
+    return math.sqrt(((1 - correlation) * independent + correlation * shared) / n)
 
 
 def _standard_error(name: str, value: np.ndarray, measurement: Measurement) -> np.ndarray:

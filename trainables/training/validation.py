@@ -13,6 +13,7 @@ from torch import Tensor
 from trainables.augmentation import Augmentation
 from trainables.data.table import ImageTable, as_tensor
 from trainables.encoders.calibration import temporary_statistics
+from trainables.recent import quarters
 from trainables.rng import generator
 from trainables.tasks import PretextTask
 from trainables.trial import TrialConfig
@@ -20,7 +21,7 @@ from trainables.trial import TrialConfig
 BATCH = 128  # largest batch of validation images
 # Images that the BatchNorm statistics are estimated on, at least and at most.
 CALIBRATION_IMAGES = (64, 256)
-COST_SHARE = 0.05  # of a trial's cost, for all its reports together
+COST_SHARE = 0.05  # all reports together cost at most this share of the training
 PASSES_PER_STEP = 3  # a training step costs about three forward passes: one forward, two backward
 ENOUGH_DRAWS = 512  # where images are few, each is drawn several times until there are this many
 MOST_DRAWS = 8
@@ -134,8 +135,8 @@ def draws_differ(task: PretextTask, images: Tensor) -> bool:
 class History:
     """Per-image values of all reports of a trial: the errors of its metrics and of their changes.
 
-    A change between two reports is measured on the same images, so its standard error is that of the mean of the
-    per-image differences, a fraction of that of two independent means.
+    All reports see the same images, so the standard error of a change is computed from per-image differences. It is a
+    fraction of the error that two independent means would have.
 
     Args:
         state: State of an earlier history, to continue it.
@@ -155,8 +156,8 @@ class History:
 
         Returns:
             For each metric `val/NAME`, its standard error `val/NAME_se` and, if the trial was measured from step 0 on,
-            the standard errors of two changes: `val/NAME_gain_se` since step 0, and `val/NAME_recent_se` since the
-            last report in the first half of the steps so far.
+            the standard errors of two changes: `val/NAME_gain_se` since step 0, and `val/NAME_recent_se` from the
+            second to the last quarter of the steps so far (`trainables.recent.quarters`).
         """
         kept = self._comparable(step, values)
         self._steps = [*self._steps[:kept], step]
@@ -166,7 +167,8 @@ class History:
             metrics[f"val/{name}"], metrics[f"val/{name}_se"] = float(each.mean()), standard_error(each)
             if step and self._steps[0] == 0:
                 metrics[f"val/{name}_gain_se"] = standard_error(each - reports[0])
-                metrics[f"val/{name}_recent_se"] = standard_error(each - reports[half_way(self._steps)])
+                second, last = (torch.stack([reports[i] for i in part]).mean(dim=0) for part in quarters(self._steps))
+                metrics[f"val/{name}_recent_se"] = standard_error(last - second)
         return metrics
 
     def state(self) -> dict[str, Tensor]:
@@ -180,11 +182,6 @@ class History:
             if any(len(known) != len(each) for known in self._values.get(name, [each])):
                 return 0
         return sum(known < step for known in self._steps) if self._values.keys() == values.keys() else 0
-
-
-def half_way(steps: list[int]) -> int:
-    """Return the index of the last report in the first half of `steps`; the analysis uses the same one."""
-    return max(index for index, step in enumerate(steps) if 2 * step <= steps[-1])
 
 
 def standard_error(values: Tensor) -> float:

@@ -114,7 +114,16 @@ def test_the_report_counts_and_explains_a_further_verdict(with_bored: dict[str, 
 
 
 def test_verdicts_are_listed_in_one_order_and_asked_in_another() -> None:
-    assert VERDICTS == ("failed", "diverged", "collapsed", "at_chance", "overfit", "still_improving", "converged")
+    assert VERDICTS == (
+        "failed",
+        "diverged",
+        "collapsed",
+        "at_chance",
+        "overfit",
+        "still_improving",
+        "converged",
+        "undecided",
+    )
     asked = [f"{rule.__module__.rsplit('.', 1)[-1]}.{rule.__name__}" for _, rule in registry.RULES]
     assert asked == [
         "diverged.find_explosion",
@@ -125,6 +134,7 @@ def test_verdicts_are_listed_in_one_order_and_asked_in_another() -> None:
         "overfit.find",
         "still_improving.find",
         "converged.find",
+        "undecided.find",
     ]
 
 

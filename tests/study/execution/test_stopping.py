@@ -9,25 +9,27 @@ import pytest
 from study.execution.stopping import ChanceStopper
 from trainables.ray_adapter.messages import FinalResults, Message, Replay, TrialReport, to_result
 
-FACTS = {"primary_metric": "val/accuracy", "primary_mode": "max", "n_validation": 400}
-CHANCE = {"val/accuracy": 0.25, "val/loss": 1.386}
+FACTS = {"primary_metric": "val/accuracy", "primary_mode": "max", "n_validation": 1600, "n_validation_images": 400}
+CHANCE = {"train/loss": 1.386, "val/accuracy": 0.25, "val/loss": 1.386}
 
 
-def report(step: int, value: float, **facts: Any) -> TrialReport:
-    """A report of a four-way task with 400 validation predictions."""
-    known = FACTS | facts | {"chance": CHANCE}
-    return TrialReport(step=step, metrics={known["primary_metric"]: value, "val/loss_se": 0.01}, facts=known)
+def report(step: int, value: float, *, error: float = 0.004, loss: float = 1.386, **facts: Any) -> TrialReport:
+    """A report of a four-way task on 400 validation images."""
+    metrics = {"val/accuracy": value, "val/accuracy_se": error, "val/loss": loss, "val/loss_se": 0.003}
+    return TrialReport(step=step, metrics=metrics, facts=FACTS | facts | {"chance": CHANCE})
 
 
-def result(step: int, value: float, **facts: Any) -> dict[str, Any]:
-    return to_result(report(step, value, **facts))
+def result(step: int, value: float, **arguments: Any) -> dict[str, Any]:
+    return to_result(report(step, value, **arguments))
 
 
 def test_the_stopper_waits_for_its_patience():
     stopper = ChanceStopper(patience=100)
     assert not stopper("a", result(99, 0.25))
     assert stopper("a", result(100, 0.25))
-    assert stopper.reasons == {"a": "at chance after 100 steps: val/accuracy 0.2500, chance 0.2500, 400 predictions"}
+    (reason,) = stopper.reasons.values()
+    assert reason.startswith("at chance after 100 steps: of the way to a perfect score it learned less than 3%")
+    assert "val/accuracy 0.2500 (chance 0.2500) at most 0.9%" in reason
 
 
 def test_the_stopper_leaves_alone_a_trial_that_has_once_cleared_chance():
@@ -36,15 +38,27 @@ def test_the_stopper_leaves_alone_a_trial_that_has_once_cleared_chance():
     assert not stopper("a", result(200, 0.25))
 
 
-def test_the_stopper_wants_more_than_luck_to_let_a_trial_continue():
-    assert ChanceStopper(patience=10)("a", result(10, 0.28))  # 1.4 standard errors of 400 guesses
-    assert not ChanceStopper(patience=10)("a", result(10, 0.36))
+def test_the_stopper_stops_nothing_that_may_have_learned():
+    assert ChanceStopper(patience=10)("a", result(10, 0.26))  # at most 2.2 % of the way to a perfect score
+    assert not ChanceStopper(patience=10)("a", result(10, 0.28))
+    assert not ChanceStopper(patience=10)("a", result(10, 0.25, error=0.02))  # too few images to exclude it
+    assert not ChanceStopper(patience=10)("a", result(10, 0.25, error=float("nan")))
 
 
-def test_the_stopper_judges_a_loss_by_its_standard_error():
+def test_every_measure_must_exclude_learning():
+    assert not ChanceStopper(patience=10)("a", result(10, 0.25, loss=1.3))  # the loss fell, the accuracy did not rise
     loss = {"primary_metric": "val/loss", "primary_mode": "min"}
-    assert ChanceStopper(patience=10)("a", result(10, 1.380, **loss))
-    assert not ChanceStopper(patience=10)("a", result(10, 1.2, **loss))
+    assert not ChanceStopper(patience=10)("a", result(10, 0.3, **loss))
+    assert ChanceStopper(patience=10)("a", result(10, 0.25, **loss))
+
+
+def test_beyond_chance_from_the_start_a_trial_is_compared_with_the_untrained_network():
+    stopper = ChanceStopper(patience=10)
+    assert not stopper("a", result(0, 0.4, loss=1.2))
+    assert stopper("a", result(10, 0.4, loss=1.2))
+    learning = ChanceStopper(patience=10)
+    assert not learning("a", result(0, 0.4, loss=1.2))
+    assert not learning("a", result(10, 0.5, loss=1.1))
 
 
 def test_the_stopper_judges_a_resumed_trial_by_its_whole_curve():
@@ -53,12 +67,8 @@ def test_the_stopper_judges_a_resumed_trial_by_its_whole_curve():
         reports = [{"step": each.step, "metrics": each.metrics} for each in known]
         return to_result(Replay(step=known[-1].step, reports=reports, facts=known[0].facts))
 
-    assert not ChanceStopper(patience=10)("cleared long ago", curve(0.9, 0.25))
+    assert not ChanceStopper(patience=10)("learned long ago", curve(0.9, 0.25))
     assert ChanceStopper(patience=10)("at chance", curve(0.25, 0.25))
-    # The more looks, the more a look must show: what clears chance at the second does not at the hundredth.
-    lucky = 0.35
-    assert not ChanceStopper(patience=10)("second look", curve(0.25, lucky))
-    assert ChanceStopper(patience=10)("hundredth look", curve(*[0.25] * 99, lucky))
 
 
 def test_the_stopper_keeps_trials_apart_and_never_stops_all():

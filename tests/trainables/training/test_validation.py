@@ -113,10 +113,10 @@ def test_errors_of_changes_are_those_of_paired_differences() -> None:
     history = History()
     for step, each in enumerate(values):
         metrics = history.add(10 * step, {"loss": torch.from_numpy(each)})
-    half = values[4] - values[2]
+    recent = values[4] - values[2]  # the last quarter and the second quarter of five reports
     assert metrics["val/loss"] == pytest.approx(values[4].mean())
     assert metrics["val/loss_se"] == pytest.approx(values[4].std(ddof=1) / math.sqrt(200), rel=1e-5)
-    assert metrics["val/loss_recent_se"] == pytest.approx(half.std(ddof=1) / math.sqrt(200), rel=1e-4)
+    assert metrics["val/loss_recent_se"] == pytest.approx(recent.std(ddof=1) / math.sqrt(200), rel=1e-4)
     gain = values[4] - values[0]
     assert metrics["val/loss_gain_se"] == pytest.approx(gain.std(ddof=1) / math.sqrt(200), rel=1e-4)
     assert metrics["val/loss_recent_se"] < metrics["val/loss_se"] / 5
