@@ -28,7 +28,7 @@ _BARS = (
 )
 _WIDTH = 0.2
 _TOP = 5
-_TEXT_HEIGHT = 0.05  # of a line of text, on the axis of accuracies
+_TEXT_HEIGHT = 0.05  # height of a line of text on the axis of accuracies
 _STANDING = {
     BETTER: "better than\nuntrained",
     WORSE: "worse than\nuntrained",

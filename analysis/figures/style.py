@@ -91,7 +91,7 @@ def chance_lines(ax: Axes, runs: pd.DataFrame, metric: str) -> list[float]:
 
 def largest_class_line(ax: Axes, share: float, split: str) -> None:
     """Draw the accuracy of always predicting the largest class, which has this share of the images of a split."""
-    ax.axhline(share, **LARGEST_STYLE, label=f"largest class {share:.3f} of the {split} images")
+    ax.axhline(share, **LARGEST_STYLE, label=f"largest class {share:.3f}, {split}")
 
 
 def level_lines(ax: Axes, runs: pd.DataFrame, column: str) -> None:

@@ -169,8 +169,8 @@ def base_settings(findings: Findings, task: str) -> dict[str, Any]:
 def against_untrained(findings: Findings, task: str, dataset: str) -> UntrainedComparison | None:
     """Compare a task's chosen configuration with untrained encoders on the test split of a data set.
 
-    The metric is that of `comparison_columns`: the linear probe, or the segmentation probe for a data set with masks
-    only. None if it was not evaluated.
+    `comparison_columns` chooses the metric: the linear probe, or the segmentation probe for a data set with masks only.
+    None if it was not evaluated.
     """
     columns = (f"probe/{dataset}/{probe}" for probe in (BALANCED, *tables.COMPARISON_PROBES))
     compared = (_comparison(findings, task, PRETRAINING_TEST, CHOSEN, column) for column in columns)

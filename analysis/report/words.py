@@ -81,8 +81,8 @@ def guessing(runs: pd.DataFrame, columns: Iterable[str], split: str) -> str:
         chance, largest = levels_of(runs, column)
         parts = [f"chance {number(chance)}"] if not pd.isna(chance) else []
         parts += [f"largest class {number(largest)} of the {split} images"] if not pd.isna(largest) else []
-        said += [f"{metric_words(column)}: {', '.join(parts)}"] if parts else []
-    return f" Without looking at an image, {'; '.join(said)}." if said else ""
+        said += [f"{metric_words(column)}, {' and '.join(parts)}"] if parts else []
+    return f" Scores of guessing: {'; '.join(said)}." if said else ""
 
 
 def metric_words(column: str) -> str:

@@ -10,10 +10,11 @@ from analysis.data.classes import FEW_IMAGES, class_accuracies, class_ious, imba
 from analysis.data.tables import probe_results
 from analysis.findings import Findings
 from analysis.report.blocks import Block, Folded, Table, Text
-from analysis.report.words import NONE, PROBES, count, interval, listed, number, quoted
+from analysis.report.words import NONE, count, interval, listed, number, quoted
 from trainables.trial import BASELINES
 
 TEST = "probe_split == 'test'"
+AVERAGES = {"linear": "all", "linear_balanced_accuracy": "balanced accuracy", "linear_macro_f1": "macro-F1"}
 MOST_NAMED = 5  # classes that a sentence lists by name
 
 
@@ -26,7 +27,7 @@ def imbalance(findings: Findings) -> list[str]:
         f"**Imbalanced classes**: the largest of {row.n_classes} classes has {row.largest_class:.0%} of the "
         f"{row.probe_split} images of {row.dataset}, and predicting it for every image has an accuracy of "
         f"{number(row.largest_class)}. Answers are based on balanced accuracy, the mean of the classes' accuracies, "
-        f"of which this prediction has {number(1 / row.n_classes)}."
+        f"which is {number(1 / row.n_classes)} for this prediction."
         for row in found.itertuples()
     ]
 
@@ -50,9 +51,8 @@ def _accuracies(findings: Findings) -> Iterator[Block]:
             [_flagged(name, name in set(few["class"])), count(n), *(cells.get((name, task), NONE) for task in tasks)]
             for name, n in own.drop_duplicates("class")[["class", "n_images"]].itertuples(index=False)
         ]
-        for probe in ("linear", "linear_balanced_accuracy", "linear_macro_f1"):
-            means = [number(averages.get((dataset, probe, task))) for task in tasks]
-            rows.append([PROBES[probe].removesuffix(" of the linear probe"), NONE, *means])
+        for probe, name in AVERAGES.items():
+            rows.append([name, NONE, *(number(averages.get((dataset, probe, task))) for task in tasks)])
         caption = (
             "Accuracy of the linear probe on the test images of each class, mean over seeds, with the 95% interval "
             "(Wilson) over other images of the class. Balanced accuracy is the mean of these accuracies, macro-F1 the "
@@ -88,6 +88,6 @@ def _few(dataset: str, names: list[str], n_classes: int) -> str:
     named = listed(map(quoted, names[:MOST_NAMED])) + (", among others" if len(names) > MOST_NAMED else "")
     verb = "has" if len(names) == 1 else "have"
     return (
-        f"{len(names)} of {n_classes} classes of {dataset} {verb} fewer than {FEW_IMAGES} test images ({named}): their "
-        "accuracies are rough estimates, and so are averages over classes."
+        f"{len(names)} of {n_classes} classes of {dataset} {verb} fewer than {FEW_IMAGES} test images ({named}). Such "
+        "accuracies, and averages over classes, are rough estimates."
     )

@@ -25,6 +25,7 @@ from analysis.report.words import (
     effect,
     ending,
     first_clause,
+    guessing,
     listed,
     measured,
     number,
@@ -60,7 +61,8 @@ def pretraining_gain(findings: Findings, dataset: str) -> list[str]:
         candidates = (sentences.NO_TASK_BEATS_UNTRAINED, sentences.NO_TASK_SHOWN_TO_BEAT_UNTRAINED)
         numbers = _with_untrained(closest, known[closest])
         words = {"dataset": dataset, "margin": within(findings.margin), "numbers": numbers}
-        return [f"{sentences.first_true(candidates, rows).say(rows, **words)}."]
+        guessed = guessing(findings.study.runs.query("probe_split == 'test'"), rows["metric"], "test")
+        return [f"{sentences.first_true(candidates, rows).say(rows, **words)}.{guessed}"]
     best, rank = _leading(findings, known, dataset)
     ended = queries.convergence(findings, CONFIRM, best, queries.chosen_cell(findings, best))
     end = f" As chosen, it {ending(ended)}." if ended else ""
@@ -199,7 +201,8 @@ def _difference(found: UntrainedComparison) -> str:
 
 def _with_untrained(task: str, found: UntrainedComparison) -> str:
     row = found.row
-    return f"{task} ({number(row['mean'])}, untrained {number(row['baseline_mean'])}; {_difference(found)})"
+    probe = PROBES[row["metric"].rsplit("/", 1)[-1]]
+    return f"{task} ({probe} {number(row['mean'])}, untrained {number(row['baseline_mean'])}; {_difference(found)})"
 
 
 def _not_known(findings: Findings, dataset: str) -> str:
