@@ -1,4 +1,4 @@
-"""Differences between the paired trials of a comparison on each evaluated image."""
+"""What each evaluated image contributes to the results that are compared, and what intervals are therefore over."""
 
 from __future__ import annotations
 
@@ -13,29 +13,28 @@ OVER_SEEDS = "over seeds alone, on the same images (this study kept no per-image
 SOME_OVER_SEEDS = "and over seeds alone where no per-image results were kept"
 
 
-def image_differences(pairs: pd.DataFrame, per_image: PerImage) -> np.ndarray | None:
-    """Return how much each image contributes to the difference of each seed.
+def image_contributions(trials: np.ndarray, results: np.ndarray, per_image: PerImage) -> np.ndarray | None:
+    """Return how much each image contributes to the results of several cells, at the seeds at which all kept it.
 
     Args:
-        pairs: One row per seed: `trial_id` and `result`, the name of the compared result, of a cell, and
-            `baseline_trial_id` and `baseline_result` of its baseline.
+        trials: Trial ids by cell and seed, str [C, S].
+        results: Name of the result of each trial, str [C, S].
         per_image: Per-image results of these trials.
 
     Returns:
-        float64 [S, N], for the seeds at which both trials have per-image results, in the order of the split. None if
-        these are fewer than MIN_SEEDS_WITH_IMAGES, or if they were not evaluated on the same number of images, as after
-        a change of the data.
+        float64 [C, S1, N], in the order of the split. None if fewer than MIN_SEEDS_WITH_IMAGES seeds have per-image
+        results, or if the trials were not evaluated on the same number of images, as after a change of the data.
     """
-    rows: list[np.ndarray] = []
-    for pair in pairs.to_dict("records"):
-        cell = per_image.contributions(pair["trial_id"], pair["result"])
-        baseline = per_image.contributions(pair["baseline_trial_id"], pair["baseline_result"])
-        if cell is None or baseline is None:
-            continue
-        if len(cell) != len(baseline) or (rows and len(rows[0]) != len(cell)):
-            return None
-        rows.append(cell - baseline)
-    return np.stack(rows) if len(rows) >= MIN_SEEDS_WITH_IMAGES and rows[0].size > 1 else None
+    seeds: list[list[np.ndarray]] = []
+    for names in zip(trials.T, results.T, strict=True):
+        found = [per_image.contributions(trial, result) for trial, result in zip(*names, strict=True)]
+        own = [each for each in found if each is not None]
+        if len(own) == len(found):
+            seeds.append(own)
+    sizes = {len(each) for own in seeds for each in own}
+    if len(seeds) < MIN_SEEDS_WITH_IMAGES or len(sizes) > 1 or sizes <= {0, 1}:
+        return None
+    return np.swapaxes(np.array(seeds), 0, 1)
 
 
 def interval_scope(effects: pd.DataFrame) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -13,18 +12,23 @@ from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
 from analysis.comparisons.cells import check_one_run_per_seed
+from analysis.comparisons.factor_levels import POLICY, factor_levels
+from analysis.comparisons.images import image_contributions
 from analysis.comparisons.paired_effects import TOO_FEW
 from analysis.comparisons.selection import outcomes
+from analysis.data.per_image import PerImage
 from analysis.stats import factorial, paired
+from analysis.stats.crossed import least_seeds, paired_test
 from analysis.stats.significance import ALPHA
 from analysis.stats.split_plot import interaction_p
 from trainables.errors import UserError
 from trainables.trial import BASELINES
 
-POLICY, OPTION = "augmentation/", "option/"
+SYNERGY = np.array([1.0, -1.0, -1.0, 1.0])  # weights of the pair, each op alone, and neither
 
 _STATISTICS = {
     **dict.fromkeys(("n_seeds", "n_failed"), "int64"),
+    "n_images": "Int64",
     **dict.fromkeys(("estimate", "ci_low", "ci_high", "p", "p_holm"), "float64"),
     "test": "str",
 }
@@ -41,7 +45,9 @@ TERMS = (*TESTED_TERMS, "task:seed", "residual")
 ANOVA_DTYPES = {"term": "str", **dict.fromkeys(("df", "sum_sq", "F", "p"), "float64"), "answer": "str"}
 
 
-def factorial_effects(runs: pd.DataFrame, metric: str, factors: Sequence[str]) -> pd.DataFrame:
+def factorial_effects(
+    runs: pd.DataFrame, metric: str, factors: Sequence[str], per_image: PerImage | None = None
+) -> pd.DataFrame:
     """Estimate main effects and two-factor interactions in a factorial or a screening design, one row per term.
 
     A main effect is the difference between the means at a level and at the lowest level, over all levels of the other
@@ -59,6 +65,7 @@ def factorial_effects(runs: pd.DataFrame, metric: str, factors: Sequence[str]) -
         factors: Columns of `runs` that the design varies: `lr`, `option/gap`, `augmentation/flip`. A missing value
             means that an op is off, that an option has its default, or, for `n_images`, all images. A factor that does
             not vary within a task is ignored there.
+        per_image: Per-image results of the trials, for intervals over new seeds and new images (see `effects`).
 
     Returns:
         A frame with the columns FACTORIAL_DTYPES, in the metric's units. levels is `0 to 1` or, for an interaction,
@@ -66,38 +73,42 @@ def factorial_effects(runs: pd.DataFrame, metric: str, factors: Sequence[str]) -
         estimate is of their sum, with the factors shown. Of several aliased terms, the first has the estimate; the rows
         of the others have none. Only seeds with a value of every cell count; n_failed is the number of failed trials. A
         cell that failed at every seed is left out of the design, and the terms that it would have separated are
-        aliased. With fewer than 5 seeds, there are estimates but no tests.
+        aliased. With fewer than 5 seeds, or 3 if all have per-image results, there are estimates but no tests. n_images
+        is the number of images that the intervals are over; missing for intervals over seeds alone.
 
     Raises:
         UserError: If a metric or factor is unknown, no task varies any factor, or two cells have the same factors.
     """
-    runs = _pretext(outcomes(runs, metric))
+    runs = _named(_pretext(outcomes(runs, metric)))
     if unknown := [name for name in factors if name not in runs]:
         raise UserError(f"no column {unknown[0]!r} in these runs; factors are columns such as lr, option/NAME")
     rows: list[dict[str, Any]] = []
     for task, own in runs.groupby("task", sort=False):
         known = [name for name in factors if own[name].notna().any()]  # not another task's option
-        levels = pd.DataFrame({name: _levels(own[name], str(task)) for name in known}, index=own.index)
+        levels = pd.DataFrame({name: factor_levels(own[name], str(task)) for name in known}, index=own.index)
         varied = [name for name in known if levels[name].nunique() > 1]
         if varied:
-            design = own[["task", "seed", "value"]].join(levels[varied])
+            design = own[["task", "seed", "value", "trial_id"]].join(levels[varied])
             check_one_run_per_seed(design, ["task", *varied])
-            rows += _factorial(str(task), design, varied)
+            rows += _factorial(str(task), design, varied, metric, per_image or PerImage())
     if not rows:
         raise UserError(f"no task of these runs has two levels of any of {', '.join(factors)}; nothing to estimate")
     return pd.DataFrame(rows, columns=list(FACTORIAL_DTYPES)).astype(FACTORIAL_DTYPES)
 
 
-def pair_synergy(runs: pd.DataFrame, metric: str, designs: pd.DataFrame) -> pd.DataFrame:
+def pair_synergy(
+    runs: pd.DataFrame, metric: str, designs: pd.DataFrame, per_image: PerImage | None = None
+) -> pd.DataFrame:
     """Return the synergy of two augmentation ops, beyond what each does alone, from the design `pairs`.
 
-    synergy = pair - first alone - second alone + neither, in the metric's units, with its paired t interval and test,
+    synergy = pair - first alone - second alone + neither, in the metric's units, with its interval and test,
     Holm-adjusted over the pairs of a task.
 
     Args:
         runs: Runs of the ablation.
         metric: A numeric column of `runs`.
         designs: Designs of the study.
+        per_image: Per-image results of the trials, for intervals over new seeds and new images (see `effects`).
 
     Returns:
         A frame with the columns SYNERGY_DTYPES: one row per pair of ops, and one with first == second per op alone,
@@ -108,13 +119,13 @@ def pair_synergy(runs: pd.DataFrame, metric: str, designs: pd.DataFrame) -> pd.D
         UserError: If `designs` has no pairs among these runs, or a cell that a pair needs did not run.
     """
     cells = designs.loc[designs["design"] == "pairs", ["task", "cell"]].drop_duplicates()
-    used = outcomes(runs, metric).merge(cells, on=["task", "cell"])
+    used = _named(outcomes(runs, metric)).merge(cells, on=["task", "cell"])
     if used.empty:
         raise UserError("no cell of a design `pairs` in these runs; to run it: --set 'ablate.designs=[pairs]'")
     check_one_run_per_seed(used, ["task", "cell"])
     rows: list[dict[str, Any]] = []
     for task, own in used.groupby("task", sort=False):
-        rows += _synergies(str(task), own)
+        rows += _synergies(str(task), own, metric, per_image or PerImage())
     return pd.DataFrame(rows, columns=list(SYNERGY_DTYPES)).astype(SYNERGY_DTYPES)
 
 
@@ -158,38 +169,50 @@ def task_interaction(runs: pd.DataFrame, metric: str, cells: Sequence[str] | Non
     return _anova(whole, len(tasks))
 
 
-def _factorial(task: str, runs: pd.DataFrame, factors: list[str]) -> list[dict[str, Any]]:
-    """Return the rows of one task. runs: seed, value, and the factors as ordered categories."""
+def _factorial(
+    task: str, runs: pd.DataFrame, factors: list[str], metric: str, per_image: PerImage
+) -> list[dict[str, Any]]:
+    """Return the rows of one task. runs: seed, value, trial_id, and the factors as ordered categories."""
     values = runs.pivot(index=factors, columns="seed", values="value").dropna(how="all")
     whole = values.dropna(axis="columns")
     model = factorial.terms(whole.index.to_frame(index=False))
     estimates, aliases = factorial.fit(model, whole.to_numpy(np.float64))
+    trials = runs.pivot(index=factors, columns="seed", values="trial_id").loc[whole.index, whole.columns].to_numpy()
+    images: list[np.ndarray | None] = [None] * len(model)
+    if (contributions := image_contributions(trials, np.full_like(trials, metric), per_image)) is not None:
+        of_images, _ = factorial.fit(model, contributions.reshape(len(trials), -1))
+        images = list(of_images.reshape(len(model), *contributions.shape[1:]))
     common = {"task": task, "n_seeds": whole.shape[1], "n_failed": int(runs["value"].isna().sum())}
     return [
         common | {"term": term.name, "levels": term.levels, "aliased_with": aliased} | statistics
-        for term, aliased, statistics in zip(model, aliases, _statistics(list(estimates)), strict=True)
+        for term, aliased, statistics in zip(model, aliases, _statistics(list(estimates), images), strict=True)
     ]
 
 
-def _synergies(task: str, runs: pd.DataFrame) -> list[dict[str, Any]]:
+def _synergies(task: str, runs: pd.DataFrame, metric: str, per_image: PerImage) -> list[dict[str, Any]]:
     """Return the rows of one task. runs: its cells of the design `pairs`, with their policies."""
     policy = [name for name in runs if name.startswith(POLICY)]
-    values: dict[tuple[str, ...], pd.Series] = {}
+    values: dict[tuple[str, ...], pd.DataFrame] = {}
     for _, own in runs.groupby("cell", sort=False):
         active = tuple(name.removeprefix(POLICY) for name in policy if own[name].iloc[0] > 0)  # NaN: off
-        values[active] = own.set_index("seed")["value"]
+        values[active] = own.set_index("seed")[["value", "trial_id"]]
     singles = [ops for ops in values if len(ops) == 1]
     pairs = [ops for ops in values if len(ops) == 2]
     needed = {part for pair in pairs for part in ((), pair[:1], pair[1:])}
     if missing := needed - set(values):
         names = ", ".join(" + ".join(ops) or "no augmentation" for ops in sorted(missing))
         raise UserError(f"{task}: a synergy compares a pair with each op alone and with neither; no run of: {names}")
-    rows, synergies = [], []
+    rows: list[dict[str, Any]] = []
+    synergies: list[np.ndarray] = []
+    images: list[np.ndarray | None] = []
     for ops in [*singles, *pairs]:
         parts = [ops] if len(ops) == 1 else [ops, ops[:1], ops[1:], ()]
-        ended = pd.concat([values[part] for part in parts], axis=1, join="inner")
-        whole = ended.dropna().to_numpy(np.float64)
-        synergies.append(whole @ [1, -1, -1, 1] if len(ops) == 2 else np.full(len(whole), np.nan))
+        ended = pd.concat([values[part] for part in parts], axis=1, join="inner", keys=range(len(parts)))
+        complete = ended.dropna().swaplevel(axis=1)
+        whole, trials = complete["value"].to_numpy(np.float64), complete["trial_id"].to_numpy().T
+        synergies.append(whole @ SYNERGY if len(ops) == 2 else np.full(len(whole), np.nan))
+        found = image_contributions(trials, np.full_like(trials, metric), per_image) if len(ops) == 2 else None
+        images.append(None if found is None else np.tensordot(SYNERGY, found, 1))
         rows.append(
             {
                 "task": task,
@@ -200,20 +223,26 @@ def _synergies(task: str, runs: pd.DataFrame) -> list[dict[str, Any]]:
                 "mean": whole[:, 0].mean() if len(whole) else math.nan,
             }
         )
-    statistics = [{**found, "synergy": found.pop("estimate")} for found in _statistics(synergies)]
-    return [row | found for row, found in zip(rows, statistics, strict=True)]
+    statistics = [{**each, "synergy": each.pop("estimate")} for each in _statistics(synergies, images)]
+    return [row | each for row, each in zip(rows, statistics, strict=True)]
 
 
-def _statistics(estimates: Sequence[np.ndarray]) -> list[dict[str, Any]]:
-    """Return estimate, ci_low, ci_high, p, p_holm and test of each term of a family, from its estimates by seed."""
-    tested = [len(own) >= paired.MIN_SEEDS and bool(np.isfinite(own).all()) for own in estimates]
+def _statistics(estimates: Sequence[np.ndarray], images: Sequence[np.ndarray | None]) -> list[dict[str, Any]]:
+    """Return estimate, n_images, ci_low, ci_high, p, p_holm and test of each term of a family.
+
+    Args:
+        estimates: Estimates of each term by seed, float64 [S].
+        images: Contributions of each image to them, float64 [S1, N], or None.
+    """
+    pairs = list(zip(estimates, images, strict=True))
+    enough = [len(own) >= least_seeds(len(own), table) and bool(np.isfinite(own).all()) for own, table in pairs]
     rows: list[dict[str, Any]] = []
-    for own, enough in zip(estimates, tested, strict=True):
+    for (own, table), is_tested in zip(pairs, enough, strict=True):
         row: dict[str, Any] = {"estimate": own.mean() if len(own) else math.nan, "p": math.nan, "test": ""}
-        if enough:
-            row["test"] = paired.choose_test(len(own), sum(tested), ALPHA)
-            row["p"] = paired.p_value(own, row["test"])
-            row["ci_low"], row["ci_high"] = paired.t_interval(own, 1 - ALPHA)
+        if is_tested:
+            tested = paired_test(own, table, sum(enough))
+            row |= {"test": tested.test, "p": tested.p_value(), "n_images": tested.n_images}
+            row["ci_low"], row["ci_high"] = tested.estimate.interval(1 - ALPHA)
         rows.append(row)
     adjusted = paired.holm(np.array([row["p"] for row in rows]))
     return [row | {"p_holm": p} for row, p in zip(rows, adjusted, strict=True)]
@@ -240,35 +269,9 @@ def _answer(term: str, p: float) -> str:
     return TOO_FEW if math.isnan(p) else DIFFERENT if p <= ALPHA else NOT_SHOWN
 
 
-def _levels(factor: pd.Series, task: str) -> pd.Series:
-    """Return a factor as ordered categories: numbers by size, words alphabetically, missing as `_absent` says."""
-    name, is_text = str(factor.name), factor.dtype == "str"
-    values = factor.astype(object)
-    if factor.isna().any():
-        absent = _absent(name, task)
-        values = values.where(factor.notna(), json.dumps(absent) if is_text and type(absent) is not str else absent)
-    order = {value: _text(value) for value in sorted(values.unique())}
-    return pd.Series(pd.Categorical(values.map(order), list(order.values()), ordered=True), factor.index)
-
-
-def _absent(factor: str, task: str) -> Any:
-    """Return the value of a factor for a trial that has none in its column."""
-    if factor.startswith(POLICY):
-        return 0.0
-    if factor == "n_images":
-        return math.inf
-    if factor.startswith(OPTION):
-        from trainables.tasks import TASKS, build_options  # torch takes seconds to import
-
-        if task in TASKS and hasattr(options := build_options(TASKS[task], {}), factor.removeprefix(OPTION)):
-            return getattr(options, factor.removeprefix(OPTION))
-    raise UserError(f"{task}: a run without a value of {factor}, which has no default; leave it out of the factors")
-
-
-def _text(level: Any) -> str:
-    if level == math.inf:
-        return "all"
-    return str(level).removesuffix(".0")
+def _named(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs with a column `trial_id`, empty for runs without one, of which no per-image results are known."""
+    return runs if "trial_id" in runs else runs.assign(trial_id="")
 
 
 def _pretext(runs: pd.DataFrame) -> pd.DataFrame:

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from analysis.comparisons.cells import COMPARISON, KEY, check_one_run_per_seed, planned_comparisons
-from analysis.comparisons.images import image_differences
+from analysis.comparisons.images import image_contributions
 from analysis.comparisons.selection import outcomes
 from analysis.data.per_image import PerImage
 from analysis.stats import paired
-from analysis.stats.crossed import CROSSED_T, MIN_CROSSED_SEEDS, crossed_mean, seeds_mean
+from analysis.stats.crossed import least_seeds, paired_test
 from analysis.stats.significance import ALPHA
 from trainables.errors import UserError
 
@@ -62,7 +62,7 @@ def effects(
     With fewer than 5 seeds, or 3 if all have per-image results, nothing is tested: there are means, all other numbers
     are NaN, and the answer is `too few seeds`.
 
-    Numbers. mean_difference is cell minus baseline. ci_low and ci_high are its interval for this comparison alone, over
+    Numbers. mean_difference is cell minus baseline; ci_low and ci_high are its interval for this comparison alone, over
     new seeds and new images (`analysis.stats.crossed`); n_images is the number of images. Without per-image results of
     at least two seeds n_images is missing, and the interval is over new seeds alone, on the same images. seeds_low and
     seeds_high are always the t interval over seeds alone. family_low and family_high are the ends of ci_low and ci_high
@@ -74,8 +74,8 @@ def effects(
     detected with probability 0.8, and seeds_needed the number of seeds with which it would detect a difference of the
     margin on these images; missing if the answer is not `inconclusive`, or if no number of seeds is enough.
     p_equivalence is the p-value of two one-sided tests against the margin; p_equivalence_holm is adjusted over the
-    family separately. Therefore, each of the two kinds of claim, a difference and an equivalence, is wrong anywhere in
-    a family at a rate of at most alpha. bca_low and bca_high are a bootstrap interval, from 10 seeds on.
+    family separately. So each kind of claim, a difference or an equivalence, is wrong anywhere in a family at a rate of
+    at most alpha. bca_low and bca_high are a bootstrap interval, from 10 seeds on.
 
     Answer. `equivalent` if p_equivalence_holm <= alpha and both ends of the interval (ci_low, ci_high) are within the
     margin, even if there is a significant difference that is smaller than the margin; else `better` or `worse` if
@@ -94,8 +94,8 @@ def effects(
         mode: Whether more (`max`) or less (`min`) of the metric is better.
         margin: The smallest difference that matters, in the metric's units; None skips equivalence.
         confidence: Confidence of the intervals; alpha, the level of all tests, is 1 - confidence.
-        per_image: Per-image results of the trials, found by the runs' `trial_id` and the name of the result: `metric`,
-            or the column `result` of the runs where they have one. None for intervals over seeds alone.
+        per_image: Per-image results of the trials, found by the runs' columns `trial_id` and, if it exists, `result`,
+            the name of the result in place of `metric`.
 
     Returns:
         A frame with the columns EFFECT_DTYPES.
@@ -112,8 +112,7 @@ def effects(
         for _, rows in distinct.groupby(["task", "design"], sort=False)
     ]
     found = pd.DataFrame([row for rows in families for row in rows], columns=list(EFFECT_DTYPES))
-    found = comparisons.merge(found.drop(columns="design"), on=COMPARISON)[list(EFFECT_DTYPES)]
-    return found.astype(EFFECT_DTYPES)
+    return comparisons.merge(found.drop(columns="design"), on=COMPARISON)[list(EFFECT_DTYPES)].astype(EFFECT_DTYPES)
 
 
 def paired_differences(
@@ -198,36 +197,32 @@ def _counts_and_means(pairs: pd.DataFrame) -> dict[str, Any]:
 
 
 def _differences(pairs: pd.DataFrame, per_image: PerImage) -> dict[str, Any]:
-    """Return the differences of seeds, float64 [S], and of images, [S, N] or None, and how many seeds a test needs."""
-    images = image_differences(pairs, per_image)
-    complete = images is not None and len(images) == len(pairs)
-    min_seeds = MIN_CROSSED_SEEDS if complete else paired.MIN_SEEDS
-    return {"differences": pairs["difference"].to_numpy(), "images": images, "min_seeds": min_seeds}
+    """Return the differences of seeds, float64 [S], and of images, [S1, N] or None, and how many seeds a test needs."""
+    trials, results = (pairs[[name, f"baseline_{name}"]].to_numpy().T for name in ("trial_id", "result"))
+    contributions = image_contributions(trials, results, per_image)
+    images = None if contributions is None else contributions[0] - contributions[1]
+    differences = pairs["difference"].to_numpy()
+    return {"differences": differences, "images": images, "min_seeds": least_seeds(len(differences), images)}
 
 
 def _tests(
     differences: np.ndarray, images: np.ndarray | None, n_comparisons: int, margin: float | None, alpha: float
 ) -> dict[str, Any]:
     """Return the numbers that need enough seeds for a test, and `estimate`, the mean difference with its error."""
-    alone = seeds_mean(differences)
-    estimate = alone if images is None else crossed_mean(differences, images)
-    found: dict[str, Any] = {"n_images": None, "p_equivalence": math.nan}
-    if images is None or np.isnan(estimate.error):
-        estimate, test = alone, paired.choose_test(len(differences), n_comparisons, alpha)
-        found |= {"test": test, "p": paired.p_value(differences, test)}
-        if margin is not None:
-            found["p_equivalence"] = paired.equivalence_p(differences, margin, test)
-    else:
-        found |= {"test": CROSSED_T, "n_images": images.shape[1], "p": estimate.p_value()}
-        if margin is not None:
-            found["p_equivalence"] = estimate.equivalence_p(margin)
-    found["estimate"] = estimate
-    found["hedges_g"] = paired.hedges_g(differences)
-    found["smallest_detectable"] = estimate.smallest_detectable(alpha / n_comparisons)
+    tested = paired_test(differences, images, n_comparisons, alpha)
+    found: dict[str, Any] = {
+        "estimate": tested.estimate,
+        "test": tested.test,
+        "n_images": tested.n_images,
+        "p": tested.p_value(),
+        "p_equivalence": math.nan if margin is None else tested.equivalence_p(margin),
+        "hedges_g": paired.hedges_g(differences),
+        "smallest_detectable": tested.estimate.smallest_detectable(alpha / n_comparisons),
+    }
     intervals = {
-        "ci": estimate.interval(1 - alpha),
-        "family": estimate.interval(1 - alpha / n_comparisons),
-        "seeds": alone.interval(1 - alpha),
+        "ci": tested.estimate.interval(1 - alpha),
+        "family": tested.estimate.interval(1 - alpha / n_comparisons),
+        "seeds": paired.t_interval(differences, 1 - alpha),
     }
     if len(differences) >= paired.BCA_SEEDS:
         intervals["bca"] = paired.bca_interval(differences, 1 - alpha)

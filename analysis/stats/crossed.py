@@ -26,7 +26,7 @@ from scipy import special, stats
 from analysis.stats import paired
 from analysis.stats.significance import ALPHA
 
-CROSSED_T = "crossed t"  # name of the test
+CROSSED_T: paired.Test = "crossed t"
 MAX_SEEDS_NEEDED = 10_000
 MIN_CROSSED_SEEDS = 3  # fewer are not tested; coverage is measured from 3 on
 MIN_SEEDS_WITH_IMAGES = 2  # seeds with per-image results that separate the variance of images from the rest
@@ -123,6 +123,57 @@ class CrossedMean:
         """
         detectable = paired.detectable_noncentrality(float(self.df_images), alpha) * np.sqrt(self.images)
         return math.ceil(n_images * float(detectable / difference) ** 2)
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """Test of one mean paired difference.
+
+    Attributes:
+        differences: Difference of each seed, float64 [S].
+        estimate: Their mean, over seeds and images if `n_images` is given.
+        test: CROSSED_T over seeds and images, and otherwise what `paired.choose_test` chose.
+        n_images: Number of images; None for an estimate over seeds alone.
+    """
+
+    differences: np.ndarray
+    estimate: CrossedMean
+    test: paired.Test
+    n_images: int | None
+
+    def p_value(self) -> float:
+        """Return the p-value of the hypothesis of no difference."""
+        if self.n_images is not None:
+            return float(self.estimate.p_value())
+        return float(paired.p_value(self.differences, self.test))
+
+    def equivalence_p(self, margin: float) -> float:
+        """Return the p-value of two one-sided tests against a mean difference of `margin` or more."""
+        if self.n_images is not None:
+            return float(self.estimate.equivalence_p(margin))
+        return float(paired.equivalence_p(self.differences, margin, self.test))
+
+
+def least_seeds(n_seeds: int, images: np.ndarray | None) -> int:
+    """Return how many seeds a test needs: fewer if all `n_seeds` have per-image differences, [S1, N]."""
+    return MIN_CROSSED_SEEDS if images is not None and len(images) == n_seeds else paired.MIN_SEEDS
+
+
+def paired_test(
+    differences: np.ndarray, images: np.ndarray | None, n_comparisons: int, alpha: float = ALPHA
+) -> PairedTest:
+    """Return the test of a mean paired difference, over seeds and images where that is possible.
+
+    Args:
+        differences: Difference of each seed, float64 [S].
+        images: Difference of each image, as `crossed_mean` takes them; None if they are not known.
+        n_comparisons: Number of comparisons tested in the family.
+        alpha: Level of the family.
+    """
+    if images is not None and not np.isnan((estimate := crossed_mean(differences, images)).error):
+        return PairedTest(differences, estimate, CROSSED_T, images.shape[1])
+    test = paired.choose_test(len(differences), n_comparisons, alpha)
+    return PairedTest(differences, seeds_mean(differences), test, None)
 
 
 def seeds_mean(differences: np.ndarray) -> CrossedMean:

@@ -18,7 +18,7 @@ from scipy import stats
 from scipy.optimize import brentq
 from scipy.special import gammaln
 
-Test = Literal["paired t", "sign-flip"]
+Test = Literal["paired t", "sign-flip", "crossed t"]  # the last one is in `analysis.stats.crossed`
 Alternative = Literal["two-sided", "less", "greater"]
 
 PAIRED_T: Test = "paired t"

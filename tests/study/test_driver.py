@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -22,6 +23,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
+import analysis
 from analysis.records import (
     FINISHED,
     JOURNAL_FILE,
@@ -114,6 +116,21 @@ def test_a_study_leaves_its_configuration_results_report_and_checkpoints(ran: Ra
     assert ran.outcome.report == folder / "report.html"
     assert "<html" in page
     assert "rotation" in page
+
+
+@pytest.mark.core
+@pytest.mark.slow
+def test_every_probe_keeps_its_images_in_the_journal_and_in_mlflow(ran: Ran, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(ran.output.parent)  # where the artifacts are
+    study, tracked = analysis.load(ran.outcome.folder), analysis.load(ran.store, study="tiny")
+    [name] = [name for name in study.runs if re.fullmatch(r"probe/[^/]+/linear", name)]
+    probed = study.runs.dropna(subset=name)
+    assert len(probed) > 3
+    for trial_id, accuracy in zip(probed["trial_id"], probed[name], strict=True):
+        correct = study.per_image.contributions(trial_id, name)
+        assert correct is not None
+        assert correct.mean() == pytest.approx(accuracy, abs=1e-6)
+        np.testing.assert_array_equal(tracked.per_image.contributions(trial_id, name), correct)
 
 
 @pytest.mark.core

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from analysis.comparisons import TOO_FEW
+from analysis.comparisons import TOO_FEW, interval_scope
 from analysis.comparisons.interactions import DIFFERENT
 from analysis.findings import Findings
 from analysis.report import sentences
@@ -74,7 +74,9 @@ def _factorial(findings: Findings, task: str) -> Iterator[Block]:
             for row in found.itertuples()
         ]
         measured = metric_words(findings.metrics[task].column)
-        caption = f"Main effects and two-factor interactions in {measured}; each seed is a block."
+        caption = (
+            f"Main effects and two-factor interactions in {measured}; each seed is a block. {interval_scope(found)}"
+        )
         head = ["term", "levels", "aliased with", "estimate", *TESTED]
         yield Folded(f"The {design} design of {task}", [Table(caption, head, rows, 3)])
 
@@ -93,4 +95,5 @@ def _synergy(findings: Findings, task: str) -> Iterator[Block]:
     ]
     measured = metric_words(findings.metrics[task].column)
     caption = f"Synergy: the joint effect of two augmentations minus the sum of their single effects, in {measured}."
+    caption = f"{caption} {interval_scope(own)}"
     yield Folded(f"Synergy of pairs in {task}", [Table(caption, ["pair", "synergy", *TESTED], rows)])

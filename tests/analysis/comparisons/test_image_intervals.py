@@ -10,13 +10,13 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 import analysis
-from analysis.comparisons import effects, interval_scope
-from analysis.comparisons.images import image_differences
+from analysis.comparisons import effects, factorial_effects, interval_scope, pair_synergy
+from analysis.comparisons.images import image_contributions
 from analysis.data.per_image import PerImage
 from analysis.findings import compute_findings
 from analysis.stats import paired
 from analysis.stats.crossed import crossed_mean
-from tests.analysis.ablated_runs import METRIC
+from tests.analysis.ablated_runs import METRIC, design
 from trainables.per_image import pack
 
 OVER_SEEDS = ["mean", "mean_difference", "seeds_low", "seeds_high", "hedges_g", "pairing_correlation"]
@@ -64,7 +64,7 @@ def test_the_numbers_are_those_of_the_differences_of_every_image():
         assert row["smallest_detectable"] == pytest.approx(estimate.smallest_detectable(0.025))
     np.testing.assert_allclose(found["p_holm"], paired.holm(found["p"].to_numpy()))
     assert_frame_equal(found[OVER_SEEDS], alone[OVER_SEEDS])
-    assert (alone[["ci_low", "ci_high"]].to_numpy() == alone[["seeds_low", "seeds_high"]].to_numpy()).all()
+    np.testing.assert_allclose(alone[["ci_low", "ci_high"]], alone[["seeds_low", "seeds_high"]])
     assert alone["n_images"].isna().all()
 
 
@@ -98,7 +98,10 @@ def test_some_seeds_with_images_are_enough_for_the_variance_of_images():
     found = by_cell(runs, per_image)
     assert found["n_images"].eq(400).all()
     assert found["n_seeds"].eq(6).all()
-    assert len(image_differences(_pairs("gain", 6), per_image)) == 4  # type: ignore[arg-type]
+    trials = np.array([[f"{cell}-{seed}" for seed in range(6)] for cell in ("gain", "base")])
+    kept = image_contributions(trials, np.full_like(trials, METRIC, dtype=object), per_image)
+    assert kept is not None
+    assert kept.shape == (2, 4, 400)
 
 
 def test_trials_on_other_numbers_of_images_are_compared_over_seeds_alone():
@@ -117,6 +120,29 @@ def test_answers_that_never_differ_have_no_interval_and_are_tested_by_signs():
     assert (row["test"], row["p"]) == ("paired t", 1.0)
     assert pd.isna(row["n_images"])
     assert np.isnan(row["ci_low"])
+
+
+def test_factors_and_pairs_of_ops_are_tested_over_images_as_the_contrasts_that_they_are():
+    rng = np.random.default_rng(4)
+    policies = {"none": (0.0, 0.0), "flip": (1.0, 0.0), "gray": (0.0, 1.0), "both": (1.0, 1.0)}
+    drawn = {cell: rng.random((5, 80)) < 0.5 + 0.1 * sum(policy) for cell, policy in policies.items()}
+    runs, per_image = study_of(drawn)
+    for index, name in enumerate(("augmentation/flip", "augmentation/gray")):
+        runs[name] = runs["cell"].map({cell: policy[index] for cell, policy in policies.items()})
+    none, flip, gray, both = (table.astype(float) for table in drawn.values())
+    expected = {"flip": (flip + both - none - gray) / 2, "synergy": both - flip - gray + none}
+    estimates = {name: crossed_mean(table.mean(axis=1), table) for name, table in expected.items()}
+
+    terms = factorial_effects(runs, METRIC, ["augmentation/flip", "augmentation/gray"], per_image).set_index("term")
+    pairs = pair_synergy(runs, METRIC, design(*(("a", "pairs", cell, "none") for cell in policies)), per_image)
+    for row, name in (
+        (terms.loc["augmentation/flip"], "flip"),
+        (pairs.set_index("first").loc["flip"].iloc[-1], "synergy"),
+    ):
+        assert (row["n_images"], row["test"]) == (80, "crossed t")
+        assert (row["ci_low"], row["ci_high"]) == pytest.approx(estimates[name].interval(0.95))
+        assert row["p"] == pytest.approx(estimates[name].p_value())
+    assert factorial_effects(runs, METRIC, ["augmentation/flip", "augmentation/gray"])["n_images"].isna().all()
 
 
 def test_scope_says_what_intervals_are_over():
@@ -140,11 +166,3 @@ def test_every_probe_of_a_study_is_compared_over_images_and_curves_over_seeds(si
     assert found.every_effect["answer"].ne("too few seeds").all()
     by_loss = compute_findings(analysis.load(simulated_study), metric="val/loss").effects
     assert by_loss["n_images"].isna().all()
-
-
-def _pairs(cell: str, n_seeds: int) -> pd.DataFrame:
-    rows = [
-        {"trial_id": f"{cell}-{seed}", "result": METRIC, "baseline_trial_id": f"base-{seed}", "baseline_result": METRIC}
-        for seed in range(n_seeds)
-    ]
-    return pd.DataFrame(rows)
