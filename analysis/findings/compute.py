@@ -234,7 +234,9 @@ def _factorial(study: Study, by_task: dict[str, pd.DataFrame], metrics: dict[str
             runs = own.loc[own["cell"].isin(_cells(study, task, design))]
             varied = any(name in runs and runs[name].nunique(dropna=False) > 1 for name in factors)
             if varied and all(name in runs for name in factors):
-                parts.append(factorial_effects(runs, metrics[task].column, factors).assign(design=design))
+                parts.append(
+                    factorial_effects(runs, metrics[task].column, factors, study.per_image).assign(design=design)
+                )
     return _joined(parts, {"design": "str", **FACTORIAL_DTYPES})
 
 
@@ -243,7 +245,7 @@ def _synergy(study: Study, by_task: dict[str, pd.DataFrame], metrics: dict[str, 
     for task, own in by_task.items():
         wanted = set(_cells(study, task, "pairs"))
         if wanted and wanted <= set(own["cell"]):
-            parts.append(pair_synergy(own, metrics[task].column, study.designs))
+            parts.append(pair_synergy(own, metrics[task].column, study.designs, study.per_image))
     return _joined(parts, SYNERGY_DTYPES)
 
 
