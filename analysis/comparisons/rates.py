@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.comparisons.cells import COMPARISON, KEY, check_one_run_per_seed, planned_comparisons
 from analysis.comparisons.selection import fixed_budget, require_columns, verdicts_of
-from analysis.convergence import CATALOG, CONVERGED, VERDICTS
+from analysis.convergence import CATALOG, CONVERGED, UNDECIDED, VERDICTS
 from analysis.stats.binomial import exact_interval, mcnemar_can_reject, mcnemar_p, mcnemar_pairs_needed
 from analysis.stats.paired import holm
 from trainables.errors import UserError
@@ -17,7 +17,7 @@ from trainables.errors import UserError
 LEARNED = tuple(name for name, verdict in CATALOG.items() if verdict.learned)  # left chance, however training ended
 RATE_DTYPES = {
     **dict.fromkeys(("phase", "task", "cell"), "str"),
-    **dict.fromkeys(("n_seeds", "n_converged"), "int64"),
+    **dict.fromkeys(("n_seeds", "n_converged", "n_undecided"), "int64"),
     **dict.fromkeys(("rate", "ci_low", "ci_high"), "float64"),
 }
 RATE_DIFFERENCE_DTYPES = {
@@ -43,7 +43,9 @@ def convergence_rates(
         converged: The verdicts that count as convergence; with LEARNED, leaving chance counts. A failed trial does not.
 
     Returns:
-        Columns *by, n_seeds, n_converged, rate, ci_low, ci_high: the exact 95 % interval of Clopper and Pearson.
+        Columns *by, n_seeds, n_converged, n_undecided, rate, ci_low, ci_high. rate is the share that is shown to have
+        converged, NaN if all seeds are undecided. The interval is the exact one of Clopper and Pearson (95 %); its
+        lower end counts the undecided seeds as not converged, its upper end as converged.
 
     Raises:
         UserError: If a trial has no verdict, no trial trained to a fixed budget, or a group has a seed twice: the
@@ -52,10 +54,14 @@ def convergence_rates(
     counted = _with_converged(runs, verdicts, converged)
     by = list(by)
     check_one_run_per_seed(counted, by)
-    groups = counted.groupby(by, sort=False, dropna=False)["converged"]
-    rates = groups.agg(n_seeds="size", n_converged="sum").reset_index()
-    rates["rate"] = rates["n_converged"] / rates["n_seeds"]
-    rates["ci_low"], rates["ci_high"] = exact_interval(rates["n_converged"], rates["n_seeds"])
+    groups = counted.groupby(by, sort=False, dropna=False)
+    rates = groups.agg(
+        n_seeds=("converged", "size"), n_converged=("converged", "sum"), n_undecided=("undecided", "sum")
+    ).reset_index()
+    decided = rates["n_undecided"] < rates["n_seeds"]
+    rates["rate"] = (rates["n_converged"] / rates["n_seeds"]).where(decided)
+    rates["ci_low"], _ = exact_interval(rates["n_converged"], rates["n_seeds"])
+    _, rates["ci_high"] = exact_interval(rates["n_converged"] + rates["n_undecided"], rates["n_seeds"])
     return rates
 
 
@@ -81,10 +87,10 @@ def rate_differences(
         converged: The verdicts that count as convergence.
 
     Returns:
-        Columns RATE_DIFFERENCE_DTYPES: n_pairs, the seeds that both have; only_cell and only_baseline, the pairs in
-        which only one converged; rate_difference, cell minus baseline over these pairs; p; p_holm; pairs_needed, the
-        number of pairs with which every comparison of the family could reject. A comparison without a pair has n_pairs
-        0, and NaN as its rate_difference.
+        Columns RATE_DIFFERENCE_DTYPES: n_pairs, the seeds that both have, neither undecided; only_cell and
+        only_baseline, the pairs in which only one converged; rate_difference, cell minus baseline over these pairs; p;
+        p_holm; pairs_needed, the number of pairs with which every comparison of the family could reject. A comparison
+        without a pair has n_pairs 0, and NaN as its rate_difference.
 
     Raises:
         UserError: For the reasons of `convergence_rates`, or if a baseline did not run.
@@ -114,16 +120,17 @@ def _tested(family: pd.DataFrame) -> pd.DataFrame:
 
 
 def _with_converged(runs: pd.DataFrame, verdicts: pd.DataFrame, converged: Collection[str]) -> pd.DataFrame:
-    """Return the fixed-budget runs with a boolean column `converged`."""
+    """Return the fixed-budget runs with the boolean columns `converged` and `undecided`."""
     if unknown := sorted(set(converged) - set(VERDICTS)):
         raise UserError(f"converged names unknown verdicts: {', '.join(unknown)}; verdicts are {', '.join(VERDICTS)}")
     kept = fixed_budget(runs)
-    return kept.assign(converged=verdicts_of(kept, verdicts).isin(list(converged)))
+    found = verdicts_of(kept, verdicts)
+    return kept.assign(converged=found.isin(list(converged)), undecided=found == UNDECIDED)
 
 
 def _discordant(counted: pd.DataFrame, wanted: pd.DataFrame) -> pd.DataFrame:
     """Return the number of pairs, and of discordant ones in either direction, of each comparison with a pair."""
-    outcomes = counted[["task", "cell", "seed", "converged"]]
+    outcomes = counted.loc[~counted["undecided"], ["task", "cell", "seed", "converged"]]
     references = outcomes.rename(columns={"cell": "baseline", "converged": "reference"})
     pairs = wanted.merge(outcomes, on=["task", "cell"]).merge(references, on=["task", "baseline", "seed"])
     pairs["only_cell"] = pairs["converged"] & ~pairs["reference"]

@@ -39,7 +39,7 @@ from analysis.comparisons.rates import (
 )
 from analysis.comparisons.selection import left_out, outcomes
 from analysis.comparisons.tasks import compare_tasks
-from analysis.convergence import CONVERGED, verdicts
+from analysis.convergence import CONVERGED, UNDECIDED, cell_verdicts, verdicts
 from analysis.data import tables
 from analysis.data.classes import comparison_columns
 from analysis.data.load import load
@@ -63,8 +63,9 @@ class Findings:
     Attributes:
         study: The study.
         verdicts: trial_id, phase, task, cell, seed, status, verdict, evidence, cure; one row per trial that trained.
+        cell_verdicts: `analysis.convergence.cell_verdicts` of the confirm and ablate phases.
         ablated: Runs of the ablate phase that trained, with `last/METRIC`, verdict and converged (boolean, missing
-            where a trial has no verdict).
+            where a trial has no verdict or is undecided).
         metrics: Metric of each ablated task that has a value.
         margin: The smallest difference that matters, in the metrics' units.
         effects: `effects` of every task, with the columns metric, mode and seeds_needed of
@@ -85,6 +86,7 @@ class Findings:
 
     study: Study
     verdicts: pd.DataFrame
+    cell_verdicts: pd.DataFrame
     ablated: pd.DataFrame
     metrics: dict[str, Metric]
     margin: float | None
@@ -152,6 +154,7 @@ def compute_findings(
     return Findings(
         study=study,
         verdicts=study.runs[_ABOUT].merge(trial_verdicts, on="trial_id"),
+        cell_verdicts=cell_verdicts(study.runs.loc[study.runs["phase"].isin(COUNTED_PHASES)], study.curves),
         ablated=ablated,
         metrics=metrics,
         margin=margin,
@@ -223,7 +226,7 @@ def _ablated(study: Study, trial_verdicts: pd.DataFrame) -> pd.DataFrame:
     trained = runs.loc[(runs["phase"] == ABLATE) & ~runs["task"].isin(BASELINES)]
     trained = trained.merge(trial_verdicts[["trial_id", "verdict"]], on="trial_id", how="left")
     converged = (trained["verdict"] == CONVERGED).astype("boolean")
-    return trained.assign(converged=converged.mask(trained["verdict"].isna()))
+    return trained.assign(converged=converged.mask(trained["verdict"].isna() | (trained["verdict"] == UNDECIDED)))
 
 
 def _factorial(study: Study, by_task: dict[str, pd.DataFrame], metrics: dict[str, Metric]) -> pd.DataFrame:

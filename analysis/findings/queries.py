@@ -18,7 +18,6 @@ from analysis.comparisons import (
     TOO_FEW,
     rank_tasks,
 )
-from analysis.convergence import VERDICTS
 from analysis.data import tables
 from analysis.data.classes import BALANCED
 from analysis.findings.compute import Findings
@@ -33,12 +32,12 @@ class CellConvergence:
     """How the trials of one cell ended.
 
     Attributes:
-        verdict: The most frequent verdict.
-        count: Number of trials with this verdict.
+        verdict: The verdict on all seeds together, or on the only one.
+        count: Number of trials with this verdict by themselves.
         n_trials: Number of trials with any verdict.
         others: Number of trials with each other verdict.
-        evidence: Evidence of the first trial, by seed, with this verdict.
-        cure: Remedy proposed for that trial.
+        evidence: Evidence for the verdict.
+        cure: Proposed remedy.
     """
 
     verdict: str
@@ -120,21 +119,19 @@ def take_offs(findings: Findings, task: str) -> pd.DataFrame:
 
 
 def convergence(findings: Findings, phase: str, task: str, cell: str) -> CellConvergence | None:
-    """Return how the trials of a cell ended; None if none has a verdict.
-
-    Of verdicts that are equally frequent, the one that is tried first (`analysis.convergence.VERDICTS`) represents the
-    cell.
-    """
-    verdicts = findings.verdicts
+    """Return how the trials of a cell ended, by the curves of all seeds together; None if none has a verdict."""
+    cells, verdicts = findings.cell_verdicts, findings.verdicts
+    found = cells.loc[(cells["phase"] == phase) & (cells["task"] == task) & (cells["cell"] == cell)]
+    if len(found):
+        row = found.iloc[0]
+        return CellConvergence(
+            row["verdict"], row["n_verdict"], row["n_seeds"], row["others"], row["evidence"], row["cure"]
+        )
     own = verdicts.loc[(verdicts["phase"] == phase) & (verdicts["task"] == task) & (verdicts["cell"] == cell)]
     if own.empty:
         return None
-    by_verdict = own["verdict"].value_counts()
-    order = sorted(by_verdict.index, key=lambda name: (-by_verdict[name], VERDICTS.index(name)))
-    counts = {name: int(by_verdict[name]) for name in order}
-    verdict = order[0]
-    first = own.loc[own["verdict"] == verdict].sort_values("seed").iloc[0]
-    return CellConvergence(verdict, counts.pop(verdict), len(own), counts, first["evidence"], first["cure"])
+    row = own.iloc[0]
+    return CellConvergence(row["verdict"], 1, 1, {}, row["evidence"], row["cure"])
 
 
 def chosen_cell(findings: Findings, task: str) -> str:

@@ -132,9 +132,14 @@ def effect(row: pd.Series) -> str:
 
 
 def ending(found: CellConvergence) -> str:
-    """Return how the trials of a cell ended: `overfits (4 of 5 seeds; 1 converged)`."""
+    """Return how the trials of a cell ended: `overfits (4 of 5 seeds; 1 converged)`.
+
+    The verdict is on all seeds together, and the counts are of single seeds; none may have that verdict by itself.
+    """
     others = [f"{n} {CATALOG[name].label}" for name, n in found.others.items()]
     share = f"{found.count} of {counted(found.n_trials, 'seed')}"
+    if not found.count:
+        share = f"{counted(found.n_trials, 'seed')} together; singly"
     return f"{CATALOG[found.verdict].verb} ({'; '.join([share, *others])})"
 
 

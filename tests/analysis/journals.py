@@ -31,6 +31,8 @@ from trainables.trial import RANDOM_INIT, RAW_PIXELS, TrialConfig
 DATASET = "shapes"
 N_CLASSES = 5
 N_VALIDATION = 200
+# Predictions of an ablated trial: enough for each of its verdicts to be shown.
+MANY_PREDICTIONS = 20_000
 STEPS, EVERY = 200, 25
 INFO = {
     "fingerprint": "0123456789abcdef",
@@ -247,11 +249,13 @@ class _Writer:
             truth.kind,
             rng=self.generator,
             task=config.task,
-            n_validation=N_VALIDATION,
+            n_validation=MANY_PREDICTIONS,
             n_queries=N_VALIDATION,
+            noise=0.004,
             budget_steps=config.budget_steps,
             report_every=EVERY,
             batch_size=config.batch_size,
+            **({"pace": 0.03, "takeoff": 0.02} if truth.kind == "converged" else {}),
         )
         self._start(config)
         self.journal.append(Facts(trial_id=config.trial_id, **made.facts))

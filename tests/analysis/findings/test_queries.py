@@ -44,17 +44,6 @@ def test_a_cell_of_two_designs_has_the_same_numbers_in_both_and_is_ranked_once(f
     assert (queries.ranked(findings, "rotation")["cell"] == "augmentation_strength=1").sum() == 1
 
 
-def test_of_equally_frequent_verdicts_the_first_of_the_registry_represents_a_cell(findings: Findings):
-    own = (findings.verdicts["phase"] == "confirm") & (findings.verdicts["task"] == "rotation")
-    cell = findings.verdicts.loc[own, "cell"].iloc[0]
-    seeds = own & (findings.verdicts["cell"] == cell)
-    for order in (["converged", "overfit"], ["overfit", "converged"]):
-        verdicts = findings.verdicts.loc[findings.verdicts.index[seeds][:2]].assign(verdict=order)
-        found = queries.convergence(dataclasses.replace(findings, verdicts=verdicts), "confirm", "rotation", cell)
-        assert found is not None
-        assert (found.verdict, found.others) == ("overfit", {"converged": 1})
-
-
 def test_the_runner_up_is_the_highest_task_that_is_not_told_apart(findings: Findings):
     metric = f"probe/{DATASET}/linear"
     assert queries.task_rivals(findings, "simclr", metric)["baseline"].tolist() == ["rotation", "context_prediction"]
@@ -70,12 +59,19 @@ def test_without_a_base_the_baseline_of_most_comparisons_ranks(findings: Finding
     assert set(ranked["baseline"]) == {"n_images=1000"}
 
 
-def test_how_a_cell_ended_is_its_commonest_verdict_with_the_evidence_of_its_first_seed(findings: Findings):
+def test_how_a_cell_ended_is_the_verdict_on_its_seeds_together(findings: Findings):
     found = queries.convergence(findings, "ablate", "rotation", "lr=0.003")
     assert found is not None
     assert (found.verdict, found.count, found.n_trials, found.others) == ("overfit", 4, 5, {"failed": 1})
-    own = findings.verdicts.query("cell == 'lr=0.003' and verdict == 'overfit'").sort_values("seed").iloc[0]
-    assert (found.evidence, found.cure) == (own["evidence"], own["cure"])
+    assert found.evidence.startswith("4 seeds together: val/accuracy worsened from its best")
+    assert "augmentation_strength 0 now" in found.cure
+    undecided = queries.convergence(findings, "ablate", "simclr", "base")
+    assert undecided is not None
+    assert (undecided.verdict, undecided.count, undecided.others) == ("converged", 4, {"undecided": 1})
+    alone = dataclasses.replace(findings, cell_verdicts=findings.cell_verdicts.iloc[:0])
+    single = queries.convergence(alone, "ablate", "rotation", "base")
+    assert single is not None
+    assert (single.verdict, single.n_trials) == ("overfit", 1)
     assert queries.convergence(findings, "ablate", "rotation", "no such cell") is None
 
 
