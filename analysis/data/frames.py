@@ -140,7 +140,7 @@ def frames(events: Iterable[Event]) -> tuple[pd.DataFrame, pd.DataFrame]:
                 builder.trial(event.trial_id, **_facts(event))
             case TrialEnded():
                 levels = chance_of_probes(None, event.results, datasets)
-                builder.trial(event.trial_id, **levels | _ending(event))
+                builder.trial(event.trial_id, **_ending(event) | levels)
             case StudyStarted():
                 study, datasets = event.study, event.datasets
     return builder.build()
@@ -172,8 +172,15 @@ def current_column(name: str) -> str:
 
 
 def with_current_columns(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return a `runs` frame of an earlier version with the current names of its options, ops and cells."""
-    return runs.rename(columns=current_column).assign(cell=runs["cell"].map(spelling.current).astype("str"))
+    """Return a `runs` frame of an earlier version with the current names of its options, ops and cells.
+
+    Facts that it did not record have empty columns.
+    """
+    runs = runs.rename(columns=current_column).assign(cell=runs["cell"].map(spelling.current).astype("str"))
+    added = {name: dtype for name, dtype in RUN_DTYPES.items() if name not in runs and dtype != "int64"}
+    empty = {name: _typed([None] * len(runs), dtype).set_axis(runs.index) for name, dtype in added.items()}
+    known = [name for name in RUN_DTYPES if name in runs or name in empty]
+    return runs.assign(**empty)[[*known, *(name for name in runs if name not in RUN_DTYPES)]]
 
 
 def export(folder: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
+from analysis.data.frames import chance_of_probes
 from analysis.data.per_image import PER_IMAGE_ARTIFACT
 from analysis.records import (
     CONFIG_FILE,
@@ -162,7 +163,8 @@ class RunWriter:
             **metadata.trial_tags(event.trial_id, trial),
         }
         self._begin(key, event, name=metadata.trial_name(trial), tags=tags, parent=phase)
-        self._add_params(key, {name: str(value) for name, value in trial.to_columns().items()})
+        params = trial.to_columns() | chance_of_probes(trial.dataset, {}, self._study.datasets)
+        self._add_params(key, {name: str(value) for name, value in params.items()})
         if inputs := metadata.dataset_inputs(self._study, trial):
             self._try(self._client.log_inputs, self._state.runs[key], inputs)
 

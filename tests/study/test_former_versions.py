@@ -7,12 +7,13 @@ import sqlite3
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
 import analysis
-from analysis.data.frames import CURVES_FILE, RUNS_FILE, frames
+from analysis.data.frames import CURVES_FILE, RUN_DTYPES, RUNS_FILE, frames
 from analysis.records import (
     FINISHED,
     JOURNAL_FILE,
@@ -36,6 +37,7 @@ from tests.study.mlflow_stores import runs_by_key, stored_points
 from trainables import spelling
 
 N_TRIALS = 90
+SINCE = ("n_validation_images", "n_queries", "largest_class")  # facts that version 0.1 did not record
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +53,14 @@ def plan(recorded: Path) -> Plan:
 
 
 def current(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a frame with every name in its current spelling."""
-    return frame.rename(columns=spelling.current).replace(regex=r"\bgrey\b", value="gray")
+    """Return a frame with every name in its current spelling, and without a value of the facts recorded since then."""
+    frame = frame.rename(columns=spelling.current).replace(regex=r"\bgrey\b", value="gray")
+    if "n_validation" not in frame:
+        return frame
+    place = frame.columns.get_loc("n_validation") + 1
+    for name in reversed(SINCE):
+        frame.insert(place, name, pd.Series(np.nan, frame.index, dtype=RUN_DTYPES[name]))
+    return frame
 
 
 def test_every_line_is_written_today_as_it_was_then(recorded: Path):

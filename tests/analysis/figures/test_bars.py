@@ -52,6 +52,14 @@ def test_chance_stands_at_one_and_at_five_of_ten_classes_and_says_so(ax: Axes):
     assert {text.get_text() for text in ax.texts} >= {"chance 10%", "chance 50%"}
 
 
+@pytest.mark.parametrize(("share", "text"), [(0.3, "largest class 30%"), (0.11, "chance 10%\nlargest class 11%")])
+def test_the_largest_class_has_a_line_and_a_name_that_hides_no_other(ax: Axes, share: float, text: str):
+    accuracy_bars(runs(**{"probe/clothes/largest_class": share}), "clothes", ax)
+    assert share in [float(line.get_ydata()[0]) for line in ax.lines]  # type: ignore[index]
+    assert text in {written.get_text() for written in ax.texts}
+    assert "largest class, test" in legend(ax)
+
+
 def test_a_line_at_what_an_untrained_encoder_scores_crosses_every_group(ax: Axes):
     accuracy_bars(runs(), "clothes", ax)
     assert sorted(values[0] for values in lines(ax).values())[-1] == pytest.approx(0.71)

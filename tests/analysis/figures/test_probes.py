@@ -71,6 +71,9 @@ def test_stages_are_drawn_one_line_a_task_beside_the_untrained_encoder(ax: Axes)
     probe_by_stage(runs, "shapes", ax=ax)
     drawn = {line.get_label(): np.asarray(line.get_ydata()).tolist() for line in ax.get_lines()}
     assert drawn == {"rotation": pytest.approx([0.4, 0.7]), "random init": [0.2, 0.25]}
+    levels = {"probe/shapes/chance": 0.1, "probe/shapes/largest_class": 0.3, "probe_split": "test"}
+    probe_by_stage(runs.assign(**levels), "shapes", ax=(other := Figure().subplots()))
+    assert {"chance 0.100", "largest class 0.300, test"} <= set(lines(other))
     with pytest.raises(UserError, match=r"no miou probe of stages on 'shapes'.*evaluate.probe_layers"):
         probe_by_stage(runs, "shapes", "miou")
 
