@@ -68,13 +68,13 @@ def factorial_effects(
         per_image: Per-image results of the trials, for intervals over new seeds and new images (see `effects`).
 
     Returns:
-        A frame with the columns FACTORIAL_DTYPES, in the metric's units. levels is `0 to 1` or, for an interaction,
-        `0 to 1, 0.001 to 0.01`. aliased_with names the terms that the design cannot distinguish from this one: the
+        A frame with the columns FACTORIAL_DTYPES, in the metric's units. levels is `0 to 1` or, for an interaction, `0
+        to 1, 0.001 to 0.01`. aliased_with names the terms that the design cannot distinguish from this one: the
         estimate is of their sum, with the factors shown. Of several aliased terms, the first has the estimate; the rows
         of the others have none. Only seeds with a value of every cell count; n_failed is the number of failed trials. A
         cell that failed at every seed is left out of the design, and the terms that it would have separated are
-        aliased. With fewer than 5 seeds, or 3 if all have per-image results, there are estimates but no tests. n_images
-        is the number of images that the intervals are over; missing for intervals over seeds alone.
+        aliased. With fewer than 5 seeds, there are estimates but no tests; one term alone needs 3 if all have per-image
+        results. n_images is the number of images that the intervals are over; missing for intervals over seeds alone.
 
     Raises:
         UserError: If a metric or factor is unknown, no task varies any factor, or two cells have the same factors.
@@ -235,7 +235,9 @@ def _statistics(estimates: Sequence[np.ndarray], images: Sequence[np.ndarray | N
         images: Contributions of each image to them, float64 [S1, N], or None.
     """
     pairs = list(zip(estimates, images, strict=True))
-    enough = [len(own) >= least_seeds(len(own), table) and bool(np.isfinite(own).all()) for own, table in pairs]
+    enough = [
+        len(own) >= least_seeds(len(own), table, len(pairs)) and bool(np.isfinite(own).all()) for own, table in pairs
+    ]
     rows: list[dict[str, Any]] = []
     for (own, table), is_tested in zip(pairs, enough, strict=True):
         row: dict[str, Any] = {"estimate": own.mean() if len(own) else math.nan, "p": math.nan, "test": ""}

@@ -59,8 +59,8 @@ def effects(
     Seeds. n_seeds counts the seeds with a value of both cells; mean, baseline_mean and all further columns are computed
     from these. n_failed counts the seeds at which the cell failed (status FAILED, or no finite value) and the baseline
     did not, n_baseline_failed the reverse. A trial that has not ended, or was killed from outside, is not an outcome.
-    With fewer than 5 seeds, or 3 if all have per-image results, nothing is tested: there are means, all other numbers
-    are NaN, and the answer is `too few seeds`.
+    With fewer than 5 seeds, or 3 if all have per-image results and the family has no other comparison, nothing is
+    tested: there are means, all other numbers are NaN, and the answer is `too few seeds`.
 
     Numbers. mean_difference is cell minus baseline; ci_low and ci_high are its interval for this comparison alone, over
     new seeds and new images (`analysis.stats.crossed`); n_images is the number of images. Without per-image results of
@@ -164,7 +164,9 @@ def _family(
     for row in comparisons.to_dict("records"):
         key = (row["cell"], row["baseline"])
         own = pairs.loc[by_comparison.groups.get(key, [])]
-        rows.append(row | _counts_and_means(own) | _differences(own.dropna(subset="difference"), per_image))
+        rows.append(
+            row | _counts_and_means(own) | _differences(own.dropna(subset="difference"), per_image, len(comparisons))
+        )
     tested = [row for row in rows if row["n_seeds"] >= row["min_seeds"]]
     for row in tested:
         row.update(_tests(row["differences"], row["images"], len(tested), margin, alpha))
@@ -196,13 +198,17 @@ def _counts_and_means(pairs: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _differences(pairs: pd.DataFrame, per_image: PerImage) -> dict[str, Any]:
+def _differences(pairs: pd.DataFrame, per_image: PerImage, n_comparisons: int) -> dict[str, Any]:
     """Return the differences of seeds, float64 [S], and of images, [S1, N] or None, and how many seeds a test needs."""
     trials, results = (pairs[[name, f"baseline_{name}"]].to_numpy().T for name in ("trial_id", "result"))
     contributions = image_contributions(trials, results, per_image)
     images = None if contributions is None else contributions[0] - contributions[1]
     differences = pairs["difference"].to_numpy()
-    return {"differences": differences, "images": images, "min_seeds": least_seeds(len(differences), images)}
+    return {
+        "differences": differences,
+        "images": images,
+        "min_seeds": least_seeds(len(differences), images, n_comparisons),
+    }
 
 
 def _tests(

@@ -52,7 +52,10 @@ GLOSSARY = {
         "the end."
     ),
     "told apart": "The difference between two tasks is shown: `better` or `worse`.",
-    "too few seeds": "Fewer than 5 seeds have a value of both, so nothing is tested.",
+    "too few seeds": (
+        "Fewer than 5 seeds have a value of both, so nothing is tested. A comparison alone in its family needs 3, if "
+        "the study kept the results of every image."
+    ),
     "untrained encoder": (
         "The same network with its random initial weights (`random_init`), with the same probe. It is far above "
         "chance, so it is what pre-training has to beat."
