@@ -69,7 +69,7 @@ def _verdict(found: Sequence[Trial]) -> tuple[int, str, int, dict[str, int], str
     else:
         trial = pooled(healthy)
         verdict, finding = classify(trial)
-        evidence = f"{len(healthy)} seeds together: {finding.evidence}"
+        evidence = f"{finding.evidence} (mean of {len(healthy)} seeds)"
     cure = "; or ".join(verdict.remedies(finding, trial))
     own = counts.pop(verdict.name, 0)
     return len(found), verdict.name, own, counts, evidence, cure

@@ -131,6 +131,12 @@ def effect(row: pd.Series) -> str:
     return ", ".join(parts)
 
 
+def converged_count(rate: pd.Series) -> str:
+    """Return how many seeds of a cell converged: `2 of 5`, or `2 of 5, 1 undecided`."""
+    undecided = f", {rate['n_undecided']} undecided" if rate["n_undecided"] else ""
+    return f"{rate['n_converged']} of {rate['n_seeds']}{undecided}"
+
+
 def ending(found: CellConvergence) -> str:
     """Return how the trials of a cell ended: `overfits (4 of 5 seeds; 1 converged)`.
 

@@ -19,6 +19,7 @@ from analysis.report.sources import Sources
 from analysis.report.words import (
     NONE,
     circumstances,
+    converged_count,
     count,
     counted,
     effect,
@@ -132,9 +133,9 @@ def _better(findings: Findings, task: str, ranked: pd.DataFrame) -> list[str]:
 
 def _converged(findings: Findings, task: str, row: pd.Series) -> str:
     rate, base = (queries.rate(findings, ABLATE, task, row[name]) for name in ("cell", "baseline"))
-    if rate is None or base is None:
-        return ""
-    return f"; {rate['n_converged']} of {rate['n_seeds']} converge (base: {base['n_converged']} of {base['n_seeds']})"
+    if rate is None or base is None or pd.isna([rate["rate"], base["rate"]]).any():
+        return ""  # where all seeds are undecided, nothing is known
+    return f"; {converged_count(rate)} converge (base: {converged_count(base)})"
 
 
 def _rest(findings: Findings, task: str, ranked: pd.DataFrame) -> Iterator[str]:
@@ -220,7 +221,7 @@ def _table(findings: Findings, own: pd.DataFrame) -> Table:
         rate = queries.rate(findings, ABLATE, row["task"], row["cell"])
         share = NONE
         if rate is not None:
-            share = f"{rate['n_converged']} of {rate['n_seeds']} {interval(rate['ci_low'], rate['ci_high'], 2)}"
+            share = f"{converged_count(rate)} {interval(rate['ci_low'], rate['ci_high'], 2)}"
         key = (row["task"], row["design"], row["cell"], row["baseline"])
         rows.append(
             [

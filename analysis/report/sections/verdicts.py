@@ -78,13 +78,15 @@ def _of_task(findings: Findings, task: str) -> list[Block]:
         if found is None:
             continue
         rate = queries.rate(findings, phase, task, cell)
-        share = (
-            ""
-            if rate is None
-            else f" P(converged) {number(rate['rate'], 2)} {interval(rate['ci_low'], rate['ci_high'], 2)}."
-        )
+        share = "" if rate is None or pd.isna(rate["rate"]) else f" P(converged) {_rate(rate)}."
         bullets.append(f"**{name}, it {ending(found)}.**{share} Evidence: {found.evidence}. Cure: {found.cure}.")
     return [Heading(task), Bullets(bullets)] if bullets else []
+
+
+def _rate(rate: pd.Series) -> str:
+    """Return the share of seeds that converged, with its interval and the seeds for which that is not known."""
+    undecided = f", {rate['n_undecided']} undecided" if rate["n_undecided"] else ""
+    return f"{number(rate['rate'], 2)} {interval(rate['ci_low'], rate['ci_high'], 2)}{undecided}"
 
 
 def _maps(sources: Sources) -> Iterator[Picture]:

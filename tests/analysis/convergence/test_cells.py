@@ -45,7 +45,7 @@ def test_seeds_together_show_what_single_ones_leave_open() -> None:
     (cell,) = cell_verdicts(runs, curves).itertuples()
     assert single["undecided"] >= 2
     assert cell.verdict == "still_improving"
-    assert cell.evidence.startswith("6 seeds together: ")
+    assert cell.evidence.endswith("(mean of 6 seeds)")
     assert (cell.n_seeds, cell.n_verdict, cell.others) == (
         6,
         single.get("still_improving", 0),
