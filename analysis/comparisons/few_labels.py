@@ -12,6 +12,7 @@ import pandas as pd
 
 from analysis.comparisons.cells import KEY
 from analysis.comparisons.designs import Compared, Metric, compare
+from analysis.data.classes import imbalanced
 from analysis.data.study import Study
 from analysis.data.tables import long_form
 from trainables.trial import BASELINES, RANDOM_INIT, labels_name
@@ -20,6 +21,7 @@ DESIGN = "few labels"
 FROZEN, TUNED, SUPERVISED = "frozen", "fine-tuned", "supervised"
 PAIRS = ((FROZEN, SUPERVISED), (TUNED, SUPERVISED), (TUNED, FROZEN))  # (method, baseline)
 _RESULT = re.compile(r"probe/(?P<dataset>.+)/(?P<way>linear|fine_tuned)/(?P<labels>\d+|all)_labels")
+_BALANCED = re.compile(f"{_RESULT.pattern}_balanced_accuracy")
 _STEP = re.compile(f"{_RESULT.pattern}_step")
 _WAYS = {"linear": FROZEN, "fine_tuned": TUNED}
 _PROBES = {FROZEN: "linear", TUNED: "fine_tuned", SUPERVISED: "fine_tuned"}
@@ -33,16 +35,22 @@ def label_results(runs: pd.DataFrame) -> pd.DataFrame:
         runs: Runs of one probe split and of one configuration per task.
 
     Returns:
-        Columns trial_id, task, seed, status, dataset, labels, way, value, step. labels is the number of labeled images
-        per class, Int64, missing for all of them. way is the method, FROZEN or TUNED; TUNED of the task `random_init`
-        is supervised training from scratch. value is the top-1 accuracy. step is the fine-tuning step with the best
-        validation accuracy, NaN for frozen features. No rows if `evaluate.labels_per_class` was not set.
+        Columns trial_id, task, seed, status, dataset, labels, way, value, step, balanced. labels is the number of
+        labeled images per class, Int64, missing for all of them. way is the method, FROZEN or TUNED; TUNED of the task
+        `random_init` is supervised training from scratch. value is the top-1 accuracy, or the balanced accuracy if
+        balanced, which is true for data sets that are `analysis.data.classes.imbalanced`. step is the fine-tuning step
+        with the best validation accuracy, NaN for frozen features. No rows if `evaluate.labels_per_class` was not set.
     """
     steps = long_form(runs, _STEP, ["trial_id"]).rename(columns={"value": "step"})
-    found = long_form(runs, _RESULT, _ABOUT).merge(steps, how="left", on=["trial_id", "dataset", "way", "labels"])
+    replaced = set(imbalanced(runs)["dataset"])
+    parts = [long_form(runs, pattern, _ABOUT) for pattern in (_RESULT, _BALANCED)]
+    kept = [part.loc[part["dataset"].isin(replaced) == averaged] for averaged, part in enumerate(parts)]
+    found = pd.concat(kept, ignore_index=True)
+    found = found.merge(steps, how="left", on=["trial_id", "dataset", "way", "labels"])
+    found["balanced"] = found["dataset"].isin(replaced)
     found["labels"] = found["labels"].replace("all", None).astype("Int64")
     found["way"] = found["way"].map(_WAYS)
-    found = found[[*_ABOUT, "dataset", "labels", "way", "value", "step"]]
+    found = found[[*_ABOUT, "dataset", "labels", "way", "value", "step", "balanced"]]
     return found.sort_values("labels", na_position="last", kind="stable", ignore_index=True)
 
 
@@ -57,8 +65,8 @@ def compare_few_labels(study: Study, margin: float | None) -> list[Compared]:
         runs = pd.concat([own, scratch.assign(task=task, way=SUPERVISED)], ignore_index=True)
         runs["cell"] = [cell_of(way, labels) for way, labels in zip(runs["way"], runs["labels"], strict=True)]
         runs["result"] = [
-            f"probe/{dataset}/{_PROBES[way]}/{labels_word(labels)}_labels"
-            for way, labels in zip(runs["way"], runs["labels"], strict=True)
+            f"probe/{dataset}/{_PROBES[way]}/{labels_word(labels)}_labels{'_balanced_accuracy' if balanced else ''}"
+            for way, labels, balanced in zip(runs["way"], runs["labels"], runs["balanced"], strict=True)
         ]
         runs = runs.rename(columns={"value": column}).assign(probe_split="test")
         rows = [

@@ -26,7 +26,7 @@ _BASELINES = {(RANDOM_INIT, TUNED): SUPERVISED, (RANDOM_INIT, FROZEN): UNTRAINED
 
 
 def label_curves(runs: pd.DataFrame, dataset: str, task: str, ax: Axes | None = None) -> Axes:
-    """Draw a task's accuracy on `dataset` against labeled images per class.
+    """Draw a task's accuracy on `dataset`, balanced if its classes are imbalanced, against labeled images per class.
 
     A line is the mean over seeds of one method, and open markers are seeds. Lines for comparison: supervised training
     from scratch, frozen features of an untrained encoder, raw pixels, chance and the share of the largest class. The
@@ -61,8 +61,9 @@ def label_curves(runs: pd.DataFrame, dataset: str, task: str, ax: Axes | None = 
         means = own.groupby("place")["value"].mean()
         ax.plot(means.index, means, linestyle=line, marker=marker, color=color, label=name)
         ax.scatter(own["place"], own["value"], marker=marker, s=22, facecolors="none", edgecolors=color)
-    level_lines(ax, runs, f"probe/{dataset}/linear")
+    average = "_balanced_accuracy" if results["balanced"].any() else ""
+    level_lines(ax, runs, f"probe/{dataset}/linear{average}")
     ax.set_xticks(range(len(places)), places)
     name = next(name for name in runs if name.startswith(f"probe/{dataset}/") and name.endswith("_labels"))
     title = f"{task} on {dataset}{split_note(name, split_of(runs, name))}"
-    return finish(ax, "labeled images per class", "accuracy", title)
+    return finish(ax, "labeled images per class", average.removeprefix("_") or "accuracy", title)

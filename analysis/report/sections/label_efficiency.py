@@ -8,6 +8,7 @@ import pandas as pd
 
 from analysis.comparisons import interval_scope, label_results
 from analysis.comparisons.few_labels import FROZEN, PAIRS, SUPERVISED, TUNED, cell_of, column_of, labels_word
+from analysis.data.classes import BALANCED
 from analysis.figures import label_curves
 from analysis.findings import Findings
 from analysis.report.blocks import Block, Gallery, Table, Text
@@ -38,7 +39,8 @@ def few_labels(findings: Findings, sources: Sources) -> Iterator[Block]:
 def _table(findings: Findings, dataset: str, results: pd.DataFrame) -> Table:
     effects = findings.few_labels.loc[findings.few_labels["metric"] == column_of(dataset)]
     scope, effects = interval_scope(effects), effects.set_index(["task", "cell", "baseline"])
-    guessed = guessing(findings.study.runs.query("probe_split == 'test'"), [f"probe/{dataset}/linear"], "test")
+    measure, probe = ("balanced accuracy", BALANCED) if results["balanced"].any() else ("accuracy", "linear")
+    guessed = guessing(findings.study.runs.query("probe_split == 'test'"), [f"probe/{dataset}/{probe}"], "test")
     scratch = results.loc[results["task"] == RANDOM_INIT]
     rows = []
     trained = results.loc[~results["task"].isin(BASELINES)]
@@ -53,7 +55,7 @@ def _table(findings: Findings, dataset: str, results: pd.DataFrame) -> Table:
         rows.append([str(task), labels_word(labels), *map(number, means), *compared])
     head = ["task", "labels per class", FROZEN, TUNED, SUPERVISED, *(f"{way} vs. {other}" for way, other in PAIRS)]
     caption = (
-        f"Few labels of {dataset}: test accuracy, mean over seeds. Each seed samples its own labeled images. All "
+        f"Few labels of {dataset}: test {measure}, mean over seeds. Each seed samples its own labeled images. All "
         "methods use the same images and steps, and select on the full validation split. Differences have 95% "
         f"intervals; answers are Holm-adjusted per task. {scope}{guessed}"
     )

@@ -10,9 +10,10 @@ import torch
 from matplotlib.figure import Figure
 
 import analysis
+from analysis.comparisons import label_results
 from analysis.data.classes import levels_of
 from analysis.data.tables import last_values
-from analysis.figures import accuracy_by_task, balanced_accuracy_by_task, search_scatter
+from analysis.figures import accuracy_by_task, balanced_accuracy_by_task, label_curves, search_scatter
 from analysis.findings import Findings, compute_findings
 from analysis.records import FINISHED, Facts, PhaseEnded, Report, TrialEnded, TrialStarted
 from analysis.report.blocks import Block, Folded, Table, Text
@@ -76,7 +77,12 @@ class Recorded:
 def study(tmp_path_factory: pytest.TempPathFactory) -> analysis.Study:
     splits = imbalanced_splits(tmp_path_factory.mktemp("images"))
     content = {"name": "rare", "tasks": ["rotation"], "dataset": splits.name, "image_size": SIDE, "budget_steps": 4}
-    content |= {"report_every": 2, "encoder": {"width": 4}, "defaults": {"rotation": {"batch_size": 8}}}
+    content |= {
+        "evaluate": {"labels_per_class": [3], "fine_tune_steps": 2},
+        "report_every": 2,
+        "encoder": {"width": 4},
+        "defaults": {"rotation": {"batch_size": 8}},
+    }
     folder = tmp_path_factory.mktemp("study")
     Recorded(folder, Plan(check_config(content), {splits.name: splits}))
     return analysis.load(folder)
@@ -156,6 +162,21 @@ def test_figures_of_accuracies_have_a_line_at_the_largest_class_and_those_of_ave
     share = last["largest_class"].dropna().iloc[0]
     assert set(online[f"largest class {share:.3f}, validation"]) == {share}
     assert share == pytest.approx(0.9)
+
+
+def test_few_labels_are_compared_by_balanced_accuracy(findings: Findings):
+    runs, dataset = findings.study.runs.query("probe_split == 'test'"), findings.study.config["dataset"]
+    results = label_results(runs)
+    assert results["balanced"].all()
+    tuned = results.loc[(results["task"] == "rotation") & (results["way"] == "fine-tuned"), "value"]
+    column = f"probe/{dataset}/fine_tuned/3_labels_balanced_accuracy"
+    assert sorted(tuned) == sorted(runs.loc[runs["task"] == "rotation", column])
+    assert findings.few_labels["n_images"].eq(100).all()  # the images of balanced accuracy are found
+    blocks = list(how_it_compares(findings, Sources(findings)).blocks)
+    assert any("test balanced accuracy, mean over seeds" in table.caption for table in tables_of(blocks))
+    drawn = label_curves(runs, dataset, "rotation", Figure().subplots())
+    assert drawn.get_ylabel() == "balanced accuracy"
+    assert "chance 0.500" in lines(drawn)
 
 
 def test_the_levels_are_those_of_the_images_that_were_evaluated(study: analysis.Study):
