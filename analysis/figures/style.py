@@ -19,6 +19,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
 from analysis.data.classes import levels_of
+from analysis.data.study import SIMULATED, Study
 from analysis.data.tables import chance_column, is_accuracy, is_share
 from trainables.errors import UserError
 from trainables.trial import ONLINE_PROBES
@@ -30,6 +31,7 @@ LINE_STYLES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1,
 LARGEST_STYLE: dict[str, Any] = {"color": "0.25", "linestyle": (0, (1, 2)), "linewidth": 1.3}
 CHANCE_STYLE: dict[str, Any] = {"color": "0.25", "linestyle": "--", "linewidth": 1.3}
 ALERT = "#b00020"  # red that is readable on white
+TINT = "#fbe3e6"  # background of a simulated study's figures in a notebook
 SHADES = sns.color_palette("crest", as_cmap=True)  # from light to dark, so it works in gray too
 NAMES = {  # axis labels of final probes
     "linear": "accuracy of the linear probe",
@@ -171,6 +173,16 @@ def mark_simulated(ax: Axes) -> Axes:
     assert figure is not None
     figure.suptitle("SIMULATED: nothing was trained", color=ALERT, fontsize=TITLE, fontweight="bold", x=0.01, ha="left")
     return ax
+
+
+def announce(study: Study) -> None:
+    """Show in red in a notebook that a study was simulated, and tint all further figures."""
+    if not study.simulated:
+        return
+    from IPython.display import HTML, display  # only notebooks need it
+
+    plt.rcParams["figure.facecolor"] = TINT
+    display(HTML(f'<p style="color: {ALERT}; font-weight: bold">{SIMULATED}</p>'))
 
 
 def settle(ax: Axes) -> None:

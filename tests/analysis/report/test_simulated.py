@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import analysis
 from analysis.__main__ import app
 from analysis.data.study import SIMULATED
-from analysis.figures.style import ALERT, mark_simulated
+from analysis.figures.style import ALERT, TINT, announce, mark_simulated
 from analysis.findings import compute_findings
 from analysis.pages.series import _marked
 from analysis.report import write_report
@@ -99,3 +99,18 @@ def test_a_study_knows_from_its_configuration(folder: Path, tmp_path: Path):
     assert analysis.load(folder).simulated
     assert not analysis.load(write_study(tmp_path, until="baselines")).simulated
     assert compute_findings(analysis.load(folder)).study.simulated
+
+
+def test_a_notebook_announces_a_simulated_study_and_tints_its_figures(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    shown: list[str] = []
+    monkeypatch.setattr("IPython.display.display", lambda html: shown.append(html.data))
+    with plt.rc_context():
+        announce(analysis.load(write_study(tmp_path, until="baselines")))
+        assert (shown, plt.rcParams["figure.facecolor"]) == ([], plt.rcParamsDefault["figure.facecolor"])
+        announce(analysis.load(folder))
+        assert plt.rcParams["figure.facecolor"] == TINT
+    assert len(shown) == 1
+    assert SIMULATED in shown[0]
+    assert ALERT in shown[0]
