@@ -42,7 +42,7 @@ def interval_scope(effects: pd.DataFrame) -> str:
     given = effects.loc[effects["ci_low"].notna()]
     if given.empty:
         return ""
-    with_images = given["n_images"].notna()
+    with_images = given["n_evaluated"].notna()
     if with_images.all():
         return f"Intervals are {OVER_BOTH}."
     return f"Intervals are {OVER_BOTH}, {SOME_OVER_SEEDS}." if with_images.any() else f"Intervals are {OVER_SEEDS}."

@@ -28,7 +28,7 @@ SYNERGY = np.array([1.0, -1.0, -1.0, 1.0])  # weights of the pair, each op alone
 
 _STATISTICS = {
     **dict.fromkeys(("n_seeds", "n_failed"), "int64"),
-    "n_images": "Int64",
+    "n_evaluated": "Int64",
     **dict.fromkeys(("estimate", "ci_low", "ci_high", "p", "p_holm"), "float64"),
     "test": "str",
 }
@@ -74,7 +74,7 @@ def factorial_effects(
         of the others have none. Only seeds with a value of every cell count; n_failed is the number of failed trials. A
         cell that failed at every seed is left out of the design, and the terms that it would have separated are
         aliased. With fewer than 5 seeds, there are estimates but no tests; one term alone needs 3 if all have per-image
-        results. n_images is the number of images that the intervals are over; missing for intervals over seeds alone.
+        results. n_evaluated is the number of images that the intervals are over; missing for intervals over seeds alone.
 
     Raises:
         UserError: If a metric or factor is unknown, no task varies any factor, or two cells have the same factors.
@@ -228,7 +228,7 @@ def _synergies(task: str, runs: pd.DataFrame, metric: str, per_image: PerImage) 
 
 
 def _statistics(estimates: Sequence[np.ndarray], images: Sequence[np.ndarray | None]) -> list[dict[str, Any]]:
-    """Return estimate, n_images, ci_low, ci_high, p, p_holm and test of each term of a family.
+    """Return estimate, n_evaluated, ci_low, ci_high, p, p_holm and test of each term of a family.
 
     Args:
         estimates: Estimates of each term by seed, float64 [S].
@@ -243,7 +243,7 @@ def _statistics(estimates: Sequence[np.ndarray], images: Sequence[np.ndarray | N
         row: dict[str, Any] = {"estimate": own.mean() if len(own) else math.nan, "p": math.nan, "test": ""}
         if is_tested:
             tested = paired_test(own, table, sum(enough))
-            row |= {"test": tested.test, "p": tested.p_value(), "n_images": tested.n_images}
+            row |= {"test": tested.test, "p": tested.p_value(), "n_evaluated": tested.n_images}
             row["ci_low"], row["ci_high"] = tested.estimate.interval(1 - ALPHA)
         rows.append(row)
     adjusted = paired.holm(np.array([row["p"] for row in rows]))

@@ -31,7 +31,7 @@ PAIR_DTYPES = {
 EFFECT_DTYPES = {
     **dict.fromkeys(KEY, "str"),
     **dict.fromkeys(("n_seeds", "n_failed", "n_baseline_failed"), "int64"),
-    "n_images": "Int64",
+    "n_evaluated": "Int64",
     **dict.fromkeys(("mean", "baseline_mean", "mean_difference", "ci_low", "ci_high"), "float64"),
     **dict.fromkeys(("family_low", "family_high", "seeds_low", "seeds_high"), "float64"),
     **dict.fromkeys(("p", "p_holm", "hedges_g"), "float64"),
@@ -63,8 +63,8 @@ def effects(
     tested: there are means, all other numbers are NaN, and the answer is `too few seeds`.
 
     Numbers. mean_difference is cell minus baseline; ci_low and ci_high are its interval for this comparison alone, over
-    new seeds and new images (`analysis.stats.crossed`); n_images is the number of images. Without per-image results of
-    at least two seeds n_images is missing, and the interval is over new seeds alone, on the same images. seeds_low and
+    new seeds and new images (`analysis.stats.crossed`); n_evaluated is the number of images. Without per-image results of
+    at least two seeds n_evaluated is missing, and the interval is over new seeds alone, on the same images. seeds_low and
     seeds_high are always the t interval over seeds alone. family_low and family_high are the ends of ci_low and ci_high
     at 1 - alpha/M for the M comparisons tested in the family, which are all correct at once with the stated confidence
     (Bonferroni). test is `crossed t` over seeds and images, and otherwise chosen by `paired.choose_test`; p is
@@ -219,7 +219,7 @@ def _tests(
     found: dict[str, Any] = {
         "estimate": tested.estimate,
         "test": tested.test,
-        "n_images": tested.n_images,
+        "n_evaluated": tested.n_images,
         "p": tested.p_value(),
         "p_equivalence": math.nan if margin is None else tested.equivalence_p(margin),
         "hedges_g": paired.hedges_g(differences),
@@ -273,8 +273,8 @@ def _notes(row: dict[str, Any], n_comparisons: int, margin: float | None, alpha:
         notes.append("the sign-flip test finds a difference, although the t interval includes 0")
     if margin is None:
         return notes
-    if answer == INCONCLUSIVE and row["seeds_needed"] is None and row["n_images"]:
-        least = row["estimate"].least_images(margin, alpha / n_comparisons, row["n_images"])
+    if answer == INCONCLUSIVE and row["seeds_needed"] is None and row["n_evaluated"]:
+        least = row["estimate"].least_images(margin, alpha / n_comparisons, row["n_evaluated"])
         notes.append(f"more seeds alone cannot settle it: a margin of {margin:g} needs more than {least} images")
     inside = -margin < low and high < margin
     if answer == EQUIVALENT and certain:

@@ -196,7 +196,7 @@ def _note(cell: pd.Series, same_count: bool) -> str:
 
 def _scope(drawn: pd.DataFrame) -> str:
     """Return what the intervals are over, if that is known and the same for all."""
-    known = drawn.loc[drawn["ci_low"].notna()].get("n_images")
+    known = drawn.loc[drawn["ci_low"].notna()].get("n_evaluated")
     if known is None or known.isna().any() != known.isna().all():
         return ""
     return ", seeds alone" if known.isna().all() else ", seeds and images"

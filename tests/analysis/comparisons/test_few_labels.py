@@ -96,7 +96,7 @@ def test_few_labels_are_compared_on_the_images_of_each_method(findings: Findings
     table = frozen.astype(float) - scratch
     differences = runs.query("task == 'rotation'")["probe/cifar10/linear/10_labels"].to_numpy()
     differences = differences - runs.query("task == 'random_init'")["probe/cifar10/fine_tuned/10_labels"].to_numpy()
-    assert row["n_images"] == 50
+    assert row["n_evaluated"] == 50
     assert (row["ci_low"], row["ci_high"]) == pytest.approx(crossed_mean(differences, table).interval(0.95))
 
 

@@ -57,7 +57,7 @@ def test_the_numbers_are_those_of_the_differences_of_every_image():
     for cell in ("gain", "same"):
         table = drawn[cell].astype(float) - drawn["base"]
         estimate, row = crossed_mean(table.mean(axis=1), table), found.loc[cell]
-        assert (row["test"], row["n_images"], row["n_seeds"]) == ("crossed t", 60, 5)
+        assert (row["test"], row["n_evaluated"], row["n_seeds"]) == ("crossed t", 60, 5)
         assert (row["ci_low"], row["ci_high"]) == pytest.approx(estimate.interval(0.95))
         assert (row["family_low"], row["family_high"]) == pytest.approx(estimate.interval(0.975))
         assert (row["p"], row["p_equivalence"]) == pytest.approx((estimate.p_value(), estimate.equivalence_p(0.02)))
@@ -65,7 +65,7 @@ def test_the_numbers_are_those_of_the_differences_of_every_image():
     np.testing.assert_allclose(found["p_holm"], paired.holm(found["p"].to_numpy()))
     assert_frame_equal(found[OVER_SEEDS], alone[OVER_SEEDS])
     np.testing.assert_allclose(alone[["ci_low", "ci_high"]], alone[["seeds_low", "seeds_high"]])
-    assert alone["n_images"].isna().all()
+    assert alone["n_evaluated"].isna().all()
 
 
 def test_seeds_that_gain_the_same_few_images_are_not_better():
@@ -106,7 +106,7 @@ def test_three_seeds_are_not_tested_in_a_family_of_several_comparisons():
 def test_some_seeds_with_images_are_enough_for_the_variance_of_images():
     runs, per_image = study_of(answers(6, 400), without=("gain-0", "base-1", "same-2"))
     found = by_cell(runs, per_image)
-    assert found["n_images"].eq(400).all()
+    assert found["n_evaluated"].eq(400).all()
     assert found["n_seeds"].eq(6).all()
     trials = np.array([[f"{cell}-{seed}" for seed in range(6)] for cell in ("gain", "base")])
     kept = image_contributions(trials, np.full_like(trials, METRIC, dtype=object), per_image)
@@ -119,8 +119,8 @@ def test_trials_on_other_numbers_of_images_are_compared_over_seeds_alone():
     drawn["gain"] = drawn["gain"][:, :59]
     runs, per_image = study_of(drawn)
     found = by_cell(runs, per_image)
-    assert pd.isna(found.loc["gain", "n_images"])
-    assert found.loc["same", "n_images"] == 60
+    assert pd.isna(found.loc["gain", "n_evaluated"])
+    assert found.loc["same", "n_evaluated"] == 60
 
 
 def test_answers_that_never_differ_have_no_interval_and_are_tested_by_signs():
@@ -128,7 +128,7 @@ def test_answers_that_never_differ_have_no_interval_and_are_tested_by_signs():
     drawn["gain"] = drawn["base"]
     row = by_cell(*study_of(drawn)).loc["gain"]
     assert (row["test"], row["p"]) == ("paired t", 1.0)
-    assert pd.isna(row["n_images"])
+    assert pd.isna(row["n_evaluated"])
     assert np.isnan(row["ci_low"])
 
 
@@ -149,10 +149,10 @@ def test_factors_and_pairs_of_ops_are_tested_over_images_as_the_contrasts_that_t
         (terms.loc["augmentation/flip"], "flip"),
         (pairs.set_index("first").loc["flip"].iloc[-1], "synergy"),
     ):
-        assert (row["n_images"], row["test"]) == (80, "crossed t")
+        assert (row["n_evaluated"], row["test"]) == (80, "crossed t")
         assert (row["ci_low"], row["ci_high"]) == pytest.approx(estimates[name].interval(0.95))
         assert row["p"] == pytest.approx(estimates[name].p_value())
-    assert factorial_effects(runs, METRIC, ["augmentation/flip", "augmentation/gray"])["n_images"].isna().all()
+    assert factorial_effects(runs, METRIC, ["augmentation/flip", "augmentation/gray"])["n_evaluated"].isna().all()
 
 
 def test_scope_says_what_intervals_are_over():
@@ -169,10 +169,10 @@ def test_scope_says_what_intervals_are_over():
 def test_every_probe_of_a_study_is_compared_over_images_and_curves_over_seeds(simulated_study: Path):
     found = compute_findings(analysis.load(simulated_study))
     counts = found.study.datasets["cifar10"]["counts"]
-    assert found.effects["n_images"].eq(counts["probe_validation"]).all()
+    assert found.effects["n_evaluated"].eq(counts["probe_validation"]).all()
     on_test = found.against_untrained.query("design == 'pre-training, test split'")
-    assert on_test["n_images"].eq(counts["test"]).all()
+    assert on_test["n_evaluated"].eq(counts["test"]).all()
     assert on_test["n_seeds"].eq(3).all()
     assert found.every_effect["answer"].ne("too few seeds").all()
     by_loss = compute_findings(analysis.load(simulated_study), metric="val/loss").effects
-    assert by_loss["n_images"].isna().all()
+    assert by_loss["n_evaluated"].isna().all()

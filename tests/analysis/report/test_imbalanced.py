@@ -171,7 +171,7 @@ def test_few_labels_are_compared_by_balanced_accuracy(findings: Findings):
     tuned = results.loc[(results["task"] == "rotation") & (results["way"] == "fine-tuned"), "value"]
     column = f"probe/{dataset}/fine_tuned/3_labels_balanced_accuracy"
     assert sorted(tuned) == sorted(runs.loc[runs["task"] == "rotation", column])
-    assert findings.few_labels["n_images"].eq(100).all()  # the images of balanced accuracy are found
+    assert findings.few_labels["n_evaluated"].eq(100).all()  # the images of balanced accuracy are found
     blocks = list(how_it_compares(findings, Sources(findings)).blocks)
     assert any("test balanced accuracy, mean over seeds" in table.caption for table in tables_of(blocks))
     drawn = label_curves(runs, dataset, "rotation", Figure().subplots())
