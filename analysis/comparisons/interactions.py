@@ -74,7 +74,7 @@ def factorial_effects(
         of the others have none. Only seeds with a value of every cell count; n_failed is the number of failed trials. A
         cell that failed at every seed is left out of the design, and the terms that it would have separated are
         aliased. With fewer than 5 seeds, there are estimates but no tests; one term alone needs 3 if all have per-image
-        results. n_evaluated is the number of images that the intervals are over; missing for intervals over seeds alone.
+        results. n_evaluated is the number of images of intervals over new images, missing for those over seeds alone.
 
     Raises:
         UserError: If a metric or factor is unknown, no task varies any factor, or two cells have the same factors.
