@@ -117,8 +117,9 @@ def unsettled(said: np.ndarray, means: np.ndarray) -> np.ndarray:
 
 
 def rivals(said: np.ndarray, means: np.ndarray) -> np.ndarray:
-    """The order of `queries.task_rivals`: first the tasks that are not told apart, the smallest difference first."""
-    return np.lexsort((means, said == BETTER))
+    """The pairs with the leading task in the order of `queries.task_rivals`: first those that are not told apart."""
+    own = slice(N_TASKS - 1)
+    return np.lexsort((means[own], said[own] == BETTER))
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,7 @@ class Case:
         select: The rows that the report gives to the sentence.
         spread: Factor of SPREADS, as for `answers`.
         learned: Value of the column `learned`.
+        alone: Whether every comparison is a family of its own, as with untrained encoders.
     """
 
     sentence: Sentence
@@ -138,10 +140,13 @@ class Case:
     select: Select = everything
     spread: float = 1.0
     learned: bool = True
+    alone: bool = False
 
     def rate(self, setup: Setup, studies: int, seed: int) -> float:
         """Return the share of simulated studies in which the sentence appears."""
-        said, means = answers(self.truth, setup, self.spread, studies, seed)
+        families = [(level,) for level in self.truth] if self.alone else [self.truth]
+        parts = [answers(own, setup, self.spread, studies, seed + i) for i, own in enumerate(families)]
+        said, means = (np.concatenate(each, axis=1) for each in zip(*parts, strict=True))
         cache: dict[tuple[str, ...], bool] = {}
         appears = 0
         for own, mean in zip(said, means, strict=True):
@@ -156,13 +161,13 @@ class Case:
 _WIDE, _USUAL = 10.0, 3.0
 _NULL, _EDGE, _TWICE = ((level,) * N_COMPARISONS for level in (0.0, 1.0, 2.0))
 _ONE_AT_EDGE = (1.0, *[-5.0] * (N_COMPARISONS - 1))
-_RIVALS = (0.0, *[100.0] * (N_TASKS - 2))  # the runner-up is as good, the others are far below
+_RIVALS = (0.0, *[100.0] * (N_COMPARISONS - 1))  # all pairs of tasks: the runner-up is as good as the leading one
 _ALONE = (8.0, 1.0, -3.0)  # both changes, and each of them alone: one is as good as the margin
 
 FALSE = (
     Case(sentences.BEST_TASK, _RIVALS, rivals, spread=_WIDE),
     Case(sentences.OVERTAKEN_TASK, _RIVALS, rivals, spread=_WIDE),
-    Case(sentences.NO_TASK_BEATS_UNTRAINED, _ONE_AT_EDGE[:N_TASKS]),
+    Case(sentences.NO_TASK_BEATS_UNTRAINED, _ONE_AT_EDGE[:N_TASKS], alone=True),
     Case(sentences.NO_BETTER_THAN_UNTRAINED, _EDGE[:1], only(WORSE, EQUIVALENT)),
     Case(sentences.FEATURES_WORSE, _NULL[:1], spread=_WIDE),
     Case(sentences.FEATURES_EQUIVALENT, _EDGE[:1]),
@@ -179,8 +184,8 @@ FALSE = (
     Case(sentences.LACKED_BOTH, _ALONE, lambda said, means: np.arange(3)),
 )
 NOT_SHOWN = (
-    Case(sentences.LEADING_TASK, _TWICE[: N_TASKS - 1], rivals, spread=_USUAL),
-    Case(sentences.NO_TASK_SHOWN_TO_BEAT_UNTRAINED, _TWICE[:N_TASKS], spread=_USUAL),
+    Case(sentences.LEADING_TASK, _TWICE, rivals, spread=_USUAL),
+    Case(sentences.NO_TASK_SHOWN_TO_BEAT_UNTRAINED, _TWICE[:N_TASKS], spread=_USUAL, alone=True),
     Case(sentences.NOT_SHOWN_BETTER_THAN_UNTRAINED, _TWICE[:1], spread=_USUAL),
     Case(sentences.FEATURES_NOT_SHOWN_BETTER, _TWICE[:1], spread=_USUAL),
     Case(sentences.NO_CHANGE_SHOWN_BETTER, _TWICE, unsettled, spread=_USUAL),

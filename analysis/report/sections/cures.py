@@ -89,7 +89,8 @@ def _caveats(findings: Findings) -> Iterator[str]:
     few = queries.distinct(findings.effects)["answer"] == TOO_FEW
     if few.any():
         share = f"{few.sum()} of {counted(len(few), 'comparison')}"
-        yield f"{share} have fewer than {MIN_SEEDS} seeds with both values: means are shown without a test."
+        have = "has" if few.sum() == 1 else "have"
+        yield f"{share} {have} fewer than {MIN_SEEDS} seeds with both values: means are shown without a test."
     other = {task: metric for task, metric in findings.metrics.items() if not metric.column.startswith("probe/")}
     if other:
         metrics = listed(f"{task} by {metric_words(metric.column)}" for task, metric in other.items())

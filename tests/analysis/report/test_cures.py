@@ -58,7 +58,7 @@ def test_comparisons_that_designs_share_are_counted_once(findings: Findings):
     once = findings.effects.drop_duplicates(["task", "cell", "baseline"])
     assert len(once) == len(findings.effects) - 3
     few = (once["answer"] == "too few seeds").sum()
-    assert f"{few} of {len(once)} comparisons have fewer than 5 seeds" in section(findings, "cures")
+    assert f"{few} of {len(once)} comparisons has fewer than 5 seeds" in section(findings, "cures")
     inconclusive = (once["answer"] == "inconclusive").sum()
     assert f"{inconclusive} of {len(once)} comparisons are inconclusive" in summary(findings)[-1]
 
