@@ -5,7 +5,12 @@ trained by the product's own loop; a second network of the same configuration is
 own learning rate schedule. Both, and the untrained network, are then measured on images that the trial never saw.
 
     python tests/benchmarks/trial_library.py make --data-root DIR --to DIR      # resumes; --share 0/2 for one of two
-    python tests/benchmarks/trial_library.py assemble --to DIR --library FILE.parquet
+    python tests/benchmarks/trial_library.py assemble --to DIR
+
+The library is a parquet file with one row per trial: its configuration (`trial`), facts and reports as JSON; `steps`,
+int64 [R]; `samples/NAME`, float16 [R, N], the validation values of each image, of which the product looks at the first
+`product_images`; `gold/NAME/{untrained,end,double}`, means over the unseen images, with the standard errors of both
+changes; `probe/{untrained,end,double}`, packed bits of the unseen images that a linear probe classifies correctly.
 """
 
 from __future__ import annotations
@@ -17,7 +22,7 @@ import functools
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -37,6 +42,7 @@ from trainables.training.loop import Report, build_task, fit
 from trainables.training.validation import MOST_DRAWS, Plan, Validation, plan, standard_error
 from trainables.trial import TrialConfig
 
+LIBRARY = Path(__file__).parents[1] / "recorded" / "trial_library.parquet"
 TASKS = ("rotation", "simclr", "context_encoder", "context_prediction")
 DATASETS = ("cifar10", "fashion_mnist", "shapes", "cifar10", "fashion_mnist", "shapes", "voc2012")
 IMAGE_SIZE = 32
@@ -97,6 +103,16 @@ def _draw(index: int, rng: np.random.Generator) -> TrialConfig:
         budget_steps=reports * round(budget / reports),
         report_every=round(budget / reports),
     )
+
+
+class Which(NamedTuple):
+    """Which trials one process makes: those of its share, from `first` on and then the others, for some minutes."""
+
+    count: int
+    share: int
+    of: int
+    first: int
+    minutes: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,14 +235,15 @@ def _probe_hits(task: PretextTask, splits: Splits, gold: ImageTable) -> bytes | 
     return np.packbits((probe(x[2]).argmax(dim=1) == y[2]).numpy()).tobytes()
 
 
-def make(root: Path, to: Path, count: int, share: tuple[int, int], first: int, minutes: float) -> None:
-    """Make the trials of one share that are not there yet, from `first` on and then the others, for some minutes."""
+def make(root: Path, to: Path, library: Path, which: Which) -> None:
+    """Make trials that are neither in the folder nor in the library yet."""
     torch.set_num_threads(1)
-    deadline = time.time() + 60 * minutes
-    trials = list(enumerate(design(count)))
-    for index, trial in trials[first:] + trials[:first]:
+    deadline = time.time() + 60 * which.minutes
+    known = set(pd.read_parquet(library, columns=["index"])["index"]) if library.exists() else set()
+    trials = list(enumerate(design(which.count)))
+    for index, trial in trials[which.first :] + trials[: which.first]:
         path = to / f"{index:04}.json"
-        if index % share[1] != share[0] or path.exists() or time.time() > deadline:
+        if index % which.of != which.share or index in known or path.exists() or time.time() > deadline:
             continue
         row = make_trial(trial, images(trial.dataset, root))
         row = {name: value.hex() if isinstance(value, bytes) else value for name, value in row.items()}
@@ -237,17 +254,17 @@ def make(root: Path, to: Path, count: int, share: tuple[int, int], first: int, m
 
 
 def assemble(to: Path, library: Path) -> None:
-    """Write the trials made so far as one parquet file, one row per trial."""
+    """Add the trials of the folder to the library, one row per trial."""
     rows = []
     for path in sorted(to.glob("*.json")):
         row = json.loads(path.read_text())
         binary = {name for name in row if name.startswith(("samples/", "probe/")) and row[name] is not None}
-        rows.append(
-            {"index": int(path.stem)}
-            | {name: bytes.fromhex(value) if name in binary else value for name, value in row.items()}
-        )
-    pd.DataFrame(rows).to_parquet(library, compression="zstd", index=False)
-    print(f"{len(rows)} trials, {library.stat().st_size / 1e6:.1f} MB")
+        values = {name: bytes.fromhex(value) if name in binary else value for name, value in row.items()}
+        rows.append({"index": int(path.stem), **values})
+    parts = [pd.read_parquet(library)] if library.exists() else []
+    found = pd.concat([*parts, pd.DataFrame(rows)], ignore_index=True).drop_duplicates("index").sort_values("index")
+    found.to_parquet(library, compression="zstd", index=False)
+    print(f"{len(found)} trials, {library.stat().st_size / 1e6:.1f} MB")
 
 
 def main() -> None:
@@ -255,7 +272,7 @@ def main() -> None:
     parser.add_argument("command", choices=["make", "assemble"])
     parser.add_argument("--to", type=Path, required=True, help="folder of the trials made so far")
     parser.add_argument("--data-root", type=Path, help="root of cifar10, FashionMNIST and VOCdevkit")
-    parser.add_argument("--library", type=Path, help="parquet file to write")
+    parser.add_argument("--library", type=Path, default=LIBRARY, help="parquet file of the trials made before")
     parser.add_argument("--count", type=int, default=420)
     parser.add_argument("--share", default="0/1", help="I/N: this process makes every N-th trial, from I on")
     parser.add_argument("--first", type=int, default=0, help="index of the trial to begin with")
@@ -265,8 +282,9 @@ def main() -> None:
         assemble(arguments.to, arguments.library)
         return
     arguments.to.mkdir(parents=True, exist_ok=True)
-    index, of = map(int, arguments.share.split("/"))
-    make(arguments.data_root, arguments.to, arguments.count, (index, of), arguments.first, arguments.minutes)
+    share, of = map(int, arguments.share.split("/"))
+    which = Which(arguments.count, share, of, arguments.first, arguments.minutes)
+    make(arguments.data_root, arguments.to, arguments.library, which)
 
 
 if __name__ == "__main__":

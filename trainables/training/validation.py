@@ -18,11 +18,13 @@ from trainables.rng import generator
 from trainables.tasks import PretextTask
 from trainables.trial import TrialConfig
 
-BATCH = 128  # largest batch of validation images
+BATCH = 100  # largest batch of validation images
 # Images that the BatchNorm statistics are estimated on, at least and at most.
-CALIBRATION_IMAGES = (64, 256)
+CALIBRATION_IMAGES = (32, 256)
 COST_SHARE = 0.05  # all reports together cost at most this share of the training
-PASSES_PER_STEP = 3  # a training step costs about three forward passes: one forward, two backward
+# A training step costs that many validation passes of the same images: one forward and two backward passes, of which
+# the forward one is slower than in validation (tests/benchmarks/bench_validation.py).
+PASSES_PER_STEP = 2.5
 ENOUGH_DRAWS = 512  # where images are few, each is drawn several times until there are this many
 MOST_DRAWS = 8
 

@@ -1,0 +1,73 @@
+"""Verdicts on the library of real trials: how often one is false where it is given, and how often none is given."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from analysis.convergence import verdicts
+from study.execution.stopping import ChanceStopper
+from tests.analysis import trial_library
+from tests.analysis.trial_library import FITTED, TESTED
+from trainables.ray_adapter.messages import TrialReport, to_result
+
+FALSE = {"at_chance": 0.05, "converged": 0.05, "still_improving": 0.10}
+UNDECIDED = {5: 0.40, 12: 0.20}  # by reports after step 0
+FEW_IMAGES = "voc2012"  # 25 or 50 validation images leave more than half of the trials undecided
+
+
+@pytest.fixture(scope="module")
+def judged() -> pd.DataFrame:
+    """Return the library with the verdict on each trial and whether it is false."""
+    library = trial_library.load()
+    found = library.merge(verdicts(*trial_library.frames(library)), on="trial_id")
+    found = found.merge(trial_library.answers(library), left_on="trial_id", right_index=True)
+    false = [trial_library.is_false(row.verdict, row) for row in found.itertuples()]
+    return found.assign(false=false)
+
+
+def test_the_library_has_every_task_data_set_and_number_of_reports(judged: pd.DataFrame) -> None:
+    assert set(judged["dataset"]) == {*FITTED, *TESTED}
+    assert judged.groupby(["task", "dataset"]).size().min() >= 5
+    assert set(judged["n_reports"]) == {2, 5, 12, 20}
+
+
+@pytest.mark.parametrize("half", [FITTED, TESTED], ids=["fitted", "tested"])
+@pytest.mark.parametrize("verdict", FALSE)
+def test_a_verdict_that_is_given_is_seldom_false(judged: pd.DataFrame, half: tuple[str, ...], verdict: str) -> None:
+    given = judged.loc[judged["dataset"].isin(half) & (judged["verdict"] == verdict)]
+    print(f"\n{verdict}: {given['false'].sum()} of {len(given)} false")
+    assert given["false"].sum() <= FALSE[verdict] * len(given)
+
+
+@pytest.mark.parametrize("reports", UNDECIDED)
+def test_few_trials_are_undecided(judged: pd.DataFrame, reports: int) -> None:
+    of_reports = judged.loc[judged["n_reports"] == reports]
+    undecided = (of_reports["verdict"] == "undecided").groupby(of_reports["dataset"]).agg(["mean", "size"])
+    print(f"\n{reports} reports, undecided: {undecided.round(2).to_dict('index')}")
+    enough = of_reports.loc[of_reports["dataset"] != FEW_IMAGES, "verdict"]
+    assert (enough == "undecided").mean() <= UNDECIDED[reports]
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5])
+def test_of_the_trials_that_a_search_stops_at_chance_few_would_have_learned(judged: pd.DataFrame, share: float) -> None:
+    runs, curves = trial_library.frames(judged)
+    stopped = []
+    for trial_id, own in curves.groupby("trial_id"):
+        row = runs.set_index("trial_id").loc[trial_id]
+        stopper = ChanceStopper(patience=int(share * row["budget_steps"]))
+        for step, report in own.groupby("step"):
+            metrics = dict(zip(report["metric"], report["value"], strict=True))
+            if stopper(str(trial_id), to_result(TrialReport(step=int(step), metrics=metrics, facts=_facts(row)))):
+                stopped.append(trial_id)
+                break
+    learned = judged.set_index("trial_id").loc[stopped, "learned"] >= trial_library.MARGIN
+    print(f"\npatience of {share:.0%} of the budget: {learned.sum()} of {len(stopped)} stopped trials learned later")
+    assert stopped
+    assert learned.sum() <= 0.02 * len(stopped)
+
+
+def _facts(row: pd.Series) -> dict[str, object]:
+    names = ("primary_metric", "primary_mode", "n_validation", "n_validation_images")
+    chance = {name.removeprefix("chance/"): level for name, level in row.items() if str(name).startswith("chance/val/")}
+    return {name: row[name] for name in names} | {"chance": {k: v for k, v in chance.items() if pd.notna(v)}}

@@ -1,0 +1,153 @@
+"""The library of real trials as frames, with the answers that their longer twins and unseen images give.
+
+`tests/benchmarks/trial_library.py` makes it; its columns are described there.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.records import FINISHED
+from trainables.chance import MARGIN
+from trainables.recent import quarters
+from trainables.training.validation import plan
+from trainables.trial import TrialConfig
+
+LIBRARY = Path(__file__).parents[1] / "recorded" / "trial_library.parquet"
+MATERIAL = 0.05
+# Rules were chosen on trials of the first two data sets; their error rates are those on the others.
+FITTED, TESTED = ("cifar10", "shapes"), ("fashion_mnist", "voc2012")
+
+
+def load() -> pd.DataFrame:
+    """Return the library, one row per trial, with the columns task, dataset, n_reports and trial_id."""
+    library = pd.read_parquet(LIBRARY)
+    trials = library["trial"].map(json.loads)
+    images = [_product_images(row) for row in library.to_dict("records")]
+    return library.assign(
+        product_images=images,
+        task=trials.str["task"],
+        dataset=trials.str["dataset"],
+        n_reports=library["steps"].map(len) - 1,
+        trial_id=library["index"].map("{:04}".format),
+    )
+
+
+def frames(library: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return `(runs, curves)` as a study would have them: with as many validation images as the product looks at."""
+    runs, points = [], []
+    for trial in library.to_dict("records"):
+        row, reports = _run(trial), json.loads(trial["reports"])
+        runs.append(row)
+        for index, report in enumerate(reports):
+            metrics = {name: value for name, value in report.items() if name != "step" and not name.startswith("val/")}
+            for name, samples in _samples(trial).items():
+                metrics |= _measured(f"val/{name}", samples, trial["steps"], index)
+            points += [(trial["trial_id"], report["step"], name, value) for name, value in metrics.items()]
+    return pd.DataFrame(runs), pd.DataFrame(points, columns=["trial_id", "step", "metric", "value"])
+
+
+def answers(library: pd.DataFrame) -> pd.DataFrame:
+    """Return what unseen images say of each trial, indexed by trial_id.
+
+    Returns:
+        more: gain of twice the steps as a share of what the trial had gained, in the primary metric; more_any: the
+        largest such share of its metrics; learned: the largest share of the way from the reference level to a perfect
+        score that the trial learned, over its metrics.
+    """
+    rows = {}
+    for trial in library.to_dict("records"):
+        facts = json.loads(trial["facts"])
+        primary = facts["primary_metric"].removeprefix("val/")
+        shares = {name: _share(trial, name, facts) for name in _samples(trial)}
+        learned = max(_learned(trial, name, facts) for name in shares)
+        rows[trial["trial_id"]] = {"more": shares[primary], "more_any": max(shares.values()), "learned": learned}
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def is_false(verdict: str, answer: Any) -> bool:
+    """Return whether unseen images and twice the steps contradict a verdict; True for none that they say nothing of."""
+    if verdict == "converged":
+        return bool(answer.more >= MATERIAL)
+    if verdict == "still_improving":
+        return bool(answer.more_any < MATERIAL)
+    return verdict == "at_chance" and bool(answer.learned >= MARGIN)
+
+
+def _product_images(trial: dict[str, Any]) -> int:
+    """Return at how many validation images the product looks today; those kept are the first ones."""
+    config = TrialConfig.from_dict(json.loads(trial["trial"]))
+    assert config.n_images is not None
+    available = max(25, config.n_images // 4)
+    kept = len(trial["samples/loss"]) // 2 // len(trial["steps"])
+    return min(kept, plan(config, config.n_images, available).images)
+
+
+def _run(trial: dict[str, Any]) -> dict[str, Any]:
+    facts, config = json.loads(trial["facts"]), json.loads(trial["trial"])
+    names = ("n_images", "lr", "batch_size", "augmentation_strength", "budget_steps", "width", "encoder", "seed")
+    primary = facts["primary_metric"]
+    return {
+        "trial_id": trial["trial_id"],
+        "phase": "library",
+        "task": trial["task"],
+        "cell": "",
+        "status": FINISHED,
+        "reason": "",
+        "init_from": "",
+        "primary_metric": primary,
+        "primary_mode": facts["primary_mode"],
+        "chance": facts["chance"][primary],
+        "n_train": facts["n_train"],
+        "n_queries": facts["n_queries"],
+        "n_validation": trial["predictions_per_image"] * trial["product_images"],
+        "n_validation_images": trial["product_images"],
+        **{f"chance/{name}": level for name, level in facts["chance"].items()},
+        **{name: config[name] for name in names},
+    }
+
+
+def _samples(trial: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Return each metric's values, float64 [reports, images], of the images that the product looks at."""
+    found = {}
+    for name, values in trial.items():
+        if name.startswith("samples/") and isinstance(values, bytes):
+            samples = np.frombuffer(values, np.float16).reshape(len(trial["steps"]), -1)
+            found[name.removeprefix("samples/")] = samples[:, : trial["product_images"]].astype(np.float64)
+    return found
+
+
+def _measured(name: str, samples: np.ndarray, steps: Any, index: int) -> dict[str, float]:
+    metrics = {name: float(samples[index].mean()), f"{name}_se": _error(samples[index])}
+    if index:
+        second, last = quarters([int(step) for step in steps[: index + 1]])
+        metrics[f"{name}_gain_se"] = _error(samples[index] - samples[0])
+        metrics[f"{name}_recent_se"] = _error(samples[last].mean(axis=0) - samples[second].mean(axis=0))
+    return metrics
+
+
+def _error(values: np.ndarray) -> float:
+    return float(values.std(ddof=1) / math.sqrt(len(values)))
+
+
+def _sign(name: str) -> int:
+    return -1 if "loss" in name else 1
+
+
+def _share(trial: dict[str, Any], name: str, facts: dict[str, Any]) -> float:
+    """Return what twice the steps added as a share of the gain; where nothing was gained, 1 or 0 by its sign."""
+    start, end, double = (trial[f"gold/{name}/{which}"] for which in ("untrained", "end", "double"))
+    gained, more = _sign(name) * (end - start), _sign(name) * (double - end)
+    return more / gained if gained > 0 else float(more > 0)
+
+
+def _learned(trial: dict[str, Any], name: str, facts: dict[str, Any]) -> float:
+    sign, chance = _sign(name), facts["chance"][f"val/{name}"]
+    level = sign * max(sign * chance, sign * trial[f"gold/{name}/untrained"])
+    return sign * (trial[f"gold/{name}/end"] - level) / (1 - level if sign > 0 else level)
