@@ -22,8 +22,7 @@ BATCH = 100  # largest batch of validation images
 # Images that the BatchNorm statistics are estimated on, at least and at most.
 CALIBRATION_IMAGES = (32, 256)
 COST_SHARE = 0.05  # all reports together cost at most this share of the training
-# A training step costs that many validation passes of the same images: one forward and two backward passes, of which
-# the forward one is slower than in validation (tests/benchmarks/bench_validation.py).
+# A training step costs this many validation passes over the same images (tests/benchmarks/bench_validation.py).
 PASSES_PER_STEP = 2.5
 ENOUGH_DRAWS = 512  # where images are few, each is drawn several times until there are this many
 MOST_DRAWS = 8

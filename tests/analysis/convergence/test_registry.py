@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -146,3 +147,9 @@ def test_every_verdict_has_a_file_of_its_name_with_all_its_rules() -> None:
         rules = {node.name for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)}
         rules = {function for function in rules if function.startswith("find")}
         assert rules == {rule.__name__ for known, rule in registry.RULES if known is verdict}
+
+
+def test_every_verdict_is_documented_with_its_condition_and_its_error_rate() -> None:
+    text = (REPOSITORY / "docs/statistics.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \| (.+) \| (.+) \|$", text[text.index("<!-- verdicts: begin") :], re.M)
+    assert [name for name, *_ in rows] == list(VERDICTS)
