@@ -18,7 +18,7 @@ from analysis.comparisons.paired_effects import TOO_FEW
 from analysis.comparisons.selection import outcomes
 from analysis.data.per_image import PerImage
 from analysis.stats import factorial, paired
-from analysis.stats.crossed import least_seeds, paired_test
+from analysis.stats.crossed import least_seeds, paired_test, seeds_mean
 from analysis.stats.significance import ALPHA
 from analysis.stats.split_plot import interaction_p
 from trainables.errors import UserError
@@ -244,9 +244,11 @@ def _statistics(estimates: Sequence[np.ndarray], images: Sequence[np.ndarray | N
         if is_tested:
             tested = paired_test(own, table, sum(enough))
             row |= {"test": tested.test, "p": tested.p_value(), "n_evaluated": tested.n_images}
+            row["cautious_p"] = tested.cautious(row["p"], seeds_mean(own).p_value())
             row["ci_low"], row["ci_high"] = tested.estimate.interval(1 - ALPHA)
         rows.append(row)
-    adjusted = paired.holm(np.array([row["p"] for row in rows]))
+    cautious = [row.pop("cautious_p", row["p"]) if sum(enough) > 1 else row["p"] for row in rows]
+    adjusted = paired.holm(np.array(cautious))
     return [row | {"p_holm": p} for row, p in zip(rows, adjusted, strict=True)]
 
 

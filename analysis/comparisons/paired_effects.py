@@ -13,7 +13,7 @@ from analysis.comparisons.images import image_contributions
 from analysis.comparisons.selection import outcomes
 from analysis.data.per_image import PerImage
 from analysis.stats import paired
-from analysis.stats.crossed import least_seeds, paired_test
+from analysis.stats.crossed import least_seeds, paired_test, seeds_mean
 from analysis.stats.significance import ALPHA
 from trainables.errors import UserError
 
@@ -68,14 +68,15 @@ def effects(
     seeds_low and seeds_high are always the t interval over seeds alone. family_low and family_high are the ends of
     ci_low and ci_high at 1 - alpha/M for the M comparisons tested in the family, which are all correct at once with the
     stated confidence (Bonferroni). test is `crossed t` over seeds and images, and otherwise chosen by
-    `paired.choose_test`; p is two-sided; p_holm is adjusted over the family (Holm). hedges_g is the standardized
-    difference, in standard deviations of the differences. pairing_correlation is the correlation of the two cells'
-    values over seeds: the higher it is, the more pairing gained. smallest_detectable is the difference that a t-test at
-    alpha/M would have detected with probability 0.8, and seeds_needed the number of seeds with which it would detect a
-    difference of the margin on these images; missing if the answer is not `inconclusive`, or if no number of seeds is
-    enough. p_equivalence is the p-value of two one-sided tests against the margin; p_equivalence_holm is adjusted over
-    the family separately. So each kind of claim, a difference or an equivalence, is wrong anywhere in a family at a
-    rate of at most alpha. bca_low and bca_high are a bootstrap interval, from 10 seeds on.
+    `paired.choose_test`; p is two-sided; p_holm is adjusted over the family (Holm), from the larger of p and the
+    p-value over seeds alone. hedges_g is the standardized difference, in standard deviations of the differences.
+    pairing_correlation is the correlation of the two cells' values over seeds: the higher it is, the more pairing
+    gained. smallest_detectable is the difference that a t-test at alpha/M would have detected with probability 0.8, and
+    seeds_needed the number of seeds with which it would detect a difference of the margin on these images; missing if
+    the answer is not `inconclusive`, or if no number of seeds is enough. p_equivalence is the p-value of two one-sided
+    tests against the margin; p_equivalence_holm is adjusted over the family separately. So each kind of claim, a
+    difference or an equivalence, is wrong anywhere in a family at a rate of at most alpha. bca_low and bca_high are a
+    bootstrap interval, from 10 seeds on.
 
     Answer. `equivalent` if p_equivalence_holm <= alpha and both ends of the interval (ci_low, ci_high) are within the
     margin, even if there is a significant difference that is smaller than the margin; else `better` or `worse` if
@@ -171,7 +172,7 @@ def _family(
     for row in tested:
         row.update(_tests(row["differences"], row["images"], len(tested), margin, alpha))
     for name in ("p", "p_equivalence"):
-        adjusted = paired.holm(np.array([row[name] for row in tested]))
+        adjusted = paired.holm(np.array([row[name if len(tested) == 1 else f"cautious_{name}"] for row in tested]))
         for row, value in zip(tested, adjusted, strict=True):
             row[f"{name}_holm"] = value
     for row in rows:
@@ -225,6 +226,10 @@ def _tests(
         "hedges_g": paired.hedges_g(differences),
         "smallest_detectable": tested.estimate.smallest_detectable(alpha / n_comparisons),
     }
+    alone = seeds_mean(differences)
+    found["cautious_p"] = tested.cautious(found["p"], alone.p_value())
+    equivalence = math.nan if margin is None else alone.equivalence_p(margin)
+    found["cautious_p_equivalence"] = tested.cautious(found["p_equivalence"], equivalence)
     intervals = {
         "ci": tested.estimate.interval(1 - alpha),
         "family": tested.estimate.interval(1 - alpha / n_comparisons),

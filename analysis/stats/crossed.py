@@ -153,6 +153,14 @@ class PairedTest:
             return float(self.estimate.equivalence_p(margin))
         return float(paired.equivalence_p(self.differences, margin, self.test))
 
+    def cautious(self, crossed: np.ndarray | float, alone: np.ndarray | float) -> float:
+        """Return the larger of a p-value over seeds and images and one over seeds alone, for Holm's correction.
+
+        Far below 5 %, the weights of few seeds make the first too small: with 5 seeds, up to 2 times at 0.05 / 20. The
+        larger of both is at most 1.2 times too small.
+        """
+        return float(crossed if self.n_images is None else np.fmax(crossed, alone))
+
 
 def least_seeds(n_seeds: int, images: np.ndarray | None, n_comparisons: int) -> int:
     """Return how many seeds a test needs: fewer for a comparison alone whose seeds all have per-image results.
