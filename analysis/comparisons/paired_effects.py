@@ -66,17 +66,16 @@ def effects(
     new seeds and new images (`analysis.stats.crossed`); n_evaluated is the number of images. Without per-image results
     of at least two seeds n_evaluated is missing, and the interval is over new seeds alone, on the same images.
     seeds_low and seeds_high are always the t interval over seeds alone. family_low and family_high are the ends of
-    ci_low and ci_high at 1 - alpha/M for the M comparisons tested in the family, which are all correct at once with the
-    stated confidence (Bonferroni). test is `crossed t` over seeds and images, and otherwise chosen by
-    `paired.choose_test`; p is two-sided; p_holm is adjusted over the family (Holm), from the larger of p and the
-    p-value over seeds alone. hedges_g is the standardized difference, in standard deviations of the differences.
-    pairing_correlation is the correlation of the two cells' values over seeds: the higher it is, the more pairing
-    gained. smallest_detectable is the difference that a t-test at alpha/M would have detected with probability 0.8, and
-    seeds_needed the number of seeds with which it would detect a difference of the margin on these images; missing if
-    the answer is not `inconclusive`, or if no number of seeds is enough. p_equivalence is the p-value of two one-sided
-    tests against the margin; p_equivalence_holm is adjusted over the family separately. So each kind of claim, a
-    difference or an equivalence, is wrong anywhere in a family at a rate of at most alpha. bca_low and bca_high are a
-    bootstrap interval, from 10 seeds on.
+    ci_low and ci_high at 1 - alpha/M for the M comparisons tested in the family, which are all correct at once
+    (Bonferroni). test is `crossed t` over seeds and images, and otherwise chosen by `paired.choose_test`; p is
+    two-sided; p_holm is adjusted over the family (Holm), from the larger of p and the p-value over seeds alone.
+    hedges_g is the standardized difference, in standard deviations of the differences. pairing_correlation is the
+    correlation of the two cells' values over seeds: high where pairing gained much. smallest_detectable is the
+    difference that a t-test at alpha/M would have detected with probability 0.8, and seeds_needed the number of seeds
+    with which it would detect a difference of the margin on these images; missing if the answer is not `inconclusive`,
+    or if no number of seeds is enough. p_equivalence is the p-value of two one-sided tests against the margin;
+    p_equivalence_holm is adjusted over the family separately. So each kind of claim, a difference or an equivalence, is
+    wrong anywhere in a family at a rate of at most alpha. bca_low and bca_high are a bootstrap interval.
 
     Answer. `equivalent` if p_equivalence_holm <= alpha and both ends of the interval (ci_low, ci_high) are within the
     margin, even if there is a significant difference that is smaller than the margin; else `better` or `worse` if
