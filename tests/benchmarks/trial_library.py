@@ -210,7 +210,7 @@ def _gold(
         chosen = Plan(len(gold) // batch * batch, batch, draws, calibration)
         levels[name] = Validation(task, splits.pretext_train, gold, chosen, device).per_image()
         if gold.labels is not None:
-            row[f"probe/{name}"] = _probe_hits(task, splits, gold)
+            row[f"probe/{name}"] = probe_hits(task, splits, gold)
     for metric in levels["end"]:
         start, end, double = (levels[name][metric] for name in ("untrained", "end", "double"))
         row |= {f"gold/{metric}/{name}": float(levels[name][metric].mean()) for name in networks}
@@ -221,7 +221,7 @@ def _gold(
     return row
 
 
-def _probe_hits(task: PretextTask, splits: Splits, gold: ImageTable) -> bytes | None:
+def probe_hits(task: PretextTask, splits: Splits, gold: ImageTable) -> bytes | None:
     train, validation = splits.probe_train, splits.probe_validation
     assert train is not None
     assert validation is not None
