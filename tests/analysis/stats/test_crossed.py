@@ -68,6 +68,20 @@ def test_a_family_of_ten_keeps_its_level(source: str):
     assert (shifted.equivalence_p(margin) <= 0.05).mean() <= 0.07
 
 
+def test_the_larger_p_value_of_few_seeds_keeps_its_level_far_below_5_percent():
+    rng, n, level = np.random.default_rng(5), 100_000, 0.05 / 20
+    seeds, images = 10.0, 3.0  # expected mean squares, in units of the interaction's, of 5 seeds x 2,000 images
+    by_seed = seeds * rng.chisquare(4, n) / 4
+    by_image = images * rng.chisquare(1999, n) / 1999
+    mean = rng.normal(0, np.sqrt((seeds + images - 1) / 5), n)
+    parts = np.maximum(by_seed - 1, 0), np.ones(n), np.maximum(by_image - 1, 0) / 5
+    crossed = CrossedMean(mean, 5, *parts, np.full(n, 1999.0)).p_value()
+    none = np.zeros(n)
+    alone = CrossedMean(mean, 5, by_seed, none, none, none + 1).p_value()
+    assert (crossed <= level).mean() > 1.5 * level
+    assert (np.fmax(crossed, alone) <= level).mean() < 1.3 * level
+
+
 def test_p_value_and_interval_agree():
     differences, images, _ = answers(SOURCES["both"], (0.8, 0.7))(np.random.default_rng(1), 500, 5, 40)
     estimate = crossed_mean(differences, images)
