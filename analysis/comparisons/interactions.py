@@ -274,7 +274,7 @@ def _answer(term: str, p: float) -> str:
 
 
 def _named(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the runs with a column `trial_id`, empty for runs without one, of which no per-image results are known."""
+    """Return the runs with a column `trial_id`, empty where there is none and therefore no per-image results."""
     return runs if "trial_id" in runs else runs.assign(trial_id="")
 
 
