@@ -11,6 +11,7 @@ import pytest
 
 from analysis.comparisons import ANSWERS, BETTER, EQUIVALENT, INCONCLUSIVE, TOO_FEW, WORSE
 from analysis.comparisons.interactions import DIFFERENT, NOT_SHOWN
+from analysis.convergence import VERDICTS
 from analysis.report import sentences
 from analysis.report.glossary import GLOSSARY, glossary
 from analysis.report.sentences import SENTENCES
@@ -116,8 +117,9 @@ def entries(page: str) -> dict[str, list[str]]:
 
 
 def test_every_sentence_has_a_case_and_an_entry_in_the_page_and_no_other_does():
-    listed = set(entries(PAGE.read_text(encoding="utf-8"))) - set(ANSWERS)
-    assert set(SENTENCES) == set(CASES) == listed
+    before, verdicts = PAGE.read_text(encoding="utf-8").split("\n## Verdicts\n")
+    assert set(SENTENCES) == set(CASES) == set(entries(before)) - set(ANSWERS)
+    assert set(VERDICTS) <= set(entries(verdicts))
 
 
 @pytest.mark.parametrize("name", SENTENCES)
