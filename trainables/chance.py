@@ -85,8 +85,7 @@ def learned(
     sign = 1 if mode == "max" else -1
     reference, level, error = "chance", chance, metric.error
     if untrained is not None and math.isfinite(untrained.value):
-        own = untrained.error if math.isfinite(untrained.error) else 0.0
-        if math.isnan(chance) or sign * (untrained.value - chance) > UPPER_QUANTILE * own:
+        if math.isnan(chance) or sign * (untrained.value - chance) > 0:
             reference, level = "untrained", untrained.value
             error = change_error if math.isfinite(change_error) else math.hypot(metric.error, untrained.error)
     # A perfect accuracy is 1 and a perfect loss 0; a metric on another scale is compared with its own reference.

@@ -109,7 +109,7 @@ def test_the_report_counts_and_explains_a_further_verdict(with_bored: dict[str, 
     assert "**bored**: nothing new happened." in lines
     assert any(
         line.startswith("**As chosen, it yawns (3 of 3 seeds).**")
-        and line.endswith("Evidence: yawned at step 200: again. Cure: a harder task; or a holiday.")
+        and line.endswith("Evidence: yawned at step 200: again (mean of 3 seeds). Cure: a harder task; or a holiday.")
         for line in lines
     )
 

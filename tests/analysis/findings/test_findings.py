@@ -141,7 +141,7 @@ def test_every_trial_that_trained_has_a_verdict_with_what_it_was(findings: Findi
     base = verdicts.query("phase == 'ablate' and cell == 'base'").groupby("task")["verdict"].unique().str.join(" ")
     assert base.to_dict() == {
         "rotation": "overfit",
-        "simclr": "converged undecided",
+        "simclr": "converged",
         "context_prediction": "at_chance",
     }
     assert not set(verdicts["phase"]) & {"baselines", "evaluate"}
