@@ -52,8 +52,8 @@ class SearchConfig(_Frozen):
         mode: Direction of `metric`; null for the direction that the metric has by itself.
         grace_period: Steps before a scheduler may stop a trial; null for a quarter of the budget.
         reduction_factor: ASHA promotes one in this many trials from each rung to the next.
-        chance_patience: Steps after which a trial that is still at chance is stopped; null for half the budget, 0 for
-            never.
+        chance_patience: Steps after which a trial is stopped that is shown to have learned nothing; null for half the
+            budget, 0 for never.
         space: Hyperparameters to search instead of the task's default space; `{TASK: {...}}` applies to one task.
     """
 

@@ -95,7 +95,6 @@ def test_fresh_moves_every_file_aside_and_says_where(tmp_path: Path, caplog: pyt
     assert sorted(aside) == sorted(tmp_path.iterdir())
 
 
-@pytest.mark.core
 @pytest.mark.slow
 def test_a_fresh_study_takes_nothing_over_from_the_one_before_even_where_checkpoints_lie_elsewhere(
     local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

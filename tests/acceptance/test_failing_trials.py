@@ -79,7 +79,6 @@ def test_trials_that_raise_fail_alone_and_the_study_goes_on(local_ray: None, tmp
     ]
 
 
-@pytest.mark.core
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_trials_whose_loss_explodes_or_becomes_nan_end_as_diverged_and_are_not_chosen(local_ray: None, tmp_path: Path):

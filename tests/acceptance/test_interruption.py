@@ -92,7 +92,6 @@ def assert_goes_on(study: DriverProcess) -> None:
     assert {run.info.status for run in after.values()} == {FINISHED}
 
 
-@pytest.mark.core
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_sigterm_stops_a_study_on_a_running_cluster_in_good_order_and_it_goes_on(ray_address: str, tmp_path: Path):

@@ -182,7 +182,6 @@ def test_a_search_by_optuna_whose_driver_is_killed_runs_as_many_trials_as_it_was
     assert len(History.read(study.folder).of("search")) == 8
 
 
-@pytest.mark.core
 @pytest.mark.slow
 def test_no_trial_outlives_a_killed_driver_on_a_running_cluster(ray_address: str, tmp_path: Path):
     """Where the next driver starts such a trial again, nobody else writes its checkpoints."""

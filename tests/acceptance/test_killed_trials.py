@@ -140,7 +140,6 @@ def test_a_process_that_dies_between_two_trials_harms_neither(local_ray: None, t
     assert outcome.failed == []
 
 
-@pytest.mark.core
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("victim", [WORKER, TRIAL])

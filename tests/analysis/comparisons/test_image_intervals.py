@@ -167,6 +167,8 @@ def test_scope_says_what_intervals_are_over():
     assert interval_scope(alone.assign(ci_low=np.nan)) == ""
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_every_probe_of_a_study_is_compared_over_images_and_curves_over_seeds(simulated_study: Path):
     found = compute_findings(analysis.load(simulated_study))
     counts = found.study.datasets["cifar10"]["counts"]

@@ -57,6 +57,8 @@ def test_several_tasks_in_one_map_are_refused(parts: dict[str, Part]):
         transfer_map(transfer_frame(*parts.values()), Figure().subplots())
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_the_page_has_a_map_a_task_and_says_what_is_best_on_each_data_set(folder: Path):
     page = Page(write_page(folder))
     assert page.unclosed == []

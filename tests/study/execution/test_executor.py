@@ -88,7 +88,9 @@ def test_a_search_records_every_trial_whole_and_once(study: Any, algorithm: str,
         assert statuses == {FINISHED, STOPPED}
 
 
-@pytest.mark.parametrize("algorithm", ["optuna", pytest.param("grid", marks=CORE)])
+@pytest.mark.core
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ["optuna", "grid"])
 def test_the_tasks_of_a_search_run_side_by_side_each_with_its_own_space(study: Any, algorithm: str):
     space = {"rotation": {"lr": [1e-2, 5e-3]}, "simclr": {"option/temperature": [0.2, 0.5]}}
     search = {"algorithm": algorithm, "scheduler": "asha", "num_samples": 2, "metric": "val/loss", "space": space}

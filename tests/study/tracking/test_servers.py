@@ -39,6 +39,8 @@ def test_a_server_that_is_away_costs_close_its_timeout_and_one_warning_that_says
     assert "secret" not in caplog.text
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_a_server_that_comes_up_late_receives_everything(
     folder: Path, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -55,6 +57,8 @@ def test_a_server_that_comes_up_late_receives_everything(
     assert len(all_runs(server.url, "late")) == 7
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_a_server_that_hangs_never_blocks_and_nothing_is_lost_or_stored_twice(
     folder: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
