@@ -100,7 +100,7 @@ def test_results_show_the_probes_of_the_test_split(executed: Execute, simulated_
         values = evaluated.loc[evaluated["task"] == row.task, f"probe/{row.dataset}/{row.probe}"]
         assert int(row.n_seeds) == len(values)
         assert float(row.mean) == pytest.approx(values.mean(), rel=PLACES)
-        assert float(row.chance) == 0.1
+        assert float(row.chance) == 0.1 or row.probe.endswith("macro_f1")  # has no chance level
 
 
 @pytest.mark.core
@@ -133,9 +133,10 @@ def test_convergence_counts_the_seeds_that_converged(executed: Execute, simulate
         ]
         n_converged = int((own["verdict"] == "converged").sum())
         assert (int(row.n_seeds), int(row.n_converged)) == (len(own), n_converged)
-        interval = binomtest(n_converged, len(own)).proportion_ci(method="exact")
-        assert float(row.ci_low) == pytest.approx(interval.low, rel=PLACES)
-        assert float(row.ci_high) == pytest.approx(interval.high, rel=PLACES)
+        n_possible = n_converged + int((own["verdict"] == "undecided").sum())
+        low, high = (binomtest(n, len(own)).proportion_ci(method="exact") for n in (n_converged, n_possible))
+        assert float(row.ci_low) == pytest.approx(low.low, rel=PLACES)
+        assert float(row.ci_high) == pytest.approx(high.high, rel=PLACES)
 
 
 @pytest.mark.core
@@ -193,7 +194,7 @@ def test_the_original_report_says_what_its_page_says(tmp_path: Path) -> None:
         output.data["text/markdown"] for cell in _code(notebook) for output in cell.outputs if _is_markdown(output)
     ]
     assert paragraphs[-1] == cause(found["case"], found["cures"])
-    assert paragraphs[-1].startswith("Repeated, the run that did not converge stays at chance (5 of 5 seeds)")
+    assert paragraphs[-1].startswith("Repeated, the run that did not converge is undecided (2 of 5 seeds; 3 at chance)")
     shown = _table(notebook, "head", "cell", "mean_difference", "answer")
     wanted = [queries.ranked(findings, TASK) for findings in found["cures"].heads.values()]
     assert list(shown["answer"]) == [answer for rows in wanted for answer in rows["answer"]]

@@ -104,13 +104,13 @@ def test_the_transfer_names_the_tasks_that_beat_an_untrained_encoder_and_what_th
         assert f"{task}|chosen|linear probe on fashion_mnist|better|" in text
     assert "They are at chance, 10% and 50% for ten classes" in text
     [chance] = [line for line in text.splitlines() if line.startswith("chance|")]
-    assert set(chance.split("|")[1:]) == {"0.100", "–"}  # macro-F1 has no chance level
+    assert set(chance.split("|")[1:]) == {"0.100"}
 
 
 def test_both_heads_of_the_run_get_a_verdict_of_their_own(parts: dict[str, Part]):
     _, sections = original_report(parts)
     text = words(sections, "training")
-    assert "As chosen, it stays at chance (5 of 5 seeds)" in text
+    assert "As chosen, it is undecided (2 of 5 seeds; 3 at chance)" in text
     lead = "**No pretext task is shown to beat an untrained encoder on cifar10** (test split): the closest is"
     assert f"{lead} context_prediction" in text
     assert re.search(r"^chance\|0\.100(\||$)", text, re.MULTILINE)
@@ -129,8 +129,8 @@ def test_the_cause_is_the_change_that_cures_and_no_other(parts: dict[str, Part],
     text = cause(parts["case"], cures)
     assert f"**The cause was {reason}**" in text
     assert text.count("The cause was") == 1
-    assert f"with `{cell}` it converges (" in text
-    assert "**Augmentation by itself** did not cure it" in text
+    assert re.search(rf"with `{re.escape(cell)}` it (converges|is still improving at the end) \(", text)
+    assert re.search(r"\*\*Augmentation by itself\*\* (did not cure it|is not shown to cure it)", text)
 
 
 def test_where_nothing_helps_no_cause_is_named(parts: dict[str, Part]):
