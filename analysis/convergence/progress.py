@@ -19,9 +19,8 @@ from analysis.convergence.noise import estimate_noise
 from trainables.recent import quarters
 from trainables.trial import ONLINE_PROBES
 
-# One-sided confidences. `still_improving` may be false in a tenth of the cases in which it is given, `converged` in a
-# twentieth. A probe is looked at after the task's own metrics did not improve, with four chances to mislead.
-IMPROVED, SETTLED, GAINED, PROBE_IMPROVED = 0.90, 0.95, 0.975, 0.99
+# One-sided confidences. A probe is looked at after the task's own metrics did not improve, so it has to show more.
+IMPROVED, SETTLED, GAINED, PROBE_IMPROVED = 0.95, 0.95, 0.975, 0.99
 
 
 class Difference(NamedTuple):

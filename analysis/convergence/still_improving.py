@@ -14,6 +14,9 @@ from analysis.convergence.verdict import Finding, Verdict
 from trainables.trial import ONLINE_PROBES
 
 MIN_MORE, MAX_MORE = 0.5, 4.0  # further steps to advise, as multiples of the steps so far
+# What twice the steps improved of the library's trials with this verdict, by 95 % intervals over unseen images, and how
+# many trials were compared: in the task's own metric, and in the linear probe of those that have labels.
+OWN_METRIC_IMPROVED, PROBE_IMPROVED = (137, 146), (31, 137)
 
 
 def find(trial: Trial) -> Finding | None:
@@ -70,7 +73,11 @@ def remedies(finding: Finding, trial: Trial) -> list[str]:
     if trial.steps < budget:
         return [f"let it run to its budget of {budget:,.0f} steps"]
     amount = "at least" if more >= MAX_MORE * trial.steps else "about"  # MAX_MORE is a limit, not an estimate
-    return [f"train for more steps: {amount} {more:,} more, budget_steps={trial.steps + more:,}"]
+    own, probe = (f"{improved} of {compared}" for improved, compared in (OWN_METRIC_IMPROVED, PROBE_IMPROVED))
+    return [
+        f"train for more steps: {amount} {more:,} more, budget_steps={trial.steps + more:,} (on real images, twice the "
+        f"steps improved the task's own metric in {own} such trials, and the linear probe in {probe})"
+    ]
 
 
 VERDICT = Verdict(

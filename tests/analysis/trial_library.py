@@ -71,6 +71,36 @@ def answers(library: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
+def helped_by_more_steps(library: pd.DataFrame) -> pd.DataFrame:
+    """Return whether twice the steps did better than the trial itself, by 95 % intervals over unseen images.
+
+    Returns:
+        Columns own, the task's primary metric, and probe, the linear probe, indexed by trial_id: `better`, `worse`,
+        `open`, or missing where a trial has no probe.
+    """
+    rows = {}
+    for trial in library.to_dict("records"):
+        primary = json.loads(trial["facts"])["primary_metric"].removeprefix("val/")
+        more = _sign(primary) * (trial[f"gold/{primary}/double"] - trial[f"gold/{primary}/end"])
+        rows[trial["trial_id"]] = {
+            "own": _answer(more, trial[f"gold/{primary}/more_se"]),
+            "probe": _probe_answer(trial),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _probe_answer(trial: dict[str, Any]) -> str | None:
+    end, double = trial["probe/end"], trial["probe/double"]
+    if not isinstance(end, bytes) or not isinstance(double, bytes):
+        return None
+    end, double = (np.unpackbits(np.frombuffer(bits, np.uint8)).astype(np.float64) for bits in (end, double))
+    return _answer(float((double - end).mean()), _error(double - end))
+
+
+def _answer(difference: float, error: float) -> str:
+    return "better" if difference > 1.96 * error else "worse" if difference < -1.96 * error else "open"
+
+
 def is_false(verdict: str, answer: Any) -> bool:
     """Return whether unseen images and twice the steps contradict a verdict; True for none that they say nothing of."""
     if verdict == "converged":

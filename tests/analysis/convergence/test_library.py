@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from analysis.convergence import verdicts
+from analysis.convergence.still_improving import OWN_METRIC_IMPROVED, PROBE_IMPROVED
 from study.execution.stopping import ChanceStopper
 from tests.analysis import trial_library
 from tests.analysis.trial_library import FITTED, TESTED
@@ -21,7 +22,8 @@ def judged() -> pd.DataFrame:
     """Return the library with the verdict on each trial and whether it is false."""
     library = trial_library.load()
     found = library.merge(verdicts(*trial_library.frames(library)), on="trial_id")
-    found = found.merge(trial_library.answers(library), left_on="trial_id", right_index=True)
+    for answers in (trial_library.answers(library), trial_library.helped_by_more_steps(library)):
+        found = found.merge(answers, left_on="trial_id", right_index=True)
     false = [trial_library.is_false(row.verdict, row) for row in found.itertuples()]
     return found.assign(false=false)
 
@@ -47,6 +49,13 @@ def test_few_trials_are_undecided(judged: pd.DataFrame, reports: int) -> None:
     print(f"\n{reports} reports, undecided: {undecided.round(2).to_dict('index')}")
     enough = of_reports.loc[of_reports["dataset"] != FEW_IMAGES, "verdict"]
     assert (enough == "undecided").mean() <= UNDECIDED[reports]
+
+
+def test_the_rates_that_the_advice_states_are_those_of_the_library(judged: pd.DataFrame) -> None:
+    of_verdict = judged.loc[judged["verdict"] == "still_improving"]
+    for name, stated in (("own", OWN_METRIC_IMPROVED), ("probe", PROBE_IMPROVED)):
+        answers = of_verdict[name].dropna()
+        assert stated == ((answers == "better").sum(), len(answers))
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5])

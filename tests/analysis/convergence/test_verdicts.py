@@ -143,8 +143,8 @@ def test_what_would_decide_is_said_in_images() -> None:
     curve |= {"val/accuracy_gain_se": [0.03] * 5, "val/accuracy_recent_se": [0.06] * 5}
     found = classified(curve, n_validation_images=100)
     assert found.verdict == "undecided"
-    # The 0.055 since the second quarter is 0.917 standard errors; 1.29 are needed: (1.29 / 0.917)^2 x 100.
-    assert "about 199 validation images (100 now)" in found.cure
+    # The 0.055 since the second quarter is 0.917 standard errors; 1.66 are needed: (1.66 / 0.917)^2 x 100.
+    assert "about 329 validation images (100 now)" in found.cure
 
 
 @pytest.mark.parametrize("metric", ["train/loss", "val/loss", "val/loss_fraction"])
