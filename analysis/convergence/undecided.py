@@ -57,6 +57,7 @@ VERDICT = Verdict(
     letter="?",
     color="#ffffff",
     remedies=remedies,
+    advice="What would decide it",
 )
 
 

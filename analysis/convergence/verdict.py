@@ -38,6 +38,7 @@ class Verdict:
         color: Color of those squares, as "#rrggbb".
         remedies: Function that returns the changes to try for a trial, likeliest first.
         learned: Whether the trial left chance level, however it ended after that.
+        advice: Label of the remedies.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Verdict:
     color: str
     remedies: Callable[[Finding, Trial], list[str]]
     learned: bool = False
+    advice: str = "Cure"
 
     @property
     def label(self) -> str:

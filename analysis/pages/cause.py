@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis.comparisons import BASE, BETTER, LEARNED
-from analysis.convergence import AT_CHANCE, CONVERGED
+from analysis.convergence import AT_CHANCE, CATALOG, CONVERGED
 from analysis.findings import Findings, queries
 from analysis.pages.parts import Part
 from analysis.records.phases import ABLATE, CONFIRM
@@ -131,7 +131,7 @@ def _together(cures: Part) -> str:
     found = queries.convergence(cures.findings, ABLATE, TASK, cell)
     if found is None or cell not in rows.index:
         return ""
-    advice = "" if found.verdict == CONVERGED else f" To cure that: {found.cure}."
+    advice = "" if found.verdict == CONVERGED else f" {CATALOG[found.verdict].advice}: {found.cure}."
     reached = f"{measured(rows.loc[cell])} {number(rows.loc[cell, 'mean'])} after {count(_steps(cures, cell))} steps"
     return f"With all cures together it reaches {reached} and {ending(found)}.{advice}"
 

@@ -77,9 +77,9 @@ def _of_task(findings: Findings, task: str) -> list[Block]:
         found = queries.convergence(findings, phase, task, cell) if cell or phase == ABLATE else None
         if found is None:
             continue
-        rate = queries.rate(findings, phase, task, cell)
+        rate, advice = queries.rate(findings, phase, task, cell), CATALOG[found.verdict].advice
         share = "" if rate is None or pd.isna(rate["rate"]) else f" P(converged) {_rate(rate)}."
-        bullets.append(f"**{name}, it {ending(found)}.**{share} Evidence: {found.evidence}. Cure: {found.cure}.")
+        bullets.append(f"**{name}, it {ending(found)}.**{share} Evidence: {found.evidence}. {advice}: {found.cure}.")
     return [Heading(task), Bullets(bullets)] if bullets else []
 
 
