@@ -84,10 +84,10 @@ def learned(
     """
     sign = 1 if mode == "max" else -1
     reference, level, error = "chance", chance, metric.error
-    if untrained is not None and math.isfinite(untrained.value):
-        if math.isnan(chance) or sign * (untrained.value - chance) > 0:
-            reference, level = "untrained", untrained.value
-            error = change_error if math.isfinite(change_error) else math.hypot(metric.error, untrained.error)
+    start = untrained or Level(math.nan)
+    if math.isfinite(start.value) and (math.isnan(chance) or sign * (start.value - chance) > 0):
+        reference, level = "untrained", start.value
+        error = change_error if math.isfinite(change_error) else math.hypot(metric.error, start.error)
     # A perfect accuracy is 1 and a perfect loss 0; a metric on another scale is compared with its own reference.
     distance = 1 - level if mode == "max" and level < 1 else abs(level)
     if not distance > 0:

@@ -8,15 +8,14 @@ reports: the difficulty of the image determines the share `correlation` of the p
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from trainables.errors import ConfigError
-from trainables.recent import quarters
 from trainables.simulated.measurement import CORRELATION, POSITIONS, Measurement
+from trainables.simulated.noise import is_loss, spread, standard_error, standard_errors
 from trainables.simulated.trajectories import N_CLASSES, Progress, Trajectory, draw_trajectory, progress
 from trainables.training.optimizers import lr_at
 from trainables.trial import CLASS_AVERAGES, ONLINE_PROBES, TrialConfig
@@ -28,7 +27,6 @@ _LOSS_AT_BEST = {"simclr": 0.45, "context_encoder": 0.1}
 _HEALTHY = {"feature_std": 0.45, "rankme": 40.0, "uniformity": -0.8, "alignment": 0.4}
 _COLLAPSED = {"feature_std": 0.002, "rankme": 1.02, "uniformity": -1e-4, "alignment": 1e-4}
 _HEALTH_NOISE = 0.02  # relative
-_LOSS_SPREAD = 0.4  # standard deviation of one sample's loss, as a share of the mean loss
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,7 @@ def measure(trajectory: Trajectory, measurement: Measurement, rng: np.random.Gen
     means = _means(fluctuating, measurement)
     metrics = {name: _with_noise(name, mean, measurement, rng) for name, mean in means.items()}
     return _as_reported(
-        Curve(trajectory, measurement, measurement.steps, metrics | _standard_errors(metrics, measurement))
+        Curve(trajectory, measurement, measurement.steps, metrics | standard_errors(metrics, measurement))
     )
 
 
@@ -127,7 +125,7 @@ def expected_curve(trajectory: Trajectory, measurement: Measurement) -> Curve:
     """Return the mean of `measure` over all noise."""
     _check(trajectory, measurement)
     means = _means(progress(trajectory, measurement.time), measurement)
-    return _as_reported(Curve(trajectory, measurement, measurement.steps, means | _standard_errors(means, measurement)))
+    return _as_reported(Curve(trajectory, measurement, measurement.steps, means | standard_errors(means, measurement)))
 
 
 def knn_accuracy(linear: Any) -> Any:
@@ -163,10 +161,10 @@ def _means(exact: Progress, measurement: Measurement) -> dict[str, np.ndarray]:
     means = {}
     for name, chance in measurement.facts["chance"].items():
         split, _, metric = name.partition("/")
-        share = before if split == "train" else exact.validation_loss if _is_loss(name) else exact.validation
-        best = _LOSS_AT_BEST.get(measurement.trial.task, 0.05) * chance if _is_loss(name) else 1.0
+        share = before if split == "train" else exact.validation_loss if is_loss(name) else exact.validation
+        best = _LOSS_AT_BEST.get(measurement.trial.task, 0.05) * chance if is_loss(name) else 1.0
         mean = chance + (best - chance) * share * _weight(metric, measurement.stuck_head)
-        means[name] = mean * exact.inflation if _is_loss(name) else np.clip(mean, 0, 1)
+        means[name] = mean * exact.inflation if is_loss(name) else np.clip(mean, 0, 1)
     for name, healthy in _HEALTHY.items():
         means[f"health/{name}"] = _COLLAPSED[name] + (healthy - _COLLAPSED[name]) * exact.health
     if measurement.n_queries:
@@ -201,8 +199,8 @@ def _with_noise(name: str, mean: np.ndarray, measurement: Measurement, rng: np.r
     if name in ONLINE_PROBES:
         return sample_accuracy(mean, measurement.n_queries, measurement.correlation, rng)
     if name.startswith("val/"):
-        if _is_loss(name):
-            noise = _standard_error(name, mean, measurement) * _shared_noise(len(mean), measurement.correlation, rng)
+        if is_loss(name):
+            noise = standard_error(name, mean, measurement) * _shared_noise(len(mean), measurement.correlation, rng)
         else:
             noise = sample_accuracy(mean, measurement.n_validation, measurement.correlation, rng) - mean
         if measurement.trial.task != "simclr":
@@ -210,57 +208,9 @@ def _with_noise(name: str, mean: np.ndarray, measurement: Measurement, rng: np.r
         return mean + noise
     if name.startswith("train/"):
         n_samples = measurement.trial.batch_size * measurement.trial.report_every
-        noisy = mean + _spread(name, mean) / math.sqrt(n_samples) * rng.standard_normal(len(mean))
-        return noisy if _is_loss(name) else np.clip(noisy, 0, 1)
+        noisy = mean + spread(name, mean) / math.sqrt(n_samples) * rng.standard_normal(len(mean))
+        return noisy if is_loss(name) else np.clip(noisy, 0, 1)
     return mean * (1 + _HEALTH_NOISE * rng.uniform(-1, 1, len(mean)))
-
-
-def _standard_errors(metrics: Mapping[str, np.ndarray], measurement: Measurement) -> dict[str, np.ndarray]:
-    """Return the errors of every validation metric and of its changes, as `History.add` names them."""
-    errors = {}
-    for name in [name for name in metrics if name.startswith("val/")]:
-        values = metrics[name]
-        errors[f"{name}_se"] = _standard_error(name, values, measurement)
-        ends = range(1, len(values))
-        gain = [_change_error(name, values[: end + 1], [0], [end], measurement) for end in ends]
-        recent = [
-            _change_error(name, values[: end + 1], *quarters(measurement.steps[: end + 1].tolist()), measurement)
-            for end in ends
-        ]
-        errors[f"{name}_gain_se"], errors[f"{name}_recent_se"] = (np.array([np.nan, *each]) for each in (gain, recent))
-    return errors
-
-
-def _change_error(
-    name: str, values: np.ndarray, before: list[int], after: list[int], measurement: Measurement
-) -> float:
-    """Return the standard error of the change between the means of two groups of reports, whose noise is partly shared.
-
-    The values of an untrained network other than SimCLR's have no noise.
-    """
-    n, correlation = measurement.n_validation, measurement.correlation
-    spread = _spread(name, values)
-    if measurement.trial.task != "simclr":
-        spread[0] = 0.0
-    independent = sum(float(np.sum(spread[part] ** 2)) / len(part) ** 2 for part in (before, after))
-    first, second = values[before].mean(), values[after].mean()
-    if before == [0] and not spread[0]:
-        shared = float(spread[after[-1]] ** 2)
-    elif _is_loss(name):
-        shared = float(spread[after].mean() - spread[before].mean()) ** 2
-    else:  # the shared predictions whose difficulty lies between the two accuracies
-        change = abs(float(second - first))
-        shared = max(0.0, change * (1 - change))
-    return math.sqrt(((1 - correlation) * independent + correlation * shared) / n)
-
-
-def _standard_error(name: str, value: np.ndarray, measurement: Measurement) -> np.ndarray:
-    return _spread(name, value) / math.sqrt(measurement.n_validation)
-
-
-def _spread(name: str, value: np.ndarray) -> np.ndarray:
-    """Return the standard deviation over samples of a metric whose mean is `value`."""
-    return _LOSS_SPREAD * value if _is_loss(name) else np.sqrt(np.clip(value * (1 - value), 0, None))
 
 
 def _shared_noise(count: int, correlation: float, rng: np.random.Generator) -> np.ndarray:
@@ -293,10 +243,6 @@ def _is_training(metric: str) -> bool:
 def _is_change(metric: str) -> bool:
     """Return whether a metric compares a report with an earlier one, so that step 0 has none."""
     return metric.endswith(("_gain_se", "_recent_se"))
-
-
-def _is_loss(metric: str) -> bool:
-    return metric.rsplit("/", 1)[-1].startswith("loss")
 
 
 def _check(trajectory: Trajectory, measurement: Measurement) -> None:

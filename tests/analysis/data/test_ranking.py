@@ -29,7 +29,7 @@ COLUMN = "last/probe/linear"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A search in which four trials tie in the probe and two of these in their own metric; higher ones did not finish."""
+    """A search in which four trials tie in the probe, two of them in their own metric; higher ones did not finish."""
     folder = write_study(tmp_path_factory.mktemp("study"), until="baselines", tasks=("rotation",))
     journal = Journal(folder)
     for lr, probe, own, status in (
