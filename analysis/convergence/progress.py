@@ -99,11 +99,11 @@ def recent_share(curve: Curve) -> Share | None:
 
 def improving(curve: Curve) -> bool:
     """Return whether a curve gained anything, also in the second half of its steps, by more than 5 %."""
-    whole, recent, share = gain(curve), recent_gain(curve), recent_share(curve)
-    if whole is None or recent is None or share is None or not whole.lower(GAINED) > 0:
+    whole, recent = gain(curve), recent_gain(curve)
+    if whole is None or recent is None or not whole.lower(GAINED) > 0:
         return False
     level = PROBE_IMPROVED if curve.metric in ONLINE_PROBES else IMPROVED
-    return recent.lower(level) > 0 and share.estimate > MATERIAL_SHARE
+    return recent.lower(level) > 0 and recent.amount > MATERIAL_SHARE * whole.amount
 
 
 def _error(seen: Curve, earlier: list[int], later: list[int], paired: np.ndarray) -> float:

@@ -109,13 +109,11 @@ def _images(metric: str, row: Mapping[str, Any], n: int) -> int:
 
 
 def cumulative_lr(points: Points) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return the steps and the cumulative learning rate at each: the learning time in which slopes are measured.
+    """Return the steps and the cumulative learning rate at each: the time in which `more_steps` divides a curve.
 
     A schedule that anneals to zero flattens the end of any curve. Against the cumulative learning rate, which is the
     time of the gradient flow that training follows, a curve is flat only if further steps at the full rate would gain
-    nothing. Nine real trials were trained again for twice as many steps. Seven ended better, by 3 % or more of their
-    gain: measured in learning time all seven were still improving, measured in steps two were. Of the other two, either
-    measure took one to be improving.
+    nothing.
 
     Returns:
         Steps, int64 [k], and the sum of learning rates over all steps before each, float64 [k]; None if no `lr` was

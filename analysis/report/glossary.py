@@ -38,7 +38,7 @@ GLOSSARY = {
         "differs, so it needs many seeds."
     ),
     "mIoU": "Mean over classes of the overlap of predicted and true masks, intersection over union.",
-    "not shown": "The data do not exclude that there is no effect, nor that there is one.",
+    "not shown": "The data rule out neither an effect nor its absence.",
     "raw pixels": "A probe of the images themselves, without an encoder.",
     "runner-up": (
         "The other task with the highest mean among those not told apart from the leading one, if there are any."

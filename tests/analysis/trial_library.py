@@ -65,7 +65,7 @@ def answers(library: pd.DataFrame) -> pd.DataFrame:
     for trial in library.to_dict("records"):
         facts = json.loads(trial["facts"])
         primary = facts["primary_metric"].removeprefix("val/")
-        shares = {name: _share(trial, name, facts) for name in _samples(trial)}
+        shares = {name: _share(trial, name) for name in _samples(trial)}
         learned = max(_learned(trial, name, facts) for name in shares)
         rows[trial["trial_id"]] = {"more": shares[primary], "more_any": max(shares.values()), "learned": learned}
     return pd.DataFrame.from_dict(rows, orient="index")
@@ -170,7 +170,7 @@ def _sign(name: str) -> int:
     return -1 if "loss" in name else 1
 
 
-def _share(trial: dict[str, Any], name: str, facts: dict[str, Any]) -> float:
+def _share(trial: dict[str, Any], name: str) -> float:
     """Return what twice the steps added as a share of the gain; where nothing was gained, 1 or 0 by its sign."""
     start, end, double = (trial[f"gold/{name}/{which}"] for which in ("untrained", "end", "double"))
     gained, more = _sign(name) * (end - start), _sign(name) * (double - end)

@@ -8,8 +8,8 @@ own learning rate schedule. Both, and the untrained network, are then measured o
     python tests/benchmarks/trial_library.py assemble --to DIR
 
 The library is a parquet file with one row per trial: its configuration (`trial`), facts and reports as JSON; `steps`,
-int64 [R]; `samples/NAME`, float16 [R, N], the validation values of each image, of which the product looks at the first
-`product_images`; `gold/NAME/{untrained,end,double}`, means over the unseen images, with the standard errors of both
+int64 [R]; `samples/NAME`, float16 [R, N], the validation values of each image (the product looks at the first
+`product_images`); `gold/NAME/{untrained,end,double}`, means over the unseen images, with the standard errors of both
 changes; `probe/{untrained,end,double}`, packed bits of the unseen images that a linear probe classifies correctly.
 """
 
