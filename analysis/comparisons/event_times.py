@@ -13,8 +13,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from analysis.comparisons.selection import fixed_budget, verdicts_of
-from analysis.convergence import CONVERGED, UNDECIDED
+from analysis.comparisons.selection import ended_runs, fixed_budget
+from analysis.convergence import CONVERGED
 from analysis.data.tables import is_accuracy
 from analysis.records import FAILED
 from analysis.stats.survival import median_time, survival_curve
@@ -33,7 +33,7 @@ def steps_to(
     Trials are censored only at the budget. A trial that failed or diverged before the event would not have had it
     within its budget, so it is censored there and not at its last report: that would assume that it could have
     continued like the others. Therefore 1 - survival at the budget equals the rate of `convergence_rates` for the same
-    event, if no trial is undecided. `left_out` lists the excluded trials with reasons: a stop by a scheduler is
+    event, if of every trial it is known. `left_out` lists the excluded trials with reasons: a stop by a scheduler is
     informative.
 
     Args:
@@ -43,9 +43,9 @@ def steps_to(
             `trainables.chance.clears_chance` distinguishes from chance, with looks counted as a study's own stopping
             rule counts them. (At step 0, an untrained SimCLR network may already beat chance, because colors
             distinguish views.) `converged` is the first report from which the primary metric stays within TOLERANCE
-            standard errors of its last value, for trials whose verdict is `converged`; undecided trials are left out,
-            since nothing is known about their event.
-        verdicts: `trial_id` and `verdict` of every trial; required for `converged` only.
+            standard errors of its last value, for trials whose verdict is `converged`; trials that may have converged
+            or not are left out, since nothing is known about their event.
+        verdicts: As for `convergence_rates`; required for `converged` only.
 
     Returns:
         Columns trial_id, task, cell, seed, steps, observed. steps is int64. Without an event, observed is False and
@@ -59,8 +59,7 @@ def steps_to(
     if event == "converged":
         if verdicts is None:
             raise UserError("event = 'converged' needs the verdicts: steps_to(runs, curves, 'converged', verdicts)")
-        found = verdicts_of(kept, verdicts)
-        kept = kept.assign(converged=found == CONVERGED).loc[found != UNDECIDED]
+        kept = kept.assign(converged=ended_runs(kept, verdicts, [CONVERGED])).dropna(subset="converged")
     elif event != "clears_chance":
         raise UserError(f"event = {event!r}: it is 'clears_chance' or 'converged'")
     event_step = _settled if event == "converged" else _take_off

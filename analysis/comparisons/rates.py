@@ -8,11 +8,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.comparisons.cells import COMPARISON, KEY, check_one_run_per_seed, planned_comparisons
-from analysis.comparisons.selection import fixed_budget, require_columns, verdicts_of
-from analysis.convergence import CATALOG, CONVERGED, UNDECIDED, VERDICTS
+from analysis.comparisons.selection import ended_runs, fixed_budget, require_columns
+from analysis.convergence import CATALOG, CONVERGED
 from analysis.stats.binomial import exact_interval, mcnemar_can_reject, mcnemar_p, mcnemar_pairs_needed
 from analysis.stats.paired import holm
-from trainables.errors import UserError
 
 LEARNED = tuple(name for name, verdict in CATALOG.items() if verdict.learned)  # left chance, however training ended
 RATE_DTYPES = {
@@ -22,7 +21,7 @@ RATE_DTYPES = {
 }
 RATE_DIFFERENCE_DTYPES = {
     **dict.fromkeys(KEY, "str"),
-    **dict.fromkeys(("n_pairs", "only_cell", "only_baseline"), "int64"),
+    **dict.fromkeys(("n_pairs", "both", "only_cell", "only_baseline"), "int64"),
     **dict.fromkeys(("rate_difference", "p", "p_holm"), "float64"),
     "pairs_needed": "int64",
 }
@@ -38,7 +37,8 @@ def convergence_rates(
 
     Args:
         runs: Runs of a study; those of `fixed_budget` count.
-        verdicts: `trial_id` and `verdict` of every trial that trained, from `analysis.convergence.verdicts`.
+        verdicts: `analysis.convergence.verdicts` of the trials. An undecided trial counts where every verdict that it
+            leaves possible is, or none is, convergence.
         by: Columns of `runs`; a missing n_images (all images) is a group of its own.
         converged: The verdicts that count as convergence; with LEARNED, leaving chance counts. A failed trial does not.
 
@@ -87,10 +87,10 @@ def rate_differences(
         converged: The verdicts that count as convergence.
 
     Returns:
-        Columns RATE_DIFFERENCE_DTYPES: n_pairs, the seeds that both have, neither undecided; only_cell and
-        only_baseline, the pairs in which only one converged; rate_difference, cell minus baseline over these pairs; p;
-        p_holm; pairs_needed, the number of pairs with which every comparison of the family could reject. A comparison
-        without a pair has n_pairs 0, and NaN as its rate_difference.
+        Columns RATE_DIFFERENCE_DTYPES: n_pairs, the seeds that both have, neither undecided; both, only_cell and
+        only_baseline, the pairs in which both or only one converged; rate_difference, cell minus baseline over these
+        pairs; p; p_holm; pairs_needed, the number of pairs with which every comparison of the family could reject. A
+        comparison without a pair has n_pairs 0, and NaN as its rate_difference.
 
     Raises:
         UserError: For the reasons of `convergence_rates`, or if a baseline did not run.
@@ -101,7 +101,7 @@ def rate_differences(
         require_columns(designs, KEY, "designs")
     wanted = planned_comparisons(counted, baseline, designs)
     table = wanted.merge(_discordant(counted, wanted), how="left", on=list(wanted))
-    counts = ["n_pairs", "only_cell", "only_baseline"]
+    counts = ["n_pairs", "both", "only_cell", "only_baseline"]
     table[counts] = table[counts].fillna(0).astype(np.int64)
     table["rate_difference"] = (table["only_cell"] - table["only_baseline"]) / table["n_pairs"].where(
         table["n_pairs"] > 0
@@ -121,11 +121,9 @@ def _tested(family: pd.DataFrame) -> pd.DataFrame:
 
 def _with_converged(runs: pd.DataFrame, verdicts: pd.DataFrame, converged: Collection[str]) -> pd.DataFrame:
     """Return the fixed-budget runs with the boolean columns `converged` and `undecided`."""
-    if unknown := sorted(set(converged) - set(VERDICTS)):
-        raise UserError(f"converged names unknown verdicts: {', '.join(unknown)}; verdicts are {', '.join(VERDICTS)}")
     kept = fixed_budget(runs)
-    found = verdicts_of(kept, verdicts)
-    return kept.assign(converged=found.isin(list(converged)), undecided=found == UNDECIDED)
+    found = ended_runs(kept, verdicts, converged)
+    return kept.assign(converged=found.fillna(False).astype(bool), undecided=found.isna())
 
 
 def _discordant(counted: pd.DataFrame, wanted: pd.DataFrame) -> pd.DataFrame:
@@ -133,9 +131,13 @@ def _discordant(counted: pd.DataFrame, wanted: pd.DataFrame) -> pd.DataFrame:
     outcomes = counted.loc[~counted["undecided"], ["task", "cell", "seed", "converged"]]
     references = outcomes.rename(columns={"cell": "baseline", "converged": "reference"})
     pairs = wanted.merge(outcomes, on=["task", "cell"]).merge(references, on=["task", "baseline", "seed"])
+    pairs["both"] = pairs["converged"] & pairs["reference"]
     pairs["only_cell"] = pairs["converged"] & ~pairs["reference"]
     pairs["only_baseline"] = ~pairs["converged"] & pairs["reference"]
     groups = pairs.groupby(list(wanted), sort=False)
     return groups.agg(
-        n_pairs=("seed", "size"), only_cell=("only_cell", "sum"), only_baseline=("only_baseline", "sum")
+        n_pairs=("seed", "size"),
+        both=("both", "sum"),
+        only_cell=("only_cell", "sum"),
+        only_baseline=("only_baseline", "sum"),
     ).reset_index()

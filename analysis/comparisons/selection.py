@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import numpy as np
 import pandas as pd
 
+from analysis.convergence import ended
 from analysis.data.frames import RUNNING
 from analysis.data.tables import LAST
 from analysis.records import FAILED, FINISHED, KILLED, STOPPED
@@ -97,25 +98,27 @@ def pretext_runs(runs: pd.DataFrame) -> pd.DataFrame:
     return runs.loc[~runs["task"].isin(BASELINES) & (runs["init_from"] == "") & (runs["budget_steps"] > 0)]
 
 
-def verdicts_of(runs: pd.DataFrame, verdicts: pd.DataFrame) -> pd.Series:
-    """Return the verdict of each run, indexed like `runs`.
+def ended_runs(runs: pd.DataFrame, verdicts: pd.DataFrame, wanted: Collection[str]) -> pd.Series:
+    """Return whether each run ended with one of some verdicts, as boolean indexed like `runs`; NA where that is open.
 
     Args:
         runs: Runs of trials that trained.
-        verdicts: Frame with the `trial_id` and `verdict` of each of them.
+        verdicts: Frame with the `trial_id` and `verdict` of each of them, and what undecided ones leave `possible`.
+        wanted: Names of verdicts.
 
     Raises:
-        UserError: If a column of `verdicts` is missing, or a run has no verdict.
+        UserError: If a column of `verdicts` is missing, a run has no verdict, or a wanted name is no verdict.
     """
     require_columns(verdicts, ["trial_id", "verdict"], "verdicts")
-    verdict = runs["trial_id"].map(verdicts.drop_duplicates("trial_id").set_index("trial_id")["verdict"])
-    if verdict.isna().any():
-        first = runs.loc[verdict.isna(), "trial_id"].iloc[0]
+    found = verdicts.drop_duplicates("trial_id").set_index("trial_id")
+    missing = ~runs["trial_id"].isin(found.index)
+    if missing.any():
+        first = runs.loc[missing, "trial_id"].iloc[0]
         raise UserError(
-            f"{verdict.isna().sum()} of {len(runs)} trials have no verdict, the first is {first}; "
+            f"{missing.sum()} of {len(runs)} trials have no verdict, the first is {first}; "
             "compute the verdicts from the same runs: verdicts(runs, curves)"
         )
-    return verdict
+    return ended(found.loc[runs["trial_id"]], wanted).set_axis(runs.index)
 
 
 def require_columns(frame: pd.DataFrame, names: Iterable[str], what: str) -> None:

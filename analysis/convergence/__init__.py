@@ -1,7 +1,7 @@
 """Convergence verdicts: whether each trial converged, and otherwise why not and what would cure it."""
 
 from analysis.convergence.cells import cell_verdicts
-from analysis.convergence.classify import verdicts
+from analysis.convergence.classify import ended, verdicts
 from analysis.convergence.registry import AT_CHANCE, CATALOG, CONVERGED, UNDECIDED, VERDICTS
 
-__all__ = ["AT_CHANCE", "CATALOG", "CONVERGED", "UNDECIDED", "VERDICTS", "cell_verdicts", "verdicts"]
+__all__ = ["AT_CHANCE", "CATALOG", "CONVERGED", "UNDECIDED", "VERDICTS", "cell_verdicts", "ended", "verdicts"]

@@ -12,7 +12,7 @@ from scipy.special import ndtri, stdtrit
 
 from analysis import records
 from analysis.convergence import collapsed, diverged, failed
-from analysis.convergence.classify import classify
+from analysis.convergence.classify import classify, possible
 from analysis.convergence.curves import Curve, Head, Trial
 from analysis.convergence.progress import SETTLED
 from analysis.convergence.reading import trials
@@ -20,7 +20,7 @@ from analysis.convergence.registry import VERDICTS
 from trainables.recent import quarters
 
 CELL = ["phase", "task", "cell"]
-COLUMNS = (*CELL, "n_seeds", "verdict", "n_verdict", "others", "evidence", "cure")
+COLUMNS = (*CELL, "n_seeds", "verdict", "possible", "n_verdict", "others", "evidence", "cure")
 # Ends of training that a mean over seeds would hide; they are counted instead.
 BROKEN = (failed.VERDICT.name, diverged.VERDICT.name, collapsed.VERDICT.name)
 
@@ -37,7 +37,8 @@ def cell_verdicts(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
         curves: One row per reported value, as `analysis.load` returns it.
 
     Returns:
-        One row per cell with phase, task, cell; n_seeds, the trials that trained; the verdict, its evidence and cure;
+        One row per cell with phase, task, cell; n_seeds, the trials that trained; the verdict, the verdicts that are
+        `possible` (see `verdicts`), the evidence and the cure;
         n_verdict, the trials that have this verdict by themselves; and others, the number of trials with each other
         verdict, as a dict.
     """
@@ -51,7 +52,7 @@ def cell_verdicts(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _verdict(found: Sequence[Trial]) -> tuple[int, str, int, dict[str, int], str, str]:
+def _verdict(found: Sequence[Trial]) -> tuple[int, str, str, int, dict[str, int], str, str]:
     """Return the columns of one cell after those that name it."""
     single = [classify(trial) for trial in found]
     names = [verdict.name for verdict, _ in single]
@@ -72,7 +73,7 @@ def _verdict(found: Sequence[Trial]) -> tuple[int, str, int, dict[str, int], str
         evidence = f"{finding.evidence} (mean of {len(healthy)} seeds)"
     cure = "; or ".join(verdict.remedies(finding, trial))
     own = counts.pop(verdict.name, 0)
-    return len(found), verdict.name, own, counts, evidence, cure
+    return len(found), verdict.name, possible(verdict, finding), own, counts, evidence, cure
 
 
 def pooled(found: Sequence[Trial]) -> Trial:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pandas as pd
 
 from analysis.convergence.curves import Trial
 from analysis.convergence.reading import trials
-from analysis.convergence.registry import RULES
-from analysis.convergence.verdict import Finding, Verdict
+from analysis.convergence.registry import RULES, UNDECIDED, VERDICTS
+from analysis.convergence.verdict import OR, Finding, Verdict
 from trainables.errors import UserError
 
-COLUMNS = ("trial_id", "verdict", "evidence", "cure")
+COLUMNS = ("trial_id", "verdict", "possible", "evidence", "cure")
 _NEEDED = {
     "runs": ("trial_id", "task", "status", "primary_metric", "primary_mode"),
     "curves": ("trial_id", "step", "metric", "value"),
@@ -29,7 +31,9 @@ def verdicts(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per trial, all columns str. `verdict` is one of VERDICTS, by the first rule that finds something.
-        `evidence` has the numbers that the verdict is based on. `cure` says what to change, and from what value.
+        `possible` names the verdicts that the numbers leave possible, joined by OR: those of an undecided trial, or the
+        verdict alone. `evidence` has the numbers that the verdict is based on. `cure` says what to change, and from
+        what value.
 
     Raises:
         UserError: If a frame lacks a column that the verdicts need.
@@ -41,10 +45,36 @@ def verdicts(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     for trial in trials(runs, curves):
         verdict, finding = classify(trial)
         cure = "; or ".join(verdict.remedies(finding, trial))
-        rows.append((str(trial.row["trial_id"]), verdict.name, finding.evidence, cure))
+        rows.append((str(trial.row["trial_id"]), verdict.name, possible(verdict, finding), finding.evidence, cure))
     return pd.DataFrame(rows, columns=list(COLUMNS), dtype="str")
 
 
 def classify(trial: Trial) -> tuple[Verdict, Finding]:
     """Return the verdict of the first rule that finds something, with its finding."""
     return next((verdict, finding) for verdict, rule in RULES if (finding := rule(trial)) is not None)
+
+
+def possible(verdict: Verdict, finding: Finding) -> str:
+    """Return the value of the column `possible`."""
+    return OR.join(finding.possible or (verdict.name,))
+
+
+def ended(verdicts: pd.DataFrame, wanted: Collection[str]) -> pd.Series:
+    """Return whether each trial ended with one of some verdicts, as boolean; NA where its numbers leave that open.
+
+    An undecided trial is known to have ended so if every verdict that it leaves possible is wanted, and known not to
+    have if none is.
+
+    Args:
+        verdicts: Frame with the columns verdict and `possible`; without the latter, an undecided trial may be anything.
+        wanted: Names of verdicts.
+
+    Raises:
+        UserError: If a wanted name is not one of VERDICTS.
+    """
+    if unknown := sorted(set(wanted) - set(VERDICTS)):
+        raise UserError(f"unknown verdicts: {', '.join(unknown)}; verdicts are {', '.join(VERDICTS)}")
+    left_open = verdicts["possible"] if "possible" in verdicts else verdicts["verdict"]
+    names = [VERDICTS if name == UNDECIDED else str(name).split(OR) for name in left_open]
+    found = [None if len(found := {name in wanted for name in each}) > 1 else found.pop() for each in names]
+    return pd.Series(found, verdicts.index, dtype="boolean")

@@ -10,7 +10,7 @@ from analysis.convergence.changes import MATERIAL_SHARE
 from analysis.convergence.curves import Curve, Head, Trial
 from analysis.convergence.evidence import format_value
 from analysis.convergence.progress import IMPROVED, recent_gain, recent_share
-from analysis.convergence.verdict import Finding, Verdict
+from analysis.convergence.verdict import OR, Finding, Verdict
 from trainables.chance import MARGIN, UPPER_QUANTILE
 
 MOST_IMAGES = 20  # times as many validation images: beyond that, the answer is not to be had by looking
@@ -19,9 +19,11 @@ MOST_IMAGES = 20  # times as many validation images: beyond that, the answer is 
 def find(trial: Trial) -> Finding:
     """Name the verdicts that remain, and the numbers that leave them open; tried last, it always applies."""
     if not any(len(head.main.trained) for head in trial.heads):
-        return Finding(f"no validation metric in {trial.steps:,} steps: nothing shows what it learned")
+        evidence = f"no validation metric in {trial.steps:,} steps: nothing shows what it learned"
+        return Finding(evidence, possible=tuple(remaining(trial)))
     numbers = "; ".join(_numbers(head.main) for head in trial.heads if len(head.main.trained))
-    return Finding(f"{' or '.join(remaining(trial))} are possible: {numbers}")
+    names = tuple(remaining(trial))
+    return Finding(f"{OR.join(names)} are possible: {numbers}", possible=names)
 
 
 def remaining(trial: Trial) -> list[str]:

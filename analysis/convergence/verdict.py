@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from analysis.convergence.curves import Trial
 
+OR = " or "  # between the names in the column `possible`
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -16,11 +18,13 @@ class Finding:
         evidence: The numbers that the verdict is based on, as one line of text.
         best_step: Step around which validation was best; 0 if the verdict does not depend on it.
         more_steps: Further steps that are worth training; 0 if none are.
+        possible: Names of the verdicts that the numbers leave possible; empty where they leave one.
     """
 
     evidence: str
     best_step: int = 0
     more_steps: int = 0
+    possible: tuple[str, ...] = ()
 
 
 Rule = Callable[[Trial], Finding | None]

@@ -39,7 +39,7 @@ from analysis.comparisons.rates import (
 )
 from analysis.comparisons.selection import left_out, outcomes
 from analysis.comparisons.tasks import compare_tasks
-from analysis.convergence import CONVERGED, UNDECIDED, cell_verdicts, verdicts
+from analysis.convergence import CONVERGED, cell_verdicts, ended, verdicts
 from analysis.data import tables
 from analysis.data.classes import comparison_columns
 from analysis.data.load import load
@@ -62,10 +62,11 @@ class Findings:
 
     Attributes:
         study: The study.
-        verdicts: trial_id, phase, task, cell, seed, status, verdict, evidence, cure; one row per trial that trained.
+        verdicts: trial_id, phase, task, cell, seed, status, verdict, possible, evidence, cure; one row per trial that
+            trained.
         cell_verdicts: `analysis.convergence.cell_verdicts` of the confirm and ablate phases.
         ablated: Runs of the ablate phase that trained, with `last/METRIC`, verdict and converged (boolean, missing
-            where a trial has no verdict or is undecided).
+            where a trial has no verdict or its numbers leave it open).
         metrics: Metric of each ablated task that has a value.
         margin: The smallest difference that matters, in the metrics' units.
         effects: `effects` of every task, with the columns metric, mode and seeds_needed of
@@ -224,9 +225,8 @@ def _restrict(study: Study, task: str) -> Study:
 def _ablated(study: Study, trial_verdicts: pd.DataFrame) -> pd.DataFrame:
     runs = tables.last_values(study.runs, study.curves)
     trained = runs.loc[(runs["phase"] == ABLATE) & ~runs["task"].isin(BASELINES)]
-    trained = trained.merge(trial_verdicts[["trial_id", "verdict"]], on="trial_id", how="left")
-    converged = (trained["verdict"] == CONVERGED).astype("boolean")
-    return trained.assign(converged=converged.mask(trained["verdict"].isna() | (trained["verdict"] == UNDECIDED)))
+    found = trial_verdicts.assign(converged=ended(trial_verdicts, [CONVERGED]))
+    return trained.merge(found[["trial_id", "verdict", "converged"]], on="trial_id", how="left")
 
 
 def _factorial(study: Study, by_task: dict[str, pd.DataFrame], metrics: dict[str, Metric]) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from analysis.comparisons import (
     TOO_FEW,
     rank_tasks,
 )
+from analysis.convergence import ended
 from analysis.data import tables
 from analysis.data.classes import BALANCED
 from analysis.findings.compute import Findings
@@ -33,6 +34,7 @@ class CellConvergence:
 
     Attributes:
         verdict: The verdict on all seeds together, or on the only one.
+        left_chance: Whether it left chance; None where its numbers leave that open.
         count: Number of trials with this verdict by themselves.
         n_trials: Number of trials with any verdict.
         others: Number of trials with each other verdict.
@@ -41,6 +43,7 @@ class CellConvergence:
     """
 
     verdict: str
+    left_chance: bool | None
     count: int
     n_trials: int
     others: dict[str, int]
@@ -106,16 +109,14 @@ def cures(findings: Findings, task: str) -> pd.DataFrame:
 def take_offs(findings: Findings, task: str) -> pd.DataFrame:
     """Return the cells that leave chance at more seeds than their main baseline, the largest gain first.
 
-    The columns are those of `Findings.take_off_changes`, with n_learned and n_baseline_learned: the numbers of seeds at
-    which the cell and the baseline left chance.
+    The columns are those of `Findings.take_off_changes`, with n_learned and n_baseline_learned: the numbers of its
+    pairs in which the cell and the baseline left chance.
     """
     changes = findings.take_off_changes
     own = changes.loc[(changes["task"] == task) & (changes["rate_difference"] > 0)]
     own = own.loc[own["baseline"].isin(ranked(findings, task)["baseline"].head(1))]
     own = distinct(own).sort_values("rate_difference", ascending=False, kind="stable")
-    learned = findings.ablated["verdict"].isin(LEARNED) & (findings.ablated["task"] == task)
-    counts = learned.groupby(findings.ablated["cell"]).sum().astype("int64")
-    return own.assign(n_learned=own["cell"].map(counts), n_baseline_learned=own["baseline"].map(counts))
+    return own.assign(n_learned=own["both"] + own["only_cell"], n_baseline_learned=own["both"] + own["only_baseline"])
 
 
 def convergence(findings: Findings, phase: str, task: str, cell: str) -> CellConvergence | None:
@@ -124,14 +125,19 @@ def convergence(findings: Findings, phase: str, task: str, cell: str) -> CellCon
     found = cells.loc[(cells["phase"] == phase) & (cells["task"] == task) & (cells["cell"] == cell)]
     if len(found):
         row = found.iloc[0]
-        return CellConvergence(
-            row["verdict"], row["n_verdict"], row["n_seeds"], row["others"], row["evidence"], row["cure"]
-        )
+        counts = row["n_verdict"], row["n_seeds"], row["others"]
+        return CellConvergence(row["verdict"], _left_chance(found), *counts, row["evidence"], row["cure"])
     own = verdicts.loc[(verdicts["phase"] == phase) & (verdicts["task"] == task) & (verdicts["cell"] == cell)]
     if own.empty:
         return None
     row = own.iloc[0]
-    return CellConvergence(row["verdict"], 1, 1, {}, row["evidence"], row["cure"])
+    return CellConvergence(row["verdict"], _left_chance(own), 1, 1, {}, row["evidence"], row["cure"])
+
+
+def _left_chance(verdicts: pd.DataFrame) -> bool | None:
+    """Return whether the first of these left chance."""
+    known = ended(verdicts.iloc[:1], LEARNED).iloc[0]
+    return None if pd.isna(known) else bool(known)
 
 
 def chosen_cell(findings: Findings, task: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.comparisons import BASE, BETTER, LEARNED
+from analysis.comparisons import BASE, BETTER
 from analysis.convergence import AT_CHANCE, CATALOG, CONVERGED
 from analysis.findings import Findings, queries
 from analysis.pages.parts import Part
@@ -158,7 +158,7 @@ def _cured(verdict: str) -> str:
 
 def _learned(cures: Part, cell: str) -> bool:
     found = queries.convergence(cures.findings, ABLATE, TASK, cell)
-    return found is not None and found.verdict in LEARNED
+    return found is not None and found.left_chance is True
 
 
 def _end(cures: Part, cell: str) -> str:

@@ -62,6 +62,20 @@ def test_a_trial_that_left_chance_has_learned_whatever_came_of_it():
     assert rates.convergence_rates(runs, verdicts, converged=rates.LEARNED)["n_converged"].tolist() == [3]
 
 
+def test_an_undecided_trial_counts_where_all_that_its_numbers_leave_possible_agrees():
+    runs, verdicts = ablation({("a", "base"): ["undecided"] * 3, ("a", "only flip"): ["at_chance"] * 3})
+    possible = ["still_improving or converged", "at_chance or still_improving", "at_chance or converged"]
+    verdicts["possible"] = [*possible, *["at_chance"] * 3]
+    counts = ["n_converged", "n_undecided"]
+    assert rates.convergence_rates(runs, verdicts)[counts].to_numpy().tolist() == [[0, 2], [0, 0]]
+    learned = rates.convergence_rates(runs, verdicts, converged=rates.LEARNED)
+    assert learned[counts].to_numpy().tolist() == [[1, 2], [0, 0]]
+    (change,) = rates.rate_differences(runs, verdicts, converged=rates.LEARNED).itertuples()
+    assert (change.n_pairs, change.only_baseline, change.both, change.only_cell) == (1, 1, 0, 0)
+    without = rates.convergence_rates(runs, verdicts.drop(columns="possible"), converged=rates.LEARNED)
+    assert without[counts].to_numpy().tolist() == [[0, 3], [0, 0]]
+
+
 @pytest.mark.parametrize("n", SEEDS)
 def test_the_interval_covers_the_true_rate_in_at_least_95_percent_of_studies(n: int):
     rng = np.random.default_rng(n)
@@ -110,7 +124,7 @@ def test_a_missing_verdict_or_a_seed_that_is_there_twice_is_an_error():
         rates.convergence_rates(runs, verdicts.head(5))
     with pytest.raises(UserError, match="two runs of task 'a'"):
         rates.convergence_rates(runs, verdicts, by=["task"])
-    with pytest.raises(UserError, match="converged names unknown verdicts: Converged"):
+    with pytest.raises(UserError, match="unknown verdicts: Converged; verdicts are failed"):
         rates.convergence_rates(runs, verdicts, converged=["Converged"])
     with pytest.raises(UserError, match="runs has no column budget_steps"):
         rates.convergence_rates(runs.drop(columns="budget_steps"), verdicts)

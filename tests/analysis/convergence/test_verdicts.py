@@ -415,7 +415,7 @@ def test_what_did_not_train_has_no_verdict() -> None:
         assert verdicts(runs.assign(**change), curves).empty
     assert verdicts(runs, curves[curves["step"] == 0]).empty
     assert verdicts(runs, curves[:0]).empty
-    assert list(verdicts(runs[:0], curves[:0]).columns) == ["trial_id", "verdict", "evidence", "cure"]
+    assert list(verdicts(runs[:0], curves[:0]).columns) == ["trial_id", "verdict", "possible", "evidence", "cure"]
 
 
 def test_rows_come_in_the_order_of_runs_whatever_the_order_of_points() -> None:
