@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-import importlib.resources
 import logging
 from collections.abc import Collection, Mapping
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
 from study.config import strict_yaml
+from study.config.presets import preset_names, preset_text, series_names
 from study.config.schema import StudyConfig
 from study.config.validation import check_config, one_line
 from trainables.errors import ConfigError, suggestion
@@ -18,19 +17,6 @@ from trainables.spelling import RENAMED, with_current_names
 from trainables.tasks import TASKS
 
 logger = logging.getLogger(__name__)
-
-PRESETS = importlib.resources.files("study") / "presets"
-SERIES = PRESETS / "series"
-
-
-def preset_names() -> list[str]:
-    """Return the names of the built-in presets that are a single study."""
-    return _names_in(PRESETS)
-
-
-def series_names() -> list[str]:
-    """Return the names of the built-in presets that are a series of studies."""
-    return _names_in(SERIES)
 
 
 def load_config(
@@ -94,10 +80,6 @@ def read_source(source: str) -> dict[str, Any]:
         raise one_line(error) from error
 
 
-def _names_in(folder: Traversable) -> list[str]:
-    return sorted(path.name.removesuffix(".yaml") for path in folder.iterdir() if path.name.endswith(".yaml"))
-
-
 def _read_text(source: str) -> str:
     path = Path(source)
     if path.suffix in (".yaml", ".yml"):
@@ -109,11 +91,10 @@ def _read_text(source: str) -> str:
             raise ConfigError(f"{source}: no such file") from error
         except (OSError, ValueError) as error:
             raise ConfigError(f"{source}: cannot be read as UTF-8 text ({error})") from error
-    presets, series = preset_names(), series_names()
-    if source in (*presets, *series):
-        folder = PRESETS if source in presets else SERIES
-        return (folder / f"{source}.yaml").read_text(encoding="utf-8")
-    raise ConfigError(f"{source!r} is neither a YAML file nor a preset; {suggestion(source, [*presets, *series])}")
+    known = [*preset_names(), *series_names()]
+    if source in known:
+        return preset_text(source)
+    raise ConfigError(f"{source!r} is neither a YAML file nor a preset; {suggestion(source, known)}")
 
 
 def _parse(source: str, text: str) -> dict[str, Any]:
