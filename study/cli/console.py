@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import TYPE_CHECKING
 
-import typer
 from rich.console import Console
 
 from study.cli.signals import stop_on_signals
-from study.tracking.state import TrackingError
 from trainables.errors import UserError
+
+if TYPE_CHECKING:
+    import typer
 
 SOME_FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes
 
@@ -27,5 +29,7 @@ def run_app(app: typer.Typer) -> None:
     try:
         app()
     except UserError as error:
+        from study.tracking.state import TrackingError  # takes seconds to import, which `--help` must not
+
         err.print(f"error: {error}", style="red")
         sys.exit(SOME_FAILED if isinstance(error, TrackingError) else BAD_INPUT)

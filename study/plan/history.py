@@ -23,6 +23,7 @@ class TrialRecord:
         reason: Why it was stopped, or the traceback of its failure.
         step: Optimizer steps at its last report.
         metrics: Metrics of its last report.
+        untrained: Metrics of its report at step 0, of the untrained network.
         facts: Facts known before its first step; None until the trial has reported them.
         results: Results of the final probes.
     """
@@ -32,6 +33,7 @@ class TrialRecord:
     reason: str = ""
     step: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
+    untrained: Mapping[str, float] = field(default_factory=dict)
     facts: Facts | None = None
     results: Mapping[str, float] = field(default_factory=dict)
 
@@ -118,5 +120,7 @@ def _update(record: TrialRecord, event: TrialEvent) -> None:
             record.facts = event
         case Report():
             record.step, record.metrics = event.step, event.metrics
+            if not event.step:
+                record.untrained = event.metrics
         case TrialEnded():
             record.status, record.reason, record.results = event.status, event.reason, event.results

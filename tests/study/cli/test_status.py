@@ -24,7 +24,8 @@ from analysis.records import (
     TrialStarted,
 )
 from study.cli.commands import out
-from study.cli.status import Best, read_status, render
+from study.cli.status import read_status, render
+from study.plan.best import Best
 from study.execution.journal import Journal
 from study.plan.history import History
 from study.plan.ranking import ranked
