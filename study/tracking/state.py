@@ -41,6 +41,7 @@ class TrackingState:
         open: Time in ms of the last event of each run that has not ended.
         ended: Whether the last delivered event was the study's end.
         artifacts: Size and modification time of every file stored with the study run.
+        views: Key of each saved view by its name.
     """
 
     store: str
@@ -52,6 +53,7 @@ class TrackingState:
     open: dict[str, int] = field(default_factory=dict)
     ended: bool = False
     artifacts: dict[str, str] = field(default_factory=dict)
+    views: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def load(cls, folder: Path, *, tracking_uri: str, journal: int) -> TrackingState:
