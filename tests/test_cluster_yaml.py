@@ -140,7 +140,7 @@ def test_what_is_the_users_own_is_marked(provider: str, keys: list[str]):
     assert marked == keys
 
 
-@pytest.mark.parametrize("page", [PAGE, REPOSITORY / "README.md", *FILES.values()], ids=lambda path: path.name)
+@pytest.mark.parametrize("page", [PAGE, *FILES.values()], ids=lambda path: path.name)
 def test_every_call_of_ray_that_is_written_down_can_be_made_with_files_that_there_are(page: Path):
     lines = documented_commands(page) if page.suffix == ".md" else page.read_text().replace("#", "").splitlines()
     calls = [shlex.split(line, comments=True) for line in lines if re.match(r"\s*ray (up|submit|exec|down|\w)", line)]

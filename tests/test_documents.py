@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import re
 import shlex
+import subprocess
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import typer
@@ -19,8 +22,21 @@ from study.config.loading import preset_names, series_names
 from study.config.validation import check_config
 from study.series import load_series
 from tests.conftest import REPOSITORY
-from tests.documents import PAGES, blocks, commands
+from tests.documents import LANGUAGES, PAGES, all_blocks, blocks, commands
 
+PACKAGES = ("study", "analysis", "trainables", "search_spaces")
+
+
+def _import_file(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+reference_tables = _import_file(REPOSITORY / "docs" / "reference_tables.py")
 run_app = typer.Typer()
 run_app.command()(run)
 RUN = typer.main.get_command(run_app)
@@ -32,8 +48,22 @@ on_every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.rel
 
 def test_pages_are_found():
     assert {"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "architecture.md", "cluster.md"} <= {p.name for p in PAGES}
-    assert len(blocks(REPOSITORY / "README.md", "yaml")) == 1
-    assert len(commands(REPOSITORY / "README.md")) > 15
+    assert len(commands(REPOSITORY / "README.md")) > 4
+    assert {block.title for page in PAGES for block in all_blocks(page)} >= {"photos.yaml", "my_study.yaml"}
+
+
+@on_every_page
+def test_every_block_says_how_it_is_tested(page: Path):
+    found = all_blocks(page)
+    assert 2 * len(found) == len(re.findall(r"^ *```", page.read_text(encoding="utf-8"), re.MULTILINE))
+    for block in found:
+        assert block.language in LANGUAGES, f"{block}: {block.language!r} is not tested"
+        assert not block.note or re.fullmatch(r"(parse|add --\S+( \S+)*); \S.{5,}", block.note), (
+            f"{block}: {block.note}"
+        )
+        assert not block.added_options or block.script != block.text, f"{block}: no command takes {block.added_options}"
+    comments = re.findall(r"<!-- test: ", page.read_text(encoding="utf-8"))
+    assert len(comments) == sum(bool(block.note) for block in found), "a comment that is not above a block"
 
 
 @on_every_page
@@ -46,6 +76,46 @@ def test_every_study_in_yaml_is_valid(page: Path, tmp_path: Path):
             load_series(str(path))
         else:  # perhaps a section of a study alone
             check_config({"name": "documented", **content})
+
+
+def test_the_generated_tables_are_current():
+    for page in reference_tables.PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert reference_tables.with_tables(text) == text, f"run `python docs/reference_tables.py`: {page.name} differs"
+
+
+def test_every_setting_has_a_row_with_its_default_and_its_meaning():
+    page = (REPOSITORY / "docs" / "configuration.md").read_text(encoding="utf-8")
+    keys = list(reference_tables.setting_keys())
+    assert len(keys) > 40
+    for key in keys:
+        (row,) = re.findall(rf"^\| `{re.escape(key)}` \|(.*)\|$", page, re.MULTILINE)
+        values, default, meaning = (cell.strip() for cell in row.split("|"))
+        assert values
+        assert len(meaning) > 5
+        assert default == "required" or check_config({"name": "any", **_nested(key, yaml.safe_load(default[1:-1]))})
+
+
+def _nested(key: str, value: object) -> dict[str, object]:
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return value  # type: ignore[return-value]
+
+
+def test_every_message_in_the_table_of_failures_is_one_that_the_code_gives():
+    page = (REPOSITORY / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    tables = page.partition("## The result is not")[0]
+    messages = [
+        message
+        for row in re.findall(r"^\| (.*?) \|", tables, re.MULTILINE)
+        for message in re.findall(r"`([^`]+)`", row)
+    ]
+    assert len(messages) > 12
+    sources = [path.read_text(encoding="utf-8") for room in PACKAGES for path in (REPOSITORY / room).rglob("*.py")]
+    code = re.sub(r'"\s*\n\s*f?"', "", "\n".join(sources))  # a message may be in several literals
+    for message in messages:
+        for part in re.split(r"\.\.\.|=\[", message):
+            assert part.strip(" ;'\"") in code, f"no message has {part!r}"
 
 
 def check_run(arguments: list[str]) -> None:
@@ -73,6 +143,14 @@ def check_command(words: list[str]) -> None:
             check_run(words[2:])
     elif program == "ray" and words[1] == "submit" and "study/run.py" in words:
         check_run([word for word in words[words.index("study/run.py") + 1 :] if word != "--"])
+
+
+@on_every_page
+def test_every_block_of_bash_has_valid_syntax(page: Path):
+    for block in all_blocks(page):
+        if block.language == "bash":
+            done = subprocess.run(["bash", "-n", "-c", block.text], capture_output=True, text=True)
+            assert not done.stderr, f"{block}: {done.stderr}"
 
 
 @on_every_page

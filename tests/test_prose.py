@@ -84,6 +84,8 @@ PACKAGES = ("study", "analysis", "trainables", "search_spaces")
 PAGES = (
     "*.md",
     "docs/*.md",
+    "docs/*.py",
+    "mkdocs.yml",
     ".github/**/*.md",
     "cluster.yaml",
     "clusters/*",

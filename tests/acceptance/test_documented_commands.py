@@ -1,8 +1,7 @@
 """Every command and every line of Python that a page shows runs, in order, as its reader would run it.
 
 All pages share one folder with one small study, `studies/quick`, and a home folder with photographs and data sets.
-`tests/documents.py` says which comment above a block leaves it out, and `tests/test_documents.py` that the commands left
-out at least parse.
+`tests/documents.py` says which comment leaves a block out; `tests/test_documents.py` at least parses it.
 """
 
 from __future__ import annotations
@@ -68,6 +67,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
         if block.language == "yaml" and block.title:
             (folder / block.title).write_text(block.text, encoding="utf-8")
     _write_photos(home / "photos")
+    (folder / "photos").symlink_to(home / "photos")
     (home / "data").mkdir()
     (home / "data" / "cifar10").symlink_to(home / "photos")  # a folder of classes is read under any name
     left_out = {"RAY_ADDRESS", "MLFLOW_TRACKING_URI", "COLUMNS"}
@@ -83,6 +83,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
     small = ("budget_steps=20", "report_every=10", "max_train=300", "search.num_samples=1", "confirm.seeds=3")
     settings = [word for setting in small for word in ("--set", setting)]
     place.run("python", "study/run.py", "quick", "--tasks", "rotation,simclr", *settings)
+    (folder / "studies" / "photos").symlink_to(folder / "studies" / "quick")  # it has encoders, a simulated study none
     return place
 
 
