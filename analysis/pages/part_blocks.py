@@ -7,7 +7,8 @@ from collections.abc import Callable
 from analysis.comparisons import PRETRAINING_TEST
 from analysis.figures import accuracy_bars, what_a_task_sees
 from analysis.findings import Findings, queries
-from analysis.pages.parts import N_SHOWN, Part, chosen_task, images_of
+from analysis.findings.inputs import chosen_task, images_of
+from analysis.pages.parts import N_SHOWN, Part
 from analysis.report.blocks import Block, Gallery, Section, Text, labeled
 from analysis.report.pictures import call, picture
 from analysis.report.sections.summary import pretraining_gain
@@ -41,7 +42,7 @@ def inputs_of_tasks(part: Part | None, dataset: str) -> list[Block]:
     if part is None:
         return [Text("The tasks have not run yet.", "caveat")]
     try:
-        images = call(images_of, part.shown(), dataset)
+        images = call(images_of, part.shown("study"), dataset)
     except UserError as error:
         return [Text(f"There are no images to show: {error}.", "caveat")]
     return [
@@ -65,7 +66,7 @@ def inputs_as_chosen(part: Part | None, task: str) -> list[Block]:
         return [Text("The study has not run yet.", "caveat")]
     dataset = str(part.study.config["dataset"])
     try:
-        images, built = call(images_of, part.shown(), dataset), call(chosen_task, part.shown(), task)
+        images, built = call(images_of, part.shown("study"), dataset), call(chosen_task, part.shown("findings"), task)
     except UserError as error:
         return [Text(f"There are no images to show: {error}.", "caveat")]
     alt = f"{N_SHOWN} images of {dataset} as {task} turns them into inputs, with the options of the confirmed trials"

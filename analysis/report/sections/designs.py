@@ -11,6 +11,7 @@ from analysis.comparisons.interactions import DIFFERENT
 from analysis.findings import Findings
 from analysis.report import sentences
 from analysis.report.blocks import Block, Folded, Table, Text
+from analysis.report.claims import first_true
 from analysis.report.words import NONE, count, interval, listed, metric_words, p_cell, p_value, quoted, signed
 from analysis.stats import ALPHA
 
@@ -39,7 +40,7 @@ def factorial_clause(findings: Findings, task: str) -> str:
     significant = own.loc[own["p_holm"] <= ALPHA].sort_values("p_holm").drop_duplicates(["term", "levels"])
     if significant.empty:
         candidates = (sentences.FACTORS_UNTESTED, sentences.NO_FACTOR_SIGNIFICANT)
-        return sentences.first_true(candidates, own).say(own)
+        return first_true(candidates, own).say(own)
     effects = [
         f"{quoted(row.term)} from {row.levels} ({signed(row.estimate)} {interval(row.ci_low, row.ci_high)})"
         for row in significant.itertuples()

@@ -15,6 +15,7 @@ from analysis.findings import Findings, queries
 from analysis.findings.queries import UntrainedComparison
 from analysis.records.phases import ABLATE, CONFIRM, EVALUATE, SEARCH
 from analysis.report import sentences
+from analysis.report.claims import first_true
 from analysis.report.sections.classes import imbalance
 from analysis.report.sections.designs import factorial_clause
 from analysis.report.words import (
@@ -62,7 +63,7 @@ def pretraining_gain(findings: Findings, dataset: str) -> list[str]:
         numbers = _with_untrained(closest, known[closest])
         words = {"dataset": dataset, "margin": within(findings.margin), "numbers": numbers}
         guessed = guessing(findings.study.runs.query("probe_split == 'test'"), rows["metric"], "test")
-        return [f"{sentences.first_true(candidates, rows).say(rows, **words)}.{guessed}"]
+        return [f"{first_true(candidates, rows).say(rows, **words)}.{guessed}"]
     best, rank = _leading(findings, known, dataset)
     ended = queries.convergence(findings, CONFIRM, best, queries.chosen_cell(findings, best))
     end = f" As chosen, it {ending(ended)}." if ended else ""
@@ -85,7 +86,7 @@ def _headline(findings: Findings, known: dict[str, UntrainedComparison], best: s
     if rivals.empty:
         return f"**{best}** on {dataset}: {numbers}."
     first = rivals.iloc[0]
-    sentence = sentences.first_true((sentences.BEST_TASK, sentences.OVERTAKEN_TASK, sentences.LEADING_TASK), rivals)
+    sentence = first_true((sentences.BEST_TASK, sentences.OVERTAKEN_TASK, sentences.LEADING_TASK), rivals)
     words = {"task": best, "n": len(known), "dataset": dataset, "numbers": numbers, "rank": rank}
     return sentence.say(rivals, rival=first["baseline"], difference=effect(first), **words)
 
@@ -124,7 +125,7 @@ def cure_clause(findings: Findings, task: str) -> str:
         "detectable": number(first["smallest_detectable"]),
     }
     candidates = (sentences.NO_CHANGE_SHOWN_BETTER, sentences.NO_CHANGE_TESTED)
-    return sentences.first_true(candidates, open_rows).say(open_rows, **words)
+    return first_true(candidates, open_rows).say(open_rows, **words)
 
 
 def take_off_clause(findings: Findings, task: str) -> str:
@@ -138,7 +139,7 @@ def take_off_clause(findings: Findings, task: str) -> str:
     more = f" and at more seeds with {counted(others, 'other change')}" if others else ""
     candidates = (sentences.LEAVES_CHANCE, sentences.LEFT_CHANCE_UNTESTED, sentences.LEFT_CHANCE_TESTED)
     words = {"cell": quoted(row["cell"]), "rate": rate, "more": more, "p": p_value(row["p_holm"])}
-    return sentences.first_true(candidates, row).say(row, needed=count(row["pairs_needed"]), **words)
+    return first_true(candidates, row).say(row, needed=count(row["pairs_needed"]), **words)
 
 
 def _numbers(row: pd.Series) -> str:
@@ -235,7 +236,7 @@ def _features(findings: Findings, task: str) -> str:
         return ""
     candidates = (sentences.FEATURES_WORSE, sentences.FEATURES_EQUIVALENT, sentences.FEATURES_NOT_SHOWN_BETTER)
     means = f"{measured(found.row)} {number(found.row['mean'])} and {number(found.row['baseline_mean'])}"
-    return f"; {sentences.first_true(candidates, found.row).say(found.row, means=means)}"
+    return f"; {first_true(candidates, found.row).say(found.row, means=means)}"
 
 
 def _confirmed(findings: Findings) -> list[str]:

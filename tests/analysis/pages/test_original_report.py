@@ -13,9 +13,10 @@ from typer.testing import CliRunner
 
 from analysis.__main__ import app
 from analysis.findings import queries
+from analysis.findings.inputs import images_of
 from analysis.pages.cause import TASK, cause, matched
 from analysis.pages.original_report import original_report
-from analysis.pages.parts import Part, images_of
+from analysis.pages.parts import Part
 from analysis.pages.series import is_series, read_parts, write_page
 from analysis.report.blocks import Section
 from study.series import load_series
@@ -175,7 +176,7 @@ def test_every_cell_is_compared_with_the_base_once(parts: dict[str, Part]):
 
 def test_simulated_images_are_not_drawn_as_if_they_were_real(parts: dict[str, Part]):
     with pytest.raises(UserError, match="was simulated: it has no images"):
-        images_of(parts["pretext"], "fashion_mnist")
+        images_of(parts["pretext"].study, "fashion_mnist")
 
 
 def test_a_folder_without_a_series_is_refused(tmp_path: Path):

@@ -1,0 +1,90 @@
+"""Gains from pre-training: each task's chosen encoders beside untrained ones, raw pixels and guessing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.data.classes import levels_of
+from analysis.data.tables import probe_results
+from analysis.findings import queries
+from analysis.findings.compute import Findings
+from analysis.records.phases import CONFIRM
+from trainables.trial import RANDOM_INIT, RAW_PIXELS
+
+LEVELS = ("untrained", "raw pixels", "largest class", "chance")
+
+
+@dataclass(frozen=True, eq=False)
+class TaskGains:
+    """What each pretext task is worth on the test split of one data set.
+
+    Attributes:
+        dataset: The data set that was probed.
+        metric: Column of `runs` that is compared; empty if nothing was evaluated.
+        rows: One row per task that was compared, the highest mean first: task, mean, untrained, difference, ci_low,
+            ci_high, answer, n_seeds, n_above, seeds (list of float), verdict (empty if it has none).
+        levels: Level of each of `LEVELS` that is known, in the metric's unit.
+    """
+
+    dataset: str
+    metric: str
+    rows: pd.DataFrame
+    levels: dict[str, float]
+
+    @property
+    def probe(self) -> str:
+        """The probe that is compared, such as `linear` or `miou`; empty if nothing was evaluated."""
+        return self.metric.rsplit("/", 1)[-1]
+
+
+def task_gains(findings: Findings, dataset: str = "") -> TaskGains:
+    """Return each task's mean on the test split, with its gain over untrained encoders of the same seeds.
+
+    Args:
+        findings: Findings of a study.
+        dataset: Data set of the probe; by default the one that the study trains on.
+    """
+    dataset = dataset or queries.main_dataset(findings)
+    compared = {task: queries.against_untrained(findings, task, dataset) for task in queries.tasks(findings)}
+    known = {task: found for task, found in compared.items() if found is not None}
+    rows = []
+    for task, found in known.items():
+        ended = queries.convergence(findings, CONFIRM, task, queries.chosen_cell(findings, task))
+        row = found.row
+        rows.append(
+            {
+                "task": task,
+                "mean": row["mean"],
+                "untrained": row["baseline_mean"],
+                "difference": row["mean_difference"],
+                **{name: row[name] for name in ("ci_low", "ci_high", "answer", "n_seeds")},
+                "n_above": found.n_above,
+                "seeds": _values(findings, task, row["metric"]),
+                "verdict": ended.verdict if ended else "",
+            }
+        )
+    if not rows:
+        return TaskGains(dataset, "", pd.DataFrame(), {})
+    metric = str(next(iter(known.values())).row["metric"])
+    frame = pd.DataFrame(rows).sort_values("mean", ascending=False, kind="stable", ignore_index=True)
+    return TaskGains(dataset, metric, frame, _levels(findings, dataset, metric))
+
+
+def _values(findings: Findings, task: str, metric: str) -> list[float]:
+    runs = findings.study.runs.query("probe_split == 'test'")
+    return [float(value) for value in runs.loc[runs["task"] == task, metric].dropna()]
+
+
+def _levels(findings: Findings, dataset: str, metric: str) -> dict[str, float]:
+    """Return the means of the untrained baselines on the test split, and the levels of guessing."""
+    runs = findings.study.runs.query("probe_split == 'test'")
+    results = probe_results(runs)
+    own = results.loc[(results["dataset"] == dataset) & (results["probe"] == metric.rsplit("/", 1)[-1])]
+    means = own.groupby("task")["value"].mean()
+    guessed = levels_of(runs, metric)
+    values = (means.get(RANDOM_INIT), means.get(RAW_PIXELS), guessed.largest_class, guessed.chance)
+    found = dict(zip(LEVELS, values, strict=True))
+    return {name: float(value) for name, value in found.items() if value is not None and not np.isnan(value)}
