@@ -1,6 +1,24 @@
 """Analysis of a study's results: tidy frames, tables, figures and an HTML report. Start with `analysis.load`."""
 
-from analysis.data.load import load
-from analysis.data.study import Study
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from analysis.data.load import load
+    from analysis.data.study import Study
 
 __all__ = ["Study", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import `load` and `Study` at their first use: they need scipy, which `--help` must not wait for."""
+    if name == "load":
+        from analysis.data.load import load
+
+        return load
+    if name == "Study":
+        from analysis.data.study import Study
+
+        return Study
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,7 +15,7 @@ import torch
 
 from analysis.data.frames import export
 from analysis.data.load import load
-from analysis.findings import compute_findings, write_tables
+from analysis.findings import Findings, compute_findings, write_tables
 from analysis.records import (
     CONFIG_FILE,
     ENCODERS,
@@ -73,6 +73,7 @@ class Outcome:
         chosen: Per task, the configuration that the confirm phase chose.
         failed: Ids of the trials that failed.
         tracked: Whether MLflow has received everything.
+        findings: What the report was written from.
     """
 
     folder: Path
@@ -80,6 +81,7 @@ class Outcome:
     chosen: Mapping[str, Any]
     failed: list[str] = field(default_factory=list)
     tracked: bool = True
+    findings: Findings | None = None
 
 
 def run_study(
@@ -137,7 +139,7 @@ def _run(plan: Plan, folder: Path, lock: DriverLock, listeners: Sequence[Listene
                 journal.append(PhaseStarted(phase=name))
                 journal.append(PhaseEnded(phase=name, outcome=run()))
         with files.storing(folder):
-            report = _write_results(plan, history, executor, folder)
+            report, findings = _write_results(plan, history, executor, folder)
         journal.append(StudyEnded(status=FINISHED))
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
@@ -149,7 +151,8 @@ def _run(plan: Plan, folder: Path, lock: DriverLock, listeners: Sequence[Listene
         journal.close()
         tracked = tracker.close(INTERRUPTED_PATIENCE_S if interrupted else TRACKING_PATIENCE_S)
     chosen = history.outcomes[CONFIRM]["chosen"]
-    return Outcome(folder, report, chosen, [record.trial.trial_id for record in history.failed()], tracked)
+    failed = [record.trial.trial_id for record in history.failed()]
+    return Outcome(folder, report, chosen, failed, tracked, findings)
 
 
 def _phases(plan: Plan, executor: Executor, history: History) -> list[tuple[str, Callable[[], dict[str, Any]]]]:
@@ -182,8 +185,8 @@ def _phases(plan: Plan, executor: Executor, history: History) -> list[tuple[str,
     return list(phases.items())
 
 
-def _write_results(plan: Plan, history: History, executor: Executor, folder: Path) -> Path:
-    """Write the results of a study to its folder; return the path of the report."""
+def _write_results(plan: Plan, history: History, executor: Executor, folder: Path) -> tuple[Path, Findings]:
+    """Write the results of a study to its folder; return the path of the report, and what it was written from."""
     export(folder)
     write_recommended(folder, plan.config, history.outcomes[CONFIRM]["chosen"])
     findings = compute_findings(load(folder))
@@ -191,7 +194,7 @@ def _write_results(plan: Plan, history: History, executor: Executor, folder: Pat
     report = write_report(folder, findings)
     if not plan.config.simulate:
         _write_encoders(plan, history, executor, folder)
-    return report
+    return report, findings
 
 
 def _write_encoders(plan: Plan, history: History, executor: Executor, folder: Path) -> None:

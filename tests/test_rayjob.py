@@ -18,6 +18,7 @@ import yaml
 from packaging.requirements import Requirement
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from study.cli import launch
 from study.cli import run as run_command
 from study.config.schema import StudyConfig
 from study.driver import Outcome
@@ -169,7 +170,7 @@ def test_the_entrypoint_is_a_study_that_writes_to_the_shared_volume_alone(job: R
     program, *arguments = shlex.split(job.spec.entrypoint)
     [script] = importlib.metadata.entry_points(group="console_scripts", name=program)
     assert script.value == "study.cli.run:main"
-    monkeypatch.setattr(run_command, "run_study", record)
+    monkeypatch.setattr(launch, "run_study", record)
     monkeypatch.setattr(sys, "argv", [program, *arguments])
     with pytest.raises(SystemExit) as ended:
         run_command.main()

@@ -1,52 +1,33 @@
-"""Progress of a running study: a live table on a terminal, otherwise one line per phase and per ended trial."""
+"""Progress of a running study: bars and a live table on a terminal, and one line per phase and per ended trial."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from pathlib import Path
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from analysis.data.frames import RUNNING
-from analysis.records import FAILED, Event, Facts, PhaseStarted, Report, TrialEnded, TrialStarted
+from analysis import records
+from analysis.records import JOURNAL_FILE, Event, PhaseStarted, StudyStarted, TrialEnded, TrialStarted
+from analysis.records.phases import ABLATE, SEARCH
+from study.cli.lines import ended_line, title, values_of
+from study.cli.words import best_table, duration
 from study.config.schema import StudyConfig
-from trainables.trial import TrialConfig
+from study.plan.best import best_so_far
+from study.plan.history import History, TrialRecord
+from study.plan.pace import Pace
+from trainables.trial import BASELINES, ONLINE_PROBES
 
-MAX_SHOWN = 12  # trials in the live table
-
-
-@dataclass
-class _Trial:
-    """The displayed state of one trial."""
-
-    config: TrialConfig
-    status: str = RUNNING
-    step: int = 0
-    primary_metric: str = ""
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    results: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def title(self) -> str:
-        config = self.config
-        if not config.budget_steps or config.init_from:
-            return f"{config.task} seed={config.seed}"
-        return (
-            f"{config.task} lr={config.lr:.2g} aug={config.augmentation_strength:.2f} "
-            f"bs={config.batch_size} seed={config.seed}"
-        )
-
-    @property
-    def values(self) -> str:
-        shown = {name: self.metrics[name] for name in (self.primary_metric, "probe/linear") if name in self.metrics}
-        shown |= {name: value for name, value in self.results.items() if name.endswith("/linear")}
-        return "  ".join(f"{name} {value:.3f}" for name, value in shown.items() if math.isfinite(value))
+MAX_RUNNING = 12  # running trials in the live table
+STAMP_WIDTH, N_BAR_LINES = 8, 4
+WIDE = 110  # columns from which on the live tables have room for settings and second metrics
+WRITING = "writing the report"
+NOT_KNOWN, ESTIMATE = "time left not known yet", "about {} left (an estimate from the trials so far)"
 
 
 class Progress:
@@ -55,13 +36,15 @@ class Progress:
     Args:
         config: The study's configuration.
         console: Console to draw on.
+        folder: The study's folder; what its journal already holds counts as done when a study is resumed.
     """
 
-    def __init__(self, config: StudyConfig, console: Console) -> None:
-        self.config, self.console = config, console
-        self.trials: dict[str, _Trial] = {}  # trials of the current phase
+    def __init__(self, config: StudyConfig, console: Console, folder: Path | None = None) -> None:
+        self.config, self.console, self.folder = config, console, folder
         self.phase = ""
         self.began = time.monotonic()
+        self.history, self.pace = History(), Pace()
+        self._seeds: dict[str, list[int]] = {}  # per phase, in the order in which they first ran
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=2, transient=True)
 
     def __enter__(self) -> Progress:
@@ -75,44 +58,97 @@ class Progress:
 
     def __call__(self, event: Event) -> None:
         """Update the display with one event."""
+        self._catch_up(event)
+        self._observe(event)
         match event:
             case PhaseStarted():
-                self.phase, self.trials = event.phase, {}
-                self._say(f"phase {self.phase}")
-            case TrialStarted():
-                self.trials[event.trial_id] = _Trial(event.config)
-            case Facts() | Report() | TrialEnded() if event.trial_id in self.trials:
-                self._update(self.trials[event.trial_id], event)
-
-    def _update(self, trial: _Trial, event: Facts | Report | TrialEnded) -> None:
-        match event:
-            case Facts():
-                trial.primary_metric = event.primary_metric
-            case Report():
-                trial.step, trial.metrics = event.step, event.metrics
+                self.phase = event.phase
+                planned = self.pace.plan.get(self.phase, {}).get("trials")
+                self._say(Text(f"phase {self.phase}" + (f", {planned} trials" if planned else ""), style="bold"))
             case TrialEnded():
-                trial.status, trial.results = event.status, event.results
-                self._say(f"{trial.status:<8} {trial.title}  {trial.values}{_short_reason(event)}")
+                record = self.history.trials[event.trial_id]
+                seed, width = self._seed_words(record), self.console.width - STAMP_WIDTH
+                room = width if self.console.is_terminal else None
+                self._say(ended_line(record, self._metric(record), seed, [*self.config.tasks, *BASELINES], room))
 
-    def _say(self, line: str) -> None:
+    def _catch_up(self, event: Event) -> None:
+        """Read what earlier drivers of the study have written, before the first event of this one."""
+        if isinstance(event, StudyStarted) and self.folder and (self.folder / JOURNAL_FILE).exists():
+            self.history, self.pace = History(), Pace()
+            for earlier in records.read(self.folder):
+                if earlier != event:  # it is already written
+                    self._observe(earlier)
+
+    def _observe(self, event: Event) -> None:
+        self.history.observe(event)
+        self.pace.observe(event)
+        if isinstance(event, TrialStarted):
+            seeds = self._seeds.setdefault(event.phase, [])
+            if event.config.seed not in seeds:
+                seeds.append(event.config.seed)
+
+    def _metric(self, record: TrialRecord) -> str:
+        """Return the metric that a trial's configuration is chosen by."""
+        return self.history.objectives.get(record.trial.task, ONLINE_PROBES)[0]
+
+    def _seed_words(self, record: TrialRecord) -> str:
+        """Return which of the phase's seeds a trial has; empty in the search, where all trials have the same."""
+        phase, trial = record.trial.phase, record.trial
+        if phase == SEARCH:
+            return ""
+        n_seeds = self.config.ablate.seeds if phase == ABLATE else self.config.confirm.seeds
+        return f"seed {self._seeds[phase].index(trial.seed) + 1}/{n_seeds}"
+
+    def _say(self, line: Text) -> None:
         elapsed = int(time.monotonic() - self.began)
-        self.console.print(
-            f"{elapsed // 60:3d}:{elapsed % 60:02d}  {line}", highlight=False, markup=False, soft_wrap=True
-        )
+        for number, part in enumerate(line.split()):
+            stamp = f"{elapsed // 60:3d}:{elapsed % 60:02d}  " if not number else " " * STAMP_WIDTH
+            self.console.print(Text(stamp, style="dim") + part, soft_wrap=True)
 
     def _render(self) -> Group:
-        table = Table(box=None, pad_edge=False)
-        for heading in ("trial", "step", "now", "state"):
+        """Return the live display: bars, the best results, and the running trials, as far as the screen has room."""
+        running = [record for record in self.history.of(self.phase) if not record.ended]
+        best = best_so_far(self.history, self.history.objectives)
+        tables = [best_table(best, settings=self.console.width >= WIDE)] if best else []
+        room = self.console.height - N_BAR_LINES - len(best) - 5  # blank lines and headings
+        if running:
+            tables.append(self._running(running, max(1, min(MAX_RUNNING, room))))
+        parts: list[RenderableType] = [Text(""), self._bars()]
+        for table in tables:
+            parts += [Text(""), table]
+        return Group(*parts)
+
+    def _bars(self) -> RenderableType:
+        """Return a bar of the phase and one of the study, with trial counts, states and the time left."""
+        plan, trials = self.pace.plan, self.history.trials.values()
+        of_phase = self.history.of(self.phase)
+        sizes = {name: size["trials"] for name, size in plan.items()}  # at most; ended phases are known exactly
+        sizes |= {name: len(self.history.of(name)) for name in self.history.outcomes}
+        table = Table.grid(padding=(0, 2, 0, 0))
+        for name, records_, total in (
+            (self.phase or "starting", of_phase, sizes.get(self.phase, 0)),
+            (self.config.name, trials, sum(sizes.values())),
+        ):
+            n = sum(record.ended for record in records_)
+            table.add_row(
+                Text(name, style="bold"),
+                ProgressBar(total=max(total, 1), completed=n, width=max(16, min(60, self.console.width - 56))),
+                f"{n} of {total} trials",
+            )
+        seconds = self.pace.seconds_left(self.history)
+        left = NOT_KNOWN if seconds is None else ESTIMATE.format(duration(seconds)) if seconds else WRITING
+        counts = Counter((record.status or "running").lower() for record in of_phase)
+        words = [f"{count} {status}" for status, count in sorted(counts.items())]
+        return Group(table, Text(f"{', '.join([*words, left])}", style="dim"))
+
+    def _running(self, running: list[TrialRecord], most: int) -> Table:
+        """Return a table of the trials that run, at most `most` of them, the latest."""
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for heading in ("running", "step", "now"):
             table.add_column(heading, no_wrap=True)
-        running = [trial for trial in self.trials.values() if trial.status == RUNNING]
-        for trial in running[-MAX_SHOWN:]:
-            table.add_row(trial.title, f"{trial.step}/{trial.config.budget_steps}", trial.values, "running")
-        counts = Counter(trial.status.lower() for trial in self.trials.values())
-        summary = ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "starting"
-        return Group(Text(f"{self.config.name} · {self.phase}: {summary}", style="bold"), table)
-
-
-def _short_reason(event: TrialEnded) -> str:
-    """Return the most informative line of the reason: the last line of a traceback, otherwise the first line."""
-    lines = event.reason.strip().splitlines()
-    return f"  ({lines[-1] if event.status == FAILED else lines[0]})" if lines else ""
+        for record in running[-most:]:
+            values = values_of(record, self._metric(record))
+            shown = values if self.console.width >= WIDE else values[:1]
+            step = f"{record.step}/{record.trial.budget_steps}"
+            table.add_row(title(record, self._seed_words(record)), step, "  ".join(shown))
+        return table

@@ -1,56 +1,84 @@
-"""The command line that runs a study: `python study/run.py [PRESET or FILE.yaml] ...`."""
+"""The command line that runs a study: `python study/run.py [PRESET or FILE.yaml] ...`.
+
+Torch, Ray and MLflow take seconds to import, so they are imported where a study runs: `--help` and completion are fast.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import json
-import os
-import sys
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import torch
 import typer
-from rich.table import Table
 
-from study.cli.console import INTERRUPTED, SOME_FAILED, err, out, run_app
-from study.cli.progress import Progress
-from study.cli.signals import resume_command
-from study.config.schema import StudyConfig
-from study.driver import Outcome, load_datasets, run_study
-from study.execution import cluster
-from study.plan.estimate import PhaseEstimate, estimate
-from study.plan.feasibility import check_plan
-from study.plan.phases import Plan
-from study.series import Series, load_series
-from study.tracking.sync import default_tracking_uri
-from trainables.data import Splits, load_splits
-from trainables.data.table import as_tensor
-from trainables.errors import without_secrets
-from trainables.tasks.self_test import self_tests
+from analysis.command_line import Version, command_with, examples, names, new_app, section
+from study.cli.console import SOME_FAILED, run_app
+from study.config.presets import preset_summaries
 
-SELF_TEST_IMAGES = 512
-RAY_PATIENCE_S = 5.0  # seconds Ctrl-C waits for Ray to shut down
+PROGRAM = "python study/run.py"
+EXAMPLES = {
+    f"{PROGRAM}": "the smallest study, on generated images",
+    f"{PROGRAM} small_data --dry-run": "what a study would run, and how long it takes",
+    f"{PROGRAM} quick --tasks rotation,simclr --set confirm.seeds=5": "two tasks, more seeds",
+    f"{PROGRAM} my_study.yaml --data-root ~/data": "a study of your own",
+    f"{PROGRAM} small_data --simulate": "try the report in a minute: no network is trained",
+}
+
+
+def _complete_study(incomplete: str) -> list[tuple[str, str]]:
+    """Return the presets and YAML files that begin with what was typed, each with what it is for."""
+    presets = [(name, text) for name, text in preset_summaries().items() if name.startswith(incomplete)]
+    files = [path for pattern in ("*.yaml", "*.yml", "*/") for path in Path().glob(f"{incomplete}{pattern}")]
+    return [*presets, *((f"{path}/" if path.is_dir() else str(path), "") for path in sorted(files))]
+
+
+def _complete_tasks(incomplete: str) -> list[str]:
+    """Return what was typed with its last task completed; tasks that are listed already are not offered again."""
+    from trainables.tasks import TASKS
+
+    *listed, last = incomplete.split(",")
+    rest = [task for task in TASKS if task not in listed and task.startswith(last)]
+    return [",".join([*listed, task]) for task in rest]
 
 
 def run(
-    study: Annotated[str, typer.Argument(help="a preset or a YAML file", metavar="PRESET|FILE.yaml")] = "quick",
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change one setting")] = None,
-    tasks: Annotated[str | None, typer.Option(help="pretext tasks, separated by commas")] = None,
-    data_root: Annotated[Path | None, typer.Option(help="folder with the data sets", metavar="DIR")] = None,
-    download: Annotated[bool, typer.Option("--download", help="download missing data sets")] = False,
-    output: Annotated[Path, typer.Option(help="folder to write studies to", metavar="DIR")] = Path("studies"),
-    fresh: Annotated[bool, typer.Option("--fresh", help="move an earlier study of this name aside")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and stop")] = False,
-    self_test: Annotated[bool, typer.Option("--self-test", help="check first that the tasks can learn")] = False,
-    simulate: Annotated[
-        bool, typer.Option("--simulate", help="run the plan on simulated trials whose true effects are known")
+    study: Annotated[
+        str,
+        typer.Argument(help="A preset or a YAML file.", metavar="PRESET|FILE.yaml", autocompletion=_complete_study),
+    ] = "quick",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one setting of the YAML; may be repeated."),
+    ] = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option(metavar="TASK,TASK", help="Pretext tasks to run.", autocompletion=_complete_tasks),
+    ] = None,
+    data_root: Annotated[Path | None, typer.Option(help="Folder with the data sets.", metavar="DIR")] = None,
+    download: Annotated[bool, typer.Option("--download", metavar="", help="Download missing data sets.")] = False,
+    output: Annotated[Path, typer.Option(help="Folder to write studies to.", metavar="DIR")] = Path("studies"),
+    fresh: Annotated[
+        bool, typer.Option("--fresh", metavar="", help="Move an earlier study of this name aside.")
     ] = False,
-    json_: Annotated[bool, typer.Option("--json", help="print the outcome as JSON on standard output")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", metavar="", help="Print the plan and stop.")] = False,
+    self_test: Annotated[
+        bool, typer.Option("--self-test", metavar="", help="Check first that the tasks can learn.")
+    ] = False,
+    simulate: Annotated[
+        bool,
+        typer.Option("--simulate", metavar="", help="Run the plan on simulated trials whose true effects are known."),
+    ] = False,
+    json_: Annotated[
+        bool, typer.Option("--json", metavar="", help="Print the outcome as JSON on standard output.")
+    ] = False,
+    version: Version = False,
 ) -> None:
-    """Run a study. To resume it where it stopped, run the same command again."""
+    """Run a study: find the pretext task that suits your images, with its settings, and what each change is worth.
+
+    To resume a study where it stopped, run the same command again.
+    """
+    from study.cli import launch
+    from study.series import load_series
+
     changes = {
         "tasks": [task.strip() for task in tasks.split(",")] if tasks else None,
         "data_root": str(data_root.expanduser().resolve()) if data_root else None,
@@ -58,138 +86,19 @@ def run(
     series = load_series(study, set_, changes)
     if simulate:
         series = series.simulated()
-    if self_test and not all(_self_test(config, download) for config in series.parts.values()):
+    if self_test and not all(launch.self_test(config, download) for config in series.parts.values()):
         raise typer.Exit(SOME_FAILED)
     if dry_run:
-        _show_plans(series, download=download, as_json=json_)
+        launch.show_plans(series, download=download, as_json=json_)
         return
-    outcomes = _run_parts(series, output, download=download, fresh=fresh, as_json=json_)
+    outcomes = launch.run_parts(series, output, download=download, fresh=fresh, as_json=json_)
     if any(outcome.failed for outcome in outcomes.values()):
         raise typer.Exit(SOME_FAILED)
 
 
 def main() -> None:
     """Run the command line; a user error is reported in one line and exits with code 2."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(run)
+    app = new_app()
+    parts = section("Presets", names(preset_summaries())), examples(EXAMPLES)
+    app.command(cls=command_with(*parts))(run)
     run_app(app)
-
-
-def _self_test(config: StudyConfig, download: bool) -> bool:
-    """Run and show the self tests of every task on the study's images; return whether all passed."""
-    torch.set_num_threads(1)  # networks this small are slower with several threads
-    splits = load_datasets(config, download=download)[config.dataset]
-    images = as_tensor(splits.pretext_train.images[:SELF_TEST_IMAGES])
-    table = Table("task", "self test", "metric", "value", "bound", "")
-    passed = True
-    for task in config.tasks:
-        for test in self_tests(task, images, options=config.task_options.get(task)):
-            passed &= test.passed
-            row = (test.task, test.test, test.metric, f"{test.value:.3f}", f"{test.bound:.3f}")
-            table.add_row(*row, "passed" if test.passed else "[red]failed[/red]")
-    err.print(table)
-    return passed
-
-
-def _run_parts(series: Series, output: Path, *, download: bool, fresh: bool, as_json: bool) -> dict[str, Outcome]:
-    """Run every part of a series, show each outcome, and write the page that joins them."""
-    outcomes: dict[str, Outcome] = {}
-    datasets: dict[str, Mapping[str, Splits]] = {}
-    if series.name:  # check all parts first: an error in the last one must not surface after hours
-        datasets = {part: plan.datasets for part, plan in _plans(series, download=download).items()}
-        series.write_description(output)
-    for part, config in series.parts.items():
-        # Ray reports dead processes on standard output, which must contain nothing but the JSON.
-        stdout = contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout)
-        with _exit_when_interrupted(), stdout, Progress(config, err if as_json else out) as progress:
-            outcomes[part] = run_study(
-                config,
-                series.folder(output),
-                download=download,
-                fresh=fresh,
-                listeners=[progress],
-                datasets=datasets.pop(part, None),  # freed when the part ends
-            )
-        if not as_json:
-            _show_outcome(outcomes[part], config.tracking_uri or default_tracking_uri())
-    page = series.write_page(output)
-    if as_json:
-        values = {part: _outcome_values(outcome) for part, outcome in outcomes.items()}
-        result = {"report": str(page), "parts": values} if series.name else next(iter(values.values()))
-        sys.stdout.write(json.dumps(result) + "\n")
-    elif page is not None:
-        out.print(f"report of the whole series: {page.resolve()}", highlight=False)
-    return outcomes
-
-
-@contextlib.contextmanager
-def _exit_when_interrupted() -> Iterator[None]:
-    """Turn KeyboardInterrupt, which typer would swallow silently, into a message and exit code INTERRUPTED."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        err.print(f"interrupted; to resume, run: {resume_command()}")
-        if not cluster.shutdown(RAY_PATIENCE_S):
-            os._exit(INTERRUPTED)  # a normal exit would wait for Ray again
-        raise typer.Exit(INTERRUPTED) from None
-
-
-def _show_plans(series: Series, *, download: bool, as_json: bool) -> None:
-    """Show the phases of every part."""
-    phases = {part: estimate(plan) for part, plan in _plans(series, download=download).items()}
-    if as_json:
-        values = {part: [vars(phase) for phase in own] for part, own in phases.items()}
-        sys.stdout.write(json.dumps(values if series.name else next(iter(values.values()))) + "\n")
-        return
-    for part, config in series.parts.items():
-        _show_plan(config, phases[part])
-    out.print("Times cover the training steps only, measured on this machine; reports and probes take extra time.")
-
-
-def _plans(series: Series, *, download: bool) -> dict[str, Plan]:
-    """Return the checked plan of every part. Parts that load a data set with the same arguments share it."""
-    load, plans = functools.cache(load_splits), {}
-    for part, config in series.parts.items():
-        plans[part] = Plan(config, load_datasets(config, download=download, load=load))
-        check_plan(plans[part])
-    return plans
-
-
-def _show_plan(config: StudyConfig, phases: list[PhaseEstimate]) -> None:
-    table = Table("phase", "trials", "steps at most", "minutes at most", title=f"{config.name}: {config.dataset}")
-    for phase in phases:
-        table.add_row(phase.phase, str(phase.trials), f"{phase.steps:,}", f"{phase.seconds / 60:.1f}")
-    out.print(table)
-
-
-def _outcome_values(outcome: Outcome) -> dict[str, Any]:
-    """Return what `--json` prints for a study."""
-    return {
-        "folder": str(outcome.folder),
-        "report": str(outcome.report),
-        "failed": outcome.failed,
-        "chosen": outcome.chosen,
-    }
-
-
-def _show_outcome(outcome: Outcome, tracking_uri: str) -> None:
-    table = Table("task", "lr", "batch", "augment", "metric", "mean of seeds")
-    for task, choice in outcome.chosen.items():
-        config = choice["config"]
-        table.add_row(
-            task,
-            f"{config['lr']:.2g}",
-            str(config["batch_size"]),
-            f"{config['augmentation_strength']:.2f}",
-            choice["metric"],
-            f"{choice['mean']:.3f} of {len(choice['seeds'])}",
-        )
-    out.print(table)
-    if outcome.failed:
-        err.print(f"{len(outcome.failed)} trials failed; the report says why", style="red")
-    if not outcome.tracked:
-        err.print(f"MLflow is behind; `python -m study sync {outcome.folder}` brings it up to date")
-    # Absolute paths, because `ray submit` runs this in the home folder of another machine.
-    for name, place in (("report", outcome.report), ("runs and curves", outcome.folder)):
-        out.print(f"{name}: {place.resolve()}", highlight=False)
-    out.print(f"MLflow: {without_secrets(tracking_uri)}", highlight=False)

@@ -25,8 +25,8 @@ from analysis.records import (
 )
 from study.cli.commands import out
 from study.cli.status import read_status, render
-from study.plan.best import Best
 from study.execution.journal import Journal
+from study.plan.best import Best
 from study.plan.history import History
 from study.plan.ranking import ranked
 from tests.conftest import REPOSITORY

@@ -1,0 +1,135 @@
+"""What `study/run.py` does with its options: self tests, dry runs, and studies with their progress and outcome."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import typer
+from rich.table import Table
+
+from study.cli.console import INTERRUPTED, err, out
+from study.cli.outcome import show_outcome
+from study.cli.progress import Progress
+from study.cli.signals import resume_command
+from study.config.schema import StudyConfig
+from study.driver import Outcome, load_datasets, run_study
+from study.execution import cluster
+from study.plan.estimate import PhaseEstimate, estimate
+from study.plan.feasibility import check_plan
+from study.plan.phases import Plan
+from study.series import Series
+from study.tracking.sync import default_tracking_uri
+from trainables.data import Splits, load_splits
+from trainables.data.table import as_tensor
+from trainables.tasks.self_test import self_tests
+
+SELF_TEST_IMAGES = 512
+RAY_PATIENCE_S = 5.0  # seconds Ctrl-C waits for Ray to shut down
+
+
+def self_test(config: StudyConfig, download: bool) -> bool:
+    """Run and show the self tests of every task on the study's images; return whether all passed."""
+    torch.set_num_threads(1)  # networks this small are slower with several threads
+    splits = load_datasets(config, download=download)[config.dataset]
+    images = as_tensor(splits.pretext_train.images[:SELF_TEST_IMAGES])
+    table = Table("task", "self test", "metric", "value", "bound", "")
+    passed = True
+    for task in config.tasks:
+        for test in self_tests(task, images, options=config.task_options.get(task)):
+            passed &= test.passed
+            row = (test.task, test.test, test.metric, f"{test.value:.3f}", f"{test.bound:.3f}")
+            table.add_row(*row, "passed" if test.passed else "[red]failed[/red]")
+    err.print(table)
+    return passed
+
+
+def run_parts(series: Series, output: Path, *, download: bool, fresh: bool, as_json: bool) -> dict[str, Outcome]:
+    """Run every part of a series, show each outcome, and write the page that joins them."""
+    outcomes: dict[str, Outcome] = {}
+    datasets: dict[str, Mapping[str, Splits]] = {}
+    if series.name:  # check all parts first: an error in the last one must not surface after hours
+        datasets = {part: plan.datasets for part, plan in _plans(series, download=download).items()}
+        series.write_description(output)
+    for part, config in series.parts.items():
+        # Ray reports dead processes on standard output, which must contain nothing but the JSON.
+        stdout = contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout)
+        console, folder, began = err if as_json else out, series.folder(output) / config.name, time.monotonic()
+        with _exit_when_interrupted(), stdout, Progress(config, console, None if fresh else folder) as progress:
+            outcomes[part] = run_study(
+                config,
+                series.folder(output),
+                download=download,
+                fresh=fresh,
+                listeners=[progress],
+                datasets=datasets.pop(part, None),  # freed when the part ends
+            )
+        if not as_json:
+            tracking_uri = config.tracking_uri or default_tracking_uri()
+            show_outcome(outcomes[part], config.name, tracking_uri, time.monotonic() - began)
+    page = series.write_page(output)
+    if as_json:
+        values = {part: _outcome_values(outcome) for part, outcome in outcomes.items()}
+        result = {"report": str(page), "parts": values} if series.name else next(iter(values.values()))
+        sys.stdout.write(json.dumps(result) + "\n")
+    elif page is not None:
+        out.print(f"report of the whole series: {page.resolve()}", highlight=False)
+    return outcomes
+
+
+@contextlib.contextmanager
+def _exit_when_interrupted() -> Iterator[None]:
+    """Turn KeyboardInterrupt, which typer would swallow silently, into a message and exit code INTERRUPTED."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        err.print(f"interrupted; to resume, run: {resume_command()}")
+        if not cluster.shutdown(RAY_PATIENCE_S):
+            os._exit(INTERRUPTED)  # a normal exit would wait for Ray again
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def show_plans(series: Series, *, download: bool, as_json: bool) -> None:
+    """Show the phases of every part."""
+    phases = {part: estimate(plan) for part, plan in _plans(series, download=download).items()}
+    if as_json:
+        values = {part: [vars(phase) for phase in own] for part, own in phases.items()}
+        sys.stdout.write(json.dumps(values if series.name else next(iter(values.values()))) + "\n")
+        return
+    for part, config in series.parts.items():
+        _show_plan(config, phases[part])
+    out.print("Times cover the training steps only, measured on this machine; reports and probes take extra time.")
+
+
+def _plans(series: Series, *, download: bool) -> dict[str, Plan]:
+    """Return the checked plan of every part. Parts that load a data set with the same arguments share it."""
+    load, plans = functools.cache(load_splits), {}
+    for part, config in series.parts.items():
+        plans[part] = Plan(config, load_datasets(config, download=download, load=load))
+        check_plan(plans[part])
+    return plans
+
+
+def _show_plan(config: StudyConfig, phases: list[PhaseEstimate]) -> None:
+    table = Table("phase", "trials", "steps at most", "minutes at most", title=f"{config.name}: {config.dataset}")
+    for phase in phases:
+        table.add_row(phase.phase, str(phase.trials), f"{phase.steps:,}", f"{phase.seconds / 60:.1f}")
+    out.print(table)
+
+
+def _outcome_values(outcome: Outcome) -> dict[str, Any]:
+    """Return what `--json` prints for a study."""
+    return {
+        "folder": str(outcome.folder),
+        "report": str(outcome.report),
+        "failed": outcome.failed,
+        "chosen": outcome.chosen,
+    }
