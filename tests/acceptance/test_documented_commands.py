@@ -21,7 +21,7 @@ from tests.conftest import REPOSITORY
 from tests.documents import PAGES, Block, all_blocks
 from trainables.data import load_splits
 
-pytestmark = [pytest.mark.slow, pytest.mark.core]
+pytestmark = [pytest.mark.slow, pytest.mark.core, pytest.mark.timeout(900)]
 
 EVERY = [block for page in PAGES for block in all_blocks(page) if not block.is_only_parsed]
 COMMANDS = [block for block in EVERY if block.language == "bash"]
@@ -30,8 +30,12 @@ for _block in EVERY:
     if _block.language == "python":
         PYTHON[_block.page].append(_block)
 LINKED = ("study", "analysis", "trainables", "search_spaces", "tests", "docs", "Makefile", "cluster.yaml", "clusters")
-PER_CLASS = 40
-TIMEOUT_S = 200
+PER_CLASS = 120
+TIMEOUT_S = 400
+SMALL = (
+    *("budget_steps=10", "report_every=5", "max_train=200", "search.num_samples=1"),
+    *("confirm.seeds=2", "ablate.designs=[]"),
+)
 
 
 @dataclass(frozen=True)
@@ -80,9 +84,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
         "RAY_ADDRESS": "local",
     }
     place = Workplace(folder, environment)
-    small = ("budget_steps=20", "report_every=10", "max_train=300", "search.num_samples=1", "confirm.seeds=3")
-    settings = [word for setting in small for word in ("--set", setting)]
-    place.run("python", "study/run.py", "quick", "--tasks", "rotation,simclr", *settings)
+    settings = [word for setting in SMALL for word in ("--set", setting)]
+    place.run("python", "study/run.py", "quick", "--tasks", "rotation", *settings)
     (folder / "studies" / "photos").symlink_to(folder / "studies" / "quick")  # it has encoders, a simulated study none
     return place
 
