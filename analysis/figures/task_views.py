@@ -75,6 +75,27 @@ def look(
         built.train(was_training)
 
 
+def strip(task: str, images: np.ndarray, side: int) -> np.ndarray:
+    """Return the tiles of the first image beside each other, uint8 [side, W, 4], with transparent gaps.
+
+    Args:
+        task: Name of a pretext task.
+        images: uint8 [N, 3, S, S].
+        side: Height of the strip in pixels.
+    """
+    headings, rows = look(task, images, 1, None, 0)
+    tiles = [tile for heading, tile in zip(headings, rows[0].tiles, strict=True) if not heading.startswith(_FILLED)]
+    gap = max(1, side // 12)
+    canvas = np.zeros((side, len(tiles) * (side + gap) - gap, 4), np.uint8)
+    for place, tile in enumerate(tiles):
+        size = tile.image.shape[0]
+        at = np.arange(side) * size // side  # nearest neighbor
+        left = place * (side + gap)
+        canvas[:, left : left + side, :3] = (255 * tile.image.clip(0, 1)).round()[at][:, at]
+        canvas[:, left : left + side, 3] = 255
+    return canvas
+
+
 def _build(name: str, images: np.ndarray) -> PretextTask:
     if name not in TASKS:
         raise UserError(f"no pretext task {name!r}; there are: {', '.join(TASKS)}")
@@ -101,7 +122,7 @@ def _context_encoder(task: ContextEncoder, images: Tensor, batch: Batch) -> View
     filled = torch.where(batch.extras["weight"] == 1, painted, batch.targets)
     triples = zip(batch.inputs, filled, batch.targets, strict=True)
     rows = [Row([_tile(each) for each in triple]) for triple in triples]
-    return ["masked", "filled by the\nmean image" if untrained else "filled by\nthe network", "truth"], rows
+    return ["masked", f"{_FILLED} the\nmean image" if untrained else f"{_FILLED}\nthe network", "truth"], rows
 
 
 def _context_prediction(task: ContextPrediction, images: Tensor, batch: Batch) -> Views:
@@ -117,6 +138,7 @@ def _context_prediction(task: ContextPrediction, images: Tensor, batch: Batch) -
     return ["image", *(["patches", "one patch", "the other"] if nine else ["center patch", "neighbor"])], rows
 
 
+_FILLED = "filled by"  # heading of what fills a hole
 _ROWS, _COLUMNS = {-1: "above", 0: "", 1: "below"}, {-1: "left", 0: "", 1: "right"}
 
 

@@ -45,13 +45,13 @@ def images_of(study: Study, dataset: str) -> ImageTable:
     if study.simulated:
         raise UserError(f"{study.name} was simulated: it has no images")
     root = config.get("data_root")
-    own = dataset == config["dataset"]
+    own = dataset == config.get("dataset")
     splits = load_splits(
         dataset,
         root=Path(root) if root else None,
-        image_size=config["image_size"] if own else None,
+        image_size=config.get("image_size") if own else None,
         max_train=N_READ,
-        seed=config["seed"],
-        resize=config["resize"] if own else "crop",
+        seed=config.get("seed", 0),
+        resize=config.get("resize", "crop") if own else "crop",
     )
     return splits.pretext_train

@@ -5,12 +5,9 @@ Texts mark `code` with backticks and **strong words** with double asterisks; eve
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
-
-from markupsafe import Markup, escape
 
 from analysis.report.pictures import Picture
 
@@ -63,6 +60,23 @@ class Code:
 
 
 @dataclass(frozen=True)
+class Terms:
+    """Words and their meanings, each with an anchor."""
+
+    items: Mapping[str, str]
+    kind: ClassVar[str] = "terms"
+
+
+@dataclass(frozen=True)
+class Files:
+    """Links to files beside the page."""
+
+    lead: str
+    names: Sequence[str]
+    kind: ClassVar[str] = "files"
+
+
+@dataclass(frozen=True)
 class Gallery:
     """Figures in a grid."""
 
@@ -79,16 +93,24 @@ class Folded:
     kind: ClassVar[str] = "folded"
 
 
-Block = Text | Bullets | Heading | Table | Code | Gallery | Folded
+Block = Text | Bullets | Heading | Table | Code | Terms | Files | Gallery | Folded
 
 
 @dataclass(frozen=True)
 class Section:
-    """One question of the report and its answer."""
+    """One question of the report and its answer.
+
+    Attributes:
+        id: Anchor of the section.
+        title: The question.
+        blocks: The whole answer.
+        lead: The answer in a few words, shown while the section is folded.
+    """
 
     id: str
     title: str
     blocks: Sequence[Block]
+    lead: str = ""
 
 
 def pictures_in(blocks: Sequence[Block]) -> Iterator[Picture]:
@@ -116,18 +138,3 @@ def labeled(blocks: Sequence[Block], name: str) -> list[Block]:
     """Return the blocks with `name` before the name and alt text of each picture, for a page of several studies."""
     prefix = name.replace(" ", "-")
     return with_pictures(blocks, lambda each: replace(each, name=f"{prefix}-{each.name}", alt=f"{name}: {each.alt}"))
-
-
-def markup(text: str, *, in_table: bool = False) -> Markup:
-    """Convert a text to HTML: escaped, with `code` and **strong** as elements and intervals kept on one line.
-
-    Args:
-        text: The text.
-        in_table: Whether long names may break after each of their parts.
-    """
-    html = str(escape(text))
-    if in_table:
-        html = re.sub(r"[\w/=.]{16,}", lambda name: re.sub(r"(?<=[_/=])(?=\w)", "<wbr>", name[0]), html)
-    html = re.sub(r"\[[-−+.\d]+, [-−+.\d]+\]", r'<span class="interval">\g<0></span>', html)
-    html = re.sub(r"`([^`]+)`", r"<code>\1</code>", html)
-    return Markup(re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", html))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.report.blocks import Bullets, Section
+from analysis.report.blocks import Section, Terms
 
 GLOSSARY = {
     "ablation": "Trials that change one thing at a time, to measure what each change does.",
@@ -66,6 +66,4 @@ GLOSSARY = {
 
 def glossary() -> Section:
     """Return the section that explains the words of the report."""
-    return Section(
-        "glossary", "Words of this report", [Bullets([f"**{word}**: {GLOSSARY[word]}" for word in GLOSSARY])]
-    )
+    return Section("glossary", "Words of this report", [Terms(GLOSSARY)])

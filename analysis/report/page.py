@@ -16,7 +16,8 @@ from analysis.data.load import load
 from analysis.data.study import SIMULATED
 from analysis.findings import Findings, compute_findings
 from analysis.records import StudyStarted, read
-from analysis.report.blocks import Code, Section, Text, markup, pictures_in, with_pictures
+from analysis.report.blocks import Code, Section, Text, pictures_in, with_pictures
+from analysis.report.first_screen import FirstScreen, first_screen
 from analysis.report.glossary import glossary
 from analysis.report.pictures import Picture, imports, off_screen, simulated
 from analysis.report.sections.baselines import how_it_compares
@@ -25,15 +26,19 @@ from analysis.report.sections.cures import what_each_did
 from analysis.report.sections.recommendation import what_to_use
 from analysis.report.sections.sensitivity import how_sensitive
 from analysis.report.sections.summary import summary
+from analysis.report.sections.trials import Beside, find_beside
 from analysis.report.sections.verdicts import did_it_converge
 from analysis.report.sources import Sources
+from analysis.report.text import UsedTerms, anchor, markup
 from trainables import files
 from trainables.errors import without_secrets
 
 FILE_NAME, FIGURES = "report.html", "figures"
 
 
-def write_report(folder: Path, findings: Findings | None = None, *, source: str | None = None) -> Path:
+def write_report(
+    folder: Path, findings: Findings | None = None, *, source: str | None = None, tracking_uri: str = ""
+) -> Path:
     """Write `report.html` and `figures/*.png` into a folder.
 
     The page embeds its figures and styles and makes no network requests. The report of a running study covers the
@@ -43,6 +48,7 @@ def write_report(folder: Path, findings: Findings | None = None, *, source: str 
         folder: Where to write, and the study's folder if `findings` is None.
         findings: The findings to report; None computes them from `folder`.
         source: Source of the study for `analysis.load` in the page's script, if it is a tracking URI and not `folder`.
+        tracking_uri: MLflow store of the study, to link its runs if it is a server; by default the environment's.
 
     Returns:
         The path of the HTML file.
@@ -53,17 +59,26 @@ def write_report(folder: Path, findings: Findings | None = None, *, source: str 
     findings = findings or compute_findings(load(folder))
     started = next(read(folder, StudyStarted), None)
     with off_screen():
-        sections, warning = sections_of(findings, folder), ""
+        sections, warning = sections_of(findings, folder, started, find_beside(folder, tracking_uri)), ""
         if findings.study.simulated:
             sections, warning = [marked(each, simulated) for each in sections], SIMULATED
         script = _reproduce(findings, source or folder.as_posix(), pictures_of(sections))
         content = [*sections, glossary(), script]
         name = findings.study.name
-        return write_html(folder, name, header(findings, started), summary(findings), content, warning=warning)
+        screen = first_screen(findings, folder)
+        sentences = summary(findings)
+        return write_html(folder, name, header(findings), sentences, content, warning=warning, screen=screen)
 
 
 def write_html(
-    folder: Path, name: str, header: str, summary: list[str], sections: list[Section], *, warning: str = ""
+    folder: Path,
+    name: str,
+    header: str,
+    summary: list[str],
+    sections: list[Section],
+    *,
+    warning: str = "",
+    screen: FirstScreen | None = None,
 ) -> Path:
     """Draw the sections' pictures into `folder/figures` and write the page.
 
@@ -74,6 +89,7 @@ def write_html(
         summary: Sentences at the top.
         sections: Sections of the page.
         warning: Red text that stays in view; empty for none.
+        screen: The first screen. With one, the sections are folded below it, and the summary as well.
 
     Returns:
         Path of the page.
@@ -81,7 +97,16 @@ def write_html(
     (folder / FIGURES).mkdir(parents=True, exist_ok=True)
     images = {each.name: each.save(folder / FIGURES) for each in pictures_of(sections)}
     template = _environment().get_template("report.html.j2")
-    page = template.render(name=name, header=header, summary=summary, sections=sections, images=images, warning=warning)
+    page = template.render(
+        name=name,
+        header=header,
+        summary=summary,
+        sections=sections,
+        images=images,
+        warning=warning,
+        screen=screen,
+        new_terms=UsedTerms,
+    )
     path = folder / FILE_NAME
     files.write(path, page.encode())
     return path
@@ -97,7 +122,9 @@ def pictures_of(sections: list[Section]) -> list[Picture]:
     return [each for section in sections for each in pictures_in(section.blocks)]
 
 
-def sections_of(findings: Findings, folder: Path) -> list[Section]:
+def sections_of(
+    findings: Findings, folder: Path, started: StudyStarted | None = None, beside: Beside | None = None
+) -> list[Section]:
     """Return the sections of the page, in the order of a reader's questions."""
     sources = Sources(findings)
     return [
@@ -106,7 +133,7 @@ def sections_of(findings: Findings, folder: Path) -> list[Section]:
         what_each_did(findings, sources),
         how_sensitive(findings, sources),
         how_it_compares(findings, sources),
-        what_it_cost(findings),
+        what_it_cost(findings, started, beside or Beside()),
     ]
 
 
@@ -144,5 +171,5 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["markup"] = markup
+    environment.filters |= {"markup": markup, "anchor": anchor}
     return environment

@@ -87,6 +87,7 @@ class Picture:
         code: The Python line that draws it.
         functions: The functions that this line calls.
         draw: The same call, on a new figure.
+        caption: What to see in it.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Picture:
     code: str
     functions: tuple[Function, ...]
     draw: Callable[[], Axes]
+    caption: str = ""
 
     def save(self, folder: Path) -> Image:
         """Draw the figure and write it to `folder/NAME.png`."""
@@ -111,10 +113,19 @@ class Picture:
         return Image(source, width, height, wide=width >= WIDE * DOTS_PER_INCH)
 
 
-def picture(name: str, alt: str, figure: Function, *arguments: Any, **options: Any) -> Picture:
-    """Return the picture that a figure function draws from arguments that are plain values or `Shown`."""
+def picture(name: str, alt: str, figure: Function, *arguments: Any, caption: str = "", **options: Any) -> Picture:
+    """Return the picture that a figure function draws.
+
+    Args:
+        name: Name of its PNG.
+        alt: Description for readers who cannot see it.
+        figure: The figure function.
+        arguments: Its arguments, plain values or `Shown`.
+        caption: What to see in the figure.
+        options: Its keyword arguments, plain values or `Shown`.
+    """
     shown = _Call(figure, arguments, options)
-    return Picture(re.sub(r"[^\w.-]+", "_", name), alt, shown.code, shown.functions, shown.run)
+    return Picture(re.sub(r"[^\w.-]+", "_", name), alt, shown.code, shown.functions, shown.run, caption)
 
 
 def simulated(each: Picture) -> Picture:

@@ -10,39 +10,45 @@ from analysis.data import tables
 from analysis.findings import Findings, queries
 from analysis.records import FAILED, KILLED, StudyStarted
 from analysis.report.blocks import Block, Code, Heading, Section, Table, Text
-from analysis.report.words import NONE, count, listed
+from analysis.report.sections.trials import Beside, every_trial
+from analysis.report.words import NONE, count, counted, listed
 
 
-def what_it_cost(findings: Findings) -> Section:
-    """Return the section on cost."""
-    datasets = [_datasets(findings.study.datasets)] if findings.study.datasets else []
-    return Section("cost", "What was run, and what did it cost?", [_cost(findings), *datasets, *_failed(findings)])
-
-
-def header(findings: Findings, started: StudyStarted | None) -> str:
-    """Return the line under the study's name.
+def what_it_cost(findings: Findings, started: StudyStarted | None, beside: Beside) -> Section:
+    """Return the section on cost, with every trial and the files of the study.
 
     Args:
         findings: What was computed for the study.
         started: First event of the study's journal; None without a journal.
+        beside: The study's files beside the page, and its runs in MLflow.
     """
+    origin = [_origin(started)] if started else []
+    datasets = [_datasets(findings.study.datasets)] if findings.study.datasets else []
+    blocks = [_cost(findings), *datasets, *origin, *every_trial(findings, beside), *beside.files(), *_failed(findings)]
     runs = findings.study.runs
-    origin = []
-    if started is not None:
-        when = datetime.datetime.fromtimestamp(started.time, datetime.UTC)
-        origin = [
-            f"started {when:%Y-%m-%d %H:%M} UTC",
-            f"code at {started.git_commit[:12]}" if started.git_commit else "",
-            ", ".join(f"{name} {version}" for name, version in started.versions.items()),
-        ]
+    n_failed = int(runs["status"].isin([FAILED, KILLED]).sum())
+    lead = f"{counted(len(runs), 'trial')}, {count(runs['wall_s'].sum())} s, {count(n_failed)} failed."
+    return Section("cost", "What was run, and what did it cost?", blocks, lead)
+
+
+def header(findings: Findings) -> str:
+    """Return the line under the study's name: its tasks, its data set and the number of trials."""
+    runs = findings.study.runs
     dataset = queries.main_dataset(findings)
     phases = f" in {listed(runs['phase'].unique())}" if len(runs) else ""
+    tasks = listed(queries.tasks(findings)) or "No pretext task"
+    return f"{tasks}{f' on {dataset}' if dataset else ''}; {count(len(runs))} trials{phases}."
+
+
+def _origin(started: StudyStarted) -> Text:
+    """Return when the study started, on which code, and with which versions of the libraries."""
+    when = datetime.datetime.fromtimestamp(started.time, datetime.UTC)
     parts = [
-        f"{listed(queries.tasks(findings)) or 'No pretext task'}{f' on {dataset}' if dataset else ''}",
-        f"{count(len(runs))} trials{phases}",
-        *origin,
+        f"Started {when:%Y-%m-%d %H:%M} UTC",
+        f"code at {started.git_commit[:12]}" if started.git_commit else "",
+        ", ".join(f"{name} {version}" for name, version in started.versions.items()),
     ]
-    return "; ".join(filter(None, parts)) + "."
+    return Text("; ".join(filter(None, parts)) + ".")
 
 
 def _cost(findings: Findings) -> Table:

@@ -55,7 +55,7 @@ def pretraining_gain(findings: Findings, dataset: str) -> list[str]:
         if (found := queries.against_untrained(findings, task, dataset)) is not None
     }
     if not known:
-        return [_not_known(findings, dataset)]
+        return [not_known(findings, dataset)]
     rows = pd.DataFrame([found.row for found in known.values()])
     if not any(found.is_above for found in known.values()):
         closest = max(known, key=lambda task: known[task].row["mean_difference"])
@@ -206,7 +206,8 @@ def _with_untrained(task: str, found: UntrainedComparison) -> str:
     return f"{task} ({probe} {number(row['mean'])}, untrained {number(row['baseline_mean'])}; {_difference(found)})"
 
 
-def _not_known(findings: Findings, dataset: str) -> str:
+def not_known(findings: Findings, dataset: str) -> str:
+    """Return why it is not known whether pre-training helps."""
     if not queries.chosen(findings):
         return "**No configuration is chosen yet**: the confirm phase, which chooses one, has not ended."
     unknown = "whether pre-training beats an untrained encoder"

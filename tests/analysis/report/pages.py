@@ -55,6 +55,11 @@ class Page(HTMLParser):
         if self.sections:
             self.texts[self.sections[-1]] += data
 
+    @property
+    def figures(self) -> list[dict[str, str | None]]:
+        """The images that are figures, without what a task sees on the first screen."""
+        return [image for image in self.images if "title" in image]
+
     def section(self, name: str) -> str:
         """Return the text of one section."""
         return self.texts[name]

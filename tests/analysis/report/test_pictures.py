@@ -14,8 +14,8 @@ import pytest
 from analysis.data.tables import last_values
 from analysis.figures import learning_curves
 from analysis.report import write_report
-from analysis.report.blocks import markup
 from analysis.report.pictures import DOTS_PER_INCH, Shown, call, imports, picture
+from analysis.report.text import markup
 from tests.analysis.journals import write_study
 from tests.analysis.report.pages import Page
 
@@ -27,11 +27,11 @@ def test_the_script_of_the_page_draws_the_figures_it_shows(page: Page, tmp_path:
     with plt.rc_context({"figure.max_open_warning": 0}):
         exec(page.text[page.text.index("import analysis") : page.text.index("This page, its verdicts")], {})
     drawn = sorted(set(plt.get_fignums()) - before)
-    assert len(drawn) == len(page.images)
+    assert len(drawn) == len(page.figures)
     for place in (0, len(drawn) // 2, len(drawn) - 1):  # drawing takes a while
         path = tmp_path / f"{place}.png"
         plt.figure(drawn[place]).savefig(path, dpi=DOTS_PER_INCH)
-        shown = (page.images[place]["src"] or "").removeprefix("data:image/png;base64,")
+        shown = (page.figures[place]["src"] or "").removeprefix("data:image/png;base64,")
         assert base64.b64decode(shown) == path.read_bytes()
     for number in drawn:
         plt.close(number)

@@ -45,6 +45,14 @@ ALL_BETTER = (
 CASES: dict[
     str, tuple[list[Rows], list[Rows]]
 ] = {  # rows of which a sentence may be said, and rows of which it may not
+    "plain_best": ALL_BETTER,
+    "plain_helps": ALL_BETTER,
+    "plain_also": ALL_BETTER,
+    "plain_not_shown": OPEN,
+    "plain_none_helps": NO_GAIN,
+    "plain_none_shown": OPEN,
+    "plain_change": ALL_BETTER,
+    "plain_no_change": OPEN,
     "best_task": ALL_BETTER,
     "leading_task": (
         [said(INCONCLUSIVE, BETTER), said(TOO_FEW), said(EQUIVALENT)],

@@ -51,12 +51,12 @@ def test_the_page_and_every_figure_of_a_simulated_study_say_so_in_red(folder: Pa
     source = (folder / "report.html").read_text()
     assert f'<p class="warning" role="note">{SIMULATED}</p>' in source
     assert ALERT in source[source.index(".warning") : source.index(".warning") + 200]
-    assert page.images
-    assert all(str(image["alt"]).startswith("Simulated. ") for image in page.images)
+    assert page.figures
+    assert all(str(image["alt"]).startswith("Simulated. ") for image in page.figures)
     figures = list((folder / "figures").glob("*.png"))
-    assert len(figures) == len(page.images)
+    assert len(figures) == len(page.figures)
     assert min(map(reds, figures)) > 200
-    assert page.text.count("mark_simulated(") == 2 * len(page.images)  # the caption and the script
+    assert page.text.count("mark_simulated(") == 2 * len(page.figures)  # the caption and the script
     assert "from analysis.figures.style import mark_simulated" in page.section("reproduce")
 
 

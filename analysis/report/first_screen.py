@@ -1,0 +1,194 @@
+"""The first screen of a report: what a reader sees without scrolling, before any fold."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from analysis.convergence import CATALOG
+from analysis.findings import Findings, queries
+from analysis.findings.gains import TaskGains, task_gains
+from analysis.findings.inputs import images_of
+from analysis.records.phases import CONFIRM, SEARCH
+from analysis.report.plain import NextStep, cure, gain, headline, next_step, points
+from analysis.report.words import NONE, PROBES, counted, listed
+from trainables.errors import UserError
+
+QUESTIONS = {  # what a pretext task asks of an image, for readers who have not met it
+    "rotation": "By how much was the image turned?",
+    "context_encoder": "What was in the hole?",
+    "simclr": "Which two views show the same image?",
+    "context_prediction": "Where does the second patch belong?",
+}
+TILE = 72  # px, shown at half that size
+STEPS = (0.01, 0.02, 0.05, 0.1, 0.2)  # distances between the ticks of the axis
+MOST_TICKS = 8
+
+
+@dataclass(frozen=True)
+class TaskRow:
+    """One pretext task.
+
+    Attributes:
+        task: Its name.
+        question: What it asks of an image; empty for a task that the report does not know.
+        strip: Data URI of what it sees of one image; empty without images.
+        mean: Position of its mean on the axis in percent; None if it was not evaluated.
+        seeds: Positions of its seeds.
+        low, high: Position of the interval of its gain, counted from the untrained network; None if there is none.
+        answer: How it compares with an untrained network.
+        numbers: Its mean.
+        gain: Its gain with the interval.
+        ended: How training ended.
+        meaning: What that ending means.
+    """
+
+    task: str
+    question: str
+    strip: str
+    mean: float | None
+    seeds: Sequence[float]
+    low: float | None
+    high: float | None
+    answer: str
+    numbers: str
+    gain: str
+    ended: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class FirstScreen:
+    """The content of the first screen.
+
+    Attributes:
+        sentences: The answer, then what is known about the other tasks.
+        rows: One row per task, the best first.
+        levels: Name, position in percent and value of each level that the tasks are compared with.
+        ticks: Position and label of each tick of the axis.
+        axis: What the axis shows.
+        code: Python that returns the numbers of the plot.
+        cure: What the ablation found to help; empty without one.
+        step: The next command.
+    """
+
+    sentences: Sequence[str]
+    rows: Sequence[TaskRow]
+    levels: Sequence[tuple[str, float, str]]
+    ticks: Sequence[tuple[float, str]]
+    axis: str
+    code: str
+    cure: str
+    step: NextStep
+
+
+def first_screen(findings: Findings, folder: Path) -> FirstScreen:
+    """Return the first screen of a study.
+
+    Args:
+        findings: Findings of the study.
+        folder: Folder of the study and of the page.
+    """
+    gains = task_gains(findings)
+    top = _top(gains)
+    strips = _strips(findings)
+    evaluated = list(gains.rows["task"]) if len(gains.rows) else []
+    tasks = [*evaluated, *(task for task in queries.tasks(findings) if task not in evaluated)]
+    rows = gains.rows.set_index("task", drop=False) if evaluated else gains.rows
+    probe = PROBES.get(gains.probe, "")
+    return FirstScreen(
+        sentences=headline(findings, gains),
+        rows=[_row(findings, task, rows.loc[task] if task in evaluated else None, top, strips) for task in tasks],
+        levels=[(name, 100 * value / top, points(value)) for name, value in _distinct(gains.levels)],
+        ticks=[(100 * value / top, f"{100 * value:.0f}") for value in _ticks(top)] if evaluated else [],
+        axis=f"{probe[:1].upper()}{probe[1:]} on the test split of {gains.dataset}, in %",
+        code="task_gains(findings).rows",
+        cure=cure(findings),
+        step=next_step(findings, gains, folder),
+    )
+
+
+def _row(findings: Findings, task: str, row: pd.Series | None, top: float, strips: Mapping[str, str]) -> TaskRow:
+    ended, meaning = _ending(findings, task)
+    question, strip = QUESTIONS.get(task, ""), strips.get(task, "")
+    if row is None:
+        return TaskRow(task, question, strip, None, [], None, None, "not evaluated", NONE, "", ended, meaning)
+    low, high = (row["untrained"] + row[end] for end in ("ci_low", "ci_high"))
+    span = (None, None) if pd.isna(low) else tuple(float(np.clip(100 * end / top, 0, 100)) for end in (low, high))
+    return TaskRow(
+        task=task,
+        question=question,
+        strip=strip,
+        mean=100 * row["mean"] / top,
+        seeds=[100 * value / top for value in row["seeds"]],
+        low=span[0],
+        high=span[1],
+        answer=str(row["answer"]),
+        numbers=points(row["mean"]),
+        gain=gain(row),
+        ended=ended,
+        meaning=meaning,
+    )
+
+
+def _ending(findings: Findings, task: str) -> tuple[str, str]:
+    """Return how the chosen configuration ended or else the search trials, and what that means."""
+    found = queries.convergence(findings, CONFIRM, task, queries.chosen_cell(findings, task))
+    if found is not None:
+        others = [f"{n} {CATALOG[name].label}" for name, n in found.others.items()]
+        share = f"{found.count} of {counted(found.n_trials, 'seed')}"
+        verdict = CATALOG[found.verdict]
+        return f"{verdict.label} ({'; '.join([share, *others])})", f"{verdict.meaning}. {found.evidence}"
+    verdicts = findings.verdicts
+    own = verdicts.loc[(verdicts["phase"] == SEARCH) & (verdicts["task"] == task), "verdict"]
+    counts = [f"{n} {CATALOG[str(name)].label}" for name, n in own.value_counts().items()]
+    return (f"search: {listed(counts)}" if counts else NONE), ""
+
+
+def _distinct(levels: dict[str, float]) -> list[tuple[str, float]]:
+    """Return the levels by name; those of the same value share a name."""
+    names: dict[float, list[str]] = {}
+    for name, value in levels.items():
+        names.setdefault(round(value, 4), []).append(name)
+    return [(" = ".join(sorted(shared)), value) for value, shared in names.items()]
+
+
+def _top(gains: TaskGains) -> float:
+    """Return the end of the axis, which begins at 0, so that a small gain looks small."""
+    if gains.rows.empty:
+        return 1.0
+    ends = gains.rows["untrained"] + gains.rows["ci_high"].fillna(0)
+    seeds = [value for values in gains.rows["seeds"] for value in values]
+    return float(min(1.0, 1.04 * max([*seeds, *ends, *gains.levels.values(), 1e-3])))
+
+
+def _ticks(top: float) -> np.ndarray:
+    step = next((each for each in STEPS if top / each <= MOST_TICKS), STEPS[-1])
+    return np.arange(0, top, step)
+
+
+def _strips(findings: Findings) -> dict[str, str]:
+    """Return what each task sees of the first training image, as data URIs; none if the images cannot be read."""
+    dataset = queries.main_dataset(findings)
+    if not dataset or not findings.study.config.get("dataset"):
+        return {}
+    try:
+        images = images_of(findings.study, dataset).images
+        return {task: _png(task, images) for task in queries.tasks(findings) if task in QUESTIONS}
+    except (UserError, OSError):
+        return {}
+
+
+def _png(task: str, images: np.ndarray) -> str:
+    from analysis.figures.task_views import strip  # imports torch, which takes seconds
+
+    written = io.BytesIO()
+    Image.fromarray(strip(task, images, TILE)).save(written, "png", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(written.getvalue()).decode()

@@ -1,0 +1,182 @@
+"""The first screen's sentences: which task helps, by how much, what cures a run that fails, and what to type next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.comparisons import BASE, BETTER, EQUIVALENT, TOO_FEW, WORSE, rank_tasks
+from analysis.convergence import CATALOG, CONVERGED
+from analysis.data.tables import is_share
+from analysis.findings import Findings, queries
+from analysis.findings.gains import TaskGains
+from analysis.records.phases import ABLATE
+from analysis.report import sentences
+from analysis.report.claims import first_true
+from analysis.report.sections.summary import not_known
+from analysis.report.words import MINUS, circumstances, counted, listed, metric_words, number, quoted
+from analysis.stats.paired import MIN_SEEDS
+
+RECOMMENDED, CONFIG = "recommended.yaml", "study.yaml"
+CLASSIFIER = "A linear classifier on its features gets"
+UNITS = {  # probe: sentence about {mean}, and what its points are
+    "linear": (f"{CLASSIFIER} {{mean}} of 100 test images right", "on those of an untrained network"),
+    "linear_balanced_accuracy": (
+        f"{CLASSIFIER} {{mean}} of 100 test images right, with every class counted equally",
+        "on those of an untrained network",
+    ),
+    "miou": ("Its features segment the test images with a mIoU of {mean} %", "with those of an untrained network"),
+}
+
+
+@dataclass(frozen=True)
+class NextStep:
+    """What to do next.
+
+    Attributes:
+        why: What the command is for.
+        command: The command; empty if the study cannot name one.
+    """
+
+    why: str
+    command: str
+
+
+def headline(findings: Findings, gains: TaskGains) -> list[str]:
+    """Return which pretext tasks help, by how much and how sure that is, the main sentence first."""
+    if gains.rows.empty:
+        return [not_known(findings, gains.dataset)]
+    rows = gains.rows.set_index("task", drop=False)
+    better = rows.loc[rows["answer"] == BETTER]
+    if better.empty:
+        return [_none(gains, rows)]
+    ranks = [task for task in rank_tasks(findings.study) if task in better.index] or list(better.index)
+    best = ranks[0]
+    rivals = queries.task_rivals(findings, best, gains.metric)
+    compared = pd.concat([better.loc[[best], ["answer"]], rivals[["answer"]]])
+    is_best = len(rivals) > 0 and sentences.PLAIN_BEST.may(compared)
+    sentence, about = (sentences.PLAIN_BEST, compared) if is_best else (sentences.PLAIN_HELPS, better.loc[[best]])
+    lead = sentence.say(about, task=best, numbers=_numbers(gains, better.loc[best]))
+    return [lead, *_others(rows, best, rivals)]
+
+
+def cure(findings: Findings) -> str:
+    """Return the change of the ablation with the largest gain, in plain words; empty without an ablation."""
+    ranked = {task: queries.ranked(findings, task) for task in queries.ablated_tasks(findings)}
+    ranked = {task: rows for task, rows in ranked.items() if len(rows)}
+    better = {task: rows.iloc[0] for task in ranked if len(rows := queries.cures(findings, task))}
+    if better:
+        task = max(better, key=lambda name: (_cured(findings, better[name]), abs(better[name]["mean_difference"])))
+        return _change(findings, task, better[task])
+    if not ranked:
+        return ""
+    rows = pd.concat(ranked.values())
+    n = counted(rows["cell"].nunique(), "change")
+    return sentences.PLAIN_NO_CHANGE.say(rows, tasks=listed(ranked), n=n)
+
+
+def next_step(findings: Findings, gains: TaskGains, folder: Path) -> NextStep:
+    """Return the one command that answers what the study leaves open.
+
+    Args:
+        findings: Findings of the study.
+        gains: What each task is worth.
+        folder: The study's folder, with its configuration and, after the confirm phase, `recommended.yaml`.
+    """
+    run, recommended = "python study/run.py", folder / RECOMMENDED
+    if not recommended.exists():
+        if not (folder / CONFIG).exists():
+            return NextStep("", "")
+        where = f" --output {folder.parent.as_posix()}"
+        return NextStep("Finish the study:", f"{run} {(folder / CONFIG).as_posix()}{where}")
+    again = f"{run} {recommended.as_posix()}"
+    if gains.rows.empty or not queries.ablated_tasks(findings):
+        options = "--set 'ablate.designs=[cures]' --set ablate.seeds=5"
+        return NextStep("See which changes would help each task:", f"{again} {options}")
+    fewest = int(gains.rows["n_seeds"].min())
+    if fewest < MIN_SEEDS:
+        return NextStep(
+            f"Narrow the intervals with {MIN_SEEDS} fresh seeds instead of {fewest}:",
+            f"{again} --set confirm.seeds={MIN_SEEDS}",
+        )
+    return NextStep("Train the chosen configurations again, with fresh seeds:", again)
+
+
+def points(value: float, *, sign: bool = False) -> str:
+    """Format a share in percent, with one decimal: `7.4`, or `+7.4` with its sign."""
+    return f"{100 * value:{'+' if sign else ''}.1f}".replace("-", MINUS)
+
+
+def gain(row: pd.Series) -> str:
+    """Return a task's gain over untrained encoders with its interval: `+7.4 [5.8, 9.0]`."""
+    known = "" if pd.isna(row["ci_low"]) else f" [{points(row['ci_low'])}, {points(row['ci_high'])}]"
+    return f"{points(row['difference'], sign=True)}{known}"
+
+
+def _none(gains: TaskGains, rows: pd.DataFrame) -> str:
+    closest = rows.loc[rows["difference"].idxmax()]
+    sentence = first_true((sentences.PLAIN_NONE_HELPS, sentences.PLAIN_NONE_SHOWN), rows)
+    return sentence.say(rows, task=closest["task"], numbers=_numbers(gains, closest))
+
+
+def _numbers(gains: TaskGains, row: pd.Series) -> str:
+    """Return a task's score beside the untrained network's, and how sure the difference is."""
+    score, untrained = UNITS[gains.probe]
+    more = points(abs(row["difference"]))
+    word = "more than" if row["difference"] >= 0 else "fewer than"
+    lead = f"{score.format(mean=points(row['mean']))}, **{more} {word}** {untrained} ({points(row['untrained'])})."
+    seeds = counted(row["n_seeds"], "seed")
+    if row["answer"] == TOO_FEW:
+        return f"{lead} It is higher at {row['n_above']} of {seeds}, which are too few for a test."
+    end = "" if row["answer"] in (BETTER, WORSE, EQUIVALENT) else " That may be luck."
+    span = f"{points(row['ci_low'])} to {points(row['ci_high'])}"
+    return f"{lead} How sure: the 95 % interval of that difference is **{span}** ({seeds}).{end}"
+
+
+def _others(rows: pd.DataFrame, best: str, rivals: pd.DataFrame) -> Iterator[str]:
+    """Yield what is known about the other tasks."""
+    others = rows.loc[rows["task"] != best]
+    also, open_ones = others.loc[others["answer"] == BETTER], others.loc[others["answer"] != BETTER]
+    for sentence, own in ((sentences.PLAIN_ALSO, also), (sentences.PLAIN_NOT_SHOWN, open_ones)):
+        if len(own):
+            yield sentence.say(own, tasks=listed(f"{row['task']} ({gain(row)})" for _, row in own.iterrows()))
+    if len(close := rivals.loc[rivals["answer"] != BETTER, "baseline"]):
+        yield f"Which task comes first is open: {best} is not told apart from {listed(close)}."
+
+
+def _change(findings: Findings, task: str, row: pd.Series) -> str:
+    """Return how the base of a task's ablation ended, and how it ends with a change that is better."""
+    words = circumstances(queries.base_settings(findings, task), queries.base_changes(findings, task))
+    found = {cell: queries.convergence(findings, ABLATE, task, cell) for cell in (BASE, row["cell"])}
+    ends = {
+        cell: "ended without a verdict"
+        if end is None
+        else f"{CATALOG[end.verdict].verb} ({end.count} of {counted(end.n_trials, 'seed')})"
+        for cell, end in found.items()
+    }
+    before = f"{words} {ends[BASE]}".strip()
+    after = ends[row["cell"]]
+    return sentences.PLAIN_CHANGE.say(
+        row, task=task, before=before, cell=quoted(row["cell"]), after=after, numbers=_gained(row)
+    )
+
+
+def _cured(findings: Findings, row: pd.Series) -> bool:
+    """Return whether the base of a task's ablation fails and the changed cell converges."""
+    ends = [queries.convergence(findings, ABLATE, row["task"], cell) for cell in (BASE, row["cell"])]
+    return [end is not None and end.verdict == CONVERGED for end in ends] == [False, True]
+
+
+def _gained(row: pd.Series) -> str:
+    """Return the gain of a change in the unit of its metric, with its interval and number of seeds."""
+    low, high = sorted((abs(row["ci_low"]), abs(row["ci_high"])))
+    name, seeds = str(row["metric"]).rsplit("/", 1)[-1], counted(row["n_seeds"], "seed")
+    if name == "linear" and is_share(row["metric"]):
+        span = f"95 % interval {points(low)} to {points(high)}, {seeds}"
+        more = points(abs(row["mean_difference"]))
+        return f"the linear classifier gets {more} more of 100 {row['split']} images right ({span})"
+    by = f"{number(abs(row['mean_difference']))} (95 % interval {number(low)} to {number(high)}, {seeds})"
+    return f"the gain in {metric_words(row['metric'])} is {by}"

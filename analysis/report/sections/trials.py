@@ -1,0 +1,101 @@
+"""Every trial with its verdict and its MLflow run, and the study's files beside the page."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from analysis.convergence import CATALOG
+from analysis.data.classes import comparison_columns
+from analysis.findings import Findings
+from analysis.report.blocks import Block, Files, Folded, Table, Text
+from analysis.report.text import Link
+from analysis.report.words import NONE, count, metric_words, number
+from trainables.errors import without_secrets
+
+FILES = (  # of a study's folder, with its raw results
+    *("runs.parquet", "curves.parquet", "per_image.parquet", "verdicts.csv", "effects.csv"),
+    *("recommended.yaml", "study.yaml", "journal.jsonl"),
+)
+MLFLOW_STATE, MLFLOW_URI = "mlflow.json", "MLFLOW_TRACKING_URI"
+MOST_TRIALS = 500  # rows of the table of trials
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What is beside the page.
+
+    Attributes:
+        names: Files of the study in the page's folder.
+        runs: MLflow run id by trial id.
+        address: Address of a run in MLflow, without its id; empty if no server is known.
+    """
+
+    names: list[str] = field(default_factory=list)
+    runs: Mapping[str, str] = field(default_factory=dict)
+    address: str = ""
+
+    def files(self) -> list[Block]:
+        """Return links to the files."""
+        return [Files("The data of this page:", self.names)] if self.names else []
+
+    def run(self, trial_id: str) -> str:
+        """Return the MLflow run of a trial, as a link if its server is known."""
+        run_id = self.runs.get(trial_id, "")
+        return Link(run_id[:8], self.address + run_id) if run_id and self.address else run_id or NONE
+
+
+def find_beside(folder: Path, tracking_uri: str = "") -> Beside:
+    """Return the study's files in a folder, and its runs in MLflow.
+
+    Runs become links only if the tracking URI is that of a server, and the study was delivered to that server.
+
+    Args:
+        folder: Folder of the page.
+        tracking_uri: MLflow store of the study; by default the environment variable `MLFLOW_TRACKING_URI`.
+    """
+    uri = tracking_uri or os.environ.get(MLFLOW_URI, "")
+    names = [name for name in FILES if (folder / name).exists()]
+    try:
+        state = json.loads((folder / MLFLOW_STATE).read_text(encoding="utf-8"))
+        runs = {key.removeprefix("trial/"): str(run) for key, run in state["runs"].items() if key.startswith("trial/")}
+        is_its_store = state["store"] == hashlib.sha256(uri.encode()).hexdigest()[:16]
+        experiment = str(state["experiment_id"])
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):  # a study without MLflow, or a damaged cache
+        return Beside(names)
+    if not is_its_store or not uri.startswith(("http://", "https://")):
+        return Beside(names, runs)
+    return Beside(names, runs, f"{without_secrets(uri).rstrip('/')}/#/experiments/{experiment}/runs/")
+
+
+def every_trial(findings: Findings, beside: Beside) -> list[Block]:
+    """Return a folded table of all trials: settings, verdict, result and MLflow run."""
+    runs = findings.study.runs
+    if runs.empty:
+        return []
+    verdicts = findings.verdicts.set_index("trial_id")["verdict"]
+    shown = runs.head(MOST_TRIALS)
+    columns = [name for name in comparison_columns(runs) if name in runs]
+    rows = [
+        [
+            *(row["trial_id"], row["phase"], row["task"], row["cell"] or NONE, str(int(row["seed"])), row["status"]),
+            CATALOG[verdicts[row["trial_id"]]].label if row["trial_id"] in verdicts.index else NONE,
+            *(number(row["lr"], 5), *(number(row[name]) for name in columns), beside.run(row["trial_id"])),
+        ]
+        for _, row in shown.iterrows()
+    ]
+    head = ["trial", "phase", "task", "cell", "seed", "status", "verdict", "lr"]
+    head += [*map(metric_words, columns), "MLflow run"]
+    hidden = len(runs) - len(shown)
+    note = f" {count(hidden)} more are in runs.parquet." if hidden else ""
+    caption = (
+        f"Every trial, with its final probe if it has one, on validation or, in the evaluate phase, on test.{note}"
+    )
+    where = []
+    if beside.runs and not beside.address:
+        where = [Text("To find a trial in MLflow, search its runs for `tags.\"pretext.trial_id\" = 'TRIAL'`.")]
+    return [Folded(f"Every trial ({count(len(runs))})", [*where, Table(caption, head, rows, 7)])]
