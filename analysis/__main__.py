@@ -1,4 +1,4 @@
-"""`python -m analysis report|verdicts|effects|export SOURCE`: a study's results on the command line.
+"""A study's results on the command line.
 
 SOURCE is a study's folder, or an MLflow tracking URI together with --study NAME.
 """
@@ -8,23 +8,51 @@ from __future__ import annotations
 import enum
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-import pandas as pd
 import typer
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from analysis.data import frames
-from analysis.data.load import load
-from analysis.data.study import SIMULATED, Study
-from analysis.findings import compute_findings
+from analysis.command_line import Version, command_with, examples, group_with, new_app
 from trainables.errors import UserError
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from analysis.data.study import Study
+
+PROGRAM = "python -m analysis"
+EXAMPLES: dict[str, dict[str, str]] = {  # by command
+    "report": {
+        f"{PROGRAM} report studies/quick": "write the report of a study again",
+        f"{PROGRAM} report sqlite:///mlflow.db --study quick --output results": "from MLflow",
+    },
+    "verdicts": {f"{PROGRAM} verdicts studies/quick --task rotation": "did rotation converge, and if not, why?"},
+    "effects": {
+        f"{PROGRAM} effects studies/small-data": "what each change of the ablation is worth",
+        f"{PROGRAM} effects studies/small-data --metric val/accuracy --csv": "for the task's own metric, as CSV",
+    },
+    "export": {f"{PROGRAM} export studies/quick --output results --format csv": "all trials and curves as CSV"},
+}
+ALL_EXAMPLES = {command: purpose for own in EXAMPLES.values() for command, purpose in own.items()}
+
+app = new_app(__doc__, cls=group_with(examples(ALL_EXAMPLES)), add_completion=False, no_args_is_help=True)
+
+
+@app.callback()
+def _options(version: Version = False) -> None:
+    pass
+
+
+def _command(name: str) -> Callable[..., Any]:
+    """Return a decorator that adds a command whose help ends with its examples."""
+    return app.command(name, cls=command_with(examples(EXAMPLES[name])))
+
 
 Source = Annotated[
     str, typer.Argument(metavar="SOURCE", help="A study's folder, or a tracking URI.", show_default=False)
@@ -40,8 +68,8 @@ Output = Annotated[
     ),
 ]
 Task = Annotated[str | None, typer.Option("--task", metavar="TASK", help="Only this task.", show_default=False)]
-AsCsv = Annotated[bool, typer.Option("--csv", help="All columns as CSV.")]
-AsJson = Annotated[bool, typer.Option("--json", help="All columns as JSON, a list of rows.")]
+AsCsv = Annotated[bool, typer.Option("--csv", metavar="", help="All columns as CSV.")]
+AsJson = Annotated[bool, typer.Option("--json", metavar="", help="All columns as JSON, a list of rows.")]
 
 URI = "://"
 
@@ -53,10 +81,12 @@ class Format(enum.StrEnum):
     CSV = "csv"
 
 
-@app.command()
+@_command("report")
 def report(source: Source, study: StudyName = None, output: Output = None) -> None:
     """Write report.html and figures/ of a study or of a series of studies."""
-    from analysis.pages import series  # the figures take seconds to import
+    from analysis.data.load import load  # these take seconds to import, which `--help` must not
+    from analysis.findings import compute_findings
+    from analysis.pages import series
     from analysis.report import write_report
 
     if study is None and output is None and series.is_series(Path(source)):
@@ -68,11 +98,14 @@ def report(source: Source, study: StudyName = None, output: Output = None) -> No
     typer.echo(write_report(folder, findings, source=source))
 
 
-@app.command()
+@_command("verdicts")
 def verdicts(
     source: Source, study: StudyName = None, task: Task = None, csv: AsCsv = False, as_json: AsJson = False
 ) -> None:
     """Print whether each trial converged, with the evidence and the remedy."""
+    from analysis.data.load import load
+    from analysis.findings import compute_findings
+
     loaded = load(source, study)
     found = compute_findings(loaded, task=task).verdicts
     if not _printed(found, csv, as_json):
@@ -80,7 +113,7 @@ def verdicts(
         Console(highlight=False).print(_verdict_table(found))
 
 
-@app.command()
+@_command("effects")
 def effects(
     source: Source,
     study: StudyName = None,
@@ -101,6 +134,9 @@ def effects(
     as_json: AsJson = False,
 ) -> None:
     """Print the effect of each cell of the ablation, compared with its baseline and with untrained encoders."""
+    from analysis.data.load import load
+    from analysis.findings import compute_findings
+
     loaded = load(source, study)
     found = compute_findings(loaded, task=task, metric=metric, baseline=baseline, margin=margin).every_effect
     if found.empty:
@@ -112,7 +148,7 @@ def effects(
             Console(highlight=False).print(_effect_table(rows, title))
 
 
-@app.command()
+@_command("export")
 def export(
     source: Source,
     study: StudyName = None,
@@ -120,6 +156,9 @@ def export(
     format: Annotated[Format, typer.Option(help="File format.")] = Format.PARQUET,
 ) -> None:
     """Write the frames `runs` and `curves` to files."""
+    from analysis.data import frames
+    from analysis.data.load import load
+
     folder = _output(source, output)
     if format is Format.PARQUET and folder == Path(source):
         frames.export(folder)
@@ -160,6 +199,8 @@ def _printed(found: pd.DataFrame, csv: bool, json_: bool) -> bool:
 
 
 def _warn_if_simulated(study: Study) -> None:
+    from analysis.data.study import SIMULATED
+
     if study.simulated:
         Console(highlight=False).print(SIMULATED, style="bold red")
 

@@ -11,7 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 
@@ -48,6 +48,17 @@ def command_with(*parts: RenderableType) -> type[TyperCommand]:
             Console(highlight=False).print(*parts)
 
     return Command
+
+
+def group_with(*parts: RenderableType) -> type[TyperGroup]:
+    """Return a class of command groups whose `--help` ends with these parts, such as `examples`."""
+
+    class Group(TyperGroup):
+        def format_help(self, ctx: Any, formatter: Any) -> None:
+            super().format_help(ctx, formatter)
+            Console(highlight=False).print(*parts)
+
+    return Group
 
 
 def examples(commands: Mapping[str, str]) -> RenderableType:

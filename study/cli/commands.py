@@ -8,34 +8,68 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich import box
 from rich.table import Table
 
-from analysis.records import CONFIG_FILE, ENCODERS, JOURNAL_FILE
+from analysis.command_line import Version, command_with, examples, group_with, names, new_app, section
 from study.cli.console import out, run_app
-from study.cli.status import read_status, render
-from study.config import strict_yaml
-from study.execution.lock import is_driven
-from study.plan.history import History
-from study.tracking.sync import sync
+from study.config.presets import preset_summaries
 from trainables.errors import ConfigError
 
-app = typer.Typer(help="Tools for existing studies.", no_args_is_help=True, add_completion=False)
+PROGRAM = "python -m study"
+EXAMPLES: dict[str, dict[str, str]] = {  # by command
+    "sync": {f"{PROGRAM} sync studies/quick": "what MLflow missed while it could not be reached"},
+    "status": {
+        f"{PROGRAM} status studies/quick": "how far a study is, from another terminal",
+        f"watch -n 10 {PROGRAM} status studies/quick": "the same, every ten seconds",
+    },
+    "list": {f"{PROGRAM} list": "the studies in the folder studies", f"{PROGRAM} list /data/studies": "in another one"},
+    "embed": {
+        f"{PROGRAM} embed studies/quick photos --task rotation": "features of your images, by a study's encoder",
+        f"{PROGRAM} embed models:/quick-rotation/1 photos --output rotation.parquet": "by a model in MLflow",
+    },
+}
 
-Folder = Annotated[Path, typer.Argument(help="folder of a study", metavar="DIR")]
+ALL_EXAMPLES = {command: purpose for own in EXAMPLES.values() for command, purpose in own.items()}
+
+app = new_app(
+    "Tools for existing studies. `python study/run.py` runs one.",
+    cls=group_with(examples(ALL_EXAMPLES)),
+    no_args_is_help=True,
+    add_completion=False,
+)
 
 
-@app.command("sync")
+@app.callback()
+def _options(version: Version = False) -> None:
+    pass
+
+
+def _command(name: str) -> Callable[..., Any]:
+    """Return a decorator that adds a command whose help ends with its examples."""
+    return app.command(name, cls=command_with(examples(EXAMPLES[name])))
+
+
+Folder = Annotated[Path, typer.Argument(help="Folder of a study.", metavar="DIR")]
+
+
+@_command("sync")
 def sync_command(
     folder: Folder,
     tracking_uri: Annotated[
-        str | None, typer.Option(help="MLflow store; by default the store in the study's configuration")
+        str | None, typer.Option(help="MLflow store; by default the store in the study's configuration.")
     ] = None,
 ) -> None:
     """Send the part of a study's journal that MLflow lacks to MLflow."""
+    from analysis.records import ENCODERS
+    from study.execution.lock import is_driven
+    from study.tracking.sync import sync
+
     _check_study(folder)
     store = tracking_uri or _configured_store(folder)
     result = sync(folder, store, close_abandoned=not is_driven(folder))
@@ -46,11 +80,13 @@ def sync_command(
         out.print(f"models: {', '.join(log_models(folder, store))}")
 
 
-@app.command("status")
+@_command("status")
 def status_command(
-    folder: Folder, json_: Annotated[bool, typer.Option("--json", help="print the status as JSON")] = False
+    folder: Folder, json_: Annotated[bool, typer.Option("--json", metavar="", help="Print the status as JSON.")] = False
 ) -> None:
     """Show a study's progress, even while it runs: phases, trials by state, best results, verdicts, time left."""
+    from study.cli.status import read_status, render
+
     _check_study(folder)
     status = read_status(folder)
     if json_:
@@ -59,33 +95,36 @@ def status_command(
         out.print(render(status))
 
 
-@app.command("list")
+@_command("list")
 def list_command(
-    folder: Annotated[Path, typer.Argument(help="folder that studies are written to", metavar="DIR")] = Path("studies"),
+    folder: Annotated[Path, typer.Argument(help="Folder that studies are written to.", metavar="DIR")] = Path(
+        "studies"
+    ),
 ) -> None:
     """List the studies in a folder, and the built-in presets."""
-    from study.config.loading import preset_names, series_names
+    from analysis.records import JOURNAL_FILE
+    from study.plan.history import History
 
-    table = Table("study", "trials", "failed", "phases done")
+    table = Table("study", "trials", "failed", "phases done", box=box.SIMPLE_HEAD)
     in_series = folder.glob(f"*/*/{JOURNAL_FILE}")
     for path in sorted([*folder.glob(f"*/{JOURNAL_FILE}"), *in_series]):
         history = History.read(path.parent)
         name = path.parent.relative_to(folder).as_posix()
         table.add_row(name, str(len(history.trials)), str(len(history.failed())), ", ".join(history.outcomes))
-    out.print(table)
-    out.print(f"presets: {', '.join([*preset_names(), *series_names()])}")
+    out.print(table if table.row_count else f"No studies in {folder}; `python study/run.py` runs one.")
+    out.print(section("Presets", names(preset_summaries())))
 
 
-@app.command("embed")
+@_command("embed")
 def embed_command(
     model: Annotated[
         str, typer.Argument(help="models:/NAME/VERSION, runs:/ID/NAME, folder of a study, or an exported encoder.pt2")
     ],
-    folder: Annotated[Path, typer.Argument(help="folder of your images", metavar="FOLDER")],
-    task: Annotated[str | None, typer.Option(help="task whose encoder to take from a study's folder")] = None,
-    output: Annotated[Path, typer.Option(help="parquet file to write")] = Path("features.parquet"),
-    on_bad_image: Annotated[str, typer.Option(help="stop at broken images, or skip them")] = "stop",
-    tracking_uri: Annotated[str | None, typer.Option(help="MLflow store; by default MLFLOW_TRACKING_URI")] = None,
+    folder: Annotated[Path, typer.Argument(help="Folder of your images.", metavar="FOLDER")],
+    task: Annotated[str | None, typer.Option(help="Task whose encoder to take from a study's folder.")] = None,
+    output: Annotated[Path, typer.Option(help="Parquet file to write.")] = Path("features.parquet"),
+    on_bad_image: Annotated[str, typer.Option(help="`stop` at broken images, or `skip` them.")] = "stop",
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow store; by default MLFLOW_TRACKING_URI.")] = None,
 ) -> None:
     """Write the features of your own images, one row per image: path, f0, f1, ...
 
@@ -110,6 +149,8 @@ def main() -> None:
 
 def _configured_store(folder: Path) -> str | None:
     """Return the MLflow store that the study in `folder` is configured with, if any."""
+    from analysis.records import CONFIG_FILE
+    from study.config import strict_yaml
     from study.config.validation import check_config
 
     file = folder / CONFIG_FILE
@@ -117,5 +158,7 @@ def _configured_store(folder: Path) -> str | None:
 
 
 def _check_study(folder: Path) -> None:
+    from analysis.records import JOURNAL_FILE
+
     if not (folder / JOURNAL_FILE).exists():
         raise ConfigError(f"{folder} is not a study: it has no {JOURNAL_FILE}")

@@ -46,13 +46,13 @@ def ended_line(record: TrialRecord, metric: str, seed: str, tasks: Sequence[str]
         tasks: Tasks of the study, whose names are as wide as the longest.
         width: Columns of the terminal that the line may take; None for one line of any length.
     """
-    head = Text(f"{record.status or '':<8} ", style=COLORS.get(record.status or "", ""))
+    head = f"{record.status or '':<8} ", COLORS.get(record.status or "", "")
     reason = _short_reason(record)
     values = values_of(record, metric)
     if width is None:
-        return head + Text("  ".join([title(record, seed), *values, *([" ".join(reason)] if reason else [])]))
+        return Text.assemble(head, "  ".join([title(record, seed), *values, *([" ".join(reason)] if reason else [])]))
     task = f"{record.trial.task:<{max(map(len, tasks))}} "
-    room = width - len(head) - len(task)
+    room = width - len(head[0]) - len(task)
     details = _details(record, seed)
     if room >= WIDE:  # the values of all lines below each other
         details = [" ".join(details).ljust(DETAILS_WIDTH)]
@@ -62,12 +62,12 @@ def ended_line(record: TrialRecord, metric: str, seed: str, tasks: Sequence[str]
         longer = _packed(details, [*shown, value], reason, room)
         if len(longer) == len(lines):
             shown, lines = [*shown, value], longer
-    return head + Text(task + f"\n{' ' * (width - room)}".join(lines))
+    return Text.assemble(head, task, f"\n{' ' * (width - room)}".join(lines))
 
 
 def _details(record: TrialRecord, seed: str) -> list[str]:
     trial = record.trial
-    if trial.cell or seed:
+    if trial.cell or seed or not trial.budget_steps:
         return [*filter(None, [trial.cell, seed])]
     return settings_words({name: getattr(trial, name) for name in _SEARCHED})
 

@@ -1,10 +1,10 @@
-"""The end of a study: what each task is worth beside untrained networks, and where to look next."""
+"""The end of a study: what each task is worth beside untrained networks, and what to open and type next."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 
-import pandas as pd
 from rich.console import Console
 from rich.rule import Rule
 from rich.table import Table
@@ -13,16 +13,17 @@ from rich.text import Text
 from analysis.comparisons import BETTER, WORSE
 from analysis.convergence import CATALOG
 from analysis.data.study import SIMULATED
-from analysis.findings import Findings, queries
-from analysis.records.phases import CONFIRM
-from analysis.report.words import NONE, counted, difference, metric_words, number
+from analysis.findings import Findings
+from analysis.findings.gains import TaskGains, task_gains
+from analysis.report.plain import NextStep, cure, headline, next_step
+from analysis.report.words import NONE, counted, interval, number, signed
 from study.cli.console import err, out
 from study.cli.words import duration
 from study.driver import Outcome
 from study.tracking.pages import MlflowPages, mlflow_pages
 
 COLORS = {BETTER: "green", WORSE: "red"}
-LABEL_WIDTH = 8
+LABEL_WIDTH, MOST_COLUMNS = 8, 110
 WIDE = 110  # columns from which on there is room for how training ended
 
 
@@ -39,13 +40,14 @@ def show_outcome(outcome: Outcome, name: str, tracking_uri: str, seconds: float,
         console: Console to print on; on anything but a terminal, each line is plain text.
     """
     title = f"{name}: finished in {duration(seconds)}"
-    console.print(Rule(Text(title, style="bold"), align="left") if console.is_terminal else title)
-    if outcome.findings is not None and outcome.chosen:
-        if outcome.findings.study.simulated:
-            console.print(SIMULATED, style="bold red", soft_wrap=True)
-        _show_tasks(outcome.findings, list(outcome.chosen), console)
-    for label, value in _places(outcome, mlflow_pages(outcome.folder, tracking_uri)):
-        console.print(Text(f"{label:<{LABEL_WIDTH}}", style="bold") + Text(value, style="default"), soft_wrap=True)
+    console.print(Rule(Text(title, style="bold"), align="left") if console.is_terminal else Text(title))
+    step = NextStep("", "")
+    if outcome.findings is not None:
+        gains = task_gains(outcome.findings)
+        step = next_step(outcome.findings, gains, outcome.folder)
+        _show_findings(outcome.findings, gains, console)
+    for label, value in _places(outcome, mlflow_pages(outcome.folder, tracking_uri), step):
+        console.print(Text.assemble((f"{label:<{LABEL_WIDTH}}", "bold"), value), soft_wrap=True)
     if console.is_terminal:
         console.print(Rule())
     if outcome.failed:
@@ -54,47 +56,61 @@ def show_outcome(outcome: Outcome, name: str, tracking_uri: str, seconds: float,
         err.print(f"MLflow is behind; `python -m study sync {outcome.folder}` brings it up to date")
 
 
-def _places(outcome: Outcome, pages: MlflowPages) -> Iterator[tuple[str, str]]:
+def _places(outcome: Outcome, pages: MlflowPages, step: NextStep) -> Iterator[tuple[str, str]]:
     """Yield what to open or type next, with absolute paths: `ray submit` runs a study in another machine's home."""
     yield "report", str(outcome.report.resolve())
     yield "data", str(outcome.folder.resolve())
     if pages.command:
-        yield "MLflow", f"{pages.command}"
+        yield "MLflow", pages.command
     yield ("" if pages.command else "MLflow"), pages.runs
     for name, address in pages.views.items():
-        yield "", f"{address}  {name}"
+        yield "", f"{address} ({name})"
+    if step.command:
+        yield "next", step.why
+        yield "", step.command
 
 
-def _show_tasks(findings: Findings, tasks: list[str], console: Console) -> None:
-    rows = [_of_task(findings, task) for task in tasks]
-    if not console.is_terminal:
+def _show_findings(findings: Findings, gains: TaskGains, console: Console) -> None:
+    """Print the report's first sentences and a table of the tasks; off a terminal, one line per task."""
+    if findings.study.simulated:
+        _say(SIMULATED, console, style="bold red")
+    for sentence in filter(None, [*headline(findings, gains)[:1], cure(findings)]):
+        _say(sentence.replace("**", "").replace("`", ""), console)
+    rows = [_of_task(row) for row in gains.rows.to_dict("records")]
+    if console.is_terminal and rows:
+        console.print("", _table(rows, wide=console.width >= WIDE), "")
+    elif rows:
         for row in rows:
             task, answer, *rest = row.items()
-            words = [answer[1], *(f"{heading} {value}" for heading, value in rest if value != NONE)]
-            console.print(Text(f"{task[1]}: {', '.join(words)}"), soft_wrap=True)
-        return
+            words = ", ".join([answer[1], *(f"{heading} {value}" for heading, value in rest)])
+            console.print(Text(f"{task[1]}: {words}"), soft_wrap=True)
+
+
+def _say(sentence: str, console: Console, style: str = "") -> None:
+    """Print a sentence, on a terminal in lines that are easy to read and that keep `95 %` together."""
+    if console.is_terminal:
+        sentence = textwrap.fill(sentence.replace(" %", "\N{NO-BREAK SPACE}%"), min(console.width, MOST_COLUMNS))
+    console.print(Text(sentence, style=style), soft_wrap=True)
+
+
+def _table(rows: list[dict[str, str]], *, wide: bool) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    headings = [*rows[0]] if console.width >= WIDE else [*rows[0]][:-2]
+    headings = list(rows[0]) if wide else list(rows[0])[:-1]
     for heading in headings:
         table.add_column(heading, no_wrap=True)
     for row in rows:
         table.add_row(*(Text(row[each], style=COLORS.get(row[each], "")) for each in headings))
-    console.print("", table, "")
+    return table
 
 
-def _of_task(findings: Findings, task: str) -> dict[str, str]:
-    """Return the cells of a task's row by heading: its answer, value, untrained level, difference and ending."""
-    found = queries.against_untrained(findings, task, queries.main_dataset(findings))
-    ended = queries.convergence(findings, CONFIRM, task, queries.chosen_cell(findings, task))
-    choice = queries.chosen(findings)[task]
-    row = pd.Series(dtype=object) if found is None else found.row
-    compared = found is not None
+def _of_task(row: dict) -> dict[str, str]:
+    """Return the cells of a task's row of `TaskGains` by heading."""
+    known = interval(row["ci_low"], row["ci_high"])
     return {
-        "task": task,
-        "vs. untrained": row["answer"] if compared else "not compared",
-        "test": number(row["mean"]) if compared else NONE,
-        "untrained": number(row["baseline_mean"]) if compared else NONE,
-        "difference [95 %]": difference(row) if compared else NONE,
-        "measured by": metric_words(row["metric"] if compared else choice["metric"]),
-        "as chosen, it": CATALOG[ended.verdict].verb if ended else NONE,
+        "task": row["task"],
+        "vs. untrained": row["answer"],
+        "test": number(row["mean"]),
+        "untrained": number(row["untrained"]),
+        "difference [95 %]": f"{signed(row['difference'])} {known}".strip(),
+        "as chosen, it": CATALOG[row["verdict"]].verb if row["verdict"] else NONE,
     }

@@ -21,7 +21,7 @@ from study.config.schema import StudyConfig
 from study.plan.best import best_so_far
 from study.plan.history import History, TrialRecord
 from study.plan.pace import Pace
-from trainables.trial import BASELINES, ONLINE_PROBES
+from trainables.trial import BASELINES, ONLINE_PROBES, RAW_PIXELS
 
 MAX_RUNNING = 12  # running trials in the live table
 STAMP_WIDTH, N_BAR_LINES = 8, 4
@@ -82,7 +82,7 @@ class Progress:
     def _observe(self, event: Event) -> None:
         self.history.observe(event)
         self.pace.observe(event)
-        if isinstance(event, TrialStarted):
+        if isinstance(event, TrialStarted) and event.config.task != RAW_PIXELS:
             seeds = self._seeds.setdefault(event.phase, [])
             if event.config.seed not in seeds:
                 seeds.append(event.config.seed)
@@ -92,9 +92,12 @@ class Progress:
         return self.history.objectives.get(record.trial.task, ONLINE_PROBES)[0]
 
     def _seed_words(self, record: TrialRecord) -> str:
-        """Return which of the phase's seeds a trial has; empty in the search, where all trials have the same."""
+        """Return which of the phase's seeds a trial has; empty in the search, where all trials have the same.
+
+        Raw pixels have none.
+        """
         phase, trial = record.trial.phase, record.trial
-        if phase == SEARCH:
+        if phase == SEARCH or trial.task == RAW_PIXELS:
             return ""
         n_seeds = self.config.ablate.seeds if phase == ABLATE else self.config.confirm.seeds
         return f"seed {self._seeds[phase].index(trial.seed) + 1}/{n_seeds}"
@@ -103,7 +106,7 @@ class Progress:
         elapsed = int(time.monotonic() - self.began)
         for number, part in enumerate(line.split()):
             stamp = f"{elapsed // 60:3d}:{elapsed % 60:02d}  " if not number else " " * STAMP_WIDTH
-            self.console.print(Text(stamp, style="dim") + part, soft_wrap=True)
+            self.console.print(Text.assemble((stamp, "dim"), part), soft_wrap=True)
 
     def _render(self) -> Group:
         """Return the live display: bars, the best results, and the running trials, as far as the screen has room."""

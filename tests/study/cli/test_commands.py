@@ -97,4 +97,4 @@ def test_the_module_runs_as_a_program():
     command = [sys.executable, "-m", "study", "list", "nowhere"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=REPOSITORY)
     assert ended.returncode == 0, ended.stderr
-    assert "presets:" in ended.stdout
+    assert "Presets" in ended.stdout

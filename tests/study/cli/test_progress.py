@@ -109,6 +109,18 @@ def test_a_line_of_the_ablation_names_the_cell_and_the_seed(config: StudyConfig)
     ]
 
 
+def test_raw_pixels_have_no_seed_and_no_settings(config: StudyConfig):
+    untrained = {"phase": "baselines", "budget_steps": 0}
+    networks = [TRIAL.replace(task="random_init", seed=seed, **untrained) for seed in range(3)]
+    shown = [
+        started(),
+        *(e for each in [*networks, TRIAL.replace(task="raw_pixels", **untrained)] for e in events(trial=each)),
+    ]
+    *_, network, pixels = [line for line in lines_of(config, shown) if "FINISHED" in line]
+    assert "random_init seed 3/3" in network
+    assert re.search(r"raw_pixels +probe", pixels)
+
+
 @pytest.mark.parametrize("width", [80, 200])
 def test_no_line_is_wider_than_the_terminal_and_no_number_is_broken(width: int, simulated_study: Path):
     told = list(records.read(simulated_study))
