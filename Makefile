@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?= quick
+STUDY ?= studies/quick
 
-.PHONY: install study test lint docs clean
+.PHONY: install study notebook test lint docs clean
 
 install: $(VENV)/installed
 
@@ -16,6 +17,11 @@ $(VENV)/installed: pyproject.toml
 
 study: install
 	$(BIN)/python study/run.py $(ARGS)
+
+# Opens the notebooks on a study: make notebook STUDY=studies/small-data
+notebook: install
+	$(BIN)/python -m pip install --quiet --editable '.[notebook]'
+	PRETEXT_STUDY="$(abspath $(STUDY))" $(BIN)/jupyter lab --ip 127.0.0.1 analysis/notebooks
 
 test: install
 	$(BIN)/python -m pytest -m "not slow"
