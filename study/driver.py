@@ -16,11 +16,13 @@ import torch
 from analysis.data.frames import export
 from analysis.data.load import load
 from analysis.findings import Findings, compute_findings, write_tables
+from analysis.findings.gains import task_gains
 from analysis.records import (
     CONFIG_FILE,
     ENCODERS,
     FAILED,
     FINISHED,
+    HEADLINE_FILE,
     KILLED,
     Event,
     PhaseEnded,
@@ -31,6 +33,7 @@ from analysis.records import (
 )
 from analysis.records.phases import ABLATE, BASELINES, CONFIRM, EVALUATE, SEARCH
 from analysis.report import FIGURES, write_report
+from analysis.report.plain import headline
 from study.config.schema import StudyConfig
 from study.config.validation import check_config
 from study.execution import cluster, resources
@@ -192,6 +195,8 @@ def _write_results(plan: Plan, history: History, executor: Executor, folder: Pat
     findings = compute_findings(load(folder))
     write_tables(folder, findings)
     report = write_report(folder, findings)
+    sentences = "\n\n".join(headline(findings, task_gains(findings)))
+    files.write(folder / HEADLINE_FILE, sentences.encode())
     if not plan.config.simulate:
         _write_encoders(plan, history, executor, folder)
     return report, findings
