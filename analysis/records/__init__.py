@@ -17,13 +17,14 @@ from analysis.records.events import (
     TrialEvent,
     TrialStarted,
 )
-from analysis.records.reading import CONFIG_FILE, ENCODERS, JOURNAL_FILE, read
+from analysis.records.reading import CONFIG_FILE, ENCODERS, HEADLINE_FILE, JOURNAL_FILE, read
 
 __all__ = [
     "CONFIG_FILE",
     "ENCODERS",
     "FAILED",
     "FINISHED",
+    "HEADLINE_FILE",
     "JOURNAL_FILE",
     "KILLED",
     "STOPPED",

@@ -10,6 +10,7 @@ from analysis.records.codec import KINDS, from_line, prefix
 from analysis.records.events import Event
 
 JOURNAL_FILE, CONFIG_FILE, ENCODERS = "journal.jsonl", "study.yaml", "encoders"  # in a study's folder
+HEADLINE_FILE = "headline.md"  # the report's first sentences
 
 SomeEvent = TypeVar("SomeEvent", bound=Event)
 
