@@ -265,25 +265,27 @@ def load_datasets(
     root = Path(config.data_root).expanduser() if config.data_root else None
     names = dict.fromkeys([config.dataset, *(config.evaluate.datasets or [])])
     if config.simulate:
-        return {
+        loaded = {
             name: simulated.load_splits(
                 name, image_size=config.image_size, max_train=config.max_train, seed=config.seed
             )
             for name in names
         }
-    return {
-        name: load(
-            name,
-            root=root,
-            image_size=config.image_size if name == config.dataset else None,
-            max_train=config.max_train,
-            seed=config.seed,
-            download=download,
-            on_bad_image=config.on_bad_image,
-            resize=config.resize,
-        )
-        for name in names
-    }
+    else:
+        loaded = {
+            name: load(
+                name,
+                root=root,
+                image_size=config.image_size if name == config.dataset else None,
+                max_train=config.max_train,
+                seed=config.seed,
+                download=download,
+                on_bad_image=config.on_bad_image,
+                resize=config.resize,
+            )
+            for name in names
+        }
+    return loaded if config.evaluate.segmentation else {name: own.without_masks() for name, own in loaded.items()}
 
 
 def _difference(earlier: StudyConfig, now: StudyConfig) -> str:

@@ -94,7 +94,8 @@ class AblateConfig(_Frozen):
         steps: Budgets of optimizer steps.
         ops: Augmentation ops; null for the ops in the base's policy.
         factors: Values of each factor of the factorial and screening designs.
-        cures: Values of each candidate cure; null for the task's default cures. `{TASK: {...}}` applies to one task.
+        cures: Values of each candidate cure; null for the task's default cures. `{TASK: {...}}` applies to one
+            task, and `{TASK: {}}` is none for it.
     """
 
     designs: list[DesignName] = []
@@ -119,12 +120,15 @@ class EvaluateConfig(_Frozen):
         labels_per_class: Numbers of labeled images per class, null for all. With each number, a probe on frozen
             features, fine-tuning and supervised training from scratch are compared; empty for no comparison.
         fine_tune_steps: Optimizer steps of fine-tuning and of supervised training.
+        segmentation: Whether data sets with masks are probed for segmentation, which takes several times as long
+            as the other probes.
     """
 
     datasets: list[str] | None = None
     probe_layers: Literal["last", "all"] = "last"
     labels_per_class: list[Positive | None] = []
     fine_tune_steps: Positive = 300
+    segmentation: bool = True
 
 
 class ResourcesConfig(_Frozen):
@@ -269,6 +273,8 @@ class StudyConfig(_Frozen):
         """Hash, in twelve hex digits, of every setting that affects results; locations and resources do not."""
         content = self.model_dump(mode="json", exclude={"data_root", "storage", "tracking_uri", "resources"})
         content = spelling.with_former_names(content)
+        if content["evaluate"]["segmentation"]:
+            del content["evaluate"]["segmentation"]  # studies from before this setting keep their hash
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
     def to_yaml(self) -> str:

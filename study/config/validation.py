@@ -112,7 +112,10 @@ def _check_ablation(config: StudyConfig, base: TrialConfig) -> None:
     """Check that each ablation design has cells around a task's default configuration, and that they are valid."""
     settings, designs = config.ablate, {row.design for row in config.ablation(base)[1]}
     no_strength = for_task(settings.base, base.task, "ablate.base").get("augmentation_strength") == 0
+    no_cures = settings.cures is not None and not for_task(settings.cures, base.task, "ablate.cures")
     for design in settings.designs:
+        if design == "cures" and no_cures:
+            continue
         if design not in designs or (no_strength and design in POLICY_DESIGNS):
             strength = ", at augmentation_strength 0" if no_strength else ""
             raise ConfigError(

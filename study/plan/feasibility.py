@@ -37,7 +37,8 @@ def check_plan(plan: Plan) -> None:
         _check_metric(plan, build_task(base, splits.pretext_train.image_size))
     for name in plan.probed:
         if not plan.datasets[name].annotated:
-            raise ConfigError(f"evaluate.datasets: {name} has neither labels nor masks to probe with")
+            unused = "" if config.evaluate.segmentation else "; evaluate.segmentation: false leaves masks out"
+            raise ConfigError(f"evaluate.datasets: {name} has neither labels nor masks to probe with{unused}")
     _check_labels(plan)
 
 

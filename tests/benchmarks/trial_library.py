@@ -151,7 +151,7 @@ def images(dataset: str, root: Path) -> Images:
         masks=None,
         mask_names=(),
     )
-    plain = [dataclasses.replace(table, masks=None, mask_names=()) for table in (splits.pretext_train, held_out)]
+    plain = [table.without_masks() for table in (splits.pretext_train, held_out)]
     return Images(plain[0], plain[1].take(np.arange(used)), gold)
 
 

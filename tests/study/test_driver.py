@@ -361,3 +361,15 @@ def test_an_interrupted_and_then_killed_driver_is_continued_by_the_same_command(
     stored = stored_points(tmp_path / "mlflow.db", "tiny")
     assert set(stored.values()) == {1}
     assert sum(name == "lr" for _, name, _ in stored) == sum(step > 0 for _, step in points)
+
+
+@pytest.mark.parametrize("simulate", [False, True])
+def test_without_segmentation_the_images_have_labels_alone(simulate: bool):
+    config = check_config({"name": "demo", "max_train": 50, "simulate": simulate})
+    (splits,) = driver.load_datasets(config).values()
+    assert splits.masked
+    (splits,) = driver.load_datasets(
+        check_config({**config.model_dump(), "evaluate": {"segmentation": False}})
+    ).values()
+    assert splits.labeled
+    assert not splits.masked

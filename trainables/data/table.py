@@ -83,6 +83,10 @@ class ImageTable:
             masks=None if self.masks is None else np.ascontiguousarray(self.masks[indices]),
         )
 
+    def without_masks(self) -> ImageTable:
+        """Return the table without its masks."""
+        return dataclasses.replace(self, masks=None, mask_names=())
+
     def subset(self, n_images: int | None, seed: int) -> ImageTable:
         """Return `n_images` rows drawn without replacement; None returns the table itself.
 
@@ -136,6 +140,11 @@ class Splits:
     def annotated(self) -> bool:
         """Whether any probe can be fitted."""
         return self.labeled or self.masked
+
+    def without_masks(self) -> Splits:
+        """Return the splits for classification probes alone; masks are left out."""
+        tables = {name: None if table is None else table.without_masks() for name, table in vars(self).items()}
+        return Splits(**tables)
 
     @property
     def _probed(self) -> tuple[ImageTable | None, ...]:

@@ -71,6 +71,14 @@ def test_an_ablation_that_cannot_be_run_is_refused_in_one_line(ablate: dict, mes
     assert message in complaint({"tasks": ["rotation"], "ablate": ablate})
 
 
+def test_a_task_may_have_no_cures_where_another_has_some():
+    cures = {"rotation": {"lr": [0.1]}, "simclr": {}}
+    config = check_config({"name": "demo", "tasks": [*cures], "ablate": {"designs": ["cures"], "cures": cures}})
+    cells = {task: config.ablation(config.base_trial(task, "confirm"))[0] for task in ("rotation", "simclr")}
+    assert [cell.cell for cell in cells["rotation"]] == ["base", "lr=0.1"]
+    assert cells["simclr"] == []
+
+
 @pytest.mark.parametrize(
     ("content", "key", "suggestion"),
     [
@@ -252,6 +260,7 @@ def test_the_hash_ignores_locations_and_resources():
         *({"n_images": 100}, {"on_bad_image": "skip"}, {"seed": 1}, {"encoder": {"width": 8}}, {"budget_steps": 10}),
         *({"report_every": 5}, {"defaults": {"rotation": {"lr": 0.1}}}, {"task_options": {"simclr": {}}}),
         *({"search": {"num_samples": 2}}, {"confirm": {"seeds": 2}}, {"evaluate": {"datasets": []}}, {"workers": 2}),
+        {"evaluate": {"segmentation": False}},
     ],
     ids=str,
 )

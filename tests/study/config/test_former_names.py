@@ -20,6 +20,18 @@ task_options: {context_prediction: {grey: 0.5}}
 search: {space: {lr: [0.001], augmentation/grey: [0.1, 0.3], context_prediction: {option/grey: [0.0, 1.0]}}}
 ablate: {designs: [add_one_in, cures], ops: [flip, grey], cures: {augmentation/grey: [0.5]}}
 """
+QUICK_OF_0_1 = """
+name: quick
+dataset: shapes
+max_train: 1000
+encoder: {name: conv4, width: 16}
+budget_steps: 100
+report_every: 50
+search:
+  num_samples: 3
+  space: {lr: {loguniform: [1.0e-3, 1.0e-2]}, augmentation_strength: {uniform: [0, 1]}, batch_size: [32, 64]}
+confirm: {top_k: 1, seeds: 3}
+"""
 # As version 0.1 computed them for this study.
 CONFIG_HASH = "c9a470ef80a0"
 TRIAL_IDS = {"rotation": "db16271ab192", "context_prediction": "90fa88b34e36"}
@@ -66,8 +78,10 @@ def test_nothing_is_said_of_the_current_spelling(tmp_path: Path, caplog: pytest.
 
 
 @pytest.mark.parametrize("load", [load_config, load_series])
-def test_set_accepts_the_former_spelling_with_one_line(load, caplog: pytest.LogCaptureFixture):
-    loaded = load("quick", ["ablate.designs=[add_one_in]", "ablate.ops=[grey]"])
+def test_set_accepts_the_former_spelling_with_one_line(load, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    source = tmp_path / "quick.yaml"
+    source.write_text(QUICK_OF_0_1, encoding="utf-8")
+    loaded = load(str(source), ["ablate.designs=[add_one_in]", "ablate.ops=[grey]"])
     config = loaded if isinstance(loaded, StudyConfig) else loaded.parts["quick"]
     assert config.ablate.ops == ["gray"]
     assert config.config_hash == "ef28c57a5bc0"  # as version 0.1 computed it
