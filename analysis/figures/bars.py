@@ -12,8 +12,17 @@ from matplotlib.patches import Patch
 
 from analysis.comparisons import BETTER, EQUIVALENT, INCONCLUSIVE, TOO_FEW, WORSE
 from analysis.data.classes import levels_of
-from analysis.figures.probes import BASELINE_NAMES
-from analysis.figures.style import CHANCE_STYLE, COLORS, LARGEST_STYLE, SMALL, axes, legend_below, listed, title
+from analysis.figures.style import (
+    BASELINE_NAMES,
+    CHANCE_STYLE,
+    COLORS,
+    LARGEST_STYLE,
+    SMALL,
+    axes,
+    legend_below,
+    listed,
+    title,
+)
 from trainables.errors import UserError
 from trainables.trial import BASELINES, RANDOM_INIT
 

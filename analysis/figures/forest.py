@@ -68,7 +68,7 @@ def effects_forest(
     *,
     metric: str = "",
 ) -> Axes:
-    """Draw one row per cell, grouped by design, in the order of `effects`: mean, interval, seeds and answer.
+    """Draw one row per cell, grouped by design, the best difference on top: mean, interval, seeds and answer.
 
     Args:
         effects: Frame that `analysis.comparisons.effects` returns. The thick line is the interval of the comparison
@@ -136,7 +136,9 @@ class _Group:
 def _groups(drawn: pd.DataFrame) -> list[_Group]:
     several_tasks, several_counts = drawn["task"].nunique() > 1, drawn["n_seeds"].nunique() > 1
     groups: list[_Group] = []
+    lowest_first = "mode" in drawn and bool((drawn["mode"] == "min").all())
     for (task, design, baseline), cells in drawn.groupby(GROUP, sort=False):
+        cells = cells.sort_values("mean_difference", ascending=lowest_first, kind="stable")
         heading = f"{task}: {design}" if several_tasks else str(design)
         heading += f" against {baseline}{_seeds(cells['n_seeds'].unique()) if several_counts else ''}"
         groups.append(_Group(wrapped(heading, HEADING_LENGTH, lines=2), groups[-1].end if groups else 0, cells))

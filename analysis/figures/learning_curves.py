@@ -12,6 +12,8 @@ from matplotlib.collections import LineCollection
 
 from analysis.data.tables import configurations, is_accuracy, split_note, split_of
 from analysis.figures.style import (
+    BASELINE_NAMES,
+    BASELINE_STYLES,
     COLORS,
     LINE_COLORS,
     LONGEST_NAME,
@@ -26,7 +28,14 @@ from analysis.records.phases import ABLATE
 from trainables.errors import UserError
 
 
-def learning_curves(curves: pd.DataFrame, runs: pd.DataFrame, metric: str, ax: Axes | None = None) -> Axes:
+def learning_curves(
+    curves: pd.DataFrame,
+    runs: pd.DataFrame,
+    metric: str,
+    ax: Axes | None = None,
+    *,
+    baselines: pd.DataFrame | None = None,
+) -> Axes:
     """Draw `metric` against optimizer steps for the trials of `runs`, with its chance level dashed.
 
     Trials that differ only in their seed share a color: each seed is a thin line, and their mean, up to the last step
@@ -38,6 +47,8 @@ def learning_curves(curves: pd.DataFrame, runs: pd.DataFrame, metric: str, ax: A
         runs: The trials to draw.
         metric: Name of the metric.
         ax: Axes to draw on; None creates a figure.
+        baselines: Runs of untrained encoders and raw pixels. If `metric` is a probe, the means of the same final probe
+            on validation images are horizontal lines.
 
     Raises:
         UserError: If no trial of `runs` reported `metric`.
@@ -59,6 +70,8 @@ def learning_curves(curves: pd.DataFrame, runs: pd.DataFrame, metric: str, ax: A
             ax.plot(wide.index, wide, color=color, linewidth=0.8, alpha=0.55)
         mean = wide.mean(axis=1, skipna=False)
         ax.plot(wide.index, mean, color=color, linewidth=2.0, marker=marker, markersize=4, label=label or "one trial")
+    if baselines is not None:
+        _baseline_lines(ax, baselines, str(runs["dataset"].iloc[0]), metric)
     levels = chance_lines(ax, runs, metric)
     title = f"{whose(runs)}{metric}{split_note(metric, split_of(runs, metric))}"
     first = points.loc[points["step"] == points["step"].min(), "value"]
@@ -70,6 +83,18 @@ def learning_curves(curves: pd.DataFrame, runs: pd.DataFrame, metric: str, ax: A
         title += f"\n(values above {top:.3g} cut off)"
     ax.set_xlim(left=0)
     return finish(ax, "optimizer steps", metric, title)
+
+
+def _baseline_lines(ax: Axes, baselines: pd.DataFrame, dataset: str, metric: str) -> None:
+    """Draw the means of the final probe of untrained encoders and raw pixels, which the online probe approximates."""
+    column = f"probe/{dataset}/{metric.removeprefix('probe/')}"
+    if not metric.startswith("probe/") or column not in baselines:
+        return
+    own = baselines.loc[baselines["probe_split"] == "validation"]
+    for task, mean in own.groupby("task", sort=False)[column].mean().dropna().items():
+        if task in BASELINE_STYLES:
+            name = f"{BASELINE_NAMES[str(task)]}, final probe {mean:.3f}"
+            ax.axhline(mean, color="0.45", linestyle=BASELINE_STYLES[str(task)], linewidth=1.5, label=name)
 
 
 def _names(runs: pd.DataFrame) -> pd.Series:

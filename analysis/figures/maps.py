@@ -21,7 +21,13 @@ SQUARE = 0.7  # inches per square in a new figure
 
 
 def pair_heatmap(
-    pairs: pd.DataFrame, ax: Axes | None = None, *, baseline: float | None = None, metric: str = "", split: str = ""
+    pairs: pd.DataFrame,
+    ax: Axes | None = None,
+    *,
+    baseline: float | None = None,
+    metric: str = "",
+    split: str = "",
+    margin: float | None = None,
 ) -> Axes:
     """Draw the mean of each pair of augmentations, with single ones on the diagonal (Chen et al. 2020, figure 5).
 
@@ -33,6 +39,7 @@ def pair_heatmap(
             difference.
         metric: The metric behind the mean, for the color bar.
         split: The split that it was measured on, for the title.
+        margin: The smallest difference that matters; the colors span at least that much to each side.
 
     Raises:
         UserError: If the frame is empty, lacks a column, mixes tasks, or repeats a pair.
@@ -53,7 +60,7 @@ def pair_heatmap(
         texts += table.map(lambda value: f"\n{value - baseline:+.3f}".replace("-", "−"))
     texts = texts.where(table.notna(), np.where(upper, "", MISSING))
     ax = axes(ax, size=(2.6 + SQUARE * len(ops), 1.8 + SQUARE * len(ops)))
-    _heat(ax, table, texts, label(metric.removeprefix(LAST)) or "mean", center=baseline)
+    _heat(ax, table, texts, label(metric.removeprefix(LAST)) or "mean", center=baseline, margin=margin)
     ax.set(xlabel="augmentation", ylabel="augmentation")
     none = "" if baseline is None else f"; none at all: {baseline:.3f}"
     title(ax, f"{whose(pairs)}pairs of augmentations{split_note(metric, split)}\n(alone on the diagonal{none})")
@@ -61,7 +68,12 @@ def pair_heatmap(
 
 
 def size_strength_map(
-    frame: pd.DataFrame, value: str, ax: Axes | None = None, *, all_images: int | None = None
+    frame: pd.DataFrame,
+    value: str,
+    ax: Axes | None = None,
+    *,
+    all_images: int | None = None,
+    margin: float | None = None,
 ) -> Axes:
     """Draw the mean of `value` for each number of images (rows) and augmentation strength (columns).
 
@@ -73,6 +85,7 @@ def size_strength_map(
         value: A metric's column, a boolean column, which gives a rate, or `rate`.
         ax: Axes to draw on; None creates a figure.
         all_images: Number of images if n_images is missing; without it, that row is labeled "all".
+        margin: The smallest difference that matters; the colors span at least that much.
 
     Raises:
         UserError: If the frame is empty, lacks a column or any value, mixes tasks, or a square would mix trials that
@@ -100,7 +113,8 @@ def size_strength_map(
 
     name = value.removeprefix(LAST)
     ax = axes(ax, size=(max(SIZE[0], 2.6 + SQUARE * means.shape[1]), max(3.0, 1.4 + SQUARE * means.shape[0])))
-    _heat(ax, means, texts, f"{name} (share of seeds)" if is_rate else label(name), limits=(0, 1) if is_rate else None)
+    limits = (0, 1) if is_rate else None
+    _heat(ax, means, texts, f"{name} (share of seeds)" if is_rate else label(name), limits=limits, margin=margin)
     ax.set(xlabel="augmentation_strength", ylabel=label("n_images"))
     title(ax, f"{whose(frame)}{name}{split_note(value, split_of(frame, value))}")
     return ax
@@ -145,13 +159,20 @@ def _heat(
     *,
     center: float | None = None,
     limits: tuple[float, float] | None = None,
+    margin: float | None = None,
 ) -> None:
-    """Draw the squares of `table` with their texts; colors diverge symmetrically around `center`."""
-    if center is not None:
-        reach = np.nanmax(np.abs(table.to_numpy() - center)) or 1e-6
-        limits = (center - reach, center + reach)
+    """Draw the squares of `table` with their texts; colors diverge symmetrically around `center`.
+
+    The colors span at least `margin`, so that differences too small to matter look alike.
+    """
     values = table.to_numpy(dtype=float)
+    if center is not None:
+        reach = max(np.nanmax(np.abs(values - center)), margin or 1e-6)
+        limits = (center - reach, center + reach)
     low, high = limits or (np.nanmin(values), np.nanmax(values))
+    if limits is None and high - low < (margin or 0):
+        middle = (low + high) / 2
+        low, high = middle - margin / 2, middle + margin / 2
     colors = SCALE if center is None else DIVERGING
     sns.heatmap(table, ax=ax, cmap=colors, vmin=low, vmax=high, linewidths=1, cbar_kws={"label": bar_label})
     mesh = ax.collections[0]

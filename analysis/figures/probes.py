@@ -14,6 +14,8 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from analysis.data.tables import LAST, probe_results, probe_summary, split_note, split_of, stage_results
 from analysis.figures.style import (
+    BASELINE_NAMES,
+    BASELINE_STYLES,
     COLORS,
     LOG_AXES,
     MARKERS,
@@ -29,10 +31,8 @@ from analysis.figures.style import (
 )
 from analysis.records import FAILED, FINISHED, KILLED, STOPPED
 from trainables.errors import UserError
-from trainables.trial import BASELINES, ONLINE_PROBES, RANDOM_INIT, RAW_PIXELS
+from trainables.trial import BASELINES, ONLINE_PROBES
 
-BASELINE_STYLES = {RANDOM_INIT: "-.", RAW_PIXELS: ":"}
-BASELINE_NAMES = {RANDOM_INIT: "random init", RAW_PIXELS: "raw pixels"}
 PROBE_NAMES = {"linear": "linear probe", "knn": "kNN probe"}
 BALANCED_NAMES = {"linear_balanced_accuracy": "linear probe", "knn_balanced_accuracy": "kNN probe"}
 SEGMENTATION_NAMES = {"miou": "segmentation probe"}
@@ -203,11 +203,8 @@ def search_scatter(
     for status, part in drawn.groupby("status"):
         marker = STATUS_MARKERS[str(status)]
         points = ax.scatter(part[x], part[metric], c=part[hue], marker=marker, label=str(status), **style)
-    bar = ax.figure.colorbar(points, ax=ax, label=label(hue))
-    if drawn[hue].nunique() <= 6:
-        bar.set_ticks(sorted(drawn[hue].unique()), labels=[f"{value:g}" for value in sorted(drawn[hue].unique())])
-        bar.minorticks_off()
-    bar.ax.tick_params(labelsize=SMALL)
+    if low < high:  # a constant needs no scale
+        _color_bar(ax, points, drawn[hue], hue)
     if x in LOG_AXES and (drawn[x] > 0).all():
         ax.set_xscale("log")
         decades = np.log10(drawn[x].max() / drawn[x].min())
@@ -226,3 +223,12 @@ def search_scatter(
             handle.set_array(None)
             handle.set_facecolor("0.75")
     return ax
+
+
+def _color_bar(ax: Axes, points: PathCollection, values: pd.Series, hue: str) -> None:
+    """Draw the scale of the points' color, with a tick for each value if there are few."""
+    bar = ax.get_figure(root=True).colorbar(points, ax=ax, label=label(hue))  # type: ignore[union-attr]
+    if values.nunique() <= 6:
+        bar.set_ticks(sorted(values.unique()), labels=[f"{value:g}" for value in sorted(values.unique())])
+        bar.minorticks_off()
+    bar.ax.tick_params(labelsize=SMALL)

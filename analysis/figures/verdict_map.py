@@ -38,7 +38,8 @@ SQUARE, SMALL_SQUARE = 0.24, 0.07  # inches
 NAME_LENGTH = 36  # characters per line of a row's name
 GAP = 0.3  # additional distance between two rows, in squares
 MAX_ASPECT = 4  # ratio of height to width above which squares become flatter than square
-MAX_TICK_LENGTH = 4  # characters of a column's name; longer names, such as fresh seeds, lose their common prefix
+MAX_TICK_LENGTH = 4  # characters of a column's name; longer names lose their common prefix
+EDGE = "0.6"  # of a square; without it, an undecided one could not be seen on white
 MAKER = "analysis.convergence.verdicts"
 
 
@@ -92,7 +93,9 @@ def verdict_map(
         squares = [Rectangle((x - 0.46, y - 0.46), 0.92, 0.92) for x, y in places]
         if squares:
             name = f"{verdict.label} ({len(squares)})"
-            ax.add_collection(PatchCollection(squares, facecolor=verdict.color, edgecolor="none", label=name))
+            ax.add_collection(
+                PatchCollection(squares, facecolor=verdict.color, edgecolor=EDGE, linewidth=0.5, label=name)
+            )
             legend[name] = _legend_handle(verdict)
     _write(ax, layout, drawn["verdict"])
     title(ax, f"{whose(drawn)}{counted(len(drawn), 'verdict')}", length=44)
@@ -170,11 +173,9 @@ def _write(ax: Axes, layout: _Layout, verdicts: pd.Series) -> None:
     middles = [line.mean() for line in layout.lines]
     rows = layout.height / min(len(line) for line in layout.lines)
     name_rows(ax, dict(zip(middles, layout.names, strict=True)), rows, NAME_LENGTH)
-    is_wide = len(layout.ticks) > 1 and max(map(len, layout.ticks)) > MAX_TICK_LENGTH
-    shared = os.path.commonprefix(layout.ticks) if is_wide else ""  # noqa: RUF071 - compares characters, not path components
-    ax.set_xticks(range(len(layout.ticks)), [tick.removeprefix(shared) for tick in layout.ticks])
-    begin = f" {shared}…" if shared else ""
-    xlabel = layout.columns + begin if layout.ticks else f"trials by {layout.columns}, lowest first, line by line"
+    ticks, note = _short(layout.ticks)
+    ax.set_xticks(range(len(ticks)), ticks)
+    xlabel = layout.columns + note if ticks else f"trials by {layout.columns}, lowest first, line by line"
     ax.set_xlabel(xlabel, loc="left")  # in the middle of a few squares it would begin outside of the figure
     converged = (verdicts == CONVERGED).to_numpy()
     for row, middle in enumerate(middles):
@@ -183,9 +184,19 @@ def _write(ax: Axes, layout: _Layout, verdicts: pd.Series) -> None:
         ax.text(1.01, middle, share, transform=ax.get_yaxis_transform(), fontsize=size, va="center", color="0.3")
 
 
+def _short(ticks: list[str]) -> tuple[list[str], str]:
+    """Return names of columns that fit, and what the label has to add: long numbers are counted from the first."""
+    if len(ticks) < 2 or max(map(len, ticks)) <= MAX_TICK_LENGTH:
+        return ticks, ""
+    if all(tick.isdecimal() for tick in ticks):
+        return [str(int(tick) - int(ticks[0])) for tick in ticks], f", counted from {ticks[0]}"
+    shared = os.path.commonprefix(ticks)  # noqa: RUF071 - compares characters, not path components
+    return [tick.removeprefix(shared) for tick in ticks], f" {shared}…" if shared else ""
+
+
 def _legend_handle(verdict: Verdict) -> tuple[Line2D, Line2D]:
     """Return a square and its letter, which a legend draws on top of each other."""
-    square = Line2D([], [], linestyle="none", marker="s", markersize=10, color=verdict.color)
+    square = Line2D([], [], linestyle="none", marker="s", markersize=10, color=verdict.color, markeredgecolor=EDGE)
     marker = f"$\\mathrm{{{verdict.letter}}}$"
     letter = Line2D([], [], linestyle="none", marker=marker, markersize=6, color=ink_on(verdict.color))
     letter.set_markeredgewidth(0)

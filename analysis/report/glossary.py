@@ -66,4 +66,4 @@ GLOSSARY = {
 
 def glossary() -> Section:
     """Return the section that explains the words of the report."""
-    return Section("glossary", "Words of this report", [Terms(GLOSSARY)])
+    return Section("glossary", "Words of this report", [Terms(GLOSSARY)], f"{len(GLOSSARY)} words, explained.")

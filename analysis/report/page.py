@@ -160,6 +160,7 @@ def _reproduce(findings: Findings, source: str, pictures: list[Picture]) -> Sect
             Code("\n".join(lines), id="script"),
             Text(f"This page, its verdicts, its effects and the frames behind them: {', '.join(commands)}."),
         ],
+        "Python that draws every figure of this page again.",
     )
 
 

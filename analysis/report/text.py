@@ -21,7 +21,7 @@ class Link(str):
         href: Address of the link.
     """
 
-    __slots__ = ("href",)
+    href: str
 
     def __new__(cls, text: str, href: str) -> Link:
         """Create the text with its address."""

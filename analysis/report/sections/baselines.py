@@ -29,6 +29,7 @@ from analysis.figures import (
     probe_by_stage,
 )
 from analysis.findings import Findings, queries
+from analysis.findings.gains import task_gains
 from analysis.records.phases import ABLATE
 from analysis.report import sentences
 from analysis.report.blocks import Block, Folded, Gallery, Section, Table, Text
@@ -69,7 +70,11 @@ def how_it_compares(findings: Findings, sources: Sources) -> Section:
         sources: Frames that the figures are drawn from.
     """
     title = "How does it compare with chance, raw pixels and random initialization?"
-    return Section("compared", title, list(_blocks(findings, sources)))
+    rows = findings.against_untrained
+    rows = rows.loc[(rows["design"] == PRETRAINING_TEST) & (rows["metric"] == task_gains(findings).metric)]
+    answers = [f"{row.task}: {row.answer}" for row in rows.itertuples()]
+    lead = f"Than an untrained network: {'; '.join(answers)}." if answers else ""
+    return Section("compared", title, list(_blocks(findings, sources)), lead)
 
 
 def _blocks(findings: Findings, sources: Sources) -> Iterator[Block]:
@@ -148,7 +153,8 @@ def _by_task(sources: Sources, name: str) -> Iterator[Picture]:
         summary = tables.probe_summary(results.loc[results["dataset"] == dataset])
         means = ", ".join(f"{row.task} {row.probe} {row.mean:.3f}" for row in summary.itertuples())
         alt = f"{quantity} on {dataset} by pretext task: {means}"
-        yield picture(f"{name}-{index}", alt, draw, runs, dataset)
+        caption = "Marks above the dash-dotted line of the same color are better than an untrained network."
+        yield picture(f"{name}-{index}", alt, draw, runs, dataset, caption=caption)
 
 
 def _stages(sources: Sources) -> Iterator[Block]:
@@ -160,7 +166,8 @@ def _stages(sources: Sources) -> Iterator[Block]:
         means = own.groupby(["task", "stage"], sort=False)["value"].mean()
         values = ", ".join(f"{task} stage {stage} {mean:.3f}" for (task, stage), mean in means.items())
         alt = f"{PROBES[probe]} of every stage on {dataset}: {values}"
-        pictures.append(picture(f"stages-{index}", alt, probe_by_stage, runs, dataset, probe))
+        caption = "Where a line peaks before the last stage, features of that stage are the better ones."
+        pictures.append(picture(f"stages-{index}", alt, probe_by_stage, runs, dataset, probe, caption=caption))
     if pictures:
         yield Text(
             "**Which stage?** Means of the test split, without a test. If an earlier stage scores higher than the "

@@ -46,8 +46,17 @@ def forests(findings: Findings, sources: Sources, task: str, *, mapped: bool) ->
             column = findings.metrics[task].column
             values = (f"{row.cell} {signed(row.mean_difference)} {row.answer}" for row in effects.value.itertuples())
             alt = f"{task}, {design}: difference in {metric_words(column)} from the baseline: {', '.join(values)}"
-            margin = None if findings.margin is None else float(findings.margin)
-            yield picture(f"effects-{task}-{design}", alt, effects_forest, effects, seeds, margin=margin, metric=column)
+            options = {"margin": _margin(findings), "metric": column}
+            caption = (
+                "Each row is a change, the best on top. A thick line that stays clear of 0 and of the gray margin is a "
+                "difference that matters."
+            )
+            name = f"effects-{task}-{design}"
+            yield picture(name, alt, effects_forest, effects, seeds, caption=caption, **options)
+
+
+def _margin(findings: Findings) -> float | None:
+    return None if findings.margin is None else float(findings.margin)
 
 
 def _size_strength(findings: Findings, sources: Sources, task: str) -> Iterator[Picture]:
@@ -60,7 +69,13 @@ def _size_strength(findings: Findings, sources: Sources, task: str) -> Iterator[
         name = "share of trials that converged" if value == "converged" else metric_words(value)
         span = f"from {number(squares.min())} to {number(squares.max())}"
         alt = f"{task}: {name} by number of images and augmentation strength, {span}"
-        yield picture(f"size-strength-{task}-{value}", alt, size_strength_map, frame, value)
+        margin = _margin(findings) if value != "converged" else None
+        caption = (
+            "Upward: more images. To the right: stronger augmentation. If the lower left is pale and the lower right "
+            "is not, augmentation makes up for missing images."
+        )
+        file = f"size-strength-{task}-{value}"
+        yield picture(file, alt, size_strength_map, frame, value, margin=margin, caption=caption)
 
 
 def _pairs(findings: Findings, sources: Sources, task: str) -> Iterator[Picture]:
@@ -76,7 +91,17 @@ def _pairs(findings: Findings, sources: Sources, task: str) -> Iterator[Picture]
     none = own["baseline_mean"].mean()
     baseline = None if pd.isna(none) else round(float(none), 6)
     split = split_of(findings.ablated, column)
-    yield picture(f"pairs-{task}", alt, pair_heatmap, means, baseline=baseline, metric=column, split=split)
+    yield picture(
+        f"pairs-{task}",
+        alt,
+        pair_heatmap,
+        means,
+        baseline=baseline,
+        metric=column,
+        split=split,
+        margin=_margin(findings),
+        caption="Two augmentations help together where their square is darker red than both of its diagonals.",
+    )
 
 
 def _take_off(findings: Findings, sources: Sources, task: str) -> Iterator[Picture]:
@@ -88,10 +113,14 @@ def _take_off(findings: Findings, sources: Sources, task: str) -> Iterator[Pictu
     if counted_runs.empty:
         return
     times = call(steps_to, runs, sources.curves)
+    events = times.value.groupby("cell", sort=False)[["steps", "observed"]]
+    if len({tuple(sorted(map(tuple, own.to_numpy()))) for _, own in events}) < 2:
+        return  # curves that coincide show nothing
     had = times.value.groupby("cell", sort=False)["observed"].agg(["sum", "size"])
     counts = ", ".join(f"{cell} {row['sum']} of {counted(row['size'], 'seed')}" for cell, row in had.iterrows())
     alt = f"{task}: share of seeds still at chance against optimizer steps; left chance: {counts}"
-    yield picture(f"take-off-{task}", alt, survival_curves, call(kaplan_meier, times))
+    caption = "A curve falls when a seed leaves chance: the further left it falls, the sooner the task starts to learn."
+    yield picture(f"take-off-{task}", alt, survival_curves, call(kaplan_meier, times), caption=caption)
 
 
 def _counted(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
@@ -133,7 +162,8 @@ def _law(findings: Findings, sources: Sources, task: str) -> Iterator[Picture]:
     answers = "; ".join(f"strength {row.augmentation_strength:g} {row.answer}" for row in laws.value.itertuples())
     law = f"with a law fitted to all but the largest: {answers}"
     alt = f"{task}: {metric_words(column)} by number of images, {law}"
-    yield picture(f"size-law-{task}", alt, size_law, frame, laws, column, **options)
+    caption = "If the largest size is on the curve fitted to the smaller ones, more images go on helping at that pace."
+    yield picture(f"size-law-{task}", alt, size_law, frame, laws, column, caption=caption, **options)
 
 
 def _cells(sources: Sources, task: str, design: str) -> Shown:

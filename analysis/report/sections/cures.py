@@ -67,7 +67,15 @@ def what_each_did(findings: Findings, sources: Sources) -> Section:
         sources: Frames that the figures are drawn from.
     """
     title = "What did each augmentation and each other cure do?"
-    return Section("cures", title, list(_blocks(findings, sources)))
+    tasks = queries.ablated_tasks(findings)
+    changes = [f"{task}: {_best_change(findings, task)}" for task in tasks]
+    lead = f"Largest gain shown: {'; '.join(changes)}." if changes else "No ablation was run."
+    return Section("cures", title, list(_blocks(findings, sources)), lead)
+
+
+def _best_change(findings: Findings, task: str) -> str:
+    better = queries.cures(findings, task)
+    return quoted(better.iloc[0]["cell"]) if len(better) else "none"
 
 
 def _blocks(findings: Findings, sources: Sources) -> Iterator[Block]:

@@ -30,7 +30,9 @@ def few_labels(findings: Findings, sources: Sources) -> Iterator[Block]:
             means = own.loc[own["task"] == task].groupby(["way", "labels"], sort=False, dropna=False)["value"].mean()
             values = ", ".join(f"{cell_of(way, labels)} {mean:.3f}" for (way, labels), mean in means.items())
             name = f"few-labels-{len(pictures)}"
-            pictures.append(picture(name, f"{task} on {dataset}: {values}", label_curves, runs, str(dataset), task))
+            alt = f"{task} on {dataset}: {values}"
+            caption = "Where the pre-trained lines are above the dash-dotted one, pre-training saves labels."
+            pictures.append(picture(name, alt, label_curves, runs, str(dataset), task, caption=caption))
     if pictures:
         yield from _still_improving(results)
         yield Gallery(pictures)

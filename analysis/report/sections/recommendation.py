@@ -39,7 +39,9 @@ def what_to_use(findings: Findings, folder: Path) -> Section:
         findings: What was computed for the study.
         folder: The study's folder, with `recommended.yaml` once the study has written it.
     """
-    return Section("what-to-use", "What to use", list(_blocks(findings, folder / RECOMMENDED)))
+    settings = {task: choice["config"] for task, choice in queries.chosen(findings).items()}
+    lead = "; ".join(f"{task}: lr {config['lr']:.2g}" for task, config in settings.items() if "lr" in config)
+    return Section("what-to-use", "What to use", list(_blocks(findings, folder / RECOMMENDED)), lead)
 
 
 def _blocks(findings: Findings, recommended: Path) -> Iterator[Block]:

@@ -14,12 +14,14 @@ from analysis.data.ranking import rank_trials
 from analysis.figures import importance_bars, parallel_coordinates, search_scatter
 from analysis.findings import Findings, queries
 from analysis.records import FINISHED
+from analysis.records.phases import SEARCH
 from analysis.report.blocks import Block, Gallery, Section, Table, Text
 from analysis.report.pictures import Picture, call, picture
 from analysis.report.sources import Sources
-from analysis.report.words import NONE, count, listed, number
+from analysis.report.words import NONE, count, counted, listed, number
 
 EVALUATOR, RESAMPLES = "ped_anova", 50  # fANOVA's random forest takes a hundred times as long
+FEWEST_LINES = 6  # trials with a value; fewer lines through their settings show no pattern
 WINNER = (
     "The best of many noisy trials looks better than it is, so do not report its value. The confirm phase measures it "
     "again with fresh seeds. A stopped trial took fewer steps than a finished one."
@@ -33,7 +35,9 @@ def how_sensitive(findings: Findings, sources: Sources) -> Section:
         findings: What was computed for the study.
         sources: Frames that the figures are drawn from.
     """
-    return Section("search", "How sensitive is it to its settings?", list(_blocks(findings, sources)))
+    n = int((findings.study.runs["phase"] == SEARCH).sum())
+    lead = f"{counted(n, 'search trial')}: the best one, and what it depended on." if n else ""
+    return Section("search", "How sensitive is it to its settings?", list(_blocks(findings, sources)), lead)
 
 
 def _blocks(findings: Findings, sources: Sources) -> Iterator[Block]:
@@ -95,18 +99,23 @@ def _pictures(sources: Sources, searched: pd.DataFrame, task: str, column: str) 
     runs = sources.last.query(f"task == {task!r} and phase == 'search'")
     ends = f"{metric} at the last report, from {own[column].min():.3g} to {own[column].max():.3g}"
     varied = searched_columns(own)
-    if varied:
+    if varied and own[column].notna().sum() >= FEWEST_LINES:
         alt = f"{task}: {len(own)} search trials as lines through {listed(varied)} to {ends}"
-        yield picture(f"parallel-{task}", alt, parallel_coordinates, runs, column)
+        caption = "Follow the dark lines: where they pass through one place of an axis, that setting mattered."
+        yield picture(f"parallel-{task}", alt, parallel_coordinates, runs, column, caption=caption)
     if not _no_importance(searched, task, column):
         mode = tables.mode_of(own, column)
         options = {"evaluator": EVALUATOR, "n_bootstrap": RESAMPLES}
         found = call(importance, runs, column, mode, **options)
         shares = ", ".join(f"{row.hyperparameter} {row.importance:.2f}" for row in found.value.itertuples())
         alt = f"{task}: importance of each setting for reaching the best quarter of trials by {metric}: {shares}"
-        yield picture(f"importance-{task}", alt, importance_bars, found)
+        caption = (
+            "The longer a bar, the more the setting decided which trials were best. Long lines mean: hardly known."
+        )
+        yield picture(f"importance-{task}", alt, importance_bars, found, caption=caption)
     alt = f"{task}: {ends}, of {len(own)} search trials, against lr"
-    yield picture(f"search-{task}", alt, search_scatter, runs, metric=column)
+    caption = "If the points rise toward an edge, the range of learning rates ended too early on that side."
+    yield picture(f"search-{task}", alt, search_scatter, runs, metric=column, caption=caption)
 
 
 def _no_importance(searched: pd.DataFrame, task: str, column: str) -> str:

@@ -22,6 +22,14 @@ from analysis.report.words import NONE, count, ending, interval, listed, number,
 from trainables.trial import ONLINE_PROBES
 
 PHASES = (SEARCH, CONFIRM, ABLATE)
+PROBE_CURVE = (
+    "Are the features getting better? Above the untrained line, training has helped; a falling curve means that more "
+    "steps hurt."
+)
+TASK_CURVE = (
+    "Is the task being learned? A curve at the chance line has learned nothing; one that turns back overfits; one that "
+    "still moves at its end needs more steps."
+)
 CHANCE_COLUMNS = (
     "task",
     "configuration",
@@ -42,7 +50,18 @@ def did_it_converge(findings: Findings, sources: Sources) -> Section:
         findings: What was computed for the study.
         sources: Frames that the figures are drawn from.
     """
-    return Section("did-it-converge", "Did it converge, and if not, why?", list(_blocks(findings, sources)))
+    title = "Did it converge, and if not, why?"
+    return Section("did-it-converge", title, list(_blocks(findings, sources)), _lead(findings))
+
+
+def _lead(findings: Findings) -> str:
+    """Return how the chosen configurations ended, in a few words."""
+    ends = {
+        task: found
+        for task in queries.tasks(findings)
+        if (found := queries.convergence(findings, CONFIRM, task, queries.chosen_cell(findings, task))) is not None
+    }
+    return "; ".join(f"{task}: {CATALOG[found.verdict].label}" for task, found in ends.items())
 
 
 def _blocks(findings: Findings, sources: Sources) -> Iterator[Block]:
@@ -103,7 +122,9 @@ def _maps(sources: Sources) -> Iterator[Picture]:
             counts = listed(f"{n} {CATALOG[name].label}" for name, n in verdicts.value_counts().items())
             of_task = f" of {task}" if task else ""
             alt = f"One square for each of {len(own)} trials of the {phase} phase{of_task}: {counts}"
-            yield picture(f"verdicts-{phase}{f'-{task}' if task else ''}", alt, verdict_map, runs, sources.verdicts)
+            caption = "One square is one trial. A row of one color means that the seeds agree."
+            name = f"verdicts-{phase}{f'-{task}' if task else ''}"
+            yield picture(name, alt, verdict_map, runs, sources.verdicts, caption=caption)
 
 
 def _curves(findings: Findings, sources: Sources) -> Iterator[Picture]:
@@ -135,7 +156,11 @@ def _curve(sources: Sources, name: str, where: str, metric: str) -> Iterator[Pic
         chance += f"; largest class {largest:.3g} of the validation images"
     ends = f"which end between {last[column].min():.3g} and {last[column].max():.3g}"
     alt = f"{name.replace('-', ', ')}: {metric} against optimizer steps of {len(last)} trials, {ends}{chance}"
-    yield picture(f"curves-{name}-{metric.replace('/', '_')}", alt, learning_curves, sources.curves, runs, metric)
+    is_probe = metric.startswith("probe/")
+    options = {"baselines": sources.runs.query("phase == 'baselines'")} if is_probe else {}
+    caption = PROBE_CURVE if is_probe else TASK_CURVE
+    file = f"curves-{name}-{metric.replace('/', '_')}"
+    yield picture(file, alt, learning_curves, sources.curves, runs, metric, caption=caption, **options)
 
 
 def _compared_with_chance(findings: Findings) -> list[Block]:

@@ -72,7 +72,10 @@ def test_every_answer_has_a_marker_of_its_own_and_only_answers_are_filled():
 def test_means_intervals_and_seeds_stand_at_their_values(six_seeds: Frames):
     effects, differences = six_seeds
     ax = effects_forest(effects, differences, blank())
-    assert row_names(ax) == FEW_CELLS[1:]
+    best_first = effects.sort_values("mean_difference", ascending=False)
+    assert row_names(ax) == [
+        cell for design in effects["design"].unique() for cell in best_first.query("design == @design")["cell"]
+    ]
     by_row = {row: seeds for seeds in rings(ax) for row in [round(float(seeds[0, 1]), 6)]}
     for cell in effects.itertuples():
         row = row_of(ax, cell.cell)
@@ -109,7 +112,8 @@ def test_cells_of_one_design_with_different_baselines_are_grouped_by_baseline():
 def test_a_cell_compared_with_itself_has_no_row(six_seeds: Frames):
     effects, differences = six_seeds
     reference = effects.iloc[:1].assign(cell="base", mean_difference=0.0)
-    assert row_names(effects_forest(pd.concat([reference, effects]), differences, blank())) == FEW_CELLS[1:]
+    rows = row_names(effects_forest(pd.concat([reference, effects]), differences, blank()))
+    assert sorted(rows) == sorted(FEW_CELLS[1:])
 
 
 def test_too_few_seeds_show_dots_and_means_without_an_interval():
