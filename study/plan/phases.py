@@ -16,7 +16,7 @@ import numpy as np
 
 from analysis.data.classes import BALANCED, is_imbalanced
 from analysis.records import STOPPED
-from analysis.records.phases import ABLATE, BASELINES, CONFIRM, EVALUATE, SEARCH
+from analysis.records.phases import ABLATE, BASELINES, CONFIRM, EVALUATE, FRESH_SEEDS, SEARCH
 from study.config.names import TaskName
 from study.config.schema import StudyConfig
 from study.plan.history import History, TrialRecord, finished
@@ -28,7 +28,6 @@ from trainables.tasks import TASKS
 from trainables.training.monitor import PROBE_QUERIES
 from trainables.trial import ONLINE_PROBES, RANDOM_INIT, RAW_PIXELS, TrialConfig
 
-FRESH_SEEDS = 2**20  # first seed of the confirm phase at study seed 0; above every seed that a study may have
 ABLATION_SEEDS = 500  # offset of the ablation seeds; on the seeds of the confirm phase, results would be optimistic
 
 
