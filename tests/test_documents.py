@@ -136,7 +136,9 @@ def check_command(words: list[str]) -> None:
     elif program == "python" and words[1] == "-m":
         if words[2] in TOOLS:
             group = TOOLS[words[2]]
-            group.commands[words[3]].make_context(words[3], list(words[4:]))  # type: ignore[attr-defined]
+            command = group.commands[words[3]]  # type: ignore[attr-defined]
+            if words[4:]:  # otherwise its name alone, in a sentence
+                command.make_context(words[3], list(words[4:]))
     elif program == "python" and not words[1].startswith("~"):  # a file of this repository
         assert (REPOSITORY / words[1]).is_file(), words
         if words[1] == "study/run.py":
