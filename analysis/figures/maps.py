@@ -85,7 +85,7 @@ def size_strength_map(
         value: A metric's column, a boolean column, which gives a rate, or `rate`.
         ax: Axes to draw on; None creates a figure.
         all_images: Number of images if n_images is missing; without it, that row is labeled "all".
-        margin: The smallest difference that matters; the colors span at least that much.
+        margin: The smallest difference that matters; the colors span at least twice that.
 
     Raises:
         UserError: If the frame is empty, lacks a column or any value, mixes tasks, or a square would mix trials that
@@ -163,16 +163,16 @@ def _heat(
 ) -> None:
     """Draw the squares of `table` with their texts; colors diverge symmetrically around `center`.
 
-    The colors span at least `margin`, so that differences too small to matter look alike.
+    The colors span at least `margin` to each side, so that differences too small to matter look alike.
     """
     values = table.to_numpy(dtype=float)
     if center is not None:
         reach = max(np.nanmax(np.abs(values - center)), margin or 1e-6)
         limits = (center - reach, center + reach)
     low, high = limits or (np.nanmin(values), np.nanmax(values))
-    if limits is None and high - low < (margin or 0):
+    if limits is None and margin and high - low < 2 * margin:
         middle = (low + high) / 2
-        low, high = middle - margin / 2, middle + margin / 2
+        low, high = middle - margin, middle + margin
     colors = SCALE if center is None else DIVERGING
     sns.heatmap(table, ax=ax, cmap=colors, vmin=low, vmax=high, linewidths=1, cbar_kws={"label": bar_label})
     mesh = ax.collections[0]

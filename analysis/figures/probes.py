@@ -99,7 +99,8 @@ def _probes_by_task(runs: pd.DataFrame, dataset: str, names: dict[str, str], met
     shifts = (-0.2, 0.2) if len(names) > 1 else (0.0,)
     summary = probe_summary(results)
     pretext = summary.loc[~summary["task"].isin(BASELINES)]
-    tasks = list(pretext["task"].unique())
+    order = pretext.loc[pretext["probe"] == next(iter(names))].sort_values("mean", ascending=False)["task"]
+    tasks = list(dict.fromkeys([*order, *pretext["task"]]))  # the best first
     for probe, color, marker, shift in zip(names, COLORS, MARKERS, shifts, strict=False):
         seeds = results.loc[(results["probe"] == probe) & results["task"].isin(tasks)]
         order = seeds.groupby("task").cumcount()  # spread, so equal seeds do not hide one another

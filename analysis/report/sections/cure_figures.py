@@ -66,6 +66,8 @@ def _size_strength(findings: Findings, sources: Sources, task: str) -> Iterator[
         if not known.any():
             continue
         squares = frame.value.loc[known].groupby(["n_images", "augmentation_strength"], dropna=False)[value].mean()
+        if value == "converged" and squares.nunique() == 1:
+            continue  # one color shows nothing
         name = "share of trials that converged" if value == "converged" else metric_words(value)
         span = f"from {number(squares.min())} to {number(squares.max())}"
         alt = f"{task}: {name} by number of images and augmentation strength, {span}"

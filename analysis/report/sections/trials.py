@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from analysis.convergence import CATALOG
 from analysis.data.classes import comparison_columns
@@ -15,7 +16,6 @@ from analysis.findings import Findings
 from analysis.report.blocks import Block, Files, Folded, Table, Text
 from analysis.report.text import Link
 from analysis.report.words import NONE, count, metric_words, number
-from trainables.errors import without_secrets
 
 FILES = (  # of a study's folder, with its raw results
     *("runs.parquet", "curves.parquet", "per_image.parquet", "verdicts.csv", "effects.csv"),
@@ -46,7 +46,7 @@ class Beside:
     def run(self, trial_id: str) -> str:
         """Return the MLflow run of a trial, as a link if its server is known."""
         run_id = self.runs.get(trial_id, "")
-        return Link(run_id[:8], self.address + run_id) if run_id and self.address else run_id or NONE
+        return Link(run_id[:8], self.address + run_id) if run_id and self.address else run_id[:8] or NONE
 
 
 def find_beside(folder: Path, tracking_uri: str = "") -> Beside:
@@ -69,33 +69,36 @@ def find_beside(folder: Path, tracking_uri: str = "") -> Beside:
         return Beside(names)
     if not is_its_store or not uri.startswith(("http://", "https://")):
         return Beside(names, runs)
-    return Beside(names, runs, f"{without_secrets(uri).rstrip('/')}/#/experiments/{experiment}/runs/")
+    server = urlsplit(uri)._replace(query="", fragment="")
+    public = server._replace(netloc=server.netloc.rpartition("@")[2]).geturl().rstrip("/")
+    return Beside(names, runs, f"{public}/#/experiments/{experiment}/runs/")
 
 
 def every_trial(findings: Findings, beside: Beside) -> list[Block]:
-    """Return a folded table of all trials: settings, verdict, result and MLflow run."""
+    """Return a folded table of all trials: settings, ending, result and MLflow run."""
     runs = findings.study.runs
     if runs.empty:
         return []
-    verdicts = findings.verdicts.set_index("trial_id")["verdict"]
-    shown = runs.head(MOST_TRIALS)
+    verdicts = findings.verdicts.set_index("trial_id")["verdict"].map(lambda name: CATALOG[name].label).to_dict()
     columns = [name for name in comparison_columns(runs) if name in runs]
+    shown = runs.head(MOST_TRIALS)
     rows = [
         [
-            *(row["trial_id"], row["phase"], row["task"], row["cell"] or NONE, str(int(row["seed"])), row["status"]),
-            CATALOG[verdicts[row["trial_id"]]].label if row["trial_id"] in verdicts.index else NONE,
-            *(number(row["lr"], 5), *(number(row[name]) for name in columns), beside.run(row["trial_id"])),
+            *(row["trial_id"], row["phase"], row["task"], row["cell"] or NONE, str(int(row["seed"]))),
+            *(verdicts.get(row["trial_id"], row["status"].lower()), number(row["lr"], 5)),
+            *(number(row[name]) for name in columns),
+            *([beside.run(row["trial_id"])] if beside.runs else []),
         ]
         for _, row in shown.iterrows()
     ]
-    head = ["trial", "phase", "task", "cell", "seed", "status", "verdict", "lr"]
-    head += [*map(metric_words, columns), "MLflow run"]
+    head = ["trial", "phase", "task", "cell", "seed", "ended", "lr", *map(metric_words, columns)]
+    head += ["MLflow run"] if beside.runs else []
     hidden = len(runs) - len(shown)
     note = f" {count(hidden)} more are in runs.parquet." if hidden else ""
     caption = (
-        f"Every trial, with its final probe if it has one, on validation or, in the evaluate phase, on test.{note}"
+        f"Every trial with its final probe, if it has one, on validation or, in the evaluate phase, on test.{note}"
     )
     where = []
     if beside.runs and not beside.address:
         where = [Text("To find a trial in MLflow, search its runs for `tags.\"pretext.trial_id\" = 'TRIAL'`.")]
-    return [Folded(f"Every trial ({count(len(runs))})", [*where, Table(caption, head, rows, 7)])]
+    return [Folded(f"Every trial ({count(len(runs))})", [*where, Table(caption, head, rows, 6)])]
