@@ -194,7 +194,7 @@ def _write_results(plan: Plan, history: History, executor: Executor, folder: Pat
     write_recommended(folder, plan.config, history.outcomes[CONFIRM]["chosen"])
     findings = compute_findings(load(folder))
     write_tables(folder, findings)
-    report = write_report(folder, findings)
+    report = write_report(folder, findings, tracking_uri=plan.config.tracking_uri or "")
     sentences = "\n\n".join(headline(findings, task_gains(findings)))
     files.write(folder / HEADLINE_FILE, sentences.encode())
     if not plan.config.simulate:
