@@ -48,17 +48,17 @@ DATASETS = ("cifar10", "fashion_mnist", "shapes", "cifar10", "fashion_mnist", "s
 IMAGE_SIZE = 32
 KEPT_IMAGES = 256  # validation images whose values are kept; the first ones are those that the product looks at
 GOLD_IMAGES = 2500
-FIRST_LONG = 300
+LONG = range(300, 420)
 PROBE_IMAGES = 1000  # labeled images that a probe is fitted to, and as many that it is measured on
 
 
 def design(count: int) -> list[TrialConfig]:
     """Return the configurations, the same ones whatever `count`; any first part is balanced.
 
-    From FIRST_LONG on, trials are long enough, at usual learning rates, for many to converge.
+    Those of LONG are long enough, at usual learning rates, for many to converge.
     """
     rng = np.random.default_rng(2026)
-    return [_longer(index, trial) if index >= FIRST_LONG else trial for index, trial in _drawn(count, rng)]
+    return [_longer(index, trial) if index in LONG else trial for index, trial in _drawn(count, rng)]
 
 
 def _drawn(count: int, rng: np.random.Generator) -> list[tuple[int, TrialConfig]]:
@@ -273,7 +273,7 @@ def main() -> None:
     parser.add_argument("--to", type=Path, required=True, help="folder of the trials made so far")
     parser.add_argument("--data-root", type=Path, help="root of cifar10, FashionMNIST and VOCdevkit")
     parser.add_argument("--library", type=Path, default=LIBRARY, help="parquet file of the trials made before")
-    parser.add_argument("--count", type=int, default=420)
+    parser.add_argument("--count", type=int, default=520)
     parser.add_argument("--share", default="0/1", help="I/N: this process makes every N-th trial, from I on")
     parser.add_argument("--first", type=int, default=0, help="index of the trial to begin with")
     parser.add_argument("--minutes", type=float, default=1e6)
