@@ -21,14 +21,17 @@ from analysis.report.words import MINUS, circumstances, counted, listed, metric_
 from analysis.stats.paired import MIN_SEEDS
 
 RECOMMENDED, CONFIG = "recommended.yaml", "study.yaml"
-CLASSIFIER = "A linear classifier on its features gets"
-UNITS = {  # probe: sentence about {mean}, and what its points are
-    "linear": (f"{CLASSIFIER} {{mean}} of 100 test images right", "on those of an untrained network"),
+CLASSIFIER = "On features of {task}, a linear classifier gets"
+UNITS = {  # probe: sentence about {task} and {mean}, and what it is compared with
+    "linear": (CLASSIFIER + " {mean} of 100 test images right", "on those of an untrained network"),
     "linear_balanced_accuracy": (
-        f"{CLASSIFIER} {{mean}} of 100 test images right, with every class counted equally",
+        CLASSIFIER + " {mean} of 100 test images right, with every class counted equally",
         "on those of an untrained network",
     ),
-    "miou": ("Its features segment the test images with a mIoU of {mean} %", "with those of an untrained network"),
+    "miou": (
+        "Features of {task} segment the test images with a mIoU of {mean} %",
+        "with those of an untrained network",
+    ),
 }
 
 
@@ -52,15 +55,16 @@ def headline(findings: Findings, gains: TaskGains) -> list[str]:
     rows = gains.rows.set_index("task", drop=False)
     better = rows.loc[rows["answer"] == BETTER]
     if better.empty:
-        return [_none(gains, rows)]
+        return [_none(gains, rows), *_pixels(gains)]
     ranks = [task for task in rank_tasks(findings.study) if task in better.index] or list(better.index)
     best = ranks[0]
     rivals = queries.task_rivals(findings, best, gains.metric)
     compared = pd.concat([better.loc[[best], ["answer"]], rivals[["answer"]]])
     is_best = len(rivals) > 0 and sentences.PLAIN_BEST.may(compared)
-    sentence, about = (sentences.PLAIN_BEST, compared) if is_best else (sentences.PLAIN_HELPS, better.loc[[best]])
-    lead = sentence.say(about, task=best, numbers=_numbers(gains, better.loc[best]))
-    return [lead, *_others(rows, best, rivals)]
+    sentence, about = (sentences.PLAIN_BEST, compared) if is_best else (sentences.PLAIN_HELPS, better)
+    tasks = best if is_best else listed([best, *(task for task in better.index if task != best)])
+    lead = sentence.say(about, tasks=tasks, numbers=_numbers(gains, better.loc[best]))
+    return [lead, *_others(rows, best, rivals), *_pixels(gains)]
 
 
 def cure(findings: Findings) -> str:
@@ -127,7 +131,8 @@ def _numbers(gains: TaskGains, row: pd.Series) -> str:
     score, untrained = UNITS[gains.probe]
     more = points(abs(row["difference"]))
     word = "more than" if row["difference"] >= 0 else "fewer than"
-    lead = f"{score.format(mean=points(row['mean']))}, **{more} {word}** {untrained} ({points(row['untrained'])})."
+    score = score.format(task=row["task"], mean=points(row["mean"]))
+    lead = f"{score}, **{more} {word}** {untrained} ({points(row['untrained'])})."
     seeds = counted(row["n_seeds"], "seed")
     if row["answer"] == TOO_FEW:
         return f"{lead} It is higher at {row['n_above']} of {seeds}, which are too few for a test."
@@ -147,6 +152,14 @@ def _others(rows: pd.DataFrame, best: str, rivals: pd.DataFrame) -> Iterator[str
         yield f"Which task comes first is open: {best} is not told apart from {listed(close)}."
 
 
+def _pixels(gains: TaskGains) -> list[str]:
+    """Return the score of raw pixels if no task's mean is above it."""
+    pixels = gains.levels.get("raw pixels", 0.0)
+    if pixels < gains.rows["mean"].max():
+        return []
+    return [f"Raw pixels, without any network, reach {points(pixels)}; no task has a higher mean (not tested)."]
+
+
 def _change(findings: Findings, task: str, row: pd.Series) -> str:
     """Return how the base of a task's ablation ended, and how it ends with a change that is better."""
     words = circumstances(queries.base_settings(findings, task), queries.base_changes(findings, task))
@@ -157,8 +170,10 @@ def _change(findings: Findings, task: str, row: pd.Series) -> str:
         else f"{CATALOG[end.verdict].verb} ({end.count} of {counted(end.n_trials, 'seed')})"
         for cell, end in found.items()
     }
-    before = f"{words} {ends[BASE]}".strip()
-    after = ends[row["cell"]]
+    before, after = f"{words} {ends[BASE]}".strip(), ends[row["cell"]]
+    if len({end and end.verdict for end in found.values()}) == 1:  # it ended the same way
+        said = {"task": task, "words": words, "cell": quoted(row["cell"]), "numbers": _gained(row)}
+        return sentences.PLAIN_GAIN.say(row, **said)
     return sentences.PLAIN_CHANGE.say(
         row, task=task, before=before, cell=quoted(row["cell"]), after=after, numbers=_gained(row)
     )

@@ -26,9 +26,9 @@ from analysis.report.claims import (
 )
 
 # The first screen, in plain words. Rows: `against_untrained` of the tasks named; for `plain_best`, also the comparisons
-# of the task with every other one; for the last two, `effects` of the cells named.
-PLAIN_BEST = Sentence("plain_best", "**Pre-training with {task} helps most.** {numbers}", all_are(BETTER))
-PLAIN_HELPS = Sentence("plain_helps", "**Pre-training with {task} helps.** {numbers}", all_are(BETTER))
+# of the task with every other one; for the last three, `effects` of the cells named.
+PLAIN_BEST = Sentence("plain_best", "**Pre-training with {tasks} helps most.** {numbers}", all_are(BETTER))
+PLAIN_HELPS = Sentence("plain_helps", "**Pre-training with {tasks} helps.** {numbers}", all_are(BETTER))
 PLAIN_ALSO = Sentence("plain_also", "**Also better than untrained**: {tasks}.", all_are(BETTER))
 PLAIN_NOT_SHOWN = Sentence("plain_not_shown", "**Not shown to help**: {tasks}.", none_is(BETTER))
 PLAIN_NONE_HELPS = Sentence(
@@ -42,6 +42,7 @@ PLAIN_NONE_SHOWN = Sentence(
 PLAIN_CHANGE = Sentence(
     "plain_change", "**{task}** {before}. **With {cell} it {after}**, and {numbers}.", all_are(BETTER)
 )
+PLAIN_GAIN = Sentence("plain_gain", "**{task}** {words}: **{cell} helps**; with it, {numbers}.", all_are(BETTER))
 PLAIN_NO_CHANGE = Sentence(
     "plain_no_change", "**No change is shown to help** {tasks}: the ablation tested {n}.", none_is(BETTER)
 )

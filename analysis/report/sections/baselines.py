@@ -153,7 +153,7 @@ def _by_task(sources: Sources, name: str) -> Iterator[Picture]:
         summary = tables.probe_summary(results.loc[results["dataset"] == dataset])
         means = ", ".join(f"{row.task} {row.probe} {row.mean:.3f}" for row in summary.itertuples())
         alt = f"{quantity} on {dataset} by pretext task: {means}"
-        caption = "Marks above the dash-dotted line of the same color are better than an untrained network."
+        caption = "Marks above the dash-dotted line of the same color score higher than an untrained network."
         yield picture(f"{name}-{index}", alt, draw, runs, dataset, caption=caption)
 
 

@@ -52,6 +52,7 @@ CASES: dict[
     "plain_none_helps": NO_GAIN,
     "plain_none_shown": OPEN,
     "plain_change": ALL_BETTER,
+    "plain_gain": ALL_BETTER,
     "plain_no_change": OPEN,
     "best_task": ALL_BETTER,
     "leading_task": (
