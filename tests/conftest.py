@@ -5,12 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-
-if TYPE_CHECKING:
-    from study.config.schema import StudyConfig
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -43,10 +39,10 @@ def simulated_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a whole study on simulated trials, ablations included, run in this process. Not to be changed."""
     import analysis
     from analysis.findings import compute_findings, write_tables
-    from tests.analysis.simulated_studies import simulate
+    from tests.analysis.simulated_studies import simulate, simulated_config
 
     output = tmp_path_factory.mktemp("simulated")
-    folder = simulate(_simulated_config(output), output)
+    folder = simulate(simulated_config(output), output)
     write_tables(folder, compute_findings(analysis.load(folder)))
     return folder
 
@@ -55,32 +51,9 @@ def simulated_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def study_on_ray(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the same study run by its driver on Ray, a minute and more. Not to be changed."""
     from study.driver import run_study
+    from tests.analysis.simulated_studies import simulated_config
 
     output = tmp_path_factory.mktemp("on_ray")
-    outcome = run_study(_simulated_config(output), output)
+    outcome = run_study(simulated_config(output), output)
     assert not outcome.failed
     return outcome.folder
-
-
-def _simulated_config(output: Path) -> StudyConfig:
-    from study.config.validation import check_config
-
-    return check_config(
-        {
-            "name": "simulated",
-            "simulate": True,
-            "dataset": "cifar10",
-            "tasks": ["rotation", "context_prediction"],
-            "budget_steps": 400,
-            "report_every": 50,
-            "search": {"num_samples": 12, "space": {"lr": {"loguniform": [3e-4, 1e-2]}, "batch_size": [32, 64]}},
-            "confirm": {"top_k": 1, "seeds": 3},
-            "ablate": {
-                "designs": ["size_by_strength", "pairs", "cures"],
-                "seeds": 5,
-                "sizes": [200, 1000, 4000, None],
-                "cures": {"width": [8], "n_images": [200], "context_prediction": {"option/pairs_per_image": [1]}},
-            },
-            "tracking_uri": f"sqlite:///{output / 'mlflow.db'}",
-        }
-    )

@@ -7,6 +7,7 @@ from pathlib import Path
 from analysis import records
 from analysis.records import FAILED, FINISHED
 from study.config.schema import StudyConfig
+from study.config.validation import check_config
 from study.driver import _phases, load_datasets
 from study.execution.journal import Journal
 from study.plan.feasibility import check_plan
@@ -41,6 +42,29 @@ def simulate(config: StudyConfig, output: Path) -> Path:
     journal.append(records.StudyEnded(status=FINISHED))
     journal.close()
     return folder
+
+
+def simulated_config(output: Path) -> StudyConfig:
+    """Return the study of the fixture `simulated_study`, with its ablations, and an MLflow store in `output`."""
+    return check_config(
+        {
+            "name": "simulated",
+            "simulate": True,
+            "dataset": "cifar10",
+            "tasks": ["rotation", "context_prediction"],
+            "budget_steps": 400,
+            "report_every": 50,
+            "search": {"num_samples": 12, "space": {"lr": {"loguniform": [3e-4, 1e-2]}, "batch_size": [32, 64]}},
+            "confirm": {"top_k": 1, "seeds": 3},
+            "ablate": {
+                "designs": ["size_by_strength", "pairs", "cures"],
+                "seeds": 5,
+                "sizes": [200, 1000, 4000, None],
+                "cures": {"width": [8], "n_images": [200], "context_prediction": {"option/pairs_per_image": [1]}},
+            },
+            "tracking_uri": f"sqlite:///{output / 'mlflow.db'}",
+        }
+    )
 
 
 class _Executor:
