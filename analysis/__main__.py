@@ -34,7 +34,7 @@ EXAMPLES: dict[str, dict[str, str]] = {  # by command
     },
     "verdicts": {f"{PROGRAM} verdicts studies/quick --task rotation": "did rotation converge, and if not, why?"},
     "effects": {
-        f"{PROGRAM} effects studies/small-data": "what each change of the ablation is worth",
+        f"{PROGRAM} effects studies/small-data": "the effect of each change of the ablation",
         f"{PROGRAM} effects studies/small-data --metric val/accuracy --csv": "for the task's own metric, as CSV",
     },
     "export": {f"{PROGRAM} export studies/quick --output results --format csv": "all trials and curves as CSV"},

@@ -1,4 +1,4 @@
-"""The end of a study: what each task is worth beside untrained networks, and what to open and type next."""
+"""The end of a study: the gain of each task over untrained networks, and what to open and type next."""
 
 from __future__ import annotations
 

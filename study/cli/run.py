@@ -72,7 +72,7 @@ def run(
     ] = False,
     version: Version = False,
 ) -> None:
-    """Run a study: find the pretext task that suits your images, with its settings, and what each change is worth.
+    """Run a study: find the pretext task that suits your images, with its settings, and the effect of each change.
 
     To resume a study where it stopped, run the same command again.
     """

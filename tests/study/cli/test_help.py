@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
-import pty
-import re
 import shlex
 import subprocess
 import sys
@@ -17,9 +14,9 @@ from typer.testing import CliRunner
 import analysis.__main__
 from study.cli import commands
 from tests.conftest import REPOSITORY
+from tests.study.cli.terminal import COLOR, ESCAPE, in_terminal
 
 APPS = {"study": commands, "analysis": analysis.__main__}
-COLOR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def _help(name: str, *command: str) -> str:
@@ -67,34 +64,11 @@ finally:
             [sys.executable, "-c", code, option], capture_output=True, text=True, check=False, cwd=REPOSITORY
         )
         assert ended.returncode == 0, ended.stderr
-        assert not COLOR.search(ended.stdout)
+        assert not ESCAPE.search(ended.stdout)
     assert ended.stdout == f"pretext-study {importlib.metadata.version('pretext-study')}\n"
 
 
-def _in_terminal(environment: dict[str, str], *command: str) -> str:
-    """Return what a command writes to a terminal."""
-    shown, end = pty.openpty()
-    with os.fdopen(end, "wb") as terminal:
-        running = subprocess.Popen(command, stdout=terminal, stderr=terminal, cwd=REPOSITORY, env=environment)
-    read = b""
-    while chunk := _read(shown):
-        read += chunk
-    os.close(shown)
-    assert running.wait() == 0
-    return read.decode()
-
-
-def _read(terminal: int) -> bytes:
-    try:
-        return os.read(terminal, 1 << 16)
-    except OSError:  # the other end is closed
-        return b""
-
-
 def test_a_terminal_gets_colors_unless_no_color_is_set():
-    kept = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR", "TERM")}
-    environment = kept | {"TERM": "xterm-256color", "COLUMNS": "80"}
-    color = re.compile(r"\x1b\[[0-9;]*3[0-9][0-9;]*m")
     command = sys.executable, "study/run.py", "--help"
-    assert color.search(_in_terminal(environment, *command))
-    assert not color.search(_in_terminal(environment | {"NO_COLOR": "1"}, *command))
+    assert COLOR.search(in_terminal(*command, cwd=REPOSITORY))
+    assert not COLOR.search(in_terminal(*command, cwd=REPOSITORY, NO_COLOR="1"))

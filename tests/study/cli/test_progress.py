@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from study.cli.progress import Progress
 from study.config.schema import StudyConfig
 from study.config.validation import check_config
 from study.execution.journal import Journal
+from tests.conftest import REPOSITORY
+from tests.study.cli.terminal import COLOR, ESCAPE, in_terminal
 from trainables.trial import TrialConfig
 
 TRIAL = TrialConfig(phase="search", task="rotation", lr=0.003, batch_size=64, budget_steps=100)
@@ -162,7 +165,25 @@ def test_colors_are_left_out_where_they_are_not_wanted(config: StudyConfig, monk
 
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")
-    color = re.compile(r"\x1b\[[0-9;]*3[0-9](;[0-9;]*)?m")
-    assert color.search(written())
+    assert COLOR.search(written())
     monkeypatch.setenv("NO_COLOR", "1")
-    assert not color.search(written())
+    assert not COLOR.search(written())
+
+
+@pytest.mark.core
+@pytest.mark.slow
+def test_a_whole_study_in_a_terminal_shows_bars_and_ends_with_what_it_found(tmp_path: Path):
+    study = {"name": "demo", "tasks": ["rotation"], "budget_steps": 40, "report_every": 20}
+    study |= {"search": {"num_samples": 2}, "confirm": {"top_k": 1, "seeds": 3}}
+    (tmp_path / "demo.yaml").write_text(check_config(study).to_yaml())
+    command = (sys.executable, str(REPOSITORY / "study" / "run.py"), "demo.yaml", "--simulate")
+    shown = in_terminal(*command, cwd=tmp_path, RAY_ADDRESS="local")
+    assert COLOR.search(shown)
+    text = ESCAPE.sub("", shown)
+    assert re.search(r"demo-simulated .* 16 of 16 trials", text)
+    assert re.search(r"about \d+ s left \(an estimate from the trials so far\)", text)
+    end = text[text.index("demo-simulated: finished in") :]
+    assert re.search(r"^rotation +\w+ +0\.\d{3} +0\.\d{3} +[+−]0\.\d{3} \[.*\]", end, re.M)
+    assert f"report  {tmp_path}/studies/demo-simulated/report.html" in end
+    assert re.search(r"^MLflow  (\S*/)?mlflow ui$", end, re.M)
+    assert "python study/run.py studies/demo-simulated/recommended.yaml" in end
