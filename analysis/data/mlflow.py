@@ -35,6 +35,24 @@ from trainables.errors import UserError, first_line
 ENVIRONMENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 OPEN_COLUMNS = (*RESPELLED_COLUMNS, "chance/")
 PAGE = 1000  # runs per request, the most that a server returns
+CHANCE_ENDING = "_chance"  # of the metric that is the chance level of another one of the curves
+# MLflow sorts charts by the names of their metrics; validation comes before the health of the validation features.
+_HEALTH, _HEALTH_IN_MLFLOW = "health/", "val_health/"
+
+
+def metric_in_mlflow(name: str) -> str:
+    """Return the name in MLflow of a metric of the curves."""
+    return f"{_HEALTH_IN_MLFLOW}{name.removeprefix(_HEALTH)}" if name.startswith(_HEALTH) else name
+
+
+def metric_from_mlflow(name: str) -> str:
+    """Return the name in the curves of a metric in MLflow; earlier versions used the same name in both."""
+    return f"{_HEALTH}{name.removeprefix(_HEALTH_IN_MLFLOW)}" if name.startswith(_HEALTH_IN_MLFLOW) else name
+
+
+def is_chance_level(name: str) -> bool:
+    """Whether a metric in MLflow is the chance level of another one of the curves."""
+    return name.endswith(CHANCE_ENDING) and not is_final_result(name)
 
 
 def load_runs(uri: str, study: str | None) -> Study:
@@ -151,8 +169,10 @@ def _add_trial(builder: FrameBuilder, client: MlflowClient, run: Run, study: str
     builder.trial(trial_id, **columns, study=study, status=status, reason=reason)
     points: dict[int, dict[str, float]] = defaultdict(dict)
     for name in sorted(set(metrics) - set(results) - {"steps", "wall_s"}):
+        if is_chance_level(name):  # for MLflow's charts; the level is a param, too
+            continue
         for point in sorted(client.get_metric_history(run.info.run_id, name), key=lambda point: point.timestamp):
-            points[point.step].setdefault(name, point.value)
+            points[point.step].setdefault(metric_from_mlflow(name), point.value)
     for step in sorted(points):
         builder.report(trial_id, step, points[step])
 

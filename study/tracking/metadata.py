@@ -1,7 +1,9 @@
-"""Metadata of MLflow runs from journal events: names, tags, params, notes and data sets."""
+"""Metadata of MLflow runs from journal events: names, tags, params, metrics and data sets."""
 
 from __future__ import annotations
 
+import contextlib
+import getpass
 import json
 import math
 import posixpath
@@ -10,13 +12,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlflow.entities import Dataset, DatasetInput, InputTag
-from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_USER
 
+from analysis.data.mlflow import CHANCE_ENDING, metric_in_mlflow
 from analysis.data.study import SIMULATED
 from analysis.records import Facts, StudyStarted
-from trainables.trial import BASELINES, TrialConfig
+from analysis.records.phases import FRESH_SEEDS, SEARCH
+from study.tracking.notes import NOTE
+from trainables.trial import TrialConfig
 
-NOTE = "mlflow.note.content"
 REASON_LENGTH = 250  # characters of a reason in a tag; the whole text is an artifact
 
 
@@ -26,27 +30,45 @@ def common_tags(study: StudyStarted, journal: int) -> dict[str, str]:
         "pretext.study": study.study,
         "pretext.journal": str(journal),
         "pretext.config_hash": study.config_hash,
-        "mlflow.source.name": "study/run.py",
-        "mlflow.source.type": "LOCAL",
+        **source_tags(),
         "mlflow.source.git.commit": study.git_commit,
     }
     return {name: str(value) for name, value in tags.items() if value}
 
 
+def source_tags() -> dict[str, str]:
+    """Return the tags that MLflow shows as "Created by" and "Source"."""
+    tags = {"mlflow.source.name": "study/run.py", "mlflow.source.type": "LOCAL"}
+    with contextlib.suppress(KeyError, OSError, ImportError):  # a container's user may have no name
+        tags[MLFLOW_USER] = getpass.getuser()
+    return tags
+
+
 def trial_tags(trial_id: str, trial: TrialConfig) -> dict[str, str]:
-    """Return the tags by which the run table is filtered and grouped."""
-    tags = {"phase": trial.phase, "task": trial.task, "cell": trial.cell, "seed": trial.seed, "trial_id": trial_id}
-    return {f"pretext.{name}": str(value) for name, value in tags.items()}
+    """Return the tags by which the table of runs is filtered and grouped; runs of one `group` differ in their seed."""
+    shown = {"task": trial.task, "phase": trial.phase, "cell": trial.cell, "group": trial_group(trial)}
+    return {"pretext.trial_id": trial_id, **shown}
 
 
 def trial_name(trial: TrialConfig) -> str:
-    """Return a name that distinguishes the trials of a phase: `rotation lr=0.003 aug=0.50 bs=128 seed=0`."""
-    words = [trial.task, *([trial.cell] if trial.cell else [])]
-    if trial.task in BASELINES:
-        words.append(trial.encoder)
-    else:
-        words += [f"lr={trial.lr:.3g}", f"aug={trial.augmentation_strength:.2f}", f"bs={trial.batch_size}"]
-    return " ".join([*words, f"seed={trial.seed}"])
+    """Return a name that begins with what distinguishes the trial from its neighbors.
+
+    Examples: `lr=0.003 aug=0.50 bs=128 rotation s0` in the search, `n_images=1000 rotation s2` in an ablation.
+    """
+    return " ".join([*_differs(trial), trial.task, f"s{trial.seed % FRESH_SEEDS}"])
+
+
+def trial_group(trial: TrialConfig) -> str:
+    """Return a name that a trial shares with its other seeds; sorted by it, the cells of a task come together."""
+    return " ".join([trial.task, *_differs(trial)])
+
+
+def _differs(trial: TrialConfig) -> list[str]:
+    if trial.cell:
+        return [trial.cell]
+    if trial.phase == SEARCH:
+        return [f"lr={trial.lr:.3g}", f"aug={trial.augmentation_strength:.2f}", f"bs={trial.batch_size}"]
+    return []
 
 
 def simulated_tags(study: StudyStarted, tags: Mapping[str, str]) -> dict[str, str]:
@@ -63,38 +85,6 @@ def short_reason(reason: str) -> str:
     """Return the last non-blank line, which in a traceback is the error itself."""
     lines = [line.strip() for line in reason.splitlines() if line.strip()]
     return lines[-1][:REASON_LENGTH] if lines else ""
-
-
-def study_note(study: StudyStarted) -> str:
-    """Return the study run's description, in markdown."""
-    tasks = ", ".join(study.config.get("tasks") or []) or "pretext tasks"
-    lines = [f"Study **{study.study}**: {tasks}, {study.config.get('budget_steps', '?')} optimizer steps per trial."]
-    for name, dataset in study.datasets.items():
-        lines.append(f"- data set {escaped(name)}, fingerprint `{dataset.get('fingerprint')}`: {_counts(dataset)}")
-    versions = ", ".join(f"{name} {version}" for name, version in study.versions.items())
-    return "\n".join([*lines, f"- {escaped(versions)}" if versions else ""]).strip()
-
-
-def phase_note(study: StudyStarted, phase: str, outcome: Any = None) -> str:
-    """Return a phase run's description, with the outcome once the phase has ended."""
-    note = f"Phase **{phase}** of study **{study.study}**."
-    if outcome:
-        content = json.dumps(outcome, indent=1, default=str)[:4000]
-        # JSON escapes, so that the text contains no HTML tag and does not end the code block.
-        content = content.replace("<", "\\u003c").replace("`", "\\u0060")
-        note += f"\n\nOutcome:\n```json\n{content}\n```"
-    return note
-
-
-def trial_note(trial: TrialConfig) -> str:
-    """Return a trial run's description."""
-    images = "all images" if trial.n_images is None else f"{trial.n_images} images"
-    cell = f", cell **{escaped(trial.cell)}**" if trial.cell else ""
-    if trial.task in BASELINES or trial.init_from:
-        what = f"**{trial.task}** {trial.encoder}, probed without further training"
-    else:
-        what = f"**{trial.task}** with {trial.encoder}, {trial.budget_steps} steps of {trial.batch_size} images"
-    return f"{what}, on {escaped(trial.dataset)} ({images}); phase {trial.phase}{cell}, seed {trial.seed}."
 
 
 def study_params(config: Any, prefix: str = "") -> dict[str, str]:
@@ -114,6 +104,15 @@ def facts_params(facts: Facts) -> dict[str, str]:
     values = {name: getattr(facts, name) for name in names} | {"chance": facts.chance.get(facts.primary_metric)}
     params = {name: str(value) for name, value in values.items() if value is not None}
     return params | {f"chance/{name}": str(value) for name, value in facts.chance.items()}
+
+
+def chance_metrics(chance: Mapping[str, float]) -> dict[str, float]:
+    """Return chance levels as metrics beside those that they belong to: `val/accuracy_chance`.
+
+    Args:
+        chance: Level by metric.
+    """
+    return numbers({f"{name}{CHANCE_ENDING}": level for name, level in chance.items()}, only_finite=True)
 
 
 def numbers(values: Mapping[str, Any], *, only_finite: bool = False) -> dict[str, float]:
@@ -149,16 +148,11 @@ def dataset_inputs(study: StudyStarted, trial: TrialConfig) -> list[DatasetInput
     ]
 
 
+def metric_name(name: str) -> str:
+    """Return the name of a metric in MLflow."""
+    return valid_name(metric_in_mlflow(name))
+
+
 def valid_name(name: str) -> str:
     """Return `name` with characters that MLflow refuses in names of metrics and params replaced by `_`."""
     return posixpath.normpath(re.sub(r"[^/\w.\- :]", "_", name).lstrip("/"))[:250]
-
-
-def escaped(text: str) -> str:
-    """Return a text with all possible markdown and HTML markup escaped as character references."""
-    return re.sub(r"[^\w .,:/=+@-]", lambda found: f"&#{ord(found[0])};", text)
-
-
-def _counts(dataset: Mapping[str, Any]) -> str:
-    counts = dataset.get("counts")
-    return ", ".join(f"{n} {split}" for split, n in counts.items()) if isinstance(counts, Mapping) else str(counts)

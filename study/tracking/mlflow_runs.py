@@ -1,24 +1,22 @@
-"""MLflow runs from journal events: one study run, its phase runs, their trial runs.
+"""MLflow runs from journal events: one study run, one run per phase, and under each phase the runs of its trials.
 
-Every operation is idempotent: an existing run is continued, and no point is stored twice, since its time comes from the
-journal rather than the clock.
+Every operation is idempotent: an existing run is continued, and no point is stored twice, since its time is the journal's.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-import logging
-from collections.abc import Callable, Container, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Metric
 
 from analysis.data.frames import chance_of_probes
+from analysis.data.mlflow import is_chance_level
 from analysis.data.per_image import PER_IMAGE_ARTIFACT
+from analysis.data.study import Study
 from analysis.records import (
     CONFIG_FILE,
     FAILED,
@@ -37,29 +35,23 @@ from analysis.records import (
     TrialStarted,
 )
 from analysis.records.phases import OUTCOME_FILE
-from study.tracking import metadata
+from study.tracking import metadata, notes
+from study.tracking.notes import NOTE
+from study.tracking.outbox import Outbox
 from study.tracking.state import TrackingState, milliseconds
-from study.tracking.store import STUDY, UNREACHABLE, experiment_id_of, find_runs, is_refusal
-from trainables.errors import without_secrets
+from study.tracking.store import STUDY, experiment_id_of, find_runs
+from study.tracking.summaries import Summary, comparison_metric, phase_summary, study_summary
+from study.tracking.views import study_views
+from trainables.trial import BASELINES, ONLINE_PROBES
 
-logger = logging.getLogger(__name__)
-
+VERDICTS_FILE = "verdicts.csv"
 STUDY_FILES = (
-    *(CONFIG_FILE, "runs.parquet", "curves.parquet", "verdicts.csv", "effects.csv"),
+    *(CONFIG_FILE, "runs.parquet", "curves.parquet", VERDICTS_FILE, "effects.csv"),
     *("recommended.yaml", "report.html", "figures"),
 )
 # An early stop is a regular end of a run; `pretext.status` keeps the difference.
 RUN_STATUS = {FINISHED: "FINISHED", STOPPED: "FINISHED", FAILED: "FAILED", KILLED: "KILLED"}
-MOST_METRICS, MOST_PARAMS = 1000, 100  # MLflow's limits per batch
-
-
-@dataclass
-class _Pending:
-    """Data still to be sent to one run."""
-
-    metrics: list[Metric] = field(default_factory=list)
-    params: dict[str, str] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
+PARENT = "mlflow.parentRunId"
 
 
 class RunWriter:
@@ -73,17 +65,17 @@ class RunWriter:
         state: Updated as runs are created and end; the caller saves it.
 
     Attributes:
-        points: Number of metric values sent.
-        refused: Number of calls that MLflow refused permanently, each logged as a warning.
+        summarize: Phases that have ended and have not been summarized.
     """
 
     def __init__(self, client: MlflowClient, study: StudyStarted, state: TrackingState) -> None:
-        self.points = 0
-        self.refused = 0
+        self.summarize: set[str] = set()
+        self._last = state.journal  # time of the last event in ms
         self._client = client
         self._study = study
         self._state = state
-        self._pending: dict[str, _Pending] = {}
+        self._outbox = Outbox(client)
+        self._levels: dict[str, dict[str, float]] = {}  # chance levels of trials that have not ended, by key
         self._logged_params: dict[str, Container[str]] = {}  # params that continued runs already have, by key
         if state.clean:
             client.get_run(state.runs[STUDY])  # raises if the store has been emptied since
@@ -91,8 +83,19 @@ class RunWriter:
             state.experiment_id = experiment_id_of(client, study.study)
             state.runs |= find_runs(client, state)
 
+    @property
+    def points(self) -> int:
+        """Number of metric values sent."""
+        return self._outbox.points
+
+    @property
+    def refused(self) -> int:
+        """Number of calls that MLflow refused permanently, each logged as a warning."""
+        return self._outbox.refused
+
     def apply(self, event: Event) -> None:
         """Write one event, or keep it for the next batch."""
+        self._last = milliseconds(event)
         match event:
             case StudyStarted():
                 self._study_started(event)
@@ -102,8 +105,9 @@ class RunWriter:
                 self._trial_started(event)
             case Facts():
                 self._add_params(_trial_key(event), metadata.facts_params(event))
+                self._add_levels(_trial_key(event), event.chance)
             case Report():
-                self._add_metrics(event, event.step, metadata.numbers(event.metrics))
+                self._add_metrics(_trial_key(event), milliseconds(event), event.step, metadata.numbers(event.metrics))
                 self._state.open[_trial_key(event)] = milliseconds(event)
             case TrialEnded():
                 self._trial_ended(event)
@@ -116,14 +120,27 @@ class RunWriter:
 
     def flush(self) -> None:
         """Send everything that `apply` has kept."""
-        for run_id in list(self._pending):
-            self._send(run_id)
+        self._outbox.flush()
 
     def close_abandoned(self, *, study_too: bool) -> None:
         """End every run left RUNNING by a dead driver as KILLED, at the time of its last event."""
         for key, last in list(self._state.open.items()):
             if study_too or key != STUDY:
                 self._end(key, KILLED, last, {"pretext.reason": "the driver ended before this did"})
+
+    def add_summaries(self, study: Study, headline: str) -> None:
+        """Summarize the phases that have ended, and after the study's end the study, with its saved views.
+
+        Args:
+            study: The study up to now.
+            headline: The report's first sentences, in markdown; empty if there is no report.
+        """
+        if self._state.ended:
+            self._summarize(STUDY, study_summary(study, headline), notes.study_note(self._study))
+            self._save_views(study)
+        for phase in self.summarize if not self._state.ended else study.outcomes:
+            self._summarize(_phase_key(phase), phase_summary(study, phase, self._study.objectives))
+        self.summarize = set()
 
     def log_artifacts(self, folder: Path, files: Iterable[str]) -> int:
         """Store the named files and folders of `folder` that have changed; return the number of files stored."""
@@ -134,9 +151,9 @@ class RunWriter:
             if self._state.artifacts.get(name.as_posix()) == stamp:
                 continue
             where = None if name.parent == Path() else name.parent.as_posix()
-            if self._try(self._client.log_artifact, self._state.runs[STUDY], str(path), where):
+            if self._outbox.call(self._client.log_artifact, self._state.runs[STUDY], str(path), where):
                 stored += 1
-            if name.as_posix() == "verdicts.csv":
+            if name.as_posix() == VERDICTS_FILE:
                 self._tag_verdicts(path)
             self._state.artifacts[name.as_posix()] = stamp
         return stored
@@ -144,68 +161,100 @@ class RunWriter:
     def _study_started(self, event: StudyStarted) -> None:
         self._study = event
         self._state.ended = False
-        tags = {"pretext.kind": "study", metadata.NOTE: metadata.study_note(event)}
-        self._begin(STUDY, event, name=event.study, tags=tags, parent="")
+        self._begin(STUDY, event, name=event.study, tags={NOTE: notes.study_note(event)})
         self._add_params(STUDY, metadata.study_params(event.config))
 
     def _phase_started(self, event: PhaseStarted | TrialStarted) -> None:
         phase = event.phase
-        tags = {"pretext.kind": "phase", "pretext.phase": phase, metadata.NOTE: metadata.phase_note(self._study, phase)}
-        self._begin(_phase_key(phase), event, name=phase, tags=tags, parent=STUDY)
+        tags = {"pretext.phase": phase, "phase": phase, NOTE: notes.phase_note(self._study, phase)}
+        self._begin(_phase_key(phase), event, name=phase, tags=tags)
 
     def _trial_started(self, event: TrialStarted) -> None:
         trial, key, phase = event.config, _trial_key(event), _phase_key(event.phase)
         if phase not in self._state.runs:
             self._phase_started(event)
-        tags = {
-            "pretext.kind": "trial",
-            metadata.NOTE: metadata.trial_note(trial),
-            **metadata.trial_tags(event.trial_id, trial),
-        }
+        tags = {NOTE: notes.trial_note(trial), **metadata.trial_tags(event.trial_id, trial)}
         self._begin(key, event, name=metadata.trial_name(trial), tags=tags, parent=phase)
-        params = trial.to_columns() | chance_of_probes(trial.dataset, {}, self._study.datasets)
-        self._add_params(key, {name: str(value) for name, value in params.items()})
+        levels = chance_of_probes(trial.dataset, {}, self._study.datasets)
+        self._add_params(key, {name: str(value) for name, value in (trial.to_columns() | levels).items()})
+        if trial.budget_steps and not trial.init_from and trial.task not in BASELINES:  # the others have no curves
+            self._add_levels(key, {name.removeprefix("chance/"): level for name, level in levels.items()})
         if inputs := metadata.dataset_inputs(self._study, trial):
-            self._try(self._client.log_inputs, self._state.runs[key], inputs)
+            self._outbox.call(self._client.log_inputs, self._state.runs[key], inputs)
 
     def _trial_ended(self, event: TrialEnded) -> None:
-        totals = {name: getattr(event, name) for name in ("steps", "wall_s")}
-        self._add_metrics(event, event.steps or 0, metadata.numbers({**event.results, **totals}, only_finite=True))
+        key, time, steps = _trial_key(event), milliseconds(event), event.steps or 0
+        totals = {"steps": event.steps, "wall_s": event.wall_s}
+        self._add_metrics(key, time, steps, metadata.numbers({**event.results, **totals}, only_finite=True))
+        if steps:
+            self._add_metrics(key, time, steps, self._levels_of(key))
         if event.status == FAILED and event.reason:
-            self._try(self._client.log_text, self._state.runs[_trial_key(event)], event.reason, "error.txt")
+            self._outbox.call(self._client.log_text, self._state.runs[_trial_key(event)], event.reason, "error.txt")
         if event.per_image:
             content = json.dumps(event.per_image)
-            self._try(self._client.log_text, self._state.runs[_trial_key(event)], content, PER_IMAGE_ARTIFACT)
+            self._outbox.call(self._client.log_text, self._state.runs[_trial_key(event)], content, PER_IMAGE_ARTIFACT)
         tags = {"pretext.reason": metadata.short_reason(event.reason)}
         self._end(_trial_key(event), event.status, milliseconds(event), tags)
 
     def _phase_ended(self, event: PhaseEnded) -> None:
-        key, note = _phase_key(event.phase), metadata.phase_note(self._study, event.phase, event.outcome)
+        key = _phase_key(event.phase)
         if event.outcome:
             content = json.dumps(event.outcome, indent=1)
-            self._try(self._client.log_text, self._state.runs[key], content, OUTCOME_FILE)
-        self._end(key, FINISHED, milliseconds(event), metadata.simulated_tags(self._study, {metadata.NOTE: note}))
+            self._outbox.call(self._client.log_text, self._state.runs[key], content, OUTCOME_FILE)
+        self.summarize |= {event.phase}
+        self._end(key, FINISHED, milliseconds(event), {})
 
-    def _begin(self, key: str, event: Event, *, name: str, tags: dict[str, str], parent: str) -> None:
-        """Create a run, or continue the existing one."""
-        tags = {**metadata.common_tags(self._study, self._state.journal), **tags, "pretext.status": "RUNNING"}
+    def _summarize(self, key: str, summary: Summary, note: str = "") -> None:
+        if (run_id := self._state.runs.get(key)) is None:
+            return
+        stored = self._client.get_run(run_id).data.metrics
+        new = {
+            name: value for name, value in summary.metrics.items() if stored.get(metadata.metric_name(name)) != value
+        }
+        text = f"{summary.note}\n\n{note}".strip()
+        self._outbox.add_tags(self._state.runs[key], metadata.simulated_tags(self._study, {NOTE: text}))
+        self._add_metrics(key, self._last, 0, new)
+        self._outbox.send(run_id)
+
+    def _levels_of(self, key: str) -> dict[str, float]:
+        """Return and forget a trial's chance levels, which MLflow knows if an earlier process added them."""
+        if key in self._levels:
+            return self._levels.pop(key)
+        known = self._client.get_run(self._state.runs[key]).data.metrics
+        return {name: value for name, value in known.items() if is_chance_level(name)}
+
+    def _save_views(self, study: Study) -> None:
+        online, mode = next(iter(self._study.objectives.values()), (ONLINE_PROBES[0], "max"))
+        journal = self._state.journal
+        views = study_views(study.runs, comparison_metric(study), online, mode=mode, journal=journal)
+        for view in views:
+            if self._outbox.call(self._client.set_experiment_tag, self._state.experiment_id, *view.tag(self._last)):
+                self._state.views[view.name] = view.query
+
+    def _begin(self, key: str, event: Event, *, name: str, tags: dict[str, str], parent: str = "") -> None:
+        """Create a run, or continue the existing one under its current name."""
+        own = {"pretext.kind": key.partition("/")[0], "pretext.status": "RUNNING"}
+        tags = {**metadata.common_tags(self._study, self._state.journal), **tags, **own}
         tags = metadata.simulated_tags(self._study, tags)
         start = milliseconds(event)
         if key not in self._state.runs:
             if parent:
-                tags["mlflow.parentRunId"] = self._state.runs[parent]
+                tags[PARENT] = self._state.runs[parent]
             run = self._client.create_run(self._state.experiment_id, start_time=start, tags=tags, run_name=name)
             self._state.runs[key] = run.info.run_id
         else:
-            self._waiting(key).tags.update(tags | {"pretext.reason": ""})
-            self._try(self._client.update_run, self._state.runs[key], "RUNNING")
-            self._logged_params[key] = self._client.get_run(self._state.runs[key]).data.params
+            self._outbox.add_tags(self._state.runs[key], tags | {"pretext.reason": ""})
+            self._outbox.call(self._client.update_run, self._state.runs[key], "RUNNING", name)
+            data = self._client.get_run(self._state.runs[key]).data
+            self._logged_params[key] = data.params
+            if not parent and PARENT in data.tags:  # an earlier version put phases under their study
+                self._outbox.call(self._client.delete_tag, self._state.runs[key], PARENT)
         self._state.open[key] = start
 
     def _end(self, key: str, status: str, end: int, tags: dict[str, str]) -> None:
-        self._waiting(key).tags.update(tags | {"pretext.status": status})
-        self._send(self._state.runs[key])
-        self._try(self._client.set_terminated, self._state.runs[key], RUN_STATUS.get(status, "FAILED"), end)
+        self._outbox.add_tags(self._state.runs[key], tags | {"pretext.status": status})
+        self._outbox.send(self._state.runs[key])
+        self._outbox.call(self._client.set_terminated, self._state.runs[key], RUN_STATUS.get(status, "FAILED"), end)
         self._state.open.pop(key, None)
 
     def _add_params(self, key: str, params: dict[str, str]) -> None:
@@ -215,12 +264,17 @@ class RunWriter:
         """
         logged = self._logged_params.get(key, ())
         new = {name: value for name, value in params.items() if metadata.valid_name(name) not in logged}
-        self._waiting(key).params.update(new)
+        self._outbox.add_params(self._state.runs[key], new)
 
-    def _add_metrics(self, event: TrialEvent, step: int, values: dict[str, float]) -> None:
-        time = milliseconds(event)
-        metrics = [Metric(metadata.valid_name(name), value, time, step) for name, value in values.items()]
-        self._waiting(_trial_key(event)).metrics.extend(metrics)
+    def _add_metrics(self, key: str, time: int, step: int, values: Mapping[str, float]) -> None:
+        metrics = [Metric(metadata.metric_name(name), value, time, step) for name, value in values.items()]
+        self._outbox.add_metrics(self._state.runs[key], metrics)
+
+    def _add_levels(self, key: str, chance: Mapping[str, float]) -> None:
+        """Add chance levels at step 0; they are added again at the trial's end, so that charts show them as lines."""
+        levels = metadata.chance_metrics(chance)
+        self._levels.setdefault(key, {}).update(levels)
+        self._add_metrics(key, self._state.journal, 0, levels)
 
     def _tag_verdicts(self, path: Path) -> None:
         """Tag every trial run that has a verdict with it."""
@@ -228,38 +282,7 @@ class RunWriter:
             for row in csv.DictReader(lines):
                 run_id = self._state.runs.get(f"trial/{row.get('trial_id')}")
                 if run_id and row.get("verdict"):
-                    self._try(self._client.set_tag, run_id, "pretext.verdict", row["verdict"])
-
-    def _waiting(self, key: str) -> _Pending:
-        return self._pending.setdefault(self._state.runs[key], _Pending())
-
-    def _send(self, run_id: str) -> None:
-        """Send everything kept for one run, metrics apart from params, so that a refused param loses no curve."""
-        pending = self._pending.pop(run_id, _Pending())
-        params = [Param(metadata.valid_name(name), value) for name, value in pending.params.items()]
-        tags = [RunTag(name, value) for name, value in pending.tags.items()]
-        for start in range(0, max(len(params), len(tags)), MOST_PARAMS):
-            chunk = slice(start, start + MOST_PARAMS)
-            self._try(self._client.log_batch, run_id, params=params[chunk], tags=tags[chunk])
-        for start in range(0, len(pending.metrics), MOST_METRICS):
-            metrics = pending.metrics[start : start + MOST_METRICS]
-            if self._try(self._client.log_batch, run_id, metrics=metrics):
-                self.points += len(metrics)
-
-    def _try(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
-        """Make a call; return False if MLflow refuses it permanently, so that the calls after it are still made."""
-        try:
-            call(*args, **kwargs)
-        except UNREACHABLE as error:
-            if not is_refusal(error):
-                raise
-            self.refused += 1
-            name = getattr(call, "__name__", "call")
-            logger.warning(
-                "MLflow refused %s for run %s, which is skipped: %s", name, args[0], without_secrets(str(error))
-            )
-            return False
-        return True
+                    self._outbox.call(self._client.set_tag, run_id, "verdict", row["verdict"])
 
 
 def _files(folder: Path, names: Iterable[str]) -> list[Path]:

@@ -17,6 +17,8 @@ from trainables.errors import without_secrets
 
 LOCAL_SERVER = "http://127.0.0.1:5000"  # where `mlflow ui` listens by default
 MODEL_TRAINING = "workflowType=machine_learning"  # without it, MLflow 3 shows its pages for language models
+# MLflow loads 100 runs at a time: in this order, the study and its phases are among the first.
+PHASES_FIRST = f"orderByKey={quote('tags.`pretext.kind`')}&orderByAsc=true"
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,9 @@ def mlflow_pages(folder: Path, tracking_uri: str | None = None) -> MlflowPages:
     state = TrackingState.load(folder, tracking_uri=uri, journal=milliseconds(study)) if study else None
     if state is None or not state.experiment_id:  # nothing has been delivered
         return MlflowPages(command, server)
-    runs = f"{server}/#/experiments/{state.experiment_id}/runs?{MODEL_TRAINING}"
-    views = {name: f"{runs}&viewStateShareKey={quote(key)}" for name, key in state.views.items()}
-    return MlflowPages(command, runs, views)
+    page = f"{server}/#/experiments/{state.experiment_id}/runs?{MODEL_TRAINING}"
+    views = {name: f"{page}&{query}" for name, query in state.views.items()}
+    return MlflowPages(command, f"{page}&{PHASES_FIRST}", views)
 
 
 def ui_command(tracking_uri: str) -> str:

@@ -21,6 +21,7 @@ from trainables.errors import UserError
 logger = logging.getLogger(__name__)
 
 FILE_NAME = "mlflow.json"
+LAYOUT = 1  # of tags, names and metrics in MLflow; what an earlier version delivered is delivered again, once
 
 
 class TrackingError(UserError):
@@ -41,7 +42,8 @@ class TrackingState:
         open: Time in ms of the last event of each run that has not ended.
         ended: Whether the last delivered event was the study's end.
         artifacts: Size and modification time of every file stored with the study run.
-        views: Key of each saved view by its name.
+        views: Part of the address that opens each saved view, by the view's name.
+        layout: Version of the names and tags that were delivered.
     """
 
     store: str
@@ -54,6 +56,7 @@ class TrackingState:
     ended: bool = False
     artifacts: dict[str, str] = field(default_factory=dict)
     views: dict[str, str] = field(default_factory=dict)
+    layout: int = 0
 
     @classmethod
     def load(cls, folder: Path, *, tracking_uri: str, journal: int) -> TrackingState:
@@ -64,7 +67,7 @@ class TrackingState:
             tracking_uri: URI of the MLflow store.
             journal: Time of the journal's first event in ms since the epoch.
         """
-        fresh = cls(store=hashlib.sha256(tracking_uri.encode()).hexdigest()[:16], journal=journal)
+        fresh = cls(store=hashlib.sha256(tracking_uri.encode()).hexdigest()[:16], journal=journal, layout=LAYOUT)
         try:
             kept = cls(**_read_json(folder / FILE_NAME))
         except FileNotFoundError:
@@ -72,7 +75,8 @@ class TrackingState:
         except (ValueError, TypeError) as error:  # cut short, or of another version
             logger.warning("%s: not readable (%s); its content is looked up in MLflow", folder / FILE_NAME, error)
             return fresh
-        return kept if (kept.store, kept.journal) == (fresh.store, fresh.journal) else fresh
+        same = (kept.store, kept.journal, kept.layout) == (fresh.store, fresh.journal, fresh.layout)
+        return kept if same else fresh
 
     def save(self, folder: Path) -> None:
         """Replace the saved state atomically.

@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 import filelock
 
+import analysis
 from analysis import records
 from analysis.records import StudyStarted
 from study.tracking.state import TrackingError, TrackingState, milliseconds
@@ -242,6 +243,7 @@ class _Delivery:
 
         self._folder = folder
         self._state = state
+        self._interrupted = not state.clean and state.offset > 0  # the last delivery did not come to its end
         self._runs = RunWriter(MlflowClient(tracking_uri=uri), study, state)
 
     def run(self, close_abandoned: bool, chunk_bytes: int) -> SyncResult:
@@ -261,6 +263,9 @@ class _Delivery:
         if close_abandoned and self._state.open:
             with self._step():
                 self._runs.close_abandoned(study_too=True)
+        if (events or self._interrupted) and (self._runs.summarize or self._state.ended):
+            with self._step():
+                self._runs.add_summaries(analysis.load(self._folder), _headline(self._folder))
         if self._state.ended:
             with self._step():
                 artifacts = self._runs.log_artifacts(self._folder, STUDY_FILES)
@@ -274,6 +279,12 @@ class _Delivery:
         yield
         self._state.clean = True
         self._state.save(self._folder)
+
+
+def _headline(folder: Path) -> str:
+    """Return the report's first sentences; empty if there is no report yet, or one of an earlier version."""
+    path = folder / records.HEADLINE_FILE
+    return path.read_text(encoding="utf-8").strip() if path.exists() else ""
 
 
 def _is_end_of_line(path: Path, offset: int) -> bool:

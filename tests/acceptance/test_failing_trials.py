@@ -104,7 +104,7 @@ def test_trials_whose_loss_explodes_or_becomes_nan_end_as_diverged_and_are_not_c
     for (lr, _), record in searched.items():
         key = record.trial.trial_id
         assert (verdicts[key] == "diverged") == (lr == 100.0)
-        assert runs[key].data.tags["pretext.verdict"] == verdicts[key]
+        assert runs[key].data.tags["verdict"] == verdicts[key]
     exploded, overflown = searched[100.0, 1e-4], searched[100.0, 1.0]
     assert exploded.step == 30
     assert overflown.step < 30

@@ -27,12 +27,12 @@ from trainables.encoders import build_encoder
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 STUDY = "quick"
-SEARCH = "tags.`pretext.phase` = 'search' and tags.`pretext.kind` = 'trial'"
+SEARCH = "tags.phase = 'search' and tags.`pretext.kind` = 'trial'"
 PATIENCE_MS = 60_000
 
 
 def trial_of_phase(run: Run, phase: str) -> bool:
-    return (run.data.tags.get("pretext.phase"), run.data.tags["pretext.kind"]) == (phase, "trial")
+    return (run.data.tags.get("phase"), run.data.tags["pretext.kind"]) == (phase, "trial")
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def test_a_trial_says_what_it_was_what_it_learned_from_and_how_it_is_judged(page
     said = page.locator("body").inner_text()
     assert re.search(r"with conv4, \d+ steps of \d+ images, on shapes", said)
     assert "shapes train" in said
-    assert "pretext.verdict" in said
+    assert "verdict" in said
     for name in ("train/loss", "val/accuracy", "probe/linear"):
         assert name in said
 

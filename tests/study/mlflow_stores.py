@@ -85,10 +85,6 @@ def runs_by_key(uri: str, study: str = "small-data") -> dict[str, Run]:
     return found
 
 
-def parent(run: Run) -> str:
-    return run.data.tags["mlflow.parentRunId"]
-
-
 def children(uri: str, run: Run) -> set[str]:
     found = [child for child in all_runs(uri) if child.data.tags.get("mlflow.parentRunId") == run.info.run_id]
     return {child.data.tags["pretext.trial_id"] for child in found}

@@ -178,7 +178,7 @@ def test_mlflow_holds_the_study_its_phases_and_their_trials_nested(ran: Ran):
     assert kinds == {"study": 1, "phase": 4, "trial": len(History.read(ran.outcome.folder).trials)}
     for key, run in runs.items():
         above = parents[key]
-        expected = {"study": None, "phase": "study", "trial": "phase"}[run.data.tags["pretext.kind"]]
+        expected = {"study": None, "phase": None, "trial": "phase"}[run.data.tags["pretext.kind"]]
         assert (above.data.tags["pretext.kind"] if above else None) == expected
         assert run.info.status == "FINISHED"
     study = next(run for run in runs.values() if run.data.tags["pretext.kind"] == "study")

@@ -29,7 +29,10 @@ METRICS = (
 )
 REPORTS = 10
 CURVE_POINTS = (2 * REPORTS + 4 + 2) * len(METRICS)
-STUDY_POINTS = CURVE_POINTS + 4 * 3  # at the end of each trial one result and two totals
+LEVELS = 3  # chance levels of each trial, stored at its first and its last step
+SUMMARIES = 3 + 2 * 3  # numbers of trials of the study and of its phases
+BESTS = 1  # the search's best trial of its one task
+STUDY_POINTS = CURVE_POINTS + 4 * (3 + 2 * LEVELS) + SUMMARIES + BESTS  # each trial ends with a result and two totals
 TRACEBACK = 'Traceback (most recent call last):\n  File "loop.py", line 7, in fit\nRuntimeError: loss is not finite\n'
 
 
@@ -57,6 +60,7 @@ def study_started(name: str = "small-data") -> StudyStarted:
         git_commit="9f72c1e",
         versions={"torch": "2.15.0"},
         datasets={"shapes": dataset},
+        objectives={"rotation": ("probe/knn", "max")},
     )
 
 
@@ -88,7 +92,7 @@ def study_events(name: str = "small-data") -> list[Event]:
         *trial_events(trial(0)),
         *trial_events(trial(1), "STOPPED", "at chance after 100 steps", reports=4),
         *trial_events(trial(2), "FAILED", TRACEBACK, reports=2),
-        PhaseEnded(phase="search", outcome={"rotation": trial(0).trial_id}),
+        PhaseEnded(phase="search", outcome={"best": {"rotation": [trial(0).trial_id]}}),
         PhaseStarted(phase="confirm"),
         *trial_events(trial(0, "confirm", seed=1)),
         PhaseEnded(phase="confirm"),
