@@ -72,8 +72,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
             (folder / block.title).write_text(block.text, encoding="utf-8")
     _write_photos(home / "photos")
     (folder / "photos").symlink_to(home / "photos")
-    (home / "data").mkdir()
-    (home / "data" / "cifar10").symlink_to(home / "photos")  # a folder of classes is read under any name
+    _write_cifar10(home / "data" / "cifar10")
     left_out = {"RAY_ADDRESS", "MLFLOW_TRACKING_URI", "COLUMNS"}
     environment = {name: value for name, value in os.environ.items() if name not in left_out}
     environment |= {
@@ -99,6 +98,17 @@ def _write_photos(folder: Path) -> None:
         for index in chosen:
             picture = Image.fromarray(np.asarray(images.images[index]).transpose(1, 2, 0))
             picture.resize((96, 96)).save(folder / f"class{label}" / f"{index}.jpg")
+
+
+def _write_cifar10(folder: Path) -> None:
+    """Write noise in the layout of CIFAR-10, as many images as the largest batch of the default search spaces needs."""
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 200), ("test", 20)):
+        for label in ("airplane", "automobile"):
+            (folder / part / label).mkdir(parents=True)
+            for index in range(count):
+                picture = Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8))
+                picture.save(folder / part / label / f"{index:04}.png")
 
 
 @pytest.mark.parametrize("block", COMMANDS, ids=str)
