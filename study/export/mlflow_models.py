@@ -13,18 +13,31 @@ import mlflow.pytorch
 import numpy as np
 import torch
 from mlflow import MlflowClient, MlflowException
-from mlflow.entities import LoggedModel, LoggedModelOutput
+from mlflow.entities import LoggedModel, LoggedModelOutput, Run
 from mlflow.models import Model, infer_signature
 from torch import nn
 
 from analysis.records import ENCODERS
 from study.export.encoders import read_encoder, read_example, read_metadata
+from study.tracking.metadata import source_tags
 from study.tracking.state import TrackingError
 from study.tracking.store import UNREACHABLE
 from study.tracking.sync import default_tracking_uri, mlflow_environment, run_id_of, sync
 from trainables.errors import first_line
 
 TRIAL_TAG = "pretext.trial_id"
+BEST = "best"  # alias of the newest version: `models:/STUDY-TASK@best`
+PARAMS = (
+    "task",
+    "encoder",
+    "width",
+    "dataset",
+    "n_images",
+    "lr",
+    "batch_size",
+    "augmentation_strength",
+    "budget_steps",
+)
 
 
 def log_models(folder: Path, tracking_uri: str | None) -> list[str]:
@@ -127,15 +140,37 @@ def _log(
     client: MlflowClient, run_id: str, encoder: nn.Module, example: np.ndarray, *, name: str, trial_id: str, step: int
 ) -> LoggedModel:
     """Store the model under a given run; `mlflow.pytorch.log_model` can only use the process's active run."""
-    experiment_id = client.get_run(run_id).info.experiment_id
-    tags = {TRIAL_TAG: trial_id}
-    model = client.create_logged_model(experiment_id, name=name, source_run_id=run_id, tags=tags, model_type="encoder")
+    run = client.get_run(run_id)
+    model = client.create_logged_model(
+        run.info.experiment_id,
+        name=name,
+        source_run_id=run_id,
+        tags={TRIAL_TAG: trial_id, **source_tags()},
+        params={param: value for param, value in run.data.params.items() if param in PARAMS},
+        model_type="encoder",
+    )
     with tempfile.TemporaryDirectory() as temporary:
         path = str(Path(temporary) / "model")
         _save(encoder, example, path, Model(model.artifact_location, run_id, model_uuid=model.model_id))
         client.log_model_artifacts(model.model_id, path)
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step)])
+    _log_metrics(client, run, model.model_id)
     return client.finalize_logged_model(model.model_id, "READY")
+
+
+def _log_metrics(client: MlflowClient, run: Run, model_id: str) -> None:
+    """Give a model the last validation and probe values of its run, and the data set that they were measured on."""
+    given = [item.dataset for item in run.inputs.dataset_inputs] if run.inputs else []
+    dataset = given[-1] if given else None
+    for metric in run.data.metrics:
+        if metric.startswith(("val/", "probe/")):
+            last = max(client.get_metric_history(run.info.run_id, metric), key=lambda each: (each.step, each.timestamp))
+            client.log_metric(  # the run has this point already and does not store it twice
+                *(run.info.run_id, metric, last.value, last.timestamp, last.step),
+                dataset_name=dataset.name if dataset else None,
+                dataset_digest=dataset.digest if dataset else None,
+                model_id=model_id,
+            )
 
 
 def _save(encoder: nn.Module, example: np.ndarray, path: str, model: Model) -> None:
@@ -162,8 +197,9 @@ def _save(encoder: nn.Module, example: np.ndarray, path: str, model: Model) -> N
 
 
 def _register(client: MlflowClient, name: str, model: LoggedModel, run_id: str, trial_id: str, description: str) -> str:
+    about = f"Encoders of {name}: the best confirmed trial of each study of that name. The newest is {name}@{BEST}."
     try:
-        client.create_registered_model(name)
+        client.create_registered_model(name, description=about)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
@@ -176,6 +212,7 @@ def _register(client: MlflowClient, name: str, model: LoggedModel, run_id: str, 
         model_id=model.model_id,
         description=description,
     )
+    client.set_registered_model_alias(name, BEST, version.version)
     link = json.dumps([{"name": name, "version": version.version}])
     client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": link})  # the UI links models by this tag
     return str(version.version)

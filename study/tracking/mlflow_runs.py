@@ -1,6 +1,6 @@
 """MLflow runs from journal events: one study run, one run per phase, and under each phase the runs of its trials.
 
-Every operation is idempotent: an existing run is continued, and no point is stored twice, since its time is the journal's.
+Every operation is idempotent: an existing run is continued, and no point is stored twice: its time is the journal's.
 """
 
 from __future__ import annotations

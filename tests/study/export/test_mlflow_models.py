@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from pathlib import Path
 
 import mlflow.pyfunc
@@ -9,12 +10,13 @@ import mlflow.pytorch
 import numpy as np
 import pytest
 import torch
+from mlflow import MlflowClient
 from torch import nn
 
 from study.export.mlflow_models import log_model
 from study.tracking.state import TrackingError
 from study.tracking.sync import sync
-from tests.study.mlflow_stores import runs_by_key
+from tests.study.mlflow_stores import runs_by_key, stored_points
 from tests.study.tracked_journals import study_events, trial, write
 
 
@@ -49,6 +51,29 @@ def test_a_registered_model_gives_the_same_features(
     assert served.metadata.signature.inputs.inputs[0].shape == (-1, 3, 16, 16)
     run = runs_by_key(uri, "models")[trial(0).trial_id]
     assert [output.step for output in run.outputs.model_outputs] == [250]
+
+
+def test_a_model_says_what_it_is_who_made_it_what_it_saw_and_how_good_it_is(folder: Path, store: str) -> None:
+    write(folder, study_events())
+    sync(folder, store)
+    encoder, example = nn.Flatten(), np.zeros((2, 3, 4, 4), dtype=np.uint8)
+    values = {"encoder": encoder, "example": example, "name": "m"}
+    points = stored_points(store)
+    log_model(folder, store, trial_id=trial(0).trial_id, **values)
+    log_model(folder, store, trial_id=trial(0, "confirm", seed=1).trial_id, **values)
+    assert stored_points(store) == points
+    client = MlflowClient(tracking_uri=store)
+    assert client.get_registered_model("m").description.startswith("Encoders of m")
+    version = client.get_model_version_by_alias("m", "best")
+    assert (int(version.version), version.description[:12]) == (2, "Float images")
+    (output,) = client.get_run(version.run_id).outputs.model_outputs
+    model = client.get_logged_model(output.model_id)
+    assert model.tags["mlflow.user"] == getpass.getuser()
+    assert model.params["lr"] == "0.001"
+    found = {metric.key: metric for metric in model.metrics}
+    assert found["probe/shapes/linear"].value == 0.61
+    assert found["val/accuracy"].dataset_name == "shapes validation"
+    assert "train/loss" not in found
 
 
 def test_a_model_of_an_unknown_trial_is_refused(folder: Path, store: str) -> None:
