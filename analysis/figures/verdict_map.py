@@ -39,7 +39,7 @@ NAME_LENGTH = 36  # characters per line of a row's name
 GAP = 0.3  # additional distance between two rows, in squares
 MAX_ASPECT = 4  # ratio of height to width above which squares become flatter than square
 MAX_TICK_LENGTH = 4  # characters of a column's name; longer names lose their common prefix
-EDGE = "0.6"  # of a square; without it, an undecided one could not be seen on white
+EDGE = "0.6"  # edge of a square; without it, undecided squares would be white on white
 MAKER = "analysis.convergence.verdicts"
 
 

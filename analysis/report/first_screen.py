@@ -157,7 +157,7 @@ def _distinct(levels: dict[str, float]) -> list[tuple[str, float]]:
     names: dict[float, list[str]] = {}
     for name, value in levels.items():
         names.setdefault(round(value, 4), []).append(name)
-    return [(" = ".join(sorted(shared)), value) for value, shared in names.items()]
+    return [(" = ".join(sorted(shared)), levels[shared[0]]) for shared in names.values()]
 
 
 def _top(gains: TaskGains) -> float:

@@ -26,7 +26,7 @@ from analysis.figures.style import mark_simulated
 from trainables import files
 
 DOTS_PER_INCH = 130
-COLORS = 256  # of a PNG
+COLORS = 256  # size of a PNG palette
 WIDE = 7.0  # inches; a figure at least this wide takes the full width of the page
 
 Function = Callable[..., Any]

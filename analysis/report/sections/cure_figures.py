@@ -164,7 +164,7 @@ def _law(findings: Findings, sources: Sources, task: str) -> Iterator[Picture]:
     answers = "; ".join(f"strength {row.augmentation_strength:g} {row.answer}" for row in laws.value.itertuples())
     law = f"with a law fitted to all but the largest: {answers}"
     alt = f"{task}: {metric_words(column)} by number of images, {law}"
-    caption = "If the largest size is on the curve fitted to the smaller ones, more images go on helping at that pace."
+    caption = "If the largest size is on the curve fitted to the smaller ones, more images are still worth their cost."
     yield picture(f"size-law-{task}", alt, size_law, frame, laws, column, caption=caption, **options)
 
 

@@ -207,7 +207,7 @@ def _undecided(findings: Findings, ranked: pd.DataFrame) -> Iterator[Block]:
         "Where the evidence is not enough. Detectable: the smallest difference that this many seeds find with "
         f"probability 0.8, given their spread. Seeds needed{margin}: to find the smallest difference that matters."
     )
-    yield Table(caption, head, table, 2)
+    yield Folded(f"Where the evidence is not enough ({counted(len(rows), 'change')})", [Table(caption, head, table, 2)])
 
 
 def _needed(row: Any) -> str:

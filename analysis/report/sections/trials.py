@@ -17,7 +17,7 @@ from analysis.report.blocks import Block, Files, Folded, Table, Text
 from analysis.report.text import Link
 from analysis.report.words import NONE, count, metric_words, number
 
-FILES = (  # of a study's folder, with its raw results
+FILES = (  # raw results in the folder of a study
     *("runs.parquet", "curves.parquet", "per_image.parquet", "verdicts.csv", "effects.csv"),
     *("recommended.yaml", "study.yaml", "journal.jsonl"),
 )
@@ -52,7 +52,7 @@ class Beside:
 def find_beside(folder: Path, tracking_uri: str = "") -> Beside:
     """Return the study's files in a folder, and its runs in MLflow.
 
-    Runs become links only if the tracking URI is that of a server, and the study was delivered to that server.
+    Runs become links only if the tracking URI names a server to which the study was delivered.
 
     Args:
         folder: Folder of the page.

@@ -89,17 +89,18 @@ def _counts(findings: Findings, seen: list[Verdict]) -> Table:
 
 
 def _of_task(findings: Findings, task: str) -> list[Block]:
-    """Return how the chosen configuration and the base of the ablation ended, with evidence and cure."""
+    """Return how the chosen configuration and the ablation's base ended, with the cure and, folded, the evidence."""
     cells = [(CONFIRM, queries.chosen_cell(findings, task), "As chosen"), (ABLATE, BASE, "The ablation's base")]
-    bullets = []
+    bullets, evidence = [], []
     for phase, cell, name in cells:
         found = queries.convergence(findings, phase, task, cell) if cell or phase == ABLATE else None
         if found is None:
             continue
         rate, advice = queries.rate(findings, phase, task, cell), CATALOG[found.verdict].advice
         share = "" if rate is None or pd.isna(rate["rate"]) else f" P(converged) {_rate(rate)}."
-        bullets.append(f"**{name}, it {ending(found)}.**{share} Evidence: {found.evidence}. {advice}: {found.cure}.")
-    return [Heading(task), Bullets(bullets)] if bullets else []
+        bullets.append(f"**{name}, it {ending(found)}.** {advice}: {found.cure}.")
+        evidence.append(f"**{name}.**{share} Evidence: {found.evidence}.")
+    return [Heading(task), Bullets(bullets), Folded(f"Evidence for {task}", [Bullets(evidence)])] if bullets else []
 
 
 def _rate(rate: pd.Series) -> str:

@@ -12,8 +12,8 @@ const button = (text, action) => {
 function unfold() { // a link into a fold opens it
   const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
   if (!target) return;
-  const own = target.matches("section") ? target.querySelector(":scope > details") : null;
-  if (own) own.open = true;
+  const own = target.querySelector(":scope > details > summary > h2");
+  if (own) own.closest("details").open = true;
   for (let fold = target.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
   target.scrollIntoView();
 }
@@ -76,13 +76,14 @@ every(".command").forEach(each => {
   });
   each.append(copy);
 });
-const folds = every("main > section > details");
+const tools = document.querySelector(".tools"); // pages of a series are not folded
+const folds = tools ? every("main > section > details") : [];
 if (folds.length) {
   const toggle = button("Open all sections", () => {
     const open = folds.some(fold => !fold.open);
     folds.forEach(fold => { fold.open = open; });
     toggle.textContent = open ? "Close all sections" : "Open all sections";
   });
-  document.querySelector(".tools").append(toggle);
+  tools.append(toggle);
 }
 unfold();

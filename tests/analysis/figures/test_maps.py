@@ -147,3 +147,14 @@ def test_what_cannot_be_drawn_says_what_is_missing_and_what_makes_it():
         size_strength_map(grid_runs().assign(task=["a", "b"] * 15), "probe/shapes/linear", blank())
     with pytest.raises(UserError, match="two runs of n_images 200"):  # cells of another design would be mixed in
         size_strength_map(grid_runs().assign(seed=0), "probe/shapes/linear", blank())
+
+
+def test_colors_span_the_margin_so_that_small_differences_look_alike():
+    runs = grid_runs().assign(**{"probe/shapes/linear": 0.3})
+    runs.loc[runs["augmentation_strength"] > 0, "probe/shapes/linear"] = 0.301
+    drawn = size_strength_map(runs, "probe/shapes/linear", blank(), margin=0.01).collections[0]
+    assert drawn.norm.vmax - drawn.norm.vmin == pytest.approx(0.02)
+    assert size_strength_map(runs, "probe/shapes/linear", blank()).collections[0].norm.vmax == pytest.approx(0.301)
+    same = PAIRS.assign(mean=0.4)
+    drawn = pair_heatmap(same, blank(), baseline=0.4, margin=0.01).collections[0]
+    assert (drawn.norm.vmin, drawn.norm.vmax) == pytest.approx((0.39, 0.41))

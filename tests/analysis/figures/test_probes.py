@@ -128,3 +128,22 @@ def test_the_search_scatter_colors_by_strength_where_the_batch_size_is_the_same(
 def test_the_search_scatter_without_values_lists_what_can_be_drawn(study: analysis.Study, ax: Axes):
     with pytest.raises(UserError, match=r"no value of 'last/probe/linear'.*columns to draw: .*probe/shapes/linear"):
         search_scatter(study.runs, ax=ax)
+
+
+def test_a_setting_that_is_constant_gets_no_color_bar(study: analysis.Study, ax: Axes):
+    runs = last_values(study.runs, study.curves).query("phase == 'search'")
+    search_scatter(runs.assign(batch_size=64, augmentation_strength=0.5), ax=ax)
+    assert len(ax.figure.axes) == 1
+    search_scatter(runs, ax=Figure().subplots())
+    own = search_scatter(runs, hue="lr", ax=Figure(layout="constrained").subplots())
+    assert len(own.figure.axes) == 2
+
+
+def test_probe_curves_have_the_levels_of_the_baselines(study: analysis.Study, ax: Axes):
+    runs, baselines = (study.runs.query(f"phase == '{phase}'") for phase in ("confirm", "baselines"))
+    learning_curves(study.curves, runs, "probe/linear", ax, baselines=baselines)
+    means = baselines.groupby("task")[f"probe/{DATASET}/linear"].mean()
+    for task, name in (("random_init", "random init"), ("raw_pixels", "raw pixels")):
+        assert lines(ax)[f"{name}, final probe {means[task]:.3f}"][0] == pytest.approx(means[task])
+    other = learning_curves(study.curves, runs, "val/accuracy", Figure().subplots(), baselines=baselines)
+    assert not [label for label in lines(other) if "final probe" in label]

@@ -73,10 +73,11 @@ def test_a_failed_cell_is_reported_as_an_outcome_with_its_reason(folder: Path, p
 def test_effects_maps_and_take_off_are_drawn_of_each_task(page: Page):
     code = "\n".join(re.findall(r"^\w+\(.*\)$", page.text, re.MULTILINE))
     for task in TRUTH:
-        assert f"size_strength_map(design_runs(findings, '{task}', 'size_by_strength'), 'probe/shapes/linear')" in code
-        assert f"size_strength_map(design_runs(findings, '{task}', 'size_by_strength'), 'converged')" in code
+        runs = f"size_strength_map(design_runs(findings, '{task}', 'size_by_strength'), "
+        assert f"{runs}'probe/shapes/linear', margin=0.01)" in code
         assert re.search(rf"effects_forest\(.*task == '{task}' and design == 'cures'.*margin=0.01", code)
-        assert re.search(rf"survival_curves\(kaplan_meier\(steps_to\(.*task == '{task}'", code)
+    assert f"{runs}'converged'".replace(task, "rotation") in code
+    assert re.search(r"survival_curves\(kaplan_meier\(steps_to\(.*task == 'context_prediction'", code)
 
 
 def test_few_seeds_are_shown_and_not_tested(tmp_path: Path):
