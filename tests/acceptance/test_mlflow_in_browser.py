@@ -17,6 +17,7 @@ import analysis
 from analysis.findings import compute_findings, write_tables
 from analysis.report import write_report
 from study.export.mlflow_models import log_model
+from study.tracking.pages import LOCAL_SERVER, MlflowPages, mlflow_pages
 from study.tracking.sync import sync
 from tests.acceptance.browser import browser, watched
 from tests.analysis.journals import write_study
@@ -41,12 +42,17 @@ class Shown:
 
     server: Server
     runs: dict[str, Run]
+    pages: MlflowPages
 
     @property
     def searched(self) -> list[Run]:
         """Return the trials of the search, those with the highest probe first, those without one last."""
         found = [run for run in self.runs.values() if trial_of_phase(run, "search")]
         return sorted(found, key=lambda run: -run.data.metrics.get("probe/linear", -1))
+
+    def served(self, address: str) -> str:
+        """Return an address that a study prints, on this server."""
+        return address.replace(LOCAL_SERVER, self.server.url)
 
     def address(self, path: str) -> str:
         """Return the address of a page of this study's experiment."""
@@ -69,8 +75,9 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
         encoder = build_encoder("conv4", width=4, image_size=32, seed=0)
         images = shapes.generate(4, split="train", image_size=32).images
         log_model(folder, uri, trial_id=best, encoder=encoder, example=images, name=f"{STUDY}-rotation")
+        pages = mlflow_pages(folder, uri)
     with started_server(root, root / "server.db") as server:
-        yield Shown(server, runs)
+        yield Shown(server, runs, pages)
 
 
 @pytest.fixture
@@ -88,18 +95,34 @@ def rows(page) -> list[str]:
     return [text for text in cells.all_inner_texts() if text.strip()]
 
 
-def test_a_study_holds_its_phases_and_a_phase_its_trials(page, shown: Shown):
+@pytest.mark.core
+def test_the_address_that_a_study_prints_opens_its_phases_and_a_phase_its_trials(page, shown: Shown):
     trouble = watched(page)
-    page.goto(shown.address("runs"))
-    assert rows(page)[0] == STUDY
-    page.get_by_text("Load more").click()
-    expander = page.locator(".ag-row", has_text=STUDY).locator("button").first
-    expander.click()
-    page.get_by_role("link", name="evaluate", exact=True).wait_for()
-    assert {"baselines", "search", "confirm", "ablate", "evaluate"} <= set(rows(page))
-    page.locator(".ag-row", has=page.get_by_role("link", name="search", exact=True)).locator("button").first.click()
-    page.get_by_role("link", name=shown.searched[0].info.run_name, exact=True).wait_for()
+    page.goto(shown.served(shown.pages.runs))
+    assert set(rows(page)) == {STUDY, "baselines", "search", "confirm", "ablate", "evaluate"}
+    page.locator(".ag-row", has=page.get_by_role("link", name="evaluate", exact=True)).locator("button").first.click()
+    page.get_by_role("link", name="rotation s0", exact=True).wait_for()
     assert {each for each in trouble.asked if each.startswith("http")} == {shown.server.url}
+
+
+@pytest.mark.core
+def test_the_saved_views_open_with_their_charts(page, shown: Shown):
+    expected = {
+        "Study": ("Description", "mean/rotation"),
+        "Compare tasks": ("Group: rotation", "Group: random_init", "probe/shapes/linear"),
+        "Search": ("Parallel Coordinates", "augmentation_strength", "batch_size"),
+        "Ablation": ("Group: rotation", "Sort: group"),
+    }
+    assert list(shown.pages.views) == list(expected)
+    for name, address in shown.pages.views.items():
+        page.goto("about:blank")
+        page.goto(shown.served(address))
+        page.get_by_role("button", name=name).first.wait_for()  # the menu of views says which one is open
+        assert rows(page) or page.locator(".ag-row").count()
+        for text in expected[name]:
+            page.get_by_text(text).first.wait_for()
+        if name != "Study":
+            page.locator(".js-plotly-plot .main-svg, .parcoords").first.wait_for()
 
 
 def test_the_trials_of_a_search_are_sorted_by_a_metric(page, shown: Shown):
