@@ -8,7 +8,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote
 
 from analysis import records
 from study.tracking.state import TrackingState, milliseconds
@@ -17,8 +16,8 @@ from trainables.errors import without_secrets
 
 LOCAL_SERVER = "http://127.0.0.1:5000"  # where `mlflow ui` listens by default
 MODEL_TRAINING = "workflowType=machine_learning"  # without it, MLflow 3 shows its pages for language models
-# MLflow loads 100 runs at a time: in this order, the study and its phases are among the first.
-PHASES_FIRST = f"orderByKey={quote('tags.`pretext.kind`')}&orderByAsc=true"
+# Only in an order of time MLflow nests trials under their phase; in this one, the study is the first row.
+OLDEST_FIRST = "orderByKey=attributes.start_time&orderByAsc=true"
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ def mlflow_pages(folder: Path, tracking_uri: str | None = None) -> MlflowPages:
         return MlflowPages(command, server)
     page = f"{server}/#/experiments/{state.experiment_id}/runs?{MODEL_TRAINING}"
     views = {name: f"{page}&{query}" for name, query in state.views.items()}
-    return MlflowPages(command, f"{page}&{PHASES_FIRST}", views)
+    return MlflowPages(command, f"{page}&{OLDEST_FIRST}", views)
 
 
 def ui_command(tracking_uri: str) -> str:

@@ -21,9 +21,9 @@ from analysis.records.phases import ABLATE, EVALUATE, SEARCH
 from study.tracking.summaries import MEAN
 
 VIEW_TAG = "mlflow.sharedViewState."
-NAME_WIDTH, CARD_HEIGHT = 330, 480  # pixels of the column with the runs' names, and of a chart
+NAME_WIDTH, TEXT_WIDTH, CARD_HEIGHT = 330, 600, 480  # pixels of the columns with names and descriptions, of a chart
 PARALLEL_PARAMS = ("lr", "augmentation_strength", "batch_size")
-DURATION = "attributes.`Duration`"
+DURATION, DESCRIPTION = "attributes.`Duration`", "attributes.`Description`"
 _CHARTS = "charts"  # section of a view's own charts; those that MLflow adds follow it
 
 
@@ -83,7 +83,7 @@ class View:
             "datasetsFilter": [],
             "selectedColumns": list(self.columns),
             "columnOrder": ["attributes.`Run Name`", *self.columns],
-            "columnWidths": {"attributes.`Run Name`": NAME_WIDTH},
+            "columnWidths": {"attributes.`Run Name`": NAME_WIDTH, DESCRIPTION: TEXT_WIDTH},
             "runsExpanded": {},
             "runsPinned": [],
             "runsHidden": [],
@@ -122,7 +122,7 @@ def study_views(runs: pd.DataFrame, probe: str, online: str, *, mode: str, journ
     study = View(
         *("study", "Study", f"tags.`pretext.kind` != 'trial' and {own}"),
         columns=[
-            "attributes.`Description`",
+            DESCRIPTION,
             *map(_metric, ("trials", "failed")),
             *(_metric(f"{MEAN}{task}") for task in tasks),
         ],

@@ -99,9 +99,12 @@ def rows(page) -> list[str]:
 def test_the_address_that_a_study_prints_opens_its_phases_and_a_phase_its_trials(page, shown: Shown):
     trouble = watched(page)
     page.goto(shown.served(shown.pages.runs))
+    assert rows(page)[:3] == [STUDY, "baselines", "search"]
+    page.get_by_text("Load more").click()
+    page.get_by_role("link", name="evaluate", exact=True).wait_for()
     assert set(rows(page)) == {STUDY, "baselines", "search", "confirm", "ablate", "evaluate"}
-    page.locator(".ag-row", has=page.get_by_role("link", name="evaluate", exact=True)).locator("button").first.click()
-    page.get_by_role("link", name="rotation s0", exact=True).wait_for()
+    page.locator(".ag-row", has=page.get_by_role("link", name="search", exact=True)).locator("button").first.click()
+    page.get_by_role("link", name=shown.searched[0].info.run_name, exact=True).wait_for()
     assert {each for each in trouble.asked if each.startswith("http")} == {shown.server.url}
 
 
