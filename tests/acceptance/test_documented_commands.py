@@ -7,6 +7,7 @@ All pages share one folder with one small study, `studies/quick`, and a home fol
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -47,18 +48,23 @@ class Workplace:
 
     def run(self, *command: str) -> str:
         """Run a command; return its output. Fails with the output if the exit code is not 0."""
-        done = subprocess.run(
+        process = subprocess.Popen(
             command,
             cwd=self.folder,
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=TIMEOUT_S,
+            start_new_session=True,
         )
-        if done.returncode:
-            pytest.fail(f"exit code {done.returncode}\n{done.stdout[-3000:]}", pytrace=False)
-        return done.stdout
+        try:
+            output, _ = process.communicate(timeout=TIMEOUT_S)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGTERM)  # with the commands that a shell has started
+            raise
+        if process.returncode:
+            pytest.fail(f"exit code {process.returncode}\n{output[-3000:]}", pytrace=False)
+        return output
 
 
 @pytest.fixture(scope="module")
