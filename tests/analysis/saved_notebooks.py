@@ -90,6 +90,16 @@ def without_traces(notebook: NotebookNode) -> NotebookNode:
     return notebook
 
 
+def shown_by(notebook: NotebookNode) -> list[tuple[str, list[dict[str, str]]]]:
+    """Return each cell's source and its outputs as text; an image only counts, as fonts differ between machines."""
+    shown = []
+    for cell in notebook.cells:
+        data = [output.get("data", {}) for output in cell.get("outputs", [])]
+        kinds = [{kind: "" if kind == "image/png" else text for kind, text in each.items()} for each in data]
+        shown.append((cell.source, kinds))
+    return shown
+
+
 def _small(png: str) -> str:
     """Return a PNG in base64 with few colors."""
     image = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")

@@ -32,12 +32,12 @@ from tests.analysis.saved_notebooks import (
     OPTIONAL_WIDGETS,
     execute,
     read,
+    shown_by,
     simulated_series,
     without_traces,
 )
 
 MOST_LINES = 8  # of code in a cell
-MOST_BYTES = 1_000_000  # of a notebook with its outputs
 WIDEST = 920  # px of a table; with the prompts beside it, a window of 1,000 px
 JUPYTER_CSS = "body {width: 920px; margin: 0; font: 13px sans-serif} th, td {padding: 0.5em} table {border-spacing: 0}"
 PLACES = 1e-3  # relative: four digits are printed
@@ -65,14 +65,14 @@ def test_is_committed_with_the_outputs_of_one_run_and_without_a_machine(name: st
     text = (FOLDER / f"{name}.ipynb").read_text(encoding="utf-8")
     assert "Simulated: no network was trained." in text
     assert not re.search(r"/(home|Users|root|tmp|work|mnt|var|opt)/|[A-Z]:\\\\", text)
-    assert len(text) < MOST_BYTES
+    assert len(text) < 1_000_000
 
 
 @pytest.mark.core
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OF_A_STUDY)
 def test_the_saved_outputs_are_those_that_the_code_makes(name: str, executed: Execute) -> None:
-    assert _shown(read(name)) == _shown(without_traces(executed(name))), (
+    assert shown_by(read(name)) == shown_by(without_traces(executed(name))), (
         "save them again with `python -m tests.analysis.saved_notebooks`"
     )
 
@@ -262,16 +262,6 @@ def test_runs_through_on_copied_frames_of_images_without_labels(name: str, tmp_p
     pretext.loc[:, ~pretext.columns.str.contains("probe/")].to_parquet(copied / "runs.parquet")
     study.curves.loc[~study.curves["metric"].str.startswith("probe/")].to_parquet(copied / "curves.parquet")
     execute(name, copied, tmp_path / "run")
-
-
-def _shown(notebook: NotebookNode) -> list[tuple[str, list[dict[str, str]]]]:
-    """Return each cell's source and its outputs as text; an image only counts, as fonts differ between machines."""
-    shown = []
-    for cell in notebook.cells:
-        data = [output.get("data", {}) for output in cell.get("outputs", [])]
-        kinds = [{kind: "" if kind == "image/png" else text for kind, text in each.items()} for each in data]
-        shown.append((cell.source, kinds))
-    return shown
 
 
 def _is_markdown(output: NotebookNode) -> bool:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import json
-import os
 import re
-import shlex
 import shutil
 import signal
 import subprocess
@@ -20,17 +17,13 @@ from PIL import Image
 
 from study.cli import launch
 from study.cli import run as run_command
-from study.config.presets import preset_summaries
 from study.config.schema import StudyConfig
 from study.driver import Outcome
-from study.series import Series
 from tests.conftest import REPOSITORY
 from tests.study.cli.conftest import Command
 from tests.study.studies import tiny
 from trainables.data import Splits, load_splits
 from trainables.trial import TrialConfig
-
-CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")  # all but line ends
 
 
 @pytest.fixture
@@ -294,61 +287,3 @@ def test_the_script_copied_alone_finds_the_installed_package_and_never_its_neigh
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=tmp_path)
     assert ended.stderr.startswith("error: 'quik' is neither"), ended.stderr
     assert ended.returncode == 2
-
-
-def test_help_has_the_presets_and_examples_and_starts_without_what_trains():
-    code = """
-import sys
-from study.cli.run import main
-sys.argv = ["study/run.py", "--help"]
-try:
-    main()
-finally:
-    heavy = {"torch", "ray", "mlflow", "optuna", "scipy", "pandas"} & set(sys.modules)
-    assert not heavy, heavy
-"""
-    environment = {**os.environ, "COLUMNS": "80"}
-    ended = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=REPOSITORY, env=environment
-    )
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert max(map(len, ended.stdout.splitlines())) <= 80
-    assert not CONTROL.search(ended.stdout)
-    for name, summary in preset_summaries().items():
-        assert re.search(rf"^ {name} +{re.escape(summary[:40])}", ended.stdout, re.M), name
-    for command in run_command.EXAMPLES:
-        assert command in ended.stdout
-
-
-def test_the_examples_of_help_are_accepted(run: Command, monkeypatch: pytest.MonkeyPatch):
-    (Path.cwd() / "my_study.yaml").write_text(tiny().to_yaml())
-    ran: list[Series] = []
-    monkeypatch.setattr(launch, "run_parts", lambda series, *_, **__: ran.append(series) or {})
-    monkeypatch.setattr(launch, "show_plans", lambda series, **__: ran.append(series))
-    for command in run_command.EXAMPLES:
-        assert run(*shlex.split(command.removeprefix(run_command.PROGRAM))).code == 0, command
-    assert len(ran) == len(run_command.EXAMPLES)
-
-
-def test_version_is_that_of_the_package(run: Command):
-    assert run("--version").out == f"pretext-study {importlib.metadata.version('pretext-study')}\n"
-
-
-@pytest.mark.parametrize(
-    ("typed", "offered"),
-    [
-        ("pretext-study few", ["few_labels"]),
-        ("pretext-study quick --tasks rot", ["rotation"]),
-        ("pretext-study quick --tasks rotation,context_", ["rotation,context_encoder", "rotation,context_prediction"]),
-    ],
-)
-def test_the_shell_completes_presets_and_tasks(typed: str, offered: list[str]):
-    program = shutil.which("pretext-study", path=Path(sys.executable).parent)
-    if program is None:
-        pytest.skip("needs the installed command pretext-study")
-    variables = {"_PRETEXT_STUDY_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": typed}
-    ended = subprocess.run(
-        [program], capture_output=True, text=True, check=False, cwd=REPOSITORY, env={**os.environ, **variables}
-    )
-    assert ended.returncode == 0, ended.stderr
-    assert re.findall(r'^"([^"]+)"', ended.stdout.replace("_arguments '*: :((", ""), re.M) == offered, ended.stdout
