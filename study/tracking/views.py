@@ -16,7 +16,8 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from analysis.data.tables import level_names
+from analysis.data.mlflow import CHANCE_ENDING, metric_in_mlflow
+from analysis.data.tables import chance_column, level_names
 from analysis.records.phases import ABLATE, EVALUATE, SEARCH
 from study.tracking.summaries import MEAN
 
@@ -41,6 +42,7 @@ class View:
         ascending: Whether the smallest value is first.
         group_by: Tag whose groups of runs are averaged; None for single runs.
         groups: Values of that tag. The groups are shown closed, one row each.
+        closed: Sections of MLflow's own charts, which are shown closed.
     """
 
     key: str
@@ -52,6 +54,7 @@ class View:
     ascending: bool = False
     group_by: str | None = None
     groups: Sequence[str] = ()
+    closed: Sequence[str] = ()
 
     @property
     def query(self) -> str:
@@ -71,8 +74,9 @@ class View:
 
     def _state(self) -> dict[str, Any]:
         groups = [{"mode": "tag", "groupByData": self.group_by}]
-        section = {"uuid": _CHARTS, "name": self.name, "display": True, "isReordered": True, "deleted": False}
-        section |= {"columns": 1, "cardHeight": CARD_HEIGHT}
+        own = _section(_CHARTS, self.name) | {"columns": 1, "cardHeight": CARD_HEIGHT}
+        # MLflow draws a chart of every metric. Closed, its sections cost nothing until they are wanted.
+        others = [_section(name, name, display=False) for name in self.closed]
         return {
             "searchFilter": self.runs,
             "orderByKey": self.order_by,
@@ -90,7 +94,7 @@ class View:
             "runsVisibilityMap": {},
             "runsHiddenMode": "SHOW_ALL",
             "compareRunCharts": [_chart(number, chart) for number, chart in enumerate(self.charts)],
-            "compareRunSections": [section],
+            "compareRunSections": [own, *others],
             "isAccordionReordered": True,
             "viewMaximized": False,
             "runListHidden": False,
@@ -118,6 +122,7 @@ def study_views(runs: pd.DataFrame, probe: str, online: str, *, mode: str, journ
     curves = [_metric(name) for name in ("val/accuracy", "val/loss", "train/loss")]
     dataset, _, final = probe.rpartition("/")
     tasks = list(runs["task"].unique())
+    closed = ("probe", dataset, f"{dataset}/iou", "train", "val", "val_health", "Model metrics", "System metrics")
     ablated = runs[runs["phase"] == ABLATE]
     study = View(
         *("study", "Study", f"tags.`pretext.kind` != 'trial' and {own}"),
@@ -137,13 +142,20 @@ def study_views(runs: pd.DataFrame, probe: str, online: str, *, mode: str, journ
         order_by=_metric(probe),
         group_by="task",
         groups=tasks,
+        closed=closed,
     )
     search = View(
         *("search", "Search", trials.format(SEARCH)),
         columns=[_metric(online), *settings, _tag("task"), _tag("verdict"), *curves, DURATION],
-        charts=[_parallel(online), _scatter("lr", online), _scatter("augmentation_strength", online)],
+        charts=[
+            _parallel(online),
+            _scatter("lr", online),
+            _scatter("augmentation_strength", online),
+            _lines(online, metric_in_mlflow(chance_column(online).removeprefix("chance/")) + CHANCE_ENDING),
+        ],
         order_by=_metric(online),
         ascending=mode == "min",
+        closed=closed,
     )
     ablation = View(
         *("ablation", "Ablation", trials.format(ABLATE)),
@@ -153,6 +165,7 @@ def study_views(runs: pd.DataFrame, probe: str, online: str, *, mode: str, journ
         ascending=True,
         group_by="group",
         groups=list((ablated["task"] + " " + ablated["cell"]).unique()),
+        closed=closed,
     )
     return [study, compare, search, *([ablation] if len(ablated) else [])]
 
@@ -164,6 +177,14 @@ def _chart(number: int, chart: dict[str, Any]) -> dict[str, Any]:
 
 def _bar(metric: str) -> dict[str, Any]:
     return {"type": "BAR", "metricKey": metric, "runsCountToCompare": 100}
+
+
+def _section(uuid: str, name: str, *, display: bool = True) -> dict[str, Any]:
+    return {"uuid": uuid, "name": name, "display": display, "isReordered": True, "deleted": False}
+
+
+def _lines(*metrics: str) -> dict[str, Any]:
+    return {"type": "LINE", "metricKey": metrics[0], "selectedMetricKeys": list(metrics), "runsCountToCompare": 10}
 
 
 def _parallel(metric: str) -> dict[str, Any]:

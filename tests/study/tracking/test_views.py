@@ -82,7 +82,10 @@ def test_the_search_is_drawn_along_lr_strength_and_batch_size_and_listed_in_ten_
     assert parallel["type"] == "PARALLEL"
     assert parallel["selectedParams"] == ["lr", "augmentation_strength", "batch_size"]
     assert parallel["selectedMetrics"] == ["probe/knn"]  # what this study's search optimizes
-    assert {parallel["metricSectionId"]} == {section["uuid"] for section in view["compareRunSections"]}
+    own, *others = view["compareRunSections"]
+    assert {chart["metricSectionId"] for chart in view["compareRunCharts"]} == {own["uuid"]}
+    assert not any(section["display"] for section in others)
+    assert view["compareRunCharts"][-1]["selectedMetricKeys"] == ["probe/knn", "probe/knn_chance"]
 
 
 def test_the_view_of_the_study_holds_its_phases_with_their_headlines(synced: str) -> None:
