@@ -143,8 +143,13 @@ class Splits:
 
     def without_masks(self) -> Splits:
         """Return the splits for classification probes alone; masks are left out."""
-        tables = {name: None if table is None else table.without_masks() for name, table in vars(self).items()}
-        return Splits(**tables)
+        return Splits(
+            self.pretext_train.without_masks(),
+            self.pretext_validation.without_masks(),
+            None if self.probe_train is None else self.probe_train.without_masks(),
+            None if self.probe_validation is None else self.probe_validation.without_masks(),
+            self.test.without_masks(),
+        )
 
     @property
     def _probed(self) -> tuple[ImageTable | None, ...]:
