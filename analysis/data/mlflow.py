@@ -35,7 +35,7 @@ from trainables.errors import UserError, first_line
 ENVIRONMENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 OPEN_COLUMNS = (*RESPELLED_COLUMNS, "chance/")
 PAGE = 1000  # runs per request, the most that a server returns
-CHANCE_ENDING = "_chance"  # of the metric that is the chance level of another one of the curves
+CHANCE_ENDING = "_chance"  # `val/accuracy_chance` is the chance level of `val/accuracy`
 # MLflow sorts charts by the names of their metrics; validation comes before the health of the validation features.
 _HEALTH, _HEALTH_IN_MLFLOW = "health/", "val_health/"
 

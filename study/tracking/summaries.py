@@ -15,7 +15,7 @@ from analysis.records.phases import CONFIRM, EVALUATE, SEARCH
 from study.tracking.notes import PURPOSES, escaped
 from trainables.trial import ONLINE_PROBES
 
-BEST, MEAN = "best/", "mean/"  # of each task: a single trial's value, which selection makes optimistic; over seeds
+BEST, MEAN = "best/", "mean/"  # metrics per task: a single trial's value, which selection makes optimistic; over seeds
 SETTINGS = {"lr": "lr", "batch_size": "batch", "augmentation_strength": "strength"}
 
 

@@ -22,10 +22,10 @@ from analysis.records.phases import ABLATE, EVALUATE, SEARCH
 from study.tracking.summaries import MEAN
 
 VIEW_TAG = "mlflow.sharedViewState."
-NAME_WIDTH, TEXT_WIDTH, CARD_HEIGHT = 330, 600, 480  # pixels of the columns with names and descriptions, of a chart
+NAME_WIDTH, TEXT_WIDTH, CARD_HEIGHT = 330, 330, 480  # pixels of the columns with names and descriptions, of a chart
 PARALLEL_PARAMS = ("lr", "augmentation_strength", "batch_size")
 DURATION, DESCRIPTION = "attributes.`Duration`", "attributes.`Description`"
-_CHARTS = "charts"  # section of a view's own charts; those that MLflow adds follow it
+_CHARTS = "charts"  # key of the section with a view's own charts; those that MLflow adds follow it
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class View:
         group_by: Tag whose groups of runs are averaged; None for single runs.
         groups: Values of that tag. The groups are shown closed, one row each.
         closed: Sections of MLflow's own charts, which are shown closed.
+        name_width: Width of the column with the runs' names, in pixels.
     """
 
     key: str
@@ -55,6 +56,7 @@ class View:
     group_by: str | None = None
     groups: Sequence[str] = ()
     closed: Sequence[str] = ()
+    name_width: int = NAME_WIDTH
 
     @property
     def query(self) -> str:
@@ -87,7 +89,7 @@ class View:
             "datasetsFilter": [],
             "selectedColumns": list(self.columns),
             "columnOrder": ["attributes.`Run Name`", *self.columns],
-            "columnWidths": {"attributes.`Run Name`": NAME_WIDTH, DESCRIPTION: TEXT_WIDTH},
+            "columnWidths": {"attributes.`Run Name`": self.name_width, DESCRIPTION: TEXT_WIDTH},
             "runsExpanded": {},
             "runsPinned": [],
             "runsHidden": [],
@@ -128,10 +130,11 @@ def study_views(runs: pd.DataFrame, probe: str, online: str, *, mode: str, journ
         *("study", "Study", f"tags.`pretext.kind` != 'trial' and {own}"),
         columns=[
             DESCRIPTION,
-            *map(_metric, ("trials", "failed")),
             *(_metric(f"{MEAN}{task}") for task in tasks),
+            *map(_metric, ("trials", "failed")),
         ],
         charts=[],
+        name_width=NAME_WIDTH // 2,
         order_by="attributes.start_time",
         ascending=True,
     )
