@@ -107,7 +107,7 @@ def ended_runs(runs: pd.DataFrame, verdicts: pd.DataFrame, wanted: Collection[st
         wanted: Names of verdicts.
 
     Raises:
-        UserError: If a column of `verdicts` is missing, a run has no verdict, or a wanted name is no verdict.
+        UserError: If a column of `verdicts` is missing, a run has no verdict, or a wanted name is unknown.
     """
     require_columns(verdicts, ["trial_id", "verdict"], "verdicts")
     found = verdicts.drop_duplicates("trial_id").set_index("trial_id")
