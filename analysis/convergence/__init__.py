@@ -2,6 +2,16 @@
 
 from analysis.convergence.cells import cell_verdicts
 from analysis.convergence.classify import ended, verdicts
-from analysis.convergence.registry import AT_CHANCE, CATALOG, CONVERGED, UNDECIDED, VERDICTS
+from analysis.convergence.registry import AT_CHANCE, CATALOG, CONVERGED, STILL_IMPROVING, UNDECIDED, VERDICTS
 
-__all__ = ["AT_CHANCE", "CATALOG", "CONVERGED", "UNDECIDED", "VERDICTS", "cell_verdicts", "ended", "verdicts"]
+__all__ = [
+    "AT_CHANCE",
+    "CATALOG",
+    "CONVERGED",
+    "STILL_IMPROVING",
+    "UNDECIDED",
+    "VERDICTS",
+    "cell_verdicts",
+    "ended",
+    "verdicts",
+]

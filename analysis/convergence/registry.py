@@ -29,4 +29,5 @@ CATALOG: Mapping[str, Verdict] = {verdict.name: verdict for verdict in (failed.V
 VERDICTS: tuple[str, ...] = tuple(CATALOG)
 
 # Verdicts that the report has sentences for.
-AT_CHANCE, CONVERGED, UNDECIDED = at_chance.VERDICT.name, converged.VERDICT.name, undecided.VERDICT.name
+AT_CHANCE, STILL_IMPROVING = at_chance.VERDICT.name, still_improving.VERDICT.name
+CONVERGED, UNDECIDED = converged.VERDICT.name, undecided.VERDICT.name

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.comparisons import BASE, BETTER, EQUIVALENT, TOO_FEW, WORSE, rank_tasks
-from analysis.convergence import CATALOG, CONVERGED
+from analysis.convergence import CATALOG, CONVERGED, STILL_IMPROVING
 from analysis.data.tables import is_share
 from analysis.findings import Findings, queries
 from analysis.findings.gains import TaskGains
@@ -105,6 +105,13 @@ def next_step(findings: Findings, gains: TaskGains, folder: Path) -> NextStep:
         return NextStep(
             f"Narrow the intervals with {MIN_SEEDS} fresh seeds instead of {fewest}:",
             f"{again} --set confirm.seeds={MIN_SEEDS}",
+        )
+    improving = list(gains.rows.loc[gains.rows["verdict"] == STILL_IMPROVING, "task"])
+    if improving and (steps := findings.study.config.get("budget_steps")):
+        are = "is" if len(improving) == 1 else "are"
+        return NextStep(
+            f"Train for twice the steps, since {listed(improving)} {are} still improving at the end:",
+            f"{again} --set budget_steps={2 * steps}",
         )
     return NextStep("Train the chosen configurations again, with fresh seeds:", again)
 

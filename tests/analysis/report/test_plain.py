@@ -92,6 +92,14 @@ def test_the_next_command_answers_what_is_open(findings: Findings, tmp_path: Pat
     assert next_step(findings, gains, folder).command.endswith("recommended.yaml --set confirm.seeds=5")
     bare = dataclasses.replace(findings, ablated=findings.ablated.iloc[:0])
     assert "ablate.designs=[cures]" in next_step(bare, gains, folder).command
+    sure = dataclasses.replace(gains, rows=gains.rows.assign(n_seeds=5, verdict="converged"))
+    assert next_step(findings, sure, folder).command.endswith("recommended.yaml")
+    rising = dataclasses.replace(
+        sure, rows=sure.rows.assign(verdict=["still_improving", *["converged"] * (len(sure.rows) - 1)])
+    )
+    step = next_step(findings, rising, folder)
+    assert f"since {rising.rows['task'].iloc[0]} is still improving" in step.why
+    assert step.command.endswith(f"--set budget_steps={2 * findings.study.config['budget_steps']}")
 
 
 def test_the_plot_has_every_task_seed_and_level_where_its_value_is(findings: Findings, tmp_path: Path):
