@@ -12,10 +12,10 @@ GLOSSARY = {
     ),
     "base": "The configuration that an ablation changes.",
     "baseline": "What a cell is compared with: the base, the cell without the change, or an untrained encoder.",
-    "better, worse": "The difference is not 0: its Holm p is at most 0.05. How large it is, the interval says.",
+    "better, worse": "The difference is not 0: its Holm p is at most 0.05. The interval shows how large it is.",
     "cell": "One configuration of an ablation, trained with several seeds.",
     "chance": (
-        "What a model that has learned nothing reaches on average: 1 / number of classes for an accuracy of "
+        "What a model that has learned nothing reaches on average: 1 / number of classes for the accuracy on "
         "balanced classes."
     ),
     "detectable": "The smallest true difference that this many seeds, with this spread, find with probability 0.8.",
@@ -29,7 +29,7 @@ GLOSSARY = {
     ),
     "inconclusive": "Neither a difference nor equivalence is shown. This does not mean that there is no difference.",
     "interval": "[low, high]: a range that contains the true difference in 95 % of studies.",
-    "largest class": "Share of the images of the most frequent class: the accuracy of always answering it.",
+    "largest class": "Share of the images of the most frequent class: the accuracy of always predicting it.",
     "linear probe": "Accuracy of a linear classifier fitted to the frozen features with labels.",
     "kNN probe": "Accuracy of classifying each image like its nearest neighbors in feature space.",
     "margin": "The smallest difference that matters, `ablate.margin` in the study's YAML.",
@@ -57,8 +57,8 @@ GLOSSARY = {
         "the study kept the results of every image."
     ),
     "untrained encoder": (
-        "The same network with its random initial weights (`random_init`), with the same probe. It is far above "
-        "chance, so it is what pre-training has to beat."
+        "The same network with its random initial weights (`random_init`), with the same probe. It is often far "
+        "above chance, so it is what pre-training has to beat."
     ),
     "verdict": "How a trial ended, for example `converged` or `at_chance`, with the evidence for it.",
 }
