@@ -156,7 +156,7 @@ def _others(rows: pd.DataFrame, best: str, rivals: pd.DataFrame) -> Iterator[str
         if len(own):
             yield sentence.say(own, tasks=listed(f"{row['task']} ({gain(row)})" for _, row in own.iterrows()))
     if len(close := rivals.loc[rivals["answer"] != BETTER, "baseline"]):
-        yield f"Which task comes first is open: {best} is not told apart from {listed(close)}."
+        yield f"Which task is best is still open: {best} cannot be told apart from {listed(close)}."
 
 
 def _pixels(gains: TaskGains) -> list[str]:

@@ -36,7 +36,7 @@ def how_sensitive(findings: Findings, sources: Sources) -> Section:
         sources: Frames that the figures are drawn from.
     """
     n = int((findings.study.runs["phase"] == SEARCH).sum())
-    lead = f"{counted(n, 'search trial')}: the best one, and what it depended on." if n else ""
+    lead = f"{counted(n, 'search trial')}: the best one of each task." if n else ""
     return Section("search", "How sensitive is it to its settings?", list(_blocks(findings, sources)), lead)
 
 
@@ -124,7 +124,7 @@ def _no_importance(searched: pd.DataFrame, task: str, column: str) -> str:
     usable = own.loc[own[column].notna()] if column in own else own.iloc[:0]
     varied = searched_columns(usable)
     if len(usable) < MIN_TRIALS:
-        return f"{task}: {len(usable)} of at least {MIN_TRIALS} finished trials"
+        return f"{task}: {len(usable)} finished trials of at least {MIN_TRIALS} needed"
     if not varied or usable[column].nunique() == 1:
         return f"{task}: no setting varies"
     gaps = [name for name in varied if usable[name].isna().any()]

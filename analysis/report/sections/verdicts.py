@@ -90,7 +90,7 @@ def _counts(findings: Findings, seen: list[Verdict]) -> Table:
 
 def _of_task(findings: Findings, task: str) -> list[Block]:
     """Return how the chosen configuration and the ablation's base ended, with the cure and, folded, the evidence."""
-    cells = [(CONFIRM, queries.chosen_cell(findings, task), "As chosen"), (ABLATE, BASE, "The ablation's base")]
+    cells = [(CONFIRM, queries.chosen_cell(findings, task), "As chosen"), (ABLATE, BASE, "As the ablation's base")]
     bullets, evidence = [], []
     for phase, cell, name in cells:
         found = queries.convergence(findings, phase, task, cell) if cell or phase == ABLATE else None

@@ -38,7 +38,7 @@ def test_the_gain_is_said_in_images_with_its_interval(findings: Findings):
     assert f"an untrained network ({100 * row['untrained']:.1f})" in first
     assert "95 % interval of that difference is **1.0 to 9.0** (3 seeds)" in first
     assert any(each.startswith("**Not shown to help**: ") and "rotation (" in each for each in others)
-    assert "Which task comes first is open: simclr is not told apart from " in others[-1]
+    assert "Which task is best is still open: simclr cannot be told apart from " in others[-1]
 
 
 def test_several_tasks_that_help_are_all_named_and_the_best_only_if_told_apart(findings: Findings):

@@ -59,8 +59,8 @@ def test_verdicts_are_counted_and_shown_with_evidence_and_cure(findings: Finding
     base = findings.cell_verdicts.query("phase == 'ablate' and task == 'rotation' and cell == 'base'")
     assert f"Evidence: {base['evidence'].iloc[0]}." in text
     assert f"Cure: {base['cure'].iloc[0]}." in text
-    assert "The ablation's base, it overfits (5 of 5 seeds). Cure:" in text
-    assert "The ablation's base. P(converged) 0.00 [0.00, 0.52]. Evidence:" in text
+    assert "As the ablation's base, it overfits (5 of 5 seeds). Cure:" in text
+    assert "As the ablation's base. P(converged) 0.00 [0.00, 0.52]. Evidence:" in text
     assert "As chosen, it is undecided (3 of 3 seeds). What would decide it: " in text
     assert "As chosen. Evidence: at_chance or still_improving" in text
     counts = findings.verdicts.query("phase == 'ablate' and task == 'rotation'")["verdict"].value_counts()
