@@ -66,7 +66,7 @@ def pretraining_gain(findings: Findings, dataset: str) -> list[str]:
         return [f"{first_true(candidates, rows).say(rows, **words)}.{guessed}"]
     best, rank = _leading(findings, known, dataset)
     ended = queries.convergence(findings, CONFIRM, best, queries.chosen_cell(findings, best))
-    end = f" As chosen, it {ending(ended)}." if ended else ""
+    end = f" As chosen, {best} {ending(ended)}." if ended else ""
     return [f"{_headline(findings, known, best, rank, dataset)}{end}", *_no_gain(findings, known, best)]
 
 
