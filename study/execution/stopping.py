@@ -14,12 +14,18 @@ from trainables.ray_adapter.messages import Replay, TrialReport, from_result
 
 Metrics = Mapping[str, float]
 
+# Standard errors above the reference level beyond which a metric has begun to rise. In the library of real trials, it
+# spares the only stopped trial that would have learned, and 7 of the 44 that a patience of a quarter of the budget
+# stops.
+RISING = 3.0
+
 
 class ChanceStopper(tune.Stopper):
     """Stopper of trials that are shown to have learned nothing within `patience` steps.
 
     As for the verdict `at_chance`, the upper bound of what was learned must lie below a margin on every validation
-    metric that has a chance level. The mere absence of evidence for learning never stops a trial.
+    metric that has a chance level. The mere absence of evidence for learning never stops a trial, and one that has
+    begun to rise is not stopped either: during the warm-up of the learning rate it has learned little, but not nothing.
 
     Args:
         patience: Optimizer steps after which a trial may be stopped; 0 to never stop a trial.
@@ -57,6 +63,8 @@ class ChanceStopper(tune.Stopper):
             return False
         n = facts.get("n_validation_images") or facts["n_validation"]
         if step < self.patience or not found or not all(each.excluded(n) for each in found.values()):
+            return False
+        if any(each.share > RISING * each.error for each in found.values()):
             return False
         bounds = ", ".join(
             f"{name} {metrics[name]:.4f} ({each.reference} {each.level:.4f}) at most {max(0.0, each.upper(n)):.1%}"

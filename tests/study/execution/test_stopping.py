@@ -45,6 +45,11 @@ def test_the_stopper_stops_nothing_that_may_have_learned():
     assert not ChanceStopper(patience=10)("a", result(10, 0.25, error=float("nan")))
 
 
+def test_the_stopper_leaves_alone_a_trial_that_has_begun_to_rise():
+    assert ChanceStopper(patience=10)("a", result(10, 0.255, error=0.002))  # 2.5 standard errors above chance
+    assert not ChanceStopper(patience=10)("a", result(10, 0.257, error=0.002))  # 3.5, and at most 1.4 % of the way
+
+
 def test_every_measure_must_exclude_learning():
     assert not ChanceStopper(patience=10)("a", result(10, 0.25, loss=1.3))  # the loss fell, the accuracy did not rise
     loss = {"primary_metric": "val/loss", "primary_mode": "min"}
