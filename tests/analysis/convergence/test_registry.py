@@ -107,11 +107,8 @@ def test_the_report_counts_and_explains_a_further_verdict(with_bored: dict[str, 
     row = next(line for line in lines if line.startswith("confirm|rotation|")).split("|")
     assert dict(zip(head, row, strict=True))["bored"] == "6"
     assert "**bored**: nothing new happened." in lines
-    assert any(
-        line.startswith("**As chosen, it yawns (3 of 3 seeds).**")
-        and line.endswith("Evidence: yawned at step 200: again (mean of 3 seeds). Cure: a harder task; or a holiday.")
-        for line in lines
-    )
+    assert "**As chosen, it yawns (3 of 3 seeds).** Cure: a harder task; or a holiday." in lines
+    assert any(line.endswith("Evidence: yawned at step 200: again (mean of 3 seeds).") for line in lines)
 
 
 def test_verdicts_are_listed_in_one_order_and_asked_in_another() -> None:
