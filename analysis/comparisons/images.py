@@ -38,7 +38,7 @@ def image_contributions(trials: np.ndarray, results: np.ndarray, per_image: PerI
 
 
 def interval_scope(effects: pd.DataFrame) -> str:
-    """Return a sentence on what the intervals of `effects` hold for; empty if there is no interval."""
+    """Return a sentence on what the intervals of `effects` hold for; empty without an interval."""
     given = effects.loc[effects["ci_low"].notna()]
     if given.empty:
         return ""

@@ -76,5 +76,6 @@ def ended(verdicts: pd.DataFrame, wanted: Collection[str]) -> pd.Series:
         raise UserError(f"unknown verdicts: {', '.join(unknown)}; verdicts are {', '.join(VERDICTS)}")
     left_open = verdicts["possible"] if "possible" in verdicts else verdicts["verdict"]
     names = [VERDICTS if name == UNDECIDED else str(name).split(OR) for name in left_open]
-    found = [None if len(found := {name in wanted for name in each}) > 1 else found.pop() for each in names]
-    return pd.Series(found, verdicts.index, dtype="boolean")
+    answers = [{name in wanted for name in each} for each in names]
+    known = [each.pop() if len(each) == 1 else None for each in answers]
+    return pd.Series(known, verdicts.index, dtype="boolean")

@@ -133,7 +133,7 @@ class RunWriter:
 
         Args:
             study: The study up to now.
-            headline: The report's first sentences, in markdown; empty if there is no report.
+            headline: The report's first sentences, in markdown; empty without a report.
         """
         if self._state.ended:
             self._summarize(STUDY, study_summary(study, headline), notes.study_note(self._study))

@@ -37,7 +37,7 @@ def study_summary(study: Study, headline: str) -> Summary:
 
     Args:
         study: The study.
-        headline: The report's first sentences, in markdown; empty if there is no report.
+        headline: The report's first sentences, in markdown; empty without a report.
     """
     metric = comparison_metric(study)
     means = _means(study, EVALUATE, metric)

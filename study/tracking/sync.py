@@ -282,7 +282,7 @@ class _Delivery:
 
 
 def _headline(folder: Path) -> str:
-    """Return the report's first sentences; empty if there is no report yet, or one of an earlier version."""
+    """Return the report's first sentences; empty before the report, and in studies of earlier versions."""
     path = folder / records.HEADLINE_FILE
     return path.read_text(encoding="utf-8").strip() if path.exists() else ""
 
