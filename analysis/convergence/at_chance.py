@@ -10,10 +10,9 @@ from analysis.convergence.curves import Curve, Head, Trial, number
 from analysis.convergence.remedies import (
     format_number,
     instead_of,
+    less_memorizing,
     lower_lr,
-    more_images,
     n_images,
-    stronger_augmentation,
 )
 from analysis.convergence.verdict import Finding, Verdict
 from trainables.chance import MARGIN, Learned, Level, learned
@@ -83,7 +82,7 @@ def remedies(finding: Finding, trial: Trial) -> list[str]:
     if ratio > UNSTABLE_RATIO:
         changes.append(f"{lower_lr(trial)}, as the training loss is {ratio:.3g} x its chance level")
     elif ratio < MEMORIZED_RATIO:
-        changes += [*stronger_augmentation(trial), more_images(trial)]
+        changes += less_memorizing(trial)
     elif trial.steps < TAKE_OFF_STEPS[1]:
         patience = f"and take-off may need {TAKE_OFF_STEPS[0]:,} to {TAKE_OFF_STEPS[1]:,}"
         changes.append(f"more optimizer steps: {trial.steps:,} {_exposure(trial)}, {patience}")

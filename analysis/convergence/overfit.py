@@ -7,7 +7,7 @@ from analysis.convergence.changes import exceeds_noise, material_drop, mean_arou
 from analysis.convergence.curves import Head, Trial
 from analysis.convergence.evidence import describe_drop
 from analysis.convergence.progress import GAINED, gain, improving
-from analysis.convergence.remedies import format_number, more_images, stronger_augmentation
+from analysis.convergence.remedies import less_memorizing
 from analysis.convergence.verdict import Finding, Verdict
 
 
@@ -33,10 +33,8 @@ def find(trial: Trial) -> Finding | None:
 
 
 def remedies(finding: Finding, trial: Trial) -> list[str]:
-    """Return the changes to try, likeliest first."""
-    row = trial.row
-    changes = [*stronger_augmentation(trial), more_images(trial)]
-    changes.append(f"a smaller encoder than {row.get('encoder', 'this')} of width {format_number(row.get('width'))}")
+    """Return the changes to try, in the order of their measured rates."""
+    changes = less_memorizing(trial)
     if finding.best_step:
         changes.append(f"fewer steps: about {finding.best_step:,} instead of {trial.steps:,}")
     return changes

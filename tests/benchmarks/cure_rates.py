@@ -59,13 +59,14 @@ def bases() -> Iterator[tuple[str, TrialConfig, Changes]]:
         base = _trial("rotation", dataset, n_images=400, budget_steps=100, lr=2e-6)
         changes = {"three times the learning rate": {"lr": 6e-6}, "a hundred times the learning rate": {"lr": 2e-4}}
         yield f"too-slow/rotation/{dataset}", base, changes
-        base = _trial("rotation", dataset, n_images=400, budget_steps=100, optimizer="sgd", lr=30.0)
-        changes = {
-            "a third of the learning rate": {"lr": 10.0},
-            "a hundredth of the learning rate": {"lr": 0.3},
-            "a longer warm-up": {"warmup_fraction": 0.4},
-        }
-        yield f"too-fast/rotation/{dataset}", base, changes
+        for task in DEFAULTS:
+            base = _trial(task, dataset, n_images=400, budget_steps=100, optimizer="sgd", lr=30.0)
+            changes = {
+                "a third of the learning rate": {"lr": 10.0},
+                "a hundredth of the learning rate": {"lr": 0.3},
+                "a longer warm-up": {"warmup_fraction": 0.4},
+            }
+            yield f"too-fast/{task}/{dataset}", base, changes
         for task in ("rotation", "simclr"):
             base = _trial(task, dataset, n_images=800, budget_steps=100)
             changes = {

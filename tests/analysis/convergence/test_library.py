@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from analysis.convergence import verdicts
-from analysis.convergence.still_improving import OWN_METRIC_IMPROVED, PROBE_IMPROVED
+from analysis.convergence.still_improving import TWICE_THE_STEPS
 from study.execution.stopping import ChanceStopper
 from tests.analysis import trial_library
 from tests.analysis.trial_library import FITTED, TESTED
@@ -53,7 +53,7 @@ def test_few_trials_are_undecided(judged: pd.DataFrame, reports: int) -> None:
 
 def test_the_rates_that_the_advice_states_are_those_of_the_library(judged: pd.DataFrame) -> None:
     of_verdict = judged.loc[judged["verdict"] == "still_improving"]
-    for name, stated in (("own", OWN_METRIC_IMPROVED), ("probe", PROBE_IMPROVED)):
+    for name, stated in (("own", TWICE_THE_STEPS.own), ("probe", TWICE_THE_STEPS.probe)):
         answers = of_verdict[name].dropna()
         assert stated == ((answers == "better").sum(), len(answers))
 

@@ -112,7 +112,7 @@ def test_a_network_that_memorized_its_training_images_may_still_be_at_chance() -
     assert set(found["verdict"]) <= {"at_chance", "undecided"}
     at_chance = found.loc[found["verdict"] == "at_chance"]
     assert len(at_chance) >= 0.8 * len(found)
-    assert at_chance["cure"].str.contains("stronger augmentation").all()
+    assert at_chance["cure"].str.contains("a higher augmentation_strength").all()
     assert not at_chance["cure"].str.contains("more optimizer steps").any()
 
 
