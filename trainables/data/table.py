@@ -29,6 +29,8 @@ class ImageTable:
         masks: Class ids uint8 [N, S, S] with 255 for void, or None if the data set has no masks.
         class_names: Names of the classes 0 .. K-1 of `labels`; empty without labels.
         mask_names: Names of the classes of `masks`; empty without masks.
+        groups: Id of each image's group, int64 [N], or None if the images are independent. Images of one group (one
+            plate, one patient) are never on two sides of a split.
 
     Raises:
         DataError: The shapes or dtypes are wrong.
@@ -40,6 +42,7 @@ class ImageTable:
     masks: np.ndarray | None = None
     class_names: tuple[str, ...] = ()
     mask_names: tuple[str, ...] = ()
+    groups: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         images = self.images
@@ -49,6 +52,10 @@ class ImageTable:
             raise DataError(f"{self.name}: {len(images)} images but labels of shape {self.labels.shape}")
         if self.masks is not None and self.masks.shape != (len(images), *images.shape[2:]):
             raise DataError(f"{self.name}: images {images.shape} but masks of shape {self.masks.shape}")
+        if self.groups is not None and (self.groups.shape != (len(images),) or self.groups.dtype != np.int64):
+            raise DataError(
+                f"{self.name}: groups must be int64 [{len(images)}], not {self.groups.dtype} {list(self.groups.shape)}"
+            )
 
     def __len__(self) -> int:
         return len(self.images)
@@ -65,13 +72,16 @@ class ImageTable:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Sixteen hex digits of SHA-256 over shapes, bytes and class names."""
+        """Sixteen hex digits of SHA-256 over shapes, bytes, class names and groups."""
         digest = hashlib.sha256()
         for array in (self.images, self.labels, self.masks):
             if array is not None:
                 digest.update(f"{array.dtype}{array.shape}".encode())
                 digest.update(np.ascontiguousarray(array).data)
         digest.update("\0".join((*self.class_names, "", *self.mask_names)).encode())
+        if self.groups is not None:  # fingerprints of tables without groups are those of earlier versions
+            digest.update(f"groups{self.groups.shape}".encode())
+            digest.update(np.ascontiguousarray(self.groups).data)
         return digest.hexdigest()[:16]
 
     def take(self, indices: np.ndarray) -> ImageTable:
@@ -81,6 +91,7 @@ class ImageTable:
             images=np.ascontiguousarray(self.images[indices]),
             labels=None if self.labels is None else self.labels[indices],
             masks=None if self.masks is None else np.ascontiguousarray(self.masks[indices]),
+            groups=None if self.groups is None else self.groups[indices],
         )
 
     def without_masks(self) -> ImageTable:
