@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 SOME_FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130  # exit codes
 
-out = Console(soft_wrap=True)
-err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+out = Console(soft_wrap=True, emoji=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
 def run_app(app: typer.Typer) -> None:
@@ -25,6 +25,7 @@ def run_app(app: typer.Typer) -> None:
     # `force`, because importing mlflow.pytorch mutes warnings on the root logger.
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", force=True)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns where it cannot write its cache
     stop_on_signals()
     try:
         app()

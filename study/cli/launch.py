@@ -23,6 +23,7 @@ from study.cli.signals import resume_command
 from study.config.schema import StudyConfig
 from study.driver import Outcome, load_datasets, run_study
 from study.execution import cluster
+from study.execution.environment import check_environment
 from study.plan.estimate import PhaseEstimate, estimate
 from study.plan.feasibility import check_plan
 from study.plan.phases import Plan
@@ -54,6 +55,7 @@ def self_test(config: StudyConfig, download: bool) -> bool:
 
 def run_parts(series: Series, output: Path, *, download: bool, fresh: bool, as_json: bool) -> dict[str, Outcome]:
     """Run every part of a series, show each outcome, and write the page that joins them."""
+    check_environment()  # before the data are loaded, which may take minutes
     outcomes: dict[str, Outcome] = {}
     datasets: dict[str, Mapping[str, Splits]] = {}
     if series.name:  # check all parts first: an error in the last one must not surface after hours

@@ -5,6 +5,7 @@ Torch, Ray and MLflow take seconds to import, so they are imported where a study
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ import typer
 from analysis.command_line import Version, command_with, examples, names, new_app, section
 from study.cli.console import SOME_FAILED, run_app
 from study.config.presets import preset_summaries
+from trainables.errors import ConfigError
 
 PROGRAM = "python study/run.py"
 EXAMPLES = {
@@ -38,6 +40,17 @@ def _complete_tasks(incomplete: str) -> list[str]:
     *listed, last = incomplete.split(",")
     rest = [task for task in TASKS if task not in listed and task.startswith(last)]
     return [",".join([*listed, task]) for task in rest]
+
+
+def _check_home() -> None:
+    """Raise ConfigError if the user has no home folder, without which Ray cannot even be imported."""
+    try:
+        Path.home()
+    except RuntimeError as error:  # the system's list of users lacks this one, as in many containers
+        raise ConfigError(
+            f"user {os.getuid()} has no home folder, which Ray needs; set HOME to a folder that you can write to, "
+            "for example HOME=/tmp/home"
+        ) from error
 
 
 def run(
@@ -76,6 +89,7 @@ def run(
 
     To resume a study where it stopped, run the same command again.
     """
+    _check_home()
     from study.cli import launch
     from study.series import load_series
 

@@ -19,8 +19,9 @@ import ray._private.worker
 from ray._common.network_utils import is_localhost, parse_address
 from ray._private import ray_constants, services
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
-from ray.exceptions import LocalRayletDiedError, RaySystemError, RpcError
+from ray.exceptions import LocalRayletDiedError, RayError, RaySystemError, RpcError
 
+from study.execution.environment import check_environment, unreachable
 from trainables.errors import ClusterError, ConfigError, first_line, printable
 
 LOSS_ERRORS = (ConnectionError, LocalRayletDiedError, RaySystemError, RpcError)  # raised when the cluster is lost
@@ -43,19 +44,15 @@ def connect(cpus: int | None = None, *, dashboard: bool = False) -> None:
             without it, the resources of a stopped or killed driver's group are never released.
 
     Raises:
-        ConfigError: The named cluster does not answer.
+        ConfigError: The named cluster does not answer, or Ray cannot start on this machine.
     """
     if ray.is_initialized():
         return
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING, "configure_logging": True}
-    # `ray.init("auto")` would also join another program's private cluster on this machine, and end with it.
-    address = services.get_ray_address_from_environment(None, None)  # type: ignore[arg-type]  # None is documented
+    address = check_environment()
     with _preserved_sigterm():
-        if address in (None, "local"):
-            with _on_loopback(), _separate_process_groups():
-                ray.init(address="local", num_cpus=cpus, include_dashboard=dashboard, **options)
-            _hide_token()
-            logger.info("started a local Ray cluster on 127.0.0.1")
+        if address is None:
+            _start_local(num_cpus=cpus, include_dashboard=dashboard, **options)
             return
         if ray_constants.RAY_ADDRESS_ENVIRONMENT_VARIABLE not in os.environ:
             # A cluster of `ray start` may require a token, which Ray sends by itself only for the address "auto".
@@ -63,11 +60,20 @@ def connect(cpus: int | None = None, *, dashboard: bool = False) -> None:
         try:
             with _on_loopback() if _is_loopback_only(address) else contextlib.nullcontext():
                 ray.init(address=address, **options)
-        except ConnectionError as error:
-            raise ConfigError(
-                f"no Ray cluster answers at {address}; start it (and set RAY_AUTH_MODE=token here too, if it requires "
-                "a token), or unset RAY_ADDRESS and run `ray stop` to use this machine alone"
-            ) from error
+        except (ConnectionError, RuntimeError, RayError) as error:  # without a token it raises the last two
+            raise unreachable(address) from error
+
+
+def _start_local(**options: Any) -> None:
+    try:
+        with _on_loopback(), _separate_process_groups():
+            ray.init(address="local", **options)
+    except (OSError, RuntimeError) as error:
+        raise ConfigError(
+            f"Ray cannot start on this machine: {printable(first_line(error))}; `ray start --head` may tell more"
+        ) from error
+    _hide_token()
+    logger.info("started a local Ray cluster on 127.0.0.1")
 
 
 def shutdown(timeout_s: float) -> bool:
@@ -163,7 +169,7 @@ def _preserved_sigterm() -> Iterator[None]:
 
 def _hide_token() -> None:
     """Make the token that Ray created readable by this user only: with it, anybody could run code as this user."""
-    with contextlib.suppress(FileNotFoundError, PermissionError):  # the token may come from the environment
+    with contextlib.suppress(OSError, RuntimeError):  # the token may come from the environment, without a home folder
         (Path.home() / ".ray" / "auth_token").chmod(0o600)
 
 
