@@ -15,8 +15,7 @@ import torch
 
 from analysis.data.frames import export
 from analysis.data.load import load
-from analysis.findings import Findings, compute_findings, write_tables
-from analysis.findings.gains import task_gains
+from analysis.findings import compute_findings, write_tables
 from analysis.records import (
     CONFIG_FILE,
     ENCODERS,
@@ -33,7 +32,7 @@ from analysis.records import (
 )
 from analysis.records.phases import ABLATE, BASELINES, CONFIRM, EVALUATE, SEARCH
 from analysis.report import FIGURES, write_report
-from analysis.report.plain import headline
+from analysis.report.plain import Answer, answer
 from study.config.schema import StudyConfig
 from study.config.validation import check_config
 from study.execution import cluster, resources
@@ -76,7 +75,7 @@ class Outcome:
         chosen: Per task, the configuration that the confirm phase chose.
         failed: Ids of the trials that failed.
         tracked: Whether MLflow has received everything.
-        findings: What the report was written from.
+        answer: What the study answers.
     """
 
     folder: Path
@@ -84,7 +83,7 @@ class Outcome:
     chosen: Mapping[str, Any]
     failed: list[str] = field(default_factory=list)
     tracked: bool = True
-    findings: Findings | None = None
+    answer: Answer | None = None
 
 
 def run_study(
@@ -142,7 +141,7 @@ def _run(plan: Plan, folder: Path, lock: DriverLock, listeners: Sequence[Listene
                 journal.append(PhaseStarted(phase=name))
                 journal.append(PhaseEnded(phase=name, outcome=run()))
         with files.storing(folder):
-            report, findings = _write_results(plan, history, executor, folder)
+            report, answered = _write_results(plan, history, executor, folder)
         journal.append(StudyEnded(status=FINISHED))
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
@@ -155,7 +154,7 @@ def _run(plan: Plan, folder: Path, lock: DriverLock, listeners: Sequence[Listene
         tracked = tracker.close(INTERRUPTED_PATIENCE_S if interrupted else TRACKING_PATIENCE_S)
     chosen = history.outcomes[CONFIRM]["chosen"]
     failed = [record.trial.trial_id for record in history.failed()]
-    return Outcome(folder, report, chosen, failed, tracked, findings)
+    return Outcome(folder, report, chosen, failed, tracked, answered)
 
 
 def _phases(plan: Plan, executor: Executor, history: History) -> list[tuple[str, Callable[[], dict[str, Any]]]]:
@@ -188,18 +187,18 @@ def _phases(plan: Plan, executor: Executor, history: History) -> list[tuple[str,
     return list(phases.items())
 
 
-def _write_results(plan: Plan, history: History, executor: Executor, folder: Path) -> tuple[Path, Findings]:
-    """Write the results of a study to its folder; return the path of the report, and what it was written from."""
+def _write_results(plan: Plan, history: History, executor: Executor, folder: Path) -> tuple[Path, Answer]:
+    """Write the results of a study to its folder; return the path of the report, and its answer."""
     export(folder)
     write_recommended(folder, plan.config, history.outcomes[CONFIRM]["chosen"])
     findings = compute_findings(load(folder))
     write_tables(folder, findings)
-    report = write_report(folder, findings, tracking_uri=plan.config.tracking_uri or "")
-    sentences = "\n\n".join(headline(findings, task_gains(findings)))
-    files.write(folder / HEADLINE_FILE, sentences.encode())
+    answered = answer(findings, folder)
+    report = write_report(folder, findings, answered, tracking_uri=plan.config.tracking_uri or "")
+    files.write(folder / HEADLINE_FILE, "\n\n".join(answered.sentences).encode())
     if not plan.config.simulate:
         _write_encoders(plan, history, executor, folder)
-    return report, findings
+    return report, answered
 
 
 def _write_encoders(plan: Plan, history: History, executor: Executor, folder: Path) -> None:

@@ -13,7 +13,7 @@ from analysis.data.frames import CURVES_FILE, RUNS_FILE, frames, with_current_co
 from analysis.data.parquet import journal_bytes, read_frame
 from analysis.data.per_image import per_image_of
 from analysis.data.study import Study
-from analysis.records import PhaseEnded, StudyEnded, StudyStarted
+from analysis.records import PhaseEnded, PhaseStarted, StudyEnded, StudyStarted, TrialEnded
 from trainables.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -42,15 +42,21 @@ def load(source: str | Path, study: str | None = None) -> Study:
     if study is not None:
         raise UserError(f"study = {study!r} is only for a tracking URI, but {folder} is a folder; leave it out")
     runs, curves = _folder_frames(folder)
-    started, outcomes = StudyStarted(study=""), {}
-    for event in records.read(folder, StudyStarted, PhaseEnded):
-        match event:
-            case StudyStarted():
-                started = event
-            case PhaseEnded():
-                outcomes[event.phase] = event.outcome
+    events = list(records.read(folder, StudyStarted, PhaseStarted, TrialEnded, PhaseEnded, StudyEnded))
+    started = next((each for each in reversed(events) if isinstance(each, StudyStarted)), StudyStarted(study=""))
+    outcomes = {each.phase: each.outcome for each in events if isinstance(each, PhaseEnded)}
     name = started.study or (runs["study"].iloc[0] if len(runs) else folder.resolve().name)
-    return Study(name, runs, curves, started.config, folder, started.datasets, outcomes, per_image_of(folder))
+    return Study(
+        name=name,
+        runs=runs,
+        curves=curves,
+        config=started.config,
+        folder=folder,
+        datasets=started.datasets,
+        outcomes=outcomes,
+        per_image=per_image_of(folder),
+        elapsed_s=records.phase_seconds(events),
+    )
 
 
 def _folder_frames(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:

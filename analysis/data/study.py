@@ -30,6 +30,8 @@ class Study:
         datasets: {name: {fingerprint, image_size, n_classes, class_names, counts {split: images}}}.
         outcomes: {phase: what the phase decided}, for example the configurations that `confirm` chose.
         per_image: Results of the final probes on each image.
+        elapsed_s: {phase: seconds on the clock while it ran}, without pauses between drivers; trials run side by side,
+            so they take more time together. Empty for a tracking server.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Study:
     datasets: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     outcomes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     per_image: PerImage = field(default_factory=PerImage)
+    elapsed_s: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def simulated(self) -> bool:

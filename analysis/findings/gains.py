@@ -14,7 +14,7 @@ from analysis.findings.compute import Findings
 from analysis.records.phases import CONFIRM
 from trainables.trial import RANDOM_INIT, RAW_PIXELS
 
-LEVELS = ("untrained", "raw pixels", "largest class", "chance")
+LEVELS = ("untrained", "raw pixels", "chance", "largest class")
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,15 +24,22 @@ class TaskGains:
     Attributes:
         dataset: The data set that was probed.
         metric: Column of `runs` that is compared; empty if nothing was evaluated.
-        rows: One row per task that was compared, the highest mean first: task, mean, untrained, difference, ci_low,
-            ci_high, answer, n_seeds, n_above, seeds (list of float), verdict (empty if it has none).
+        rows: One row per task that was compared, the best first: task, mean, untrained, difference, ci_low, ci_high,
+            answer, n_seeds, n_above, seeds (list of float), verdict (empty if it has none).
+        ordered_by: The split whose means order the rows, `validation` or `test`, as `queries.ordered_tasks` decides.
         levels: Level of each of `LEVELS` that is known, in the metric's unit.
     """
 
     dataset: str
     metric: str
     rows: pd.DataFrame
+    ordered_by: str
     levels: dict[str, float]
+
+    @property
+    def test_agrees(self) -> bool:
+        """Whether the test means are in the order of the rows."""
+        return self.rows.empty or bool(self.rows["mean"].is_monotonic_decreasing)
 
     @property
     def probe(self) -> str:
@@ -50,8 +57,10 @@ def task_gains(findings: Findings, dataset: str = "") -> TaskGains:
     dataset = dataset or queries.main_dataset(findings)
     compared = {task: queries.against_untrained(findings, task, dataset) for task in queries.tasks(findings)}
     known = {task: found for task, found in compared.items() if found is not None}
+    order, ordered_by = queries.ordered_tasks(findings, {task: found.row["mean"] for task, found in known.items()})
     rows = []
-    for task, found in known.items():
+    for task in order:
+        found = known[task]
         ended = queries.convergence(findings, CONFIRM, task, queries.chosen_cell(findings, task))
         row = found.row
         rows.append(
@@ -67,10 +76,9 @@ def task_gains(findings: Findings, dataset: str = "") -> TaskGains:
             }
         )
     if not rows:
-        return TaskGains(dataset, "", pd.DataFrame(), {})
+        return TaskGains(dataset, "", pd.DataFrame(), queries.TEST, {})
     metric = str(next(iter(known.values())).row["metric"])
-    frame = pd.DataFrame(rows).sort_values("mean", ascending=False, kind="stable", ignore_index=True)
-    return TaskGains(dataset, metric, frame, _levels(findings, dataset, metric))
+    return TaskGains(dataset, metric, pd.DataFrame(rows), ordered_by, _levels(findings, dataset, metric))
 
 
 def _values(findings: Findings, task: str, metric: str) -> list[float]:
@@ -85,6 +93,6 @@ def _levels(findings: Findings, dataset: str, metric: str) -> dict[str, float]:
     own = results.loc[(results["dataset"] == dataset) & (results["probe"] == metric.rsplit("/", 1)[-1])]
     means = own.groupby("task")["value"].mean()
     guessed = levels_of(runs, metric)
-    values = (means.get(RANDOM_INIT), means.get(RAW_PIXELS), guessed.largest_class, guessed.chance)
+    values = (means.get(RANDOM_INIT), means.get(RAW_PIXELS), guessed.chance, guessed.largest_class)
     found = dict(zip(LEVELS, values, strict=True))
     return {name: float(value) for name, value in found.items() if value is not None and not np.isnan(value)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,8 @@ from analysis.data.classes import BALANCED
 from analysis.findings.compute import Findings
 from analysis.records.phases import CONFIRM
 from trainables.trial import BASELINES, NON_TRAINING_FIELDS, TrialConfig
+
+VALIDATION, TEST = "validation", "test"  # splits that can order tasks
 
 _NOT_SETTINGS = (*NON_TRAINING_FIELDS, "report_every", "workers")
 
@@ -189,13 +192,23 @@ def base_against_untrained(findings: Findings, task: str) -> UntrainedComparison
     )
 
 
-def best_task(findings: Findings) -> str | None:
-    """Return the task whose chosen configuration has the best mean on validation.
+def ordered_tasks(findings: Findings, test_means: Mapping[str, float]) -> tuple[list[str], str]:
+    """Return tasks, the best first, and the split that orders them.
 
-    None if the means are not comparable because not all tasks were chosen by the same probe. The test split is not
-    used.
+    A study chooses on validation, so validation means order the tasks. Test means do so only where validation means
+    are not comparable, because not all tasks were chosen by the same probe.
+
+    Args:
+        findings: What was computed for the study.
+        test_means: Mean on the test split of each task to order.
+
+    Returns:
+        The tasks, and `validation` or `test`.
     """
-    return next(iter(rank_tasks(findings.study)), None)
+    ranks = [task for task in rank_tasks(findings.study) if task in test_means]
+    if len(ranks) == len(test_means):
+        return ranks, VALIDATION
+    return sorted(test_means, key=lambda task: -test_means[task]), TEST
 
 
 def task_rivals(findings: Findings, task: str, metric: str) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """Records: the events of a study's journal, their format on disk, and the names of the files in a study's folder."""
 
+from analysis.records.clock import phase_seconds
 from analysis.records.codec import JournalError, damaged, from_line, prefix, to_line
 from analysis.records.events import (
     FAILED,
@@ -41,6 +42,7 @@ __all__ = [
     "TrialStarted",
     "damaged",
     "from_line",
+    "phase_seconds",
     "prefix",
     "read",
     "to_line",

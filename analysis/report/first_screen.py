@@ -5,8 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -14,10 +13,10 @@ from PIL import Image
 
 from analysis.convergence import CATALOG
 from analysis.findings import Findings, queries
-from analysis.findings.gains import TaskGains, task_gains
+from analysis.findings.gains import TaskGains
 from analysis.findings.inputs import images_of
 from analysis.records.phases import CONFIRM, SEARCH
-from analysis.report.plain import NextStep, cure, gain, headline, next_step, points
+from analysis.report.plain import Answer, NextStep, gain, points
 from analysis.report.words import NONE, PROBES, counted, listed
 from trainables.errors import UserError
 
@@ -30,6 +29,8 @@ QUESTIONS = {  # what a pretext task asks of an image, for readers who have not 
 TILE = 72  # px, shown at half that size
 STEPS = (0.01, 0.02, 0.05, 0.1, 0.2)  # distances between the ticks of the axis
 MOST_TICKS = 8
+CHARACTER_WIDTH = 1.9  # % of the axis on a phone, for the labels of lines
+BUILT_IN = "shapes"  # data set whose images a simulated study, which has none, shows
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,45 @@ class TaskRow:
 
 
 @dataclass(frozen=True)
+class Level:
+    """A line of the plot: a level that the tasks are compared with, and others that are within the margin of it.
+
+    Attributes:
+        name: Name of the level that the line is drawn at, one of `LEVELS`.
+        x: Its position on the axis in percent.
+        labels: Its name and value; below it, `≈` with name and value of each level within the margin.
+        is_left: Whether the labels are on the left of the line, and not on the right.
+        row: Line of text above the plot, counted from the bottom, in which the last label is.
+    """
+
+    name: str
+    x: float
+    labels: Sequence[str]
+    is_left: bool
+    row: int
+
+    @property
+    def lines(self) -> int:
+        """Lines of text from the plot to its first label."""
+        return self.row + len(self.labels)
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """Both ends of the labels, in percent of the axis."""
+        width = _width(self.labels)
+        return (self.x - width, self.x) if self.is_left else (self.x, self.x + width)
+
+
+@dataclass(frozen=True)
 class FirstScreen:
     """The content of the first screen.
 
     Attributes:
         sentences: The answer, then what is known about the other tasks.
         rows: One row per task, the best first.
-        levels: Name, position in percent and value of each level that the tasks are compared with.
+        levels: The lines of the plot.
+        near: What `≈` means; empty if no level is near another.
+        sees: Heading of what the tasks see; empty without images.
         ticks: Position and label of each tick of the axis.
         axis: What the axis shows.
         code: Python that returns the numbers of the plot.
@@ -81,7 +114,9 @@ class FirstScreen:
 
     sentences: Sequence[str]
     rows: Sequence[TaskRow]
-    levels: Sequence[tuple[str, float, str]]
+    levels: Sequence[Level]
+    near: str
+    sees: str
     ticks: Sequence[tuple[float, str]]
     axis: str
     code: str
@@ -89,29 +124,32 @@ class FirstScreen:
     step: NextStep
 
 
-def first_screen(findings: Findings, folder: Path) -> FirstScreen:
+def first_screen(findings: Findings, answer: Answer) -> FirstScreen:
     """Return the first screen of a study.
 
     Args:
         findings: Findings of the study.
-        folder: Folder of the study and of the page.
+        answer: What they answer.
     """
-    gains = task_gains(findings)
+    gains = answer.gains
     top = _top(gains)
     strips = _strips(findings)
     evaluated = list(gains.rows["task"]) if len(gains.rows) else []
     tasks = [*evaluated, *(task for task in queries.tasks(findings) if task not in evaluated)]
     rows = gains.rows.set_index("task", drop=False) if evaluated else gains.rows
     probe = PROBES.get(gains.probe, "")
+    levels = _levels(gains.levels, findings.margin or 0.0, top)
     return FirstScreen(
-        sentences=headline(findings, gains),
+        sentences=answer.sentences,
         rows=[_row(findings, task, rows.loc[task] if task in evaluated else None, top, strips) for task in tasks],
-        levels=[(name, 100 * value / top, points(value)) for name, value in _distinct(gains.levels)],
+        levels=levels,
+        near=f"≈ within {points(findings.margin or 0.0)} of the line" if "≈" in str(levels) else "",
+        sees=(f"what it sees of {'a built-in' if findings.study.simulated else 'one'} image") if strips else "",
         ticks=[(100 * value / top, f"{100 * value:.0f}") for value in _ticks(top)] if evaluated else [],
         axis=f"{probe[:1].upper()}{probe[1:]} on the test split of {gains.dataset}, in %",
         code="task_gains(findings).rows",
-        cure=cure(findings),
-        step=next_step(findings, gains, folder),
+        cure=answer.cure,
+        step=answer.step,
     )
 
 
@@ -152,12 +190,33 @@ def _ending(findings: Findings, task: str) -> tuple[str, str]:
     return (f"search: {listed(counts)}" if counts else NONE), ""
 
 
-def _distinct(levels: dict[str, float]) -> list[tuple[str, float]]:
-    """Return the levels by name; those of the same value share a name."""
-    names: dict[float, list[str]] = {}
+def _levels(levels: Mapping[str, float], margin: float, top: float) -> list[Level]:
+    """Return a line for each level that is not within the margin of an earlier one, with labels that do not overlap.
+
+    Args:
+        levels: Levels by name; the first is the most important.
+        margin: The smallest difference that matters, in the levels' unit.
+        top: End of the axis.
+    """
+    near: dict[str, list[str]] = {}
     for name, value in levels.items():
-        names.setdefault(round(value, 4), []).append(name)
-    return [(" = ".join(sorted(shared)), levels[shared[0]]) for shared in names.values()]
+        line = next((each for each in near if abs(levels[each] - value) <= margin), name)
+        same = "= " if points(levels[line]) == points(value) else "≈ "
+        near.setdefault(line, []).append(f"{'' if line == name else same}{name} {points(value)}")
+    placed: list[Level] = []
+    lowest = min(near, key=levels.__getitem__, default="")
+    for line in sorted(near, key=levels.__getitem__, reverse=True):  # so that no line crosses the label of another
+        x = 100 * levels[line] / top
+        width = _width(near[line])
+        level = Level(line, x, near[line], is_left=x + width > 100 or (line == lowest and x > width), row=0)
+        low, high = level.span
+        below = [each.lines for each in placed if each.span[0] < high and low < each.span[1]]
+        placed.append(replace(level, row=max(below, default=0)))
+    return placed
+
+
+def _width(labels: Sequence[str]) -> float:
+    return CHARACTER_WIDTH * max(map(len, labels))
 
 
 def _top(gains: TaskGains) -> float:
@@ -176,11 +235,13 @@ def _ticks(top: float) -> np.ndarray:
 
 def _strips(findings: Findings) -> dict[str, str]:
     """Return what each task sees of the first training image, as data URIs; none if the images cannot be read."""
-    dataset = queries.main_dataset(findings)
-    if not dataset or not findings.study.config.get("dataset"):
+    study, dataset = findings.study, queries.main_dataset(findings)
+    if not dataset or not study.config.get("dataset"):
         return {}
+    if study.simulated:
+        study, dataset = replace(study, config={**study.config, "simulate": False, "dataset": BUILT_IN}), BUILT_IN
     try:
-        images = images_of(findings.study, dataset).images
+        images = images_of(study, dataset).images
         return {task: _png(task, images) for task in queries.tasks(findings) if task in QUESTIONS}
     except (UserError, OSError):
         return {}

@@ -20,6 +20,7 @@ from analysis.report.blocks import Code, Section, Text, pictures_in, with_pictur
 from analysis.report.first_screen import FirstScreen, first_screen
 from analysis.report.glossary import glossary
 from analysis.report.pictures import Picture, imports, off_screen, simulated
+from analysis.report.plain import Answer, answer
 from analysis.report.sections.baselines import how_it_compares
 from analysis.report.sections.cost import header, what_it_cost
 from analysis.report.sections.cures import what_each_did
@@ -37,7 +38,12 @@ FILE_NAME, FIGURES = "report.html", "figures"
 
 
 def write_report(
-    folder: Path, findings: Findings | None = None, *, source: str | None = None, tracking_uri: str = ""
+    folder: Path,
+    findings: Findings | None = None,
+    answered: Answer | None = None,
+    *,
+    source: str | None = None,
+    tracking_uri: str = "",
 ) -> Path:
     """Write `report.html` and `figures/*.png` into a folder.
 
@@ -47,6 +53,7 @@ def write_report(
     Args:
         folder: Where to write, and the study's folder if `findings` is None.
         findings: The findings to report; None computes them from `folder`.
+        answered: What the findings answer; None computes it.
         source: Source of the study for `analysis.load` in the page's script, if it is a tracking URI and not `folder`.
         tracking_uri: MLflow store of the study, to link its runs if it is a server; by default the environment's.
 
@@ -65,7 +72,7 @@ def write_report(
         script = _reproduce(findings, source or folder.as_posix(), pictures_of(sections))
         content = [*sections, glossary(), script]
         name = findings.study.name
-        screen = first_screen(findings, folder)
+        screen = first_screen(findings, answered or answer(findings, folder))
         sentences = summary(findings)
         return write_html(folder, name, header(findings), sentences, content, warning=warning, screen=screen)
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.comparisons import BASE, BETTER, EQUIVALENT, TOO_FEW, WORSE, rank_tasks
+from analysis.comparisons import BASE, BETTER, EQUIVALENT, TOO_FEW, WORSE
 from analysis.convergence import CATALOG, CONVERGED, STILL_IMPROVING
 from analysis.data.tables import is_share
 from analysis.findings import Findings, queries
-from analysis.findings.gains import TaskGains
+from analysis.findings.gains import TaskGains, task_gains
+from analysis.findings.queries import VALIDATION
 from analysis.records.phases import ABLATE
 from analysis.report import sentences
 from analysis.report.claims import first_true
@@ -48,6 +49,37 @@ class NextStep:
     command: str
 
 
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a study answers, computed once for the report, the terminal and MLflow.
+
+    Attributes:
+        gains: What each task gains over untrained networks.
+        sentences: Which tasks help, by how much and how sure that is, the main sentence first.
+        cure: What the ablation found to help; empty without one.
+        step: The next command.
+        simulated: Whether the study trained nothing.
+    """
+
+    gains: TaskGains
+    sentences: list[str]
+    cure: str
+    step: NextStep
+    simulated: bool
+
+
+def answer(findings: Findings, folder: Path) -> Answer:
+    """Return what a study answers.
+
+    Args:
+        findings: Findings of the study.
+        folder: The study's folder.
+    """
+    gains = task_gains(findings)
+    step = next_step(findings, gains, folder)
+    return Answer(gains, headline(findings, gains), cure(findings), step, findings.study.simulated)
+
+
 def headline(findings: Findings, gains: TaskGains) -> list[str]:
     """Return which pretext tasks help, by how much and how sure that is, the main sentence first."""
     if gains.rows.empty:
@@ -55,16 +87,15 @@ def headline(findings: Findings, gains: TaskGains) -> list[str]:
     rows = gains.rows.set_index("task", drop=False)
     better = rows.loc[rows["answer"] == BETTER]
     if better.empty:
-        return [_none(gains, rows), *_pixels(gains)]
-    ranks = [task for task in rank_tasks(findings.study) if task in better.index] or list(better.index)
-    best = ranks[0]
+        return [_none(gains, rows), *filter(None, [order_note(gains)]), *_pixels(gains)]
+    best = str(better.index[0])
     rivals = queries.task_rivals(findings, best, gains.metric)
     compared = pd.concat([better.loc[[best], ["answer"]], rivals[["answer"]]])
-    is_best = len(rivals) > 0 and sentences.PLAIN_BEST.may(compared)
+    is_best = 0 < len(rivals) == len(rows) - 1 and sentences.PLAIN_BEST.may(compared)
     sentence, about = (sentences.PLAIN_BEST, compared) if is_best else (sentences.PLAIN_HELPS, better)
     tasks = best if is_best else listed([best, *(task for task in better.index if task != best)])
     lead = sentence.say(about, tasks=tasks, numbers=_numbers(gains, better.loc[best]))
-    return [lead, *_others(rows, best, rivals), *_pixels(gains)]
+    return [lead, *_others(rows, best, rivals), *filter(None, [order_note(gains)]), *_pixels(gains)]
 
 
 def cure(findings: Findings) -> str:
@@ -116,6 +147,13 @@ def next_step(findings: Findings, gains: TaskGains, folder: Path) -> NextStep:
     return NextStep("Train the chosen configurations again, with fresh seeds:", again)
 
 
+def order_note(gains: TaskGains) -> str:
+    """Return what the tasks are ordered by, if their test means are in another order; otherwise nothing."""
+    if gains.ordered_by != VALIDATION or gains.test_agrees:
+        return ""
+    return "Tasks are listed by **validation** score, by which a study chooses; their test means are in another order."
+
+
 def points(value: float, *, sign: bool = False) -> str:
     """Format a share in percent, with one decimal: `7.4`, or `+7.4` with its sign."""
     return f"{100 * value:{'+' if sign else ''}.1f}".replace("-", MINUS)
@@ -128,9 +166,10 @@ def gain(row: pd.Series) -> str:
 
 
 def _none(gains: TaskGains, rows: pd.DataFrame) -> str:
-    closest = rows.loc[rows["difference"].idxmax()]
+    first = rows.iloc[0]
     sentence = first_true((sentences.PLAIN_NONE_HELPS, sentences.PLAIN_NONE_SHOWN), rows)
-    return sentence.say(rows, task=closest["task"], numbers=_numbers(gains, closest))
+    lead = f"The best on {gains.ordered_by} is {first['task']}. " if len(rows) > 1 else ""
+    return sentence.say(rows, first=lead, numbers=_numbers(gains, first))
 
 
 def _numbers(gains: TaskGains, row: pd.Series) -> str:
@@ -155,7 +194,9 @@ def _others(rows: pd.DataFrame, best: str, rivals: pd.DataFrame) -> Iterator[str
     for sentence, own in ((sentences.PLAIN_ALSO, also), (sentences.PLAIN_NOT_SHOWN, open_ones)):
         if len(own):
             yield sentence.say(own, tasks=listed(f"{row['task']} ({gain(row)})" for _, row in own.iterrows()))
-    if len(close := rivals.loc[rivals["answer"] != BETTER, "baseline"]):
+    if len(ahead := rivals.loc[rivals["answer"] == WORSE, "baseline"]):
+        yield f"On the test split, {listed(ahead)} {'is' if len(ahead) == 1 else 'are'} better than {best}."
+    if len(close := rivals.loc[~rivals["answer"].isin([BETTER, WORSE]), "baseline"]):
         yield f"Which task is best is still open: {best} cannot be told apart from {listed(close)}."
 
 

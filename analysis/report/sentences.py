@@ -32,11 +32,13 @@ PLAIN_HELPS = Sentence("plain_helps", "**Pre-training with {tasks} helps.** {num
 PLAIN_ALSO = Sentence("plain_also", "**Also better than untrained**: {tasks}.", all_are(BETTER))
 PLAIN_NOT_SHOWN = Sentence("plain_not_shown", "**Not shown to help**: {tasks}.", none_is(BETTER))
 PLAIN_NONE_HELPS = Sentence(
-    "plain_none_helps", "**No pretext task helps here.** The closest is {task}. {numbers}", all_are(WORSE, EQUIVALENT)
+    "plain_none_helps",
+    "**No pretext task helps here.** {first}{numbers}",
+    all_are(WORSE, EQUIVALENT),
 )
 PLAIN_NONE_SHOWN = Sentence(
     "plain_none_shown",
-    "**No pretext task is shown to help.** The closest is {task}. {numbers}",
+    "**No pretext task is shown to help.** {first}{numbers}",
     none_is(BETTER),
 )
 PLAIN_CHANGE = Sentence(
@@ -71,12 +73,12 @@ OVERTAKEN_TASK = Sentence(
 NO_TASK_BEATS_UNTRAINED = Sentence(
     "no_task_beats_untrained",
     "**No pretext task beats an untrained encoder on {dataset}** (test split; each is worse, or equivalent within "
-    "{margin}): the closest is {numbers}",
+    "{margin}): {first}{numbers}",
     all_are(WORSE, EQUIVALENT),
 )
 NO_TASK_SHOWN_TO_BEAT_UNTRAINED = Sentence(
     "no_task_shown_to_beat_untrained",
-    "**No pretext task is shown to beat an untrained encoder on {dataset}** (test split): the closest is {numbers}",
+    "**No pretext task is shown to beat an untrained encoder on {dataset}** (test split): {first}{numbers}",
     none_is(BETTER),
 )
 NO_BETTER_THAN_UNTRAINED = Sentence(

@@ -13,9 +13,7 @@ from rich.text import Text
 from analysis.comparisons import BETTER, WORSE
 from analysis.convergence import CATALOG
 from analysis.data.study import SIMULATED
-from analysis.findings import Findings
-from analysis.findings.gains import TaskGains, task_gains
-from analysis.report.plain import NextStep, cure, headline, next_step
+from analysis.report.plain import Answer, order_note
 from analysis.report.words import NONE, counted, interval, number, signed
 from study.cli.console import err, out
 from study.cli.words import duration
@@ -41,12 +39,9 @@ def show_outcome(outcome: Outcome, name: str, tracking_uri: str, seconds: float,
     """
     title = f"{name}: finished in {duration(seconds)}"
     console.print(Rule(Text(title, style="bold"), align="left") if console.is_terminal else Text(title))
-    step = NextStep("", "")
-    if outcome.findings is not None:
-        gains = task_gains(outcome.findings)
-        step = next_step(outcome.findings, gains, outcome.folder)
-        _show_findings(outcome.findings, gains, console)
-    for label, value in _places(outcome, mlflow_pages(outcome.folder, tracking_uri), step):
+    if outcome.answer is not None:
+        _show_answer(outcome.answer, console)
+    for label, value in _places(outcome, mlflow_pages(outcome.folder, tracking_uri)):
         console.print(Text.assemble((f"{label:<{LABEL_WIDTH}}", "bold"), value), soft_wrap=True)
     if console.is_terminal:
         console.print(Rule())
@@ -56,7 +51,7 @@ def show_outcome(outcome: Outcome, name: str, tracking_uri: str, seconds: float,
         err.print(f"MLflow is behind; `python -m study sync {outcome.folder}` brings it up to date")
 
 
-def _places(outcome: Outcome, pages: MlflowPages, step: NextStep) -> Iterator[tuple[str, str]]:
+def _places(outcome: Outcome, pages: MlflowPages) -> Iterator[tuple[str, str]]:
     """Yield what to open or type next, with absolute paths: `ray submit` runs a study in another machine's home."""
     yield "report", str(outcome.report.resolve())
     yield "data", str(outcome.folder.resolve())
@@ -65,18 +60,18 @@ def _places(outcome: Outcome, pages: MlflowPages, step: NextStep) -> Iterator[tu
     yield ("" if pages.command else "MLflow"), pages.runs
     for name, address in pages.views.items():
         yield "", f"{address} ({name})"
-    if step.command:
-        yield "next", step.why
-        yield "", step.command
+    if outcome.answer is not None and outcome.answer.step.command:
+        yield "next", outcome.answer.step.why
+        yield "", outcome.answer.step.command
 
 
-def _show_findings(findings: Findings, gains: TaskGains, console: Console) -> None:
+def _show_answer(answer: Answer, console: Console) -> None:
     """Print the report's first sentences and a table of the tasks; off a terminal, one line per task."""
-    if findings.study.simulated:
+    if answer.simulated:
         _say(SIMULATED, console, style="bold red")
-    for sentence in filter(None, [*headline(findings, gains)[:1], cure(findings)]):
+    for sentence in filter(None, [*answer.sentences[:1], answer.cure, order_note(answer.gains)]):
         _say(sentence.replace("**", "").replace("`", ""), console)
-    rows = [_of_task(row) for row in gains.rows.to_dict("records")]
+    rows = [_of_task(row) for row in answer.gains.rows.to_dict("records")]
     if console.is_terminal and rows:
         console.print("", _table(rows, wide=console.width >= WIDE), "")
     elif rows:

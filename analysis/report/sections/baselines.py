@@ -29,7 +29,6 @@ from analysis.figures import (
     probe_by_stage,
 )
 from analysis.findings import Findings, queries
-from analysis.findings.gains import task_gains
 from analysis.records.phases import ABLATE
 from analysis.report import sentences
 from analysis.report.blocks import Block, Folded, Gallery, Section, Table, Text
@@ -70,9 +69,9 @@ def how_it_compares(findings: Findings, sources: Sources) -> Section:
         sources: Frames that the figures are drawn from.
     """
     title = "How does it compare with chance, raw pixels and random initialization?"
-    rows = findings.against_untrained
-    rows = rows.loc[(rows["design"] == PRETRAINING_TEST) & (rows["metric"] == task_gains(findings).metric)]
-    answers = [f"{row.task}: {row.answer}" for row in rows.itertuples()]
+    dataset = queries.main_dataset(findings)
+    compared = {task: queries.against_untrained(findings, task, dataset) for task in queries.tasks(findings)}
+    answers = [f"{task}: {found.row['answer']}" for task, found in compared.items() if found is not None]
     lead = f"Than an untrained network: {'; '.join(answers)}." if answers else ""
     return Section("compared", title, list(_blocks(findings, sources)), lead)
 

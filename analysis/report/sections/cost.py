@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from analysis.data import tables
+from analysis.data.study import Study
 from analysis.findings import Findings, queries
 from analysis.records import FAILED, KILLED, StudyStarted
 from analysis.report.blocks import Block, Code, Heading, Section, Table, Text
 from analysis.report.sections.trials import Beside, every_trial
 from analysis.report.words import NONE, count, counted, listed
+
+TOTAL = "total"  # name of the last row
 
 
 def what_it_cost(findings: Findings, started: StudyStarted | None, beside: Beside) -> Section:
@@ -27,7 +30,7 @@ def what_it_cost(findings: Findings, started: StudyStarted | None, beside: Besid
     blocks = [_cost(findings), *datasets, *origin, *every_trial(findings, beside), *beside.files(), *_failed(findings)]
     runs = findings.study.runs
     n_failed = int(runs["status"].isin([FAILED, KILLED]).sum())
-    lead = f"{counted(len(runs), 'trial')}, {count(runs['wall_s'].sum())} s, {count(n_failed)} failed."
+    lead = f"{_duration(findings.study)}, {count(n_failed)} failed."
     return Section("cost", "What was run, and what did it cost?", blocks, lead)
 
 
@@ -51,17 +54,40 @@ def _origin(started: StudyStarted) -> Text:
     return Text("; ".join(filter(None, parts)) + ".")
 
 
+def _elapsed(study: Study) -> dict[str, float]:
+    """Return the seconds on the clock by phase and as `total`; empty if unknown, or if the trials were simulated."""
+    if study.simulated or not study.elapsed_s:
+        return {}
+    return {**study.elapsed_s, TOTAL: sum(study.elapsed_s.values())}
+
+
+def _duration(study: Study) -> str:
+    """Return how long a study took: `53 trials in 83 s (149 s of trials, some side by side)`."""
+    runs, elapsed = study.runs, _elapsed(study)
+    trials, seconds = counted(len(runs), "trial"), runs["wall_s"].sum()
+    if not elapsed:
+        return f"{trials}, {count(seconds)} s of trials"
+    parallel = ", side by side" if seconds > elapsed[TOTAL] else ""
+    return f"{trials} in {count(elapsed[TOTAL])} s ({count(seconds)} s of trials{parallel})"
+
+
 def _cost(findings: Findings) -> Table:
-    runs = findings.study.runs
-    rows = [[str(row.phase), *_cost_cells(row)] for row in tables.cost(runs).itertuples()]
-    rows += [[str(row.phase), *_cost_cells(row)] for row in tables.cost(runs.assign(phase="total")).itertuples()]
-    head = ["phase", "trials", "wall time, s", "optimizer steps", "images seen", "mean images/s"]
-    return Table("Cost of each phase. Wall time is the sum over trials, which may have run in parallel.", head, rows)
+    runs, elapsed = findings.study.runs, _elapsed(findings.study)
+    both = [*tables.cost(runs).itertuples(), *tables.cost(runs.assign(phase=TOTAL)).itertuples()]
+    rows = [[str(row.phase), *_cost_cells(row, elapsed)] for row in both]
+    head = ["phase", "trials", "elapsed, s", "trial time, s", "optimizer steps", "images seen", "mean images/s"]
+    return Table(
+        "Cost of each phase. Elapsed: the time on the clock, without pauses between runs of the study. Trial time: the "
+        "sum over trials, more than the elapsed time where trials run side by side.",
+        head,
+        rows,
+    )
 
 
-def _cost_cells(row: Any) -> list[str]:
+def _cost_cells(row: Any, elapsed: Mapping[str, float]) -> list[str]:
     throughput = NONE if row.images_per_s != row.images_per_s else count(row.images_per_s)
-    return [count(row.trials), f"{row.wall_s:,.1f}", count(row.steps), count(row.samples_seen), throughput]
+    clock = f"{elapsed[row.phase]:,.1f}" if row.phase in elapsed else NONE
+    return [count(row.trials), clock, f"{row.wall_s:,.1f}", count(row.steps), count(row.samples_seen), throughput]
 
 
 def _datasets(datasets: Mapping[str, dict[str, Any]]) -> Table:

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from analysis.comparisons import BASE, BETTER, EQUIVALENT, INCONCLUSIVE, TOO_FEW, WORSE, rank_tasks
+from analysis.comparisons import BASE, BETTER, EQUIVALENT, INCONCLUSIVE, TOO_FEW, WORSE
 from analysis.convergence import AT_CHANCE, CONVERGED
 from analysis.data.classes import levels_of
 from analysis.data.tables import probe_results
 from analysis.findings import Findings, queries
-from analysis.findings.queries import UntrainedComparison
+from analysis.findings.queries import VALIDATION, UntrainedComparison
 from analysis.records.phases import ABLATE, CONFIRM, EVALUATE, SEARCH
 from analysis.report import sentences
 from analysis.report.claims import first_true
@@ -57,26 +57,19 @@ def pretraining_gain(findings: Findings, dataset: str) -> list[str]:
     if not known:
         return [not_known(findings, dataset)]
     rows = pd.DataFrame([found.row for found in known.values()])
+    [best, *_], split = queries.ordered_tasks(findings, {task: found.row["mean"] for task, found in known.items()})
     if not any(found.is_above for found in known.values()):
-        closest = max(known, key=lambda task: known[task].row["mean_difference"])
         candidates = (sentences.NO_TASK_BEATS_UNTRAINED, sentences.NO_TASK_SHOWN_TO_BEAT_UNTRAINED)
-        numbers = _with_untrained(closest, known[closest])
-        words = {"dataset": dataset, "margin": within(findings.margin), "numbers": numbers}
+        words = {"dataset": dataset, "margin": within(findings.margin)}
+        words["first"] = f"the best on {split} is " if len(known) > 1 else ""
+        words["numbers"] = _with_untrained(best, known[best])
         guessed = guessing(findings.study.runs.query("probe_split == 'test'"), rows["metric"], "test")
         return [f"{first_true(candidates, rows).say(rows, **words)}.{guessed}"]
-    best, rank = _leading(findings, known, dataset)
+    trained_on = queries.main_dataset(findings)
+    rank = f"{split} mean{f' on {trained_on}' if split == VALIDATION and dataset != trained_on else ''}"
     ended = queries.convergence(findings, CONFIRM, best, queries.chosen_cell(findings, best))
     end = f" As chosen, {best} {ending(ended)}." if ended else ""
     return [f"{_headline(findings, known, best, rank, dataset)}{end}", *_no_gain(findings, known, best)]
-
-
-def _leading(findings: Findings, known: dict[str, UntrainedComparison], dataset: str) -> tuple[str, str]:
-    """Return the task that ranks first, and by what: validation means where they are comparable, or test means."""
-    ranks = [task for task in rank_tasks(findings.study) if task in known]
-    if not ranks:
-        return max(known, key=lambda task: known[task].row["mean"]), "test mean"
-    trained_on = queries.main_dataset(findings)
-    return ranks[0], "validation mean" if dataset == trained_on else f"validation mean on {trained_on}"
 
 
 def _headline(findings: Findings, known: dict[str, UntrainedComparison], best: str, rank: str, dataset: str) -> str:

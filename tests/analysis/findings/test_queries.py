@@ -104,14 +104,16 @@ def test_the_base_of_the_ablation_is_tested_against_untrained_encoders(findings:
     }
 
 
-def test_the_best_task_is_that_of_the_best_validation_mean_and_none_where_metrics_differ(findings: Findings):
-    assert queries.best_task(findings) == "simclr"
+def test_validation_means_order_tasks_and_test_means_only_where_those_cannot_be_compared(findings: Findings):
+    test_means = {"context_prediction": 0.9, "rotation": 0.2, "simclr": 0.1}
+    order, split = queries.ordered_tasks(findings, test_means)
+    assert (order[0], split) == ("simclr", "validation")
     chosen = {task: dict(choice) for task, choice in queries.chosen(findings).items()}
     chosen["rotation"]["mean"] = 0.99
-    assert queries.best_task(with_chosen(findings, chosen)) == "rotation"
+    assert queries.ordered_tasks(with_chosen(findings, chosen), test_means)[0][0] == "rotation"
     chosen["rotation"]["metric"] = "val/loss"
-    assert queries.best_task(with_chosen(findings, chosen)) is None
-    assert queries.best_task(with_chosen(findings, {})) is None
+    for choices in (chosen, {}):
+        assert queries.ordered_tasks(with_chosen(findings, choices), test_means) == (list(test_means), "test")
 
 
 def test_failures_are_those_of_the_ablation(findings: Findings):

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from analysis.comparisons import PRETRAINING_TEST
-from analysis.findings import Findings
+from analysis.findings import Findings, queries
 from analysis.findings.gains import task_gains
-from analysis.report.first_screen import first_screen
-from analysis.report.plain import cure, headline, next_step
+from analysis.report.first_screen import _levels, first_screen
+from analysis.report.plain import answer, cure, headline, next_step, order_note
 
 TASKS = ("rotation", "simclr", "context_prediction")
 
@@ -64,6 +64,29 @@ def test_no_help_is_claimed_only_where_it_is_excluded(findings: Findings, answer
         assert "of 3 seeds, which are too few for a test" in first
 
 
+def test_the_plot_and_the_headline_have_one_order_that_of_validation(findings: Findings, tmp_path: Path):
+    gains = task_gains(findings)
+    assert (gains.ordered_by, order_note(gains)) == ("validation", "")
+    chosen = {task: dict(choice) for task, choice in queries.chosen(findings).items()}
+    for place, task in enumerate(reversed(gains.rows["task"])):  # validation disagrees with the test split
+        chosen[task]["mean"] = 0.9 - place / 10
+    outcomes = {**findings.study.outcomes, "confirm": {"chosen": chosen}}
+    study = dataclasses.replace(findings.study, outcomes=outcomes)
+    for answers in ("better", "inconclusive"):
+        other = with_answers(dataclasses.replace(findings, study=study), **dict.fromkeys(TASKS, answers))
+        answered = answer(other, tmp_path)
+        expected = list(reversed(gains.rows["task"]))
+        assert [row.task for row in first_screen(other, answered).rows] == expected
+        assert f"On features of {expected[0]}, a linear classifier gets" in answered.sentences[0]
+        assert any(each.startswith("Tasks are listed by **validation** score") for each in answered.sentences)
+
+
+def test_a_task_that_is_better_on_the_test_split_is_not_called_a_tie(findings: Findings):
+    found = said(with_answers(findings, rivals="worse", **dict.fromkeys(TASKS, "better")))
+    assert any(each.startswith("On the test split, ") and each.endswith(" better than simclr.") for each in found)
+    assert not any("cannot be told apart" in each for each in found)
+
+
 def test_raw_pixels_are_named_where_no_task_is_above_them(findings: Findings):
     gains = task_gains(findings)
     assert not any("Raw pixels" in each for each in headline(findings, gains))
@@ -103,13 +126,30 @@ def test_the_next_command_answers_what_is_open(findings: Findings, tmp_path: Pat
 
 
 def test_the_plot_has_every_task_seed_and_level_where_its_value_is(findings: Findings, tmp_path: Path):
-    screen, gains = first_screen(findings, tmp_path), task_gains(findings)
+    screen, gains = first_screen(findings, answer(findings, tmp_path)), task_gains(findings)
     assert [row.task for row in screen.rows] == list(gains.rows["task"])
-    names = {name: value for name, _, value in screen.levels}
-    assert names["untrained"] == f"{100 * gains.levels['untrained']:.1f}"
-    scale = screen.levels[0][1] / gains.levels["untrained"]
+    untrained = next(level for level in screen.levels if level.name == "untrained")
+    assert untrained.labels[0] == f"untrained {100 * gains.levels['untrained']:.1f}"
+    said = [label for level in screen.levels for label in level.labels]
+    assert len(said) == len(gains.levels)
+    scale = untrained.x / gains.levels["untrained"]
     for row, expected in zip(screen.rows, gains.rows.to_dict("records"), strict=True):
         assert row.mean == pytest.approx(scale * expected["mean"])
         assert row.seeds == pytest.approx([scale * value for value in expected["seeds"]])
         assert len(row.seeds) == expected["n_seeds"]
         assert 0 <= row.mean <= 100
+
+
+def test_levels_within_the_margin_share_a_line_and_no_label_overlaps_another():
+    levels = {"untrained": 0.118, "raw pixels": 0.114, "chance": 0.1, "largest class": 0.12}
+    untrained, chance = _levels(levels, margin=0.01, top=0.26)
+    assert list(untrained.labels) == ["untrained 11.8", "≈ raw pixels 11.4", "≈ largest class 12.0"]
+    assert (list(chance.labels), chance.is_left) == (["chance 10.0"], True)
+    for margin in (0.0, 0.001, 0.01):
+        for top in (0.13, 0.26, 0.5, 1.0):
+            placed = _levels(levels, margin, top)
+            boxes = [(*each.span, each.row, each.lines) for each in placed]
+            assert all(low >= 0 and high <= 100 for low, high, *_ in boxes)
+            for place, (low, high, row, lines) in enumerate(boxes):
+                for low2, high2, row2, lines2 in boxes[:place]:
+                    assert high <= low2 or high2 <= low or lines <= row2 or lines2 <= row

@@ -10,8 +10,7 @@ from rich.console import Console
 
 import analysis
 from analysis.findings import compute_findings
-from analysis.findings.gains import task_gains
-from analysis.report.plain import headline, next_step
+from analysis.report.plain import answer
 from study.cli.outcome import show_outcome
 from study.config.validation import check_config
 from study.driver import Outcome
@@ -39,7 +38,8 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     (folder / "recommended.yaml").write_text("")  # the next step trains it again
     findings = compute_findings(analysis.load(folder))
     chosen = dict(findings.study.outcomes["confirm"]["chosen"])
-    return Outcome(folder, folder / "report.html", chosen, findings=findings)
+    answered = answer(findings, folder)
+    return Outcome(folder, folder / "report.html", chosen, answer=answered)
 
 
 def shown(outcome: Outcome, *, width: int = 80, terminal: bool = True) -> str:
@@ -50,10 +50,10 @@ def shown(outcome: Outcome, *, width: int = 80, terminal: bool = True) -> str:
 
 @pytest.mark.parametrize("width", [80, 200])
 def test_each_task_has_its_answer_beside_the_untrained_networks(outcome: Outcome, width: int):
-    assert outcome.findings is not None
+    assert outcome.answer is not None
     text = shown(outcome, width=width)
     assert text.startswith("demo: finished in 1 min 52 s ─")
-    rows = task_gains(outcome.findings).rows
+    rows = outcome.answer.gains.rows
     assert set(rows["task"]) == {"rotation", "context_prediction"}
     for row in rows.itertuples():
         [line] = [line for line in text.splitlines() if re.match(rf"{row.task} +\w+ +0", line)]
@@ -69,11 +69,9 @@ def test_on_80_columns_only_what_a_reader_copies_is_longer_than_a_line(outcome: 
 
 
 def test_the_sentence_and_the_next_step_are_those_of_the_report(outcome: Outcome):
-    assert outcome.findings is not None
-    gains = task_gains(outcome.findings)
-    text = shown(outcome, terminal=False)
-    assert headline(outcome.findings, gains)[0].replace("**", "") in text
-    step = next_step(outcome.findings, gains, outcome.folder)
+    assert outcome.answer is not None
+    text, step = shown(outcome, terminal=False), outcome.answer.step
+    assert outcome.answer.sentences[0].replace("**", "") in text
     assert step.command
     assert text.endswith(f"next    {step.why}\n        {step.command}\n")
 
