@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import logging
 import os
@@ -12,14 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from trainables.data.images import read_all, read_image
+from trainables.data.images import ImageReader, read_scaled
+from trainables.data.intensity import Intensity
 from trainables.data.request import Request, Tables
 from trainables.data.table import ImageTable
 from trainables.errors import DataError, printable
 
 logger = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
+IMAGE_SUFFIXES = frozenset({".npy", ".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
 TEST_FRACTION = 0.2  # held out from each class if there is no test folder
 
 
@@ -60,9 +60,11 @@ def load_folder(request: Request, folder: Path) -> Tables:
     except OSError as error:
         raise DataError(f"{request.name}: cannot list {error.filename}: {error.strerror}") from error
     train = train.take(request.choose(len(train.paths)))
-    images, kept = read_all(
+    images, kept, intensity = read_scaled(
         train.paths + test.paths,
-        functools.partial(read_image, image_size=request.image_size, squash=request.squash),
+        ImageReader(request.image_size, squash=request.squash, stack=request.stack),
+        n_train=len(train.paths),
+        window=request.window,
         name=request.name,
         root=root,
         on_bad_image=request.on_bad_image,
@@ -73,8 +75,8 @@ def load_folder(request: Request, folder: Path) -> Tables:
             f"{request.name}: no usable image is left in the {'test' if border else 'training'} part of {root}"
         )
     return Tables(
-        _table(request.name, train.take(kept[:border]), images[:border]),
-        _table(request.name, test.take(kept[border:] - len(train.paths)), images[border:]),
+        _table(request.name, train.take(kept[:border]), images[:border], intensity),
+        _table(request.name, test.take(kept[border:] - len(train.paths)), images[border:], intensity),
     )
 
 
@@ -229,8 +231,8 @@ def _may_hold_images(entry: os.DirEntry[str]) -> bool:
     return _is_folder(entry) or Path(entry.name).suffix.lower() in IMAGE_SUFFIXES
 
 
-def _table(name: str, listing: Listing, images: np.ndarray) -> ImageTable:
-    return ImageTable(name, images, listing.labels, class_names=listing.class_names)
+def _table(name: str, listing: Listing, images: np.ndarray, intensity: Intensity | None) -> ImageTable:
+    return ImageTable(name, images, listing.labels, class_names=listing.class_names, intensity=intensity)
 
 
 def _few(names: Sequence[str]) -> str:

@@ -1,21 +1,20 @@
-"""Image decoding: files to square uint8 arrays, one at a time or many with all broken files reported together."""
+"""Images from files: square arrays, one at a time or many with all broken files reported together."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import re
-import stat
-import struct
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from trainables.data.decode import BadImage, decode, decoding, format_size, open_image
+from trainables.data.intensity import PERCENTILES, Depth, Intensity, UserWindow, depth_of, find_intensity
 from trainables.data.table import VOID
 from trainables.errors import DataError, printable
 
@@ -23,56 +22,64 @@ logger = logging.getLogger(__name__)
 
 _MAX_NAMED = 3  # broken images that a message names
 _PHOTOGRAPH_BYTES = 16_384
-_FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")  # not all of Pillow's: EPS would start Ghostscript
-# Every exception that Pillow's decoders have been seen to raise on broken files.
-_DECODER_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    KeyError,
-    TypeError,
-    OverflowError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
-)
 
 
-class BadImage(Exception):  # noqa: N818 (a property of the image; `read_all` turns many into one DataError)
-    """A file without a usable image; `short_side`, in pixels, is set if the image is merely too small."""
+@dataclass(frozen=True)
+class ImageReader:
+    """A reader of image files as squares, which notes what it has found in them.
 
-    def __init__(self, reason: str, short_side: int | None = None) -> None:
-        super().__init__(reason)
-        self.short_side = short_side
-
-
-def read_image(path: Path, image_size: int, *, upscale: bool = False, squash: bool = False) -> np.ndarray:
-    """Read an image file as an RGB square.
-
-    EXIF orientation is applied, 16-bit gray keeps its upper 8 bits, alpha is composited on white, and the first frame
-    of an animation is taken.
-
-    Args:
-        path: Image file.
+    Attributes:
         image_size: Side S of the result in pixels.
         upscale: Whether to enlarge images whose short side is below `image_size`.
         squash: Whether to resize both sides independently, which distorts shapes. By default the short side is resized
             with antialiasing and the center square is cropped.
-
-    Returns:
-        uint8 [3, S, S].
-
-    Raises:
-        BadImage: The file cannot be decoded, has more pixels than Pillow's limit against decompression bombs, or is too
-            small.
+        stack: Pages that are read of a file with several: the `first`, or all gray ones as `channels`.
+        depths: Bits per value and highest value of each file that was read.
+        stacks: Pages of each file that has several.
     """
-    with _decoding(), _open(path) as image:
-        _check_pixels(image)
-        rgb = _to_rgb(ImageOps.exif_transpose(image))
-        return _square(rgb, image_size, upscale, squash).transpose(2, 0, 1)
+
+    image_size: int
+    upscale: bool = False
+    squash: bool = False
+    stack: str = "first"
+    depths: dict[Path, Depth] = field(default_factory=dict)
+    stacks: dict[Path, int] = field(default_factory=dict)
+
+    def __call__(self, path: Path) -> np.ndarray:
+        """Read an image file.
+
+        EXIF orientation is applied, and alpha is composited on white. One channel becomes three equal ones.
+
+        Returns:
+            uint8 [3, S, S] of an image of 8 bits in color or gray; otherwise its values as stored, uint8, uint16 or
+            float32 [C, S, S].
+
+        Raises:
+            BadImage: The file cannot be decoded, has more pixels than Pillow's limit against decompression bombs, or
+                is too small.
+        """
+        with decoding():
+            image, n_pages = decode(path, stack=self.stack)
+            square = _square(image, self.image_size, self.upscale, self.squash)
+        self.depths[path] = depth_of(np.asarray(image))
+        if n_pages > 1:
+            self.stacks[path] = n_pages
+        return square
+
+    def warn_of_stacks(self, name: str) -> None:
+        """Log how many files of the data set `name` have pages that were not read."""
+        if self.stack == "first" and self.stacks:
+            logger.warning(
+                "%s: %d files have several pages or frames, and only the first is read; "
+                "stack: channels reads the pages of a file as its channels",
+                name,
+                len(self.stacks),
+            )
+
+
+def read_image(path: Path, image_size: int, *, upscale: bool = False, squash: bool = False) -> np.ndarray:
+    """Read an image file as a square, uint8, uint16 or float32 [C, S, S]; see `ImageReader`."""
+    return ImageReader(image_size, upscale, squash)(path)
 
 
 def read_image_and_mask(
@@ -90,24 +97,25 @@ def read_image_and_mask(
         squash: See `read_image`.
 
     Returns:
-        uint8 [4, S, S], the mask last.
+        [C + 1, S, S], the mask last; uint8 [4, S, S] for images of 8 bits, otherwise of the type of the values.
 
     Raises:
         BadImage: As for `read_image`, or the mask does not match its image.
     """
-    with _decoding(), _open(image_path) as image:
-        _check_pixels(image)
-        planes = _square(_to_rgb(image), image_size, True, squash)
-    with _decoding("its mask: "), _open(mask_path) as mask:
+    with decoding():
+        image, _ = decode(image_path, oriented=False)
+        planes = _square(image, image_size, True, squash)
+        size = image.size if isinstance(image, Image.Image) else image.shape[:0:-1]
+    with decoding("its mask: "), open_image(mask_path) as mask:
         if mask.mode not in ("P", "L"):
             raise BadImage(f"its mask is a {mask.mode} image; it must be a palette or gray image of class ids")
-        if mask.size != image.size:
-            raise BadImage(f"{_format_size(image.size)} pixels, but its mask has {_format_size(mask.size)}")
+        if mask.size != size:
+            raise BadImage(f"{format_size(*size)} pixels, but its mask has {format_size(*mask.size)}")
         classes = _resized(mask, image_size, Image.Resampling.NEAREST, squash)
     foreign = classes[(classes >= n_classes) & (classes != VOID)]
     if len(foreign):
         raise BadImage(f"its mask has the class id {foreign[0]}; allowed ids are 0 to {n_classes - 1} and {VOID}")
-    return np.concatenate([planes, classes[:, :, None]], axis=2).transpose(2, 0, 1)
+    return np.concatenate([planes, classes[None]]).astype(planes.dtype, copy=False)
 
 
 def read_all(
@@ -117,19 +125,20 @@ def read_all(
 
     Args:
         paths: Image files.
-        read: Function that reads one file as uint8 [C, S, S] or raises BadImage.
+        read: Function that reads one file as uint8, uint16 or float32 [C, S, S], or raises BadImage.
         name: Name of the data set, for messages.
         root: Folder that paths in messages are relative to.
         on_bad_image: `stop` raises one error that names the first few broken files; `skip` leaves them out and logs one
             warning.
 
     Returns:
-        Images, uint8 [M, C, S, S], and their indices in `paths`, int64 [M].
+        Images [M, C, S, S], of the smallest type that holds the values of all, and their indices in `paths`, int64 [M].
 
     Raises:
         DataError: A file is broken and `on_bad_image` is `stop`, or no image is left.
     """
     blocks: np.ndarray | None = None
+    first = Path()
     good = np.zeros(len(paths), bool)
     bad: list[tuple[Path, BadImage]] = []
     for index, result in enumerate(_attempts(read, paths)):
@@ -137,7 +146,13 @@ def read_all(
             bad.append((paths[index], result))
             continue
         if blocks is None:
-            blocks = np.empty((len(paths), *result.shape), np.uint8)
+            blocks, first = np.empty((len(paths), *result.shape), result.dtype), paths[index]
+        if result.shape != blocks.shape[1:]:
+            counts = f"{len(result)} channels, but {first.name} has {blocks.shape[1]}"
+            bad.append((paths[index], BadImage(f"{counts}; all images of a data set need the same number")))
+            continue
+        if result.dtype != blocks.dtype:
+            blocks = blocks.astype(np.promote_types(blocks.dtype, result.dtype), copy=False)
         blocks[index], good[index] = result, True
     if bad:
         what = f"{name}: {len(bad)} of {len(paths)} images in {root} cannot be used: {_first_few(bad, root)}"
@@ -147,6 +162,59 @@ def read_all(
     if blocks is None:
         raise DataError(f"{name}: there is no image in {root}")
     return (blocks if good.all() else blocks[good]), np.flatnonzero(good)
+
+
+class Pixels(NamedTuple):
+    """Images as they enter a table.
+
+    Attributes:
+        images: uint8, uint16 or float32 [M, C, S, S], scaled to the range of the type.
+        kept: Their indices among the files, int64 [M].
+        intensity: How the values in the files were scaled; None if no value was changed.
+    """
+
+    images: np.ndarray
+    kept: np.ndarray
+    intensity: Intensity | None
+
+
+def read_scaled(
+    paths: Sequence[Path],
+    reader: ImageReader,
+    *,
+    n_train: int,
+    window: UserWindow | None = None,
+    name: str,
+    root: Path,
+    on_bad_image: str,
+) -> Pixels:
+    """Read all images of a data set and scale those of more than 8 bits, which one line of the log describes.
+
+    Args:
+        paths: Image files, the training files first.
+        reader: Reader of one file.
+        n_train: Number of training files, from which the windows are computed.
+        window: The user's [low, high], or one such pair per channel; None for percentiles.
+        name: Name of the data set, for messages.
+        root: Folder that paths in messages are relative to.
+        on_bad_image: See `read_all`.
+
+    Raises:
+        DataError: As for `read_all`.
+        ConfigError: `window` does not fit the images.
+    """
+    images, kept = read_all(paths, reader, name=name, root=root, on_bad_image=on_bad_image)
+    reader.warn_of_stacks(name)
+    depths = [reader.depths[paths[index]] for index in kept]
+    intensity = find_intensity(images, depths, int(np.searchsorted(kept, n_train)), window)
+    if intensity is None:
+        return Pixels(images, kept, None)
+    if images.dtype == np.uint8:
+        images = images.astype(np.uint16)
+    intensity.apply(images, depths)
+    source = "percentiles {} and {} of the training images".format(*PERCENTILES) if window is None else "as configured"
+    logger.warning("%s: values that become black and white, %s: %s", name, source, intensity.describe())
+    return Pixels(images, kept, intensity)
 
 
 def resize_arrays(images: np.ndarray, image_size: int, name: str) -> np.ndarray:
@@ -164,7 +232,8 @@ def resize_arrays(images: np.ndarray, image_size: int, name: str) -> np.ndarray:
     if image_size > native:
         raise DataError(f"{name}: image_size = {image_size}, but its images have {native} pixels; set {native} or less")
     if image_size < native:
-        images = np.stack([_square(Image.fromarray(image), image_size, False, squash=False) for image in images])
+        squares = [_square(Image.fromarray(image), image_size, False, squash=False) for image in images]
+        return np.ascontiguousarray(np.stack(squares))
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
 
 
@@ -190,60 +259,26 @@ def _is_photograph(path: Path) -> bool:
     return path.is_file() and path.stat().st_size >= _PHOTOGRAPH_BYTES
 
 
-def _open(path: Path) -> Image.Image:
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise BadImage("not a regular file")  # reading a pipe would block forever
-    return Image.open(path, formats=_FORMATS)
-
-
-@contextlib.contextmanager
-def _decoding(what: str = "") -> Iterator[None]:
-    """Turn Pillow's exceptions into a BadImage with a one-line reason; `what` prefixes it."""
-    try:
-        yield
-    except _DECODER_ERRORS as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        # Pillow ends some messages with the path, which the caller already names.
-        line = re.sub(r":?\s*'[^']*'$", "", reason.strip().partition("\n")[0])
-        raise BadImage(what + (line or type(error).__name__)) from error
-
-
-def _check_pixels(image: Image.Image) -> None:
-    # Pillow only warns above its limit and refuses at twice the limit.
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and image.width * image.height > limit:
-        raise BadImage(f"{_format_size(image.size)} pixels, above the limit of {limit:,} against decompression bombs")
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "F":
-        raise BadImage("floating-point pixels have no defined white; save it with 8 or 16 bits")
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() > 0xFFFF:
-            raise BadImage("32-bit pixels have no defined white; save it with 8 or 16 bits")
-        return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")
-
-
-def _square(image: Image.Image, image_size: int, upscale: bool, squash: bool) -> np.ndarray:
-    """Return an image resized to a square, uint8 [S, S, C]."""
-    if not upscale and min(image.size) < image_size:
-        reason = f"{_format_size(image.size)} pixels, too small for image_size {image_size}"
-        raise BadImage(reason, short_side=min(image.size))
-    return _resized(image, image_size, Image.Resampling.BILINEAR, squash)
+def _square(image: Image.Image | np.ndarray, image_size: int, upscale: bool, squash: bool) -> np.ndarray:
+    """Return an image, RGB or values [C, H, W], resized to a square: [C, S, S] with C >= 3 or C = 2."""
+    size = image.size if isinstance(image, Image.Image) else image.shape[:0:-1]
+    if not upscale and min(size) < image_size:
+        reason = f"{format_size(*size)} pixels, too small for image_size {image_size}"
+        raise BadImage(reason, short_side=min(size))
+    if isinstance(image, Image.Image):
+        return _resized(image, image_size, Image.Resampling.BILINEAR, squash).transpose(2, 0, 1)
+    # Pillow interpolates 8 bits and float32. A weighted mean of 16-bit values is within their range.
+    exact = image if image.dtype == np.uint8 else image.astype(np.float32)
+    planes = np.stack(
+        [_resized(Image.fromarray(plane), image_size, Image.Resampling.BILINEAR, squash) for plane in exact]
+    )
+    values = np.rint(planes).astype(image.dtype) if image.dtype == np.uint16 else planes
+    return np.repeat(values, 3, axis=0) if len(values) == 1 else values
 
 
 def _resized(image: Image.Image, image_size: int, resampling: Image.Resampling, squash: bool) -> np.ndarray:
     size = (image_size, image_size)
     return np.asarray(image.resize(size, resampling) if squash else ImageOps.fit(image, size, resampling))
-
-
-def _format_size(size: tuple[int, int]) -> str:
-    return f"{size[0]} x {size[1]}"
 
 
 def _first_few(bad: list[tuple[Path, BadImage]], root: Path) -> str:

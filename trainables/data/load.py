@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trainables.data import shapes
+from trainables.data.decode import STACK
 from trainables.data.folders import load_folder
+from trainables.data.intensity import UserWindow
 from trainables.data.request import ON_BAD_IMAGE, RESIZE, Request, Tables
 from trainables.data.splits import make_splits
 from trainables.data.table import Splits
@@ -36,6 +38,8 @@ def load_splits(
     download: bool = False,
     on_bad_image: str = "stop",
     resize: str = "crop",
+    stack: str = "first",
+    window: UserWindow | None = None,
 ) -> Splits:
     """Load a data set and return its five splits. Equal arguments and files give equal fingerprints.
 
@@ -50,12 +54,19 @@ def load_splits(
         download: Whether to download a missing data set to `root` with torchvision. Otherwise nothing is downloaded.
         on_bad_image: `stop` raises an error for broken images, `skip` leaves them out with a warning.
         resize: How a photograph becomes a square: `crop` cuts its longer side, `squash` distorts it.
+        stack: Pages that are read of a file with several: the `first`, or all gray ones as `channels`.
+        window: Values that become black and white in images of more than 8 bits, [low, high] or one pair per channel;
+            None for percentiles of the training images.
 
     Raises:
         ConfigError: A value is out of range.
         DataError: The data set is unknown, missing, broken or too small.
     """
-    for key, choice, known in (("on_bad_image", on_bad_image, ON_BAD_IMAGE), ("resize", resize, RESIZE)):
+    for key, choice, known in (
+        ("on_bad_image", on_bad_image, ON_BAD_IMAGE),
+        ("resize", resize, RESIZE),
+        ("stack", stack, STACK),
+    ):
         if choice not in known:
             raise ConfigError(f"{key} = {choice!r}: must be one of {', '.join(known)}")
     for key, value, least in (("image_size", image_size, 8), ("max_train", max_train, 2), ("seed", seed, 0)):
@@ -63,7 +74,8 @@ def load_splits(
             raise ConfigError(f"{key} = {value}: must be {least} or more")
     source = _find(name)
     size = source.native_size if image_size is None else image_size
-    train, test, unannotated = source.load(Request(name, root, size, max_train, seed, download, on_bad_image, resize))
+    request = Request(name, root, size, max_train, seed, download, on_bad_image, resize, stack, window)
+    train, test, unannotated = source.load(request)
     return make_splits(train, test, seed=seed, extra_pretext=unannotated)
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from trainables.data.intensity import UserWindow
 from trainables.data.table import ImageTable
 from trainables.errors import DataError
 
@@ -42,6 +43,9 @@ class Request:
         download: Whether a missing data set is downloaded.
         on_bad_image: `stop` or `skip`.
         resize: How a photograph becomes a square: `crop` or `squash`.
+        stack: Pages that are read of a file with several: the `first`, or all as `channels`.
+        window: Values that become black and white in images of more than 8 bits, [low, high] or one pair per channel;
+            None for percentiles of the training images.
     """
 
     name: str
@@ -52,6 +56,8 @@ class Request:
     download: bool = False
     on_bad_image: str = "stop"
     resize: str = "crop"
+    stack: str = "first"
+    window: UserWindow | None = None
 
     @property
     def squash(self) -> bool:

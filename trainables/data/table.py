@@ -12,9 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trainables.data.intensity import Intensity
 from trainables.errors import DataError
 
 UNLABELED = -1
+DTYPES = ("uint8", "uint16", "float32")
 VOID = 255  # mask value that metrics ignore, as in Pascal VOC
 
 
@@ -24,13 +26,15 @@ class ImageTable:
 
     Attributes:
         name: Name of the data set.
-        images: uint8 [N, 3, S, S], contiguous.
+        images: uint8, uint16 or float32 [N, C, S, S], contiguous. White is 255, 65,535 or 1; see `to_float`.
         labels: int64 [N] with -1 where unlabeled, or None if the data set has no labels.
         masks: Class ids uint8 [N, S, S] with 255 for void, or None if the data set has no masks.
         class_names: Names of the classes 0 .. K-1 of `labels`; empty without labels.
         mask_names: Names of the classes of `masks`; empty without masks.
         groups: Id of each image's group, int64 [N], or None if the images are independent. Images of one group (one
             plate, one patient) are never on two sides of a split.
+        intensity: How the values in the files were scaled to those in `images`; None for 8 bits, which stay as they
+            are. New images need the same scaling.
 
     Raises:
         DataError: The shapes or dtypes are wrong.
@@ -43,11 +47,15 @@ class ImageTable:
     class_names: tuple[str, ...] = ()
     mask_names: tuple[str, ...] = ()
     groups: np.ndarray | None = None
+    intensity: Intensity | None = None
 
     def __post_init__(self) -> None:
         images = self.images
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != 3 or images.shape[2] != images.shape[3]:
-            raise DataError(f"{self.name}: images must be uint8 [N, 3, S, S], not {images.dtype} {images.shape}")
+        if images.dtype not in DTYPES or images.ndim != 4 or not images.shape[1] or images.shape[2] != images.shape[3]:
+            raise DataError(
+                f"{self.name}: images must be {', '.join(DTYPES[:-1])} or {DTYPES[-1]} [N, C, S, S], "
+                f"not {images.dtype} {images.shape}"
+            )
         if self.labels is not None and self.labels.shape != (len(images),):
             raise DataError(f"{self.name}: {len(images)} images but labels of shape {self.labels.shape}")
         if self.masks is not None and self.masks.shape != (len(images), *images.shape[2:]):
@@ -59,6 +67,11 @@ class ImageTable:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def n_channels(self) -> int:
+        """Number of channels of the images: 3 for color and gray, otherwise that of the files."""
+        return self.images.shape[1]
 
     @property
     def image_size(self) -> int:
@@ -182,5 +195,13 @@ def as_tensor(array: np.ndarray) -> Tensor:
 
 
 def to_float(images: Tensor, memory_format: torch.memory_format = torch.contiguous_format) -> Tensor:
-    """Return uint8 images [N, 3, H, W] as float32 in [0, 1]; convolutions are fastest on `torch.channels_last`."""
-    return images.contiguous(memory_format=memory_format) / 255
+    """Return images [N, C, H, W] as float32 in [0, 1]; convolutions are fastest on `torch.channels_last`.
+
+    Args:
+        images: uint8, white at 255; uint16, white at 65,535; or float32, which is not scaled.
+        memory_format: Memory format of the result.
+    """
+    images = images.contiguous(memory_format=memory_format)
+    if images.dtype == torch.float32:
+        return images
+    return images / (255 if images.dtype == torch.uint8 else 65_535)
