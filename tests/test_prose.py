@@ -44,6 +44,7 @@ PHRASES = {
     r"\blooks? of\b": "'appearance', or say what is set",
     r"\bjudg(?:e|es|ed|ing)\b": "'evaluated', 'classified', 'assessed'",
     r"\ba course\b|\bcourses\b": "'a trajectory', 'a curve'",
+    r"\d %(?![\w(])": "'95%', without a space",
     rf"\b(?:(?:{NUMBER}) {NOUN}(?:{NOUN})?|(?:{AMOUNTS}) )an? (?:{UNITS})\b(?! (?:of|that|is|has|was|may|with)\b)": (
         "'per trial', 'for each image'"
     ),

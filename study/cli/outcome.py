@@ -82,9 +82,9 @@ def _show_answer(answer: Answer, console: Console) -> None:
 
 
 def _say(sentence: str, console: Console, style: str = "") -> None:
-    """Print a sentence, on a terminal in lines that are easy to read and that keep `95 %` together."""
+    """Print a sentence, on a terminal in lines that are easy to read."""
     if console.is_terminal:
-        sentence = textwrap.fill(sentence.replace(" %", "\N{NO-BREAK SPACE}%"), min(console.width, MOST_COLUMNS))
+        sentence = textwrap.fill(sentence, min(console.width, MOST_COLUMNS))
     console.print(Text(sentence, style=style), soft_wrap=True)
 
 
@@ -106,6 +106,6 @@ def _of_task(row: dict) -> dict[str, str]:
         "vs. untrained": row["answer"],
         "test": number(row["mean"]),
         "untrained": number(row["untrained"]),
-        "difference [95 %]": f"{signed(row['difference'])} {known}".strip(),
+        "difference [95%]": f"{signed(row['difference'])} {known}".strip(),
         "as chosen, it": CATALOG[row["verdict"]].verb if row["verdict"] else NONE,
     }

@@ -212,7 +212,7 @@ def test_the_page_leaves_the_verdicts_a_section():
 
 def shares(cell: str) -> list[float]:
     """Return the percentages of a cell of the table as shares; a dash means that it was not simulated."""
-    return [float(value) / 100 for value in re.findall(r"([\d.]+) %", cell)]
+    return [float(value) / 100 for value in re.findall(r"([\d.]+)%", cell)]
 
 
 @pytest.mark.core
