@@ -19,7 +19,7 @@ SPACE: Space = {
     "lr": LogUniform("Adam 2e-4 (Pathak 2016) to 2e-3 (its code at wtl2 0.999), widened upward", low=2e-4, high=1e-2),
     "augmentation_strength": Uniform("none to the full policy; without it holes are memorized", low=0.0, high=1.0),
     "batch_size": Choice("64 in the paper's code, doubled and halved", values=(32, 64, 128)),
-    "option/mask_ratio": Uniform("25 % in the paper; larger holes demand more semantics", low=0.15, high=0.6),
+    "option/mask_ratio": Uniform("25% in the paper; larger holes demand more semantics", low=0.15, high=0.6),
     "option/mask": Choice("the paper's two regions", values=("center", "random_blocks")),
 }
 

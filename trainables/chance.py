@@ -12,7 +12,7 @@ from typing import NamedTuple
 TIME_UNIFORM_ALPHA = 0.01  # error probability of one curve, over all its reports together
 # Less than this share of the way from the reference level to a perfect score counts as nothing learned.
 MARGIN = 0.03
-UPPER_QUANTILE = 1.6449  # the normal distribution's 95 % quantile
+UPPER_QUANTILE = 1.6449  # the normal distribution's 95% quantile
 
 
 class Learned(NamedTuple):
@@ -31,7 +31,7 @@ class Learned(NamedTuple):
     level: float
 
     def upper(self, n: int = 0) -> float:
-        """Return the one-sided 95 % upper bound of the share; infinite if the error is unknown.
+        """Return the one-sided 95% upper bound of the share; infinite if the error is unknown.
 
         Args:
             n: Number of images behind the error, for the quantile of Student's t (Abramowitz and Stegun 26.7.5); 0 for
@@ -51,7 +51,7 @@ class Learned(NamedTuple):
         return self.share > max(MARGIN, math.sqrt(2 * _nats(look)) * self.error)
 
     def excluded(self, n: int = 0) -> bool:
-        """Return whether learning is excluded: at most MARGIN of the way to a perfect score, at 95 % confidence."""
+        """Return whether learning is excluded: at most MARGIN of the way to a perfect score, at 95% confidence."""
         return self.upper(n) < MARGIN
 
 

@@ -61,7 +61,7 @@ def importance(
             values (Hutter et al. 2014); like `mean_decrease_impurity`, it uses a random forest of scikit-learn.
             `ped_anova` is how well each hyperparameter distinguishes the best quarter of the trials (Watanabe 2023,
             2304.10255). In simulated searches in which one of three hyperparameters dominates, fANOVA ranked it first
-            in 70, 93 and 100 % of cases with 8, 15 and 30 trials, PED-ANOVA in 88 and 98 % with 15 and 30. fANOVA takes
+            in 70, 93 and 100% of cases with 8, 15 and 30 trials, PED-ANOVA in 88 and 98% with 15 and 30. fANOVA takes
             about 3 s per task of 30 trials at the default n_bootstrap, the others a quarter of that or less.
         seed: Seed of the forests and resamples.
         n_bootstrap: Number of resamples of the trials.
@@ -70,7 +70,7 @@ def importance(
 
     Returns:
         Columns task, hyperparameter, importance, low, high, first, n_trials, n_left_out, note. importance is a share in
-        [0, 1]; the shares of a task sum to 1, even if nothing matters. low and high bound the middle 95 % over the
+        [0, 1]; the shares of a task sum to 1, even if nothing matters. low and high bound the middle 95% over the
         resamples, of at most 1,000 trials each. first is the share of resamples in which this hyperparameter ranked
         first: it shows how far to trust a ranking. All three are NaN if n_bootstrap is 0. n_left_out counts the search
         trials of the task that were stopped, failed or have no finite value: after stops by a scheduler, the remaining

@@ -56,8 +56,8 @@ def factorial_effects(
     The seed is the block: each seed, which ran every cell, has its own least-squares estimates, and their mean over
     seeds is tested like any other paired difference, with Holm's correction over the terms of a task. Pooling the
     residuals of all seeds would leave more degrees of freedom, but it assumes that a factor's effect is the same for
-    every seed. If the effect varies between seeds as much as the noise does, that test rejects 19 % of the time instead
-    of 5 %.
+    every seed. If the effect varies between seeds as much as the noise does, that test rejects 19% of the time instead
+    of 5%.
 
     Args:
         runs: Trials of the cells of one design, of one task or several.
@@ -136,9 +136,9 @@ def task_interaction(runs: pd.DataFrame, metric: str, cells: Sequence[str] | Non
     its interaction with the task are tested against the residual, the task against the seeds within it, which are a
     random sample. The seeds themselves are not tested.
 
-    p does not use the df of the table: with them, the test rejects 10 to 20 % of the time instead of 5 % if noise
+    p does not use the df of the table: with them, the test rejects 10 to 20% of the time instead of 5% if noise
     differs between tasks or cells, as it does between a cell that learned and one at chance. With estimated degrees of
-    freedom (`box_p`) it rejects at most 6 % of the time, and 1 to 4 % if all noise is equal.
+    freedom (`box_p`) it rejects at most 6% of the time, and 1 to 4% if all noise is equal.
 
     Args:
         runs: Runs of several tasks. Seeds that lack a value of any cell in any task are left out.

@@ -44,7 +44,7 @@ def convergence_rates(
 
     Returns:
         Columns *by, n_seeds, n_converged, n_undecided, rate, ci_low, ci_high. rate is the share that is shown to have
-        converged, NaN if all seeds are undecided. The interval is the exact one of Clopper and Pearson (95 %); its
+        converged, NaN if all seeds are undecided. The interval is the exact one of Clopper and Pearson (95%); its
         lower end counts the undecided seeds as not converged, its upper end as converged.
 
     Raises:

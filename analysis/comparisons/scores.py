@@ -52,7 +52,7 @@ def normalized_scores(runs: pd.DataFrame, metric: str, reference: Reference = "r
 
 
 def interquartile_means(scores: pd.DataFrame) -> pd.DataFrame:
-    """Return each cell's `interquartile_mean` with its 95 % interval.
+    """Return each cell's `interquartile_mean` with its 95% interval.
 
     Args:
         scores: Frame that `normalized_scores` returns.
@@ -76,7 +76,7 @@ def interquartile_means(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def improvement_probabilities(scores: pd.DataFrame, baseline: str = "base") -> pd.DataFrame:
-    """Return the `improvement_probability` of each cell over the baseline with its 95 % interval.
+    """Return the `improvement_probability` of each cell over the baseline with its 95% interval.
 
     It is averaged over the tasks that have both. Only runs of different seeds are compared; `effects` compares runs of
     one seed, which share images and initialization.

@@ -99,7 +99,7 @@ def remedies(finding: Finding, trial: Trial) -> list[str]:
 VERDICT = Verdict(
     "at_chance",
     meaning=f"what it learned is less than {MARGIN:.0%} of the way from guessing, or from the untrained network, to a "
-    "perfect score, on every measure, at 95 % confidence",
+    "perfect score, on every measure, at 95% confidence",
     verb="stays at chance",
     letter="A",
     color="#b0b0b0",

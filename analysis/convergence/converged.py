@@ -1,4 +1,4 @@
-"""Verdict `converged`: twice the steps would gain less than 5 % of what was gained."""
+"""Verdict `converged`: twice the steps would gain less than 5% of what was gained."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MIN_REPORTS = 4  # after step 0; fewer do not show where a curve bends
 
 
 def find(trial: Trial) -> Finding | None:
-    """Find a trial all of whose heads learned and gain less than 5 % from twice the steps, by an upper bound.
+    """Find a trial all of whose heads learned and gain less than 5% from twice the steps, by an upper bound.
 
     A probe that may still improve leaves the trial undecided: features can get better after the loss is flat.
     """
@@ -48,7 +48,7 @@ def _may_improve(probe: Curve) -> bool:
 
 
 def _settled(curve: Curve) -> str | None:
-    """Return the evidence that a metric learned and has no more than 5 % to gain; None if it is not shown."""
+    """Return the evidence that a metric learned and has no more than 5% to gain; None if it is not shown."""
     seen, share = curve.finite, recent_share(curve)
     if share is None or len(seen.trained) < MIN_REPORTS or not share.upper < MATERIAL_SHARE:
         return None

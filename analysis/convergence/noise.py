@@ -15,7 +15,7 @@ from analysis.convergence.curves import Curve
 ALPHA = 0.01
 # Expected scatter before any is observed, in standard errors and as a share of the gain, and the weight of this prior
 # in degrees of freedom. Measured on 30 real trials of the four tasks: 0.1 to 1 standard errors, half of them below 0.5;
-# and 0.2 to 5 % of the gain.
+# and 0.2 to 5% of the gain.
 PRIOR_OF_SE, PRIOR_OF_GAIN, PRIOR_WEIGHT = 0.7, 0.02, 3.0
 # Degrees of freedom per second difference: their mean square has the variance 35/9 sigma^4 / n, not 2 sigma^4 / n.
 DOF_PER_DIFFERENCE = 0.51

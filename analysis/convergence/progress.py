@@ -98,7 +98,7 @@ def recent_share(curve: Curve) -> Share | None:
 
 
 def improving(curve: Curve) -> bool:
-    """Return whether a curve gained anything, also in the second half of its steps, by more than 5 %."""
+    """Return whether a curve gained anything, also in the second half of its steps, by more than 5%."""
     whole, recent = gain(curve), recent_gain(curve)
     if whole is None or recent is None or not whole.lower(GAINED) > 0:
         return False

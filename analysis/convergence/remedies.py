@@ -9,7 +9,7 @@ from analysis.convergence.curves import Trial, number
 
 
 class Measured(NamedTuple):
-    """How often a change gave a better result on real images, by 95 % intervals over seeds and unseen images.
+    """How often a change gave a better result on real images, by 95% intervals over seeds and unseen images.
 
     Attributes:
         change: The change that was made, as a noun phrase.

@@ -19,7 +19,7 @@ TWICE_THE_STEPS = Measured("twice the steps", own=(239, 256), probe=(48, 237))  
 
 
 def find(trial: Trial) -> Finding | None:
-    """Find a metric that improved in the second half of the steps, with a forecast of more than 5 % of its gain.
+    """Find a metric that improved in the second half of the steps, with a forecast of more than 5% of its gain.
 
     The online probes count like the validation metrics: features can get better after the pretext loss has saturated.
     """
@@ -40,7 +40,7 @@ def probe_curves(trial: Trial) -> list[Curve]:
 
 
 def more_steps(curve: Curve) -> int:
-    """Return how many further steps would leave less than 5 % to gain.
+    """Return how many further steps would leave less than 5% to gain.
 
     Each third of the learning time has a mean level, and the distances between the three levels shrink by a ratio r.
     If they keep shrinking at that ratio (Aitken's delta-squared process), a share r^j / (1 - r) of the last distance

@@ -15,7 +15,7 @@ from trainables.per_image import LABELS
 from trainables.trial import BASELINES, CLASS_AVERAGES, ONLINE_PROBES
 
 MIN_RATIO = 3.0
-FEW_IMAGES = 20  # the 95 % interval of the accuracy of a class with fewer images may be wider than 0.4
+FEW_IMAGES = 20  # the 95% interval of the accuracy of a class with fewer images may be wider than 0.4
 
 BALANCED = "linear_balanced_accuracy"
 _LARGEST = re.compile(r"probe/(?P<dataset>.+)/largest_class")

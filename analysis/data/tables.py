@@ -99,7 +99,7 @@ def mode_of(runs: pd.DataFrame, column: str) -> Literal["max", "min"]:
 
 
 def accuracy_lower_bound(accuracy: np.ndarray, n_images: np.ndarray) -> np.ndarray:
-    """Return the exact one-sided 95 % lower bound (Clopper and Pearson 1934) of accuracies over independent images.
+    """Return the exact one-sided 95% lower bound (Clopper and Pearson 1934) of accuracies over independent images.
 
     Args:
         accuracy: float64 [M], in [0, 1].
@@ -123,7 +123,7 @@ def against_chance(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
         trial_id, phase, task, cell, seed, metric, mode, value, chance, n_validation: The trial and its last report.
         untrained: Value at step 0, NaN if it was not reported. It may be better than chance, for example because
             colors tell views of two images apart.
-        bound: End of the value's one-sided 95 % interval toward chance, assuming independent predictions:
+        bound: End of the value's one-sided 95% interval toward chance, assuming independent predictions:
             `accuracy_lower_bound` for an accuracy, value -+ 1.645 standard errors for other metrics that report
             `METRIC_se`, otherwise NaN.
         ratio: value / chance.

@@ -21,14 +21,14 @@ GLOSSARY = {
     "detectable": "The smallest true difference that this many seeds, with this spread, find with probability 0.8.",
     "encoder": "The network whose features are kept after pre-training. Probes use it frozen.",
     "equivalent": (
-        "The 95 % interval is within the margin on both sides: if there is a difference, it is too small to matter."
+        "The 95% interval is within the margin on both sides: if there is a difference, it is too small to matter."
     ),
     "Holm p": (
         "p-value after Holm's correction for all comparisons of one family, usually the cells of a design. If no "
-        "cell differed, any p of the family would be at most 0.05 in 5 % of studies."
+        "cell differed, any p of the family would be at most 0.05 in 5% of studies."
     ),
     "inconclusive": "Neither a difference nor equivalence is shown. This does not mean that there is no difference.",
-    "interval": "[low, high]: a range that contains the true difference in 95 % of studies.",
+    "interval": "[low, high]: a range that contains the true difference in 95% of studies.",
     "largest class": "Share of the images of the most frequent class: the accuracy of always predicting it.",
     "linear probe": "Accuracy of a linear classifier fitted to the frozen features with labels.",
     "kNN probe": "Accuracy of classifying each image like its nearest neighbors in feature space.",

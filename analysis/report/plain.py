@@ -30,7 +30,7 @@ UNITS = {  # probe: sentence about {task} and {mean}, and what it is compared wi
         "on those of an untrained network",
     ),
     "miou": (
-        "Features of {task} segment the test images with a mIoU of {mean} %",
+        "Features of {task} segment the test images with a mIoU of {mean}%",
         "with those of an untrained network",
     ),
 }
@@ -184,7 +184,7 @@ def _numbers(gains: TaskGains, row: pd.Series) -> str:
         return f"{lead} It is higher at {row['n_above']} of {seeds}, which are too few for a test."
     end = "" if row["answer"] in (BETTER, WORSE, EQUIVALENT) else " That may be luck."
     span = f"{points(row['ci_low'])} to {points(row['ci_high'])}"
-    return f"{lead} How sure: the 95 % interval of that difference is **{span}** ({seeds}).{end}"
+    return f"{lead} How sure: the 95% interval of that difference is **{span}** ({seeds}).{end}"
 
 
 def _others(rows: pd.DataFrame, best: str, rivals: pd.DataFrame) -> Iterator[str]:
@@ -238,8 +238,8 @@ def _gained(row: pd.Series) -> str:
     low, high = sorted((abs(row["ci_low"]), abs(row["ci_high"])))
     name, seeds = str(row["metric"]).rsplit("/", 1)[-1], counted(row["n_seeds"], "seed")
     if name == "linear" and is_share(row["metric"]):
-        span = f"95 % interval {points(low)} to {points(high)}, {seeds}"
+        span = f"95% interval {points(low)} to {points(high)}, {seeds}"
         more = points(abs(row["mean_difference"]))
         return f"the linear classifier gets {more} more of 100 {row['split']} images right ({span})"
-    by = f"{number(abs(row['mean_difference']))} (95 % interval {number(low)} to {number(high)}, {seeds})"
+    by = f"{number(abs(row['mean_difference']))} (95% interval {number(low)} to {number(high)}, {seeds})"
     return f"the gain in {metric_words(row['metric'])} is {by}"

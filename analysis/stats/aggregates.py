@@ -1,7 +1,7 @@
 """Aggregates of normalized scores over tasks: interquartile mean and probability of improvement.
 
 The statistics are those of Agarwal et al. 2021 (2108.13264), the intervals are not: a percentile bootstrap over whole
-seeds covers 88 to 93 % with 10 seeds where 95 % are claimed, and 54 to 83 % for a probability near 1. The intervals
+seeds covers 88 to 93% with 10 seeds where 95% are claimed, and 54 to 83% for a probability near 1. The intervals
 here use a jackknife that leaves out one seed at a time in all tasks, since tasks share their seeds. They need no random
 numbers.
 """
@@ -29,9 +29,9 @@ def interquartile_mean(values: np.ndarray) -> float:
 
 
 def interquartile_mean_interval(values: np.ndarray) -> tuple[float, float]:
-    """Return the 95 % interval of `interquartile_mean`: t with a jackknife variance over whole seeds.
+    """Return the 95% interval of `interquartile_mean`: t with a jackknife variance over whole seeds.
 
-    Measured coverage: 94 to 95.5 % for two or more tasks, 93 % for one.
+    Measured coverage: 94 to 95.5% for two or more tasks, 93% for one.
 
     Args:
         values: Scores, float64 [n_seeds, n_tasks].
@@ -61,10 +61,10 @@ def improvement_probability(values: np.ndarray) -> float:
 
 
 def improvement_interval(values: np.ndarray) -> tuple[float, float]:
-    """Return the 95 % interval of `improvement_probability` (Korn and Graubard 1998).
+    """Return the 95% interval of `improvement_probability` (Korn and Graubard 1998).
 
     This is the exact binomial interval at the effective number of pairs, which a jackknife over whole seeds estimates,
-    but at most the number of trials. Measured coverage: 96.5 to 100 %, even if the true probability is 0.98 and every
+    but at most the number of trials. Measured coverage: 96.5 to 100%, even if the true probability is 0.98 and every
     pair agrees.
 
     Args:

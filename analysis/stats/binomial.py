@@ -14,9 +14,9 @@ from analysis.stats.significance import ALPHA
 
 
 def exact_interval(count: ArrayLike, n: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Return the exact 95 % interval of a proportion (Clopper and Pearson 1934).
+    """Return the exact 95% interval of a proportion (Clopper and Pearson 1934).
 
-    It covers at least 95 % at any n, and it is wide: [0.29, 1] for 3 of 3, [0.48, 1] for 5 of 5, [0.69, 1] for 10 of
+    It covers at least 95% at any n, and it is wide: [0.29, 1] for 3 of 3, [0.48, 1] for 5 of 5, [0.69, 1] for 10 of
     10.
 
     Args:
@@ -31,9 +31,9 @@ def exact_interval(count: ArrayLike, n: ArrayLike) -> tuple[np.ndarray, np.ndarr
 
 
 def wilson_interval(share: ArrayLike, n: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Return the 95 % score interval of a proportion (Wilson 1927).
+    """Return the 95% score interval of a proportion (Wilson 1927).
 
-    Its coverage is close to 95 % on average over proportions, where `exact_interval` is too wide (Brown, Cai and
+    Its coverage is close to 95% on average over proportions, where `exact_interval` is too wide (Brown, Cai and
     DasGupta 2001, Statistical Science 16).
 
     Args:

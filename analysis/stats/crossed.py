@@ -7,11 +7,11 @@ sources of variance: seeds, images, and the rest. The error of the mean is
 
 with components estimated by moments from the two-way table (Searle, Casella and McCulloch 1992, section 4.5). An
 interval over seeds alone holds for these N images: where the choice of images is the only source of variance, it covers
-the difference on new images in 30 to 70 % of the cases, not 95 %.
+the difference on new images in 30 to 70% of the cases, not 95%.
 
 The critical value is the average of t at S - 1 and at the images' degrees of freedom, weighted by the two variances
 (Cochran and Cox 1957, section 4.14), expressed as the degrees of freedom at which t has this quantile. With the degrees
-of freedom of Satterthwaite (1946), intervals cover 92 % at 3 seeds where 95 % are claimed, since a variance estimated
+of freedom of Satterthwaite (1946), intervals cover 92% at 3 seeds where 95% are claimed, since a variance estimated
 from 2 degrees of freedom is squared. tests/benchmarks/crossed_coverage.py prints the coverage that was measured.
 """
 
@@ -60,7 +60,7 @@ class CrossedMean:
 
     @property
     def df(self) -> np.ndarray:
-        """Degrees of freedom [...] at which t has the weighted critical value of a 95 % interval."""
+        """Degrees of freedom [...] at which t has the weighted critical value of a 95% interval."""
         between = self.seeds / self.n_seeds
         with np.errstate(invalid="ignore"):
             weight = np.nan_to_num(between / (between + self.images))
@@ -156,7 +156,7 @@ class PairedTest:
     def cautious(self, crossed: np.ndarray | float, alone: np.ndarray | float) -> float:
         """Return the larger of a p-value over seeds and images and one over seeds alone, for Holm's correction.
 
-        Far below 5 %, the weights of few seeds make the first too small: with 5 seeds, up to 2 times at 0.05 / 20. The
+        Far below 5%, the weights of few seeds make the first too small: with 5 seeds, up to 2 times at 0.05 / 20. The
         larger of both is at most 1.2 times too small.
         """
         return float(crossed if self.n_images is None else np.fmax(crossed, alone))
@@ -165,8 +165,8 @@ class PairedTest:
 def least_seeds(n_seeds: int, images: np.ndarray | None, n_comparisons: int) -> int:
     """Return how many seeds a test needs: fewer for a comparison alone whose seeds all have per-image results.
 
-    At 3 seeds, intervals cover about as often as they claim at 95 %, and less often at the levels of Holm's correction:
-    with 2,000 images and much variance between seeds, 17 % of families of 6 comparisons had a false difference.
+    At 3 seeds, intervals cover about as often as they claim at 95%, and less often at the levels of Holm's correction:
+    with 2,000 images and much variance between seeds, 17% of families of 6 comparisons had a false difference.
 
     Args:
         n_seeds: Number of seeds.

@@ -2,8 +2,8 @@
 
 The contributions are the pseudo-values of the jackknife (Tukey 1958), N times the result minus N - 1 times the result
 without the image: their variance over N estimates the variance of the result over new images. The linear approximation
-(the infinitesimal jackknife) is not used: with 40 images, its intervals of mIoU cover 92 % where 95 % are claimed, and
-those of the jackknife 96 % (tests/benchmarks/crossed_coverage.py).
+(the infinitesimal jackknife) is not used: with 40 images, its intervals of mIoU cover 92% where 95% are claimed, and
+those of the jackknife 96% (tests/benchmarks/crossed_coverage.py).
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def choose_test(n_seeds: int, n_comparisons: int, alpha: float) -> Test:
     """Choose the test of a comparison, depending on the plan and never on the values.
 
     From 8 seeds on, it is the sign-flip test, which is exact for any symmetric distribution. Its smallest p-value is
-    2^(1 - n), so it cannot reject in a family of more than alpha 2^(n - 1) comparisons (6 at 8 seeds and 5 %). For
+    2^(1 - n), so it cannot reject in a family of more than alpha 2^(n - 1) comparisons (6 at 8 seeds and 5%). For
     larger families, and below 8 seeds, it is the paired t-test. In a family of exactly that size, the power of the
     sign-flip test is 0.6 to 0.7 if the t-test has 0.8.
 
@@ -97,8 +97,8 @@ def holm(p: np.ndarray) -> np.ndarray:
 def t_interval(differences: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the t interval (low [...], high [...]) of the mean difference; NaN if all differences are equal.
 
-    Exact for normal differences. At 5 to 10 seeds, nominal 95 % covers 96 % for heavy tails (t with 4 degrees of
-    freedom), 93.5 % for a skewness of 1, and 94.5 % for accuracies over 200 images, 0.9 against 0.8.
+    Exact for normal differences. At 5 to 10 seeds, nominal 95% covers 96% for heavy tails (t with 4 degrees of
+    freedom), 93.5% for a skewness of 1, and 94.5% for accuracies over 200 images, 0.9 against 0.8.
     """
     differences = np.asarray(differences, np.float64)
     n = differences.shape[-1]
@@ -110,10 +110,10 @@ def t_interval(differences: np.ndarray, confidence: float) -> tuple[np.ndarray, 
 def bca_interval(differences: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the BCa bootstrap interval (low [...], high [...]) of the mean difference (Efron 1987), with a fixed seed.
 
-    At its nominal level BCa is too short for so few values: 95 % covers 90 % of the time at 10 seeds and 93 % at 20. So
+    At its nominal level BCa is too short for so few values: 95% covers 90% of the time at 10 seeds and 93% at 20. So
     it is taken at the level at which a percentile interval of normal values would be as long as the t interval
-    (Hesterberg 2015, The American Statistician 69:371, "expanded"). Nominal 95 % then covers 94 % at 10 seeds for
-    normal and mildly skewed differences, and 92 % for heavy tails. NaN if the differences are too similar to resample.
+    (Hesterberg 2015, The American Statistician 69:371, "expanded"). Nominal 95% then covers 94% at 10 seeds for
+    normal and mildly skewed differences, and 92% for heavy tails. NaN if the differences are too similar to resample.
     """
     differences = np.asarray(differences, np.float64)
     n, unit = differences.shape[-1], _unit(differences)
@@ -139,7 +139,7 @@ def hedges_g(differences: np.ndarray) -> np.ndarray:
 
     The factor is the exact one, Gamma(m/2) / (sqrt(m/2) Gamma((m - 1)/2)) with m = n - 1 (Hedges 1981, equation 6e).
     It comes without an interval: the one from the noncentral t, exact for normal differences, covers a true value of 1
-    in 90 to 93 % of cases for heavy tails and in 87 to 99 % for a skewness of 1, at 5 to 10 seeds and nominal 95 %.
+    in 90 to 93% of cases for heavy tails and in 87 to 99% for a skewness of 1, at 5 to 10 seeds and nominal 95%.
     """
     differences = np.asarray(differences, np.float64)
     m = differences.shape[-1] - 1

@@ -50,7 +50,7 @@ class HeldOutPrediction(NamedTuple):
         predicted: Value of the law at the largest size.
         observed: Mean over seeds there.
         error: `predicted` minus `observed`.
-        error_low: Lower end of the error's 95 % interval.
+        error_low: Lower end of the error's 95% interval.
         error_high: Upper end.
         answer: WITHIN_NOISE if 0 is inside the interval, BEYOND_NOISE if it is not; without an interval, TOO_FEW_SIZES
             or TOO_FEW_SEEDS.
@@ -102,8 +102,8 @@ def predict_largest_size(sizes: np.ndarray, values: np.ndarray) -> HeldOutPredic
     """Fit the law to the seed means of all but the largest size, and test its prediction there.
 
     The interval of the error is t with a jackknife over whole seeds, since a seed's subsets are nested and its values
-    correlated. It needs at least 5 sizes and 5 seeds: its measured coverage is then 93 to 97 %, compared with 89 to 96
-    % for 4 sizes. It can show that the law fails, not that it is true. Below 4 sizes, or without a seed, nothing is
+    correlated. It needs at least 5 sizes and 5 seeds: its measured coverage is then 93 to 97%, compared with 89 to 96%
+    for 4 sizes. It can show that the law fails, not that it is true. Below 4 sizes, or without a seed, nothing is
     fitted.
 
     Args:

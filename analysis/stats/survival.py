@@ -17,9 +17,9 @@ def survival_curve(times: np.ndarray, observed: np.ndarray) -> pd.DataFrame:
     """Estimate P(T > t) by the product-limit estimator (Kaplan and Meier 1958).
 
     As long as no subject was censored earlier, survival is a binomial proportion and its interval is the exact one of
-    Clopper and Pearson (1934), which covers at least 95 % at any number of subjects. The usual log-log interval is
-    undefined at 0 and 1, which happens in 17 % of cases with 5 subjects and a survival of 0.7, and covers 80, 88 and
-    92 % with 5, 8 and 10 subjects there. After an earlier censoring the interval is NaN.
+    Clopper and Pearson (1934), which covers at least 95% at any number of subjects. The usual log-log interval is
+    undefined at 0 and 1, which happens in 17% of cases with 5 subjects and a survival of 0.7, and covers 80, 88 and
+    92% with 5, 8 and 10 subjects there. After an earlier censoring the interval is NaN.
 
     Args:
         times: Time of the event or of censoring, int64 [n].
@@ -27,7 +27,7 @@ def survival_curve(times: np.ndarray, observed: np.ndarray) -> pd.DataFrame:
 
     Returns:
         A frame with one row for time 0, for each time with an event, and for the last time: `step`, `survival`,
-        `ci_low`, `ci_high` (pointwise 95 %), `at_risk` (subjects just before the step), `events` (events at the step).
+        `ci_low`, `ci_high` (pointwise 95%), `at_risk` (subjects just before the step), `events` (events at the step).
         The curve is flat between rows.
     """
     n = len(times)
@@ -50,7 +50,7 @@ def survival_curve(times: np.ndarray, observed: np.ndarray) -> pd.DataFrame:
 
 
 def median_time(curve: pd.DataFrame) -> tuple[float, float, float]:
-    """Return the median of a `survival_curve` with its interval of at least 95 % (Brookmeyer and Crowley 1982).
+    """Return the median of a `survival_curve` with its interval of at least 95% (Brookmeyer and Crowley 1982).
 
     Args:
         curve: Frame that `survival_curve` returns.

@@ -72,7 +72,7 @@ def answers(library: pd.DataFrame) -> pd.DataFrame:
 
 
 def helped_by_more_steps(library: pd.DataFrame) -> pd.DataFrame:
-    """Return whether twice the steps did better than the trial itself, by 95 % intervals over unseen images.
+    """Return whether twice the steps did better than the trial itself, by 95% intervals over unseen images.
 
     Returns:
         Columns own, the task's primary metric, and probe, the linear probe, indexed by trial_id: `better`, `worse`,

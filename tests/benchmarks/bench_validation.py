@@ -1,4 +1,4 @@
-"""Cost of validation as a share of training, which `trainables.training.validation` limits to 5 %.
+"""Cost of validation as a share of training, which `trainables.training.validation` limits to 5%.
 
 Each task trains on generated images with the settings of `quick` and with the defaults; the ratio of the two times is
 taken within one run, so other work on the machine hardly matters.

@@ -1,4 +1,4 @@
-"""Coverage of the 95 % interval of `analysis.stats.crossed` on simulated encoders.
+"""Coverage of the 95% interval of `analysis.stats.crossed` on simulated encoders.
 
 python tests/benchmarks/crossed_coverage.py [--simulations 4000] [--measure accuracy|miou]
 
@@ -35,7 +35,7 @@ class Source:
 
     Attributes:
         seeds: Of the seeds' effects, half of whose variance both arms share.
-        images: Of the images' effects, of whose variance both arms share 70 %.
+        images: Of the images' effects, of whose variance both arms share 70%.
         noise: Of the noise of each seed, arm and image.
     """
 

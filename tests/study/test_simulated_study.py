@@ -63,7 +63,7 @@ def test_intervals_contain_the_simulated_effects(study_on_ray: Path, study: anal
     ]
     covered = found["ci_low"].le(truth) & found["ci_high"].ge(truth)
     assert len(found) > 30
-    assert covered.mean() > 0.85  # 95 % on average; intervals that share a seed are correlated
+    assert covered.mean() > 0.85  # 95% on average; intervals that share a seed are correlated
     wrong = found[(found["answer"] == "better").to_numpy() & (pd.Series(truth) <= 0).to_numpy()]
     assert wrong.empty
     large = pd.Series(truth, found.index) > 0.05

@@ -96,7 +96,7 @@ def colored(n_images: int, first: int, seed: int) -> ImageTable:
 
 
 def test_a_probe_is_refitted_where_the_classes_mean_something_else() -> None:
-    """The original bars of 9 to 11 % are the accuracy of a probe that was fitted to other classes, or to none."""
+    """The original bars of 9 to 11% are the accuracy of a probe that was fitted to other classes, or to none."""
     probing = trial("raw_pixels", probe_datasets=("colored",), probe_split="test", budget_steps=0)
 
     def score(fitted_to: int, judged_on: int) -> float:

@@ -45,7 +45,7 @@ def self_tests(name: str, images: torch.Tensor, *, options: dict | None = None, 
 
     Args:
         name: Name of the task.
-        images: uint8 [N, 3, S, S], N >= 128.
+        images: uint8, uint16 or float32 [N, C, S, S], N >= 128.
         options: Options that differ from the task's defaults.
         seed: Seed of the initialization.
     """
@@ -59,7 +59,7 @@ def self_tests(name: str, images: torch.Tensor, *, options: dict | None = None, 
 def make_task(name: str, images: torch.Tensor, options: dict | None = None, seed: int = 0) -> PretextTask:
     """Return a task on a small untrained encoder, fitted to `images`."""
     kind = TASKS[name]
-    encoder = build_encoder("conv4", width=16, image_size=images.shape[-1], seed=seed)
+    encoder = build_encoder("conv4", width=16, image_size=images.shape[-1], in_channels=images.shape[1], seed=seed)
     task = kind(encoder, build_options(kind, options or {}), images.shape[-1], seed)
     task.fit_to(images)
     return task.to(memory_format=torch.channels_last)
@@ -67,7 +67,7 @@ def make_task(name: str, images: torch.Tensor, options: dict | None = None, seed
 
 @torch.no_grad()
 def starts_at_chance(task: PretextTask, images: torch.Tensor) -> SelfTest:
-    """Check that the untrained task is within 10 % of its chance level.
+    """Check that the untrained task is within 10% of its chance level.
 
     The metric is the task's normalized metric, if any, since its chance level is valid on any images, otherwise the
     loss.

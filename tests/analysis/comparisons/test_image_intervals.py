@@ -62,7 +62,7 @@ def test_the_numbers_are_those_of_the_differences_of_every_image():
         assert (row["family_low"], row["family_high"]) == pytest.approx(estimate.interval(0.975))
         assert (row["p"], row["p_equivalence"]) == pytest.approx((estimate.p_value(), estimate.equivalence_p(0.02)))
         assert row["smallest_detectable"] == pytest.approx(estimate.smallest_detectable(0.025))
-    cautious = paired.holm(np.maximum(found["p"], alone["p"]).to_numpy())  # few seeds are trusted less far from 5 %
+    cautious = paired.holm(np.maximum(found["p"], alone["p"]).to_numpy())  # few seeds are trusted less far from 5%
     np.testing.assert_allclose(found["p_holm"], cautious)
     assert_frame_equal(found[OVER_SEEDS], alone[OVER_SEEDS])
     np.testing.assert_allclose(alone[["ci_low", "ci_high"]], alone[["seeds_low", "seeds_high"]])

@@ -70,7 +70,7 @@ def test_a_trial_is_at_chance_by_every_measure_or_by_none() -> None:
     guessing = {"val/accuracy": [0.25, 0.25, 0.25, 0.25], "val/accuracy_se": [0.003] * 4, "val/loss_se": [0.003] * 4}
     known = {"chance/val/loss": 1.386}
     assert classified(guessing | {"val/loss": [1.386, 1.386, 1.386, 1.386]}, **known).verdict == "at_chance"
-    # The loss fell by 8 %: nothing that guessing does, though the accuracy did not move.
+    # The loss fell by 8%: nothing that guessing does, though the accuracy did not move.
     assert classified(guessing | {"val/loss": [1.386, 1.37, 1.32, 1.27]}, **known).verdict == "still_improving"
 
 

@@ -33,7 +33,7 @@ def seeds(curves: Sequence[np.ndarray], *, images: float = 0.0, **row: Any) -> t
 
 
 def rising(count: int, noise: float) -> list[np.ndarray]:
-    """Return curves that gain some 7 % of their whole gain in the second half, with a fluctuation of their own."""
+    """Return curves that gain some 7% of their whole gain in the second half, with a fluctuation of their own."""
     generator = np.random.default_rng(0)
     mean = 0.25 + 0.36 * (1 - np.exp(-STEPS / 40)) + 0.0001 * STEPS
     return [np.append(0.25, (mean + noise * generator.standard_normal(len(STEPS)))[1:]) for _ in range(count)]
@@ -63,7 +63,7 @@ def test_the_error_of_a_mean_counts_seeds_by_students_t_and_images_once() -> Non
     runs, curves = seeds([np.full(len(STEPS), level) for level in (0.5, 0.52, 0.54)])
     mean = pooled(list(trials(runs, curves))).curves["val/accuracy"]
     assert mean.values == pytest.approx(0.52)
-    scale = 2.92 / 1.645  # Student's t with two degrees of freedom over the normal distribution, one-sided 95 %
+    scale = 2.92 / 1.645  # Student's t with two degrees of freedom over the normal distribution, one-sided 95%
     assert mean.errors == pytest.approx(math.hypot(0.02 / math.sqrt(3) * scale, 0.02), rel=1e-3)
 
 

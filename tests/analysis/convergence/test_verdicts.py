@@ -147,7 +147,7 @@ def test_small_but_certain_changes_are_not_worth_a_verdict() -> None:
 
 @pytest.mark.parametrize("losses", [(0.514, 0.458), (0.495, 0.453), (0.501, 0.457)])
 def test_two_reports_of_a_context_encoder_are_not_called_converged(losses: tuple[float, float]) -> None:
-    # `quick`, 128 images: 300 steps took each of the three 15 % further.
+    # `quick`, 128 images: 300 steps took each of the three 15% further.
     row = {"task": "context_encoder", "primary_metric": "val/loss_fraction", "primary_mode": "min", "chance": 1.0}
     row |= {"chance/val/loss_fraction": 1.0, "chance/val/accuracy": math.nan, "n_validation": 128}
     values = {"val/loss_fraction": [1.0, *losses], "val/loss_fraction_se": [0.0, 0.03, 0.03]}

@@ -36,7 +36,7 @@ def test_the_gain_is_said_in_images_with_its_interval(findings: Findings):
     assert first.startswith("**Pre-training with simclr helps.** On features of simclr, a linear classifier gets ")
     assert f"{100 * row['mean']:.1f} of 100 test images right, **{100 * row['difference']:.1f} more than**" in first
     assert f"an untrained network ({100 * row['untrained']:.1f})" in first
-    assert "95 % interval of that difference is **1.0 to 9.0** (3 seeds)" in first
+    assert "95% interval of that difference is **1.0 to 9.0** (3 seeds)" in first
     assert any(each.startswith("**Not shown to help**: ") and "rotation (" in each for each in others)
     assert "Which task is best is still open: simclr cannot be told apart from " in others[-1]
 
@@ -98,7 +98,7 @@ def test_the_cure_is_the_one_that_makes_a_failing_run_converge(findings: Finding
     text = cure(findings)
     assert text.startswith("**rotation** on 200 images without augmentation overfits (5 of 5 seeds). **With `")
     assert "it converges (5 of 5 seeds)**, and the linear classifier gets " in text
-    assert "more of 100 validation images right (95 % interval " in text
+    assert "more of 100 validation images right (95% interval " in text
     none = findings.effects.assign(answer="inconclusive")
     assert cure(dataclasses.replace(findings, effects=none)).startswith("**No change is shown to help** ")
     assert cure(dataclasses.replace(findings, ablated=findings.ablated.iloc[:0])) == ""

@@ -39,7 +39,7 @@ def test_the_stopper_leaves_alone_a_trial_that_has_once_cleared_chance():
 
 
 def test_the_stopper_stops_nothing_that_may_have_learned():
-    assert ChanceStopper(patience=10)("a", result(10, 0.26))  # at most 2.2 % of the way to a perfect score
+    assert ChanceStopper(patience=10)("a", result(10, 0.26))  # at most 2.2% of the way to a perfect score
     assert not ChanceStopper(patience=10)("a", result(10, 0.28))
     assert not ChanceStopper(patience=10)("a", result(10, 0.25, error=0.02))  # too few images to exclude it
     assert not ChanceStopper(patience=10)("a", result(10, 0.25, error=float("nan")))
@@ -47,7 +47,7 @@ def test_the_stopper_stops_nothing_that_may_have_learned():
 
 def test_the_stopper_leaves_alone_a_trial_that_has_begun_to_rise():
     assert ChanceStopper(patience=10)("a", result(10, 0.255, error=0.002))  # 2.5 standard errors above chance
-    assert not ChanceStopper(patience=10)("a", result(10, 0.257, error=0.002))  # 3.5, and at most 1.4 % of the way
+    assert not ChanceStopper(patience=10)("a", result(10, 0.257, error=0.002))  # 3.5, and at most 1.4% of the way
 
 
 def test_every_measure_must_exclude_learning():
