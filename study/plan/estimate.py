@@ -94,12 +94,12 @@ def estimate(plan: Plan) -> list[PhaseEstimate]:
 def seconds_per_step(plan: Plan, task: TaskName) -> float:
     """Return the time of one optimizer step of a task on one CPU core, in seconds, with its largest batch."""
     trial = plan.search_base(task).replace(batch_size=max(plan.batch_sizes(task)))
-    splits = plan.datasets[trial.dataset]
-    images = torch.from_numpy(splits.pretext_train.images[: trial.batch_size].copy())
+    table = plan.datasets[trial.dataset].pretext_train
+    images = torch.from_numpy(table.images[: trial.batch_size].copy())
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        network = build_task(trial, splits.pretext_train.image_size).to(memory_format=torch.channels_last)
+        network = build_task(trial, table.image_size, table.n_channels).to(memory_format=torch.channels_last)
         augmentation = Augmentation(dict(trial.augmentation), trial.augmentation_strength)
         for step in range(TIMED_STEPS + 1):
             if step == 1:

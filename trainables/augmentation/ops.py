@@ -9,8 +9,9 @@ flip          horizontal flip with probability m / 2
 translate     shift by up to m / 4 of the side, whole pixels, both axes, gap filled by reflection; m = 0.5 is the
               4 px of padded crops at 32 px (He 1512.03385)
 color_jitter  with probability 0.8: brightness, contrast, saturation factors U[1 - 0.8 m, 1 + 0.8 m], hue shift
-              U[-0.2 m, 0.2 m] turns, in this order; m is SimCLR's color strength s
-gray          gray with probability m; SimCLR uses 0.2
+              U[-0.2 m, 0.2 m] turns, in this order; m is SimCLR's color strength s. Images of other than three
+              channels have no saturation and hue: brightness and contrast only
+gray          gray with probability m; SimCLR uses 0.2. Off for images of other than three channels
 blur          with probability 0.5: Gaussian, sigma m U[0.1, 2] px at 224 px, in proportion to the side; m = 1 is
               SimCLR's. At 32 px that is below a third of a pixel, and SimCLR leaves it out
 erase         with probability 0.5: box of area m U[0.02, 0.33], log aspect ratio U[-1, 1] ln 3.3, filled with one
@@ -32,6 +33,7 @@ from torch import Tensor
 from trainables.augmentation import geometry, pixels
 from trainables.rng import sample
 
+COLORS = 3  # channels of images in color
 JITTER_PROBABILITY = 0.8
 BLUR_PROBABILITY = 0.5
 ERASE_PROBABILITY = 0.5
@@ -61,12 +63,13 @@ class Op:
         shared: How many numbers per image the op reads from the block of uniform numbers that all ops share. Each call
             draws the block at once from its generator, so these counts and their order are fixed. A new op has 0 and
             uses `draw` instead, which leaves the draws of all other ops unchanged.
-        draw: Returns the op's own random numbers [N, ...] for images of shape [N, 3, H, W]. Its generator is derived
+        draw: Returns the op's own random numbers [N, ...] for images of shape [N, C, H, W]. Its generator is derived
             from the call's generator and `stream`.
         stream: Name from which the op's own generator is derived; None for the op's name.
         move: Geometric ops: `move(positions, magnitude, draws)` returns new positions. All moves of a policy are
             applied by one resampling, before any change.
-        change: Pixel ops: `change(images, magnitude, draws)` returns new float32 images [N, 3, H, W] in [0, 1].
+        change: Pixel ops: `change(images, magnitude, draws)` returns new float32 images [N, C, H, W] in [0, 1].
+        needs_color: Whether the op means nothing for images of other than three channels, where it is off.
     """
 
     shared: int = 0
@@ -74,6 +77,7 @@ class Op:
     stream: str | None = None
     move: Callable[[Positions, float, Draws], Positions] | None = None
     change: Callable[[Tensor, float, Draws], Tensor] | None = None
+    needs_color: bool = False
 
 
 def crop_window(magnitude: float, u: Tensor, height: int, width: int) -> tuple[Tensor, ...]:
@@ -143,6 +147,8 @@ def _color_jitter(images: Tensor, magnitude: float, draws: Draws) -> Tensor:
     brightness, contrast, saturation, hue = jitter_factors(magnitude, draws.shared)
     images = pixels.adjust_brightness(images, brightness)
     images = pixels.adjust_contrast(images, contrast)
+    if images.shape[1] != COLORS:
+        return images
     images = pixels.adjust_saturation(images, saturation)
     return pixels.adjust_hue(images, hue)
 
@@ -161,7 +167,8 @@ def _blur(images: Tensor, magnitude: float, draws: Draws) -> Tensor:
 def _erase(images: Tensor, magnitude: float, draws: Draws) -> Tensor:
     u = draws.shared
     top, left, h, w = erased_box(magnitude, u[:5], *images.shape[2:])
-    return pixels.erase(images, top, left, h, w, color=u[5:].t())
+    of_channel = torch.arange(images.shape[1], device=images.device) % COLORS
+    return pixels.erase(images, top, left, h, w, color=u[5:].t()[:, of_channel])
 
 
 def _noise_field(shape: torch.Size, generator: torch.Generator) -> Tensor:
@@ -191,7 +198,7 @@ REGISTRY: dict[str, Op] = {
     "flip": Op(shared=1, move=_flip),
     "translate": Op(shared=2, move=_translate),
     "color_jitter": Op(shared=5, change=_color_jitter),
-    "gray": Op(shared=1, change=_gray),
+    "gray": Op(shared=1, change=_gray, needs_color=True),
     "blur": Op(shared=2, change=_blur),
     "erase": Op(shared=8, change=_erase),
     # The first op with its own generator. Its stream has no name, so that existing trials keep their noise.

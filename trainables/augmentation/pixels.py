@@ -1,6 +1,6 @@
 """Pixel ops: deterministic, batched functions with explicit per-sample parameters.
 
-Images are float32 [N, 3, H, W] in [0, 1] and stay so; every function returns a new tensor. The definitions follow
+Images are float32 [N, C, H, W] in [0, 1] and stay so; every function returns a new tensor. The definitions follow
 `torchvision.transforms.v2.functional`, and the tests compare each function with its counterpart there.
 """
 
@@ -18,7 +18,9 @@ LUMA_CONTEXT_PREDICTION = (0.299, 0.587, 0.114)
 
 
 def luma(images: Tensor) -> Tensor:
-    """Return the luma of every pixel, [N, 1, H, W]."""
+    """Return the luma of every pixel, [N, 1, H, W]; the mean of channels that are not red, green and blue."""
+    if images.shape[1] != len(LUMA):
+        return images.mean(dim=1, keepdim=True)
     red, green, blue = images.unbind(1)
     return (red * LUMA[0]).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2]).unsqueeze_(1)
 
@@ -66,7 +68,7 @@ def gaussian_blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
     """Blur with a Gaussian; the border is reflected without repeating the edge.
 
     Args:
-        images: Float [N, 3, H, W].
+        images: Float [N, C, H, W].
         sigma: Standard deviation in pixels, float [N]; 0 changes nothing.
         radius: Distance in pixels beyond which the Gaussian is cut off; below the side of the image.
     """
@@ -81,12 +83,12 @@ def erase(images: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tens
     """Fill a box with one color.
 
     Args:
-        images: Float [N, 3, H, W].
+        images: Float [N, C, H, W].
         top: First row, float [N] in whole pixels.
         left: First column, float [N] in whole pixels.
         height: Rows of the box, float [N] in whole pixels; 0 erases nothing.
         width: Columns of the box, float [N] in whole pixels.
-        color: RGB in [0, 1], float [N, 3].
+        color: Value of each channel in [0, 1], float [N, C].
     """
     inside = _span(top, height, images.shape[2])[:, :, None] & _span(left, width, images.shape[3])[:, None, :]
     return torch.lerp(images, color[:, :, None, None], inside[:, None].float())

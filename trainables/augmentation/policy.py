@@ -11,13 +11,14 @@ from torch import Tensor
 
 from trainables.augmentation import geometry
 from trainables.augmentation.cuda_graphs import CudaGraphCache
-from trainables.augmentation.ops import REGISTRY, Draws
+from trainables.augmentation.ops import COLORS, REGISTRY, Draws
 from trainables.data.table import to_float
 from trainables.errors import ConfigError
 from trainables.rng import derived, sample
 
 _CHUNK_VALUES = 2**17  # half a MB of float32
 _MIN_CHUNK = 8
+_DTYPES = (torch.uint8, torch.uint16, torch.float32)
 
 
 class Augmentation:
@@ -53,14 +54,14 @@ class Augmentation:
         The call does not synchronize with the device, and runs in full precision even under autocast.
 
         Args:
-            images: uint8 [N, 3, H, W].
+            images: uint8, uint16 or float32 [N, C, H, W]; see `to_float`.
             generator: Source of all randomness, on the device of the images.
 
         Returns:
-            Views in [0, 1], float32 [N, 3, H, W].
+            Views in [0, 1], float32 [N, C, H, W].
         """
-        if images.dtype != torch.uint8:
-            raise TypeError(f"augmentation takes uint8 images, not {images.dtype}")
+        if images.dtype not in _DTYPES:
+            raise TypeError(f"augmentation takes images of {', '.join(map(str, _DTYPES))}, not {images.dtype}")
         numbers = uniform_numbers(len(images), generator)
         own = [self._own_numbers(op, images.shape, generator) for op in self.magnitudes]
         with torch.autocast(images.device.type, enabled=False):
@@ -85,9 +86,9 @@ class Augmentation:
         draws = {name: Draws(shared[name], drawn) for name, drawn in zip(self.magnitudes, own, strict=True)}
         views = self._move(to_float(images), draws)
         for name, magnitude in self.magnitudes.items():
-            change = REGISTRY[name].change
-            if change is not None:
-                views = change(views, magnitude, draws[name])
+            op = REGISTRY[name]
+            if op.change is not None and (images.shape[1] == COLORS or not op.needs_color):
+                views = op.change(views, magnitude, draws[name])
         return views
 
     def _move(self, images: Tensor, draws: Mapping[str, Draws]) -> Tensor:

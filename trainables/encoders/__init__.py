@@ -1,6 +1,6 @@
 """Encoders: a small convolutional net for laptops, and ResNets with a stem for small images.
 
-Every encoder takes float images [N, 3, S, S] in [0, 1] of any side S, normalizes them, and returns features
+Every encoder takes float images [N, C, S, S] in [0, 1] of any side S, normalizes them, and returns features
 [N, feature_dim]. `stages` returns the feature map of every stage, for dense and per-layer probes. A new one is a file
 here, a name in `ENCODERS` and a line in `build_encoder`.
 

@@ -26,7 +26,7 @@ def recalibrated(encoder: Encoder, images: Tensor, *, batch_size: int = 256) -> 
 
     Args:
         encoder: Encoder to copy; it is not changed.
-        images: uint8 [N, 3, S, S].
+        images: uint8, uint16 or float32 [N, C, S, S].
         batch_size: Largest batch.
     """
     encoder = copy.deepcopy(encoder)

@@ -65,12 +65,14 @@ def evaluate(
     return found
 
 
-def baseline_encoder(trial: TrialConfig, image_size: int) -> Encoder | None:
+def baseline_encoder(trial: TrialConfig, image_size: int, n_channels: int = 3) -> Encoder | None:
     """Return the encoder of a baseline trial: an untrained one, or None for raw pixels."""
     if trial.task == RAW_PIXELS:
         return None
     assert trial.task == RANDOM_INIT
-    return build_encoder(trial.encoder, width=trial.width, image_size=image_size, seed=trial.seed)
+    return build_encoder(
+        trial.encoder, width=trial.width, image_size=image_size, in_channels=n_channels, seed=trial.seed
+    )
 
 
 def _probe(trial: TrialConfig, encoder: Encoder | None, splits: Splits, device: torch.device) -> Evaluation:

@@ -143,7 +143,8 @@ def _run_here(trial: TrialConfig, shared: Shared) -> None:
         reporter.finish(simulated.evaluate(trial, datasets))
         return
     if trial.task in BASELINES:
-        encoder = baseline_encoder(trial, datasets[trial.dataset].pretext_train.image_size)
+        table = datasets[trial.dataset].pretext_train
+        encoder = baseline_encoder(trial, table.image_size, table.n_channels)
     elif trial.init_from:
         encoder = trained_encoder(trial, store, datasets[trial.dataset])
     else:
@@ -218,7 +219,8 @@ def trained_encoder(trial: TrialConfig, store: CheckpointStore, splits: Splits) 
             f"no checkpoint of trial {trial.init_from} under {store.root}; it is needed to evaluate the encoder. "
             "Run the study with --fresh to train it again"
         )
-    task = build_task(trial, splits.pretext_train.image_size)
+    table = splits.pretext_train
+    task = build_task(trial, table.image_size, table.n_channels)
     task.load_state_dict(state["task"])
     return task.encoder
 

@@ -101,6 +101,7 @@ class PretextTask(nn.Module, ABC):
         self.encoder = encoder
         self.options = options
         self.image_size = image_size
+        self.n_channels = encoder.in_channels
         with initialization(seed, "head"):
             self.build_head()
 
@@ -109,7 +110,7 @@ class PretextTask(nn.Module, ABC):
         """Create the modules that the task adds to `self.encoder`."""
 
     def fit_to(self, images: Tensor) -> None:
-        """Precompute what the task needs from its training images (uint8 [N, 3, S, S]), before the first step."""
+        """Precompute what the task needs from its training images (uint8, uint16 or float32 [N, C, S, S])."""
 
     @abstractmethod
     def draw(self, images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Batch:
@@ -120,7 +121,7 @@ class PretextTask(nn.Module, ABC):
         differ in those have comparable probes, but not comparable task metrics.
 
         Args:
-            images: uint8 [N, 3, S, S].
+            images: uint8, uint16 or float32 [N, C, S, S].
             augmentation: Augmentation to apply.
             generator: Source of all randomness, on the device of the images.
         """

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from trainables.augmentation import Augmentation
 from trainables.data.table import to_float
 from trainables.distributed import mean_over_workers
-from trainables.encoders import MEAN
+from trainables.encoders import MEAN, Encoder
 from trainables.errors import ConfigError
 from trainables.options import in_range, one_of
 from trainables.rng import sample
@@ -71,10 +71,10 @@ class ContextEncoder(PretextTask):
                 f"{size} px; use a block_size of at most {size // 2}"
             )
         map_size = _map_size(self.encoder, size)
-        self.decoder = _decoder(self.encoder.feature_dim, map_size, size)
+        self.decoder = _decoder(self.encoder.feature_dim, map_size, size, self.n_channels)
         if options.adversarial_weight > 0:
-            self.discriminator = _discriminator()
-        self.register_buffer("mean_image", torch.full((3, size, size), MEAN))
+            self.discriminator = _discriminator(self.n_channels)
+        self.register_buffer("mean_image", torch.full((self.n_channels, size, size), MEAN))
         self.register_buffer("mean_error", torch.tensor(1.0))
 
     def fit_to(self, images: Tensor) -> None:
@@ -96,7 +96,7 @@ class ContextEncoder(PretextTask):
         whole = augmentation(images, generator)
         region = self._region(images, generator)
         hole = _erode(region, self.options.overlap)
-        color = self.mean_image.mean(dim=(1, 2)).view(1, 3, 1, 1)
+        color = self.mean_image.mean(dim=(1, 2)).view(1, -1, 1, 1)
         weight = hole + OVERLAP_WEIGHT * (region - hole)
         return Batch(torch.where(hole > 0, color, whole), whole, {"weight": weight})
 
@@ -115,7 +115,7 @@ class ContextEncoder(PretextTask):
         return Output(objective, {"loss": loss, "loss_fraction": loss / by_mean})
 
     def paint(self, batch: Batch) -> Tensor:
-        """Return painted images, float [N, 3, S, S] in (0, 1); an untrained decoder paints the mean image."""
+        """Return painted images, float [N, C, S, S] in (0, 1); an untrained decoder paints the mean image."""
         change = self.decoder(self.encoder.stages(batch.inputs)[-1]).float()
         return torch.sigmoid(change + self.mean_image.logit(eps=1e-3))
 
@@ -157,7 +157,7 @@ def _error(painted: Tensor, target: Tensor, kind: str) -> Tensor:
 
 
 def _masked_mean(error: Tensor, weight: Tensor) -> Tensor:
-    """Return the weighted mean [N] of an error [N, 3, S, S] under a weight [N, 1, S, S]."""
+    """Return the weighted mean [N] of an error [N, C, S, S] under a weight [N, 1, S, S]."""
     return (error * weight).sum(dim=(1, 2, 3)) / (error.shape[1] * weight.sum(dim=(1, 2, 3)))
 
 
@@ -172,15 +172,15 @@ def _erode(region: Tensor, pixels: int) -> Tensor:
 
 
 @torch.no_grad()
-def _map_size(encoder: Any, size: int) -> int:
+def _map_size(encoder: Encoder, size: int) -> int:
     training = encoder.training
-    map_size = encoder.eval().stages(torch.zeros(1, 3, size, size))[-1].shape[-1]
+    map_size = encoder.eval().stages(torch.zeros(1, encoder.in_channels, size, size))[-1].shape[-1]
     encoder.train(training)
     return map_size
 
 
-def _decoder(feature_dim: int, map_size: int, image_size: int) -> nn.Sequential:
-    """Return convolutions [N, D, m, m] -> [N, 3, S, S], doubling the side until it reaches the image's."""
+def _decoder(feature_dim: int, map_size: int, image_size: int, n_channels: int) -> nn.Sequential:
+    """Return convolutions [N, D, m, m] -> [N, C, S, S], doubling the side until it reaches the image's."""
     layers: list[nn.Module] = [nn.Conv2d(feature_dim, DECODER_WIDTHS[0], kernel_size=1)]
     channels, side, depth = DECODER_WIDTHS[0], map_size, 0
     while side < image_size:
@@ -189,12 +189,12 @@ def _decoder(feature_dim: int, map_size: int, image_size: int) -> nn.Sequential:
         layers += [nn.Upsample(size=(side, side)), nn.Conv2d(channels, width, kernel_size=3, padding=1, bias=False)]
         layers += [nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
         channels = width
-    return nn.Sequential(*layers, zero_init(nn.Conv2d(channels, 3, kernel_size=3, padding=1)))
+    return nn.Sequential(*layers, zero_init(nn.Conv2d(channels, n_channels, kernel_size=3, padding=1)))
 
 
-def _discriminator() -> nn.Sequential:
+def _discriminator(n_channels: int) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for previous, channels in ((3, 32), (32, 64), (64, 128)):
+    for previous, channels in ((n_channels, 32), (32, 64), (64, 128)):
         layers += [nn.Conv2d(previous, channels, kernel_size=4, stride=2, padding=1), nn.LeakyReLU(0.2)]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 1))
 

@@ -42,8 +42,8 @@ class ContextPredictionOptions:
         gap: Smallest distance between two patches, as a fraction of the patch's side.
         jitter: Range of each patch's random position in its cell, as a fraction of the patch's side; 0 for a fixed
             grid.
-        gray: Probability that a patch is converted to gray.
-        color_drop: Probability that two channels of a patch are replaced by noise.
+        gray: Probability that a patch is converted to gray: its luma, or the mean of channels that are not colors.
+        color_drop: Probability that all channels of a patch but one are replaced by noise.
         standardize: Whether each patch is scaled to zero mean and unit variance.
         head_hidden: Units of the fusion head's hidden layer.
         head_norm: BatchNorm without scale and shift, with them, or none. With them, the network can silence units early
@@ -79,7 +79,9 @@ class ContextPrediction(PretextTask):
         options = self.options
         self.patch, self.spacing, self.freedom = grid_geometry(self.image_size, options.gap, options.jitter)
         self._graphs = CudaGraphCache()
-        self.register_buffer("luma_weights", torch.tensor(LUMA_CONTEXT_PREDICTION).view(3, 1, 1), persistent=False)
+        # Without colors, gray is the mean of the channels.
+        weights = LUMA_CONTEXT_PREDICTION if self.n_channels == 3 else [1 / self.n_channels] * self.n_channels
+        self.register_buffer("luma_weights", torch.tensor(weights).view(-1, 1, 1), persistent=False)
         hidden = options.head_hidden
         norm: nn.Module = {
             "batch_no_affine": nn.BatchNorm1d(hidden, affine=False),
@@ -94,7 +96,7 @@ class ContextPrediction(PretextTask):
         )
 
     def draw(self, images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Batch:
-        """Return patches [N, G, 3, p, p] and, for each of P pairs, its direction int64 [N, P].
+        """Return patches [N, G, C, p, p] and, for each of P pairs, its direction int64 [N, P].
 
         There are G = 2 patches for a single pair, otherwise the nine of the grid. `extras["pairs"]` has the indices
         [P, 2] of each pair's patches, as (first, second).
@@ -161,7 +163,7 @@ class ContextPrediction(PretextTask):
         chosen: Tensor,
         noise: Tensor | None,
     ) -> Tensor:
-        """Return the patches [N, G, 3, p, p] of the cells [N, G]; the other arguments come from `_numbers`."""
+        """Return the patches [N, G, C, p, p] of the cells [N, G]; the other arguments come from `_numbers`."""
         top, left = self._places(cells, shift, jitter)
         return self._remove_color_cues(cut(images, top, left, self.patch), chosen, noise)
 
@@ -183,7 +185,7 @@ class ContextPrediction(PretextTask):
             luma = (patches * self.luma_weights).sum(dim=2, keepdim=True)
             patches = torch.where(chosen[0] < self.options.gray, luma, patches)
         if noise is not None:
-            kept = (chosen[1] * channels).long() == torch.arange(channels, device=patches.device).view(3, 1, 1)
+            kept = (chosen[1] * channels).long() == torch.arange(channels, device=patches.device).view(-1, 1, 1)
             spread = (patches.std(dim=(3, 4), keepdim=True) * kept).sum(dim=2, keepdim=True)
             dropped = torch.where(kept, patches, MEAN + CHANNEL_NOISE * spread * noise)
             patches = torch.where(chosen[2] < self.options.color_drop, dropped, patches)

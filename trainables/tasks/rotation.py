@@ -50,7 +50,7 @@ class Rotation(PretextTask):
         self.classifier = nn.Sequential(*layers, zero_init(nn.Linear(width, ROTATIONS)))
 
     def draw(self, images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Batch:
-        """Return inputs [4 N, 3, S, S], rotation by rotation, and targets int64 [4 N]."""
+        """Return inputs [4 N, C, S, S], rotation by rotation, and targets int64 [4 N]."""
         upright = augmentation(images, generator)
         targets = torch.arange(ROTATIONS, device=images.device).repeat_interleave(len(images))
         return Batch(torch.cat(quarter_turns(upright)), targets)

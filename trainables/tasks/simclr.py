@@ -58,7 +58,7 @@ class SimCLR(PretextTask):
         )
 
     def draw(self, images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Batch:
-        """Return one view of every image as inputs and another as targets, each [N, 3, S, S]."""
+        """Return one view of every image as inputs and another as targets, each [N, C, S, S]."""
         return Batch(augmentation(images, generator), augmentation(images, generator))
 
     def forward(self, batch: Batch) -> Output:

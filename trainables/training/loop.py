@@ -87,7 +87,7 @@ def fit(
     _check_batches(trial, table, worker)
     images = as_tensor(table.images).to(device)
 
-    task = build_task(trial, table.image_size)
+    task = build_task(trial, table.image_size, table.n_channels)
     task.fit_to(images.cpu())
     task = task.to(device).to(memory_format=torch.channels_last)
     optimizer = build_optimizer(task, trial)
@@ -127,10 +127,12 @@ def fit(
     return task.encoder
 
 
-def build_task(trial: TrialConfig, image_size: int) -> PretextTask:
+def build_task(trial: TrialConfig, image_size: int, n_channels: int = 3) -> PretextTask:
     """Build the trial's task on a fresh encoder, both initialized from the trial's seed."""
     kind = TASKS[trial.task]
-    encoder = build_encoder(trial.encoder, width=trial.width, image_size=image_size, seed=trial.seed)
+    encoder = build_encoder(
+        trial.encoder, width=trial.width, image_size=image_size, in_channels=n_channels, seed=trial.seed
+    )
     return kind(encoder, build_options(kind, dict(trial.options)), image_size, trial.seed)
 
 

@@ -218,9 +218,14 @@ def test_a_strength_out_of_range_is_refused(strength: float) -> None:
         Augmentation({}, strength)
 
 
-def test_images_that_are_already_float_are_refused() -> None:
+def test_images_that_are_already_float_are_not_scaled_again() -> None:
+    images = torch.rand(1, 3, 8, 8)
+    assert torch.equal(identity(images, seeded()), images)
+
+
+def test_other_types_are_refused() -> None:
     with pytest.raises(TypeError, match="uint8"):
-        identity(torch.rand(1, 3, 8, 8), seeded())
+        identity(torch.rand(1, 3, 8, 8, dtype=torch.float64), seeded())
 
 
 def test_autocast_does_not_lower_the_precision() -> None:
