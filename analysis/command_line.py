@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -41,24 +41,20 @@ def new_app(help: str | None = None, **options: Any) -> typer.Typer:
 
 def command_with(*parts: RenderableType) -> type[TyperCommand]:
     """Return a class of commands whose `--help` ends with these parts, such as `examples`."""
-
-    class Command(TyperCommand):
-        def format_help(self, ctx: Any, formatter: Any) -> None:
-            super().format_help(ctx, formatter)
-            Console(highlight=False).print(*parts)
-
-    return Command
+    return _ending(TyperCommand, parts)
 
 
 def group_with(*parts: RenderableType) -> type[TyperGroup]:
     """Return a class of command groups whose `--help` ends with these parts, such as `examples`."""
+    return _ending(TyperGroup, parts)
 
-    class Group(TyperGroup):
-        def format_help(self, ctx: Any, formatter: Any) -> None:
-            super().format_help(ctx, formatter)
-            Console(highlight=False).print(*parts)
 
-    return Group
+def _ending(kind: type[Any], parts: Sequence[RenderableType]) -> type[Any]:
+    def format_help(self: Any, ctx: Any, formatter: Any) -> None:
+        kind.format_help(self, ctx, formatter)
+        Console(highlight=False).print(*parts)
+
+    return type(kind.__name__, (kind,), {"format_help": format_help})
 
 
 def examples(commands: Mapping[str, str]) -> RenderableType:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -48,12 +49,12 @@ def cell_verdicts(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
         of_cell.setdefault(tuple(str(trial.row.get(name, "")) for name in CELL), []).append(trial)
     for key, found in of_cell.items():
         if len(found) > 1:
-            rows.append((*key, *_verdict(found)))
+            rows.append({**dict(zip(CELL, key, strict=True)), **_verdict(found)})
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _verdict(found: Sequence[Trial]) -> tuple[int, str, str, int, dict[str, int], str, str]:
-    """Return the columns of one cell after those that name it."""
+def _verdict(found: Sequence[Trial]) -> dict[str, Any]:
+    """Return the columns of one cell by name, without those that name the cell."""
     single = [classify(trial) for trial in found]
     names = [verdict.name for verdict, _ in single]
     counts = {
@@ -72,8 +73,15 @@ def _verdict(found: Sequence[Trial]) -> tuple[int, str, str, int, dict[str, int]
         verdict, finding = classify(trial)
         evidence = f"{finding.evidence} (mean of {len(healthy)} seeds)"
     cure = "; or ".join(verdict.remedies(finding, trial))
-    own = counts.pop(verdict.name, 0)
-    return len(found), verdict.name, possible(verdict, finding), own, counts, evidence, cure
+    return {
+        "n_seeds": len(found),
+        "verdict": verdict.name,
+        "possible": possible(verdict, finding),
+        "n_verdict": counts.pop(verdict.name, 0),
+        "others": counts,
+        "evidence": evidence,
+        "cure": cure,
+    }
 
 
 def pooled(found: Sequence[Trial]) -> Trial:

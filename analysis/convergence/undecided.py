@@ -13,6 +13,8 @@ from analysis.convergence.progress import IMPROVED, recent_gain, recent_share
 from analysis.convergence.verdict import OR, Finding, Verdict
 from trainables.chance import MARGIN, UPPER_QUANTILE
 
+# The share of training that validation may cost limits its images, see `trainables.training.validation.plan`.
+PAID_BY = "which more steps or larger batches pay for if the data set has them"
 MOST_IMAGES = 20  # times as many validation images: beyond that, the answer is not to be had by looking
 
 
@@ -87,6 +89,7 @@ def _more_images(head: Head) -> Iterator[str]:
     if needed <= curve.n_images or not math.isfinite(needed):
         return
     if needed > MOST_IMAGES * curve.n_images:
-        yield f"more than {MOST_IMAGES * curve.n_images:,} validation images ({curve.n_images:,} now)"
+        amount = f"more than {MOST_IMAGES * curve.n_images:,}"
     else:
-        yield f"about {math.ceil(needed):,} validation images ({curve.n_images:,} now)"
+        amount = f"about {math.ceil(needed):,}"
+    yield f"{amount} validation images ({curve.n_images:,} now), {PAID_BY}"

@@ -48,7 +48,7 @@ def test_what_would_decide_is_said_in_images() -> None:
     found = classified(curve, n_validation_images=100)
     assert found.verdict == "undecided"
     # The 0.055 since the second quarter is 0.917 standard errors; 1.66 are needed: (1.66 / 0.917)^2 x 100.
-    assert "about 329 validation images (100 now)" in found.cure
+    assert "about 329 validation images (100 now), which more steps or larger batches pay for" in found.cure
 
 
 def test_an_accuracy_that_still_rises_is_not_overfit_though_the_loss_does_too() -> None:
