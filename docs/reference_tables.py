@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from search_spaces import CURES, DEFAULTS, SPACES
+from search_spaces import SPECS
 from search_spaces.ablations import DESIGNS
 from search_spaces.space import Choice, Domain, LogUniform, Uniform
 from study.config.schema import StudyConfig
@@ -144,12 +144,12 @@ def _space(task: str) -> str:
         [
             f"`{name}`",
             _domain(domain),
-            f"`{_yaml(DEFAULTS[task][name])}`" if name in DEFAULTS[task] else "",
+            f"`{_yaml(SPECS[task].defaults[name])}`" if name in SPECS[task].defaults else "",
             domain.source,
         ]
-        for name, domain in SPACES[task].items()
+        for name, domain in SPECS[task].space.items()
     ]
-    cures = ", ".join(f"`{name}: {_yaml(list(values))}`" for name, values in CURES[task].items())
+    cures = ", ".join(f"`{name}: {_yaml(list(values))}`" for name, values in SPECS[task].cures.items())
     table = _table(["hyperparameter", "searched", "default", "source"], rows)
     return f"{table}\n\nCures that `ablate.designs: [cures]` tries for this task alone: {cures}."
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.linalg import hadamard
 
-from search_spaces import CURES
+from search_spaces import SPECS
 from trainables.augmentation import validate_policy
 from trainables.errors import ConfigError, suggestion
 from trainables.tasks import TASKS, build_options
@@ -168,7 +168,7 @@ def default_cures(base: TrialConfig) -> dict[str, tuple[Any, ...]]:
     }
     if base.encoder == "conv4":
         general["width"] = (max(1, base.width // 2),)
-    return general | CURES[base.task]
+    return general | SPECS[base.task].cures
 
 
 def ablation(base: TrialConfig, designs: Sequence[str], levels: Levels) -> tuple[list[TrialConfig], list[Comparison]]:

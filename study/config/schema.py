@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from search_spaces import DEFAULTS, SPACES, Space, parse_domain
+from search_spaces import SPECS, Space, parse_domain
 from search_spaces.ablations import Comparison, Levels, ablation, changed
 from study.config import strict_yaml
 from study.config.names import DesignName, EncoderName, Name, OpName, Positive, TaskName
@@ -147,6 +147,10 @@ class ResourcesConfig(_Frozen):
     labels: dict[str, str] = {}
 
 
+# Settings added after the first studies. With these values, a study keeps the hash that it had without them.
+_HASH_NEUTRAL_DEFAULTS: dict[str, Any] = {"stack": "first", "window": None}
+
+
 class StudyConfig(_Frozen):
     """A whole study. YAML, `--set` and the code use the same field names.
 
@@ -157,6 +161,9 @@ class StudyConfig(_Frozen):
         data_root: Folder with the data sets.
         image_size: Side of the images in px; null for the data set's default.
         resize: Whether a photograph is cropped or squashed to a square.
+        stack: Pages that are read of a file with several: the first, or all gray ones as channels.
+        window: Values that become black and white in images of more than 8 bits, one pair or one per channel; null for
+            percentiles of the training images.
         max_train: Training images to load at most; null for all.
         n_images: Images that the pretext tasks train on; null for all that are loaded.
         on_bad_image: Whether a broken image stops the study or is skipped.
@@ -184,6 +191,8 @@ class StudyConfig(_Frozen):
     data_root: str | None = None
     image_size: Annotated[int, Field(ge=8, le=1024)] | None = None
     resize: Literal["crop", "squash"] = "crop"
+    stack: Literal["first", "channels"] = "first"
+    window: tuple[float, float] | list[tuple[float, float]] | None = None
     max_train: Annotated[int, Field(ge=2)] | None = None
     n_images: Positive | None = None
     on_bad_image: Literal["stop", "skip"] = "stop"
@@ -210,7 +219,7 @@ class StudyConfig(_Frozen):
         Raises:
             ConfigError: The configuration sets a value that the task does not allow.
         """
-        fields = {**DEFAULTS[task], **self.defaults.get(task, {})}
+        fields = {**SPECS[task].defaults, **self.defaults.get(task, {})}
         return TrialConfig(
             phase=phase,
             task=task,
@@ -231,7 +240,7 @@ class StudyConfig(_Frozen):
         """Return a task's search space: the configured one, else the task's default."""
         configured = for_task(self.search.space, task, "search.space")
         if not configured:
-            return SPACES[task]
+            return SPECS[task].space
         return {str(name): parse_domain(str(name), value) for name, value in configured.items()}
 
     def ablation(self, confirmed: TrialConfig) -> tuple[list[TrialConfig], list[Comparison]]:
@@ -275,6 +284,9 @@ class StudyConfig(_Frozen):
         content = spelling.with_former_names(content)
         if content["evaluate"]["segmentation"]:
             del content["evaluate"]["segmentation"]  # studies from before this setting keep their hash
+        for name, value in _HASH_NEUTRAL_DEFAULTS.items():
+            if content[name] == value:
+                del content[name]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
     def to_yaml(self) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from search_spaces import DEFAULTS
+from search_spaces import SPECS
 from trainables import files
 from trainables.augmentation import Augmentation
 from trainables.data import Splits, load_splits
@@ -88,7 +88,7 @@ def main() -> None:
     for name in arguments.tasks.split(","):
         trial = TrialConfig(
             phase="bench", task=name, encoder=arguments.encoder, budget_steps=arguments.steps, report_every=50,
-            **DEFAULTS[name],
+            **SPECS[name].defaults,
         )  # fmt: skip
         rows = []
         with tempfile.TemporaryDirectory() as folder:

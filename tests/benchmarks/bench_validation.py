@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from search_spaces import DEFAULTS
+from search_spaces import SPECS
 from trainables.data.load import load_splits
 from trainables.training import validation
 from trainables.training.loop import fit
@@ -36,8 +36,8 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     splits = load_splits("shapes", root=None)
     for name, setting in SETTINGS.items():
-        for task, default in DEFAULTS.items():
-            trial = TrialConfig("bench", task, dataset="shapes", **{**default, **setting})
+        for task, spec in SPECS.items():
+            trial = TrialConfig("bench", task, dataset="shapes", **{**spec.defaults, **setting})
             shares = sorted(_share(trial, splits) for _ in range(arguments.repeats))
             print(
                 f"{name:9} {task:20} {statistics.median(shares):.1%} of training ({shares[0]:.1%} to {shares[-1]:.1%})"

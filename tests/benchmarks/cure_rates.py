@@ -25,7 +25,7 @@ from analysis.convergence import cell_verdicts
 from analysis.data.frames import FrameBuilder
 from analysis.records import FINISHED
 from analysis.stats.crossed import crossed_mean
-from search_spaces import DEFAULTS
+from search_spaces import SPECS
 from tests.benchmarks.trial_library import GOLD_IMAGES, Images, images, probe_hits
 from trainables.data.table import as_tensor
 from trainables.training.loop import Report, build_task, fit
@@ -59,7 +59,7 @@ def bases() -> Iterator[tuple[str, TrialConfig, Changes]]:
         base = _trial("rotation", dataset, n_images=400, budget_steps=100, lr=2e-6)
         changes = {"three times the learning rate": {"lr": 6e-6}, "a hundred times the learning rate": {"lr": 2e-4}}
         yield f"too-slow/rotation/{dataset}", base, changes
-        for task in DEFAULTS:
+        for task in SPECS:
             base = _trial(task, dataset, n_images=400, budget_steps=100, optimizer="sgd", lr=30.0)
             changes = {
                 "a third of the learning rate": {"lr": 10.0},
@@ -77,7 +77,7 @@ def bases() -> Iterator[tuple[str, TrialConfig, Changes]]:
 
 
 def _trial(task: str, dataset: str, **changes: Any) -> TrialConfig:
-    settings = {**DEFAULTS[task], "width": 8, "batch_size": 32, "report_every": 20, **changes}
+    settings = {**SPECS[task].defaults, "width": 8, "batch_size": 32, "report_every": 20, **changes}
     return TrialConfig("cures", task, dataset=dataset, **settings)
 
 

@@ -29,7 +29,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from search_spaces import DEFAULTS
+from search_spaces import SPECS
 from trainables.data import shapes
 from trainables.data.load import load_splits
 from trainables.data.table import ImageTable, Splits, as_tensor
@@ -70,7 +70,7 @@ def _longer(index: int, trial: TrialConfig) -> TrialConfig:
     share = 1 if trial.task in ("rotation", "context_prediction") else 2  # the others' steps take longer
     reports = int(rng.choice([5, 12, 20], p=[0.4, 0.4, 0.2]))
     every = round(int(rng.choice([400, 800, 1200], p=[0.4, 0.4, 0.2])) / share / reports)
-    lr = DEFAULTS[trial.task]["lr"] * float(rng.choice([0.3, 1, 3]))
+    lr = SPECS[trial.task].defaults["lr"] * float(rng.choice([0.3, 1, 3]))
     n_images = min(trial.n_images or 1000, 1000)
     return trial.replace(budget_steps=reports * every, report_every=every, lr=lr, n_images=n_images, width=8)
 
@@ -79,7 +79,7 @@ def _draw(index: int, rng: np.random.Generator) -> TrialConfig:
     task, dataset = TASKS[index % len(TASKS)], DATASETS[index // len(TASKS) % len(DATASETS)]
     sizes = (100, 200) if dataset == "voc2012" else (100, 200, 1000, 4000)
     n_images = int(rng.choice(sizes))
-    lr = DEFAULTS[task]["lr"] * float(
+    lr = SPECS[task].defaults["lr"] * float(
         rng.choice([3e-4, 0.03, 0.1, 0.3, 1, 3, 10], p=[0.06, 0.1, 0.1, 0.16, 0.33, 0.17, 0.08])
     )
     strength = float(rng.choice([0, 0.5, 1], p=[0.35, 0.4, 0.25]))
@@ -94,11 +94,11 @@ def _draw(index: int, rng: np.random.Generator) -> TrialConfig:
         dataset=dataset,
         n_images=n_images,
         width=width,
-        optimizer=DEFAULTS[task]["optimizer"],
+        optimizer=SPECS[task].defaults["optimizer"],
         lr=lr,
-        weight_decay=DEFAULTS[task]["weight_decay"],
+        weight_decay=SPECS[task].defaults["weight_decay"],
         batch_size=32,
-        augmentation=DEFAULTS[task]["augmentation"],
+        augmentation=SPECS[task].defaults["augmentation"],
         augmentation_strength=strength,
         budget_steps=reports * round(budget / reports),
         report_every=round(budget / reports),

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from search_spaces import CURES, DEFAULTS
+from search_spaces import SPECS
 from search_spaces.ablations import BASE, FACTORS, NO_AUGMENTATION, Levels, ablation, default_cures
 from trainables.errors import ConfigError
 from trainables.tasks import TASKS
@@ -17,7 +17,7 @@ POLICY = {"color_jitter": 0.5, "crop_resize": 0.8, "flip": 1.0, "gray": 0.2}
 
 
 def trial(task: str = "rotation", **changes) -> TrialConfig:
-    return TrialConfig("ablate", task, **{**DEFAULTS[task], "augmentation": POLICY, **changes})
+    return TrialConfig("ablate", task, **{**SPECS[task].defaults, "augmentation": POLICY, **changes})
 
 
 def cells_of(base: TrialConfig, *designs: str, **levels) -> dict[str, TrialConfig]:
@@ -38,7 +38,7 @@ def on(cell: TrialConfig) -> set[str]:
 
 
 def test_every_task_has_its_cures():
-    assert set(CURES) == set(TASKS)
+    assert set(SPECS) == set(TASKS)
 
 
 def test_leave_one_out_takes_each_op_away_once_and_compares_with_the_whole_policy():
@@ -176,7 +176,7 @@ def test_what_two_designs_ask_for_is_one_cell():
 
 def test_a_default_that_is_written_out_is_the_base_itself():
     cells = cells_of(
-        trial("simclr"), "cures", cures={"option/temperature": [0.5, 0.2], "lr": [DEFAULTS["simclr"]["lr"]]}
+        trial("simclr"), "cures", cures={"option/temperature": [0.5, 0.2], "lr": [SPECS["simclr"].defaults["lr"]]}
     )
     assert set(cells) == {BASE, "option/temperature=0.2"}
     assert cells[BASE] == trial("simclr").replace(cell=BASE)

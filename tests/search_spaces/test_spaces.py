@@ -10,22 +10,22 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search_spaces import DEFAULTS, SPACES, Choice, Domain, LogUniform, Uniform, parse_domain
+from search_spaces import SPECS, Choice, Domain, LogUniform, Uniform, parse_domain
 from trainables.augmentation import validate_policy
 from trainables.errors import ConfigError
 from trainables.tasks import TASKS, build_options
 from trainables.trial import TrialConfig
 
-DOMAINS = [(task, name) for task in SPACES for name in SPACES[task]]
+DOMAINS = [(task, name) for task in SPECS for name in SPECS[task].space]
 EVERY_DOMAIN = pytest.mark.parametrize(("task", "name"), DOMAINS, ids=[f"{task}-{name}" for task, name in DOMAINS])
 
 
 def default_trial(task: str) -> TrialConfig:
-    return TrialConfig(phase="search", task=task, **DEFAULTS[task])
+    return TrialConfig(phase="search", task=task, **SPECS[task].defaults)
 
 
 def test_every_task_has_defaults_and_a_space_and_nothing_else_has():
-    assert set(DEFAULTS) == set(SPACES) == set(TASKS)
+    assert set(SPECS) == set(TASKS)
 
 
 @pytest.mark.parametrize("task", list(TASKS))
@@ -34,13 +34,13 @@ def test_the_defaults_of_a_task_make_a_trial_and_lie_in_its_space(task: str):
     validate_policy(dict(trial.augmentation))
     options = {f"option/{name}": value for name, value in vars(build_options(TASKS[task], {})).items()}
     values = trial.to_columns() | options
-    outside = {name: values[name] for name, domain in SPACES[task].items() if values[name] not in domain}
+    outside = {name: values[name] for name, domain in SPECS[task].space.items() if values[name] not in domain}
     assert outside == {}
 
 
 @EVERY_DOMAIN
 def test_both_ends_of_every_domain_are_values_that_a_trial_and_its_task_accept(task: str, name: str):
-    for value in SPACES[task][name].grid(2):
+    for value in SPECS[task].space[name].grid(2):
         trial = default_trial(task).with_values({name: value})
         build_options(TASKS[task], dict(trial.options))
         assert trial.to_columns()[name] == value
@@ -48,7 +48,7 @@ def test_both_ends_of_every_domain_are_values_that_a_trial_and_its_task_accept(t
 
 @EVERY_DOMAIN
 def test_every_domain_says_where_it_comes_from(task: str, name: str):
-    assert len(SPACES[task][name].source) > 10
+    assert len(SPECS[task].space[name].source) > 10
 
 
 ends = st.floats(1e-6, 1e6)

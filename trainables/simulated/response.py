@@ -74,7 +74,7 @@ def trajectory_of(
         shifts: Deviation of the trial from the mean over seeds; None for the mean.
     """
     shifts = shifts or Shifts()
-    task, base = truth.tasks[trial.task], truth.dataset(trial.dataset)
+    task, base = truth.task(trial.task), truth.dataset(trial.dataset)
     untrained = base.random_init + base.scale * (encoder_effect(trial, truth) + shifts.untrained)
     online = truth.online_probe_effect * base.scale
     return Trajectory(
@@ -147,7 +147,7 @@ def failure_rate(trial: TrialConfig, truth: Truth = TRUTH) -> float:
 
 def gain(trial: TrialConfig, truth: Truth = TRUTH) -> float:
     """Return the probe accuracy that successful training adds, on a data set of scale 1."""
-    task = truth.tasks[trial.task]
+    task = truth.task(trial.task)
     return (
         task.gain * _progress(trial, truth)
         + math.fsum(effects(trial, truth).values())
@@ -158,7 +158,7 @@ def gain(trial: TrialConfig, truth: Truth = TRUTH) -> float:
 
 def effects(trial: TrialConfig, truth: Truth = TRUTH) -> dict[str, float]:
     """Return the probe accuracy that each setting adds, by name, on a data set of scale 1."""
-    task, ops, options = truth.tasks[trial.task], magnitudes(trial), _options(trial)
+    task, ops, options = truth.task(trial.task), magnitudes(trial), _options(trial)
     found = {
         "lr": truth.lr_effect(lr_ratio(trial, truth)),
         "batch_size": task.batch_size(trial.batch_size),
@@ -174,7 +174,7 @@ def effects(trial: TrialConfig, truth: Truth = TRUTH) -> dict[str, float]:
 
 def final_progress(trial: TrialConfig, truth: Truth = TRUTH) -> float:
     """Return validation progress (0 chance, 1 perfect) at the end of a trial that learns, at least 0.15."""
-    task = truth.tasks[trial.task]
+    task = truth.task(trial.task)
     progress = 1.0 if saturates(trial, truth) else _progress(trial, truth)
     by_lr = truth.progress_lr_effect(lr_ratio(trial, truth))
     by_memorization = truth.progress_memorization_penalty * memorization(trial, truth)
@@ -183,12 +183,12 @@ def final_progress(trial: TrialConfig, truth: Truth = TRUTH) -> float:
 
 def saturates(trial: TrialConfig, truth: Truth = TRUTH) -> bool:
     """Return whether the task's own metrics are flat from early on, even if the probe still improves."""
-    return gain(trial, truth) >= truth.tasks[trial.task].saturating_gain
+    return gain(trial, truth) >= truth.task(trial.task).saturating_gain
 
 
 def memorization(trial: TrialConfig, truth: Truth = TRUTH) -> float:
     """Return how far the training images are memorized, from 0 to about 1."""
-    views = _option_factor(trial, truth.tasks[trial.task].views)
+    views = _option_factor(trial, truth.task(trial.task).views)
     passes = trial.budget_steps * trial.batch_size / _n_images(trial, truth) / views
     total = math.fsum(magnitudes(trial).values())
     size = (trial.width / 16) ** 0.25 if trial.encoder == "conv4" else 1.5
@@ -199,12 +199,12 @@ def encoder_effect(trial: TrialConfig, truth: Truth = TRUTH) -> float:
     """Return the probe accuracy that the encoder adds, trained or not."""
     if trial.encoder == "conv4":
         return truth.width_effect * math.log2(trial.width / 16)
-    return truth.encoders[trial.encoder]
+    return truth.encoders.get(trial.encoder, 0.0)
 
 
 def lr_ratio(trial: TrialConfig, truth: Truth = TRUTH) -> float:
     """Return the learning rate over its optimum."""
-    return trial.lr / (truth.tasks[trial.task].lr * truth.optimizers[trial.optimizer])
+    return trial.lr / (truth.task(trial.task).lr * truth.optimizers[trial.optimizer])
 
 
 def takeoff_share(trial: TrialConfig, truth: Truth = TRUTH) -> float:
@@ -223,11 +223,11 @@ def magnitudes(trial: TrialConfig) -> dict[str, float]:
 def _progress(trial: TrialConfig, truth: Truth) -> float:
     """Return the share of what can be learned that is learned at the end, at least a quarter."""
     steps = trial.budget_steps - _takeoff(trial, truth)
-    return max(0.25, -math.expm1(-max(0.0, steps) / (truth.tasks[trial.task].pace * _slowdown(trial, truth))))
+    return max(0.25, -math.expm1(-max(0.0, steps) / (truth.task(trial.task).pace * _slowdown(trial, truth))))
 
 
 def _takeoff(trial: TrialConfig, truth: Truth) -> float:
-    task = truth.tasks[trial.task]
+    task = truth.task(trial.task)
     return task.takeoff * _option_factor(trial, task.takeoff_factors) * _slowdown(trial, truth)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from trainables.registry import Registry
 from trainables.simulated.effects import Effect, Levels, LogQuadratic, Peak, Quadratic
 
 
@@ -146,16 +147,40 @@ _LR_EFFECT = LogQuadratic(1.0, 0.03)
 _PROGRESS_LR_EFFECT = LogQuadratic(1.0, 0.15, limit=0.5)
 
 
+TASK_TRUTHS: Registry[TaskTruth] = Registry(
+    "simulated truth",
+    {
+        "rotation": _ROTATION,
+        "context_encoder": _CONTEXT_ENCODER,
+        "simclr": _SIMCLR,
+        "context_prediction": _CONTEXT_PREDICTION,
+    },
+)
+OTHER_TASK = TaskTruth(  # of a plugged-in task that declares none: it learns at usual settings and likes some crops
+    gain=0.04,
+    final_progress=0.6,
+    takeoff=10,
+    pace=80,
+    lr=2e-3,
+    batch_size=LogQuadratic(64, 0.03, limit=0.03),
+    weight_decay=LogQuadratic(1e-4, 0.003, limit=0.02),
+    ops={"crop_resize": Peak(0.010, 0.5), "flip": Peak(0.004, 0.8), "color_jitter": Peak(0.008, 0.5)},
+    interactions={},
+)
+
+
 @dataclass(frozen=True)
 class Truth:
     """The complete declared truth; `TRUTH` applies to every study with `--simulate`.
 
     Attributes:
         tasks: Truth about each pretext task.
+        other_task: Truth about every task that is not in `tasks`, as of a plug-in that declares none.
         datasets: Truth about each data set.
         other_dataset: Truth about every data set that is not in `datasets`.
         optimizers: Factor on a task's optimal learning rate (compare the ranges in `search_spaces`).
-        encoders: Effect of the encoder on accuracy, trained or not; conv4 has `width_effect` instead.
+        encoders: Effect of the encoder on accuracy, trained or not; conv4 has `width_effect` instead, encoders
+            that are not listed have none.
         width_effect: Effect on accuracy of each doubling of conv4's width beyond 16.
         all_images: Number of images for `n_images: null`.
         data_penalty: Coefficient c of the accuracy lost to limited data, c / sqrt(n_images).
@@ -179,14 +204,8 @@ class Truth:
         seed_share: Share of the variance of a trained encoder that all cells of a seed have in common.
     """
 
-    tasks: Mapping[str, TaskTruth] = field(
-        default_factory=lambda: {
-            "rotation": _ROTATION,
-            "context_encoder": _CONTEXT_ENCODER,
-            "simclr": _SIMCLR,
-            "context_prediction": _CONTEXT_PREDICTION,
-        }
-    )
+    tasks: Mapping[str, TaskTruth] = field(default_factory=lambda: TASK_TRUTHS)
+    other_task: TaskTruth = OTHER_TASK
     datasets: Mapping[str, DatasetTruth] = field(
         default_factory=lambda: {
             "cifar10": DatasetTruth(0.39, 0.375),
@@ -217,6 +236,10 @@ class Truth:
     validation_sd: float = 0.02
     random_init_sd: float = 0.008
     seed_share: float = 0.6
+
+    def task(self, name: str) -> TaskTruth:
+        """Return the truth about a task."""
+        return self.tasks.get(name, self.other_task)
 
     def dataset(self, name: str) -> DatasetTruth:
         """Return the truth about a data set."""

@@ -1,15 +1,27 @@
-"""Pretext tasks. A new one is a file here, a line in this registry, and a module and a line in `search_spaces`."""
+"""Pretext tasks: four of this package, and those of plug-ins (`search_spaces.register_task`)."""
 
 from __future__ import annotations
 
-from trainables.tasks.base import Batch, Metric, Output, PretextTask, build_options, shuffled
+from trainables.registry import Registry
+from trainables.tasks.base import ACCURACY, LOSS, Batch, Metric, Output, PretextTask, build_options, shuffled, zero_init
 from trainables.tasks.context_encoder import ContextEncoder
 from trainables.tasks.context_prediction import ContextPrediction
 from trainables.tasks.rotation import Rotation
 from trainables.tasks.simclr import SimCLR
 
-TASKS: dict[str, type[PretextTask]] = {
-    task.name: task for task in (Rotation, ContextEncoder, SimCLR, ContextPrediction)
-}
+TASKS: Registry[type[PretextTask]] = Registry(
+    "task", {task.name: task for task in (Rotation, ContextEncoder, SimCLR, ContextPrediction)}
+)
 
-__all__ = ["TASKS", "Batch", "Metric", "Output", "PretextTask", "build_options", "shuffled"]
+__all__ = [
+    "ACCURACY",
+    "LOSS",
+    "TASKS",
+    "Batch",
+    "Metric",
+    "Output",
+    "PretextTask",
+    "build_options",
+    "shuffled",
+    "zero_init",
+]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from search_spaces import SPACES, Choice, LogUniform, Uniform
+from search_spaces import SPECS, Choice, LogUniform, Uniform
 from study.config import strict_yaml
 from study.config.loading import load_config, preset_names
 from study.config.schema import StudyConfig
@@ -220,7 +220,7 @@ def test_the_command_lines_own_options_come_last():
 
 
 def test_a_task_searches_its_own_space_where_none_is_given():
-    assert check_config({"name": "demo"}).space("simclr") == SPACES["simclr"]
+    assert check_config({"name": "demo"}).space("simclr") == SPECS["simclr"].space
 
 
 def test_a_given_space_replaces_the_spaces_of_all_tasks_and_is_replaced_by_one_tasks_own():
@@ -233,7 +233,7 @@ def test_a_given_space_replaces_the_spaces_of_all_tasks_and_is_replaced_by_one_t
 
 def test_a_space_for_one_task_leaves_the_spaces_of_the_others():
     config = check_config({"name": "demo", "search": {"space": {"simclr": {"lr": [0.1]}}}})
-    assert config.space("rotation") == SPACES["rotation"]
+    assert config.space("rotation") == SPECS["rotation"].space
 
 
 def test_patience_and_grace_come_from_the_budget_where_they_are_not_set():

@@ -1,0 +1,235 @@
+"""Plug-ins: modules and files outside this package that register tasks, encoders, data sets and augmentation ops.
+
+A plug-in is an installed module, `package.module`, or a file, `./my_task.py`. Loading it runs its code, which registers
+what it has by `register_task`, `register_encoder`, `register_dataset` or `register_op`. A plug-in is identified by its
+name and the hash of its content. A file is known by its last name, and its source travels with the study: to every
+worker, and into the study's folder, from which an old study is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.abc
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from trainables import registry
+from trainables.errors import ConfigError, first_line
+
+FOLDER = "plugins"  # in a study's folder: the sources of plug-ins that are files
+ENTRY_POINTS = "pretext_study.{kind}s"
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A plug-in, as found but not necessarily loaded.
+
+    Attributes:
+        name: `package.module`, or the last name of a file, which ends with `.py`.
+        sha256: First 16 hex digits of the SHA-256 of its content: the file, the module's file, or all Python files of a
+            package.
+        source: Content of a file; empty for a module.
+        path: Path of a file on the machine that found it, for tracebacks.
+    """
+
+    name: str
+    sha256: str
+    source: bytes = field(default=b"", repr=False)
+    path: str = field(default="", compare=False)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the plug-in is a file rather than an installed module."""
+        return self.name.endswith(".py")
+
+    @property
+    def module(self) -> str:
+        """Name in `sys.modules`; files of one name but different content are different modules."""
+        return f"pretext_plugin_{Path(self.name).stem}_{self.sha256}" if self.is_file else self.name
+
+
+_LOADED: dict[str, Plugin] = {}  # by name
+_NAMES: dict[str, set[tuple[str, str]]] = {}  # kind and name of everything that a loaded plug-in has registered
+
+
+def find(name: str, folders: Iterable[Path] = (Path(),)) -> Plugin:
+    """Find a plug-in and read its content, without running it.
+
+    Args:
+        name: `package.module`, or the path of a file that ends with `.py`.
+        folders: Where to look for a file with a relative path, in this order.
+
+    Raises:
+        ConfigError: There is no such module or file, or the file cannot be read.
+    """
+    if not name.endswith(".py"):
+        return Plugin(name, _digest(path.read_bytes() for path in _files_of_module(name)))
+    paths = [folder / Path(name).expanduser() for folder in folders]
+    path = next((each for each in paths if each.is_file()), None)
+    if path is None:
+        raise ConfigError(f"plugins: {name}: no such file; give its path from the folder of the YAML file, or in full")
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"plugins: {name}: cannot be read ({error.strerror})") from error
+    return Plugin(path.name, _digest([source]), source, str(path.resolve()))
+
+
+def load(plugin: Plugin) -> None:
+    """Run a plug-in's code, once per process. Another version of the same file is removed first.
+
+    Raises:
+        ConfigError: The code raises an error or takes a name that exists, or the installed module differs from the one
+            that was found.
+    """
+    earlier = _LOADED.get(plugin.name)
+    if earlier == plugin:
+        return
+    if not plugin.is_file and (earlier or find(plugin.name) != plugin):
+        remedy = "restart Python" if earlier else "install the same version on every machine of the study"
+        raise ConfigError(f"plugins: {plugin.name}: the installed module is not the version {plugin.sha256}; {remedy}")
+    if earlier:
+        _unload(earlier)
+    before = _registered()
+    try:
+        _run(plugin)
+    except (Exception, SystemExit) as error:
+        _unload(plugin)
+        what = str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {first_line(error)}"
+        raise ConfigError(f"plugins: {plugin.name}: cannot be loaded: {what}{_line_of(error, plugin)}") from error
+    _LOADED[plugin.name] = plugin
+    _NAMES[plugin.name] = (_registered() - before) | _owned(plugin)
+
+
+def obtain(entry: str | Mapping[str, str], folders: Iterable[Path] = (Path(),)) -> Plugin:
+    """Find and load a plug-in that a configuration names.
+
+    Args:
+        entry: Name for `find`, or a mapping of `name` and `sha256` for this content only, as a study records it.
+        folders: Where to look for a file with a relative path, in this order.
+
+    Raises:
+        ConfigError: It cannot be found or loaded, or its content is not the recorded one.
+    """
+    name, sha256 = (entry, "") if isinstance(entry, str) else (entry["name"], entry["sha256"])
+    known = _LOADED.get(name)
+    if known is not None and known.sha256 == sha256:
+        return known
+    plugin = find(name, folders)
+    if sha256 and plugin.sha256 != sha256:
+        raise ConfigError(
+            f"plugins: {plugin.name}: its content ({plugin.sha256}) is not that of the study ({sha256}); restore the "
+            "version with which the study was run, or run a new study with this one: plugins: [PATH]"
+        )
+    load(plugin)
+    return plugin
+
+
+def load_recorded(entries: Iterable[Mapping[str, str]], folder: Path) -> None:
+    """Load the plug-ins of a study, which are `entries` in its configuration; its folder contains those that are files.
+
+    Raises:
+        ConfigError: One cannot be found or loaded, or its content is not that of the study.
+    """
+    for entry in entries:
+        obtain(entry, [folder / FOLDER])
+
+
+def loaded(name: str) -> Plugin:
+    """Return a loaded plug-in by its name."""
+    return _LOADED[name]
+
+
+def names_of(plugin: Plugin) -> set[tuple[str, str]]:
+    """Return kind and name of everything that a loaded plug-in has registered."""
+    return _NAMES[plugin.name]
+
+
+def entry_point(kind: str, name: str) -> str | None:
+    """Return the module of the entry point of this name, in the group of a kind; None if no package has one."""
+    found = importlib.metadata.entry_points(group=ENTRY_POINTS.format(kind=kind), name=name)
+    return next((each.module for each in found), None)
+
+
+class _Source(importlib.abc.SourceLoader):
+    """Loader of a module whose source may have come from another machine."""
+
+    def __init__(self, plugin: Plugin) -> None:
+        self.plugin = plugin
+
+    def get_filename(self, fullname: str) -> str:
+        return self.plugin.path or self.plugin.name
+
+    def get_data(self, path: str | bytes) -> bytes:
+        return self.plugin.source
+
+
+def _run(plugin: Plugin) -> None:
+    if not plugin.is_file:
+        importlib.import_module(plugin.module)
+        return
+    spec = importlib.util.spec_from_loader(plugin.module, _Source(plugin))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[plugin.module] = module  # dataclasses and pickle look their module up there
+    spec.loader.exec_module(module)
+
+
+def _files_of_module(name: str) -> list[Path]:
+    """Return the file of a module, or the Python files of a package, in a fixed order."""
+    try:
+        spec = importlib.util.find_spec(name) if all(map(str.isidentifier, name.split("."))) else None
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or not (spec.origin or spec.submodule_search_locations):
+        raise ConfigError(f"plugins: {name}: no such module; install its package, or give a file: ./{name}.py")
+    if spec.submodule_search_locations:
+        return sorted(path for place in spec.submodule_search_locations for path in Path(place).rglob("*.py"))
+    return [Path(str(spec.origin))]
+
+
+def _digest(contents: Iterable[bytes]) -> str:
+    total = hashlib.sha256()
+    for content in contents:
+        total.update(hashlib.sha256(content).digest())
+    return total.hexdigest()[:16]
+
+
+def _registered() -> set[tuple[str, str]]:
+    return {(kind, name) for kind, each in registry.ALL.items() for name in each.owners}
+
+
+def _owned(plugin: Plugin) -> set[tuple[str, str]]:
+    """Return kind and name of what a plug-in's module, or a module inside it, has registered."""
+    return {
+        (kind, name)
+        for kind, each in registry.ALL.items()
+        for name, owner in each.owners.items()
+        if owner == plugin.module or owner.startswith(f"{plugin.module}.")
+    }
+
+
+def _unload(plugin: Plugin) -> None:
+    """Remove what a plug-in has registered, and the module of a file."""
+    for kind, name in _NAMES.pop(plugin.name, _owned(plugin)):
+        registry.ALL[kind].remove(name)
+    _LOADED.pop(plugin.name, None)
+    if plugin.is_file:
+        sys.modules.pop(plugin.module, None)
+
+
+def _line_of(error: BaseException, plugin: Plugin) -> str:
+    """Return the last line of a file's code that an error passed through, in words."""
+    line, trace = None, error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_globals.get("__name__") == plugin.module:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    line = error.lineno if line is None and isinstance(error, SyntaxError) else line
+    return "" if line is None else f" (line {line})"

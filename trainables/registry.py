@@ -1,0 +1,66 @@
+"""Registries: the tasks, encoders, data sets and augmentation ops that a study can name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from trainables.errors import ConfigError, suggestion
+
+T = TypeVar("T")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+ALL: dict[str, Registry[Any]] = {}  # by kind
+
+
+class Registry(dict[str, T]):
+    """Values by name: those of this package in their own order, then those of plug-ins by name.
+
+    The order does not depend on the order in which plug-ins are loaded, since ops are applied in it.
+
+    Args:
+        kind: What the registry contains, for messages and for the group of entry points `pretext_study.KINDs`.
+        built_in: Values of this package.
+
+    Attributes:
+        kind: As above.
+        built_in: Names in this package, which no plug-in may take.
+        owners: By name, the module that registered it; only for plug-ins.
+    """
+
+    def __init__(self, kind: str, built_in: Mapping[str, T]) -> None:
+        super().__init__(built_in)
+        self.kind = kind
+        self.built_in = tuple(built_in)
+        self.owners: dict[str, str] = {}
+        ALL[kind] = self
+
+    def add(self, name: str, value: T, owner: str) -> None:
+        """Register a value of a plug-in. The module that registered a name may register it again, as notebooks do.
+
+        Args:
+            name: Name in YAML, command lines and results.
+            value: Value.
+            owner: Name of the module that registers it.
+
+        Raises:
+            ConfigError: The name is taken, or is not one word of letters, digits, `_`, `.` and `-`.
+        """
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            raise ConfigError(f"{self.kind} {name!r}: a name has at most 64 letters, digits, `_`, `.` and `-`")
+        if name in self and self.owners.get(name) != owner:
+            taken_by = self.owners.get(name, "this package")
+            raise ConfigError(f"{self.kind} {name!r}: {taken_by} has one of this name; choose another")
+        self[name], self.owners[name] = value, owner
+        for plugged_in in sorted(self.owners):  # to the end of the dict, in the order of their names
+            self[plugged_in] = self.pop(plugged_in)
+
+    def remove(self, name: str) -> None:
+        """Remove a value of a plug-in."""
+        del self[name], self.owners[name]
+
+    def check(self, name: str, key: str) -> None:
+        """Raise ConfigError if there is nothing of this name; `key` is the setting that names it."""
+        if name not in self:
+            raise ConfigError(f"{key} = {name!r}: no such {self.kind}; {suggestion(str(name), self)}")
