@@ -16,7 +16,6 @@ from matplotlib.ticker import MaxNLocator
 from analysis.data.tables import split_note
 from analysis.figures.style import (
     COLORS,
-    SIZE,
     SMALL,
     axes,
     counted,
@@ -93,7 +92,7 @@ def effects_forest(
     groups = _groups(drawn)
     n_rows = groups[-1].end
 
-    ax = axes(ax, size=(7.0, max(SIZE[1], 1.3 + 0.33 * n_rows)))
+    ax = axes(ax, size=(7.0, 1.7 + 0.33 * n_rows))
     ax.set_ylim(n_rows - 0.4, -0.6)
     for group in groups:
         if margin is not None:

@@ -230,6 +230,6 @@ def _color_bar(ax: Axes, points: PathCollection, values: pd.Series, hue: str) ->
     """Draw the scale of the points' color, with a tick for each value if there are few."""
     bar = ax.get_figure(root=True).colorbar(points, ax=ax, label=label(hue))  # type: ignore[union-attr]
     if values.nunique() <= 6:
-        bar.set_ticks(sorted(values.unique()), labels=[f"{value:g}" for value in sorted(values.unique())])
+        bar.set_ticks(sorted(values.unique()), labels=[f"{value:.3g}" for value in sorted(values.unique())])
         bar.minorticks_off()
     bar.ax.tick_params(labelsize=SMALL)
