@@ -43,6 +43,7 @@ def describe(splits: Splits) -> dict[str, Any]:
     return {
         "fingerprint": splits.fingerprint,
         "image_size": splits.pretext_train.image_size,
+        "n_channels": splits.pretext_train.n_channels,
         "n_classes": splits.pretext_train.n_classes,
         "class_names": list(splits.pretext_train.class_names),
         "counts": {name: 0 if table is None else len(table) for name, table in tables.items()},

@@ -30,7 +30,8 @@ def chosen_task(findings: Findings, task: str) -> PretextTask:
     if task not in chosen:
         raise UserError(f"{findings.study.name}: no configuration of {task} has been chosen yet")
     trial = TrialConfig.from_dict(chosen[task]["config"])
-    return build_task(trial, findings.study.datasets[trial.dataset]["image_size"])
+    about = findings.study.datasets[trial.dataset]
+    return build_task(trial, about["image_size"], about.get("n_channels", 3))
 
 
 def images_of(study: Study, dataset: str) -> ImageTable:
@@ -53,5 +54,7 @@ def images_of(study: Study, dataset: str) -> ImageTable:
         max_train=N_READ,
         seed=config.get("seed", 0),
         resize=config.get("resize", "crop") if own else "crop",
+        stack=config.get("stack", "first"),
+        window=config.get("window") if own else None,
     )
     return splits.pretext_train

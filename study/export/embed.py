@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ import torch
 from study.export.encoders import LoadedEncoder
 from trainables import files
 from trainables.data.folders import list_images
-from trainables.data.images import read_all, read_image
+from trainables.data.images import ImageReader
+from trainables.data.pixels import read_scaled
 from trainables.data.table import to_float
 from trainables.errors import DataError
 
@@ -25,7 +25,8 @@ def embed(encoder: LoadedEncoder, folder: Path, output: Path, *, on_bad_image: s
 
     Its columns are `path` (relative to `folder`, sorted) and f0, f1, ... as float32, so that `frame.set_index("path")`
     is the matrix [N, D]. Images are read as in a study: the short side is resized to the encoder's image size, up or
-    down, and the center square is cropped.
+    down, and the center square is cropped. Those of more than 8 bits are scaled as the encoder's training images were,
+    or by their own percentiles if it has seen only 8 bits.
 
     Args:
         encoder: Encoder to apply.
@@ -37,15 +38,25 @@ def embed(encoder: LoadedEncoder, folder: Path, output: Path, *, on_bad_image: s
         Number of images, and dimension of the features.
 
     Raises:
-        DataError: The folder is missing or has no images, or an image is broken and `on_bad_image` is `stop`.
+        DataError: The folder is missing or has no images, they have other channels than the encoder takes, or one is
+            broken and `on_bad_image` is `stop`.
         StorageError: `output` cannot be written.
     """
     root = folder.expanduser().resolve()
     if not root.is_dir():
         raise DataError(f"{root} is not a folder of images")
     paths = list_images(root, root, root.name)
-    read = functools.partial(read_image, image_size=encoder.image_size, upscale=True)
-    images, kept = read_all(paths, read, name=root.name, root=root, on_bad_image=on_bad_image)
+    reading = encoder.reading
+    images, kept, _ = read_scaled(
+        paths,
+        ImageReader(encoder.image_size, upscale=True, stack=reading.stack),
+        n_train=len(paths),
+        known=reading.intensity,
+        n_channels=encoder.in_channels,
+        name=root.name,
+        root=root,
+        on_bad_image=on_bad_image,
+    )
     with torch.no_grad():
         batches = torch.from_numpy(images).split(BATCH_SIZE)
         features = torch.cat(

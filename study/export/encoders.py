@@ -12,23 +12,48 @@ import io
 import json
 import pickle
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from analysis.records import ENCODERS
 from study.tracking.state import TrackingError
 from trainables import files
+from trainables.data.intensity import Intensity
 from trainables.encoders import Encoder, build_encoder
 from trainables.errors import ConfigError, UserError, first_line
 
 PROGRAM, WEIGHTS, EXAMPLE, METADATA = "encoder.pt2", "state_dict.pt", "example.npy", "encoder.json"
+READING = "reading.json"  # extra file in the program
 MODEL_URIS = ("models:/", "runs:/")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the files of a data set became images in [0, 1]; new images are read like it.
+
+    Attributes:
+        stack: Pages that are read of a file with several; see `ImageReader`.
+        intensity: Windows of images of more than 8 bits; None if the data set had none.
+    """
+
+    stack: str = "first"
+    intensity: Intensity | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types; `from_dict` is the inverse."""
+        return {"stack": self.stack, "intensity": None if self.intensity is None else self.intensity.to_dict()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Reading:
+        """Return the Reading of a dict from `to_dict`; the defaults for an encoder from before it was stored."""
+        intensity = values.get("intensity")
+        return cls(values.get("stack", "first"), None if intensity is None else Intensity.from_dict(intensity))
 
 
 @dataclass(frozen=True)
@@ -36,12 +61,16 @@ class LoadedEncoder:
     """An encoder loaded from a file or from MLflow.
 
     Attributes:
-        features: Function from float images [N, 3, S, S] in [0, 1], any N, to features [N, D].
+        features: Function from float images [N, C, S, S] in [0, 1], any N, to features [N, D].
         image_size: Side S of the images in px.
+        in_channels: Channels C of the images.
+        reading: How files become such images.
     """
 
     features: Callable[[Tensor], Tensor]
     image_size: int
+    in_channels: int = 3
+    reading: Reading = Reading()
 
 
 def write_encoder(folder: Path, encoder: Encoder, metadata: dict[str, Any], example: np.ndarray) -> None:
@@ -50,20 +79,23 @@ def write_encoder(folder: Path, encoder: Encoder, metadata: dict[str, Any], exam
     Args:
         folder: Folder to write to.
         encoder: The encoder; it is not changed.
-        metadata: `name`, `width` and `image_size` as arguments of `build_encoder`, and further facts for the reader.
-        example: Images of the training data set, uint8 [N, 3, S, S].
+        metadata: `name`, `width` and `image_size` as arguments of `build_encoder`, `reading` as from
+            `Reading.to_dict`, and further facts for the reader.
+        example: Images of the training data set, uint8, uint16 or float32 [N, C, S, S].
 
     Raises:
         StorageError: A file cannot be written.
     """
     encoder = copy.deepcopy(encoder).to("cpu", torch.float32).eval().requires_grad_(False)
     weights, program, images = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    metadata = metadata | {"feature_dim": encoder.feature_dim, "in_channels": encoder.in_channels}
     torch.save(encoder.state_dict(), weights)
-    torch.export.save(_export(encoder, int(metadata["image_size"])), program)
+    reading = json.dumps(metadata.get("reading", {}))
+    torch.export.save(_export(encoder, int(metadata["image_size"])), program, extra_files={READING: reading})
     np.save(images, example, allow_pickle=False)
     for name, content in ((WEIGHTS, weights), (PROGRAM, program), (EXAMPLE, images)):
         files.write(folder / name, content.getvalue())
-    files.write(folder / METADATA, json.dumps(metadata | {"feature_dim": encoder.feature_dim}, indent=2).encode())
+    files.write(folder / METADATA, json.dumps(metadata, indent=2).encode())
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:
@@ -82,7 +114,8 @@ def read_encoder(folder: Path) -> Encoder:
     """
     try:
         metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
-        encoder = build_encoder(metadata["name"], width=metadata["width"], image_size=metadata["image_size"])
+        shape = {key: metadata[key] for key in ("width", "image_size", "in_channels") if key in metadata}
+        encoder = build_encoder(metadata["name"], **shape)
         encoder.load_state_dict(torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True))
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
         raise UserError(
@@ -92,7 +125,7 @@ def read_encoder(folder: Path) -> Encoder:
 
 
 def read_example(folder: Path) -> np.ndarray:
-    """Return the example images stored with an encoder, uint8 [N, 3, S, S].
+    """Return the example images stored with an encoder, uint8, uint16 or float32 [N, C, S, S].
 
     Raises:
         UserError: The file cannot be read.
@@ -140,24 +173,32 @@ def load_encoder(model: str, *, task: str | None = None, tracking_uri: str | Non
     )
 
 
-def _export(encoder: nn.Module, image_size: int) -> torch.export.ExportedProgram:
-    """Return an encoder in eval mode as a program for float images [N, 3, S, S] of this side and any N."""
-    example = torch.zeros(2, 3, image_size, image_size)  # torch.export would make a batch size of one a constant
+def _export(encoder: Encoder, image_size: int) -> torch.export.ExportedProgram:
+    """Return an encoder in eval mode as a program for float images [N, C, S, S] of this side and any N."""
+    example = torch.zeros(
+        2, encoder.in_channels, image_size, image_size
+    )  # torch.export would make a batch size of one a constant
     return torch.export.export(encoder, (example,), dynamic_shapes=({0: torch.export.Dim("n_images")},))
 
 
 def _from_weights(folder: Path) -> LoadedEncoder:
-    return LoadedEncoder(read_encoder(folder), read_metadata(folder)["image_size"])
+    encoder, metadata = read_encoder(folder), read_metadata(folder)
+    reading = Reading.from_dict(metadata.get("reading", {}))
+    return LoadedEncoder(encoder, metadata["image_size"], encoder.in_channels, reading)
 
 
 def _from_program(path: Path) -> LoadedEncoder:
+    extra = {READING: ""}  # filled where the file has it
     try:
-        program = torch.export.load(path)
+        program = torch.export.load(path, extra_files=extra)
     except (OSError, RuntimeError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: not a torch.export program that can be read: {first_line(error)}") from error
     if program.example_inputs is None or not program.example_inputs[0]:
         raise UserError(f"{path}: the program does not record the size of its images; export it with `write_encoder`")
-    return LoadedEncoder(program.module(), program.example_inputs[0][0].shape[-1])
+    _, in_channels, image_size, _ = program.example_inputs[0][0].shape
+    return LoadedEncoder(
+        program.module(), image_size, in_channels, Reading.from_dict(json.loads(extra[READING] or "{}"))
+    )
 
 
 def _from_mlflow(uri: str, tracking_uri: str | None) -> LoadedEncoder:
@@ -170,13 +211,15 @@ def _from_mlflow(uri: str, tracking_uri: str | None) -> LoadedEncoder:
     mlflow.set_tracking_uri(tracking_uri or default_tracking_uri())
     try:
         with mlflow_environment():
-            signature = mlflow.models.get_model_info(uri).signature
+            info = mlflow.models.get_model_info(uri)
             module = mlflow.pytorch.load_model(uri)
     except (MlflowException, OSError) as error:
         raise TrackingError(f"MLflow has no model {uri} that can be read: {first_line(error)}") from error
     finally:
         mlflow.set_tracking_uri(global_uri)
+    signature = info.signature
     shape: tuple[int, ...] = signature.inputs.inputs[0].shape if signature and signature.inputs.is_tensor_spec() else ()
     if len(shape) != 4:
-        raise ConfigError(f"{uri}: its signature does not take images [N, 3, S, S], so it is not an encoder of a study")
-    return LoadedEncoder(module, int(shape[-1]))
+        raise ConfigError(f"{uri}: its signature does not take images [N, C, S, S], so it is not an encoder of a study")
+    reading = Reading.from_dict((info.metadata or {}).get("reading", {}))
+    return LoadedEncoder(module, int(shape[-1]), int(shape[1]), reading)

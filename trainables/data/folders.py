@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from trainables.data.images import ImageReader, read_scaled
+from trainables.data.images import ImageReader
 from trainables.data.intensity import Intensity
+from trainables.data.pixels import read_scaled
 from trainables.data.request import Request, Tables
 from trainables.data.table import ImageTable
 from trainables.errors import DataError, printable

@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from trainables.data.decode import BadImage, decode, decoding, format_size, open_image
-from trainables.data.intensity import PERCENTILES, Depth, Intensity, UserWindow, depth_of, find_intensity
+from trainables.data.intensity import Depth, depth_of
 from trainables.data.table import VOID
 from trainables.errors import DataError, printable
 
@@ -162,59 +161,6 @@ def read_all(
     if blocks is None:
         raise DataError(f"{name}: there is no image in {root}")
     return (blocks if good.all() else blocks[good]), np.flatnonzero(good)
-
-
-class Pixels(NamedTuple):
-    """Images as they enter a table.
-
-    Attributes:
-        images: uint8, uint16 or float32 [M, C, S, S], scaled to the range of the type.
-        kept: Their indices among the files, int64 [M].
-        intensity: How the values in the files were scaled; None if no value was changed.
-    """
-
-    images: np.ndarray
-    kept: np.ndarray
-    intensity: Intensity | None
-
-
-def read_scaled(
-    paths: Sequence[Path],
-    reader: ImageReader,
-    *,
-    n_train: int,
-    window: UserWindow | None = None,
-    name: str,
-    root: Path,
-    on_bad_image: str,
-) -> Pixels:
-    """Read all images of a data set and scale those of more than 8 bits, which one line of the log describes.
-
-    Args:
-        paths: Image files, the training files first.
-        reader: Reader of one file.
-        n_train: Number of training files, from which the windows are computed.
-        window: The user's [low, high], or one such pair per channel; None for percentiles.
-        name: Name of the data set, for messages.
-        root: Folder that paths in messages are relative to.
-        on_bad_image: See `read_all`.
-
-    Raises:
-        DataError: As for `read_all`.
-        ConfigError: `window` does not fit the images.
-    """
-    images, kept = read_all(paths, reader, name=name, root=root, on_bad_image=on_bad_image)
-    reader.warn_of_stacks(name)
-    depths = [reader.depths[paths[index]] for index in kept]
-    intensity = find_intensity(images, depths, int(np.searchsorted(kept, n_train)), window)
-    if intensity is None:
-        return Pixels(images, kept, None)
-    if images.dtype == np.uint8:
-        images = images.astype(np.uint16)
-    intensity.apply(images, depths)
-    source = "percentiles {} and {} of the training images".format(*PERCENTILES) if window is None else "as configured"
-    logger.warning("%s: values that become black and white, %s: %s", name, source, intensity.describe())
-    return Pixels(images, kept, intensity)
 
 
 def resize_arrays(images: np.ndarray, image_size: int, name: str) -> np.ndarray:

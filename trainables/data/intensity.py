@@ -70,6 +70,12 @@ class Intensity:
         deep = [window for window in self.windows if 8 < window.bits < REAL]
         return next((window for window in deep if window.bits >= depth.bits), deep[-1] if deep else None)
 
+    def completed_by(self, other: Intensity | None) -> Intensity:
+        """Return these windows, and those of `other` for files of kinds that these have none for."""
+        others = () if other is None else other.windows
+        added = tuple(window for window in others if self.window_of(Depth(window.bits, 0)) is None)
+        return Intensity(tuple(sorted((*self.windows, *added), key=lambda window: window.bits)))
+
     def apply(self, images: np.ndarray, depths: Sequence[Depth]) -> None:
         """Scale images in place.
 
@@ -188,13 +194,13 @@ def _percentile_window(images: np.ndarray, rows: np.ndarray, bits: int) -> Windo
 
 def _user_window(window: UserWindow, n_channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     pairs: list[Any] = list(window)
-    if not isinstance(pairs[0], Sequence):
+    if not pairs or not isinstance(pairs[0], Sequence):
         pairs = [pairs] * n_channels
     if len(pairs) != n_channels:
         raise ConfigError(f"window has {len(pairs)} pairs, but the images have {n_channels} channels")
-    for low, high in pairs:
-        if not low < high:
-            raise ConfigError(f"window = [{low}, {high}]: the first value must be below the second")
+    for pair in pairs:
+        if len(pair) != 2 or not pair[0] < pair[1]:
+            raise ConfigError(f"window = {list(pair)}: must be two values, the first below the second")
     return tuple(float(low) for low, _ in pairs), tuple(float(high) for _, high in pairs)
 
 

@@ -16,11 +16,12 @@ from analysis.records import ENCODERS
 from study.cli import commands
 from study.export import mlflow_models
 from study.export.embed import embed
-from study.export.encoders import METADATA, PROGRAM, WEIGHTS, load_encoder, read_example, write_encoder
+from study.export.encoders import METADATA, PROGRAM, WEIGHTS, Reading, load_encoder, read_example, write_encoder
 from study.tracking.state import TrackingError
 from study.tracking.sync import run_id_of, sync
 from tests.study.mlflow_stores import free_port
 from tests.study.tracked_journals import study_events, trial, write
+from trainables.data import load_splits
 from trainables.encoders import Encoder, build_encoder
 from trainables.errors import ConfigError, DataError, UserError
 
@@ -173,4 +174,43 @@ def test_no_code_in_the_weights_of_a_study_is_run(study: Path, tmp_path: Path) -
 
 def test_an_encoders_metadata_says_how_to_build_it(study: Path) -> None:
     about = json.loads((study / ENCODERS / "rotation" / METADATA).read_text())
-    assert about == {**ABOUT_IT, "feature_dim": 32}
+    assert about == {**ABOUT_IT, "feature_dim": 32, "in_channels": 3}
+
+
+def write_arrays(folder: Path, values: np.ndarray, factor: int) -> Path:
+    """Write images [N, C, S, S] in [0, 1] as arrays of whole numbers up to `factor`."""
+    folder.mkdir(parents=True)
+    for index, image in enumerate(values):
+        np.save(folder / f"{index}.npy", (image * factor).astype(np.uint16))
+    return folder
+
+
+@pytest.mark.parametrize("form", ["folder", "program", "mlflow"])
+def test_new_images_of_five_channels_are_scaled_like_the_training_images(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half as bright as the training images, they must stay so: windows of their own would hide it."""
+    monkeypatch.chdir(tmp_path)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    values = np.random.default_rng(0).random((20, 5, SIDE, SIDE))
+    splits = load_splits(f"folder:{write_arrays(tmp_path / 'training', values, 4095)}", root=None, image_size=SIDE)
+    table = splits.pretext_train
+    encoder = build_encoder("conv4", width=4, image_size=SIDE, in_channels=5).eval()
+    folder = tmp_path / "study" / ENCODERS / "rotation"
+    about = ABOUT_IT | {"study": "s", "trial_id": trial(0).trial_id, "step": 3}
+    write_encoder(folder, encoder, about | {"reading": Reading("first", table.intensity).to_dict()}, table.images[:2])
+    place = {"folder": folder, "program": folder / PROGRAM, "mlflow": "models:/s-rotation/1"}[form]
+    if form == "mlflow":
+        write(tmp_path / "study", study_events("s"))
+        mlflow_models.log_models(tmp_path / "study", uri)
+    loaded = load_encoder(str(place), tracking_uri=uri)
+    assert loaded.in_channels == 5
+    embed(loaded, write_arrays(tmp_path / "new", values / 2, 4095), tmp_path / "features.parquet")
+    found = pd.read_parquet(tmp_path / "features.parquet").sort_values("path").set_index("path")
+    order = [int(path.removesuffix(".npy")) for path in found.index]
+    with torch.no_grad():
+        expected = encoder(torch.tensor(values[order] / 2).float())
+    torch.testing.assert_close(torch.tensor(found.to_numpy()), expected, rtol=0, atol=0.01)
+    write_arrays(tmp_path / "others", values[:, :4], 4095)
+    with pytest.raises(DataError, match="4 channels; they must have 5"):
+        embed(loaded, tmp_path / "others", tmp_path / "others.parquet")

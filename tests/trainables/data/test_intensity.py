@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainables.data.images import ImageReader, Pixels, read_scaled
+from trainables.data.images import ImageReader
 from trainables.data.intensity import Depth, Intensity, depth_of, find_intensity
+from trainables.data.pixels import Pixels, read_scaled
 from trainables.errors import ConfigError
 
 SIDE, N = 16, 40
@@ -135,7 +136,12 @@ def test_the_users_window_is_used_per_channel() -> None:
 
 @pytest.mark.parametrize(
     ("window", "message"),
-    [([200, 100], "the first value must be below"), ([[0, 1], [0, 1]], "2 pairs, but the images have 3 channels")],
+    [
+        ([200, 100], "the first below the second"),
+        ([5], "must be two values"),
+        ([], "must be two values"),
+        ([[0, 1], [0, 1]], "2 pairs, but the images have 3 channels"),
+    ],
 )
 def test_a_wrong_window_is_refused(window: list, message: str) -> None:
     images = np.ones((4, 3, SIDE, SIDE), np.uint16) * 1000

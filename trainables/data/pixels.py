@@ -1,0 +1,83 @@
+"""Images of a data set as they enter a table: read from files, and scaled where they have more than 8 bits."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from trainables.data.images import ImageReader, read_all
+from trainables.data.intensity import PERCENTILES, Intensity, UserWindow, find_intensity
+from trainables.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+_FROM_PERCENTILES = "percentiles {} and {}".format(*PERCENTILES)
+
+
+class Pixels(NamedTuple):
+    """Images as they enter a table.
+
+    Attributes:
+        images: uint8, uint16 or float32 [M, C, S, S], scaled to the range of the type.
+        kept: Their indices among the files, int64 [M].
+        intensity: How the values in the files were scaled; None if no value was changed.
+    """
+
+    images: np.ndarray
+    kept: np.ndarray
+    intensity: Intensity | None
+
+
+def read_scaled(
+    paths: Sequence[Path],
+    reader: ImageReader,
+    *,
+    n_train: int,
+    window: UserWindow | None = None,
+    known: Intensity | None = None,
+    n_channels: int | None = None,
+    name: str,
+    root: Path,
+    on_bad_image: str,
+) -> Pixels:
+    """Read all images of a data set and scale those of more than 8 bits, which one line of the log describes.
+
+    Args:
+        paths: Image files, the training files first.
+        reader: Reader of one file.
+        n_train: Number of training files, from which the windows are computed.
+        window: The user's [low, high], or one such pair per channel; None for percentiles.
+        known: Windows of an earlier data set, which replace those of this one.
+        n_channels: Channels that the images must have; None for any number.
+        name: Name of the data set, for messages.
+        root: Folder that paths in messages are relative to.
+        on_bad_image: See `read_all`.
+
+    Raises:
+        DataError: As for `read_all`, or the images have another number of channels.
+        ConfigError: `window` does not fit the images.
+    """
+    images, kept = read_all(paths, reader, name=name, root=root, on_bad_image=on_bad_image)
+    reader.warn_of_stacks(name)
+    if n_channels is not None and images.shape[1] != n_channels:
+        raise DataError(f"{name}: the images in {root} have {images.shape[1]} channels; they must have {n_channels}")
+    depths = [reader.depths[paths[index]] for index in kept]
+    found = find_intensity(images, depths, int(np.searchsorted(kept, n_train)), window)
+    intensity = found if known is None else known.completed_by(found)
+    if intensity is None or (images.dtype == np.uint8 and not any(each.bits == 8 for each in intensity.windows)):
+        return Pixels(images, kept, None)
+    if images.dtype == np.uint8:
+        images = images.astype(np.uint16)
+    intensity.apply(images, depths)
+    if window is not None:
+        source = "as configured"
+    elif intensity == known:
+        source = "those of the encoder's training images"
+    else:
+        source = _FROM_PERCENTILES + (" of the training images" if n_train < len(paths) else "")
+    logger.warning("%s: values that become black and white, %s: %s", name, source, intensity.describe())
+    return Pixels(images, kept, intensity)
