@@ -23,6 +23,7 @@ from analysis.data.frames import (
     chance_of_probes,
     current_column,
 )
+from analysis.data.mlflow_names import from_mlflow, is_chance_level
 from analysis.data.per_image import PER_IMAGE_ARTIFACT, Packed, PerImage
 from analysis.data.study import Study
 from analysis.data.tables import is_final_result
@@ -35,24 +36,6 @@ from trainables.errors import UserError, first_line
 ENVIRONMENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 OPEN_COLUMNS = (*RESPELLED_COLUMNS, "chance/")
 PAGE = 1000  # runs per request, the most that a server returns
-CHANCE_ENDING = "_chance"  # `val/accuracy_chance` is the chance level of `val/accuracy`
-# MLflow sorts charts by the names of their metrics; validation comes before the health of the validation features.
-_HEALTH, _HEALTH_IN_MLFLOW = "health/", "val_health/"
-
-
-def metric_in_mlflow(name: str) -> str:
-    """Return the name in MLflow of a metric of the curves."""
-    return f"{_HEALTH_IN_MLFLOW}{name.removeprefix(_HEALTH)}" if name.startswith(_HEALTH) else name
-
-
-def metric_from_mlflow(name: str) -> str:
-    """Return the name in the curves of a metric in MLflow; earlier versions used the same name in both."""
-    return f"{_HEALTH}{name.removeprefix(_HEALTH_IN_MLFLOW)}" if name.startswith(_HEALTH_IN_MLFLOW) else name
-
-
-def is_chance_level(name: str) -> bool:
-    """Whether a metric in MLflow is the chance level of another one of the curves."""
-    return name.endswith(CHANCE_ENDING) and not is_final_result(name)
 
 
 def load_runs(uri: str, study: str | None) -> Study:
@@ -94,7 +77,7 @@ def load_runs(uri: str, study: str | None) -> Study:
                 raise _unreadable(uri, error) from error
 
     frames = builder.build()
-    config = next((_nested(run.data.params) for run in runs if run.data.tags.get("pretext.kind") == "study"), {})
+    config = next((_nested(_params(run)) for run in runs if run.data.tags.get("pretext.kind") == "study"), {})
     return Study(
         study,
         *frames,
@@ -154,27 +137,33 @@ def _newest(runs: list[Run]) -> list[Run]:
 
 
 def _add_trial(builder: FrameBuilder, client: MlflowClient, run: Run, study: str) -> None:
-    tags, metrics = run.data.tags, run.data.metrics
+    tags, metrics, params = run.data.tags, run.data.metrics, _params(run)
+    names = {stored: from_mlflow(stored, tags) for stored in metrics}
     trial_id = tags["pretext.trial_id"]
     columns = {
         current_column(name): spelling.current(value) if name == "cell" else _parsed(value, RUN_DTYPES.get(name))
-        for name, value in run.data.params.items()
+        for name, value in params.items()
         if name in RUN_DTYPES or name.startswith(OPEN_COLUMNS)
     }
-    results = {name: value for name, value in metrics.items() if is_final_result(name)}
+    results = {name: metrics[stored] for stored, name in names.items() if is_final_result(name)}
     columns |= chance_of_probes(columns["dataset"], results, _datasets([run])) | results
     if "steps" in metrics:
         columns |= {"steps": int(metrics["steps"]), "wall_s": metrics.get("wall_s")}
     status, reason = tags.get("pretext.status", RUNNING), tags.get("pretext.reason", "")
     builder.trial(trial_id, **columns, study=study, status=status, reason=reason)
     points: dict[int, dict[str, float]] = defaultdict(dict)
-    for name in sorted(set(metrics) - set(results) - {"steps", "wall_s"}):
-        if is_chance_level(name):  # for MLflow's charts; the level is a param, too
+    for stored, name in sorted(names.items()):
+        # Chance levels are there for MLflow's charts; the level is a param, too.
+        if name in results or name in ("steps", "wall_s") or is_chance_level(name):
             continue
-        for point in sorted(client.get_metric_history(run.info.run_id, name), key=lambda point: point.timestamp):
-            points[point.step].setdefault(metric_from_mlflow(name), point.value)
+        for point in sorted(client.get_metric_history(run.info.run_id, stored), key=lambda point: point.timestamp):
+            points[point.step].setdefault(name, point.value)
     for step in sorted(points):
         builder.report(trial_id, step, points[step])
+
+
+def _params(run: Run) -> dict[str, str]:
+    return {from_mlflow(name, run.data.tags): value for name, value in run.data.params.items()}
 
 
 def _ended_phase(run: Run) -> str | None:

@@ -68,12 +68,14 @@ def sync_command(
     """Send the part of a study's journal that MLflow lacks to MLflow."""
     from analysis.records import ENCODERS
     from study.execution.lock import is_driven
+    from study.tracking.deleted import check_not_deleted
     from study.tracking.sync import sync
 
     _check_study(folder)
     store = tracking_uri or _configured_store(folder)
     result = sync(folder, store, close_abandoned=not is_driven(folder))
     out.print(f"{result.events} events, {result.points} metric values, {result.artifacts} files delivered")
+    check_not_deleted(folder, store)
     if (folder / ENCODERS).is_dir():
         from study.export.mlflow_models import log_models
 
@@ -150,11 +152,10 @@ def main() -> None:
 def _configured_store(folder: Path) -> str | None:
     """Return the MLflow store that the study in `folder` is configured with, if any."""
     from analysis.records import CONFIG_FILE
-    from study.config import strict_yaml
-    from study.config.validation import check_config
+    from study.config.loading import load_config
 
     file = folder / CONFIG_FILE
-    return check_config(strict_yaml.load(file.read_text(encoding="utf-8"))).tracking_uri if file.exists() else None
+    return load_config(str(file)).tracking_uri if file.exists() else None
 
 
 def _check_study(folder: Path) -> None:

@@ -17,6 +17,7 @@ from mlflow.entities import LoggedModel, LoggedModelOutput, Run
 from mlflow.models import Model, infer_signature
 from torch import nn
 
+from analysis.data.mlflow_names import model_in_mlflow
 from analysis.records import ENCODERS
 from study.export.encoders import read_encoder, read_example, read_metadata
 from study.tracking.metadata import source_tags
@@ -143,7 +144,7 @@ def _log(
     run = client.get_run(run_id)
     model = client.create_logged_model(
         run.info.experiment_id,
-        name=name,
+        name=model_in_mlflow(name),
         source_run_id=run_id,
         tags={TRIAL_TAG: trial_id, **source_tags()},
         params={param: value for param, value in run.data.params.items() if param in PARAMS},

@@ -6,15 +6,13 @@ import contextlib
 import getpass
 import json
 import math
-import posixpath
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from mlflow.entities import Dataset, DatasetInput, InputTag
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_USER
 
-from analysis.data.mlflow import CHANCE_ENDING, metric_in_mlflow
+from analysis.data.mlflow_names import CHANCE_ENDING, LONGEST_DATASET, shortened
 from analysis.data.study import SIMULATED
 from analysis.records import Facts, StudyStarted
 from analysis.records.phases import FRESH_SEEDS, SEARCH
@@ -136,7 +134,7 @@ def dataset_inputs(study: StudyStarted, trial: TrialConfig) -> list[DatasetInput
     return [
         DatasetInput(
             Dataset(
-                name=f"{trial.dataset} {context}",
+                name=shortened(f"{trial.dataset} {context}", LONGEST_DATASET),
                 digest=str(dataset.get("fingerprint"))[:36],
                 source_type="code",
                 source=json.dumps(source),
@@ -146,13 +144,3 @@ def dataset_inputs(study: StudyStarted, trial: TrialConfig) -> list[DatasetInput
         )
         for context in ("train", "validation")
     ]
-
-
-def metric_name(name: str) -> str:
-    """Return the name of a metric in MLflow."""
-    return valid_name(metric_in_mlflow(name))
-
-
-def valid_name(name: str) -> str:
-    """Return `name` with characters that MLflow refuses in names of metrics and params replaced by `_`."""
-    return posixpath.normpath(re.sub(r"[^/\w.\- :]", "_", name).lstrip("/"))[:250]

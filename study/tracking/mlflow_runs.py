@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 
 from analysis.data.frames import chance_of_probes
-from analysis.data.mlflow import is_chance_level
+from analysis.data.mlflow_names import from_mlflow, in_mlflow, is_chance_level
 from analysis.data.per_image import PER_IMAGE_ARTIFACT
 from analysis.data.study import Study
 from analysis.records import (
@@ -39,7 +39,7 @@ from study.tracking import metadata, notes
 from study.tracking.notes import NOTE
 from study.tracking.outbox import Outbox
 from study.tracking.state import TrackingState, milliseconds
-from study.tracking.store import STUDY, experiment_id_of, find_runs
+from study.tracking.store import STUDY, check_active, experiment_id_of, find_runs
 from study.tracking.summaries import Summary, comparison_metric, phase_summary, study_summary
 from study.tracking.views import study_views
 from trainables.trial import BASELINES, ONLINE_PROBES
@@ -79,6 +79,7 @@ class RunWriter:
         self._logged_params: dict[str, Container[str]] = {}  # params that continued runs already have, by key
         if state.clean:
             client.get_run(state.runs[STUDY])  # raises if the store has been emptied since
+            check_active(client.get_experiment(state.experiment_id))
         else:
             state.experiment_id = experiment_id_of(client, study.study)
             state.runs |= find_runs(client, state)
@@ -208,9 +209,7 @@ class RunWriter:
         if (run_id := self._state.runs.get(key)) is None:
             return
         stored = self._client.get_run(run_id).data.metrics
-        new = {
-            name: value for name, value in summary.metrics.items() if stored.get(metadata.metric_name(name)) != value
-        }
+        new = {name: value for name, value in summary.metrics.items() if stored.get(in_mlflow(name)) != value}
         text = f"{summary.note}\n\n{note}".strip()
         self._outbox.add_tags(self._state.runs[key], metadata.simulated_tags(self._study, {NOTE: text}))
         self._add_metrics(key, self._last, 0, new)
@@ -220,7 +219,8 @@ class RunWriter:
         """Return and forget a trial's chance levels, which MLflow knows if an earlier process added them."""
         if key in self._levels:
             return self._levels.pop(key)
-        known = self._client.get_run(self._state.runs[key]).data.metrics
+        run = self._client.get_run(self._state.runs[key]).data
+        known = {from_mlflow(name, run.tags): value for name, value in run.metrics.items()}
         return {name: value for name, value in known.items() if is_chance_level(name)}
 
     def _save_views(self, study: Study) -> None:
@@ -263,11 +263,11 @@ class RunWriter:
         MLflow refuses to change a value, which an earlier version may have spelled differently.
         """
         logged = self._logged_params.get(key, ())
-        new = {name: value for name, value in params.items() if metadata.valid_name(name) not in logged}
+        new = {name: value for name, value in params.items() if in_mlflow(name) not in logged}
         self._outbox.add_params(self._state.runs[key], new)
 
     def _add_metrics(self, key: str, time: int, step: int, values: Mapping[str, float]) -> None:
-        metrics = [Metric(metadata.metric_name(name), value, time, step) for name, value in values.items()]
+        metrics = [Metric(name, value, time, step) for name, value in values.items()]
         self._outbox.add_metrics(self._state.runs[key], metrics)
 
     def _add_levels(self, key: str, chance: Mapping[str, float]) -> None:

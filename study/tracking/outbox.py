@@ -10,7 +10,7 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
-from study.tracking.metadata import valid_name
+from analysis.data.mlflow_names import in_mlflow, whole_names
 from study.tracking.store import UNREACHABLE, is_refusal
 from trainables.errors import without_secrets
 
@@ -46,11 +46,15 @@ class Outbox:
         self._pending: dict[str, _Pending] = {}
 
     def add_metrics(self, run_id: str, metrics: Iterable[Metric]) -> None:
-        """Keep metrics of a run for the next batch."""
-        self._of(run_id).metrics.extend(metrics)
+        """Keep metrics of a run for the next batch, which has them under their names in MLflow."""
+        for metric in metrics:
+            named = Metric(in_mlflow(metric.key), metric.value, metric.timestamp, metric.step)
+            self._of(run_id).metrics.append(named)
+            self.add_tags(run_id, whole_names([metric.key]))
 
     def add_params(self, run_id: str, params: Mapping[str, str]) -> None:
         """Keep params of a run for the next batch."""
+        self.add_tags(run_id, whole_names(params))
         self._of(run_id).params.update(params)
 
     def add_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
@@ -65,7 +69,7 @@ class Outbox:
     def send(self, run_id: str) -> None:
         """Send everything kept for one run, metrics apart from params, so that a refused param loses no curve."""
         pending = self._pending.pop(run_id, _Pending())
-        params = [Param(valid_name(name), value) for name, value in pending.params.items()]
+        params = [Param(in_mlflow(name), value) for name, value in pending.params.items()]
         tags = [RunTag(name, value) for name, value in pending.tags.items()]
         for start in range(0, max(len(params), len(tags)), MOST_PARAMS):
             chunk = slice(start, start + MOST_PARAMS)

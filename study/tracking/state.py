@@ -21,7 +21,7 @@ from trainables.errors import UserError
 logger = logging.getLogger(__name__)
 
 FILE_NAME = "mlflow.json"
-LAYOUT = 1  # version of the names in MLflow; what an earlier version delivered is delivered again, once
+LAYOUT = 2  # version of the names in MLflow; what an earlier version delivered is delivered again, once
 
 
 class TrackingError(UserError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import requests
 from mlflow import MlflowClient, MlflowException
+from mlflow.entities import Experiment
 from sqlalchemy.exc import SQLAlchemyError
 
 from study.tracking.state import TrackingError, TrackingState
@@ -39,12 +40,22 @@ def experiment_id_of(client: MlflowClient, study: str) -> str:
     if found is None:
         # With this kind MLflow opens the experiment on its runs; without it, it guesses and may show traces.
         return client.create_experiment(study, tags={"mlflow.experimentKind": "custom_model_development"})
-    if found.lifecycle_stage != "active":
-        raise TrackingError(
-            f"experiment {study!r} was deleted in MLflow: `mlflow experiments restore -x {found.experiment_id}` "
-            f"brings it back, `mlflow gc --experiment-ids {found.experiment_id}` removes it for good"
-        )
+    check_active(found)
     return found.experiment_id
+
+
+def check_active(experiment: Experiment) -> None:
+    """Check that nobody has deleted the experiment.
+
+    Raises:
+        TrackingError: It was deleted; the message has the command that brings it back.
+    """
+    if experiment.lifecycle_stage != "active":
+        raise TrackingError(
+            f"experiment {experiment.name!r} was deleted in MLflow: `mlflow experiments restore -x "
+            f"{experiment.experiment_id}` brings it back, `mlflow gc --experiment-ids {experiment.experiment_id}` "
+            "removes it for good; then run this command again"
+        )
 
 
 def find_runs(client: MlflowClient, state: TrackingState) -> dict[str, str]:

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from analysis.data.mlflow import CHANCE_ENDING, metric_in_mlflow
+from analysis.data.mlflow_names import CHANCE_ENDING, in_mlflow
 from analysis.data.tables import chance_column, level_names
 from analysis.records.phases import ABLATE, EVALUATE, SEARCH
 from study.tracking.summaries import MEAN
@@ -124,7 +124,16 @@ def study_views(runs: pd.DataFrame, probe: str, online: str, *, mode: str, journ
     curves = [_metric(name) for name in ("val/accuracy", "val/loss", "train/loss")]
     dataset, _, final = probe.rpartition("/")
     tasks = list(runs["task"].unique())
-    closed = ("probe", dataset, f"{dataset}/iou", "train", "val", "val_health", "Model metrics", "System metrics")
+    closed = (
+        "probe",
+        in_mlflow(dataset),
+        in_mlflow(f"{dataset}/iou"),
+        "train",
+        "val",
+        "val_health",
+        "Model metrics",
+        "System metrics",
+    )
     ablated = runs[runs["phase"] == ABLATE]
     study = View(
         *("study", "Study", f"tags.`pretext.kind` != 'trial' and {own}"),
@@ -154,7 +163,7 @@ def study_views(runs: pd.DataFrame, probe: str, online: str, *, mode: str, journ
             _parallel(online),
             _scatter("lr", online),
             _scatter("augmentation_strength", online),
-            _lines(online, metric_in_mlflow(chance_column(online).removeprefix("chance/")) + CHANCE_ENDING),
+            _lines(online, chance_column(online).removeprefix("chance/") + CHANCE_ENDING),
         ],
         order_by=_metric(online),
         ascending=mode == "min",
@@ -179,7 +188,7 @@ def _chart(number: int, chart: dict[str, Any]) -> dict[str, Any]:
 
 
 def _bar(metric: str) -> dict[str, Any]:
-    return {"type": "BAR", "metricKey": metric, "runsCountToCompare": 100}
+    return {"type": "BAR", "metricKey": in_mlflow(metric), "runsCountToCompare": 100}
 
 
 def _section(uuid: str, name: str, *, display: bool = True) -> dict[str, Any]:
@@ -187,16 +196,17 @@ def _section(uuid: str, name: str, *, display: bool = True) -> dict[str, Any]:
 
 
 def _lines(*metrics: str) -> dict[str, Any]:
-    return {"type": "LINE", "metricKey": metrics[0], "selectedMetricKeys": list(metrics), "runsCountToCompare": 10}
+    keys = [in_mlflow(metric) for metric in metrics]
+    return {"type": "LINE", "metricKey": keys[0], "selectedMetricKeys": keys, "runsCountToCompare": 10}
 
 
 def _parallel(metric: str) -> dict[str, Any]:
-    selected = {"selectedParams": list(PARALLEL_PARAMS), "selectedMetrics": [metric]}
+    selected = {"selectedParams": list(PARALLEL_PARAMS), "selectedMetrics": [in_mlflow(metric)]}
     return {"type": "PARALLEL", "showAllRuns": True, "runsCountToCompare": 300, **selected}
 
 
 def _scatter(param: str, metric: str) -> dict[str, Any]:
-    axes = {"xaxis": {"key": param, "type": "PARAM"}, "yaxis": {"key": metric, "type": "METRIC"}}
+    axes = {"xaxis": {"key": param, "type": "PARAM"}, "yaxis": {"key": in_mlflow(metric), "type": "METRIC"}}
     return {"type": "SCATTER", "runsCountToCompare": 300, **axes}
 
 
@@ -205,7 +215,7 @@ def _param(name: str) -> str:
 
 
 def _metric(name: str) -> str:
-    return f"metrics.`{name}`"
+    return f"metrics.`{in_mlflow(name)}`"
 
 
 def _tag(name: str) -> str:

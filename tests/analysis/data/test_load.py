@@ -118,9 +118,16 @@ def test_a_broken_line_of_the_journal_is_named(tmp_path: Path):
         analysis.load(folder)
 
 
-@pytest.fixture(scope="module")
-def tracked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+ODD_NAMES = ["with space (copy) @ a+b", f"folder:/{'very/long path/' * 18}"]  # refused, and too long, in MLflow
+
+
+@pytest.fixture(scope="module", params=[DATASET, *ODD_NAMES], ids=["plain", "odd", "long"])
+def tracked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A study, on a data set of any name, and the store that has received it."""
     folder = write_study(tmp_path_factory.mktemp("study") / "quick", until="search", tasks=("simclr",))
+    journal = folder / "journal.jsonl"
+    lines = journal.read_text().replace(f'"{DATASET}"', f'"{request.param}"')
+    journal.write_text(lines.replace(f"probe/{DATASET}/", f"probe/{request.param}/"))
     uri = f"sqlite:///{folder.parent / 'mlflow.db'}"
     sync.sync(folder, uri)
     return folder, uri
@@ -137,7 +144,8 @@ def test_mlflow_gives_the_frames_of_the_journal(tracked: tuple[Path, str]):
     curves = [frame.sort_values(key, ignore_index=True) for frame in (found.curves, expected.curves)]
     assert_frame_equal(*curves)
     assert found.config == expected.config
-    assert found.datasets[DATASET]["counts"] == INFO["counts"]
+    assert found.datasets == {name: found.datasets[name] | {"counts": INFO["counts"]} for name in expected.datasets}
+    assert any(column.startswith("probe/") for column in runs)
 
 
 def test_an_unknown_study_names_those_that_are_there(tracked: tuple[Path, str]):

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from analysis.records import FAILED, FINISHED, PhaseStarted, StudyStarted, TrialEnded, TrialStarted
 from study.cli import commands
@@ -15,9 +16,9 @@ from study.config.loading import preset_names, series_names
 from study.execution.journal import Journal
 from tests.conftest import REPOSITORY
 from tests.study.cli.conftest import Command
-from tests.study.mlflow_stores import stored_points
+from tests.study.mlflow_stores import runs_by_key, stored_points
 from tests.study.studies import tiny
-from tests.study.tracked_journals import study_events, write
+from tests.study.tracked_journals import START, STUDY_POINTS, study_events, trial, write
 from trainables.trial import TrialConfig
 
 
@@ -76,6 +77,36 @@ def test_sync_uses_the_store_that_the_study_is_configured_with(run: Command, tmp
     assert run("sync", "demo").code == 0
     assert set(stored_points(uri, "demo").values()) == {1}
     assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_sync_names_deleted_runs_and_delivers_them_again_once_they_are_restored(run: Command, tmp_path: Path):
+    events, uri = study_events("demo"), f"sqlite:///{tmp_path}/mlflow.db"
+    write(tmp_path / "demo", events[:6])
+    assert run("sync", "demo", "--tracking-uri", uri).code == 0
+    client = MlflowClient(tracking_uri=uri)
+    deleted = runs_by_key(uri, "demo")[trial(0).trial_id].info.run_id
+    client.delete_run(deleted)
+    write(tmp_path / "demo", events[6:], start=START + 6)
+    for _ in range(2):  # also where nothing new has happened since
+        answer = run("sync", "demo", "--tracking-uri", uri)
+        assert answer.code == 1
+        assert f"error: deleted in MLflow, which accepts nothing more for it: trial/{trial(0).trial_id}" in answer.err
+        assert f"`mlflow runs restore --run-id {deleted}`" in answer.err
+    client.restore_run(deleted)
+    (tmp_path / "demo" / "mlflow.json").unlink()
+    assert run("sync", "demo", "--tracking-uri", uri).code == 0
+    assert stored_points(uri, "demo").total() == STUDY_POINTS
+
+
+def test_sync_names_a_deleted_experiment(run: Command, tmp_path: Path):
+    write(tmp_path / "demo", study_events("demo"))
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    assert run("sync", "demo", "--tracking-uri", uri).code == 0
+    client = MlflowClient(tracking_uri=uri)
+    client.delete_experiment(client.get_experiment_by_name("demo").experiment_id)
+    answer = run("sync", "demo", "--tracking-uri", uri)
+    assert answer.code == 1
+    assert "error: experiment 'demo' was deleted in MLflow: `mlflow experiments restore -x 1` brings it" in answer.err
 
 
 def test_sync_with_a_store_that_is_away_fails_in_one_line(run: Command, tmp_path: Path):

@@ -30,13 +30,13 @@ def test_a_registered_model_gives_the_same_features(
     encoder = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     encoder(torch.rand(16, 3, 16, 16))  # moves the running statistics away from their defaults
     example = np.random.default_rng(0).integers(0, 256, (1, 3, 16, 16), dtype=np.uint8)
-    values = {"trial_id": trial(0).trial_id, "encoder": encoder, "example": example, "name": "models-rotation"}
+    values = {"trial_id": trial(0).trial_id, "encoder": encoder, "example": example, "name": "v1.0-rotation"}
     model = log_model(folder, uri, **values, step=250)
-    assert model == "models:/models-rotation/1"
+    assert model == "models:/v1.0-rotation/1"
     assert log_model(folder, uri, **values) == model
     assert encoder.training
     other = log_model(folder, uri, **{**values, "trial_id": trial(0, "confirm", seed=1).trial_id})
-    assert other == "models:/models-rotation/2"
+    assert other == "models:/v1.0-rotation/2"
 
     mlflow.set_tracking_uri(uri)
     try:

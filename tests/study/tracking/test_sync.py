@@ -367,7 +367,7 @@ def not_finite_numbers_are_kept(folder: Path, uri: str, study: str = "small-data
     assert [(point.step, math.isnan(point.value)) for point in history] == [(25, False), (50, True), (75, True)]
     assert run.data.metrics["probe/shapes/linear"] == 0.61
     assert "probe/shapes/miou" not in run.data.metrics
-    assert run.data.metrics["odd _name_"] == 1.0
+    assert run.data.metrics["odd _x0028_name_x0029_"] == 1.0
 
 
 def test_every_run_of_a_simulated_study_is_tagged_and_says_so_first(tmp_path: Path, sqlite_template: Path) -> None:

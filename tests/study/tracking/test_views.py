@@ -12,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 
 import analysis
-from analysis.data.mlflow import is_chance_level
+from analysis.data.mlflow_names import is_chance_level
 from study.tracking.pages import mlflow_pages, ui_command
 from study.tracking.sync import sync
 from tests.study.mlflow_stores import runs_by_key, stored_points
