@@ -12,13 +12,16 @@ import analysis
 from analysis.findings import compute_findings
 from analysis.findings.gains import task_gains
 from analysis.report import write_report
+from study.config.loading import load_config, simulated
 from tests.acceptance.browser import browser, watched
 from tests.analysis.journals import TRUTH, write_study
+from tests.analysis.simulated_studies import simulate
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 READABLE_PX = 12
+MOST_BYTES = 3e6
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +81,7 @@ def test_the_answer_the_plot_the_inputs_and_the_next_command_fit_on_the_first_sc
     assert page.locator(".plot svg").count() == page.locator(".sees img").count() == len(TRUTH)
     assert page.locator(".task .ended").all_inner_texts()
     order = task_gains(compute_findings(analysis.load(report.parent))).rows["task"]
-    assert page.locator(".task > div > b").all_inner_texts()[: len(order)] == list(order)
+    assert page.locator(".task > div:first-child > b").all_inner_texts() == list(order)
     assert "recommended.yaml" in page.locator(".command pre").inner_text()
     bottom = page.evaluate("document.querySelector('.command').getBoundingClientRect().bottom")
     assert bottom <= 800
@@ -180,11 +183,21 @@ def test_every_text_has_contrast(chromium, report: Path, scheme: str):
     page.close()
 
 
-def test_it_is_small_and_prints_on_few_pages(page, report: Path):
-    assert report.stat().st_size < 3e6
+def printed_pages(page, report: Path) -> int:
     page.goto(report.as_uri())
-    printed = page.pdf(format="A4")
-    assert 1 <= len(re.findall(rb"/Type\s*/Page\b", printed)) <= 6
+    return len(re.findall(rb"/Type\s*/Page\b", page.pdf(format="A4")))
+
+
+def test_it_is_small_and_prints_on_few_pages(page, report: Path):
+    assert report.stat().st_size < MOST_BYTES
+    assert 1 <= printed_pages(page, report) <= 6
+
+
+@pytest.mark.parametrize(("preset", "most"), [("quick", 6), ("small_data", 15)])
+def test_the_report_of_a_preset_is_small_and_prints_on_few_pages(page, preset: str, most: int, tmp_path: Path):
+    report = write_report(simulate(simulated(load_config(preset)), tmp_path))
+    assert report.stat().st_size < MOST_BYTES
+    assert 1 <= printed_pages(page, report) <= most
 
 
 def test_on_paper_nothing_is_cut_off(page, report: Path):
