@@ -6,8 +6,9 @@ import contextlib
 import copy
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import mlflow.pytorch
 import numpy as np
@@ -24,6 +25,7 @@ from study.tracking.metadata import source_tags
 from study.tracking.state import TrackingError
 from study.tracking.store import UNREACHABLE
 from study.tracking.sync import default_tracking_uri, mlflow_environment, run_id_of, sync
+from trainables.data.table import to_float
 from trainables.errors import first_line
 
 TRIAL_TAG = "pretext.trial_id"
@@ -72,6 +74,7 @@ def log_models(folder: Path, tracking_uri: str | None) -> list[str]:
             example=read_example(path),
             name=names[path],
             step=metadata["step"],
+            reading=metadata.get("reading"),
         )
         for path, metadata in stored.items()
     ]
@@ -86,10 +89,11 @@ def log_model(
     example: np.ndarray,
     name: str,
     step: int = 0,
+    reading: Mapping[str, Any] | None = None,
 ) -> str:
     """Log an encoder under its trial's run and register it, unless the trial's model is registered already.
 
-    The model maps float32 images [N, 3, S, S] in [0, 1], any N, to features, as `encoder` does in eval mode. It is
+    The model maps float32 images [N, C, S, S] in [0, 1], any N, to features, as `encoder` does in eval mode. It is
     stored as a `torch.export` graph: MLflow refuses to unpickle by default, and a graph needs no code of this package.
 
     Args:
@@ -97,9 +101,10 @@ def log_model(
         tracking_uri: MLflow store; None for the default.
         trial_id: Trial that trained the encoder.
         encoder: The encoder; it is not changed.
-        example: Images [N, 3, S, S], uint8 or float32 in [0, 1].
+        example: Images [N, C, S, S], uint8, uint16 or float32 in [0, 1].
         name: Name to register the model as.
         step: Optimizer step of the weights.
+        reading: How files become such images, from `Reading.to_dict`; stored in the model's metadata.
 
     Returns:
         The `models:/NAME/VERSION` URI of the model.
@@ -111,11 +116,11 @@ def log_model(
     if (model_uri := _registered(tracking_uri, name, trial_id)) is not None:
         return model_uri
     run_id, uri = run_id_of(folder, tracking_uri, trial_id)
-    side = example.shape[-1]
-    description = f"Float images [n, 3, {side}, {side}] in [0, 1] to features, after {step} steps of trial {trial_id}."
+    shape = ", ".join(map(str, example.shape[1:]))
+    description = f"Float images [n, {shape}] in [0, 1] to features, after {step} steps of trial {trial_id}."
     with _tracking_errors(f"MLflow did not accept model {name} of trial {trial_id}"):
         client = MlflowClient(tracking_uri=uri)
-        model = _log(client, run_id, encoder, example, name=name, trial_id=trial_id, step=step)
+        model = _log(client, run_id, encoder, example, name=name, trial_id=trial_id, step=step, reading=reading)
         return f"models:/{name}/{_register(client, name, model, run_id, trial_id, description)}"
 
 
@@ -138,7 +143,15 @@ def _tracking_errors(message: str) -> Iterator[None]:
 
 
 def _log(
-    client: MlflowClient, run_id: str, encoder: nn.Module, example: np.ndarray, *, name: str, trial_id: str, step: int
+    client: MlflowClient,
+    run_id: str,
+    encoder: nn.Module,
+    example: np.ndarray,
+    *,
+    name: str,
+    trial_id: str,
+    step: int,
+    reading: Mapping[str, Any] | None,
 ) -> LoggedModel:
     """Store the model under a given run; `mlflow.pytorch.log_model` can only use the process's active run."""
     run = client.get_run(run_id)
@@ -152,7 +165,9 @@ def _log(
     )
     with tempfile.TemporaryDirectory() as temporary:
         path = str(Path(temporary) / "model")
-        _save(encoder, example, path, Model(model.artifact_location, run_id, model_uuid=model.model_id))
+        metadata = None if reading is None else {"reading": dict(reading)}
+        form = Model(model.artifact_location, run_id, model_uuid=model.model_id, metadata=metadata)
+        _save(encoder, example, path, form)
         client.log_model_artifacts(model.model_id, path)
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step)])
     _log_metrics(client, run, model.model_id)
@@ -177,10 +192,8 @@ def _log_metrics(client: MlflowClient, run: Run, model_id: str) -> None:
 def _save(encoder: nn.Module, example: np.ndarray, path: str, model: Model) -> None:
     """Save an encoder as an MLflow model for the CPU, with signature and input example, to the folder `path`."""
     if example.ndim != 4 or len(example) == 0:
-        raise ValueError(f"the example must be images [n, 3, S, S], not {example.shape}")
-    if example.dtype == np.uint8:
-        example = example / np.float32(255)
-    example = np.ascontiguousarray(example, dtype=np.float32)[:2]
+        raise ValueError(f"the example must be images [n, C, S, S], not {example.shape}")
+    example = to_float(torch.from_numpy(np.array(example[:2]))).numpy()
     if len(example) == 1:
         example = np.repeat(example, 2, axis=0)  # torch.export would make a batch size of one a constant
     encoder = copy.deepcopy(encoder).to("cpu", torch.float32).eval().requires_grad_(False)
