@@ -39,7 +39,7 @@ from study.execution import cluster, resources
 from study.execution.executor import Executor
 from study.execution.journal import Journal
 from study.execution.lock import DriverLock
-from study.export.encoders import read_metadata, write_encoder
+from study.export.encoders import Reading, read_metadata, write_encoder
 from study.export.mlflow_models import log_models
 from study.export.recommended import write_recommended
 from study.plan.feasibility import check_plan
@@ -216,7 +216,9 @@ def _write_encoders(plan: Plan, history: History, executor: Executor, folder: Pa
         store = CheckpointStore(executor.shared.checkpoints)
         encoder = trained_encoder(trial.replace(init_from=trial.trial_id), store, splits)
         encoder = recalibrated(encoder, calibration_images(splits, torch.device("cpu")))
-        metadata = {"name": trial.encoder, "width": trial.width, "image_size": splits.pretext_train.image_size}
+        table = splits.pretext_train
+        metadata = {"name": trial.encoder, "width": trial.width, "image_size": table.image_size}
+        metadata["reading"] = Reading(plan.config.stack, table.intensity).to_dict()
         metadata |= {"study": plan.config.name, "trial_id": trial.trial_id, "step": trial.budget_steps}
         write_encoder(target, encoder, metadata, splits.pretext_validation.images[:N_EXAMPLES])
 
@@ -281,6 +283,8 @@ def load_datasets(
                 download=download,
                 on_bad_image=config.on_bad_image,
                 resize=config.resize,
+                stack=config.stack,
+                window=config.window if name == config.dataset else None,
             )
             for name in names
         }
