@@ -124,7 +124,7 @@ def embed_command(
     ],
     folder: Annotated[Path, typer.Argument(help="Folder of your images.", metavar="FOLDER")],
     task: Annotated[str | None, typer.Option(help="Task whose encoder to take from a study's folder.")] = None,
-    output: Annotated[Path, typer.Option(help="Parquet file to write.")] = Path("features.parquet"),
+    output: Annotated[Path, typer.Option(help="File to write: NAME.parquet or NAME.csv.")] = Path("features.parquet"),
     on_bad_image: Annotated[str, typer.Option(help="`stop` at broken images, or `skip` them.")] = "stop",
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow store; by default MLFLOW_TRACKING_URI.")] = None,
 ) -> None:
@@ -133,12 +133,13 @@ def embed_command(
     An MLflow model or a .pt2 file can run code when it is opened: use only tracking stores and files that you trust.
     An encoder in a study's folder is loaded from its weights alone and cannot run code.
     """
-    from study.export.embed import embed
+    from study.export.embed import embed, writer_of
     from study.export.encoders import load_encoder
     from trainables.data.request import ON_BAD_IMAGE
 
     if on_bad_image not in ON_BAD_IMAGE:
         raise ConfigError(f"--on-bad-image {on_bad_image}: must be one of {', '.join(ON_BAD_IMAGE)}")
+    writer_of(output)  # before the encoder is loaded
     encoder = load_encoder(model, task=task, tracking_uri=tracking_uri)
     n_images, dim = embed(encoder, folder, output, on_bad_image=on_bad_image)
     out.print(f"{n_images} images, {dim} features each: {output}")

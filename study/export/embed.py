@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import torch
 
@@ -15,33 +20,38 @@ from trainables.data.folders import list_images
 from trainables.data.images import ImageReader
 from trainables.data.pixels import read_scaled
 from trainables.data.table import to_float
-from trainables.errors import DataError
+from trainables.errors import ConfigError, DataError
 
 BATCH_SIZE = 256
+WRITERS: Mapping[str, Callable[..., None]] = {".parquet": pq.write_table, ".csv": pyarrow.csv.write_csv}  # by suffix
+
+logger = logging.getLogger(__name__)
 
 
 def embed(encoder: LoadedEncoder, folder: Path, output: Path, *, on_bad_image: str = "stop") -> tuple[int, int]:
-    """Write the features of all images in a folder to a parquet file.
+    """Write the features of all images in a folder to a Parquet or CSV file.
 
-    Its columns are `path` (relative to `folder`, sorted) and f0, f1, ... as float32, so that `frame.set_index("path")`
-    is the matrix [N, D]. Images are read as in a study: the short side is resized to the encoder's image size, up or
-    down, and the center square is cropped. Those of more than 8 bits are scaled as the encoder's training images were,
-    or by their own percentiles if it has seen only 8 bits.
+    Its columns are `path` (relative to `folder`, sorted, as `written_path` spells it) and f0, f1, ... as float32, so
+    that `frame.set_index("path")` is the matrix [N, D]. Images are read as in a study: the short side is resized to the
+    encoder's image size, up or down, and the center square is cropped. Those of more than 8 bits are scaled as the
+    encoder's training images were, or by their own percentiles if it has seen only 8 bits.
 
     Args:
         encoder: Encoder to apply.
         folder: Folder of images, searched recursively.
-        output: Parquet file to write.
+        output: File to write, NAME.parquet or NAME.csv.
         on_bad_image: `stop` to raise for broken images, `skip` to leave them out.
 
     Returns:
         Number of images, and dimension of the features.
 
     Raises:
+        ConfigError: `output` has another suffix.
         DataError: The folder is missing or has no images, they have other channels than the encoder takes, or one is
             broken and `on_bad_image` is `stop`.
         StorageError: `output` cannot be written.
     """
+    write = writer_of(output)
     root = folder.expanduser().resolve()
     if not root.is_dir():
         raise DataError(f"{root} is not a folder of images")
@@ -62,9 +72,40 @@ def embed(encoder: LoadedEncoder, folder: Path, output: Path, *, on_bad_image: s
         features = torch.cat(
             [encoder.features(to_float(batch, torch.channels_last)).float() for batch in batches]
         ).numpy()
-    columns: dict[str, Any] = {"path": [paths[index].relative_to(root).as_posix() for index in kept]}
+    names = [paths[index].relative_to(root).as_posix() for index in kept]
+    columns: dict[str, Any] = {"path": [written_path(name) for name in names]}
+    if odd := sum(written != name for written, name in zip(columns["path"], names, strict=True)):
+        logger.warning(
+            r"%d file names have a backslash or bytes that are not UTF-8; %s has them as \\ and \xHH", odd, output
+        )
     columns |= {f"f{index}": features[:, index] for index in range(features.shape[1])}
     content = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns), content)
+    write(pa.table(columns), content)
     files.write(output, content.getvalue().to_pybytes())
     return len(features), features.shape[1]
+
+
+def writer_of(output: Path) -> Callable[..., None]:
+    """Return the function that writes a table in the format that the suffix of a file names.
+
+    Raises:
+        ConfigError: No format has this suffix.
+    """
+    if output.suffix.lower() not in WRITERS:
+        raise ConfigError(f"--output {output}: must end with {' or '.join(WRITERS)}, the formats that can be written")
+    return WRITERS[output.suffix.lower()]
+
+
+def written_path(path: str) -> str:
+    r"""Return a path as UTF-8: other bytes become `\xHH` and backslashes `\\`, so that no two paths coincide."""
+    return os.fsencode(path.replace("\\", r"\\")).decode(errors="backslashreplace")
+
+
+def original_path(written: str) -> str:
+    """Return the path that `written_path` has written."""
+    encoded = re.sub(
+        rb"\\(?:\\|x([0-9a-f]{2}))",
+        lambda found: bytes.fromhex(found[1].decode()) if found[1] else b"\\",
+        written.encode(),
+    )
+    return os.fsdecode(encoded)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from PIL import Image
 from analysis.records import ENCODERS
 from study.cli import commands
 from study.export import mlflow_models
-from study.export.embed import embed
+from study.export.embed import embed, original_path
 from study.export.encoders import METADATA, PROGRAM, WEIGHTS, Reading, load_encoder, read_example, write_encoder
 from study.tracking.state import TrackingError
 from study.tracking.sync import run_id_of, sync
@@ -214,3 +215,41 @@ def test_new_images_of_five_channels_are_scaled_like_the_training_images(
     write_arrays(tmp_path / "others", values[:, :4], 4095)
     with pytest.raises(DataError, match="4 channels; they must have 5"):
         embed(loaded, tmp_path / "others", tmp_path / "others.parquet")
+
+
+def test_csv_has_the_numbers_of_parquet(study: Path, images: Path, tmp_path: Path) -> None:
+    loaded = load_encoder(str(study), task="rotation")
+    outputs = [tmp_path / f"features.{suffix}" for suffix in ("parquet", "csv", "CSV")]
+    for output in outputs:
+        embed(loaded, images, output)
+    expected = pd.read_parquet(outputs[0])
+    for output in outputs[1:]:
+        pd.testing.assert_frame_equal(
+            pd.read_csv(output, dtype=dict.fromkeys(expected.columns[1:], "float32")), expected
+        )
+
+
+@pytest.mark.parametrize("name", ["features.xlsx", "features", "features.csv.gz"])
+def test_another_format_is_refused_before_any_work(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["study", "embed", "nowhere", "nowhere", "--output", name])
+    with pytest.raises(SystemExit) as ended:
+        commands.main()
+    assert ended.value.code == 2
+    assert f"error: --output {name}: must end with .parquet or .csv" in capsys.readouterr().err
+
+
+def test_names_in_any_encoding_are_written_so_that_they_can_be_read_back(
+    study: Path, images: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = (images / "b.png").read_bytes()
+    odd = [os.fsdecode(b"caf\xe9.png"), "back\\slash.png", "back\\xe9.png", "été.png"]
+    for name in odd:
+        (images / name).write_bytes(content)
+    embed(load_encoder(str(study), task="rotation"), images, tmp_path / "features.parquet")
+    written = list(pd.read_parquet(tmp_path / "features.parquet")["path"])
+    assert {r"caf\xe9.png", r"back\\slash.png", r"back\\xe9.png", "été.png"} <= set(written)
+    assert {original_path(path) for path in written} == {*odd, "b.png", "deep/a.png"}
+    (line,) = caplog.messages
+    assert line.startswith("3 file names have a backslash or bytes that are not UTF-8")
