@@ -18,6 +18,7 @@ from scipy.linalg import hadamard
 
 from search_spaces import SPECS
 from trainables.augmentation import validate_policy
+from trainables.encoders import check_encoder
 from trainables.errors import ConfigError, suggestion
 from trainables.tasks import TASKS, build_options
 from trainables.trial import NON_TRAINING_FIELDS, TrialConfig
@@ -168,7 +169,7 @@ def default_cures(base: TrialConfig) -> dict[str, tuple[Any, ...]]:
     }
     if base.encoder == "conv4":
         general["width"] = (max(1, base.width // 2),)
-    return general | SPECS[base.task].cures
+    return {**general, **SPECS[base.task].cures}
 
 
 def ablation(base: TrialConfig, designs: Sequence[str], levels: Levels) -> tuple[list[TrialConfig], list[Comparison]]:
@@ -225,6 +226,7 @@ def changed(base: TrialConfig, values: Values) -> TrialConfig:
             raise ConfigError(f"{name}: no such factor; {suggestion(name, known)}")
     trial = base.with_values(values)
     validate_policy(dict(trial.augmentation))
+    check_encoder(trial.encoder)
     return trial
 
 

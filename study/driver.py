@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,6 @@ from analysis.data.frames import export
 from analysis.data.load import load
 from analysis.findings import compute_findings, write_tables
 from analysis.records import (
-    CONFIG_FILE,
     ENCODERS,
     FAILED,
     FINISHED,
@@ -27,14 +24,11 @@ from analysis.records import (
     PhaseEnded,
     PhaseStarted,
     StudyEnded,
-    StudyStarted,
-    read,
 )
 from analysis.records.phases import ABLATE, BASELINES, CONFIRM, EVALUATE, SEARCH
-from analysis.report import FIGURES, write_report
+from analysis.report import write_report
 from analysis.report.plain import Answer, answer
 from study.config.schema import StudyConfig
-from study.config.validation import check_config
 from study.execution import cluster, resources
 from study.execution.executor import Executor
 from study.execution.journal import Journal
@@ -42,6 +36,7 @@ from study.execution.lock import DriverLock
 from study.export.encoders import Reading, read_metadata, write_encoder
 from study.export.mlflow_models import log_models
 from study.export.recommended import write_recommended
+from study.folder import open_folder
 from study.plan.feasibility import check_plan
 from study.plan.history import History
 from study.plan.phases import Plan
@@ -114,6 +109,8 @@ def run_study(
     """
     plan = Plan(config, load_datasets(config, download=download) if datasets is None else datasets)
     check_plan(plan)
+    if config.simulate and (unknown := [task for task in config.tasks if task not in simulated.TRUTH.tasks]):
+        logger.warning("%s: no declared truth; simulated like any other task (Truth.other_task)", ", ".join(unknown))
     with DriverLock(output, config.name) as lock:
         return _run(plan, open_folder(config, output, fresh=fresh), lock, listeners)
 
@@ -223,36 +220,6 @@ def _write_encoders(plan: Plan, history: History, executor: Executor, folder: Pa
         write_encoder(target, encoder, metadata, splits.pretext_validation.images[:N_EXAMPLES])
 
 
-def open_folder(config: StudyConfig, output: Path, *, fresh: bool = False) -> Path:
-    """Return the study's folder after writing the configuration to it.
-
-    Args:
-        config: The study's configuration.
-        output: Parent of the study's folder.
-        fresh: Whether to move an earlier study of that name aside first.
-
-    Raises:
-        ConfigError: The folder belongs to a study of another configuration.
-    """
-    folder = output / config.name
-    file = folder / CONFIG_FILE
-    if fresh and folder.exists():
-        aside = folder.with_name(f"{folder.name}.{datetime.now():%Y%m%d-%H%M%S-%f}")
-        folder.rename(aside)
-        logger.warning("moved the earlier study to %s", aside)
-    # Compare with the journal, not with the file: the user may have edited the file and run the study from it.
-    started = next(read(folder, StudyStarted), None)
-    earlier = check_config(started.config) if started else config
-    if earlier.config_hash != config.config_hash:
-        raise ConfigError(
-            f"{folder} belongs to a study of another configuration:\n{_difference(earlier, config)}\n"
-            "Give this one another name (--set name=...), or use --fresh to move the earlier one aside"
-        )
-    files.remove_partial(folder, folder / FIGURES)
-    files.write(file, config.to_yaml().encode())
-    return folder
-
-
 def load_datasets(
     config: StudyConfig, *, download: bool = False, load: Callable[..., Splits] = load_splits
 ) -> dict[str, Splits]:
@@ -289,8 +256,3 @@ def load_datasets(
             for name in names
         }
     return loaded if config.evaluate.segmentation else {name: own.without_masks() for name, own in loaded.items()}
-
-
-def _difference(earlier: StudyConfig, now: StudyConfig) -> str:
-    lines = difflib.unified_diff(earlier.to_yaml().splitlines(), now.to_yaml().splitlines(), "there", "now", n=0)
-    return "\n".join(line for line in lines if not line.startswith("@@"))

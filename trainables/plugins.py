@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trainables import registry
+from trainables import files, registry
 from trainables.errors import ConfigError, first_line
 
 FOLDER = "plugins"  # in a study's folder: the sources of plug-ins that are files
@@ -138,6 +138,17 @@ def load_recorded(entries: Iterable[Mapping[str, str]], folder: Path) -> None:
     """
     for entry in entries:
         obtain(entry, [folder / FOLDER])
+
+
+def store(names: Iterable[str], folder: Path) -> None:
+    """Write the sources of those loaded plug-ins that are files to a study's folder, from which it is read again.
+
+    Raises:
+        StorageError: A file cannot be written.
+    """
+    for plugin in map(loaded, names):
+        if plugin.is_file:
+            files.write(folder / FOLDER / plugin.name, plugin.source)
 
 
 def loaded(name: str) -> Plugin:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainables import spelling
-from trainables.encoders import ENCODERS
 from trainables.errors import ConfigError
 from trainables.options import check_fields, in_range, one_of
 
@@ -83,7 +82,7 @@ class TrialConfig:
     dataset: str = "shapes"
     n_images: int | None = in_range(None, 1, 10**9)
     data_seed: int = in_range(0, 0, 2**31 - 1)
-    encoder: str = one_of("conv4", *ENCODERS)
+    encoder: str = "conv4"
     width: int = in_range(24, 1, 1024)
     optimizer: str = one_of("adamw", "adamw", "sgd", "lars")
     lr: float = in_range(1e-3, 0.0, 100.0, exclusive_low=True)

@@ -66,6 +66,10 @@ def run(
         str | None,
         typer.Option(metavar="TASK,TASK", help="Pretext tasks to run.", autocompletion=_complete_tasks),
     ] = None,
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODULE|FILE.py", help="Add tasks, encoders, data sets or ops; may be repeated."),
+    ] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder with the data sets.", metavar="DIR")] = None,
     download: Annotated[bool, typer.Option("--download", metavar="", help="Download missing data sets.")] = False,
     output: Annotated[Path, typer.Option(help="Folder to write studies to.", metavar="DIR")] = Path("studies"),
@@ -95,6 +99,7 @@ def run(
 
     changes = {
         "tasks": [task.strip() for task in tasks.split(",")] if tasks else None,
+        "plugins": plugin,
         "data_root": str(data_root.expanduser().resolve()) if data_root else None,
     }
     series = load_series(study, set_, changes)

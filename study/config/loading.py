@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from study.config import strict_yaml
+from study.config.plugins import with_paths, with_plugins
 from study.config.presets import preset_names, preset_text, series_names
 from study.config.schema import StudyConfig
 from study.config.validation import check_config, one_line
@@ -27,7 +28,8 @@ def load_config(
     Args:
         source: Name of a preset, or path of a YAML file.
         overrides: Changes as `KEY=VALUE`, the value parsed as YAML.
-        changes: Values of top-level fields, applied after the overrides; None leaves a field unchanged.
+        changes: Values of top-level fields, applied after the overrides; None leaves a field unchanged,
+            and `plugins` are added to those of the source.
 
     Raises:
         ConfigError: One line that names the key, the value and what is allowed.
@@ -49,13 +51,16 @@ def build_config(
         ConfigError: One line that names the key, the value and what is allowed.
     """
     try:
+        content = with_plugins(content)  # first, so that the names of its tasks are known
+        if added := (changes or {}).get("plugins"):
+            content = with_plugins({**content, "plugins": [*content.get("plugins", []), *added]})
         chosen = (changes or {}).get("tasks") or _with_overrides(content, overrides or []).get("tasks")
         if chosen != content.get("tasks") and isinstance(chosen, list):
             content = _without_tasks(content, {task for task in TASKS if task not in chosen})
         content = _with_overrides(content, overrides or [])
     except ConfigError as error:
         raise one_line(error) from error
-    content.update({key: value for key, value in (changes or {}).items() if value is not None})
+    content.update({key: value for key, value in (changes or {}).items() if value is not None and key != "plugins"})
     config = check_config(content)
     if with_current_names(content) != content:
         renamed = ", ".join(f"{former!r} is now spelled {current!r}" for former, current in RENAMED.items())
@@ -75,7 +80,7 @@ def read_source(source: str) -> dict[str, Any]:
         ConfigError: The source does not exist, cannot be read, or is not a mapping; in one line.
     """
     try:
-        return _parse(source, _read_text(source))
+        return with_paths(_parse(source, _read_text(source)), Path(source).parent)
     except ConfigError as error:
         raise one_line(error) from error
 

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from search_spaces.ablations import DESIGNS
-from trainables.augmentation import OPS
+from trainables.augmentation import REGISTRY
 from trainables.encoders import ENCODERS
+from trainables.encoders.names import REFERENCE
 from trainables.tasks import TASKS
 
 
-def _one_of(names: Iterable[str]) -> BeforeValidator:
-    """Return a validator that accepts these names only, with the message of a pydantic `Literal`."""
-    allowed = tuple(names)
-    expected = f"{', '.join(map(repr, allowed[:-1]))} or {allowed[-1]!r}"
+def _one_of(names: Collection[str], *, or_reference: bool = False) -> BeforeValidator:
+    """Return a validator that accepts these names only, with the message of a pydantic `Literal`.
+
+    Args:
+        names: Names; they are read at each validation, since plug-ins add to them.
+        or_reference: Whether `module:Class` is accepted, too.
+    """
 
     def check(value: Any) -> Any:
-        if value not in allowed:
+        if value not in names and not (or_reference and isinstance(value, str) and REFERENCE in value):
+            *others, last = [*map(repr, names), *(["module:Class"] if or_reference else [])]
+            expected = f"{', '.join(others)} or {last}"
             raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
         return value
 
@@ -29,8 +35,8 @@ def _one_of(names: Iterable[str]) -> BeforeValidator:
 
 TaskName = Annotated[str, _one_of(TASKS)]
 DesignName = Annotated[str, _one_of(DESIGNS)]
-EncoderName = Annotated[str, _one_of(ENCODERS)]
-OpName = Annotated[str, _one_of(OPS)]
+EncoderName = Annotated[str, _one_of(ENCODERS, or_reference=True)]
+OpName = Annotated[str, _one_of(REGISTRY)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Positive = Annotated[int, Field(ge=1)]
 

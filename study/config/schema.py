@@ -16,6 +16,7 @@ from search_spaces import SPECS, Space, parse_domain
 from search_spaces.ablations import Comparison, Levels, ablation, changed
 from study.config import strict_yaml
 from study.config.names import DesignName, EncoderName, Name, OpName, Positive, TaskName
+from study.config.plugins import PluginConfig
 from trainables import spelling
 from trainables.errors import ConfigError
 from trainables.tasks import TASKS
@@ -148,7 +149,7 @@ class ResourcesConfig(_Frozen):
 
 
 # Settings added after the first studies. With these values, a study keeps the hash that it had without them.
-_HASH_NEUTRAL_DEFAULTS: dict[str, Any] = {"stack": "first", "window": None}
+_HASH_NEUTRAL_DEFAULTS: dict[str, Any] = {"plugins": [], "stack": "first", "window": None}
 
 
 class StudyConfig(_Frozen):
@@ -156,6 +157,7 @@ class StudyConfig(_Frozen):
 
     Attributes:
         name: Name of the study, of its folder and of its MLflow experiment.
+        plugins: Modules and files that add tasks, encoders, data sets or ops: `[package.module, ./my_task.py]`.
         tasks: Pretext tasks.
         dataset: Data set to train on, by name or as `folder:PATH`.
         data_root: Folder with the data sets.
@@ -186,7 +188,8 @@ class StudyConfig(_Frozen):
     """
 
     name: Name
-    tasks: Annotated[list[TaskName], Field(min_length=1)] = [*TASKS]
+    plugins: list[PluginConfig] = []
+    tasks: Annotated[list[TaskName], Field(min_length=1)] = [*TASKS.built_in]
     dataset: str = "shapes"
     data_root: str | None = None
     image_size: Annotated[int, Field(ge=8, le=1024)] | None = None

@@ -14,6 +14,7 @@ import pydantic
 from analysis.records.phases import SEARCH
 from search_spaces.ablations import POLICY_DESIGNS
 from study.config.names import TUNABLE, TaskName
+from study.config.plugins import with_plugins
 from study.config.schema import StudyConfig, for_task
 from trainables.augmentation import validate_policy
 from trainables.errors import ConfigError, printable, suggestion, without_secrets
@@ -49,6 +50,7 @@ def one_line(error: ConfigError) -> ConfigError:
 
 
 def _validated(content: Mapping[str, Any]) -> StudyConfig:
+    content = with_plugins(content)
     try:
         config = StudyConfig.model_validate(with_current_names(content))
     except pydantic.ValidationError as error:

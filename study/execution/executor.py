@@ -28,7 +28,7 @@ from study.execution.search import FIFOScheduler, PerTaskASHA, PerTaskSearcher, 
 from study.execution.stopping import ChanceStopper
 from study.plan.history import History
 from study.plan.phases import Plan
-from trainables import files
+from trainables import files, plugins
 from trainables.ray_adapter.storage import CheckpointStore
 from trainables.ray_adapter.trainable import Shared, run_trial
 from trainables.trial import TrialConfig
@@ -64,6 +64,7 @@ class Executor:
             labels=self.config.resources.labels,
             train_storage=f"{self.storage}/{TRAIN_FOLDER}",
             simulate=self.config.simulate,
+            plugins=tuple(plugins.loaded(each.name) for each in self.config.plugins),
         )
         _quiet_tune()
 

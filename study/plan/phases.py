@@ -21,9 +21,11 @@ from study.config.names import TaskName
 from study.config.schema import StudyConfig
 from study.plan.history import History, TrialRecord, finished
 from study.plan.ranking import ranked
+from trainables.augmentation.ops import COLORS, color_ops
 from trainables.data import Splits
 from trainables.objective import direction
 from trainables.probes.accuracy import largest_class
+from trainables.rng import stream_seed
 from trainables.tasks import TASKS
 from trainables.training.monitor import PROBE_QUERIES
 from trainables.trial import ONLINE_PROBES, RANDOM_INIT, RAW_PIXELS, TrialConfig
@@ -44,6 +46,11 @@ class Plan:
     config: StudyConfig
     datasets: Mapping[str, Splits]
     objectives: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def in_color(self) -> bool:
+        """Whether the training images are in color, or gray in three equal channels."""
+        return self.datasets[self.config.dataset].pretext_train.n_channels == COLORS
 
     @property
     def probed(self) -> tuple[str, ...]:
@@ -106,8 +113,10 @@ class Plan:
         )
 
     def search_base(self, task: TaskName) -> TrialConfig:
-        """Return the trial whose fields a task's search varies."""
-        return self.config.base_trial(task, SEARCH)
+        """Return the trial whose fields a task's search varies, without the ops that need color if there is none."""
+        base = self.config.base_trial(task, SEARCH)
+        off = () if self.in_color else color_ops()
+        return base.replace(augmentation={op: value for op, value in base.augmentation if op not in off})
 
     def batch_sizes(self, task: TaskName) -> list[int]:
         """Return the batch sizes of a task's trials: all choices of the search, or both ends of its range."""
@@ -120,7 +129,7 @@ class Plan:
         if search.algorithm == "grid":
             points = itertools.product(*(domain.grid(search.num_samples) for domain in space.values()))
             return _distinct(base.with_values(dict(zip(space, point, strict=True))) for point in points)
-        rng = np.random.default_rng([self.config.seed, list(TASKS).index(task)])
+        rng = np.random.default_rng([self.config.seed, _number_of(task)])
         draws = ({name: domain.draw(rng) for name, domain in space.items()} for _ in range(search.num_samples))
         return _distinct(base.with_values(values) for values in draws)
 
@@ -266,3 +275,9 @@ def _config_of(choice: Mapping[str, Any]) -> TrialConfig:
 
 def _distinct(trials: Iterable[TrialConfig]) -> list[TrialConfig]:
     return list(dict.fromkeys(trials))
+
+
+def _number_of(task: TaskName) -> int:
+    """Return a number for the draws of a task's search, which does not depend on the plug-ins that are loaded."""
+    built_in = TASKS.built_in
+    return built_in.index(task) if task in built_in else stream_seed(0, f"search/{task}")

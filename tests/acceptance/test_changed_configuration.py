@@ -12,9 +12,10 @@ import pytest
 
 from analysis.records import StudyStarted, read
 from study.config.schema import StudyConfig
-from study.driver import open_folder, run_study
+from study.driver import run_study
 from study.execution.journal import Journal
 from study.execution.lock import DriverLock
+from study.folder import open_folder
 from tests.acceptance.studies import curves_of
 from tests.conftest import REPOSITORY
 from tests.study.studies import tiny

@@ -18,7 +18,8 @@ from analysis.data.load import load
 from analysis.records import FINISHED
 from study.cli import commands
 from study.config.validation import check_config
-from study.driver import open_folder, run_study
+from study.driver import run_study
+from study.folder import open_folder
 from study.plan.history import History
 from tests.acceptance.studies import curves_of
 from tests.study.studies import plan_of, splits_of, tiny

@@ -44,6 +44,7 @@ from study.config import strict_yaml
 from study.config.schema import StudyConfig
 from study.config.validation import check_config
 from study.driver import Outcome, run_study
+from study.folder import open_folder
 from study.plan.history import History
 from study.plan.ranking import ranked
 from tests.conftest import REPOSITORY
@@ -257,20 +258,20 @@ def test_a_study_that_is_running_is_refused_to_a_second_driver(ran: Ran):
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A study's folder with a configuration and something else in it."""
-    path = driver.open_folder(tiny(), tmp_path)
+    path = open_folder(tiny(), tmp_path)
     (path / "results").write_text("valuable")
     return path
 
 
 def test_fresh_moves_an_earlier_study_aside_whatever_its_configuration(folder: Path):
-    assert driver.open_folder(tiny(budget_steps=9), folder.parent, fresh=True) == folder
+    assert open_folder(tiny(budget_steps=9), folder.parent, fresh=True) == folder
     assert not (folder / "results").exists()
     (aside,) = folder.parent.glob("tiny.*")
     assert (aside / "results").read_text() == "valuable"
 
 
 def test_where_files_lie_may_change_under_the_same_name(folder: Path):
-    driver.open_folder(tiny(storage="/elsewhere", resources={"cpu": 2}), folder.parent)
+    open_folder(tiny(storage="/elsewhere", resources={"cpu": 2}), folder.parent)
     assert (folder / "results").exists()
     assert strict_yaml.load((folder / "study.yaml").read_text())["storage"] == "/elsewhere"
 

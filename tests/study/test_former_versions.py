@@ -28,7 +28,8 @@ from analysis.records import (
 from analysis.records.phases import ABLATE, BASELINES, CONFIRM, EVALUATE, SEARCH
 from study.config import strict_yaml
 from study.config.validation import check_config
-from study.driver import load_datasets, open_folder, run_study
+from study.driver import load_datasets, run_study
+from study.folder import open_folder
 from study.plan.history import History
 from study.plan.phases import Plan
 from study.tracking.sync import sync

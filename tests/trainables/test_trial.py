@@ -131,7 +131,6 @@ def test_columns_are_flat() -> None:
         ("batch_size", 0, "[1, 65536]"),
         ("budget_steps", -1, "[0, 1000000000]"),
         ("report_every", 0, "[1, 1000000000]"),
-        ("encoder", "vit", "'conv4', 'resnet18', 'resnet50'"),
         ("optimizer", "adam", "'adamw', 'sgd', 'lars'"),
         ("probe_split", "train", "'validation', 'test'"),
     ],

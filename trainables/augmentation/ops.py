@@ -2,22 +2,29 @@
 
 What each op draws per image, and the meaning of its magnitude m in (0, 1]:
 
-============  =====================================================================================================
-crop_resize   window of area U[1 - 0.92 m, 1], log aspect ratio U[-m, m] ln(4/3), resized to full size; m = 1 is the
-              crop of Inception and SimCLR (Szegedy 1409.4842; Chen 2002.05709, appendix A)
-flip          horizontal flip with probability m / 2
-translate     shift by up to m / 4 of the side, whole pixels, both axes, gap filled by reflection; m = 0.5 is the
-              4 px of padded crops at 32 px (He 1512.03385)
-color_jitter  with probability 0.8: brightness, contrast, saturation factors U[1 - 0.8 m, 1 + 0.8 m], hue shift
-              U[-0.2 m, 0.2 m] turns, in this order; m is SimCLR's color strength s. Images of other than three
-              channels have no saturation and hue: brightness and contrast only
-gray          gray with probability m; SimCLR uses 0.2. Off for images of other than three channels
-blur          with probability 0.5: Gaussian, sigma m U[0.1, 2] px at 224 px, in proportion to the side; m = 1 is
-              SimCLR's. At 32 px that is below a third of a pixel, and SimCLR leaves it out
-erase         with probability 0.5: box of area m U[0.02, 0.33], log aspect ratio U[-1, 1] ln 3.3, filled with one
-              random color (random erasing, Zhong 1708.04896, ranges as in torchvision.transforms.RandomErasing)
-noise         Gaussian pixel noise of standard deviation m U[0, 0.1]
-============  =====================================================================================================
+=============  ====================================================================================================
+crop_resize    window of area U[1 - 0.92 m, 1], log aspect ratio U[-m, m] ln(4/3), resized to full size; m = 1 is the
+               crop of Inception and SimCLR (Szegedy 1409.4842; Chen 2002.05709, appendix A)
+flip           horizontal flip with probability m / 2
+vertical_flip  vertical flip with probability m / 2
+translate      shift by up to m / 4 of the side, whole pixels, both axes, gap filled by reflection; m = 0.5 is the
+               4 px of padded crops at 32 px (He 1512.03385)
+quarter_turn   turn by 90, 180 or 270 degrees, each with probability m / 4, without interpolation
+elastic        smooth displacement: at the nodes of a 5 x 5 grid Gaussian in each direction, standard deviation 0.04 m
+               of the side (after Simard 2003 and Ronneberger 1505.04597), gap filled by reflection
+color_jitter   with probability 0.8: brightness, contrast, saturation factors U[1 - 0.8 m, 1 + 0.8 m], hue shift
+               U[-0.2 m, 0.2 m] turns, in this order; m is SimCLR's color strength s. Images of other than three
+               channels have no saturation and hue: brightness and contrast only
+gray           gray with probability m; SimCLR uses 0.2. Off for images of other than three channels
+blur           with probability 0.5: Gaussian, sigma m U[0.1, 2] px at 224 px, in proportion to the side; m = 1 is
+               SimCLR's. At 32 px that is below a third of a pixel, and SimCLR leaves it out
+erase          with probability 0.5: box of area m U[0.02, 0.33], log aspect ratio U[-1, 1] ln 3.3, filled with one
+               random color (random erasing, Zhong 1708.04896, ranges as in torchvision.transforms.RandomErasing)
+noise          Gaussian pixel noise of standard deviation m U[0, 0.1]
+=============  ====================================================================================================
+
+Vertical flips, quarter turns and elastic deformation keep the class of what has no upright side and no fixed shape, as
+under a microscope or from a satellite. They are in no default policy, and a task names those that it refuses.
 """
 
 from __future__ import annotations
@@ -25,12 +32,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from trainables.augmentation import geometry, pixels
+from trainables.registry import Registry
 from trainables.rng import sample
 
 COLORS = 3  # channels of images in color
@@ -38,6 +46,7 @@ JITTER_PROBABILITY = 0.8
 BLUR_PROBABILITY = 0.5
 ERASE_PROBABILITY = 0.5
 MAX_NOISE_SD = 0.1
+ELASTIC_NODES, ELASTIC_SD = 5, 0.04  # nodes of the grid along a side, and displacement in sides at full magnitude
 
 
 class Draws(NamedTuple):
@@ -78,6 +87,11 @@ class Op:
     move: Callable[[Positions, float, Draws], Positions] | None = None
     change: Callable[[Tensor, float, Draws], Tensor] | None = None
     needs_color: bool = False
+
+
+def color_ops() -> tuple[str, ...]:
+    """Return the names of the ops that are off for images of other than three channels."""
+    return tuple(name for name, op in REGISTRY.items() if op.needs_color)
 
 
 def crop_window(magnitude: float, u: Tensor, height: int, width: int) -> tuple[Tensor, ...]:
@@ -171,6 +185,36 @@ def _erase(images: Tensor, magnitude: float, draws: Draws) -> Tensor:
     return pixels.erase(images, top, left, h, w, color=u[5:].t()[:, of_channel])
 
 
+def _one_number(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    return sample(torch.rand, generator, shape[0])
+
+
+def _two_numbers(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    return sample(torch.rand, generator, shape[0], 2)
+
+
+def _vertical_flip(positions: Positions, magnitude: float, draws: Draws) -> Positions:
+    assert draws.own is not None
+    rows, columns = positions
+    return geometry.flip(rows, draws.own < 0.5 * magnitude, rows.shape[1]), columns
+
+
+def _quarter_turn(images: Tensor, magnitude: float, draws: Draws) -> Tensor:
+    assert draws.own is not None
+    turned, which = draws.own.unbind(dim=1)
+    turns = torch.where(turned < 0.75 * magnitude, 1 + (3 * which).floor(), 0.0)
+    return geometry.quarter_turn(images, turns)
+
+
+def _elastic_nodes(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    return sample(torch.randn, generator, shape[0], 2, ELASTIC_NODES, ELASTIC_NODES)
+
+
+def _elastic(images: Tensor, magnitude: float, draws: Draws) -> Tensor:
+    assert draws.own is not None
+    return geometry.deform(images, draws.own * (ELASTIC_SD * magnitude * min(images.shape[2:])))
+
+
 def _noise_field(shape: torch.Size, generator: torch.Generator) -> Tensor:
     return sample(torch.randn, generator, *shape)
 
@@ -193,16 +237,55 @@ def _place(u: Tensor, room: Tensor) -> Tensor:
     return torch.minimum((u * (room + 1)).floor(), room)
 
 
-REGISTRY: dict[str, Op] = {
-    "crop_resize": Op(shared=4, move=_crop_resize),
-    "flip": Op(shared=1, move=_flip),
-    "translate": Op(shared=2, move=_translate),
-    "color_jitter": Op(shared=5, change=_color_jitter),
-    "gray": Op(shared=1, change=_gray, needs_color=True),
-    "blur": Op(shared=2, change=_blur),
-    "erase": Op(shared=8, change=_erase),
-    # The first op with its own generator. Its stream has no name, so that existing trials keep their noise.
-    "noise": Op(shared=1, draw=_noise_field, stream="", change=_noise),
-}
+REGISTRY: Registry[Op] = Registry(
+    "op",
+    {
+        "crop_resize": Op(shared=4, move=_crop_resize),
+        "flip": Op(shared=1, move=_flip),
+        "vertical_flip": Op(draw=_one_number, move=_vertical_flip),
+        "translate": Op(shared=2, move=_translate),
+        "quarter_turn": Op(draw=_two_numbers, change=_quarter_turn),
+        "elastic": Op(draw=_elastic_nodes, change=_elastic),
+        "color_jitter": Op(shared=5, change=_color_jitter),
+        "gray": Op(shared=1, change=_gray, needs_color=True),
+        "blur": Op(shared=2, change=_blur),
+        "erase": Op(shared=8, change=_erase),
+        # The first op with its own generator. Its stream has no name, so that existing trials keep their noise.
+        "noise": Op(shared=1, draw=_noise_field, stream="", change=_noise),
+    },
+)
 
-OPS: tuple[str, ...] = tuple(REGISTRY)
+OPS: tuple[str, ...] = REGISTRY.built_in
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def register_op(
+    name: str,
+    *,
+    moves: bool = False,
+    draw: Callable[[torch.Size, torch.Generator], Tensor] | None = None,
+    needs_color: bool = False,
+) -> Callable[[Function], Function]:
+    """Return a decorator that makes a function an augmentation op, applied after those of this package.
+
+    The function is `change` of `Op`, or `move` with `moves`. It must not wait for the GPU (no `.item()`, no boolean
+    indexing), since batches there are augmented by a recorded CUDA graph.
+
+    Args:
+        name: Name of the op in a policy.
+        moves: Whether the function maps positions rather than images.
+        draw: As in `Op`; `draws.own` has the numbers that it returns.
+        needs_color: As in `Op`.
+
+    Raises:
+        ConfigError: The name is taken.
+    """
+
+    def register(function: Function) -> Function:
+        move, change = (function, None) if moves else (None, function)
+        op = Op(draw=draw, move=move, change=change, needs_color=needs_color)
+        REGISTRY.add(name, op, function.__module__)
+        return function
+
+    return register

@@ -18,14 +18,18 @@ from trainables.data.splits import make_splits
 from trainables.data.table import Splits
 from trainables.data.torchvision_sets import load_cifar10, load_fashion_mnist, load_voc, resolve_within
 from trainables.errors import ConfigError, DataError
+from trainables.registry import Registry
 
 FOLDER_PREFIX = "folder:"
 PHOTO_SIZE = 96  # default side of photographs in pixels
 
 
+Loader = Callable[[Request], Tables]
+
+
 class _Source(NamedTuple):
     native_size: int
-    load: Callable[[Request], Tables]
+    load: Loader
 
 
 def load_splits(
@@ -79,6 +83,24 @@ def load_splits(
     return make_splits(train, test, seed=seed, extra_pretext=unannotated)
 
 
+def register_dataset(name: str, *, image_size: int = 32) -> Callable[[Loader], Loader]:
+    """Return a decorator that makes a function the loader of a data set, which studies name by `dataset: NAME`.
+
+    Args:
+        name: Name of the data set.
+        image_size: Default side of the images in pixels.
+
+    Raises:
+        ConfigError: The name is taken.
+    """
+
+    def register(load: Loader) -> Loader:
+        _SOURCES.add(name, _Source(image_size, load), load.__module__)
+        return load
+
+    return register
+
+
 def _find(name: str) -> _Source:
     if name.startswith(FOLDER_PREFIX) and len(name) > len(FOLDER_PREFIX):
         return _Source(PHOTO_SIZE, _load_own_folder)
@@ -111,10 +133,13 @@ def _load_named_folder(request: Request) -> Tables:
     return load_folder(request, folder)
 
 
-_SOURCES = {
-    "shapes": _Source(32, _load_shapes),
-    "cifar10": _Source(32, load_cifar10),
-    "fashion_mnist": _Source(32, load_fashion_mnist),
-    "voc2007": _Source(PHOTO_SIZE, functools.partial(load_voc, year="2007")),
-    "voc2012": _Source(PHOTO_SIZE, functools.partial(load_voc, year="2012")),
-}
+_SOURCES: Registry[_Source] = Registry(
+    "dataset",
+    {
+        "shapes": _Source(32, _load_shapes),
+        "cifar10": _Source(32, load_cifar10),
+        "fashion_mnist": _Source(32, load_fashion_mnist),
+        "voc2007": _Source(PHOTO_SIZE, functools.partial(load_voc, year="2007")),
+        "voc2012": _Source(PHOTO_SIZE, functools.partial(load_voc, year="2012")),
+    },
+)

@@ -1,8 +1,8 @@
 """Encoders: a small convolutional net for laptops, and ResNets with a stem for small images.
 
 Every encoder takes float images [N, C, S, S] in [0, 1] of any side S, normalizes them, and returns features
-[N, feature_dim]. `stages` returns the feature map of every stage, for dense and per-layer probes. A new one is a file
-here, a name in `ENCODERS` and a line in `build_encoder`.
+[N, feature_dim]. `stages` returns the feature map of every stage, for dense and per-layer probes. Those of
+plug-ins are registered by `register_encoder`.
 
 `ENCODERS` can be imported without torch, because every reader of a journal checks names with it; the other names are
 imported when they are first used.
@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from trainables.encoders.names import ENCODERS
+from trainables.encoders.names import ENCODERS, check_encoder, register_encoder
 
 if TYPE_CHECKING:
     from trainables.encoders.base import MEAN, STD, Encoder
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _MODULES = {"MEAN": "base", "STD": "base", "Encoder": "base", "build_encoder": "build", "recalibrated": "calibration"}
 
-__all__ = ["ENCODERS", "MEAN", "STD", "Encoder", "build_encoder", "recalibrated"]
+__all__ = ["ENCODERS", "MEAN", "STD", "Encoder", "build_encoder", "check_encoder", "recalibrated", "register_encoder"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,10 +1,12 @@
-"""Encoder: a stack of stages, pooled to one feature vector per image."""
+"""Encoder: a stack of stages, pooled to one feature vector per image, or any network with features of that form."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from torch import Tensor, nn
+
+from trainables.errors import ConfigError
 
 MEAN, STD = 0.5, 0.25  # near the statistics of natural images; fixed, so that one encoder serves every data set
 
@@ -38,4 +40,58 @@ class Encoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return features [N, feature_dim]: the last stage, averaged over space."""
+        return self.stages(images)[-1].mean(dim=(2, 3))
+
+
+class WrappedEncoder(Encoder):
+    """A network of a plug-in, which normalizes its images itself and may have stages or not.
+
+    Args:
+        name: Name of the encoder, for messages.
+        network: Module that maps float images [N, C, S, S] in [0, 1] to features [N, feature_dim].
+        in_channels: Channels of the images.
+    """
+
+    def __init__(self, name: str, network: nn.Module, in_channels: int = 3) -> None:
+        nn.Module.__init__(self)
+        self.name = name
+        self.network = network
+        self.widths = tuple(getattr(network, "widths", ()))
+        self.feature_dim = int(network.feature_dim)  # type: ignore[arg-type]  # an attribute of the network
+        self.in_channels = in_channels
+
+    def stages(self, images: Tensor) -> list[Tensor]:
+        """Return the feature maps of all stages.
+
+        Raises:
+            ConfigError: The network has none.
+        """
+        if not self.widths:
+            raise ConfigError(
+                f"encoder.name = {self.name!r}: it has no `stages`, whose feature maps context_encoder, "
+                "evaluate.segmentation and evaluate.probe_layers: all need; leave these out, or choose another encoder"
+            )
+        return self.network.stages(images)  # type: ignore[operator]  # a method of the network
+
+    def up_to(self, stage: int) -> Encoder:
+        """Return the encoder whose features are those of a stage, counted from 1, averaged over space."""
+        part = WrappedEncoder(self.name, _UpTo(self, stage), self.in_channels)
+        part.training = self.training
+        return part
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return features [N, feature_dim]."""
+        return self.network(images)
+
+
+class _UpTo(nn.Module):
+    def __init__(self, encoder: WrappedEncoder, stage: int) -> None:
+        super().__init__()
+        self.encoder, self.widths = encoder, encoder.widths[:stage]
+        self.feature_dim = self.widths[-1]
+
+    def stages(self, images: Tensor) -> list[Tensor]:
+        return self.encoder.stages(images)[: len(self.widths)]
+
+    def forward(self, images: Tensor) -> Tensor:
         return self.stages(images)[-1].mean(dim=(2, 3))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from trainables.encoders.base import Encoder
-from trainables.encoders.conv4 import conv4
-from trainables.encoders.names import ENCODERS
-from trainables.encoders.resnet import resnet
-from trainables.errors import ConfigError
+import importlib
+import inspect
+from typing import Any
+
+from torch import nn
+
+from trainables.encoders.base import Encoder, WrappedEncoder
+from trainables.encoders.names import ENCODERS, REFERENCE, Builder, check_encoder
+from trainables.errors import ConfigError, first_line
 from trainables.rng import initialization
 
 
@@ -14,16 +18,51 @@ def build_encoder(name: str, *, width: int = 24, image_size: int = 32, in_channe
     """Build an encoder with weights drawn from the initialization stream of `seed`.
 
     Args:
-        name: One of ENCODERS.
+        name: One of ENCODERS, or `module:Class`.
         width: Channels of the first stage of `conv4`; ignored by the ResNets.
         image_size: Side in pixels of most images; determines the stem of a ResNet.
         in_channels: Channels of the images.
         seed: Seed of the weights.
 
     Raises:
-        ConfigError: The name is unknown.
+        ConfigError: The name is unknown, the encoder does not take this number of channels, or it is no encoder.
     """
-    if name not in ENCODERS:
-        raise ConfigError(f"encoder.name = {name!r}: must be one of {', '.join(map(repr, ENCODERS))}")
+    check_encoder(name)
+    found = ENCODERS.get(name, name)
+    builder = _imported(found) if isinstance(found, str) else found
+    arguments = _accepted(builder, {"width": width, "image_size": image_size, "in_channels": in_channels})
+    if in_channels != 3 and "in_channels" not in arguments:
+        raise ConfigError(f"encoder.name = {name!r}: it takes images of 3 channels, and the images have {in_channels}")
     with initialization(seed, "encoder"):
-        return conv4(width, in_channels) if name == "conv4" else resnet(name, in_channels, image_size=image_size)
+        try:
+            network = builder(**arguments)
+        except Exception as error:
+            problem = f"{type(error).__name__}: {first_line(error)}"
+            raise ConfigError(f"encoder.name = {name!r}: cannot be built with {arguments}: {problem}") from error
+    return network if isinstance(network, Encoder) else _wrapped(name, network, in_channels)
+
+
+def _imported(reference: str) -> Builder:
+    """Return what `module:name` refers to."""
+    module, _, name = reference.partition(REFERENCE)
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"encoder.name = {reference!r}: cannot be imported ({first_line(error)})") from error
+
+
+def _accepted(builder: Builder, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return those arguments that a builder declares."""
+    declared = inspect.signature(builder).parameters
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in declared.values())
+    return {name: value for name, value in arguments.items() if takes_any or name in declared}
+
+
+def _wrapped(name: str, network: Any, in_channels: int) -> WrappedEncoder:
+    if not isinstance(network, nn.Module) or not isinstance(getattr(network, "feature_dim", None), int):
+        raise ConfigError(
+            f"encoder.name = {name!r}: must build a torch.nn.Module with the attribute `feature_dim`, an int"
+        )
+    if hasattr(network, "stages") and not hasattr(network, "widths"):
+        raise ConfigError(f"encoder.name = {name!r}: has `stages` but not `widths`, the channels of each stage")
+    return WrappedEncoder(name, network, in_channels)

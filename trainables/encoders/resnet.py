@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from torch import nn
 
 from trainables.encoders.base import Encoder
@@ -32,3 +34,6 @@ def resnet(name: str, in_channels: int = 3, *, image_size: int) -> Encoder:
     blocks = [nn.Sequential(*stem, net.layer1), net.layer2, net.layer3, net.layer4]
     expansion = 4 if name == "resnet50" else 1
     return Encoder(blocks, [64 * expansion, 128 * expansion, 256 * expansion, 512 * expansion], in_channels)
+
+
+resnet18, resnet50 = functools.partial(resnet, "resnet18"), functools.partial(resnet, "resnet50")

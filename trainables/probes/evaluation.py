@@ -87,7 +87,7 @@ def _probe(trial: TrialConfig, encoder: Encoder | None, splits: Splits, device: 
     if splits.masked:
         found |= _segmentation(trial, encoder, splits, device)
     if encoder is not None and trial.probe_layers == "all":
-        n_stages = len(encoder.blocks)
+        n_stages = len(encoder.widths)
         for stage in range(1, n_stages + 1):
             part = encoder.up_to(stage)
             if splits.labeled:

@@ -26,7 +26,7 @@ from ray.train import RunConfig, ScalingConfig, TrainingFailedError, WorkerGroup
 from ray.train.torch import TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
-from trainables import simulated
+from trainables import plugins, simulated
 from trainables.data.table import Splits
 from trainables.distributed import synchronize_batchnorm
 from trainables.encoders import Encoder
@@ -66,6 +66,7 @@ class Shared:
         population_based: Whether trials exchange their states, as Tune checkpoints (PBT).
         train_storage: Path or URI where Ray Train keeps the runs of worker groups.
         simulate: Whether trials are simulated by `trainables.simulated` and train nothing.
+        plugins: Plug-ins of the study, which every worker loads before its trial.
     """
 
     datasets: Mapping[str, Any]
@@ -79,6 +80,7 @@ class Shared:
     population_based: bool = False
     train_storage: str = ""
     simulate: bool = False
+    plugins: tuple[plugins.Plugin, ...] = ()
 
 
 def trial_of(config: Mapping[str, Any], bases: Mapping[str, TrialConfig]) -> TrialConfig:
@@ -108,6 +110,8 @@ def run_trial(config: dict[str, Any], *, shared: Shared) -> None:
         config: Tune configuration of the trial; see `trial_of`.
         shared: Data and settings of the phase.
     """
+    for plugin in shared.plugins:
+        plugins.load(plugin)
     trial = trial_of(config, shared.bases)
     try:
         if trial.task in BASELINES or trial.init_from or trial.workers == 1 or shared.simulate:
@@ -177,6 +181,8 @@ def _run_workers(trial: TrialConfig, shared: Shared) -> None:
 def _worker_loop(config: dict[str, Any]) -> None:
     """Run one worker of a group: its share of every batch under DistributedDataParallel."""
     trial, shared = TrialConfig.from_dict(config["trial"]), config["shared"]
+    for plugin in shared.plugins:
+        plugins.load(plugin)
     torch.set_num_threads(max(1, math.floor(shared.resources["CPU"])))
     context = ray.train.get_context()
     device = ray.train.torch.get_device()

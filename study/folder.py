@@ -1,0 +1,65 @@
+"""The folder of a study: its configuration and the sources of its plug-ins, of one configuration for ever."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from analysis.records import CONFIG_FILE, StudyStarted, read
+from analysis.report import FIGURES
+from study.config import strict_yaml
+from study.config.schema import StudyConfig
+from study.config.validation import check_config
+from trainables import files, plugins
+from trainables.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+
+def open_folder(config: StudyConfig, output: Path, *, fresh: bool = False) -> Path:
+    """Return the study's folder after writing the configuration to it.
+
+    Args:
+        config: The study's configuration.
+        output: Parent of the study's folder.
+        fresh: Whether to move an earlier study of that name aside first.
+
+    Raises:
+        ConfigError: The folder belongs to a study of another configuration.
+    """
+    folder = output / config.name
+    file = folder / CONFIG_FILE
+    if fresh and folder.exists():
+        aside = folder.with_name(f"{folder.name}.{datetime.now():%Y%m%d-%H%M%S-%f}")
+        folder.rename(aside)
+        logger.warning("moved the earlier study to %s", aside)
+    # Compare with the journal, not with the file: the user may have edited the file and run the study from it.
+    started = next(read(folder, StudyStarted), None)
+    if started and (difference := _difference(started.config, config)):
+        raise ConfigError(
+            f"{folder} belongs to a study of another configuration:\n{difference}\n"
+            "Give this one another name (--set name=...), or use --fresh to move the earlier one aside"
+        )
+    files.remove_partial(folder, folder / FIGURES)
+    plugins.store([each.name for each in config.plugins], folder)
+    files.write(file, config.to_yaml().encode())
+    return folder
+
+
+def _difference(started: Mapping[str, Any], now: StudyConfig) -> str:
+    """Return the lines that differ between a recorded configuration and another one; empty if the hashes are equal."""
+    recorded, used = started.get("plugins", []), [each.model_dump() for each in now.plugins]
+    if recorded != used:  # the recorded version must not be loaded in place of the one in use
+        return _different_lines(strict_yaml.dump({"plugins": recorded}), strict_yaml.dump({"plugins": used}))
+    earlier = check_config(started)
+    same = earlier.config_hash == now.config_hash
+    return "" if same else _different_lines(earlier.to_yaml(), now.to_yaml())
+
+
+def _different_lines(earlier: str, now: str) -> str:
+    lines = difflib.unified_diff(earlier.splitlines(), now.splitlines(), "there", "now", n=0)
+    return "\n".join(line for line in lines if not line.startswith("@@"))
