@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import logging
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from trainables.data.groups import hold_out_groups, joined_groups
+from trainables.data.leaks import ALLOW, LEAK, MOVE, NameOf, check_leaks, labels_of, separated, without_leaks
 from trainables.data.table import UNLABELED, ImageTable, Splits
 from trainables.errors import ConfigError, DataError
 
@@ -21,41 +25,67 @@ def make_splits(
     seed: int = 0,
     validation_fraction: float = 0.2,
     extra_pretext: ImageTable | None = None,
+    leak: str = ALLOW,
+    test_fraction: float | None = None,
+    files: tuple[Sequence[str], Sequence[str]] | None = None,
 ) -> Splits:
-    """Draw the validation splits from the training part, stratified by label.
+    """Draw the validation splits from the training part, stratified by label, with groups kept together.
 
-    Training, validation and test never share an image: training images with the same pixels as a held-out one are
-    removed, and a warning counts them. The probe splits are the annotated images of the pretext splits (a label, or a
-    mask in a data set without labels): the same table object if all images are annotated, None if none is.
+    Training, validation and test never share an image or a group: training images with the same pixels as a held-out
+    one, or in a group of the test split, are removed, and a warning counts them. The probe splits are the annotated
+    images of the pretext splits (a label, or a mask in a data set without labels): the same table object if all images
+    are annotated, None if none is.
 
     Args:
         train: Official training part.
-        test: Official test part; it becomes the test split unchanged.
+        test: Official test part; it becomes the test split unchanged, unless `test_fraction` is given.
         seed: Seed of the validation draw and of the order of the rows.
         validation_fraction: Share of each class to hold out, in (0, 1).
         extra_pretext: Unannotated images that are added to pretext training only.
+        leak: What happens to near duplicates across splits: `stop` raises an error that names them, `move` puts them
+            on one side, `allow` counts them in `Splits.leaks` and warns.
+        test_fraction: Share of each class in `test` if it was drawn from the same images as `train`, so that `move` may
+            draw its near duplicates again. None for an official one: `move` then removes their copies from training.
+        files: Files of the images of `train` and of `test`, for messages.
 
     Raises:
-        ConfigError: The fraction is outside (0, 1).
-        DataError: Too few images are left.
+        ConfigError: The fraction is outside (0, 1), or there is no such `leak`.
+        DataError: Too few images are left, or there are near duplicates and `leak` is `stop`.
     """
     if not 0 < validation_fraction < 1:
         raise ConfigError(f"validation_fraction = {validation_fraction}: must be between 0 and 1")
-    pool = _without(train, [test])
+    if leak not in LEAK:
+        raise ConfigError(f"leak = {leak!r}: must be one of {', '.join(LEAK)}")
+    move, name_of = leak == MOVE, _namer(train, test, files)
+    n_test_moved = n_moved = 0
+    if move and test_fraction is not None:
+        train, test, n_test_moved = _moved_parts(train, test, test_fraction)
+    pool = without_leaks(_without(train, [test]), [test], near=move)
     rng = np.random.default_rng(np.random.SeedSequence([seed, 0x5711]))
-    held_out = _stratified(pool, validation_fraction, rng)
+    held_out = _held_out(pool, validation_fraction, rng)
+    if move:
+        held_out, n_moved = separated(pool, held_out, validation_fraction, seed)
     # Random order makes the first rows of any split a fair sample of it.
     validation = pool.take(rng.permutation(np.flatnonzero(held_out)))
     fit = _without(pool.take(rng.permutation(np.flatnonzero(~held_out))), [validation])
     if not len(fit) or not len(validation):
-        raise DataError(f"{train.name}: {len(pool)} training images are too few to hold out a validation split")
-    pretext = fit if extra_pretext is None else _joined(fit, _without(extra_pretext, [validation, test]))
-    return Splits(pretext, validation, _annotated(fit), _annotated(validation), test)
+        raise DataError(f"{train.name}: {_too_few(pool)} to hold out a validation split")
+    pretext = fit
+    if extra_pretext is not None:
+        both = [validation, test]
+        pretext = _joined(fit, without_leaks(_without(extra_pretext, both), both, near=move))
+    _warn_of_missing_classes(train, {"validation": validation, "test": test})
+    splits = Splits(pretext, validation, _annotated(fit), _annotated(validation), test)
+    return dataclasses.replace(splits, leaks=check_leaks(splits, leak, n_test_moved + n_moved, name_of))
 
 
 def content_keys(table: ImageTable) -> list[bytes]:
     """Return a hash of each image's pixels; equal pixels give equal keys."""
-    return [hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest() for image in table.images]
+    return [_content_key(image) for image in table.images]
+
+
+def _content_key(image: np.ndarray) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
 
 
 def _without(table: ImageTable, held_out: list[ImageTable]) -> ImageTable:
@@ -68,9 +98,11 @@ def _without(table: ImageTable, held_out: list[ImageTable]) -> ImageTable:
     return table.take(np.flatnonzero(fresh))
 
 
-def _stratified(table: ImageTable, fraction: float, rng: np.random.Generator) -> np.ndarray:
+def _held_out(table: ImageTable, fraction: float, rng: np.random.Generator) -> np.ndarray:
     """Choose the held-out rows, bool [N]: a fraction of each class, at least one image if it has two, never all."""
-    labels = np.zeros(len(table), np.int64) if table.labels is None else table.labels
+    labels = labels_of(table)
+    if table.groups is not None:
+        return hold_out_groups(labels, table.groups, fraction, rng.permutation(len(table)))
     held_out = np.zeros(len(table), bool)
     for label in np.unique(labels):
         members = rng.permutation(np.flatnonzero(labels == label))
@@ -90,8 +122,73 @@ def _annotated(table: ImageTable) -> ImageTable | None:
 
 def _joined(table: ImageTable, extra: ImageTable) -> ImageTable:
     """Return one table for pretext training with the images of both: extra images unlabeled, no masks."""
+    groups = None
+    if table.groups is not None or extra.groups is not None:
+        groups = joined_groups(table.groups, len(table), extra.groups, len(extra))
     labels = None
     if table.labels is not None:
         labels = np.concatenate([table.labels, np.full(len(extra), UNLABELED, np.int64)])
     images = np.concatenate([table.images, extra.images])
-    return dataclasses.replace(table, images=images, labels=labels, masks=None, mask_names=())
+    return dataclasses.replace(table, images=images, labels=labels, masks=None, mask_names=(), groups=groups)
+
+
+def _moved_parts(train: ImageTable, test: ImageTable, fraction: float) -> tuple[ImageTable, ImageTable, int]:
+    """Return the two parts with near duplicates on one side, and the number of images that were moved."""
+    every = _stacked(train, test)
+    in_test = np.arange(len(every)) >= len(train)
+    moved, n_moved = separated(every, in_test, fraction, 0)
+    if not n_moved:
+        return train, test, 0
+    return every.take(np.flatnonzero(~moved)), every.take(np.flatnonzero(moved)), n_moved
+
+
+def _stacked(first: ImageTable, second: ImageTable) -> ImageTable:
+    """Return the rows of two tables of one data set in one table."""
+
+    def stacked(field: str) -> np.ndarray | None:
+        arrays = getattr(first, field), getattr(second, field)
+        return None if arrays[0] is None else np.concatenate(arrays)
+
+    groups = None
+    if first.groups is not None or second.groups is not None:
+        groups = joined_groups(first.groups, len(first), second.groups, len(second))
+    images = np.concatenate([first.images, second.images])
+    return dataclasses.replace(first, images=images, labels=stacked("labels"), masks=stacked("masks"), groups=groups)
+
+
+def _too_few(pool: ImageTable) -> str:
+    """Return why a validation split cannot be held out."""
+    if pool.groups is not None and len(np.unique(pool.groups)) < 2:
+        return f"all {len(pool)} training images are in one group, and groups stay together: they are too few"
+    return f"{len(pool)} training images are too few"
+
+
+def _warn_of_missing_classes(train: ImageTable, held_out: Mapping[str, ImageTable]) -> None:
+    """Warn of classes that no image of a held-out split has, as where all their images are in one group."""
+    if train.labels is None or train.groups is None:
+        return
+    for part, table in held_out.items():
+        missing = np.setdiff1d(train.labels, labels_of(table))
+        names = [train.class_names[label] for label in missing if label != UNLABELED]
+        if names:
+            logger.warning(
+                "%s: no %s image of class %s: its groups are too few to be on both sides",
+                train.name,
+                part,
+                ", ".join(names),
+            )
+
+
+def _namer(train: ImageTable, test: ImageTable, files: tuple[Sequence[str], Sequence[str]] | None) -> NameOf:
+    """Return a function that names the file of a row, by its pixels, or the row where the files are not known."""
+
+    @functools.cache
+    def by_content() -> dict[bytes, str]:
+        if files is None:
+            return {}
+        return dict(zip(content_keys(train) + content_keys(test), [*files[0], *files[1]], strict=True))
+
+    def name_of(table: ImageTable, row: int) -> str:
+        return by_content().get(_content_key(table.images[row]), f"image {row}")
+
+    return name_of

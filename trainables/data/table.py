@@ -7,6 +7,7 @@ import functools
 import hashlib
 import warnings
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,6 +15,9 @@ from torch import Tensor
 
 from trainables.data.intensity import Intensity
 from trainables.errors import DataError
+
+if TYPE_CHECKING:
+    from trainables.data.inventory import Inventory
 
 UNLABELED = -1
 DTYPES = ("uint8", "uint16", "float32")
@@ -128,6 +132,28 @@ class ImageTable:
 
 
 @dataclass(frozen=True, eq=False)
+class Leaks:
+    """Images of the held-out splits with a near duplicate in `pretext_train`.
+
+    Attributes:
+        policy: What was done about near duplicates: `stop`, `move` or `allow`.
+        test: Whether each test image has one, bool [N].
+        validation: Whether each image of `pretext_validation` has one, bool [M].
+        n_moved: Number of images that were moved, or left out of training, to keep near duplicates on one side.
+    """
+
+    policy: str
+    test: np.ndarray
+    validation: np.ndarray
+    n_moved: int = 0
+
+    @property
+    def found(self) -> bool:
+        """Whether there is any."""
+        return bool(self.test.any() or self.validation.any())
+
+
+@dataclass(frozen=True, eq=False)
 class Splits:
     """The five splits of one data set, made once and shared by all trials. Rows are in random order.
 
@@ -137,6 +163,8 @@ class Splits:
         probe_train: Annotated images only (a label, or a mask in a data set without labels); None if there are none.
         probe_validation: Annotated images, none of them in a training split; None if there are none.
         test: Images that only the final evaluation reads, none of them in another split.
+        leaks: Near duplicates across the splits; None if nobody looked for them.
+        inventory: What was found in the files of the data set; None if nobody looked.
     """
 
     pretext_train: ImageTable
@@ -144,6 +172,8 @@ class Splits:
     probe_train: ImageTable | None
     probe_validation: ImageTable | None
     test: ImageTable
+    leaks: Leaks | None = None
+    inventory: Inventory | None = None
 
     @property
     def name(self) -> str:
@@ -167,12 +197,13 @@ class Splits:
 
     def without_masks(self) -> Splits:
         """Return the splits for classification probes alone; masks are left out."""
-        return Splits(
-            self.pretext_train.without_masks(),
-            self.pretext_validation.without_masks(),
-            None if self.probe_train is None else self.probe_train.without_masks(),
-            None if self.probe_validation is None else self.probe_validation.without_masks(),
-            self.test.without_masks(),
+        return dataclasses.replace(
+            self,
+            pretext_train=self.pretext_train.without_masks(),
+            pretext_validation=self.pretext_validation.without_masks(),
+            probe_train=None if self.probe_train is None else self.probe_train.without_masks(),
+            probe_validation=None if self.probe_validation is None else self.probe_validation.without_masks(),
+            test=self.test.without_masks(),
         )
 
     @property

@@ -1,0 +1,176 @@
+"""Copies of an image are found and kept on one side; different images are not taken for copies."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from trainables.data import shapes
+from trainables.data.near_duplicates import near_duplicates
+from trainables.data.splits import make_splits
+from trainables.data.table import ImageTable, Splits
+from trainables.errors import ConfigError, DataError
+
+N_SCENES, N_COPIES, SIDE = 30, 4, 32
+
+
+def scenes(n: int, *, seed: int = 0, channels: int = 3) -> np.ndarray:
+    """Return different smooth images, float64 [n, channels, SIDE, SIDE] in 0.1 .. 0.8."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.uniform(size=(n, 4, 4)).astype(np.float32)
+    fine = [np.asarray(Image.fromarray(each).resize((SIDE, SIDE), Image.Resampling.BICUBIC)) for each in coarse]
+    return rng.uniform(0.5, 1, (n, channels, 1, 1)) * (0.2 + 0.6 * np.clip(fine, 0, 1)[:, None])
+
+
+def photographs(seed: int = 0) -> ImageTable:
+    """Return N_COPIES brighter and shifted copies of each scene, of three classes, scene after scene."""
+    copies = [
+        np.roll(scene, copy % 2, axis=-1) + 0.03 * copy
+        for scene in scenes(N_SCENES, seed=seed)
+        for copy in range(N_COPIES)
+    ]
+    labels = np.repeat(np.arange(N_SCENES) % 3, N_COPIES)
+    return ImageTable("plates", (np.stack(copies) * 255).astype(np.uint8), labels, class_names=("a", "b", "c"))
+
+
+def parts(table: ImageTable) -> tuple[ImageTable, ImageTable]:
+    """Return four fifths and one fifth of a table, in random order."""
+    order = np.random.default_rng(1).permutation(len(table))
+    return table.take(order[24:]), table.take(order[:24])
+
+
+def scene_of(table: ImageTable, every: ImageTable) -> set[int]:
+    """Return the scenes of a split's images."""
+    rows = {image.tobytes(): row for row, image in enumerate(every.images)}
+    return {rows[image.tobytes()] // N_COPIES for image in table.images}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda image: np.roll(image, (1, 1), axis=(-2, -1)), id="shifted"),
+        pytest.param(lambda image: image * 1.2, id="brighter"),
+        pytest.param(lambda image: image + np.random.default_rng(0).normal(0, 0.005, image.shape), id="noisy"),
+    ],
+)
+@pytest.mark.parametrize(("channels", "dtype", "white"), [(3, "uint8", 255), (5, "uint16", 65_535), (1, "float32", 1)])
+def test_a_copy_is_found_in_any_channels_and_depth(
+    change: Callable[[np.ndarray], np.ndarray], channels: int, dtype: str, white: float
+) -> None:
+    images = scenes(40, channels=channels)
+    copies = np.clip(change(images[:10]), 0, 1)
+    found = near_duplicates((copies * white).astype(dtype), (images * white).astype(dtype))
+    assert found.tolist() == [[row, row] for row in range(10)]
+
+
+def test_different_images_are_not_copies() -> None:
+    every = shapes.generate(1200, image_size=32, seed=0, split="train").images
+    assert not len(near_duplicates(every[:200], every[200:]))
+    flat = np.full((5, 3, 32, 32), 7, np.uint8)
+    assert not len(near_duplicates(flat, flat)), "an image without contrast resembles nothing"
+
+
+def test_move_keeps_copies_on_one_side_of_all_splits() -> None:
+    every = photographs()
+    splits = make_splits(*parts(every), leak="move", test_fraction=0.2)
+    tables = splits.pretext_train, splits.pretext_validation, splits.test
+    first, second, third = (scene_of(table, every) for table in tables)
+    assert not first & second | first & third | second & third
+    assert sum(map(len, tables)) == len(every), "nothing is lost"
+    assert all((np.bincount(np.asarray(table.labels), minlength=3) > 0).all() for table in tables)
+    assert splits.leaks is not None
+    assert not splits.leaks.found
+    assert splits.leaks.n_moved
+
+
+def test_move_leaves_copies_of_a_given_test_split_out_of_training(caplog: pytest.LogCaptureFixture) -> None:
+    every = photographs()
+    train, test = parts(every)
+    with caplog.at_level(logging.WARNING):
+        splits = make_splits(train, test, leak="move")
+    assert splits.test is test
+    assert not scene_of(test, every) & (
+        scene_of(splits.pretext_train, every) | scene_of(splits.pretext_validation, every)
+    )
+    assert "near duplicates of held-out ones and are left out" in caplog.text
+
+
+def test_extra_images_that_are_copies_of_held_out_ones_are_left_out() -> None:
+    every = photographs()
+    train, test = every.take(np.arange(0, len(every), N_COPIES)), photographs(seed=1).take(np.arange(9) * N_COPIES)
+    extra = ImageTable("extra", every.images[1::N_COPIES])
+    splits = make_splits(train, test, extra_pretext=extra, leak="move")
+    assert not scene_of(splits.pretext_train, every) & scene_of(splits.pretext_validation, every)
+
+
+@pytest.mark.parametrize("policy", ["move", "stop"])
+def test_without_copies_nothing_changes(policy: str) -> None:
+    every = photographs()
+    single = every.take(np.arange(0, len(every), N_COPIES))
+    plain = make_splits(single.take(np.arange(24)), single.take(np.arange(24, 30)))
+    other = make_splits(single.take(np.arange(24)), single.take(np.arange(24, 30)), leak=policy, test_fraction=0.2)
+    assert other.fingerprint == plain.fingerprint
+    assert other.leaks is not None
+    assert not other.leaks.n_moved
+
+
+def test_allow_counts_them_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    every = photographs()
+    train, test = parts(every)
+    with caplog.at_level(logging.WARNING):
+        splits = make_splits(train, test)
+    assert splits.leaks is not None
+    shared = scene_of(splits.pretext_train, every)
+    rows = {image.tobytes(): row for row, image in enumerate(every.images)}
+    expected = [rows[image.tobytes()] // N_COPIES in shared for image in test.images]
+    assert splits.leaks.test.tolist() == expected
+    assert splits.without_masks().leaks is splits.leaks
+    assert [record.message.count("near duplicates") for record in caplog.records] == [1]
+
+
+def test_stop_names_the_files() -> None:
+    train, test = parts(photographs())
+    files = [f"train/{row}.png" for row in range(len(train))], [f"test/{row}.png" for row in range(len(test))]
+    with pytest.raises(DataError, match=r"near duplicates.*test/\d+\.png \(test\) and train/\d+\.png.*leak: move"):
+        make_splits(train, test, leak="stop", files=files)
+    with pytest.raises(ConfigError, match="leak = 'ignore': must be one of stop, move, allow"):
+        make_splits(train, test, leak="ignore")
+
+
+def grouped_splits() -> Splits:
+    train, test = photographs(), photographs(seed=1)
+    groups = np.repeat(np.arange(N_SCENES), N_COPIES)
+    extra = ImageTable("extra", (scenes(30, seed=2) * 255).astype(np.uint8), groups=np.arange(30))
+    own = ImageTable(**{**vars(train), "groups": groups})
+    return make_splits(own, ImageTable(**{**vars(test), "groups": groups + 25}), extra_pretext=extra)
+
+
+def test_groups_stay_together_in_all_splits(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        splits = grouped_splits()
+    tables = splits.pretext_train, splits.pretext_validation, splits.test
+    groups = [set(np.asarray(table.groups).tolist()) for table in tables]
+    assert not groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2]
+    assert "20 training images are in groups that are also held out" in caplog.text
+    assert splits.probe_train is not None
+    assert set(np.asarray(splits.probe_train.groups)) <= groups[0]
+    assert np.bincount(np.asarray(splits.pretext_validation.labels)).min() >= N_COPIES
+    assert grouped_splits().fingerprint == splits.fingerprint
+
+
+def test_a_class_in_one_group_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    images = scenes(30)
+    labels, groups = np.repeat([0, 1], 15), np.where(np.arange(30) < 15, 0, np.arange(30))
+    table = ImageTable("one", (images * 255).astype(np.uint8), labels, class_names=("lone", "other"), groups=groups)
+    test = ImageTable(
+        "one", (scenes(4, seed=5) * 255).astype(np.uint8), np.array([0, 1, 0, 1]), class_names=("lone", "other")
+    )
+    with caplog.at_level(logging.WARNING):
+        make_splits(table, test)
+    assert "one: no validation image of class lone" in caplog.text
+    with pytest.raises(DataError, match="in one group"):
+        make_splits(table.take(np.arange(15)), test)

@@ -1,0 +1,115 @@
+"""Leaks between splits: images of one group, and near duplicates, on the training and on a held-out side."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from trainables.data.groups import hold_out_groups, merged
+from trainables.data.near_duplicates import near_duplicates, perceptual_hashes
+from trainables.data.table import ImageTable, Leaks, Splits
+from trainables.errors import DataError
+
+STOP, MOVE, ALLOW = "stop", "move", "allow"
+LEAK = (STOP, MOVE, ALLOW)
+MAX_ROUNDS = 20  # of merging and deciding again; what is still linked after them is counted as a leak
+N_NAMED = 3  # pairs of files in a message
+
+logger = logging.getLogger(__name__)
+
+NameOf = Callable[[ImageTable, int], str]  # file of a row of a table
+
+
+def separated(table: ImageTable, held_out: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, int]:
+    """Return the choice of held-out images after moving near duplicates to one side, and the number of moved images.
+
+    Images without a near duplicate on the other side stay where they are. Linked images, and the groups that they are
+    in, are decided again as one group by `hold_out_groups`.
+
+    Args:
+        table: All images.
+        held_out: The choice so far, bool [N].
+        fraction: Share of each class to hold out.
+        seed: Seed of the order in which linked images are decided.
+    """
+    before, order = held_out, np.random.default_rng(np.random.SeedSequence([seed, 0x1EAC])).permutation(len(table))
+    labels = labels_of(table)
+    groups = np.arange(len(table)) if table.groups is None else table.groups
+    hashes = perceptual_hashes(table.images)
+    for _ in range(MAX_ROUNDS):
+        inside, outside = np.flatnonzero(held_out), np.flatnonzero(~held_out)
+        pairs = near_duplicates(table.images[inside], table.images[outside], hashes=(hashes[inside], hashes[outside]))
+        if not len(pairs):
+            break
+        groups = merged(groups, zip(inside[pairs[:, 0]], outside[pairs[:, 1]], strict=True))
+        crossing = np.intersect1d(groups[held_out], groups[~held_out])
+        held_out = hold_out_groups(labels, groups, fraction, order, held_out=held_out, undecided=crossing)
+    return held_out, int((held_out != before).sum())
+
+
+def without_leaks(table: ImageTable, held_out: Sequence[ImageTable], *, near: bool) -> ImageTable:
+    """Return a training table without images of held-out groups and, if `near`, without near duplicates.
+
+    Args:
+        table: Training images.
+        held_out: Tables that must share no group with them.
+        near: Whether near duplicates of held-out images are left out, too.
+    """
+    kept = np.ones(len(table), bool)
+    for other in held_out:
+        if table.groups is not None and other.groups is not None:
+            kept &= ~np.isin(table.groups, other.groups)
+    if not kept.all():
+        n = int((~kept).sum())
+        logger.warning("%s: %d training images are in groups that are also held out and are left out", table.name, n)
+    if near:
+        linked = np.zeros(len(table), bool)
+        for other in held_out:
+            linked[near_duplicates(table.images, other.images)[:, 0]] = True
+        if (n := int((linked & kept).sum())) > 0:
+            logger.warning(
+                "%s: %d training images are near duplicates of held-out ones and are left out", table.name, n
+            )
+        kept &= ~linked
+    return table if kept.all() else table.take(np.flatnonzero(kept))
+
+
+def check_leaks(splits: Splits, policy: str, n_moved: int, name_of: NameOf) -> Leaks:
+    """Return the near duplicates that the held-out splits have among the training images, after saying so.
+
+    Args:
+        splits: The five splits.
+        policy: STOP, MOVE or ALLOW.
+        n_moved: Number of images that were moved to keep near duplicates on one side.
+        name_of: Function that names the file of a row of a table.
+
+    Raises:
+        DataError: There are near duplicates, and the policy is STOP.
+    """
+    train = splits.pretext_train
+    training_hashes = perceptual_hashes(train.images)
+    found: dict[str, np.ndarray] = {}
+    named: list[str] = []
+    for part, table in (("test", splits.test), ("validation", splits.pretext_validation)):
+        hashes = perceptual_hashes(table.images), training_hashes
+        pairs = near_duplicates(table.images, train.images, hashes=hashes)
+        found[part] = np.zeros(len(table), bool)
+        found[part][pairs[:, 0]] = True
+        named += [f"{name_of(table, row)} ({part}) and {name_of(train, other)}" for row, other in pairs[:N_NAMED]]
+    leaks = Leaks(policy, found["test"], found["validation"], n_moved)
+    if n_moved:
+        logger.warning("%s: %d images were moved to keep near duplicates on one side (leak: move)", train.name, n_moved)
+    if leaks.found:
+        counts = " and ".join(f"{mask.sum():,} of {mask.size:,} {part} images" for part, mask in found.items())
+        text = f"{train.name}: {counts} have near duplicates among the training images: {'; '.join(named[:N_NAMED])}"
+        if policy == STOP:
+            raise DataError(f"{text}. Remove one of each pair, or keep them on one side with leak: move")
+        logger.warning("%s. Probes may do better on them than on new images (leak: move avoids it)", text)
+    return leaks
+
+
+def labels_of(table: ImageTable) -> np.ndarray:
+    """Return the labels of a table, int64 [N]; without labels, all images are of one class."""
+    return np.zeros(len(table), np.int64) if table.labels is None else table.labels

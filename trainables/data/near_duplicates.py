@@ -1,0 +1,120 @@
+"""Near duplicates: copies of one image after compression, brightening or a shift, found by a perceptual hash.
+
+Candidates have similar hashes: the thumbnail of 8 × 8 gray values without its mean and contrast. A candidate is
+confirmed where its pixels agree in detail, too: the correlation of what a blur removes, at the best shift of up to
+MAX_SHIFT pixels. Silhouettes of one kind agree in their thumbnails, copies also in their details.
+
+`tests/benchmarks/near_duplicates.py` measures both thresholds; docs/studies.md has the figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from trainables.data.table import as_tensor
+
+HASH_SIDE = 8  # of the thumbnail that finds candidates
+DETAIL_SIDE = 32  # pixels at which candidates are compared; larger images are scaled down to it
+BLURRED_SIDE = 4  # of the thumbnail whose structure is not a detail
+MAX_SHIFT = 2
+MIN_HASH, MIN_DETAIL = 0.9, 0.93  # correlations from which two images are candidates, and near duplicates
+N_CANDIDATES = 4  # most similar images that are compared with an image
+
+_CHUNK = 1024
+
+
+def perceptual_hashes(images: np.ndarray) -> Tensor:
+    """Return the hashes of images, float32 [N, 64], of unit length: their inner products are correlations.
+
+    An image without any contrast has the hash 0, which is similar to no other.
+
+    Args:
+        images: Images of any dtype, [N, C, S, S].
+    """
+    found = [
+        _unit(F.adaptive_avg_pool2d(chunk, HASH_SIDE).flatten(1)) for chunk in _gray(images, np.arange(len(images)))
+    ]
+    return torch.cat(found) if found else torch.zeros(0, HASH_SIDE**2)
+
+
+def near_duplicates(
+    first: np.ndarray, second: np.ndarray, *, hashes: tuple[Tensor, Tensor] | None = None
+) -> np.ndarray:
+    """Find the images of one table with a near duplicate in another one.
+
+    Each image is compared with the N_CANDIDATES most similar ones, so that it is found if it has a near duplicate,
+    but not all its near duplicates are.
+
+    Args:
+        first: Images, [N, C, S, S].
+        second: Images, [M, C, S, S].
+        hashes: Their `perceptual_hashes`, if they are known.
+
+    Returns:
+        Pairs of rows of `first` and `second`, int64 [P, 2], ascending.
+    """
+    own, others = hashes or (perceptual_hashes(first), perceptual_hashes(second))
+    candidates = _candidates(own, others)
+    confirmed = [
+        _detail_correlation(first, second, candidates[start : start + _CHUNK]) >= MIN_DETAIL
+        for start in range(0, len(candidates), _CHUNK)
+    ]
+    return candidates[torch.cat(confirmed).numpy()] if confirmed else candidates
+
+
+def _candidates(own: Tensor, others: Tensor) -> np.ndarray:
+    """Return the pairs of rows with similar hashes, int64 [P, 2], at most N_CANDIDATES per row of `own`."""
+    found = [np.zeros((0, 2), np.int64)]
+    for start in range(0, len(own) if len(others) else 0, _CHUNK):
+        similarity = own[start : start + _CHUNK] @ others.T
+        rows = torch.nonzero(similarity.amax(1) >= MIN_HASH)[:, 0]  # few, which saves most of topk's time
+        best, columns = similarity[rows].topk(min(N_CANDIDATES, len(others)), dim=1)
+        row, rank = torch.nonzero(best >= MIN_HASH, as_tuple=True)
+        found.append(torch.stack([rows[row] + start, columns[row, rank]], 1).numpy())
+    pairs = np.concatenate(found)
+    return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+
+
+def _detail_correlation(first: np.ndarray, second: np.ndarray, pairs: np.ndarray) -> Tensor:
+    """Return the correlation of the details of each pair of images at their best shift, float32 [P]."""
+    one, other = _details(first, pairs[:, 0]), _details(second, pairs[:, 1])
+    return torch.maximum(_best_shift(one, other), _best_shift(other, one))
+
+
+def _best_shift(fixed: Tensor, shifted: Tensor) -> Tensor:
+    """Return the highest correlation of the centers of `fixed`, [P, S, S], with `shifted` at any shift, [P]."""
+    side = fixed.shape[-1] - 2 * MAX_SHIFT
+    center = fixed[:, MAX_SHIFT : MAX_SHIFT + side, MAX_SHIFT : MAX_SHIFT + side].flatten(1)
+    center = center - center.mean(1, keepdim=True)
+    windows = shifted.unfold(1, side, 1).unfold(2, side, 1).flatten(1, 2).flatten(2)  # [P, shifts, pixels]
+    products = torch.bmm(windows, center[:, :, None])[:, :, 0]
+    lengths = windows.std(2, correction=0) * side * center.norm(dim=1, keepdim=True)
+    return (products / lengths.clamp_min(1e-12)).amax(1)
+
+
+def _details(images: np.ndarray, rows: np.ndarray) -> Tensor:
+    """Return what a blur removes from the images at `rows`, gray, float32 [R, S, S]; S is at most DETAIL_SIDE."""
+    side = min(images.shape[-1], DETAIL_SIDE)
+    scaled = torch.cat([F.adaptive_avg_pool2d(chunk, side) for chunk in _gray(images, rows)])
+    blurred = F.interpolate(F.adaptive_avg_pool2d(scaled, BLURRED_SIDE), size=side, mode="bilinear")
+    return (scaled - blurred)[:, 0]
+
+
+def _gray(images: np.ndarray, rows: np.ndarray) -> Iterator[Tensor]:
+    """Yield the images at `rows` in gray, float32 [R, 1, S, S], so few at a time that memory stays bounded."""
+    n_rows = max(1, _CHUNK * DETAIL_SIDE**2 // images.shape[-1] ** 2)
+    for start in range(0, len(rows), n_rows):
+        yield as_tensor(images[rows[start : start + n_rows]]).float().mean(1, keepdim=True)
+
+
+def _unit(values: Tensor) -> Tensor:
+    """Return rows without their mean, scaled to unit length; a row without variation becomes 0."""
+    centered = values - values.mean(1, keepdim=True)
+    length = centered.norm(dim=1, keepdim=True)
+    scale = values.abs().amax(1, keepdim=True).clamp_min(1e-12) * values.shape[1] ** 0.5
+    return torch.where(length > 1e-5 * scale, centered / length.clamp_min(1e-30), 0)
