@@ -5,14 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from analysis.comparisons.studies import compare_studies as compare
     from analysis.data.load import load
     from analysis.data.study import Study
 
-__all__ = ["Study", "load"]
+__all__ = ["Study", "compare", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import `load` and `Study` at their first use: they need scipy, which `--help` must not wait for."""
+    """Import the public names at their first use: they need scipy, which `--help` must not wait for."""
+    if name == "compare":
+        from analysis.comparisons.studies import compare_studies
+
+        return compare_studies
     if name == "load":
         from analysis.data.load import load
 

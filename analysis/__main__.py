@@ -37,6 +37,10 @@ EXAMPLES: dict[str, dict[str, str]] = {  # by command
         f"{PROGRAM} effects studies/small-data": "the effect of each change of the ablation",
         f"{PROGRAM} effects studies/small-data --metric val/accuracy --csv": "for the task's own metric, as CSV",
     },
+    "compare": {
+        f"{PROGRAM} compare studies/quick studies/quick-wide": "what differs in a study, and whether it did better",
+        f"{PROGRAM} compare studies/quick sqlite:///mlflow.db#wide --output wide": "with a study in MLflow",
+    },
     "export": {f"{PROGRAM} export studies/quick --output results --format csv": "all trials and curves as CSV"},
 }
 ALL_EXAMPLES = {command: purpose for own in EXAMPLES.values() for command, purpose in own.items()}
@@ -148,6 +152,46 @@ def effects(
             Console(highlight=False).print(_effect_table(rows, title))
 
 
+@_command("compare")
+def compare(
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SOURCE SOURCE...", help="Folders of studies, or URI#NAME.", show_default=False),
+    ],
+    metric: Annotated[
+        str | None,
+        typer.Option(metavar="METRIC", help="A final result; default: those of the report.", show_default=False),
+    ] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="The smallest difference that matters; default: the first study's margin."),
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", metavar="FOLDER", help="Where to write the page.")] = Path(
+        "comparison"
+    ),
+    csv: AsCsv = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare studies with the first one: settings and test results, as a page with figures.
+
+    Results are paired where seeds and images are the same.
+    """
+    from analysis.comparisons.studies import compare_studies
+
+    comparison = compare_studies(*sources, metric=metric, margin=margin)
+    if _printed(comparison.effects, csv, as_json):
+        return
+    from analysis.pages.comparison import comparison_sentences, write_comparison
+
+    _warn_if_simulated(*comparison.studies.values())
+    console = Console(highlight=False)
+    console.print(_plain_table(comparison.settings))
+    for sentence in comparison_sentences(comparison):
+        console.print(escape(sentence.replace("**", "")))
+    output.mkdir(parents=True, exist_ok=True)
+    typer.echo(write_comparison(output, comparison, sources))
+
+
 @_command("export")
 def export(
     source: Source,
@@ -198,11 +242,21 @@ def _printed(found: pd.DataFrame, csv: bool, json_: bool) -> bool:
     return csv or json_
 
 
-def _warn_if_simulated(study: Study) -> None:
+def _warn_if_simulated(*studies: Study) -> None:
     from analysis.data.study import SIMULATED
 
-    if study.simulated:
+    if any(study.simulated for study in studies):
         Console(highlight=False).print(SIMULATED, style="bold red")
+
+
+def _plain_table(found: pd.DataFrame) -> Table:
+    """Return a frame of strings as a table."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in found:
+        table.add_column(escape(str(name)), overflow="fold")
+    for row in found.itertuples(index=False):
+        table.add_row(*map(escape, row))
+    return table
 
 
 def _verdict_table(found: pd.DataFrame) -> Table:

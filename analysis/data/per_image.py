@@ -38,6 +38,10 @@ class PerImage:
     def __init__(self, read: Callable[[str], Packed] | None = None) -> None:
         self._packed = functools.cache(read or _nothing)
 
+    def packed(self, trial_id: str) -> Packed:
+        """Return the packed arrays of a trial by the names of their results; empty for a trial that kept none."""
+        return self._packed(trial_id)
+
     def array(self, trial_id: str, name: str) -> np.ndarray | None:
         """Return an array of `trainables.per_image.Evaluation.per_image` by its name.
 

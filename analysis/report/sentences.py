@@ -107,6 +107,24 @@ TRANSFER = Sentence(
     ALWAYS,
 )
 
+# Studies compared with each other. Rows: one comparison of a study with the first, for one task and metric.
+STUDY_BETTER = Sentence(
+    "study_better", "**{task}: {study} is better than {baseline}** in {measured}: {numbers}", all_are(BETTER)
+)
+STUDY_WORSE = Sentence(
+    "study_worse", "**{task}: {study} is worse than {baseline}** in {measured}: {numbers}", all_are(WORSE)
+)
+STUDY_EQUIVALENT = Sentence(
+    "study_equivalent",
+    "**{task}: {study} and {baseline} are equivalent within {margin}** in {measured}: {numbers}",
+    all_are(EQUIVALENT),
+)
+STUDIES_NOT_TOLD_APART = Sentence(
+    "studies_not_told_apart",
+    "**{task}: {study} and {baseline} are not told apart** in {measured}: {numbers}",
+    all_are(INCONCLUSIVE, TOO_FEW),
+)
+
 # Changes of an ablation compared with their baseline. Rows: `effects` of the cells named.
 CURES = Sentence("cures", "**{cell}** cures it ({rate} then converge): {numbers}{more}", all_are(BETTER))
 HELPS = Sentence("helps", "**{cell}** helps, though it {ending}: {numbers}{more}", all_are(BETTER))
