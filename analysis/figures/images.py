@@ -27,7 +27,8 @@ def sample_grid(table: ImageTable, ax: Axes | None = None, *, per_class: int = 8
     """Draw the first `per_class` images of each class, one row per class, with the number of its images.
 
     At most twenty classes are drawn, and the title says how many are left out. Images without a label form the last
-    row. A table without labels gets five rows of its first images.
+    row. A table without labels gets five rows of its first images. Of more than three channels the first three are
+    shown, of fewer the first one in gray.
 
     Args:
         table: The images.
@@ -46,7 +47,7 @@ def sample_grid(table: ImageTable, ax: Axes | None = None, *, per_class: int = 8
     for row, chosen in enumerate(rows.values()):
         for column, index in enumerate(chosen[:per_class]):
             top, left = row * pitch, column * pitch
-            canvas[top : top + side, left : left + side] = table.images[index].transpose(1, 2, 0)
+            canvas[top : top + side, left : left + side] = np.rint(255 * in_three_channels(table.images[index]))
 
     ax = axes(ax, size=(1.6 + TILE * per_class, 0.6 + TILE * len(rows)))
     ax.imshow(canvas, interpolation="nearest")
@@ -59,6 +60,17 @@ def sample_grid(table: ImageTable, ax: Axes | None = None, *, per_class: int = 8
     more = f", {hidden} more classes not shown" if hidden > 0 else ""
     title(ax, f"{table.name}: {len(table):,} images of {side} px{more}", length=44)
     return ax
+
+
+def in_three_channels(image: np.ndarray) -> np.ndarray:
+    """Return an image to show, float [H, W, 3] in [0, 1]: its first three channels, or its first one in gray.
+
+    Args:
+        image: uint8, uint16 or float [C, H, W], white at the highest value of an integer type, otherwise at 1.
+    """
+    shown = image[:3] if len(image) >= 3 else image[:1].repeat(3, axis=0)
+    white = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
+    return (shown.transpose(1, 2, 0) / white).clip(0, 1)
 
 
 def what_a_task_sees(
@@ -80,7 +92,7 @@ def what_a_task_sees(
     Args:
         task: A name, or a task from `trainables.training.loop.build_task`, trained or not. A name is built untrained,
             with its default options; its context encoder paints the mean image.
-        images: A table, or uint8 [N, 3, S, S]. The mean image is the mean over all of them.
+        images: A table, or its images. The mean image is the mean over all of them.
         ax: Axes to draw on; None creates a figure.
         n_shown: Number of images drawn.
         augmentation: Magnitude of each op; None is the task's own validation policy.

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from analysis.figures.images import in_three_channels
 from trainables.augmentation import Augmentation
-from trainables.data.table import as_tensor
+from trainables.data.table import as_tensor, to_float
 from trainables.encoders import build_encoder
 from trainables.errors import UserError
 from trainables.rng import generator
@@ -56,13 +57,16 @@ def look(
     """Return the headings of the columns and one row per image.
 
     The task draws a batch in training mode and is then set back to its own mode. Arguments and errors are those of
-    `what_a_task_sees`, with images as uint8 [N, 3, S, S].
+    `what_a_task_sees`, with images as in an `ImageTable`.
     """
     if images.ndim != 4 or not len(images):
-        raise UserError(f"nothing to draw: images of shape {images.shape}, but they must be uint8 [N, 3, S, S]")
+        raise UserError(f"nothing to draw: images of shape {images.shape}, but they must be [N, C, S, S]")
     built = _build(task, images) if isinstance(task, str) else task
-    if images.shape[-1] != built.image_size:
-        raise UserError(f"images of {images.shape[-1]} px, but the task was made for {built.image_size} px")
+    if images.shape[-1] != built.image_size or images.shape[1] != built.n_channels:
+        raise UserError(
+            f"images of {images.shape[-1]} px and {images.shape[1]} channels, but the task was made for "
+            f"{built.image_size} px and {built.n_channels} channels"
+        )
     device = next(built.parameters()).device
     shown = as_tensor(images[:n_shown]).to(device)
     policy = Augmentation(built.validation_policy if augmentation is None else augmentation)
@@ -80,7 +84,7 @@ def strip(task: str, images: np.ndarray, side: int) -> np.ndarray:
 
     Args:
         task: Name of a pretext task.
-        images: uint8 [N, 3, S, S].
+        images: Images as in an `ImageTable`.
         side: Height of the strip in pixels.
     """
     headings, rows = look(task, images, 1, None, 0)
@@ -100,7 +104,8 @@ def _build(name: str, images: np.ndarray) -> PretextTask:
     if name not in TASKS:
         raise UserError(f"no pretext task {name!r}; there are: {', '.join(TASKS)}")
     kind, side = TASKS[name], images.shape[-1]
-    task = kind(build_encoder("conv4", image_size=side), build_options(kind, {}), side)
+    encoder = build_encoder("conv4", image_size=side, in_channels=images.shape[1])
+    task = kind(encoder, build_options(kind, {}), side)
     task.fit_to(as_tensor(images))
     return task
 
@@ -112,7 +117,7 @@ def _rotation(task: PretextTask, images: Tensor, batch: Batch) -> Views:
 
 
 def _simclr(task: PretextTask, images: Tensor, batch: Batch) -> Views:
-    triples = zip(images / 255, batch.inputs, batch.targets, strict=True)
+    triples = zip(to_float(images), batch.inputs, batch.targets, strict=True)
     return ["image", "one view", "another view"], [Row([_tile(each) for each in triple]) for triple in triples]
 
 
@@ -128,12 +133,13 @@ def _context_encoder(task: ContextEncoder, images: Tensor, batch: Batch) -> View
 def _context_prediction(task: ContextPrediction, images: Tensor, batch: Batch) -> Views:
     pairs, rows = batch.extras["pairs"], []
     nine = batch.inputs.shape[1] == 9
+    whole = to_float(images)
     for i, patches in enumerate(batch.inputs):
         pair = (3 * i + 1) % len(pairs)  # a different direction in each row
         first, second = (int(cell) for cell in pairs[pair])
         down, right = DIRECTIONS[int(batch.targets[i, pair])]
         grid = [_grid(patches, (first, second))] if nine else []
-        row = [_tile(images[i] / 255), *grid, _tile(patches[first]), _tile(patches[second])]
+        row = [_tile(whole[i]), *grid, _tile(patches[first]), _tile(patches[second])]
         rows.append(Row(row, f"{_ROWS[down]} {_COLUMNS[right]}".strip()))
     return ["image", *(["patches", "one patch", "the other"] if nine else ["center patch", "neighbor"])], rows
 
@@ -143,7 +149,7 @@ _ROWS, _COLUMNS = {-1: "above", 0: "", 1: "below"}, {-1: "left", 0: "", 1: "righ
 
 
 def _grid(patches: Tensor, pair: tuple[int, int]) -> Tile:
-    """Return nine patches, float [9, 3, p, p], as a 3x3 grid on white with boxes around the pair."""
+    """Return nine patches, float [9, C, p, p], as a 3x3 grid on white with boxes around the pair."""
     side = patches.shape[-1]
     pitch, gap = side + max(1, side // 4), max(1, side // 4)
     canvas = np.ones((3 * pitch + gap, 3 * pitch + gap, 3), dtype=np.float32)
@@ -163,12 +169,12 @@ def _any_task(task: PretextTask, images: Tensor, batch: Batch) -> Views:
         raise UserError(f"{task.name} draws inputs of shape {tuple(batch.inputs.shape)}, which no view here can show")
     inputs = list(batch.inputs.view(-1, n, *size))
     targets = [batch.targets] if batch.targets.shape == images.shape else []
-    rows = [Row([_tile(view[i]) for view in (images / 255, *inputs, *targets)]) for i in range(n)]
+    rows = [Row([_tile(view[i]) for view in (to_float(images), *inputs, *targets)]) for i in range(n)]
     return ["image", *(f"input {k + 1}" for k in range(len(inputs))), *(["target"] if targets else [])], rows
 
 
 def _tile(image: Tensor) -> Tile:
-    return Tile(image.permute(1, 2, 0).cpu().numpy())
+    return Tile(in_three_channels(image.cpu().numpy()))
 
 
 _VIEWS: dict[type[PretextTask], Callable[..., Views]] = {

@@ -5,16 +5,21 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 
 from study.config.names import TaskName
 from study.plan.phases import Plan
+from trainables.augmentation.ops import color_ops
 from trainables.errors import ConfigError, suggestion
 from trainables.probes.health import HEALTH_METRICS
 from trainables.tasks import PretextTask
 from trainables.training.batches import batch_size_problem
 from trainables.training.loop import build_task
-from trainables.trial import ONLINE_SCORES
+from trainables.trial import ONLINE_SCORES, TrialConfig
+
+logger = logging.getLogger(__name__)
 
 
 def check_plan(plan: Plan) -> None:
@@ -34,17 +39,56 @@ def check_plan(plan: Plan) -> None:
             if problem := batch_size_problem(size, n_images=n_images, workers=config.workers):
                 raise ConfigError(f"{task}: batch_size {size} {problem}, {_smaller_batches(n_images, config.workers)}")
         _check_cells(plan, task, sizes, available)
-        _check_metric(plan, build_task(base, splits.pretext_train.image_size))
+        _check_metric(plan, _task_of(plan, base))
     for name in plan.probed:
         if not plan.datasets[name].annotated:
             unused = "" if config.evaluate.segmentation else "; evaluate.segmentation: false leaves masks out"
             raise ConfigError(f"evaluate.datasets: {name} has neither labels nor masks to probe with{unused}")
     _check_labels(plan)
+    _check_channels(plan)
 
 
 def _smaller_batches(n_images: int, workers: int) -> str:
     size = max(2 * workers, n_images // 4 // workers * workers)
     return f"for example --set 'search.space.batch_size=[{size}]'"
+
+
+def _task_of(plan: Plan, trial: TrialConfig) -> PretextTask:
+    table = plan.datasets[trial.dataset].pretext_train
+    return build_task(trial, table.image_size, table.n_channels)
+
+
+def _check_channels(plan: Plan) -> None:
+    """Raise ConfigError if a probed data set has other channels, or the study varies an op that needs color.
+
+    One line of the log says which ops are off.
+    """
+    config = plan.config
+    n_channels = plan.datasets[config.dataset].pretext_train.n_channels
+    for name in plan.probed:
+        if (other := plan.datasets[name].pretext_train.n_channels) != n_channels:
+            raise ConfigError(
+                f"evaluate.datasets: {name} has {other} channels, but the encoder trains on the {n_channels} of "
+                f"{config.dataset}; leave it out"
+            )
+    if plan.in_color:
+        return
+    off = color_ops()
+    for task in config.tasks:
+        varied = [*(config.ablate.ops or []), *(name.removeprefix("augmentation/") for name in config.space(task))]
+        for op in off:
+            if op in varied:
+                raise ConfigError(
+                    f"{task}: the op {op} needs red, green and blue, but {config.dataset} has {n_channels} channels; "
+                    "take it out of ablate.ops and search.space"
+                )
+    logger.warning(
+        "%s: %d channels that are not red, green and blue: %s left out; color_jitter changes brightness and contrast "
+        "only; gray patches of context prediction are the mean of the channels",
+        config.dataset,
+        n_channels,
+        " and ".join(f"the op {op} is" for op in off),
+    )
 
 
 def _check_labels(plan: Plan) -> None:
@@ -82,7 +126,7 @@ def _check_cells(plan: Plan, task: TaskName, batch_sizes: list[int], available: 
                 f"ablate: {task}, cell {cell.cell!r}: batch_size {largest} {problem}, "
                 + _smaller_batches(cell.n_images or available, cell.workers)
             )
-        build_task(cell, plan.datasets[cell.dataset].pretext_train.image_size)
+        _task_of(plan, cell)
 
 
 def _check_metric(plan: Plan, network: PretextTask) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
+from dataclasses import replace
 from typing import Any
 
 from analysis.records import FINISHED, Report, TrialEnded, TrialStarted
@@ -12,7 +12,7 @@ from study.config.validation import check_config
 from study.driver import load_datasets
 from study.plan.history import History
 from study.plan.phases import Plan
-from trainables.data import Splits
+from trainables.data import ImageTable, Splits
 from trainables.trial import TrialConfig
 
 TINY: dict[str, Any] = {
@@ -50,16 +50,16 @@ def load_names(config: StudyConfig) -> list[str]:
 
 @functools.cache
 def splits_of(name: str, max_train: int | None) -> Splits:
-    """Return generated images under any name, without labels where the name says `unlabeled`."""
+    """Return generated images under any name: without labels for `unlabeled`, of five channels for `five_channels`."""
     shapes = load_datasets(tiny(max_train=max_train))["shapes"]
-    if name != "unlabeled":
-        return shapes
-    tables = {
-        field.name: dataclasses.replace(getattr(shapes, field.name), labels=None)
-        for field in dataclasses.fields(shapes)
-        if field.name not in ("probe_train", "probe_validation")
-    }
-    return Splits(**tables, probe_train=None, probe_validation=None)
+    tables = {name: table for name, table in vars(shapes).items() if isinstance(table, ImageTable)}
+    if name == "five_channels":
+        changed = {name: replace(table, images=table.images[:, [0, 1, 2, 0, 1]]) for name, table in tables.items()}
+        return replace(shapes, **changed)
+    if name == "unlabeled":
+        changed = {name: replace(table, labels=None) for name, table in tables.items()}
+        return replace(shapes, **changed | {"probe_train": None, "probe_validation": None})
+    return shapes
 
 
 def add(

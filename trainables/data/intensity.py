@@ -222,5 +222,6 @@ def _kind(bits: int) -> str:
 
 
 def _ranges(window: Window) -> str:
-    pairs = [f"{low:.6g} to {high:.6g}" for low, high in zip(window.low, window.high, strict=True)]
+    form = ".4g" if window.bits == REAL else ".0f"
+    pairs = [f"{low:{form}} to {high:{form}}" for low, high in zip(window.low, window.high, strict=True)]
     return pairs[0] if len(set(pairs)) == 1 else ", ".join(pairs)

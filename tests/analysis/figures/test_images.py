@@ -225,10 +225,21 @@ def test_a_picture_is_the_same_twice_fits_its_figure_and_leaves_the_task_alone(n
     assert not cut_off(one)
 
 
+@pytest.mark.parametrize(("n_channels", "shown"), [(1, [0, 0, 0]), (2, [0, 0, 0]), (5, [0, 1, 2])])
+@pytest.mark.parametrize("name", list(TASKS))
+def test_images_of_other_channels_show_three_of_them_or_gray(name: str, n_channels: int, shown: list[int]):
+    values = np.random.default_rng(0).integers(0, 65_536, (6, n_channels, 32, 32)).astype(np.uint16)
+    table = ImageTable("cells", values)
+    canvas = np.asarray(sample_grid(table, blank(), per_class=3).images[0].get_array())
+    expected = values[0, shown].transpose(1, 2, 0) / 257
+    assert np.abs(canvas[:32, :32].astype(float) - expected).max() <= 0.5
+    assert what_a_task_sees(name, table, blank(), n_shown=2).images
+
+
 def test_pictures_that_cannot_be_drawn_say_why(table: ImageTable):
     with pytest.raises(UserError, match="no pretext task 'jigsaw'; there are: rotation"):
         what_a_task_sees("jigsaw", table, blank())
-    with pytest.raises(UserError, match="images of 32 px, but the task was made for 48 px"):
+    with pytest.raises(UserError, match="images of 32 px and 3 channels, but the task was made for 48 px"):
         what_a_task_sees(build_task(TrialConfig("search", "rotation"), 48), table, blank())
     with pytest.raises(UserError, match="nothing to draw"):
         what_a_task_sees("rotation", table.images[:0], blank())

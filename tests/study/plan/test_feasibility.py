@@ -28,6 +28,18 @@ from trainables.tasks import TASKS
             "search.metric = 'val/acuracy': .* did you mean 'val/accuracy'[?] known: probe/linear, probe/knn, ",
         ),
         ({"dataset": "unlabeled", "search": {"metric": "probe/knn"}}, "search.metric = 'probe/knn': no such metric"),
+        (
+            {"dataset": "five_channels", "evaluate": {"datasets": ["shapes"]}},
+            "evaluate.datasets: shapes has 3 channels, but the encoder trains on the 5 of five_channels",
+        ),
+        (
+            {"dataset": "five_channels", "ablate": {"designs": ["add_one_in"], "ops": ["gray"]}},
+            "rotation: the op gray needs red, green and blue, but five_channels has 5 channels",
+        ),
+        (
+            {"dataset": "five_channels", "search": {"space": {"augmentation/gray": {"uniform": [0.0, 0.5]}}}},
+            "rotation: the op gray needs red, green and blue, but five_channels has 5 channels",
+        ),
         ({"search": {"metric": "probe/linear_balanced"}}, "did you mean 'probe/linear_balanced_accuracy'"),
     ],
 )
@@ -80,3 +92,17 @@ def test_cells_that_the_data_cannot_give_are_refused_before_anything_runs(ablate
 def test_labels_that_the_data_cannot_give_are_refused_before_anything_runs(evaluate: dict, message: str):
     with pytest.raises(ConfigError, match=message):
         check_plan(plan_of(tiny(evaluate=evaluate)))
+
+
+def test_ops_that_need_color_are_left_out_where_there_is_none_and_one_line_says_so(caplog: pytest.LogCaptureFixture):
+    policy = {"flip": 1.0, "color_jitter": 0.5, "gray": 0.2}
+    changes = {"tasks": ["simclr"], "defaults": {"simclr": {"batch_size": 8, "augmentation": policy}}}
+    without, with_color = (plan_of(tiny(dataset=name, **changes)) for name in ("five_channels", "shapes"))
+    check_plan(without)
+    assert dict(without.search_base("simclr").augmentation) == {"flip": 1.0, "color_jitter": 0.5}
+    (said,) = [record.message for record in caplog.records if record.name == "study.plan.feasibility"]
+    assert said.startswith("five_channels: 5 channels that are not red, green and blue: the op gray is left out; ")
+    caplog.clear()
+    check_plan(with_color)
+    assert dict(with_color.search_base("simclr").augmentation) == policy
+    assert not caplog.records
