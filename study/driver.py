@@ -36,7 +36,7 @@ from study.execution.lock import DriverLock
 from study.export.encoders import Reading, read_metadata, write_encoder
 from study.export.mlflow_models import log_models
 from study.export.recommended import write_recommended
-from study.folder import open_folder
+from study.folder import open_folder, warn_of_other_data
 from study.plan.feasibility import check_plan
 from study.plan.history import History
 from study.plan.phases import Plan
@@ -71,6 +71,7 @@ class Outcome:
         failed: Ids of the trials that failed.
         tracked: Whether MLflow has received everything.
         answer: What the study answers.
+        n_trials: Number of trials.
     """
 
     folder: Path
@@ -79,6 +80,7 @@ class Outcome:
     failed: list[str] = field(default_factory=list)
     tracked: bool = True
     answer: Answer | None = None
+    n_trials: int = 0
 
 
 def run_study(
@@ -131,7 +133,9 @@ def _run(plan: Plan, folder: Path, lock: DriverLock, listeners: Sequence[Listene
     tracker.start()
     interrupted = False
     try:
-        journal.append(study_started(plan))
+        started = study_started(plan)
+        warn_of_other_data(folder, started)
+        journal.append(started)
         executor = Executor(plan, folder, journal, history)
         for name, run in _phases(plan, executor, history):
             if name not in history.outcomes:
@@ -151,7 +155,7 @@ def _run(plan: Plan, folder: Path, lock: DriverLock, listeners: Sequence[Listene
         tracked = tracker.close(INTERRUPTED_PATIENCE_S if interrupted else TRACKING_PATIENCE_S)
     chosen = history.outcomes[CONFIRM]["chosen"]
     failed = [record.trial.trial_id for record in history.failed()]
-    return Outcome(folder, report, chosen, failed, tracked, answered)
+    return Outcome(folder, report, chosen, failed, tracked, answered, len(history.trials))
 
 
 def _phases(plan: Plan, executor: Executor, history: History) -> list[tuple[str, Callable[[], dict[str, Any]]]]:
@@ -216,6 +220,8 @@ def _write_encoders(plan: Plan, history: History, executor: Executor, folder: Pa
         table = splits.pretext_train
         metadata = {"name": trial.encoder, "width": trial.width, "image_size": table.image_size}
         metadata["reading"] = Reading(plan.config.stack, table.intensity).to_dict()
+        if plan.config.plugins:
+            metadata["plugins"] = [each.model_dump() for each in plan.config.plugins]
         metadata |= {"study": plan.config.name, "trial_id": trial.trial_id, "step": trial.budget_steps}
         write_encoder(target, encoder, metadata, splits.pretext_validation.images[:N_EXAMPLES])
 
@@ -252,6 +258,7 @@ def load_datasets(
                 resize=config.resize,
                 stack=config.stack,
                 window=config.window if name == config.dataset else None,
+                leak=config.leak,
             )
             for name in names
         }

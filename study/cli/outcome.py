@@ -20,6 +20,7 @@ from study.cli.words import duration
 from study.driver import Outcome
 from study.tracking.pages import MlflowPages, mlflow_pages
 
+MLFLOW_ROWS = 100  # runs that MLflow's page loads at a time, whatever a view says
 COLORS = {BETTER: "green", WORSE: "red"}
 LABEL_WIDTH, MOST_COLUMNS = 8, 110
 WIDE = 110  # columns from which on there is room for how training ended
@@ -60,6 +61,8 @@ def _places(outcome: Outcome, pages: MlflowPages) -> Iterator[tuple[str, str]]:
     yield ("" if pages.command else "MLflow"), pages.runs
     for name, address in pages.views.items():
         yield "", f"{address} ({name})"
+    if pages.views and outcome.n_trials > MLFLOW_ROWS:
+        yield "", f'MLflow loads {MLFLOW_ROWS} runs at a time: press "Load more" below its table'
     if outcome.answer is not None and outcome.answer.step.command:
         yield "next", outcome.answer.step.why
         yield "", outcome.answer.step.command

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import re
 
@@ -11,10 +12,10 @@ from rich.console import Console
 import analysis
 from analysis.findings import compute_findings
 from analysis.report.plain import answer
-from study.cli.outcome import show_outcome
+from study.cli.outcome import MLFLOW_ROWS, _places, show_outcome
 from study.config.validation import check_config
 from study.driver import Outcome
-from study.tracking.pages import mlflow_pages
+from study.tracking.pages import MlflowPages, mlflow_pages
 from tests.analysis.simulated_studies import simulate
 
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")  # all but line ends
@@ -83,6 +84,14 @@ def test_the_commands_are_whole_lines(outcome: Outcome):
     assert f"MLflow  {pages.command}" in lines
     assert f"        {pages.runs}" in lines
     assert pages.command.endswith("mlflow ui --backend-store-uri sqlite:///runs.db")
+
+
+def test_where_mlflow_shows_only_the_first_runs_of_a_view_it_is_said(outcome: Outcome):
+    pages = MlflowPages("mlflow ui", "http://runs", {"Search": "http://search"})
+    for n_trials, expected in ((MLFLOW_ROWS, False), (MLFLOW_ROWS + 1, True)):
+        said = [text for _, text in _places(dataclasses.replace(outcome, n_trials=n_trials), pages)]
+        assert "http://search (Search)" in said
+        assert any("Load more" in text for text in said) == expected
 
 
 def test_a_simulated_study_says_so_first(outcome: Outcome):
