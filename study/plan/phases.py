@@ -116,7 +116,7 @@ class Plan:
         """Return the trial whose fields a task's search varies, without the ops that need color if there is none."""
         base = self.config.base_trial(task, SEARCH)
         off = () if self.in_color else color_ops()
-        return base.replace(augmentation={op: value for op, value in base.augmentation if op not in off})
+        return base.replace(augmentation={op: value for op, value in dict(base.augmentation).items() if op not in off})
 
     def batch_sizes(self, task: TaskName) -> list[int]:
         """Return the batch sizes of a task's trials: all choices of the search, or both ends of its range."""

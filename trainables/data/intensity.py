@@ -18,7 +18,7 @@ PERCENTILES = (0.1, 99.9)  # a few dead and hot pixels of a camera do not move t
 REAL = 32  # bits of real numbers, and of integers above 16 bits
 _DEPTHS = (8, 10, 12, 14, 16)
 _SAMPLE = 2**20  # values per channel that the percentiles are estimated from
-_SMALLEST_SHARE = 0.05  # of files that a second bit depth needs; fewer are dark or bright images of the first
+_SMALLEST_SHARE = 0.05  # if fewer files have a second bit depth, they are dark or bright images of the first
 _GAP = 4  # between the brightest file of one bit depth and the darkest of the next: two bits
 
 UserWindow = Sequence[float] | Sequence[Sequence[float]]
