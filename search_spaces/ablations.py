@@ -20,7 +20,7 @@ from search_spaces import SPECS
 from trainables.augmentation import validate_policy
 from trainables.encoders import check_encoder
 from trainables.errors import ConfigError, suggestion
-from trainables.tasks import TASKS, build_options
+from trainables.tasks import TASKS, build_options, check_ops
 from trainables.trial import NON_TRAINING_FIELDS, TrialConfig
 
 Values = Mapping[str, Any]
@@ -226,6 +226,7 @@ def changed(base: TrialConfig, values: Values) -> TrialConfig:
             raise ConfigError(f"{name}: no such factor; {suggestion(name, known)}")
     trial = base.with_values(values)
     validate_policy(dict(trial.augmentation))
+    check_ops(TASKS[trial.task], dict(trial.augmentation))
     check_encoder(trial.encoder)
     return trial
 

@@ -4,12 +4,15 @@ Crop-resize, flip and translate treat rows and columns separately, so an axis is
 [N, S]: for each sample and each output index, the input index to read from, in pixels. Maps are composed first; the
 image is then interpolated once, by two products with [S, S] matrices. To apply op A and then op B to an image, compose
 their maps in the opposite order: positions = A(B(indices)).
+
+Quarter turns and elastic deformation do not treat the axes separately; `quarter_turn` and `deform` act on images.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def identity_positions(n: int, side: int, device: torch.device | str = "cpu") -> Tensor:
@@ -60,6 +63,30 @@ def separable(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     n, channels, height, width = images.shape
     across = torch.bmm(images.reshape(n, channels * height, width), columns.transpose(1, 2))
     return torch.matmul(rows[:, None], across.view(n, channels, height, width))
+
+
+def quarter_turn(images: Tensor, turns: Tensor) -> Tensor:
+    """Return square images [N, C, S, S], each rotated counterclockwise by its number of quarter turns, 0 to 3, [N]."""
+    turns = turns[:, None, None, None]
+    half = torch.where(turns >= 2, images.flip(2, 3), images)
+    return torch.where(turns % 2 == 1, half.transpose(2, 3).flip(2), half)
+
+
+def deform(images: Tensor, nodes: Tensor) -> Tensor:
+    """Return images whose pixels are moved by a smooth field, with reflection at the border.
+
+    Args:
+        images: float [N, C, H, W].
+        nodes: Displacement in pixels, down and to the right, at the nodes of a coarse grid that spans the image, float
+            [N, 2, G, G]; between the nodes it is interpolated by bicubic splines.
+    """
+    height, width = images.shape[2:]
+    field = F.interpolate(nodes, size=(height, width), mode="bicubic", align_corners=True)
+    rows = torch.arange(height, device=images.device)[:, None] + field[:, 0]
+    columns = torch.arange(width, device=images.device) + field[:, 1]
+    # grid_sample takes x before y, in [-1, 1] between the centers of the outer pixels.
+    grid = torch.stack([2 * columns / (width - 1) - 1, 2 * rows / (height - 1) - 1], dim=3)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=True)
 
 
 def _bilinear_matrix(positions: Tensor) -> Tensor:

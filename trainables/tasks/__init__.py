@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from trainables.registry import Registry
-from trainables.tasks.base import ACCURACY, LOSS, Batch, Metric, Output, PretextTask, build_options, shuffled, zero_init
+from trainables.tasks.base import (
+    ACCURACY,
+    LOSS,
+    Batch,
+    Metric,
+    Output,
+    PretextTask,
+    build_options,
+    check_ops,
+    shuffled,
+    zero_init,
+)
 from trainables.tasks.context_encoder import ContextEncoder
 from trainables.tasks.context_prediction import ContextPrediction
 from trainables.tasks.rotation import Rotation
@@ -22,6 +33,7 @@ __all__ = [
     "Output",
     "PretextTask",
     "build_options",
+    "check_ops",
     "shuffled",
     "zero_init",
 ]

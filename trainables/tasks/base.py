@@ -83,6 +83,8 @@ class PretextTask(nn.Module, ABC):
         primary_mode: `max` or `min`, derived from `metrics`.
         validation_policy: Augmentation of the validation batches, at full strength. It does not depend on the trial,
             so that validation metrics can be compared across augmentation strengths.
+        refused_ops: Augmentation ops that would give the task's answer away or make it ambiguous, each with the reason.
+            `self_test.keeps_the_answer` finds out which they are.
     """
 
     name: ClassVar[str]
@@ -91,6 +93,7 @@ class PretextTask(nn.Module, ABC):
     primary_metric: ClassVar[str]
     primary_mode: ClassVar[str]
     validation_policy: ClassVar[Mapping[str, float]] = {}
+    refused_ops: ClassVar[Mapping[str, str]] = {}
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
@@ -174,6 +177,17 @@ def shuffled(batch: Batch, generator: torch.Generator) -> Batch:
         return batch._replace(targets=targets.roll(shift, dims=0))
     order = torch.randperm(targets.numel(), generator=generator, device=targets.device)
     return batch._replace(targets=targets.flatten()[order].view_as(targets))
+
+
+def check_ops(task: type[PretextTask], policy: Mapping[str, float]) -> None:
+    """Check that a task accepts every op of an augmentation policy that is on.
+
+    Raises:
+        ConfigError: The task refuses an op; the message says why.
+    """
+    for op, magnitude in policy.items():
+        if magnitude and op in task.refused_ops:
+            raise ConfigError(f"augmentation.{op}: {task.name} refuses it, since {task.refused_ops[op]}; leave it out")
 
 
 def build_options(task: type[PretextTask], values: Mapping[str, Any]) -> Any:

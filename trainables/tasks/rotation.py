@@ -40,6 +40,10 @@ class Rotation(PretextTask):
 
     name = "rotation"
     Options = RotationOptions
+    refused_ops = {  # noqa: RUF012
+        "quarter_turn": "the image would already be turned by an unknown angle, and the answer would be arbitrary",
+        "vertical_flip": "an image on its head looks like one turned by 180 degrees, and the two answers would mix",
+    }
 
     def build_head(self) -> None:
         """Create the classifier."""

@@ -17,7 +17,7 @@ from trainables.distributed import mean_over_workers
 from trainables.encoders import Encoder, build_encoder
 from trainables.errors import ConfigError
 from trainables.rng import generator
-from trainables.tasks import TASKS, PretextTask, build_options
+from trainables.tasks import TASKS, PretextTask, build_options, check_ops
 from trainables.training.batches import batch_size_problem, batches
 from trainables.training.monitor import Monitor
 from trainables.training.optimizers import build_optimizer, lr_at
@@ -128,8 +128,13 @@ def fit(
 
 
 def build_task(trial: TrialConfig, image_size: int, n_channels: int = 3) -> PretextTask:
-    """Build the trial's task on a fresh encoder, both initialized from the trial's seed."""
+    """Build the trial's task on a fresh encoder, both initialized from the trial's seed.
+
+    Raises:
+        ConfigError: The task refuses an option or an op of the trial.
+    """
     kind = TASKS[trial.task]
+    check_ops(kind, dict(trial.augmentation))
     encoder = build_encoder(
         trial.encoder, width=trial.width, image_size=image_size, in_channels=n_channels, seed=trial.seed
     )

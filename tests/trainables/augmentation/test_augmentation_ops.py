@@ -8,8 +8,9 @@ import torchvision.transforms.v2.functional as tv
 from torch import Tensor
 
 from tests.trainables.smooth_images import SIDE, N, seeded, smooth_images, values
-from trainables.augmentation import geometry, pixels
+from trainables.augmentation import Augmentation, geometry, pixels
 from trainables.data.table import to_float
+from trainables.tasks.rotation import quarter_turns
 
 
 def one_by_one(images: Tensor, function, *parameters: Tensor) -> Tensor:
@@ -145,3 +146,60 @@ def test_noise_has_the_given_deviation_and_stays_within_range() -> None:
     assert torch.equal(noisy[0], images[0])
     assert noisy[1].std().item() == pytest.approx(0.1, rel=0.03)
     assert pixels.add_noise(images, 100 * field, values(1, 1)).aminmax() == (0, 1)
+
+
+def test_a_vertical_flip_is_torchvisions_to_the_bit_and_happens_with_half_the_magnitude() -> None:
+    images = smooth_images(1).expand(2000, -1, -1, -1)
+    views = Augmentation({"vertical_flip": 0.5})(images, seeded())
+    plain = to_float(images[:1])
+    flipped = (views == tv.vertical_flip(plain)).flatten(1).all(dim=1)
+    assert torch.equal(views[~flipped], plain.expand(int((~flipped).sum()), -1, -1, -1))
+    assert flipped.float().mean().item() == pytest.approx(0.25, abs=0.03)
+
+
+def test_quarter_turns_are_those_of_the_rotation_task_each_with_a_quarter_of_the_magnitude() -> None:
+    images = smooth_images(1).expand(4000, -1, -1, -1)
+    views = Augmentation({"quarter_turn": 0.8})(images, seeded())
+    turns = torch.cat(quarter_turns(to_float(images[:1])))
+    is_turn = (views[:, None] == turns).flatten(2).all(dim=2).float()
+    assert is_turn.sum(dim=1).eq(1).all()
+    torch.testing.assert_close(is_turn.mean(dim=0), values(0.4, 0.2, 0.2, 0.2), atol=0.03, rtol=0)
+
+
+def test_a_displacement_that_is_the_same_everywhere_is_a_translation() -> None:
+    images = to_float(smooth_images())
+    nodes = torch.zeros(N, 2, 5, 5)
+    nodes[:, 0], nodes[:, 1] = 3, -2
+    inner = geometry.deform(images, nodes)[:, :, 4:-4, 4:-4]
+    torch.testing.assert_close(inner, images[:, :, 7 : SIDE - 1, 2 : SIDE - 6], atol=1e-4, rtol=0)
+
+
+def test_elastic_deformation_is_smooth_and_moves_pixels_as_far_as_it_says() -> None:
+    ramp = torch.linspace(0, 1, SIDE).expand(SIDE, SIDE)  # a pixel's value is its column
+    images = (255 * ramp).round().to(torch.uint8).expand(500, 3, -1, -1)
+    moved = (Augmentation({"elastic": 1.0})(images, seeded())[:, 0] - images[:, 0] / 255) * (SIDE - 1)
+    inner = moved[:, 8:-8, 8:-8]
+    node = inner[:, 16 - 8 - 1 : 16 - 8 + 1, 16 - 8 - 1 : 16 - 8 + 1].mean(dim=(1, 2))  # the middle of the grid
+    assert node.std().item() == pytest.approx(0.04 * SIDE, rel=0.15)
+    assert (inner.diff(dim=2) > -1).float().mean() > 0.999  # neighbors keep their order: nothing is folded
+
+
+@pytest.mark.parametrize("channels", [1, 5])
+@pytest.mark.parametrize("op", ["vertical_flip", "quarter_turn", "elastic"])
+def test_ops_without_an_upright_side_take_images_of_any_number_of_channels(op: str, channels: int) -> None:
+    one = smooth_images(16)[:, :1]
+    views = Augmentation({op: 1.0})(one.expand(-1, channels, -1, -1), seeded())
+    assert views.shape == (16, channels, SIDE, SIDE)
+    torch.testing.assert_close(views, Augmentation({op: 1.0})(one, seeded()).expand_as(views))
+
+
+@pytest.mark.parametrize("op", ["vertical_flip", "quarter_turn", "elastic"])
+def test_ops_without_an_upright_side_go_further_the_same_way_at_twice_the_strength(op: str) -> None:
+    images = smooth_images(400)
+    weak, strong = (Augmentation({op: 1.0}, strength)(images, seeded()) for strength in (0.5, 1.0))
+    moved = [(views != images / 255).flatten(1).any(dim=1) for views in (weak, strong)]
+    if op != "elastic":  # the images that are changed already are changed in the same way
+        assert torch.equal(strong[moved[0]], weak[moved[0]])
+        assert 1.6 < moved[1].sum() / moved[0].sum() < 2.5
+    else:
+        assert (strong - images / 255).abs().mean() > 1.5 * (weak - images / 255).abs().mean()
