@@ -63,3 +63,24 @@ def _difference(started: Mapping[str, Any], now: StudyConfig) -> str:
 def _different_lines(earlier: str, now: str) -> str:
     lines = difflib.unified_diff(earlier.splitlines(), now.splitlines(), "there", "now", n=0)
     return "\n".join(line for line in lines if not line.startswith("@@"))
+
+
+def warn_of_other_data(folder: Path, now: StudyStarted) -> None:
+    """Warn of a data set whose splits are not those that a study began with: its trials would not be comparable.
+
+    Args:
+        folder: The study's folder.
+        now: What the study is about to record.
+    """
+    earlier = next(read(folder, StudyStarted), now)
+    for name, dataset in now.datasets.items():
+        before = earlier.datasets.get(name, {}).get("fingerprint", dataset["fingerprint"])
+        if before != dataset["fingerprint"]:
+            logger.warning(
+                "%s: the images, or their splits, are not those that this study began with (fingerprint %s, now %s), "
+                "so that a test image may have been a training image before. Restore the files, set leak=allow for a "
+                "study from before near duplicates were moved, or begin again with --fresh",
+                name,
+                before,
+                dataset["fingerprint"],
+            )

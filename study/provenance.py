@@ -12,6 +12,7 @@ from analysis.records import StudyStarted
 from study.plan.estimate import phase_sizes
 from study.plan.phases import Plan
 from trainables.data import Splits
+from trainables.per_image import pack
 
 PACKAGES = ("pretext-study", "torch", "torchvision", "ray", "mlflow", "optuna", "numpy", "pandas")
 
@@ -32,7 +33,11 @@ def study_started(plan: Plan) -> StudyStarted:
 
 
 def describe(splits: Splits) -> dict[str, Any]:
-    """Return the fingerprint, image size, classes and number of images per split of a data set."""
+    """Return the fingerprint, image size, classes, images per split and near duplicates of a data set.
+
+    `leaks` is there if near duplicates were found or moved: policy, n_moved, and for test and validation which images
+    have a near duplicate among the training images, as from `trainables.per_image.pack`.
+    """
     tables = {
         "pretext_train": splits.pretext_train,
         "pretext_validation": splits.pretext_validation,
@@ -40,6 +45,11 @@ def describe(splits: Splits) -> dict[str, Any]:
         "probe_validation": splits.probe_validation,
         "test": splits.test,
     }
+    leaks = splits.leaks
+    found = {}
+    if leaks is not None and (leaks.found or leaks.n_moved):
+        masks = {"test": pack(leaks.test), "validation": pack(leaks.validation)}
+        found = {"leaks": {"policy": leaks.policy, "n_moved": leaks.n_moved, **masks}}
     return {
         "fingerprint": splits.fingerprint,
         "image_size": splits.pretext_train.image_size,
@@ -47,6 +57,7 @@ def describe(splits: Splits) -> dict[str, Any]:
         "n_classes": splits.pretext_train.n_classes,
         "class_names": list(splits.pretext_train.class_names),
         "counts": {name: 0 if table is None else len(table) for name, table in tables.items()},
+        **found,
     }
 
 

@@ -218,5 +218,7 @@ def _datasets(runs: list[Run]) -> dict[str, dict[str, Any]]:
             profile = json.loads(given.dataset.profile or "{}")
             classes = profile.get("classes") or []
             info = {"class_names": classes, "n_classes": len(classes), "counts": profile.get("counts") or {}}
+            if "leaks" in profile:
+                info["leaks"] = profile["leaks"]
             found[name] = {"fingerprint": given.dataset.digest, **info}
     return found

@@ -27,7 +27,8 @@ class Study:
         curves: One row per point; columns as in `analysis.data.frames.frames`.
         config: The study's configuration; empty if the source does not have it.
         folder: Folder that the study was read from; None for a tracking server.
-        datasets: {name: {fingerprint, image_size, n_classes, class_names, counts {split: images}}}.
+        datasets: {name: {fingerprint, image_size, n_classes, class_names, counts {split: images}}}, and `leaks` if
+            there are near duplicates across splits, as in `study.provenance.describe`.
         outcomes: {phase: what the phase decided}, for example the configurations that `confirm` chose.
         per_image: Results of the final probes on each image.
         elapsed_s: {phase: seconds on the clock while it ran}, without pauses between drivers; trials run side by side,

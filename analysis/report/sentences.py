@@ -207,6 +207,19 @@ NO_SEED_BEAT_CHANCE = Sentence(
     Condition("no row has a bound beyond chance", lambda rows: not rows["beats_chance"].fillna(value=False).any()),
 )
 
+# Test images with a near duplicate among the training images. Rows: `analysis.comparisons.leaks.flattery` of a task.
+_WITHOUT = "without them, the accuracy is {without} instead of {accuracy}"
+LEAK_FLATTERS = Sentence(
+    "leak_flatters",
+    "{task} is right more often on them than on the other images ({numbers}): " + _WITHOUT,
+    Condition("the interval of the difference is above 0", lambda rows: bool((rows["ci_low"] > 0).all())),
+)
+LEAK_NOT_SHOWN = Sentence(
+    "leak_not_shown",
+    "{task} is not shown to be right more often on them ({numbers}): " + _WITHOUT,
+    Condition("the interval of the difference reaches 0", lambda rows: bool((rows["ci_low"] <= 0).all())),
+)
+
 # The cause of a flat run. Rows: `effects` of single changes, with the column learned: whether the run left chance.
 CAUSE = Sentence(
     "cause",

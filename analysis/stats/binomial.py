@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import binom
-from statsmodels.stats.proportion import proportion_confint
+from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
 from analysis.stats.paired import holm
 from analysis.stats.significance import ALPHA
@@ -47,6 +47,23 @@ def wilson_interval(share: ArrayLike, n: ArrayLike) -> tuple[np.ndarray, np.ndar
     n = np.where(n > 0, n, np.nan)
     low, high = proportion_confint(share * n, n, alpha=ALPHA, method="wilson")
     return np.asarray(low, np.float64), np.asarray(high, np.float64)
+
+
+def difference_interval(share: float, n: int, other: float, n_other: int) -> tuple[float, float]:
+    """Return the 95% interval of the difference of two independent proportions (Newcombe 1998, method 10).
+
+    It combines the `wilson_interval` of each.
+
+    Args:
+        share: First proportion, in [0, 1].
+        n: Its number of trials, at least 1.
+        other: Proportion that is subtracted.
+        n_other: Its number of trials, at least 1.
+    """
+    low, high = confint_proportions_2indep(
+        share * n, n, other * n_other, n_other, method="newcomb", compare="diff", alpha=ALPHA
+    )
+    return float(low), float(high)
 
 
 def mcnemar_p(only_first: ArrayLike, only_second: ArrayLike) -> np.ndarray:

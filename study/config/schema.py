@@ -149,7 +149,7 @@ class ResourcesConfig(_Frozen):
 
 
 # Settings added after the first studies. With these values, a study keeps the hash that it had without them.
-_HASH_NEUTRAL_DEFAULTS: dict[str, Any] = {"plugins": [], "stack": "first", "window": None}
+_HASH_NEUTRAL_DEFAULTS: dict[str, Any] = {"plugins": [], "stack": "first", "window": None, "leak": None}
 
 
 class StudyConfig(_Frozen):
@@ -169,6 +169,8 @@ class StudyConfig(_Frozen):
         max_train: Training images to load at most; null for all.
         n_images: Images that the pretext tasks train on; null for all that are loaded.
         on_bad_image: Whether a broken image stops the study or is skipped.
+        leak: Near duplicates across splits: `stop` names them and ends, `move` puts them on one side, `allow` counts
+            them; null moves them where the test split is drawn here, and allows them where it is given.
         seed: Seed of the search and of the data.
         encoder: The encoder that all tasks share.
         budget_steps: Optimizer steps per trial.
@@ -199,6 +201,7 @@ class StudyConfig(_Frozen):
     max_train: Annotated[int, Field(ge=2)] | None = None
     n_images: Positive | None = None
     on_bad_image: Literal["stop", "skip"] = "stop"
+    leak: Literal["stop", "move", "allow"] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**20)] = 0
     encoder: EncoderConfig = EncoderConfig()
     budget_steps: Positive = 500
@@ -287,6 +290,8 @@ class StudyConfig(_Frozen):
         content = spelling.with_former_names(content)
         if content["evaluate"]["segmentation"]:
             del content["evaluate"]["segmentation"]  # studies from before this setting keep their hash
+        if content["leak"] == "allow":  # as all studies from before this setting, which it can therefore resume
+            content["leak"] = None
         for name, value in _HASH_NEUTRAL_DEFAULTS.items():
             if content[name] == value:
                 del content[name]

@@ -130,6 +130,8 @@ def dataset_inputs(study: StudyStarted, trial: TrialConfig) -> list[DatasetInput
     if not dataset:
         return []
     profile = {"n_images": trial.n_images, "counts": dataset.get("counts"), "classes": dataset.get("class_names")}
+    if "leaks" in dataset:
+        profile["leaks"] = dataset["leaks"]
     source = {"tags": {"mlflow.source.name": f"data set {trial.dataset}"}}
     return [
         DatasetInput(

@@ -35,6 +35,7 @@ from analysis.report.blocks import Block, Folded, Gallery, Section, Table, Text
 from analysis.report.pictures import Picture, picture
 from analysis.report.sections.classes import TEST, by_class, imbalance
 from analysis.report.sections.label_efficiency import few_labels
+from analysis.report.sections.leaks import near_duplicates
 from analysis.report.sources import Sources
 from analysis.report.words import (
     NONE,
@@ -90,6 +91,7 @@ def _blocks(findings: Findings, sources: Sources) -> Iterator[Block]:
         yield from few_labels(findings, sources)
         yield from by_class(findings)
         yield from _untrained(findings, PRETRAINING_TEST)
+    yield from near_duplicates(findings)
     yield from _in_the_ablation(findings)
     yield from _untrained(findings, PRETRAINING)
     yield from _aggregates(findings)

@@ -103,6 +103,8 @@ CASES: dict[
         [{"mean": [0.4, 0.51], "baseline_mean": [0.5, 0.5]}],
     ),
     "no_seed_beat_chance": ([{"beats_chance": [False, None]}], [{"beats_chance": [False, True]}]),
+    "leak_flatters": ([{"ci_low": [0.01]}], [{"ci_low": [-0.01]}, {"ci_low": [0.1, 0.0]}]),
+    "leak_not_shown": ([{"ci_low": [-0.01]}], [{"ci_low": [0.01]}]),
     "cause": (
         [said(BETTER, BETTER)],
         [said(BETTER, learned=[False]), said(INCONCLUSIVE), said(BETTER, WORSE)],

@@ -1,0 +1,61 @@
+"""Near duplicates across splits: what was done about them, and by how much they flatter a probe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from analysis.comparisons.leaks import flattery, leaked_images
+from analysis.findings import Findings
+from analysis.report import sentences
+from analysis.report.blocks import Block, Folded, Table, Text
+from analysis.report.claims import first_true
+from analysis.report.sections.classes import TEST
+from analysis.report.words import count, counted, interval, number, signed
+
+_CAUTION = "Images with a copy may be easier than others, so only a new split (`leak: move`) tells the whole effect."
+
+
+def near_duplicates(findings: Findings) -> Iterator[Block]:
+    """Yield how many images have near duplicates in another split, and the probes on test images with and without."""
+    study = findings.study
+    found = flattery(study, study.runs.query(TEST))
+    for dataset, info in study.datasets.items():
+        name = f"**Near duplicates in {dataset}**"
+        if n_moved := info.get("leaks", {}).get("n_moved"):
+            yield Text(f"{name}: {counted(n_moved, 'image')} moved to keep them on one side of the splits.")
+        mask = leaked_images(study, dataset)
+        if mask is None or not mask.any():
+            continue
+        own = found.loc[found["dataset"] == dataset]
+        leading = _claim(own.iloc[0]) if len(own) else ""
+        counts = f"{count(mask.sum())} of {count(mask.size)} test images have one among the training images"
+        yield Text(f"{name}: {counts}.{leading}", "caveat")
+        if len(own):
+            yield Folded(f"Near duplicates of {dataset}: every probe with and without them", [_table(own)])
+
+
+def _claim(row: pd.Series) -> str:
+    """Return what is shown of the probe of one task."""
+    sentence = first_true((sentences.LEAK_FLATTERS, sentences.LEAK_NOT_SHOWN), row)
+    words = {"task": row["task"], "without": number(row["others"]), "accuracy": number(row["accuracy"])}
+    numbers = f"{number(row['leaked'])} and {number(row['others'])}"
+    return f" The linear probe of {sentence.say(row, numbers=numbers, **words)}. {_CAUTION}"
+
+
+def _table(own: pd.DataFrame) -> Table:
+    """Return the probes of one data set with and without near duplicates."""
+    rows = [
+        [
+            *(row.task, number(row.leaked), number(row.others), signed(row.difference)),
+            *(interval(row.ci_low, row.ci_high), number(row.accuracy), count(row.n_seeds)),
+        ]
+        for row in own.itertuples()
+    ]
+    caption = (
+        f"Test accuracy of the linear probe on the {counted(own['n_leaked'].iloc[0], 'image')} with a near duplicate "
+        f"among the training images, and on the {count(own['n_others'].iloc[0])} without. Means over seeds. The "
+        "intervals (Newcombe) are over other images, not over new seeds, and each is for itself."
+    )
+    return Table(caption, ["encoder", "with", "without", "difference", "95% interval", "all images", "seeds"], rows)
