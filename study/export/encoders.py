@@ -23,8 +23,9 @@ from torch import Tensor
 
 from analysis.records import ENCODERS
 from study.tracking.state import TrackingError
-from trainables import files
+from trainables import files, plugins
 from trainables.data.intensity import Intensity
+from trainables.encoders import ENCODERS as ENCODER_NAMES
 from trainables.encoders import Encoder, build_encoder
 from trainables.errors import ConfigError, UserError, first_line
 
@@ -107,7 +108,9 @@ def read_metadata(folder: Path) -> dict[str, Any]:
 
 
 def read_encoder(folder: Path) -> Encoder:
-    """Return the encoder that `write_encoder` wrote, in eval mode.
+    """Return the encoder that `write_encoder` wrote to `STUDY/encoders/TASK`, in eval mode.
+
+    The plug-in of an encoder that is not of this package is run from the study's folder.
 
     Raises:
         UserError: Its files cannot be read, or do not match each other.
@@ -115,6 +118,8 @@ def read_encoder(folder: Path) -> Encoder:
     try:
         metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
         shape = {key: metadata[key] for key in ("width", "image_size", "in_channels") if key in metadata}
+        if metadata["name"] not in ENCODER_NAMES.built_in:
+            plugins.load_recorded(metadata.get("plugins", []), folder.parents[1])
         encoder = build_encoder(metadata["name"], **shape)
         encoder.load_state_dict(torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True))
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
@@ -139,7 +144,8 @@ def read_example(folder: Path) -> np.ndarray:
 def load_encoder(model: str, *, task: str | None = None, tracking_uri: str | None = None) -> LoadedEncoder:
     """Load an encoder from MLflow, from a study's folder, or from an exported file.
 
-    An encoder in a study's folder is built from its weights, loaded with `weights_only`, which cannot run code. A
+    An encoder in a study's folder is built from its weights, loaded with `weights_only`, which cannot run code,
+    unless the architecture is that of a plug-in, whose source in the study's folder is then run. A
     `.pt2` file or an MLflow model can, because PyTorch unpickles parts of its archive: open only files that you trust.
 
     Args:

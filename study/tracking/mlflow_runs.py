@@ -47,7 +47,7 @@ from trainables.trial import BASELINES, ONLINE_PROBES
 VERDICTS_FILE = "verdicts.csv"
 STUDY_FILES = (
     *(CONFIG_FILE, "runs.parquet", "curves.parquet", VERDICTS_FILE, "effects.csv"),
-    *("recommended.yaml", "report.html", "figures"),
+    *("recommended.yaml", "report.html", "figures", "plugins"),
 )
 # An early stop is a regular end of a run; `pretext.status` keeps the difference.
 RUN_STATUS = {FINISHED: "FINISHED", STOPPED: "FINISHED", FAILED: "FAILED", KILLED: "KILLED"}

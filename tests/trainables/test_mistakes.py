@@ -14,7 +14,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.trainables.conformance import images, new_task
 from tests.trainables.tiny import splits, trial
 from trainables.augmentation import Augmentation
 from trainables.data import Splits
@@ -25,6 +24,7 @@ from trainables.ray_adapter.storage import CheckpointStore
 from trainables.rng import generator
 from trainables.tasks import Batch, shuffled
 from trainables.tasks.context_prediction import cut
+from trainables.testing.tasks import images, new_task
 from trainables.training.loop import build_task, fit
 
 ROOT = Path(__file__).resolve().parents[2]

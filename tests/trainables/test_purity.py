@@ -6,7 +6,7 @@ import subprocess
 import sys
 import textwrap
 
-ELSEWHERE = ("trainables.ray_adapter", "search_spaces.ablations")
+ELSEWHERE = ("trainables.ray_adapter", "trainables.testing", "search_spaces.ablations")
 HEAVY = ("ray", "mlflow", "pydantic", "pandas", "scipy", "sklearn", "pyarrow", "optuna", "yaml")
 
 IMPORT_ALL = """

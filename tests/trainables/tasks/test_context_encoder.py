@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tests.trainables.conformance import SIDE, images, new_task, sample_batch
 from trainables.augmentation import Augmentation
 from trainables.errors import ConfigError
 from trainables.rng import generator
 from trainables.tasks import Batch, PretextTask
 from trainables.tasks.context_encoder import OVERLAP_WEIGHT
+from trainables.testing.tasks import SIDE, images, new_task, sample_batch
 
 PLAIN = Augmentation({})
 MASKS = [{"mask": "center"}, {"mask": "random_blocks", "block_size": 4}, {"mask": "center", "overlap": 2}]

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.trainables.conformance import images, new_task, sample_batch
 from trainables.augmentation import Augmentation
 from trainables.encoders import MEAN, STD
 from trainables.errors import ConfigError
 from trainables.rng import generator
 from trainables.tasks import Batch, PretextTask
 from trainables.tasks.context_prediction import DIRECTIONS, cut, grid_geometry
+from trainables.testing.tasks import images, new_task, sample_batch
 
 RAW = {"gray": 0.0, "color_drop": 0.0, "standardize": False}
 PLAIN = Augmentation({})

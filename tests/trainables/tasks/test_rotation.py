@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from tests.trainables.conformance import POLICY, images, new_task, sample_batch
 from trainables.augmentation import Augmentation
 from trainables.rng import generator
 from trainables.tasks.rotation import quarter_turns
+from trainables.testing.tasks import POLICY, images, new_task, sample_batch
 
 
 def test_quarter_turns_are_those_of_rot90() -> None:

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tests.trainables.conformance import images, new_task, sample_batch
 from trainables.rng import generator
 from trainables.tasks.simclr import nt_xent_logits
+from trainables.testing.tasks import images, new_task, sample_batch
 
 
 def projections(n: int, dim: int = 16) -> tuple[Tensor, Tensor]:
