@@ -260,12 +260,14 @@ def _plain_table(found: pd.DataFrame) -> Table:
 
 
 def _verdict_table(found: pd.DataFrame) -> Table:
+    from analysis.records.phases import short_seed
+
     table = Table(box=box.SIMPLE_HEAD)
     for name in ("trial", "verdict"):
         table.add_column(name, overflow="fold")
     table.add_column("evidence and remedy", ratio=1)
     for row in found.itertuples():
-        where = [row.trial_id, f"{row.phase}, {row.task}", *filter(None, [row.cell]), f"seed {row.seed}"]
+        where = [row.trial_id, f"{row.phase}, {row.task}", *filter(None, [row.cell]), f"seed {short_seed(row.seed)}"]
         table.add_row(*map(escape, ("\n".join(where), row.verdict, f"{row.evidence}\n→ {row.cure}")))
     return table
 

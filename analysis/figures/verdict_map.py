@@ -30,6 +30,7 @@ from analysis.figures.style import (
     title,
     whose,
 )
+from analysis.records.phases import short_seed
 from trainables.errors import UserError
 
 MANY = 1000  # number of trials above which squares are small and have no letters
@@ -154,7 +155,8 @@ def _lay_out(drawn: pd.DataFrame, rows: list[str], columns: str | None) -> _Layo
         top += count + (0 if is_grid else GAP)
     y = np.array([lines[row][position // per_line] for row, position in zip(row_of, place, strict=True)])
     places = np.column_stack([place % per_line, y])
-    return _Layout(places, list(labels), lines, columns, list(map(str, distinct)) if is_grid else [], row_of)
+    shown = [short_seed(value) for value in distinct] if columns == "seed" else distinct
+    return _Layout(places, list(labels), lines, columns, list(map(str, shown)) if is_grid else [], row_of)
 
 
 def _write(ax: Axes, layout: _Layout, verdicts: pd.Series) -> None:

@@ -5,3 +5,8 @@ PHASES = (BASELINES, SEARCH, CONFIRM, ABLATE, EVALUATE)  # in the order in which
 FRESH_SEEDS = 2**20  # first seed of the confirm phase at study seed 0; above every seed that a study may have
 
 OUTCOME_FILE = "outcome.json"  # artifact of a phase's MLflow run with the phase's outcome
+
+
+def short_seed(seed: int) -> int:
+    """Return a seed as it is shown: a fresh seed without FRESH_SEEDS, for example 3 instead of 1048579."""
+    return int(seed) % FRESH_SEEDS

@@ -99,7 +99,7 @@ class Progress:
         phase, trial = record.trial.phase, record.trial
         if phase == SEARCH or trial.task == RAW_PIXELS:
             return ""
-        n_seeds = self.config.ablate.seeds if phase == ABLATE else self.config.confirm.seeds
+        n_seeds = self.config.ablate.seeds if phase == ABLATE else self.config.confirm.n_seeds
         return f"seed {self._seeds[phase].index(trial.seed) + 1}/{n_seeds}"
 
     def _say(self, line: Text) -> None:

@@ -74,11 +74,17 @@ class ConfirmConfig(_Frozen):
 
     Attributes:
         top_k: Configurations per task.
-        seeds: Fresh seeds per configuration.
+        seeds: Number of fresh seeds per configuration, or a list of them, such as `[5, 6, 7]`, for results that another
+            study shall share.
     """
 
     top_k: Positive = 2
-    seeds: Positive = 3
+    seeds: Positive | Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)] = 3
+
+    @property
+    def n_seeds(self) -> int:
+        """Number of fresh seeds."""
+        return len(self.seeds) if isinstance(self.seeds, list) else self.seeds
 
 
 class AblateConfig(_Frozen):

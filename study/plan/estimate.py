@@ -56,7 +56,7 @@ def phase_sizes(plan: Plan) -> list[PhaseSize]:
     """Return the size of each phase of the plan, in the order in which they run."""
     config = plan.config
     n_search = {task: _search_trials(plan, task) for task in config.tasks}
-    n_confirm = config.confirm.top_k * config.confirm.seeds
+    n_confirm = config.confirm.top_k * config.confirm.n_seeds
     cells = {task: config.ablation(plan.search_base(task))[0] for task in config.tasks}
     n_cells, n_seeds = sum(map(len, cells.values())), config.ablate.seeds
     probed = len(plan.probed) > 0
@@ -68,7 +68,7 @@ def phase_sizes(plan: Plan) -> list[PhaseSize]:
     if n_cells:
         steps = {task: n_seeds * sum(cell.budget_steps for cell in own) for task, own in cells.items()}
         sizes.append(PhaseSize(ABLATE, n_seeds * (n_cells + int(probed)), steps))
-    n_evaluate = (len(config.tasks) + 1) * config.confirm.seeds + 1
+    n_evaluate = (len(config.tasks) + 1) * config.confirm.n_seeds + 1
     return [*sizes, PhaseSize(EVALUATE, n_evaluate if probed else 0, {})]
 
 

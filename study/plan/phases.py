@@ -74,8 +74,12 @@ class Plan:
 
     def fresh_seeds(self) -> list[int]:
         """Return the seeds of the confirm phase, which no search uses."""
-        first = FRESH_SEEDS + 1000 * self.config.seed
-        return [first + i for i in range(self.config.confirm.seeds)]
+        seeds = self.config.confirm.seeds
+        return list(seeds) if isinstance(seeds, list) else [self._first_fresh_seed + i for i in range(seeds)]
+
+    @property
+    def _first_fresh_seed(self) -> int:
+        return FRESH_SEEDS + 1000 * self.config.seed
 
     def baselines(self, phase: str = BASELINES, split: str = "validation") -> list[TrialConfig]:
         """Return one untrained encoder per fresh seed, and raw pixels, on every probed data set.
@@ -193,7 +197,7 @@ class Plan:
 
     def ablation_seeds(self) -> list[int]:
         """Return the seeds of the ablate phase; its cells are paired by seed."""
-        first = self.fresh_seeds()[0] + ABLATION_SEEDS
+        first = self._first_fresh_seed + ABLATION_SEEDS
         return [first + i for i in range(self.config.ablate.seeds)]
 
     def ablate(self, history: History) -> list[TrialConfig]:

@@ -15,7 +15,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_USER
 from analysis.data.mlflow_names import CHANCE_ENDING, LONGEST_DATASET, shortened
 from analysis.data.study import SIMULATED
 from analysis.records import Facts, StudyStarted
-from analysis.records.phases import FRESH_SEEDS, SEARCH
+from analysis.records.phases import SEARCH, short_seed
 from study.tracking.notes import NOTE
 from trainables.trial import TrialConfig
 
@@ -53,7 +53,7 @@ def trial_name(trial: TrialConfig) -> str:
 
     Examples: `lr=0.003 aug=0.50 bs=128 rotation s0` in the search, `n_images=1000 rotation s2` in an ablation.
     """
-    return " ".join([*_differs(trial), trial.task, f"s{trial.seed % FRESH_SEEDS}"])
+    return " ".join([*_differs(trial), trial.task, f"s{short_seed(trial.seed)}"])
 
 
 def trial_group(trial: TrialConfig) -> str:

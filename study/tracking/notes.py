@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from analysis.records import StudyStarted
-from analysis.records.phases import ABLATE, CONFIRM, EVALUATE, SEARCH
+from analysis.records.phases import ABLATE, CONFIRM, EVALUATE, SEARCH, short_seed
 from analysis.records.phases import BASELINES as BASELINE_PHASE
 from trainables.trial import BASELINES, TrialConfig
 
@@ -44,7 +44,7 @@ def trial_note(trial: TrialConfig) -> str:
         what = f"**{trial.task}** {trial.encoder}, probed without further training"
     else:
         what = f"**{trial.task}** with {trial.encoder}, {trial.budget_steps} steps of {trial.batch_size} images"
-    return f"{what}, on {escaped(trial.dataset)} ({images}); phase {trial.phase}{cell}, seed {trial.seed}."
+    return f"{what}, on {escaped(trial.dataset)} ({images}); phase {trial.phase}{cell}, seed {short_seed(trial.seed)}."
 
 
 def escaped(text: str) -> str:

@@ -10,6 +10,7 @@ from analysis.data import tables
 from analysis.data.study import Study
 from analysis.findings import Findings, queries
 from analysis.records import FAILED, KILLED, StudyStarted
+from analysis.records.phases import short_seed
 from analysis.report.blocks import Block, Code, Heading, Section, Table, Text
 from analysis.report.sections.trials import Beside, every_trial
 from analysis.report.words import NONE, count, counted, listed
@@ -110,7 +111,7 @@ def _failed(findings: Findings) -> list[Block]:
         return [Text("No trial failed.")]
     blocks: list[Block] = [Heading("Failed trials")]
     for row, settings in zip(bad.to_dict("records"), tables.configurations(bad), strict=True):
-        where = ", ".join(filter(None, [row["task"], row["phase"], row["cell"], f"seed {row['seed']}", settings]))
+        where = ", ".join(filter(None, [row["task"], row["phase"], row["cell"], f"seed {short_seed(row['seed'])}", settings]))
         blocks.append(Text(f"**{row['trial_id']}** ({where}): {row['status']} after {count(row['steps'])} steps."))
         blocks.append(Code(row["reason"] or "No reason was recorded.", wraps=True))
     return blocks

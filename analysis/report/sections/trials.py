@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from analysis.convergence import CATALOG
 from analysis.data.classes import comparison_columns
 from analysis.findings import Findings
+from analysis.records.phases import short_seed
 from analysis.report.blocks import Block, Files, Folded, Table, Text
 from analysis.report.text import Link
 from analysis.report.words import NONE, count, metric_words, number
@@ -84,7 +85,7 @@ def every_trial(findings: Findings, beside: Beside) -> list[Block]:
     shown = runs.head(MOST_TRIALS)
     rows = [
         [
-            *(row["trial_id"], row["phase"], row["task"], row["cell"] or NONE, str(int(row["seed"]))),
+            *(row["trial_id"], row["phase"], row["task"], row["cell"] or NONE, str(short_seed(row["seed"]))),
             *(verdicts.get(row["trial_id"], row["status"].lower()), number(row["lr"], 5) if row["steps"] else NONE),
             *(number(row[name]) for name in columns),
             *([beside.run(row["trial_id"])] if beside.runs else []),
