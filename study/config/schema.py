@@ -79,7 +79,7 @@ class ConfirmConfig(_Frozen):
     """
 
     top_k: Positive = 2
-    seeds: Positive | Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)] = 3
+    seeds: Positive | list[int] = 3
 
     @property
     def n_seeds(self) -> int:

@@ -23,7 +23,7 @@ from trainables.tasks import TASKS, build_options
 from trainables.trial import TrialConfig
 
 MAX_MESSAGE_LENGTH = 1000  # characters
-_TYPE_PARTS = ("[key]", "dict", "list", "str", "int", "float", "bool")  # pydantic adds these to an error's location
+_TYPE_PARTS = ("[key]", "dict", "list", "list[int]", "str", "int", "constrained-int", "float", "bool")  # pydantic adds these to an error's location
 
 
 def check_config(content: Mapping[str, Any]) -> StudyConfig:
@@ -82,6 +82,8 @@ def _check_seeds(config: StudyConfig) -> None:
     seeds = config.confirm.seeds
     if not isinstance(seeds, list):
         return
+    if not seeds or not all(0 <= seed < 2**31 for seed in seeds):
+        raise ConfigError(f"confirm.seeds = {seeds}: must be a number of seeds, or a list of seeds from 0 to {2**31 - 1:,}")
     if len(set(seeds)) < len(seeds):
         raise ConfigError(f"confirm.seeds = {seeds}: a seed occurs twice, which would count one result as two")
     if config.seed in seeds:

@@ -111,7 +111,8 @@ def _failed(findings: Findings) -> list[Block]:
         return [Text("No trial failed.")]
     blocks: list[Block] = [Heading("Failed trials")]
     for row, settings in zip(bad.to_dict("records"), tables.configurations(bad), strict=True):
-        where = ", ".join(filter(None, [row["task"], row["phase"], row["cell"], f"seed {short_seed(row['seed'])}", settings]))
+        seed = f"seed {short_seed(row['seed'])}"
+        where = ", ".join(filter(None, [row["task"], row["phase"], row["cell"], seed, settings]))
         blocks.append(Text(f"**{row['trial_id']}** ({where}): {row['status']} after {count(row['steps'])} steps."))
         blocks.append(Code(row["reason"] or "No reason was recorded.", wraps=True))
     return blocks
