@@ -16,10 +16,10 @@ import torch
 
 from study.export.encoders import LoadedEncoder
 from trainables import files
-from trainables.data.folders import list_images
 from trainables.data.images import ImageReader
 from trainables.data.pixels import read_scaled
 from trainables.data.table import to_float
+from trainables.data.walk import list_images
 from trainables.errors import ConfigError, DataError
 
 BATCH_SIZE = 256
@@ -55,7 +55,7 @@ def embed(encoder: LoadedEncoder, folder: Path, output: Path, *, on_bad_image: s
     root = folder.expanduser().resolve()
     if not root.is_dir():
         raise DataError(f"{root} is not a folder of images")
-    paths = list_images(root, root, root.name)
+    paths = list_images(root, root.name)
     reading = encoder.reading
     images, kept, _ = read_scaled(
         paths,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 import stat
 import struct
@@ -25,6 +26,8 @@ _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PHOTOMETRIC, _SAMPLES_PER_PIXEL, _GRAY = 262, 277, (0, 1)  # tags of TIFF
 _NUMPY = b"\x93NUMPY"
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", _NUMPY, *_TIFF)
+_HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # brands of ISO base media files
+_AVIF = (b"avif", b"avis")
 _PNM = re.compile(rb"P[1-6][\s#]")
 _BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # sizes of the header that follows the first 14 bytes
 # Every exception that Pillow's decoders have been seen to raise on broken files.
@@ -63,11 +66,30 @@ def is_image(path: Path) -> bool:
         return False  # reading a pipe would block forever
     with path.open("rb") as file:
         head = file.read(32)
+    if head[4:8] == b"ftyp":
+        return (head[8:12] in _AVIF and "AVIF" in _FORMATS) or (head[8:12] in _HEIC and _has_heic())
     if head.startswith(_SIGNATURES) or _PNM.match(head) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"):
         return True
     if head[:2] == b"BM":
         return int.from_bytes(head[14:18], "little") in _BMP_HEADERS
-    return "AVIF" in _FORMATS and head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis")
+    return False
+
+
+def missing_decoder(path: Path) -> str | None:
+    """Return what to install for an image that `is_image` refuses; None if it is not an image of a known kind.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        return None
+    with path.open("rb") as file:
+        head = file.read(12)
+    if head[4:8] != b"ftyp":
+        return None
+    if head[8:12] in _HEIC and not _has_heic():
+        return 'in HEIC format, which needs pillow-heif: pip install "pretext-study[heic]"'
+    return "in AVIF format, which needs Pillow 11.3 or newer" if head[8:12] in _AVIF else None
 
 
 def decode(path: Path, *, stack: str = "first", oriented: bool = True) -> tuple[Image.Image | np.ndarray, int]:
@@ -90,7 +112,7 @@ def decode(path: Path, *, stack: str = "first", oriented: bool = True) -> tuple[
         if head.startswith(_NUMPY):
             return _numpy(path), 1
         try:
-            image = Image.open(path, formats=_FORMATS)
+            image = Image.open(path, formats=_formats(head))
         except Image.UnidentifiedImageError:
             if head.startswith(_TIFF):  # more channels than Pillow knows
                 return _tiff(path), 1
@@ -122,13 +144,28 @@ def decoding(what: str = "") -> Iterator[None]:
 
 def open_image(path: Path) -> Image.Image:
     """Open an image file with Pillow, which decodes it when its pixels are read."""
-    _head(path)
-    return Image.open(path, formats=_FORMATS)
+    head = _head(path)
+    return Image.open(path, formats=_formats(head))
 
 
 def format_size(width: int, height: int) -> str:
     """Return a size as messages print it."""
     return f"{width} x {height}"
+
+
+@functools.cache
+def _has_heic() -> bool:
+    """Whether Pillow can read HEIC, after making it able to where pillow-heif is installed."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return True
+
+
+def _formats(head: bytes) -> tuple[str, ...]:
+    return (*_FORMATS, "HEIF") if head[4:8] == b"ftyp" and _has_heic() else _FORMATS
 
 
 def _head(path: Path) -> bytes:
@@ -224,7 +261,9 @@ def _png16(path: Path) -> np.ndarray:
     from torchvision.io import ImageReadMode, decode_image
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # TorchCodec, which replaces it, is no dependency yet
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # TorchCodec, which replaces it, would be one more dependency
         return decode_image(str(path), mode=ImageReadMode.RGB).numpy()
 
 

@@ -1,241 +1,172 @@
-"""Folder data sets: class folders or flat folders of images, in a fixed order, always with a test part."""
+"""Folder data sets: images in any of the layouts of `layout`, or as a manifest says, read into tables."""
 
 from __future__ import annotations
 
-import hashlib
-import logging
-import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from trainables.data.images import ImageReader
+from trainables.data.images import ImageReader, read_all, read_image_and_mask
 from trainables.data.intensity import Intensity
+from trainables.data.inventory import Found
+from trainables.data.layout import Parts, list_parts
+from trainables.data.listing import MANIFEST, Listing
+from trainables.data.manifest import read_manifest
 from trainables.data.pixels import read_scaled
 from trainables.data.request import Request, Tables
-from trainables.data.table import ImageTable
-from trainables.errors import DataError, printable
+from trainables.data.table import VOID, ImageTable
+from trainables.data.walk import Walk
+from trainables.errors import DataError
 
-logger = logging.getLogger(__name__)
-
-IMAGE_SUFFIXES = frozenset({".npy", ".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
-TEST_FRACTION = 0.2  # held out from each class if there is no test folder
-
-
-@dataclass(frozen=True)
-class Listing:
-    """Image files of one part of a data set, sorted by class and path.
-
-    Attributes:
-        paths: Paths of N image files.
-        labels: int64 [N], or None without classes.
-        class_names: Names of the classes; empty without classes.
-    """
-
-    paths: tuple[Path, ...]
-    labels: np.ndarray | None = None
-    class_names: tuple[str, ...] = ()
-
-    def take(self, indices: Sequence[int] | np.ndarray) -> Listing:
-        """Return the files at `indices`, in that order."""
-        labels = None if self.labels is None else self.labels[np.asarray(indices, np.int64)]
-        return Listing(tuple(self.paths[i] for i in indices), labels, self.class_names)
+UNUSABLE = "that cannot be used as images"  # why files are left out, with on_bad_image: skip
+TOO_SMALL = "smaller than image_size"
 
 
 def load_folder(request: Request, folder: Path) -> Tables:
-    """Read a folder of {train,test}/CLASS/*, CLASS/*, {train,test}/* or only images (the last two without labels).
-
-    Without a test folder, a fifth of each class, chosen by a hash of the path, becomes the test part.
+    """Read a folder of images in one of the layouts of `list_parts`, or as its manifest says.
 
     Raises:
         DataError: The folder is missing, empty or ambiguous, has a single class, or contains a link that leads out
-            of it.
+            of it; or its manifest has faults.
+        ConfigError: `group_pattern` is not a regular expression, or contradicts a manifest.
     """
     root = folder.expanduser().resolve()
     if not root.is_dir():
         raise DataError(f"{request.name}: {root} is not a folder")
+    walk = Walk(root, request.name)
+    list_all = read_manifest if (root / MANIFEST).exists() else list_parts
     try:
-        train, test = list_parts(root, request.name)
+        parts = _chosen(request, list_all(walk, request.group_pattern))
     except OSError as error:
         raise DataError(f"{request.name}: cannot list {error.filename}: {error.strerror}") from error
-    train = train.take(request.choose(len(train.paths)))
+    reader = ImageReader(request.image_size, upscale=request.enlarge, squash=request.squash, stack=request.stack)
+    tables = _read_masked(request, walk, parts, reader) if parts.train.masks else _read(request, walk, parts, reader)
+    return tables._replace(found=_found(parts, walk, reader, tables.train.intensity))
+
+
+def read_masked(
+    request: Request, root: Path, masks: Mapping[Path, Path], n_classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read images with their masks, in the order of `masks`.
+
+    Args:
+        request: The request.
+        root: Folder that paths in messages are relative to.
+        masks: Mask file of each image file.
+        n_classes: Number of classes of the masks.
+
+    Returns:
+        Blocks [M, C + 1, S, S] with the mask last, and the indices of their files, int64 [M].
+    """
+
+    def read(path: Path) -> np.ndarray:
+        return read_image_and_mask(path, masks[path], request.image_size, n_classes, squash=request.squash)
+
+    return read_all(list(masks), read, name=request.name, root=root, on_bad_image=request.on_bad_image)
+
+
+def _chosen(request: Request, parts: Parts) -> Parts:
+    """Return the parts with at most `max_train` images for training, first of all those with labels."""
+    train = parts.train.take(request.choose(len(parts.train)))
+    unlabeled = parts.unlabeled
+    if request.max_train is not None:
+        rest = dataclasses.replace(request, max_train=request.max_train - len(train))
+        unlabeled = unlabeled.take(rest.choose(len(unlabeled)))
+    return dataclasses.replace(parts, train=train, unlabeled=unlabeled)
+
+
+def _read(request: Request, walk: Walk, parts: Parts, reader: ImageReader) -> Tables:
+    listings = (parts.train, parts.unlabeled, parts.test)
+    paths = tuple(path for listing in listings for path in listing.paths)
     images, kept, intensity = read_scaled(
-        train.paths + test.paths,
-        ImageReader(request.image_size, squash=request.squash, stack=request.stack),
-        n_train=len(train.paths),
+        paths,
+        reader,
+        n_train=len(parts.train) + len(parts.unlabeled),
         window=request.window,
         name=request.name,
-        root=root,
+        root=walk.root,
         on_bad_image=request.on_bad_image,
     )
-    border = int(np.searchsorted(kept, len(train.paths)))
-    if border in (0, len(kept)):
-        raise DataError(
-            f"{request.name}: no usable image is left in the {'test' if border else 'training'} part of {root}"
-        )
-    return Tables(
-        _table(request.name, train.take(kept[:border]), images[:border], intensity),
-        _table(request.name, test.take(kept[border:] - len(train.paths)), images[border:], intensity),
-    )
+    _leave_out_unread(walk, reader, paths, kept)
+    borders = np.cumsum([0, *map(len, listings)])
+    tables, names = [], []
+    for listing, start, stop in zip(listings, borders[:-1], borders[1:], strict=True):
+        first, last = np.searchsorted(kept, (start, stop))
+        own = listing.take(kept[first:last] - start)
+        tables.append(_table(request.name, own, images[first:last], intensity))
+        names.append(tuple(map(walk.relative, own.paths)))
+    return _tables(request, walk, parts, tables, names)
 
 
-def list_parts(root: Path, name: str) -> tuple[Listing, Listing]:
-    """List the training and test files of a folder.
-
-    Args:
-        root: Folder, with links resolved.
-        name: Name of the data set, for error messages.
-
-    Raises:
-        DataError: As for `load_folder`.
-    """
-    parts = [part for part in ("train", "test") if (root / part).is_dir()]
-    if not parts:
-        return hold_out(_list_part(root, root, name), root)
-    others = [entry.name for entry in entries(root, root, name) if entry.name not in parts and _may_hold_images(entry)]
-    if others:
-        raise DataError(
-            f"{name}: {root} has {_few(others)} next to {parts[0]}/, which would not be read; move it elsewhere"
-        )
-    if parts == ["test"]:
-        raise DataError(f"{name}: {root} has a test folder but no train folder")
-    train = _list_part(root / "train", root, name)
-    if parts == ["train"]:
-        return hold_out(train, root)
-    test = _list_part(root / "test", root, name, known=train.class_names)
-    return train, test
-
-
-def hold_out(listing: Listing, root: Path) -> tuple[Listing, Listing]:
-    """Split a listing into training and test parts.
-
-    The test part is TEST_FRACTION of each class, at least one image if the class has two: those with the lowest hash
-    of the path relative to `root`. Location, order and modification times of the files therefore do not matter.
-    """
-    hashes = [hashlib.sha256(os.fsencode(path.relative_to(root).as_posix())).digest() for path in listing.paths]
-    labels = np.zeros(len(hashes), np.int64) if listing.labels is None else listing.labels
-    in_test = np.zeros(len(hashes), bool)
-    for label in np.unique(labels):
-        members = sorted(np.flatnonzero(labels == label), key=hashes.__getitem__)
-        in_test[members[: max(round(TEST_FRACTION * len(members)), min(1, len(members) - 1))]] = True
-    return listing.take(np.flatnonzero(~in_test)), listing.take(np.flatnonzero(in_test))
+def _read_masked(request: Request, walk: Walk, parts: Parts, reader: ImageReader) -> Tables:
+    """Read the parts of a manifest with masks, whose classes are numbered and have their numbers as names."""
+    tables, names = [], []
+    for listing in (parts.train, parts.test):
+        masks = dict(zip(listing.paths, listing.masks, strict=True))
+        blocks, kept = read_masked(request, walk.root, masks, VOID)
+        if blocks.dtype != np.uint8:
+            raise DataError(f"{request.name}: images with masks must have 8 bits; convert them, or remove the masks")
+        _leave_out_unread(walk, reader, listing.paths, kept)
+        own = listing.take(kept)
+        tables.append(_table(request.name, own, np.ascontiguousarray(blocks[:, :-1]), None))
+        tables[-1] = dataclasses.replace(tables[-1], masks=np.ascontiguousarray(blocks[:, -1]))
+        names.append(tuple(map(walk.relative, own.paths)))
+    ids = [table.masks[table.masks != VOID] for table in tables if table.masks is not None]
+    mask_names = tuple(map(str, range(1 + max(int(own.max(initial=0)) for own in ids))))
+    train, test = (dataclasses.replace(table, mask_names=mask_names) for table in tables)
+    images, kept = np.empty((0, *train.images.shape[1:]), np.uint8), np.arange(0)
+    if len(parts.unlabeled):
+        read = ImageReader(request.image_size, upscale=True, squash=request.squash)
+        paths = parts.unlabeled.paths
+        images, kept = read_all(paths, read, name=request.name, root=walk.root, on_bad_image=request.on_bad_image)
+        _leave_out_unread(walk, reader, paths, kept)
+    extra = _table(request.name, parts.unlabeled.take(kept), images, None)
+    return _tables(request, walk, parts, [train, extra, test], [names[0], (), names[1]])
 
 
-def list_images(folder: Path, root: Path, name: str) -> list[Path]:
-    """List all image files below `folder`, sorted by path.
-
-    Args:
-        folder: Folder to search recursively.
-        root: Folder that links must not lead out of.
-        name: Name of the data set, for error messages.
-
-    Raises:
-        DataError: A link leads out of `root`, or to a folder.
-    """
-    found: list[Path] = []
-    n_others = 0
-    for entry in entries(folder, root, name):
-        path = folder / entry.name
-        if _is_folder(entry):
-            found += list_images(path, root, name)
-        elif _may_hold_images(entry):
-            found.append(path)
-        else:
-            n_others += 1
-    if n_others:
-        logger.info("%s: %d files in %s are not images and are left out", name, n_others, folder)
-    return found
-
-
-def _list_part(folder: Path, root: Path, name: str, known: tuple[str, ...] | None = None) -> Listing:
-    """List one part of a data set; a test part must share the `known` classes of the training part."""
-    found = list(entries(folder, root, name))
-    classes = [entry.name for entry in found if _is_folder(entry)]
-    loose = [folder / entry.name for entry in found if not _is_folder(entry) and _may_hold_images(entry)]
-    if loose and classes:
-        raise DataError(
-            f"{name}: {folder} has images ({_few([path.name for path in loose])}) next to folders ({_few(classes)}): "
-            "put all images in class folders, or none"
-        )
-    if not loose and not classes:
-        raise DataError(f"{name}: there is no image in {folder}")
-    if known is not None and bool(known) != bool(classes):
-        raise DataError(f"{name}: in {root}, only one of train and test has class folders")
-    if loose:
-        return Listing(tuple(loose))
-    return _list_classes(folder, classes, root, name, known)
-
-
-def _list_classes(folder: Path, classes: list[str], root: Path, name: str, known: tuple[str, ...] | None) -> Listing:
-    files = {label: list_images(folder / label, root, name) for label in classes}
-    if known is None:
-        if len(classes) == 1:
-            raise DataError(
-                f"{name}: {folder} has the single class folder {classes[0]!r}, and a probe needs two; "
-                f"for images without labels use folder:{folder / classes[0]}"
-            )
-        empty = [label for label in classes if not files[label]]
-        if empty:
-            raise DataError(f"{name}: there is no image in class folder {_few(empty)} of {folder}; fill or remove it")
-        known = tuple(classes)
-    unprintable = [label for label in classes if printable(label) != label]
-    if unprintable:
-        raise DataError(f"{name}: class folder {_few(unprintable)} of {folder} has a name that no report can print")
-    unknown = [label for label in classes if label not in known]
-    if unknown:
-        raise DataError(f"{name}: class folder {_few(unknown)} of {folder} is not among the training classes")
-    paths = tuple(path for label in classes for path in files[label])
-    if not paths:
-        raise DataError(f"{name}: there is no image in {folder}")
-    labels = [known.index(label) for label in classes for _ in files[label]]
-    return Listing(paths, np.array(labels, np.int64), known)
-
-
-def entries(folder: Path, root: Path, name: str) -> Iterator[os.DirEntry[str]]:
-    """Yield the entries of a folder, sorted, without hidden files.
-
-    Args:
-        folder: Folder to list.
-        root: Folder that links must not lead out of.
-        name: Name of the data set, for error messages.
-
-    Raises:
-        DataError: A link leads out of `root`, or to a folder.
-    """
-    with os.scandir(folder) as scan:
-        found = sorted(scan, key=lambda entry: entry.name)
-    for entry in found:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_symlink():
-            target = Path(os.path.realpath(entry.path))  # unlike Path.resolve, accepts a link to itself
-            if not target.is_relative_to(root):
-                raise DataError(f"{name}: the link {entry.path} leads out of {root}; copy what it points to")
-            if target.is_dir():
-                raise DataError(
-                    f"{name}: {entry.path} is a link to a folder, whose images would count twice; remove it"
-                )
-        yield entry
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Return whether an entry is a folder. A link to itself counts as an unreadable image."""
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
-
-
-def _may_hold_images(entry: os.DirEntry[str]) -> bool:
-    return _is_folder(entry) or Path(entry.name).suffix.lower() in IMAGE_SUFFIXES
+def _tables(
+    request: Request, walk: Walk, parts: Parts, tables: list[ImageTable], names: list[tuple[str, ...]]
+) -> Tables:
+    """Return the tables of the training, the unlabeled and the test part, after checking that none is empty."""
+    train, unlabeled, test = tables
+    for part, table in (("training", train), ("test", test)):
+        if not len(table):
+            raise DataError(f"{request.name}: no usable image is left in the {part} part of {walk.root}")
+    files = names[0], names[2]
+    return Tables(train, test, unlabeled if len(unlabeled) else None, files, parts.test_is_drawn)
 
 
 def _table(name: str, listing: Listing, images: np.ndarray, intensity: Intensity | None) -> ImageTable:
-    return ImageTable(name, images, listing.labels, class_names=listing.class_names, intensity=intensity)
+    return ImageTable(
+        name,
+        images,
+        listing.labels,
+        class_names=listing.class_names,
+        groups=listing.groups,
+        intensity=intensity,
+    )
 
 
-def _few(names: Sequence[str]) -> str:
-    """Join the first three names and count the others."""
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+def _leave_out_unread(walk: Walk, reader: ImageReader, paths: tuple[Path, ...], kept: np.ndarray) -> None:
+    """Note the files that `on_bad_image: skip` has left out, and why."""
+    for index in sorted(set(range(len(paths))) - set(kept.tolist())):
+        path = paths[index]
+        size = reader.sizes.get(path)
+        small = size is not None and not reader.upscale and min(size) < reader.image_size
+        walk.leave_out(f"{TOO_SMALL} {reader.image_size}" if small else UNUSABLE, [path])
+
+
+def _found(parts: Parts, walk: Walk, reader: ImageReader, intensity: Intensity | None) -> Found:
+    by_area = sorted(reader.sizes.values(), key=lambda size: (size[0] * size[1], size))
+    bits = {window.bits for window in intensity.windows} if intensity else set()
+    bits |= {depth.bits for depth in reader.depths.values() if depth.bits == 8}
+    return Found(
+        parts.layout,
+        parts.notes,
+        walk.left_out,
+        (by_area[0], by_area[-1]) if by_area else (),
+        tuple(sorted(bits)),
+        sum(min(size) < reader.image_size for size in by_area) if reader.upscale else 0,
+    )

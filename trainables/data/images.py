@@ -33,6 +33,7 @@ class ImageReader:
         squash: Whether to resize both sides independently, which distorts shapes. By default the short side is resized
             with antialiasing and the center square is cropped.
         stack: Pages that are read of a file with several: the `first`, or all gray ones as `channels`.
+        sizes: Width and height of each file that was decoded, also where it is too small.
         depths: Bits per value and highest value of each file that was read.
         stacks: Pages of each file that has several.
     """
@@ -41,6 +42,7 @@ class ImageReader:
     upscale: bool = False
     squash: bool = False
     stack: str = "first"
+    sizes: dict[Path, tuple[int, int]] = field(default_factory=dict)
     depths: dict[Path, Depth] = field(default_factory=dict)
     stacks: dict[Path, int] = field(default_factory=dict)
 
@@ -59,6 +61,7 @@ class ImageReader:
         """
         with decoding():
             image, n_pages = decode(path, stack=self.stack)
+            self.sizes[path] = _size(image)
             square = _square(image, self.image_size, self.upscale, self.squash)
         self.depths[path] = depth_of(np.asarray(image))
         if n_pages > 1:
@@ -104,7 +107,7 @@ def read_image_and_mask(
     with decoding():
         image, _ = decode(image_path, oriented=False)
         planes = _square(image, image_size, True, squash)
-        size = image.size if isinstance(image, Image.Image) else image.shape[:0:-1]
+        size = _size(image)
     with decoding("its mask: "), open_image(mask_path) as mask:
         if mask.mode not in ("P", "L"):
             raise BadImage(f"its mask is a {mask.mode} image; it must be a palette or gray image of class ids")
@@ -207,7 +210,7 @@ def _is_photograph(path: Path) -> bool:
 
 def _square(image: Image.Image | np.ndarray, image_size: int, upscale: bool, squash: bool) -> np.ndarray:
     """Return an image, RGB or values [C, H, W], resized to a square: [C, S, S] with C >= 3 or C = 2."""
-    size = image.size if isinstance(image, Image.Image) else image.shape[:0:-1]
+    size = _size(image)
     if not upscale and min(size) < image_size:
         reason = f"{format_size(*size)} pixels, too small for image_size {image_size}"
         raise BadImage(reason, short_side=min(size))
@@ -220,6 +223,11 @@ def _square(image: Image.Image | np.ndarray, image_size: int, upscale: bool, squ
     )
     values = np.rint(planes).astype(image.dtype) if image.dtype == np.uint16 else planes
     return np.repeat(values, 3, axis=0) if len(values) == 1 else values
+
+
+def _size(image: Image.Image | np.ndarray) -> tuple[int, int]:
+    """Return the width and height of an image, RGB or values [C, H, W]."""
+    return image.size if isinstance(image, Image.Image) else (image.shape[2], image.shape[1])
 
 
 def _resized(image: Image.Image, image_size: int, resampling: Image.Resampling, squash: bool) -> np.ndarray:
@@ -236,5 +244,5 @@ def _first_few(bad: list[tuple[Path, BadImage]], root: Path) -> str:
 
 def _remedy(bad: list[tuple[Path, BadImage]]) -> str:
     small = [reason.short_side for _, reason in bad if reason.short_side is not None]
-    lower = f", lower image_size to {min(small)}" if small else ""
+    lower = f", lower image_size to {min(small)}, enlarge them with on_small_image: enlarge" if small else ""
     return f"Fix or remove them{lower}, or leave them out with on_bad_image: skip"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import functools
 import re
@@ -13,8 +14,11 @@ from trainables.data import shapes
 from trainables.data.decode import STACK
 from trainables.data.folders import load_folder
 from trainables.data.intensity import UserWindow
-from trainables.data.request import ON_BAD_IMAGE, RESIZE, Request, Tables
-from trainables.data.splits import make_splits
+from trainables.data.inventory import Inventory, n_duplicates
+from trainables.data.leaks import ALLOW, MOVE
+from trainables.data.listing import TEST_FRACTION
+from trainables.data.request import ON_BAD_IMAGE, ON_SMALL_IMAGE, RESIZE, Request, Tables
+from trainables.data.splits import content_keys, make_splits
 from trainables.data.table import Splits
 from trainables.data.torchvision_sets import load_cifar10, load_fashion_mnist, load_voc, resolve_within
 from trainables.errors import ConfigError, DataError
@@ -44,6 +48,9 @@ def load_splits(
     resize: str = "crop",
     stack: str = "first",
     window: UserWindow | None = None,
+    on_small_image: str = "stop",
+    group_pattern: str | None = None,
+    leak: str | None = None,
 ) -> Splits:
     """Load a data set and return its five splits. Equal arguments and files give equal fingerprints.
 
@@ -61,6 +68,11 @@ def load_splits(
         stack: Pages that are read of a file with several: the `first`, or all gray ones as `channels`.
         window: Values that become black and white in images of more than 8 bits, [low, high] or one pair per channel;
             None for percentiles of the training images.
+        on_small_image: `stop` treats files smaller than `image_size` as broken, `enlarge` enlarges them.
+        group_pattern: Regular expression that finds the group of an image in its path; images of one group are never on
+            two sides of a split. None for independent images, or the groups of a manifest.
+        leak: What happens to near duplicates across splits; see `make_splits`. None is `move` where the test split is
+            drawn from the files, and `allow` where it is given.
 
     Raises:
         ConfigError: A value is out of range.
@@ -70,6 +82,7 @@ def load_splits(
         ("on_bad_image", on_bad_image, ON_BAD_IMAGE),
         ("resize", resize, RESIZE),
         ("stack", stack, STACK),
+        ("on_small_image", on_small_image, ON_SMALL_IMAGE),
     ):
         if choice not in known:
             raise ConfigError(f"{key} = {choice!r}: must be one of {', '.join(known)}")
@@ -78,9 +91,33 @@ def load_splits(
             raise ConfigError(f"{key} = {value}: must be {least} or more")
     source = _find(name)
     size = source.native_size if image_size is None else image_size
-    request = Request(name, root, size, max_train, seed, download, on_bad_image, resize, stack, window)
-    train, test, unannotated = source.load(request)
-    return make_splits(train, test, seed=seed, extra_pretext=unannotated)
+    request = Request(
+        name,
+        root,
+        size,
+        max_train,
+        seed,
+        download,
+        on_bad_image,
+        resize,
+        stack,
+        window,
+        on_small_image,
+        group_pattern,
+    )
+    tables = source.load(request)
+    splits = make_splits(
+        tables.train,
+        tables.test,
+        seed=seed,
+        extra_pretext=tables.unannotated,
+        leak=leak or (MOVE if tables.test_is_drawn else ALLOW),
+        test_fraction=TEST_FRACTION if tables.test_is_drawn else None,
+        files=tables.files,
+    )
+    parts = (tables.train, tables.test, tables.unannotated)
+    keys = [key for table in parts if table is not None for key in content_keys(table)]
+    return dataclasses.replace(splits, inventory=Inventory.of(splits, n_duplicates(keys), tables.found))
 
 
 def register_dataset(name: str, *, image_size: int = 32) -> Callable[[Loader], Loader]:

@@ -9,10 +9,12 @@ from typing import NamedTuple
 import numpy as np
 
 from trainables.data.intensity import UserWindow
+from trainables.data.inventory import Found
 from trainables.data.table import ImageTable
 from trainables.errors import DataError
 
 ON_BAD_IMAGE = ("stop", "skip")
+ON_SMALL_IMAGE = ("stop", "enlarge")
 RESIZE = ("crop", "squash")
 
 
@@ -23,11 +25,17 @@ class Tables(NamedTuple):
         train: Official training part.
         test: Official test part.
         unannotated: Images without labels and masks, or None.
+        files: Names of the files of the training and of the test images, for messages; None if there are none.
+        test_is_drawn: Whether the test part was held out from the training part rather than given.
+        found: Facts about the files; None for data sets that are not read from image files.
     """
 
     train: ImageTable
     test: ImageTable
     unannotated: ImageTable | None = None
+    files: tuple[tuple[str, ...], tuple[str, ...]] | None = None
+    test_is_drawn: bool = False
+    found: Found | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,8 @@ class Request:
         stack: Pages that are read of a file with several: the `first`, or all as `channels`.
         window: Values that become black and white in images of more than 8 bits, [low, high] or one pair per channel;
             None for percentiles of the training images.
+        on_small_image: `stop` or `enlarge`, for files smaller than `image_size`.
+        group_pattern: Regular expression that finds the group of an image in its path, or None.
     """
 
     name: str
@@ -58,6 +68,13 @@ class Request:
     resize: str = "crop"
     stack: str = "first"
     window: UserWindow | None = None
+    on_small_image: str = "stop"
+    group_pattern: str | None = None
+
+    @property
+    def enlarge(self) -> bool:
+        """Whether images smaller than `image_size` are enlarged."""
+        return self.on_small_image == "enlarge"
 
     @property
     def squash(self) -> bool:

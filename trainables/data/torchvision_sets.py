@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from trainables.data.folders import entries, list_images, load_folder
-from trainables.data.images import read_all, read_image, read_image_and_mask, resize_arrays
+from trainables.data.folders import load_folder, read_masked
+from trainables.data.images import read_all, read_image, resize_arrays
 from trainables.data.request import Request, Tables
 from trainables.data.table import ImageTable
+from trainables.data.walk import Walk
 from trainables.errors import DataError, first_line
 
 # torchvision is imported where it is used: the import takes seconds, and `shapes` and class folders do not need it.
@@ -85,7 +86,8 @@ def load_fashion_mnist(request: Request) -> Tables:
     root = request.data_root()
     folder = resolve_within(root, "FashionMNIST/raw")
     if folder.is_dir():
-        list(entries(folder, root, request.name))  # raises for links that lead out
+        for path in folder.iterdir():
+            Walk(root, request.name).check_link(path)
     elif not request.download:
         raise request.missing("FashionMNIST/raw/", downloadable=True)
     parts = [_open(FashionMNIST, request, root, train=train) for train in (True, False)]
@@ -116,13 +118,15 @@ def load_voc(request: Request, year: str) -> Tables:
         for image_set in (("trainval", "test") if has_test else ("train", "val"))
     )
     used = {path.stem for path in (*train, *test)}
-    others = [path for path in list_images(base / "JPEGImages", root, request.name) if path.stem not in used]
+    others = [path for path in Walk(root, request.name).images(base / "JPEGImages") if path.stem not in used]
 
     chosen = {path: train[path] for path in _take(list(train), request.choose(len(train)))}
     if request.max_train is not None:
         remaining = dataclasses.replace(request, max_train=request.max_train - len(chosen))
         others = _take(others, remaining.choose(len(others)))
-    blocks, paths = _read_masked(request, root, {**chosen, **test})
+    masks = {**chosen, **test}
+    blocks, kept = read_masked(request, root, masks, len(VOC_CLASSES))
+    paths = _take(list(masks), kept)
     border = sum(path in chosen for path in paths)
     if border in (0, len(paths)):
         raise DataError(
@@ -189,18 +193,6 @@ def _open_voc(request: Request, root: Path, year: str, image_set: str, *, downlo
     for path in (*part.images, *part.masks):
         resolve_within(root, str(Path(path).relative_to(root)))
     return dict(sorted(zip(map(Path, part.images), map(Path, part.masks), strict=True)))
-
-
-def _read_masked(request: Request, root: Path, masks: dict[Path, Path]) -> tuple[np.ndarray, list[Path]]:
-    """Read images with their masks: uint8 [M, 4, S, S], the mask last, and the files that they came from."""
-
-    def read(path: Path) -> np.ndarray:
-        n_classes = len(VOC_CLASSES)
-        return read_image_and_mask(path, masks[path], request.image_size, n_classes, squash=request.squash)
-
-    paths = list(masks)
-    blocks, kept = read_all(paths, read, name=request.name, root=root, on_bad_image=request.on_bad_image)
-    return blocks, _take(paths, kept)
 
 
 def _masked_table(name: str, blocks: np.ndarray) -> ImageTable:

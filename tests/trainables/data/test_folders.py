@@ -9,8 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainables.data.folders import hold_out, list_images, list_parts, load_folder
+from trainables.data.folders import load_folder
+from trainables.data.layout import list_parts
+from trainables.data.listing import Listing, hold_out
 from trainables.data.request import Request
+from trainables.data.walk import Walk, list_images
 from trainables.errors import DataError
 
 Write = Callable[..., Path]
@@ -18,6 +21,11 @@ Write = Callable[..., Path]
 
 def request_for(folder: Path, **options: object) -> Request:
     return Request(**{"name": f"folder:{folder}", "root": None, "image_size": 32, **options})  # type: ignore[arg-type]
+
+
+def listed(folder: Path, **options: str) -> tuple[Listing, Listing]:
+    parts = list_parts(Walk(folder.resolve(), "x"), **options)
+    return parts.train, parts.test
 
 
 def test_class_folders_with_train_and_test(tmp_path: Path, write_classes: Write) -> None:
@@ -48,7 +56,7 @@ def test_images_and_labels_belong_together_also_when_one_is_skipped(tmp_path: Pa
 
 def test_class_folders_without_test_hold_out_a_fifth_of_each_class(tmp_path: Path, write_classes: Write) -> None:
     write_classes(tmp_path, ("cat", "dog", "emu"), n=10)
-    train, test = list_parts(tmp_path, "x")
+    train, test = listed(tmp_path)
     assert np.bincount(np.asarray(test.labels)).tolist() == [2, 2, 2]
     assert np.bincount(np.asarray(train.labels)).tolist() == [8, 8, 8]
     assert not set(train.paths) & set(test.paths)
@@ -56,7 +64,7 @@ def test_class_folders_without_test_hold_out_a_fifth_of_each_class(tmp_path: Pat
 
 def test_a_train_folder_alone_holds_out_too(tmp_path: Path, write_classes: Write) -> None:
     write_classes(tmp_path / "train", n=5)
-    train, test = list_parts(tmp_path, "x")
+    train, test = listed(tmp_path)
     assert (len(train.paths), len(test.paths)) == (8, 2)
 
 
@@ -76,7 +84,7 @@ def test_the_held_out_part_does_not_move_with_the_folder_or_with_new_classes(
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     write_classes(tmp_path / "b", ("ant",), n=7)
     held = [
-        {path.relative_to(tmp_path / name).as_posix() for path in list_parts(tmp_path / name, "x")[1].paths}
+        {path.relative_to(tmp_path / name).as_posix() for path in listed(tmp_path / name)[1].paths}
         for name in ("a", "b")
     ]
     assert held[0] == {path for path in held[1] if not path.startswith("ant")}
@@ -85,7 +93,7 @@ def test_the_held_out_part_does_not_move_with_the_folder_or_with_new_classes(
 def test_the_order_is_that_of_the_paths_not_of_the_file_system(tmp_path: Path, write_photo: Write) -> None:
     for name in ("b/2.png", "b/10.png", "a/z.png", "c/d/1.png"):
         write_photo(tmp_path / name)
-    assert [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path, tmp_path, "x")] == [
+    assert [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path, "x")] == [
         "a/z.png",
         "b/10.png",
         "b/2.png",
@@ -108,14 +116,14 @@ def test_hidden_and_other_files_are_left_out(tmp_path: Path, write_classes: Writ
     (tmp_path / "cat" / "notes.txt").write_text("x")
     (tmp_path / "cat" / ".hidden.png").write_text("x")
     (tmp_path / ".git").mkdir()
-    train, test = list_parts(tmp_path, "x")
+    train, test = listed(tmp_path)
     assert len(train.paths) + len(test.paths) == 10
 
 
 def test_a_class_of_two_is_in_both_parts_and_a_class_of_one_is_trained_on(tmp_path: Path, write_photo: Write) -> None:
     for name in ("pair/0.png", "pair/1.png", "single/0.png"):
         write_photo(tmp_path / name)
-    train, test = list_parts(tmp_path, "x")
+    train, test = listed(tmp_path)
     assert train.labels is not None
     assert test.labels is not None
     assert (train.labels.tolist(), test.labels.tolist()) == ([0, 1], [0])
@@ -134,8 +142,11 @@ def test_one_class_is_refused_with_the_way_out(tmp_path: Path, write_classes: Wr
         ([], "there is no image in"),
         (["notes.txt"], "there is no image in"),
         (["a/1.png", "b/notes.txt"], "no image in class folder b"),
-        (["a/1.png", "b/1.png", "1.png"], r"has images \(1.png\) next to folders \(a, b\)"),
-        (["train/a/1.png", "train/b/1.png", "val/a/1.png"], "has val next to train/"),
+        (["a/1.png", "1.png"], r"has images \(1.png\) next to a folder with images \(a\)"),
+        (["train/a/1.png", "train/b/1.png", "more/a/1.png"], "has more next to train/"),
+        (["train/a/1.png", "train/b/1.png", "1.png"], "has 1.png next to train/"),
+        (["Train/a/1.png", "training/a/1.png"], "has two train folders, Train and training"),
+        (["Train/1.png", "Test/1.png", "Bus/1.png"], "has Bus next to Test/"),
         (["test/a/1.png", "test/b/1.png"], "has a test folder but no train folder"),
         (["train/a/1.png", "train/b/1.png", "test/c/1.png"], "class folder c of .* is not among the training"),
         (["train/a/1.png", "train/b/1.png", "test/1.png"], "only one of train and test has class folders"),
@@ -173,11 +184,11 @@ def test_links_that_lead_out_are_refused(tmp_path: Path, write_classes: Write, w
 def test_links_within_the_folder_are_read_but_never_followed_into_folders(tmp_path: Path, write_classes: Write) -> None:
     write_classes(tmp_path, n=5)
     (tmp_path / "cat" / "twin.png").symlink_to(tmp_path / "cat" / "0.png")
-    train, test = list_parts(tmp_path, "x")
+    train, test = listed(tmp_path)
     assert len(train.paths) + len(test.paths) == 11
     (tmp_path / "dog" / "loop").symlink_to(tmp_path)
     with pytest.raises(DataError, match="loop is a link to a folder"):
-        list_parts(tmp_path, "x")
+        listed(tmp_path)
 
 
 def test_the_folder_itself_may_be_reached_by_a_link(tmp_path: Path, write_classes: Write) -> None:

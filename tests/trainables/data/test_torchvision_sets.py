@@ -34,7 +34,7 @@ def official_cifar10(tmp_path: Path, write_cifar10_batches: Callable, monkeypatc
 
 
 def test_cifar10_batches_are_read_by_torchvision(official_cifar10: Path) -> None:
-    train, test, unannotated = load_cifar10(request_for("cifar10", official_cifar10))
+    train, test, unannotated, *_ = load_cifar10(request_for("cifar10", official_cifar10))
     reference = datasets.CIFAR10(official_cifar10, train=True)
     np.testing.assert_array_equal(train.images.transpose(0, 2, 3, 1), reference.data)
     assert train.labels is not None
@@ -69,7 +69,7 @@ def test_fashion_mnist_is_padded_to_32_and_gray_in_all_channels(
     tmp_path: Path, write_fashion_mnist: Callable[..., np.ndarray]
 ) -> None:
     written = write_fashion_mnist(tmp_path)
-    train, test, _ = load_fashion_mnist(request_for("fashion_mnist", tmp_path))
+    train, test, *_ = load_fashion_mnist(request_for("fashion_mnist", tmp_path))
     assert train.images.shape == (60, 3, 32, 32)
     for channel in range(3):
         np.testing.assert_array_equal(train.images[:, channel, 2:30, 2:30], written)
@@ -115,7 +115,7 @@ def test_fashion_mnist_files_that_link_out_of_the_root_are_refused(
 
 def test_voc_has_masks_where_annotated_and_every_other_jpeg_without(tmp_path: Path, write_voc: Write) -> None:
     write_voc(tmp_path)
-    train, test, unannotated = load_voc(request_for("voc2012", tmp_path), "2012")
+    train, test, unannotated, *_ = load_voc(request_for("voc2012", tmp_path), "2012")
     assert (len(train), len(test)) == (12, 6)
     assert train.labels is None
     assert train.masks is not None
@@ -128,7 +128,7 @@ def test_voc_has_masks_where_annotated_and_every_other_jpeg_without(tmp_path: Pa
 
 def test_voc_2007_is_tested_on_its_test_set_where_that_is_there(tmp_path: Path, write_voc: Write) -> None:
     write_voc(tmp_path, "2007", train=4, val=3, trainval=7, test=5)
-    train, test, unannotated = load_voc(request_for("voc2007", tmp_path), "2007")
+    train, test, unannotated, *_ = load_voc(request_for("voc2007", tmp_path), "2007")
     assert (len(train), len(test)) == (7, 5)
     assert unannotated is not None
     assert len(unannotated) == 5 + 7  # the helper names trainval images apart from those of train and val
@@ -136,9 +136,9 @@ def test_voc_2007_is_tested_on_its_test_set_where_that_is_there(tmp_path: Path, 
 
 def test_voc_images_that_are_not_chosen_do_not_come_back_as_unannotated(tmp_path: Path, write_voc: Write) -> None:
     write_voc(tmp_path)
-    few, _, others = load_voc(request_for("voc2012", tmp_path, max_train=10), "2012")
+    few, _, others, *_ = load_voc(request_for("voc2012", tmp_path, max_train=10), "2012")
     assert (len(few), others) == (10, None)
-    every, _, some = load_voc(request_for("voc2012", tmp_path, max_train=15), "2012")
+    every, _, some, *_ = load_voc(request_for("voc2012", tmp_path, max_train=15), "2012")
     assert some is not None
     assert (len(every), len(some)) == (12, 3)
 
@@ -154,7 +154,7 @@ def test_a_broken_voc_mask_stops_or_is_skipped(tmp_path: Path, write_voc: Write)
     (base / "JPEGImages" / "val_01.jpg").unlink()
     with pytest.raises(DataError, match=r"2 of 18 images .*train_03\.jpg \(its mask: cannot identify.*val_01"):
         load_voc(request_for("voc2012", tmp_path), "2012")
-    train, test, _ = load_voc(request_for("voc2012", tmp_path, on_bad_image="skip"), "2012")
+    train, test, *_ = load_voc(request_for("voc2012", tmp_path, on_bad_image="skip"), "2012")
     assert (len(train), len(test)) == (11, 5)
 
 

@@ -1,0 +1,199 @@
+"""Inventory of a data set: what was found in its files, what was left out and why, and how it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from trainables.data.intensity import REAL
+from trainables.data.table import UNLABELED, ImageTable, Splits
+from trainables.data.walk import HARMLESS, LeftOut, describe_left_out
+
+SPLITS = ("train", "validation", "test")
+WITHOUT_LABEL, WITH_MASK, ALL = "without a label", "with a mask", "images"
+FEW = 20  # images of a class in all splits, below which the class is named as small
+N_CLASSES = 10  # rows of the table of classes
+
+
+@dataclass(frozen=True)
+class Found:
+    """Facts about the files of a data set, noted while they are read.
+
+    Attributes:
+        layout: What the folder looks like, such as `class folders`.
+        notes: Sentences about what was not taken literally.
+        left_out: Files that are not used, by reason.
+        sizes: Width and height in px of the image with the fewest pixels, and of the one with the most.
+        bits: Bits per value of the files, ascending; 32 for real numbers.
+        n_enlarged: Number of images that were smaller than they are used.
+    """
+
+    layout: str
+    notes: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    sizes: tuple[tuple[int, int], ...] = ()
+    bits: tuple[int, ...] = ()
+    n_enlarged: int = 0
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What a data set holds.
+
+    Attributes:
+        name: Name of the data set.
+        counts: Number of images by class, or kind of image, and split: train, validation and test.
+        class_names: Names of the classes; empty without labels.
+        image_size: Side in px of the images as used.
+        n_channels: Their number of channels.
+        dtype: Their type: uint8, uint16 or float32.
+        n_duplicates: Number of images whose pixels are those of an earlier image.
+        n_groups: Number of groups; None if the images are independent.
+        found: Facts about the files; None for data sets that are not read from image files.
+    """
+
+    name: str
+    counts: Mapping[str, Mapping[str, int]]
+    class_names: tuple[str, ...]
+    image_size: int
+    n_channels: int
+    dtype: str
+    n_duplicates: int = 0
+    n_groups: int | None = None
+    found: Found | None = None
+
+    @classmethod
+    def of(cls, splits: Splits, n_duplicates: int, found: Found | None = None) -> Inventory:
+        """Take the inventory of a data set.
+
+        Args:
+            splits: Its splits.
+            n_duplicates: Number of images whose pixels are those of an earlier image.
+            found: Facts about its files.
+        """
+        tables = (splits.pretext_train, splits.pretext_validation, splits.test)
+        by_split = {split: _counts(table, splits) for split, table in zip(SPLITS, tables, strict=True)}
+        kinds = dict.fromkeys(kind for own in by_split.values() for kind in own)
+        counts = {kind: {split: by_split[split].get(kind, 0) for split in SPLITS} for kind in kinds}
+        groups = [table.groups for table in tables if table.groups is not None]
+        table = splits.pretext_train
+        return cls(
+            splits.name,
+            {kind: own for kind, own in counts.items() if any(own.values())},
+            table.class_names,
+            table.image_size,
+            table.n_channels,
+            str(table.images.dtype),
+            n_duplicates,
+            len(np.unique(np.concatenate(groups))) if groups else None,
+            found,
+        )
+
+    @property
+    def classes(self) -> dict[str, int]:
+        """Number of images of each class in all splits, the smallest class first; empty without labels."""
+        classes = {name: sum(self.counts[name].values()) for name in self.class_names if name in self.counts}
+        return dict(sorted(classes.items(), key=lambda item: item[1]))
+
+    @property
+    def n_images(self) -> int:
+        """Number of images in all splits."""
+        return sum(sum(own.values()) for own in self.counts.values())
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a user should look at, one line each; empty if all is well."""
+        lines = list(self.found.notes if self.found else ())
+        if self.found:
+            lines += [f"left out: {describe_left_out(each)}" for each in self.found.left_out if _matters(each)]
+            if self.found.n_enlarged:
+                lines.append(f"{self.found.n_enlarged:,} images are enlarged to {self.image_size} px")
+        if self.n_duplicates:
+            lines.append(f"{self.n_duplicates:,} images are exact copies of another one")
+        small = [f"{name} ({n})" for name, n in self.classes.items() if n < FEW]
+        if small:
+            more = f" and {len(small) - 3} more" if len(small) > 3 else ""
+            lines.append(f"few images of class {', '.join(small[:3])}{more}")
+        return tuple(lines)
+
+    @property
+    def line(self) -> str:
+        """The data set in one line: images, classes, splits, sizes and depth."""
+        totals = ", ".join(f"{sum(own[split] for own in self.counts.values()):,} {split}" for split in SPLITS)
+        parts = [f"{self.n_images:,} images{self._of_classes()}: {totals}"]
+        if self.n_groups is not None:
+            parts.append(f"{self.n_groups:,} groups")
+        if self.found:
+            parts.insert(0, self.found.layout)
+            parts.append(f"{_sizes(self.found.sizes)} px, {_depths(self.found.bits)}")
+        parts.append(f"used as {self.n_channels} x {self.image_size} x {self.image_size} {self.dtype}")
+        return f"{self.name}: {'; '.join(parts)}"
+
+    @property
+    def table(self) -> list[tuple[str, ...]]:
+        """Rows of class and number of images in each split, the smallest classes first if there are many."""
+        order = [*self.classes, *(kind for kind in self.counts if kind not in self.classes)]
+        if len(self.classes) <= N_CLASSES:
+            order = list(self.counts)
+        rows = [(kind, *(f"{self.counts[kind][split]:,}" for split in SPLITS)) for kind in order]
+        hidden = len(rows) - N_CLASSES
+        if hidden <= 2:
+            return rows
+        return [*rows[:N_CLASSES], (f"and {hidden} more", *("" for _ in SPLITS))]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types; `from_dict` is the inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Inventory:
+        """Return the Inventory of a dict from `to_dict`, also after a passage through JSON."""
+        found = values["found"]
+        if found is not None:
+            left_out = tuple(
+                LeftOut(each["reason"], each["n_files"], tuple(each["names"])) for each in found["left_out"]
+            )
+            sizes = tuple((int(width), int(height)) for width, height in found["sizes"])
+            plain = {"notes": tuple(found["notes"]), "bits": tuple(found["bits"])}
+            found = Found(**{**found, **plain, "left_out": left_out, "sizes": sizes})
+        return cls(**{**values, "class_names": tuple(values["class_names"]), "found": found})
+
+    def _of_classes(self) -> str:
+        if not (classes := list(self.classes.items())):
+            return ""
+        (smallest, least), (largest, most) = classes[0], classes[-1]
+        each = f"{least:,} each" if least == most else f"{least:,} of {smallest} to {most:,} of {largest}"
+        return f" of {len(classes)} classes ({each})"
+
+
+def n_duplicates(keys: Sequence[bytes]) -> int:
+    """Return the number of images that equal an earlier one, given a key of the pixels of each."""
+    return len(keys) - len(set(keys))
+
+
+def _counts(table: ImageTable, splits: Splits) -> dict[str, int]:
+    """Return the number of images of each class, or with and without a mask."""
+    if table.labels is not None:
+        counts = {name: int((table.labels == index).sum()) for index, name in enumerate(table.class_names)}
+        return counts | {WITHOUT_LABEL: int((table.labels == UNLABELED).sum())}
+    if not splits.masked:
+        return {ALL: len(table)}
+    masked = splits.probe_train if table is splits.pretext_train else table
+    n_masked = 0 if masked is None else len(masked)
+    return {WITH_MASK: n_masked, ALL: len(table) - n_masked}
+
+
+def _matters(left_out: LeftOut) -> bool:
+    return left_out.reason not in HARMLESS
+
+
+def _sizes(sizes: Sequence[tuple[int, int]]) -> str:
+    return " to ".join(f"{width} x {height}" for width, height in dict.fromkeys(sizes))
+
+
+def _depths(bits: Sequence[int]) -> str:
+    kinds = ["real numbers" if each == REAL else f"{each}" for each in bits]
+    return " and ".join(kinds) + ("" if kinds[-1:] == ["real numbers"] else " bits")

@@ -1,0 +1,216 @@
+"""Layout of a folder: which images are for training and which for testing, by the names of the folders they are in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from trainables.data.listing import Listing, grouped_by_pattern, hold_out
+from trainables.data.walk import Content, Walk, few
+from trainables.errors import DataError, printable
+
+TRAIN, VALIDATION, TEST, UNLABELED = "train", "validation", "test", "unlabeled"
+WITHOUT_LABEL = "held out from training, without a label"  # why files are left out
+
+_AROUND = r"(?:images?|imgs?|data|set|split|part|folder)"
+_SPLITS = {
+    TRAIN: r"train|training|trn",
+    VALIDATION: r"val|valid|validation|dev",
+    TEST: r"test|testing|tst",
+    UNLABELED: r"unlabell?ed|unannotated|unsup|unsupervised|no[ ._-]?labels?",
+}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of a data set, as the names of folders or a manifest say.
+
+    Attributes:
+        layout: What the folder looks like, such as `class folders`.
+        train: Training part.
+        test: Test part.
+        unlabeled: Images for pretext training only.
+        notes: Sentences about what was not taken literally.
+        test_is_drawn: Whether the test part was held out from the training part.
+    """
+
+    layout: str
+    train: Listing
+    test: Listing
+    unlabeled: Listing = field(default_factory=Listing)
+    notes: tuple[str, ...] = ()
+    test_is_drawn: bool = False
+
+
+def split_of(name: str) -> str | None:
+    """Return the split that a folder, or an entry of a manifest, is named after, in any case; None if there is none.
+
+    `Train`, `training_set`, `train-images`, `VAL`, `dev`, `TestSet` and `unlabelled` are such names.
+    """
+    for split, words in _SPLITS.items():
+        if re.fullmatch(rf"(?:{_AROUND}[ ._-]*)?(?:{words})(?:[ ._-]*{_AROUND})*", name.strip(), re.IGNORECASE):
+            return split
+    return None
+
+
+def list_parts(walk: Walk, group_pattern: str | None = None) -> Parts:
+    """List the parts of a folder: {train,test}/CLASS/*, CLASS/*, {train,test}/* or only images.
+
+    The last two have no labels. All of it may be in one folder below. Without a test folder, a validation folder takes
+    its place, or else a fifth of each class is held out.
+
+    Args:
+        walk: Walk through the folder.
+        group_pattern: Pattern of the path by which images are grouped, or None.
+
+    Raises:
+        DataError: The folder is empty or ambiguous, has a single class, or contains a link that leads out of it.
+    """
+    folder, notes = _inner_folder(walk)
+    splits = _split_folders(walk, folder)
+    if not splits:
+        labeled, unlabeled = _list_part(walk, folder)
+        return _grouped(walk, {TRAIN: labeled, UNLABELED: unlabeled}, _layout(labeled), notes, group_pattern)
+    listed: dict[str, Listing] = {}
+    for split in (TRAIN, VALIDATION, TEST):
+        if split in splits:
+            known = listed[TRAIN].class_names if split != TRAIN else None
+            listed[split], unlabeled = _list_part(walk, folder / splits[split], known)
+            if split == TRAIN:
+                listed[UNLABELED] = unlabeled
+            else:
+                walk.leave_out(WITHOUT_LABEL, unlabeled.paths)
+    if UNLABELED in splits:
+        extra = Listing(tuple(walk.images(folder / splits[UNLABELED])))
+        listed[UNLABELED] = listed[UNLABELED].joined(extra)
+    layout = f"{_layout(listed[TRAIN])} in {', '.join(f'{name}/' for name in splits.values())}"
+    return _grouped(walk, listed, layout, notes, group_pattern)
+
+
+def assembled(walk: Walk, listed: Mapping[str, Listing], layout: str, notes: Sequence[str] = ()) -> Parts:
+    """Return the parts of a data set after deciding what a validation part is for, and holding out a test part.
+
+    Args:
+        walk: Walk through the folder.
+        listed: Files by split.
+        layout: What the folder looks like.
+        notes: Sentences about what was not taken literally.
+    """
+    train, test, said = listed[TRAIN], listed.get(TEST), list(notes)
+    if (validation := listed.get(VALIDATION)) is not None:
+        n = f"{len(validation):,} validation images"
+        if test is None:
+            test = validation
+            said.append(f"the {n} are the test part, because there is no other; validation images are drawn anew")
+        else:
+            train = train.joined(validation)
+            said.append(f"the {n} join the training images, from which validation images are drawn")
+    unlabeled = listed.get(UNLABELED, Listing())
+    if test is not None:
+        return Parts(layout, train, test, unlabeled, tuple(said))
+    train, test = hold_out(train, walk.root)
+    return Parts(layout, train, test, unlabeled, tuple(said), test_is_drawn=True)
+
+
+def _grouped(
+    walk: Walk, listed: Mapping[str, Listing], layout: str, notes: Sequence[str], group_pattern: str | None
+) -> Parts:
+    if group_pattern is not None:
+        grouped = grouped_by_pattern(walk, list(listed.values()), group_pattern)
+        listed = dict(zip(listed, grouped, strict=True))
+    return assembled(walk, listed, layout, notes)
+
+
+def _inner_folder(walk: Walk) -> tuple[Path, list[str]]:
+    """Return the folder that holds the splits or classes: the root, or the only folder in it, with a note about it."""
+    content = walk.content(walk.root)
+    if content.images or len(content.folders) != 1 or split_of(content.folders[0]):
+        return walk.root, []
+    inner = walk.root / content.folders[0]
+    below = walk.content(inner)
+    if below.images or (len(below.folders) < 2 and not any(map(split_of, below.folders))):
+        return walk.root, []
+    return inner, [f"all images are in {content.folders[0]}/"]
+
+
+def _split_folders(walk: Walk, folder: Path) -> dict[str, str]:
+    """Return the folder of each split, empty if the folders are classes.
+
+    Raises:
+        DataError: It cannot be said which of both they are.
+    """
+    content = walk.content(folder)
+    found = {name: split for name in content.folders if (split := split_of(name))}
+    found |= {name: split for name in content.empty if (split := split_of(name)) in (TRAIN, TEST)}
+    parts = [name for name, split in found.items() if split in (TRAIN, TEST)]
+    others = [name for name in content.folders if name not in found]
+    if not parts or (others and not {"train", "test"} & set(parts) and len(parts) == 1):
+        return {}  # a class may be called Train or Testing
+    unread = [*others, *(path.name for path in content.images)]
+    if unread:
+        raise DataError(
+            f"{walk.name}: {folder} has {few(unread)} next to {parts[0]}/, which would not be read; move it elsewhere"
+        )
+    by_split: dict[str, str] = {}
+    for name, split in found.items():
+        if split in by_split:
+            raise DataError(f"{walk.name}: {folder} has two {split} folders, {by_split[split]} and {name}; join them")
+        by_split[split] = name
+    if TRAIN not in by_split:
+        raise DataError(f"{walk.name}: {folder} has a test folder but no train folder")
+    return {split: by_split[split] for split in _SPLITS if split in by_split}
+
+
+def _list_part(walk: Walk, folder: Path, known: tuple[str, ...] | None = None) -> tuple[Listing, Listing]:
+    """List the labeled and unlabeled images of a part; that of a held-out part must share the `known` classes."""
+    content = walk.content(folder)
+    extra = [name for name in content.folders if split_of(name) == UNLABELED]
+    classes = [name for name in content.folders if name not in extra]
+    if known is not None and bool(known) != bool(classes) and (classes or content.images):
+        raise DataError(f"{walk.name}: in {walk.root}, only one of train and {folder.name} has class folders")
+    loose = [*content.images, *(path for name in extra for path in walk.images(folder / name))]
+    if not classes:
+        if not loose:
+            raise DataError(f"{walk.name}: there is no image in {folder}")
+        return Listing(tuple(loose)), Listing()
+    if content.images and len(classes) == 1:
+        raise DataError(
+            f"{walk.name}: {folder} has images ({few([path.name for path in content.images])}) next to a folder with "
+            f"images ({classes[0]}): put all images in one folder, or those with a label in two or more class folders"
+        )
+    return _list_classes(walk, folder, content, classes, known), Listing(tuple(loose))
+
+
+def _list_classes(
+    walk: Walk, folder: Path, content: Content, classes: list[str], known: tuple[str, ...] | None
+) -> Listing:
+    name = walk.name
+    if known is None:
+        if len(classes) + len(content.empty) == 1:
+            raise DataError(
+                f"{name}: {folder} has the single class folder {classes[0]!r}, and a probe needs two; "
+                f"for images without labels use folder:{folder / classes[0]}"
+            )
+        if content.empty:
+            raise DataError(
+                f"{name}: there is no image in class folder {few(content.empty)} of {folder}; fill or remove it"
+            )
+        known = tuple(classes)
+    unprintable = [label for label in classes if printable(label) != label]
+    if unprintable:
+        raise DataError(f"{name}: class folder {few(unprintable)} of {folder} has a name that no report can print")
+    unknown = [label for label in (*classes, *content.empty) if label not in known]
+    if unknown:
+        raise DataError(f"{name}: class folder {few(unknown)} of {folder} is not among the training classes")
+    files = {label: walk.images(folder / label) for label in classes}
+    paths = tuple(path for label in classes for path in files[label])
+    labels = [known.index(label) for label in classes for _ in files[label]]
+    return Listing(paths, np.array(labels, np.int64), known)
+
+
+def _layout(listing: Listing) -> str:
+    return "class folders" if listing.labels is not None else "a flat folder"
