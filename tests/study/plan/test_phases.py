@@ -14,7 +14,7 @@ from study.plan.feasibility import check_plan
 from study.plan.history import History
 from study.plan.phases import FRESH_SEEDS, Plan
 from tests.study.studies import add, plan_of, tiny
-from trainables.data.table import ImageTable, Splits
+from trainables.data.table import ImageTable
 from trainables.tasks import TASKS
 from trainables.trial import BASELINES, RANDOM_INIT, RAW_PIXELS, TrialConfig
 
@@ -377,14 +377,13 @@ def imbalanced_plan(**changes) -> Plan:
     plan = plan_of(tiny(**TWO_TASKS, **changes))
     names = ("common", "rare")
 
-    def relabeled(table: ImageTable | None) -> ImageTable:
-        assert table is not None
+    def relabeled(table: ImageTable) -> ImageTable:
         labels = (np.arange(len(table)) % 10 == 0).astype(np.int64)
         return dataclasses.replace(table, labels=labels, class_names=names)
 
     made = plan.datasets["shapes"]
-    tables = {field.name: relabeled(getattr(made, field.name)) for field in dataclasses.fields(made)}
-    return dataclasses.replace(plan, datasets={"shapes": Splits(**tables)})
+    changed = {name: relabeled(table) for name, table in vars(made).items() if isinstance(table, ImageTable)}
+    return dataclasses.replace(plan, datasets={"shapes": dataclasses.replace(made, **changed)})
 
 
 def test_configurations_are_chosen_by_balanced_accuracy_where_classes_are_imbalanced():
