@@ -19,11 +19,21 @@ from study.config.schema import StudyConfig, for_task
 from trainables.augmentation import validate_policy
 from trainables.errors import ConfigError, printable, suggestion, without_secrets
 from trainables.spelling import with_current_names
-from trainables.tasks import TASKS, build_options
+from trainables.tasks import TASKS, build_options, check_ops
 from trainables.trial import TrialConfig
 
 MAX_MESSAGE_LENGTH = 1000  # characters
-_TYPE_PARTS = ("[key]", "dict", "list", "list[int]", "str", "int", "constrained-int", "float", "bool")  # pydantic adds these to an error's location
+_TYPE_PARTS = (
+    "[key]",
+    "dict",
+    "list",
+    "list[int]",
+    "str",
+    "int",
+    "constrained-int",
+    "float",
+    "bool",
+)  # pydantic adds these to an error's location
 
 
 def check_config(content: Mapping[str, Any]) -> StudyConfig:
@@ -83,7 +93,9 @@ def _check_seeds(config: StudyConfig) -> None:
     if not isinstance(seeds, list):
         return
     if not seeds or not all(0 <= seed < 2**31 for seed in seeds):
-        raise ConfigError(f"confirm.seeds = {seeds}: must be a number of seeds, or a list of seeds from 0 to {2**31 - 1:,}")
+        raise ConfigError(
+            f"confirm.seeds = {seeds}: must be a number of seeds, or a list of seeds from 0 to {2**31 - 1:,}"
+        )
     if len(set(seeds)) < len(seeds):
         raise ConfigError(f"confirm.seeds = {seeds}: a seed occurs twice, which would count one result as two")
     if config.seed in seeds:
@@ -115,6 +127,7 @@ def _check_task(config: StudyConfig, task: TaskName) -> None:
     try:
         base = config.base_trial(task, SEARCH)
         validate_policy(dict(base.augmentation))
+        check_ops(TASKS[task], dict(base.augmentation))
     except ConfigError as error:
         message = str(error).removeprefix("trial.")
         is_default = re.split(r"[ .]", message, maxsplit=1)[0] in defaults
@@ -147,7 +160,9 @@ def _check_value(task: TaskName, base: TrialConfig, name: str, value: Any) -> No
         if name.startswith("option/"):
             build_options(TASKS[task], {**dict(base.options), name.removeprefix("option/"): value})
         elif name.startswith("augmentation/"):
-            validate_policy({name.removeprefix("augmentation/"): value})
+            policy = {name.removeprefix("augmentation/"): value}
+            validate_policy(policy)
+            check_ops(TASKS[task], policy)
         elif name in TUNABLE:
             base.replace(**{name: value})
         else:

@@ -84,7 +84,7 @@ class Executor:
         if config.search.scheduler == "pbt":  # PBT compares all trials of an experiment, so each task needs its own
             shared = replace(shared, population_based=True)
             for task in tasks:
-                make = functools.partial(population, config.space(task), config.grace_period)
+                make = functools.partial(population, plan.space(task), config.grace_period)
                 self._run_listed(f"{SEARCH}-{task}", plan.enumerated(task), shared, make)
         elif config.search.algorithm == "optuna":
             while self._search_by_tpe(tasks, shared):

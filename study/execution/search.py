@@ -108,7 +108,7 @@ def tpe(plan: Plan, history: History, task: TaskName) -> tuple[OptunaSearch, int
         history: State of the study.
         task: Task to search.
     """
-    settings, space = plan.config.search, plan.config.space(task)
+    settings, space = plan.config.search, plan.space(task)
     records = history.of(SEARCH, task)
     running = [_values(record.trial, space) for record in records if not record.ended]
     known = [record for record in records if record.ended]

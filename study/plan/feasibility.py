@@ -11,6 +11,7 @@ import numpy as np
 
 from study.config.names import TaskName
 from study.plan.phases import Plan
+from study.plan.small_sets import left_out_batch_sizes
 from trainables.augmentation.ops import color_ops
 from trainables.errors import ConfigError, suggestion
 from trainables.probes.health import HEALTH_METRICS
@@ -29,10 +30,10 @@ def check_plan(plan: Plan) -> None:
         ConfigError: The configuration asks for images, batches, labels or a metric that the data cannot provide.
     """
     config, splits = plan.config, plan.datasets[plan.config.dataset]
-    available = len(splits.pretext_train)
-    n_images = config.n_images or available
+    available, n_images = len(splits.pretext_train), plan.n_images
     if n_images > available:
         raise ConfigError(f"n_images = {n_images}, but {config.dataset} has {available} training images")
+    _say_left_out(plan)
     for task in config.tasks:
         base, sizes = plan.search_base(task), plan.batch_sizes(task)
         for size in sizes:
@@ -46,6 +47,14 @@ def check_plan(plan: Plan) -> None:
             raise ConfigError(f"evaluate.datasets: {name} has neither labels nor masks to probe with{unused}")
     _check_labels(plan)
     _check_channels(plan)
+
+
+def _say_left_out(plan: Plan) -> None:
+    """Log one line about the default batch sizes that are not tried."""
+    left_out = {task: left_out_batch_sizes(plan.config, task, plan.n_images) for task in plan.config.tasks}
+    if any(left_out.values()):
+        listed = "; ".join(f"{task} {', '.join(map(str, sizes))}" for task, sizes in left_out.items() if sizes)
+        logger.warning("default batch sizes above the %d training images are left out: %s", plan.n_images, listed)
 
 
 def _smaller_batches(n_images: int, workers: int) -> str:

@@ -17,10 +17,12 @@ import numpy as np
 from analysis.data.classes import BALANCED, is_imbalanced
 from analysis.records import STOPPED
 from analysis.records.phases import ABLATE, BASELINES, CONFIRM, EVALUATE, FRESH_SEEDS, SEARCH
+from search_spaces import Space
 from study.config.names import TaskName
 from study.config.schema import StudyConfig
 from study.plan.history import History, TrialRecord, finished
 from study.plan.ranking import ranked
+from study.plan.small_sets import fitting_base, fitting_space
 from trainables.augmentation.ops import COLORS, color_ops
 from trainables.data import Splits
 from trainables.objective import direction
@@ -118,18 +120,27 @@ class Plan:
 
     def search_base(self, task: TaskName) -> TrialConfig:
         """Return the trial whose fields a task's search varies, without the ops that need color if there is none."""
-        base = self.config.base_trial(task, SEARCH)
+        base = fitting_base(self.config, task, self.n_images)
         off = () if self.in_color else color_ops()
         return base.replace(augmentation={op: value for op, value in dict(base.augmentation).items() if op not in off})
 
+    def space(self, task: TaskName) -> Space:
+        """Return a task's search space; a default one without the batch sizes that have too few training images."""
+        return fitting_space(self.config, task, self.n_images)
+
+    @property
+    def n_images(self) -> int:
+        """Number of images that the pretext tasks train on."""
+        return self.config.n_images or len(self.datasets[self.config.dataset].pretext_train)
+
     def batch_sizes(self, task: TaskName) -> list[int]:
         """Return the batch sizes of a task's trials: all choices of the search, or both ends of its range."""
-        space = self.config.space(task)
+        space = self.space(task)
         return space["batch_size"].grid(2) if "batch_size" in space else [self.search_base(task).batch_size]
 
     def enumerated(self, task: TaskName) -> list[TrialConfig]:
         """Return the distinct trials of a random or grid search, which are known before it starts."""
-        space, search, base = self.config.space(task), self.config.search, self.search_base(task)
+        space, search, base = self.space(task), self.config.search, self.search_base(task)
         if search.algorithm == "grid":
             points = itertools.product(*(domain.grid(search.num_samples) for domain in space.values()))
             return _distinct(base.with_values(dict(zip(space, point, strict=True))) for point in points)

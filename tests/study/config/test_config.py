@@ -88,6 +88,17 @@ def test_a_task_may_have_no_cures_where_another_has_some():
         ({"confirm": {"seed": 3}}, "confirm.seed", "'seeds'"),
         ({"defaults": {"rotation": {"learning_rate": 0.1}}}, "defaults.rotation.learning_rate", "lr"),
         ({"defaults": {"rotation": {"augmentation": {"crop": 1}}}}, "augmentation.crop", "'crop_resize'"),
+        ({"defaults": {"rotation": {"augmentation": {"quarter_turn": 1}}}}, "augmentation.quarter_turn", "refuses it"),
+        (
+            {"search": {"space": {"augmentation/vertical_flip": [0, 1]}}},
+            "space.augmentation/vertical_flip",
+            "refuses it",
+        ),
+        (
+            {"ablate": {"designs": ["add_one_in"], "ops": ["flip", "quarter_turn"]}},
+            "quarter_turn",
+            "rotation refuses it",
+        ),
         ({"task_options": {"simclr": {"temprature": 1}}}, "task_options.simclr.temprature", "temperature"),
         ({"search": {"space": {"batchsize": [32]}}}, "search.space.batchsize", "'batch_size'"),
     ],

@@ -106,3 +106,24 @@ def test_ops_that_need_color_are_left_out_where_there_is_none_and_one_line_says_
     check_plan(with_color)
     assert dict(with_color.search_base("simclr").augmentation) == policy
     assert not caplog.records
+
+
+def test_default_batch_sizes_above_the_training_images_are_left_out_in_one_line(caplog: pytest.LogCaptureFixture):
+    plan = plan_of(tiny(tasks=["rotation", "simclr"], n_images=50, defaults={}, search={"space": {}}))
+    with caplog.at_level("WARNING"):
+        check_plan(plan)
+    assert caplog.messages == [
+        "default batch sizes above the 50 training images are left out: rotation 64, 128; simclr 64, 128, 256"
+    ]
+    assert plan.batch_sizes("rotation") == [32]
+    assert plan.batch_sizes("simclr") == [32]  # none of the defaults is left
+    assert plan.search_base("rotation").batch_size == 32
+    assert {trial.batch_size for task in plan.config.tasks for trial in plan.enumerated(task)} == {32}
+
+
+def test_enough_images_leave_the_default_space_as_it_is(caplog: pytest.LogCaptureFixture):
+    plan = plan_of(tiny(defaults={}, search={"space": {}}, max_train=None))
+    check_plan(plan)
+    assert plan.space("rotation") == plan.config.space("rotation")
+    assert plan.search_base("rotation") == plan.config.base_trial("rotation", "search")
+    assert not caplog.messages
