@@ -1,24 +1,39 @@
 """Draw the pictures of the pages again: `python docs/pictures.py [REPORT.html]`.
 
-It writes what each pretext task sees (`docs/images/TASK.png`) and, with a report, the report's first screen
-(`docs/images/report.png`), which needs Chromium and playwright.
+It writes what each pretext task sees (`docs/images/TASK.png`) and, with the report of a study, its first screen
+(`docs/images/report.png`) and what the terminal shows at the end of the study (`docs/images/terminal.png`), which need
+Chromium and playwright.
 """
 
 from __future__ import annotations
 
+import io
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
+from rich.console import Console
 
+import analysis
+from analysis.data.study import Study
 from analysis.figures import what_a_task_sees
+from analysis.findings import compute_findings
+from analysis.report.plain import answer
+from study.cli.outcome import show_outcome
+from study.driver import Outcome
+from study.tracking.sync import default_tracking_uri
 from trainables.data import load_splits
 from trainables.tasks import TASKS
 
 IMAGES = Path(__file__).parent / "images"
 WIDTH, HEIGHT = 1280, 860  # px
 SIDE = 64  # px of the built-in images
+COLUMNS = 90
+HOME = "/home/me"  # stands for the folder of `studies` in the pictures
 
 
 def draw_tasks(folder: Path = IMAGES) -> None:
@@ -32,18 +47,49 @@ def draw_tasks(folder: Path = IMAGES) -> None:
 
 def take_first_screen(report: Path, picture: Path = IMAGES / "report.png") -> None:
     """Write a PNG of the first screen of a report, in light colors."""
+    with _browser() as browser:
+        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
+        page.set_content(_at_home(report.read_text(encoding="utf-8"), report.parent))
+        page.screenshot(path=picture)
+
+
+def take_terminal(folder: Path, picture: Path = IMAGES / "terminal.png") -> None:
+    """Write a PNG of what a terminal shows when the study in a folder has ended."""
+    loaded = analysis.load(folder)
+    console = Console(file=io.StringIO(), width=COLUMNS, force_terminal=True, record=True)
+    show_outcome(_outcome(loaded, folder), loaded.name, default_tracking_uri(), sum(loaded.elapsed_s.values()), console)
+    svg = _at_home(console.export_svg(title="python study/run.py"), folder)
+    with _browser() as browser:
+        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+        page.set_content(f'<body style="margin: 0">{svg}</body>')
+        page.locator("svg").first.screenshot(path=picture)
+
+
+def _outcome(loaded: Study, folder: Path) -> Outcome:
+    answered = answer(compute_findings(loaded), folder)
+    return Outcome(folder, folder / "report.html", {}, answer=answered, n_trials=len(loaded.runs))
+
+
+def _at_home(text: str, folder: Path) -> str:
+    """Return a text with the folder around `studies` replaced by `HOME`."""
+    return text.replace(folder.resolve().parents[1].as_posix(), HOME)
+
+
+@contextmanager
+def _browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     browser_path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
-        page.goto(report.resolve().as_uri())
-        page.screenshot(path=picture)
-        browser.close()
+        try:
+            yield browser
+        finally:
+            browser.close()
 
 
 if __name__ == "__main__":
     draw_tasks()
     for argument in sys.argv[1:]:
         take_first_screen(Path(argument))
+        take_terminal(Path(argument).parent)

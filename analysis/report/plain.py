@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -159,7 +160,7 @@ def points(value: float, *, sign: bool = False) -> str:
     return f"{100 * value:{'+' if sign else ''}.1f}".replace("-", MINUS)
 
 
-def gain(row: pd.Series) -> str:
+def gain(row: Mapping[str, Any] | pd.Series) -> str:
     """Return a task's gain over untrained encoders with its interval: `+7.4 [5.8, 9.0]`."""
     known = "" if pd.isna(row["ci_low"]) else f" [{points(row['ci_low'])}, {points(row['ci_high'])}]"
     return f"{points(row['difference'], sign=True)}{known}"

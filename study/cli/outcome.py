@@ -13,8 +13,8 @@ from rich.text import Text
 from analysis.comparisons import BETTER, WORSE
 from analysis.convergence import CATALOG
 from analysis.data.study import SIMULATED
-from analysis.report.plain import Answer, order_note
-from analysis.report.words import NONE, counted, interval, number, signed
+from analysis.report.plain import Answer, gain, order_note, points
+from analysis.report.words import NONE, counted
 from study.cli.console import err, out
 from study.cli.words import duration
 from study.driver import Outcome
@@ -103,12 +103,11 @@ def _table(rows: list[dict[str, str]], *, wide: bool) -> Table:
 
 def _of_task(row: dict) -> dict[str, str]:
     """Return the cells of a task's row of `TaskGains` by heading."""
-    known = interval(row["ci_low"], row["ci_high"])
     return {
         "task": row["task"],
         "vs. untrained": row["answer"],
-        "test": number(row["mean"]),
-        "untrained": number(row["untrained"]),
-        "difference [95%]": f"{signed(row['difference'])} {known}".strip(),
+        "test %": points(row["mean"]),
+        "untrained %": points(row["untrained"]),
+        "difference [95%]": gain(row),
         "as chosen, it": CATALOG[row["verdict"]].verb if row["verdict"] else NONE,
     }

@@ -57,10 +57,10 @@ def test_each_task_has_its_answer_beside_the_untrained_networks(outcome: Outcome
     rows = outcome.answer.gains.rows
     assert set(rows["task"]) == {"rotation", "context_prediction"}
     for row in rows.itertuples():
-        [line] = [line for line in text.splitlines() if re.match(rf"{row.task} +\w+ +0", line)]
-        difference = f"{row.difference:+.3f}".replace("-", "−")
-        assert line.split()[1:5] == [row.answer, f"{row.mean:.3f}", f"{row.untrained:.3f}", difference]
-        assert line.split()[5] == f"[{row.ci_low:.3f},".replace("-", "−")
+        [line] = [line for line in text.splitlines() if re.match(rf"{row.task} +\w+ +\d", line)]
+        difference = f"{100 * row.difference:+.1f}".replace("-", "−")
+        assert line.split()[1:5] == [row.answer, f"{100 * row.mean:.1f}", f"{100 * row.untrained:.1f}", difference]
+        assert line.split()[5] == f"[{100 * row.ci_low:.1f},".replace("-", "−")
     assert ("as chosen, it" in text) == (width == 200)
 
 
@@ -102,4 +102,5 @@ def test_a_pipe_gets_plain_lines_one_for_each_task(outcome: Outcome):
     text = shown(outcome, terminal=False)
     assert not CONTROL.search(text)
     assert "─" not in text
-    assert re.search(r"^rotation: \w+, test 0\.\d{3}, untrained 0\.\d{3}, difference .*, as chosen, it ", text, re.M)
+    line = r"^rotation: \w+, test % \d+\.\d, untrained % \d+\.\d, difference .*, as chosen, it "
+    assert re.search(line, text, re.M)
