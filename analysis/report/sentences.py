@@ -220,6 +220,27 @@ LEAK_NOT_SHOWN = Sentence(
     Condition("the interval of the difference reaches 0", lambda rows: bool((rows["ci_low"] <= 0).all())),
 )
 
+# More labels or more images. Rows: the interval of the difference of their expected gains for a task, ci_low and ci_high.
+_GAINS = "For {task}, {n_labels} more labels are expected to add {labels}, and {n_images} more images {images}: "
+MORE_LABELS = Sentence(
+    "more_labels",
+    _GAINS + "labels pay more ({difference}).",
+    Condition("the interval of the difference is above 0", lambda rows: bool((rows["ci_low"] > 0).all())),
+)
+MORE_IMAGES = Sentence(
+    "more_images",
+    _GAINS + "images pay more ({difference}).",
+    Condition("the interval of the difference is below 0", lambda rows: bool((rows["ci_high"] < 0).all())),
+)
+MORE_OF_EITHER = Sentence(
+    "more_of_either",
+    _GAINS + "which pays more is not shown ({difference}).",
+    Condition(
+        "the interval of the difference contains 0",
+        lambda rows: bool(((rows["ci_low"] <= 0) & (rows["ci_high"] >= 0)).all()),
+    ),
+)
+
 # The cause of a flat run. Rows: `effects` of single changes, with the column learned: whether the run left chance.
 CAUSE = Sentence(
     "cause",

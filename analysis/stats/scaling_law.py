@@ -70,6 +70,51 @@ class HeldOutPrediction(NamedTuple):
     answer: str = ""
 
 
+class Gain(NamedTuple):
+    """What more images, or more labels, are expected to add to a metric.
+
+    Attributes:
+        gain: Value of the law at the larger number minus that at the largest size.
+        standard_error: Its standard error over seeds.
+        n_seeds: Number of seeds with a value at every size.
+    """
+
+    gain: float
+    standard_error: float
+    n_seeds: int
+
+
+def expected_gain(sizes: np.ndarray, values: np.ndarray, more: float) -> Gain | None:
+    """Extrapolate the law of all sizes by `more` images.
+
+    Args:
+        sizes: Numbers of images, ascending, float64 [n_sizes].
+        values: float64 [n_seeds, n_sizes], without NaN.
+        more: Number of images to add to the largest size.
+
+    Returns:
+        None unless the law predicts the largest size within noise (`predict_largest_size`), and only where the
+        extrapolation is by no larger a factor than that tested prediction.
+    """
+    tested = predict_largest_size(sizes, values)
+    if tested.answer != WITHIN_NOISE or (sizes[-1] + more) / sizes[-1] > sizes[-1] / sizes[-2]:
+        return None
+
+    def gain(rows: np.ndarray) -> float:
+        law = fit_law(sizes, rows.mean(axis=0))
+        return law(sizes[-1] + more) - law(sizes[-1])
+
+    return Gain(gain(values), float(np.sqrt(jackknife_variance(gain, values))), len(values))
+
+
+def gain_difference(first: Gain, second: Gain) -> tuple[float, float]:
+    """Return the 95% interval of the first gain minus the second, of independent seeds (t, the smaller n_seeds - 1)."""
+    half = t.ppf(1 - ALPHA / 2, min(first.n_seeds, second.n_seeds) - 1)
+    half *= math.hypot(first.standard_error, second.standard_error)
+    difference = first.gain - second.gain
+    return difference - half, difference + half
+
+
 def fit_law(n_images: np.ndarray, values: np.ndarray) -> Law:
     """Fit a law by least squares.
 

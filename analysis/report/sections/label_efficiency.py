@@ -13,13 +13,17 @@ from analysis.figures import label_curves
 from analysis.findings import Findings
 from analysis.report.blocks import Block, Gallery, Table, Text
 from analysis.report.pictures import Picture, picture
+from analysis.report.sections.more_data import labels_or_images
 from analysis.report.sources import Sources
 from analysis.report.words import answered, guessing, number
 from trainables.trial import BASELINES, RANDOM_INIT
 
 
 def few_labels(findings: Findings, sources: Sources) -> Iterator[Block]:
-    """Yield a table per data set and a figure per task; nothing if the evaluation has no few-label probes."""
+    """Yield a table per data set, whether labels or images pay more, and a figure per task.
+
+    Nothing if the evaluation has no few-label probes and all images have labels.
+    """
     runs = sources.runs.query("probe_split == 'test'")
     results = label_results(runs.value)
     trained = results.loc[~results["task"].isin(BASELINES)]
@@ -33,6 +37,7 @@ def few_labels(findings: Findings, sources: Sources) -> Iterator[Block]:
             alt = f"{task} on {dataset}: {values}"
             caption = "Where the pre-trained lines are above the dash-dotted one, pre-training saves labels."
             pictures.append(picture(name, alt, label_curves, runs, str(dataset), task, caption=caption))
+    yield from labels_or_images(findings)
     if pictures:
         yield from _still_improving(results)
         yield Gallery(pictures)

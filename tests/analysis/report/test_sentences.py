@@ -105,6 +105,12 @@ CASES: dict[
     "no_seed_beat_chance": ([{"beats_chance": [False, None]}], [{"beats_chance": [False, True]}]),
     "leak_flatters": ([{"ci_low": [0.01]}], [{"ci_low": [-0.01]}, {"ci_low": [0.1, 0.0]}]),
     "leak_not_shown": ([{"ci_low": [-0.01]}], [{"ci_low": [0.01]}]),
+    "more_labels": ([{"ci_low": [0.01], "ci_high": [0.1]}], [{"ci_low": [0.0], "ci_high": [0.1]}]),
+    "more_images": ([{"ci_low": [-0.1], "ci_high": [-0.01]}], [{"ci_low": [-0.1], "ci_high": [0.0]}]),
+    "more_of_either": (
+        [{"ci_low": [-0.1], "ci_high": [0.0]}],
+        [{"ci_low": [0.1], "ci_high": [0.2]}, {"ci_low": [-0.2], "ci_high": [-0.1]}],
+    ),
     "cause": (
         [said(BETTER, BETTER)],
         [said(BETTER, learned=[False]), said(INCONCLUSIVE), said(BETTER, WORSE)],
