@@ -262,4 +262,7 @@ def load_datasets(
             )
             for name in names
         }
+    for name, splits in loaded.items():
+        if splits.pretext_train.intensity is not None:
+            logger.warning("%s: %s", name, splits.pretext_train.intensity.describe())
     return loaded if config.evaluate.segmentation else {name: own.without_masks() for name, own in loaded.items()}

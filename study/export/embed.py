@@ -57,7 +57,7 @@ def embed(encoder: LoadedEncoder, folder: Path, output: Path, *, on_bad_image: s
         raise DataError(f"{root} is not a folder of images")
     paths = list_images(root, root.name)
     reading = encoder.reading
-    images, kept, _ = read_scaled(
+    images, kept, intensity = read_scaled(
         paths,
         ImageReader(encoder.image_size, upscale=True, stack=reading.stack),
         n_train=len(paths),
@@ -67,6 +67,9 @@ def embed(encoder: LoadedEncoder, folder: Path, output: Path, *, on_bad_image: s
         root=root,
         on_bad_image=on_bad_image,
     )
+    if intensity is not None:
+        of = "these images" if reading.intensity is None else "the encoder's training images"
+        logger.warning("%s: %s", root.name, intensity.describe(of))
     with torch.no_grad():
         batches = torch.from_numpy(images).split(BATCH_SIZE)
         features = torch.cat(

@@ -7,7 +7,7 @@ scaled images keep the type of their values: 65,535 in a uint16 is white, as is 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,9 +59,14 @@ class Intensity:
     """The windows of a data set, one per bit depth of its files, in ascending order.
 
     Images of 8 bits in color are never rescaled.
+
+    Attributes:
+        windows: The windows.
+        given: Whether the user has given them; otherwise they are percentiles of the training images.
     """
 
     windows: tuple[Window, ...]
+    given: bool = False
 
     def window_of(self, depth: Depth) -> Window | None:
         """Return the window of a file; None if the data set had no files of its kind."""
@@ -74,7 +79,7 @@ class Intensity:
         """Return these windows, and those of `other` for files of kinds that these have none for."""
         others = () if other is None else other.windows
         added = tuple(window for window in others if self.window_of(Depth(window.bits, 0)) is None)
-        return Intensity(tuple(sorted((*self.windows, *added), key=lambda window: window.bits)))
+        return replace(self, windows=tuple(sorted((*self.windows, *added), key=lambda window: window.bits)))
 
     def apply(self, images: np.ndarray, depths: Sequence[Depth]) -> None:
         """Scale images in place.
@@ -93,19 +98,26 @@ class Intensity:
             scaled = np.clip((image.astype(np.float32) - low) / (high - low), 0, 1) * white
             image[...] = np.rint(scaled) if images.dtype == np.uint16 else scaled
 
-    def describe(self) -> str:
-        """Return the windows as part of a sentence, such as `12 bits: 80 to 3711`."""
-        return "; ".join(f"{_kind(window.bits)}: {_ranges(window)}" for window in self.windows)
+    def describe(self, of: str = "the training images") -> str:
+        """Return the windows in one line.
+
+        Args:
+            of: The images whose percentiles they are.
+        """
+        source = "as configured" if self.given else "percentiles {} and {} of {}".format(*PERCENTILES, of)
+        ranges = "; ".join(f"{_kind(window.bits)}: {_ranges(window)}" for window in self.windows)
+        return f"values that become black and white, {source}: {ranges}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types; `from_dict` is the inverse."""
-        return {"windows": [{"bits": w.bits, "low": list(w.low), "high": list(w.high)} for w in self.windows]}
+        windows = [{"bits": w.bits, "low": list(w.low), "high": list(w.high)} for w in self.windows]
+        return {"windows": windows, "given": self.given}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Intensity:
         """Return the Intensity of a dict from `to_dict`."""
         windows = (Window(int(w["bits"]), tuple(w["low"]), tuple(w["high"])) for w in values["windows"])
-        return cls(tuple(windows))
+        return cls(tuple(windows), values["given"])
 
 
 def find_intensity(
@@ -135,7 +147,7 @@ def find_intensity(
         if not groups.any():
             raise ConfigError("window: all images have 8 bits in color, which are not rescaled; remove it")
         low, high = _user_window(window, images.shape[1])
-        return Intensity(tuple(Window(int(bits), low, high) for bits in np.unique(groups[groups > 0])))
+        return Intensity(tuple(Window(int(bits), low, high) for bits in np.unique(groups[groups > 0])), given=True)
     is_train = np.arange(len(images)) < n_train
     windows = []
     for bits in np.unique(groups[groups > 0]):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,12 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from trainables.data.images import ImageReader, read_all
-from trainables.data.intensity import PERCENTILES, Intensity, UserWindow, find_intensity
+from trainables.data.intensity import Intensity, UserWindow, find_intensity
 from trainables.errors import DataError
-
-logger = logging.getLogger(__name__)
-
-_FROM_PERCENTILES = "percentiles {} and {}".format(*PERCENTILES)
 
 
 class Pixels(NamedTuple):
@@ -44,7 +39,7 @@ def read_scaled(
     root: Path,
     on_bad_image: str,
 ) -> Pixels:
-    """Read all images of a data set and scale those of more than 8 bits, which one line of the log describes.
+    """Read all images of a data set and scale those of more than 8 bits.
 
     Args:
         paths: Image files, the training files first.
@@ -73,11 +68,4 @@ def read_scaled(
     if images.dtype == np.uint8:
         images = images.astype(np.uint16)
     intensity.apply(images, depths)
-    if window is not None:
-        source = "as configured"
-    elif intensity == known:
-        source = "those of the encoder's training images"
-    else:
-        source = _FROM_PERCENTILES + (" of the training images" if n_train < len(paths) else "")
-    logger.warning("%s: values that become black and white, %s: %s", name, source, intensity.describe())
     return Pixels(images, kept, intensity)

@@ -160,3 +160,15 @@ def test_windows_survive_json() -> None:
     intensity = find_intensity(images, [depth_of(image) for image in images], N)
     assert intensity is not None
     assert Intensity.from_dict(json.loads(json.dumps(intensity.to_dict()))) == intensity
+
+
+def test_one_line_says_which_values_become_black_and_white() -> None:
+    images = (content(N, 3, SIDE, SIDE) * 4000).astype(np.uint16)
+    depths = [depth_of(image) for image in images]
+    found, given = (find_intensity(images, depths, N, window) for window in (None, [0, 4095]))
+    assert found is not None
+    assert given is not None
+    low, high = round(found.windows[0].low[0]), round(found.windows[0].high[0])
+    expected = "values that become black and white, percentiles 0.1 and 99.9 of the training images: 12 bits: "
+    assert found.describe() == f"{expected}{low} to {high}"
+    assert given.describe() == "values that become black and white, as configured: 12 bits: 0 to 4095"
