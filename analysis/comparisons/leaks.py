@@ -65,7 +65,7 @@ def flattery(study: Study, runs: pd.DataFrame) -> pd.DataFrame:
     found = pd.DataFrame(rows, columns=_COLUMNS)
     found = found.sort_values("task", key=lambda tasks: tasks.isin(BASELINES), kind="stable", ignore_index=True)
     ends = [
-        difference_interval(row.leaked, row.n_leaked, row.others, row.n_others)  # type: ignore[arg-type]
+        difference_interval(row.leaked, row.n_leaked, row.others, row.n_others)
         for row in found.itertuples()
     ]
     found["difference"] = found["leaked"] - found["others"]

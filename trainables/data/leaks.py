@@ -97,7 +97,9 @@ def check_leaks(splits: Splits, policy: str, n_moved: int, name_of: NameOf) -> L
         pairs = near_duplicates(table.images, train.images, hashes=hashes)
         found[part] = np.zeros(len(table), bool)
         found[part][pairs[:, 0]] = True
-        named += [f"{name_of(table, row)} ({part}) and {name_of(train, other)}" for row, other in pairs[:N_NAMED]]
+        _, first = np.unique(pairs[:, 0], return_index=True)  # one pair per held-out image
+        examples = pairs[first][:N_NAMED]
+        named += [f"{name_of(table, row)} ({part}) and {name_of(train, other)}" for row, other in examples]
     leaks = Leaks(policy, found["test"], found["validation"], n_moved)
     if n_moved:
         logger.warning("%s: %d images were moved to keep near duplicates on one side (leak: move)", train.name, n_moved)

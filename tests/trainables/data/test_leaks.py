@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from trainables.data import shapes
+from trainables.data import load_splits, shapes
 from trainables.data.near_duplicates import near_duplicates
 from trainables.data.splits import make_splits
 from trainables.data.table import ImageTable, Splits
@@ -174,3 +175,47 @@ def test_a_class_in_one_group_is_named(caplog: pytest.LogCaptureFixture) -> None
     assert "one: no validation image of class lone" in caplog.text
     with pytest.raises(DataError, match="in one group"):
         make_splits(table.take(np.arange(15)), test)
+
+
+def write_copies(folder: Path) -> Path:
+    """Write four copies of each of 30 scenes to FOLDER/CLASS and return the folder."""
+    every = photographs()
+    for row, image in enumerate(every.images):
+        path = folder / "abc"[np.asarray(every.labels)[row]] / f"scene{row // N_COPIES:02d}_{row % N_COPIES}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.transpose(1, 2, 0)).save(path)
+    return folder
+
+
+def test_a_folder_is_split_without_leaks_unless_the_user_allows_them_or_gives_the_test_split(tmp_path: Path) -> None:
+    name = f"folder:{write_copies(tmp_path / 'drawn')}"
+    moved, allowed = (load_splits(name, root=None, image_size=SIDE, leak=leak) for leak in (None, "allow"))
+    assert moved.leaks is not None
+    assert allowed.leaks is not None
+    assert (moved.leaks.policy, moved.leaks.found, allowed.leaks.found) == ("move", False, True)
+    grouped = load_splits(name, root=None, image_size=SIDE, leak="allow", group_pattern=r"scene\d+")
+    assert grouped.leaks is not None
+    assert not grouped.leaks.found
+    with pytest.raises(DataError, match=r"\w/scene\d+_\d\.png \(test\) and \w/scene\d+_\d\.png"):
+        load_splits(name, root=None, image_size=SIDE, leak="stop")
+    for part in ("train", "test"):
+        write_copies(tmp_path / "given" / part)
+        for image in (tmp_path / "given" / part).rglob("*_[01].png" if part == "train" else "*_[23].png"):
+            image.unlink()
+    given = load_splits(f"folder:{tmp_path / 'given'}", root=None, image_size=SIDE)
+    assert given.leaks is not None
+    assert (given.leaks.policy, given.leaks.found, given.leaks.n_moved) == ("allow", True, 0)
+
+
+def test_probes_have_the_labeled_images_and_pretext_tasks_all_without_one_on_both_sides() -> None:
+    every = photographs()
+    labeled, test = every.take(np.arange(0, 60, N_COPIES)), every.take(np.arange(60, 90, N_COPIES))
+    unlabeled = ImageTable("more", np.concatenate([every.images[90:], labeled.images[:4], test.images[:4]]))
+    splits = make_splits(labeled, test, extra_pretext=unlabeled, leak="move")
+    assert splits.probe_train is not None
+    assert splits.probe_validation is not None
+    assert len(splits.probe_train) + len(splits.probe_validation) == len(labeled)
+    held_out = {image.tobytes() for table in (splits.pretext_validation, splits.test) for image in table.images}
+    trained = [image.tobytes() for image in splits.pretext_train.images]
+    assert not held_out & set(trained)
+    assert len(trained) >= len(splits.probe_train) + 30, "all other images are trained on"
