@@ -57,9 +57,9 @@ def accuracy_bars(
 ) -> Axes:
     """Draw the linear probe on `dataset` as bars grouped by encoder: top-1 and top-5, each on train and on test.
 
-    A bar is the mean over seeds, and its dots are the seeds. Raw pixels and random init are groups of their own. Lines
-    through all groups show the test accuracy of random init and the chance level, for top-1 and for top-5, and the
-    share of the largest class among the test images, for top-1.
+    A bar is the mean over seeds, and its dots are the seeds. Raw pixels and untrained encoders are groups of their own.
+    Lines through all groups show the test accuracy of untrained encoders and the chance level, for top-1 and for top-5,
+    and the share of the largest class among the test images, for top-1.
 
     Args:
         runs: Runs with `probe_split` `test`, one configuration per task.
@@ -139,7 +139,7 @@ def _legend(ax: Axes, *, shown: bool) -> None:
     }
     entries["chance"] = Line2D([], [], **CHANCE_STYLE)
     entries["largest class, test"] = Line2D([], [], **LARGEST_STYLE)
-    entries["random init, test"] = Line2D([], [], color="0.4", linestyle="-.")
+    entries["untrained, test"] = Line2D([], [], color="0.4", linestyle="-.")
     if shown:
         entries["original report's bars"] = Patch(color="0.75", alpha=0.6)
     legend_below(ax, entries)

@@ -124,8 +124,8 @@ def transfer_map(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Draw how encoders trained on each data set transfer to every other one, compared with untrained encoders.
 
     A row is the data set that was trained on; a column is the data set that was probed, with a probe of its own. The
-    color is the difference from random init in that column; the text is the mean accuracy and the answer of the test.
-    The last row is random init itself.
+    color is the difference from untrained encoders in that column; the text is the mean accuracy and the answer of the
+    test. The last row is the untrained encoders.
 
     Args:
         frame: Rows of `analysis.pages.transfer.transfer_frame` for one task.
@@ -143,9 +143,9 @@ def transfer_map(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     order, columns = list(dict.fromkeys(frame["trained_on"])), list(dict.fromkeys(frame["probed_on"]))
     differences, texts = (table.reindex(index=order, columns=columns) for table in (differences, texts))
     untrained = frame.drop_duplicates("probed_on").set_index("probed_on")["baseline_mean"]
-    differences.loc["random init"], texts.loc["random init"] = 0.0, untrained[columns].map("{:.3f}".format)
+    differences.loc["untrained"], texts.loc["untrained"] = 0.0, untrained[columns].map("{:.3f}".format)
     ax = axes(ax, size=(max(SIZE[0], 2.6 + 1.3 * len(columns)), max(3.0, 1.4 + SQUARE * len(differences))))
-    _heat(ax, differences, texts.fillna(MISSING), "difference from random init", center=0.0)
+    _heat(ax, differences, texts.fillna(MISSING), "difference from untrained encoders", center=0.0)
     ax.set(xlabel="probed on", ylabel="trained on")
     title(ax, f"{frame['task'].iloc[0]}: linear probe, test split")
     return ax

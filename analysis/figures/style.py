@@ -31,7 +31,7 @@ LINE_STYLES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1,
 LARGEST_STYLE: dict[str, Any] = {"color": "0.25", "linestyle": (0, (7, 2, 1, 2, 1, 2)), "linewidth": 1.3}
 CHANCE_STYLE: dict[str, Any] = {"color": "0.25", "linestyle": "--", "linewidth": 1.3}
 BASELINE_STYLES = {RANDOM_INIT: "-.", RAW_PIXELS: ":"}
-BASELINE_NAMES = {RANDOM_INIT: "random init", RAW_PIXELS: "raw pixels"}
+BASELINE_NAMES = {RANDOM_INIT: "untrained", RAW_PIXELS: "raw pixels"}
 ALERT = "#b00020"  # red that is readable on white
 TINT = "#fbe3e6"  # background of a simulated study's figures in a notebook
 SHADES = sns.color_palette("crest", as_cmap=True)  # from light to dark, so it works in gray too

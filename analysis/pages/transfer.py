@@ -68,7 +68,7 @@ def _maps(parts: Mapping[str, Part], frame: pd.DataFrame) -> Iterator[Picture]:
     for task in frame["task"].unique():
         own = frame.loc[frame["task"] == task]
         cells = listed(f"{row.trained_on} to {row.probed_on} {signed(row.mean_difference)}" for row in own.itertuples())
-        alt = f"{task}: difference between the linear probe and random init, {cells}"
+        alt = f"{task}: difference between the linear probe and untrained encoders, {cells}"
         yield picture(f"transfer-{task}", alt, transfer_map, shown.query(f"task == {task!r}"))
 
 

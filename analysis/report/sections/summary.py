@@ -272,7 +272,8 @@ def _unfinished(findings: Findings) -> list[str]:
         parts.append(f"{failed} of {counted(len(runs), 'trial')} failed{why}")
     if inconclusive.any():
         share = f"{inconclusive.sum()} of {counted(len(inconclusive), 'comparison')}"
-        parts.append(f"{share} are inconclusive (the tables below say how many seeds they need)")
+        verb = "is" if inconclusive.sum() == 1 else "are"
+        parts.append(f"{share} {verb} inconclusive (the tables below say how many seeds they need)")
     if running:
         verb = "has" if running == 1 else "have"
         parts.append(f"{counted(running, 'trial')} {verb} not ended yet, so these results are preliminary")

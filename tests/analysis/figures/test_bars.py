@@ -42,7 +42,7 @@ def test_every_encoder_has_four_bars_at_its_means_the_baselines_last(ax: Axes):
     assert heights[:4] == pytest.approx([0.51, 0.41, 0.91, 0.81])
     assert len(heights) == 4 * len(TOP1)
     names = [tick.get_text() for tick in ax.get_xticklabels()]
-    assert names == ["rotation", "simclr", "random init", "raw pixels"]
+    assert names == ["rotation", "simclr", "untrained", "raw pixels"]
 
 
 def test_chance_stands_at_one_and_at_five_of_ten_classes_and_says_so(ax: Axes):
@@ -64,7 +64,7 @@ def test_a_line_at_what_an_untrained_encoder_scores_crosses_every_group(ax: Axes
     accuracy_bars(runs(), "clothes", ax)
     assert sorted(values[0] for values in lines(ax).values())[-1] == pytest.approx(0.71)
     assert 0.31 in [round(float(line.get_ydata()[0]), 6) for line in ax.lines]  # type: ignore[index]
-    assert "random init, test" in legend(ax)
+    assert "untrained, test" in legend(ax)
 
 
 def test_the_answer_of_the_test_against_untrained_encoders_stands_under_the_task(ax: Axes):
@@ -72,7 +72,7 @@ def test_the_answer_of_the_test_against_untrained_encoders_stands_under_the_task
     accuracy_bars(runs(), "clothes", ax, compared=compared)
     names = [tick.get_text().replace("\n", " ") for tick in ax.get_xticklabels()]
     assert names[:2] == ["rotation better than untrained", "simclr not shown better than untrained"]
-    assert names[2] == "random init"
+    assert names[2] == "untrained"
 
 
 def test_bars_that_another_report_drew_at_chance_can_be_seen_to_lie_there(ax: Axes):

@@ -35,8 +35,8 @@ def test_accuracy_by_task_shows_seeds_means_chance_and_baselines(study: analysis
     np.testing.assert_allclose(sorted(drawn["linear probe, each seed"]), sorted(pretext[column]))
     np.testing.assert_allclose(sorted(drawn["linear probe, mean"]), sorted(pretext.groupby("task")[column].mean()))
     random_init = runs.loc[runs["task"] == "random_init", column].mean()
-    assert lines(ax)[f"random init, linear probe {random_init:.3f}"][0] == pytest.approx(random_init)
-    assert len([label for label in lines(ax) if label.startswith(("random init", "raw pixels"))]) == 4
+    assert lines(ax)[f"untrained, linear probe {random_init:.3f}"][0] == pytest.approx(random_init)
+    assert len([label for label in lines(ax) if label.startswith(("untrained", "raw pixels"))]) == 4
     assert set(lines(ax)["chance 0.200"]) == {0.2}
     best_first = pretext.groupby("task")[column].mean().sort_values(ascending=False).index
     assert [tick.get_text() for tick in ax.get_xticklabels()] == [task.replace("_", "\n") for task in best_first]
@@ -47,7 +47,7 @@ def test_accuracy_by_task_draws_studies_without_pretext_results_or_with_one_prob
     runs = pd.DataFrame({"trial_id": tasks, "task": tasks}, dtype="str").assign(seed=1, phase="evaluate")
     runs = runs.assign(probe_split="test", **{"probe/shapes/linear": 0.3, "probe/shapes/chance": 0.2})
     accuracy_by_task(runs, "shapes", ax)
-    assert {"random init, linear probe 0.300", "chance 0.200"} <= set(lines(ax))
+    assert {"untrained, linear probe 0.300", "chance 0.200"} <= set(lines(ax))
     drawn = [len(points.get_offsets()) for points in ax.collections if "linear" in str(points.get_label())]
     assert drawn == [len(tasks) - 1] * 2
     assert not [name for name in legend(ax) if "kNN" in name]
@@ -71,7 +71,7 @@ def test_stages_are_drawn_one_line_a_task_beside_the_untrained_encoder(ax: Axes)
         runs[f"probe/shapes/linear/stage{stage}"] = values
     probe_by_stage(runs, "shapes", ax=ax)
     drawn = {line.get_label(): np.asarray(line.get_ydata()).tolist() for line in ax.get_lines()}
-    assert drawn == {"rotation": pytest.approx([0.4, 0.7]), "random init": [0.2, 0.25]}
+    assert drawn == {"rotation": pytest.approx([0.4, 0.7]), "untrained": [0.2, 0.25]}
     levels = {"probe/shapes/chance": 0.1, "probe/shapes/largest_class": 0.3, "probe_split": "test"}
     probe_by_stage(runs.assign(**levels), "shapes", ax=(other := Figure().subplots()))
     assert {"chance 0.100", "largest class 0.300, test"} <= set(lines(other))
@@ -143,7 +143,7 @@ def test_probe_curves_have_the_levels_of_the_baselines(study: analysis.Study, ax
     runs, baselines = (study.runs.query(f"phase == '{phase}'") for phase in ("confirm", "baselines"))
     learning_curves(study.curves, runs, "probe/linear", ax, baselines=baselines)
     means = baselines.groupby("task")[f"probe/{DATASET}/linear"].mean()
-    for task, name in (("random_init", "random init"), ("raw_pixels", "raw pixels")):
+    for task, name in (("random_init", "untrained"), ("raw_pixels", "raw pixels")):
         assert lines(ax)[f"{name}, final probe {means[task]:.3f}"][0] == pytest.approx(means[task])
     other = learning_curves(study.curves, runs, "val/accuracy", Figure().subplots(), baselines=baselines)
     assert not [label for label in lines(other) if "final probe" in label]

@@ -46,7 +46,7 @@ def test_the_map_has_random_init_as_its_last_row(parts: dict[str, Part]):
     frame = transfer_frame(*parts.values()).query("task == 'simclr'")
     ax = transfer_map(frame, Figure(figsize=(8, 5)).subplots())
     names = [tick.get_text() for tick in ax.get_yticklabels()]
-    assert names == ["cifar10", "fashion_mnist", "shapes", "voc2012", "random init"]
+    assert names == ["cifar10", "fashion_mnist", "shapes", "voc2012", "untrained"]
     written = {text.get_text() for text in ax.texts}
     assert f"{frame['baseline_mean'].iloc[0]:.3f}" in written
     assert f"{frame['mean'].iloc[0]:.3f}\n{frame['answer'].iloc[0]}" in written
