@@ -79,8 +79,8 @@ def _show_answer(answer: Answer, console: Console) -> None:
         console.print("", _table(rows, wide=console.width >= WIDE), "")
     elif rows:
         for row in rows:
-            task, answer, *rest = row.items()
-            words = ", ".join([answer[1], *(f"{heading} {value}" for heading, value in rest)])
+            task, standing, *rest = row.items()
+            words = ", ".join([standing[1], *(f"{heading} {value}" for heading, value in rest)])
             console.print(Text(f"{task[1]}: {words}"), soft_wrap=True)
 
 
