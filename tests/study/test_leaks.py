@@ -1,0 +1,67 @@
+"""Near duplicates in a study's records: in the journal, in MLflow, and when a study continues on other splits."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from analysis.comparisons.leaks import leaked_images
+from analysis.data.mlflow import _datasets
+from analysis.data.study import Study
+from analysis.records import StudyStarted
+from study.config.validation import check_config
+from study.execution.journal import Journal
+from study.folder import warn_of_other_data
+from study.provenance import describe
+from study.tracking.metadata import dataset_inputs
+from tests.trainables.data.test_leaks import parts, photographs
+from trainables.data import make_splits
+from trainables.trial import TrialConfig
+
+
+def test_the_journal_and_mlflow_have_which_images_leak() -> None:
+    splits = make_splits(*parts(photographs()))
+    info = describe(splits)
+    started = StudyStarted(study="copies", datasets={"plates": info})
+    trial = TrialConfig(phase="search", task="rotation", dataset="plates")
+    run: Any = SimpleNamespace(
+        data=SimpleNamespace(params={"dataset": "plates"}),
+        inputs=SimpleNamespace(dataset_inputs=dataset_inputs(started, trial)),
+    )
+    for datasets in ({"plates": info}, _datasets([run])):
+        study = Study("copies", cast("Any", None), cast("Any", None), datasets=datasets)
+        assert splits.leaks is not None
+        found = leaked_images(study, "plates")
+        assert found is not None
+        assert np.array_equal(found, splits.leaks.test)
+
+
+def test_without_near_duplicates_the_records_are_those_of_earlier_versions() -> None:
+    every = photographs().take(np.arange(0, 120, 4))
+    assert "leaks" not in describe(make_splits(every.take(np.arange(24)), every.take(np.arange(24, 30))))
+
+
+def test_a_study_that_continues_on_other_splits_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    train, test = parts(photographs())
+    first, other = (describe(make_splits(train, test, leak=leak)) for leak in ("allow", "move"))
+    journal = Journal(tmp_path)
+    journal.append(StudyStarted(study="copies", datasets={"plates": first}))
+    journal.close()
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        warn_of_other_data(tmp_path, StudyStarted(study="copies", datasets={"plates": first}))
+        assert not caplog.records
+        warn_of_other_data(tmp_path, StudyStarted(study="copies", datasets={"plates": other}))
+    assert "plates: the images, or their splits, are not those that this study began with" in caplog.text
+    assert "leak=allow" in caplog.text
+
+
+def test_allow_has_the_hash_of_studies_from_before_the_setting() -> None:
+    hashes = [check_config({"name": "demo", "leak": leak}).config_hash for leak in (None, "allow", "move", "stop")]
+    assert hashes[0] == hashes[1]
+    assert len(set(hashes)) == 3
