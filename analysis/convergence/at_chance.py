@@ -8,6 +8,7 @@ import numpy as np
 
 from analysis.convergence.curves import Curve, Head, Trial, number
 from analysis.convergence.remedies import (
+    DIFFERENT_VIEWS,
     format_number,
     instead_of,
     less_memorizing,
@@ -78,9 +79,12 @@ def remedies(finding: Finding, trial: Trial) -> list[str]:
     strength, pairs = number(row.get("augmentation_strength")), number(row.get("option/pairs_per_image"))
     changes = []
     if row["task"] == "simclr" and strength < WEAK_AUGMENTATION:
-        changes.append(f"augmentation_strength 0.5 instead of {strength:g}, since without it two views are one image")
+        changes.append(
+            f"augmentation_strength 0.5 instead of {strength:g}, since the two views are nearly one image now"
+        )
+        changes[-1] += f" ({DIFFERENT_VIEWS})"
     if ratio > UNSTABLE_RATIO:
-        changes.append(f"{lower_lr(trial)}, as the training loss is {ratio:.3g} x its chance level")
+        changes.append(f"as the training loss is {ratio:.3g} x its chance level, {lower_lr(trial)}")
     elif ratio < MEMORIZED_RATIO:
         changes += less_memorizing(trial)
     elif trial.steps < TAKE_OFF_STEPS[1]:

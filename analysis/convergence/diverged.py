@@ -6,7 +6,7 @@ import math
 
 from analysis import records
 from analysis.convergence.changes import exceeds_noise, material_drop, mean_around
-from analysis.convergence.curves import Curve, Trial, number
+from analysis.convergence.curves import Curve, Trial
 from analysis.convergence.evidence import describe_drop
 from analysis.convergence.progress import recent_gain
 from analysis.convergence.remedies import lower_lr
@@ -45,10 +45,8 @@ def find_forgetting(trial: Trial) -> Finding | None:
 
 
 def remedies(finding: Finding, trial: Trial) -> list[str]:
-    """Return the changes to try, likeliest first."""
-    warmup = number(trial.row.get("warmup_fraction"))
-    than = "" if math.isnan(warmup) else f" than {warmup:.0%} of the steps"
-    return [lower_lr(trial), f"a longer warm-up{than}"]
+    """Return the change to try; of those that were measured, no other helped."""
+    return [lower_lr(trial)]
 
 
 VERDICT = Verdict(

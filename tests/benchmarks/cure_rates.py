@@ -33,6 +33,7 @@ from trainables.training.validation import Plan, Validation
 from trainables.trial import TrialConfig
 
 SEEDS = (0, 1, 2)
+RECORDED = Path(__file__).parents[1] / "recorded" / "cure_rates.csv"  # what `rates` found, by configuration
 MORE_STEPS = "twice the steps"
 Changes = dict[str, dict[str, Any]]
 
@@ -126,13 +127,16 @@ def _measure(trial: TrialConfig, available: Images) -> dict[str, Any]:
         "trial": trial.to_json(),
         "facts": last[0].facts,
         "reports": reports,
-        "gold": gold[primary].numpy().astype(np.float16).tobytes().hex(),
+        "own": gold[primary].numpy().astype(np.float16).tobytes().hex(),
         "probe": None if hits is None else hits.hex(),
     }
 
 
 def rates(to: Path) -> None:
-    """Print for each verdict and change how many configurations it helped, by probe and by the task's own metric."""
+    """Print and record for each verdict and change how many configurations it helped.
+
+    `probe` and `own` are the answers by the linear probe and by the task's own metric.
+    """
     rows = [json.loads(path.read_text()) for path in sorted(to.glob("*.json"))]
     verdicts = _verdicts([row for row in rows if row["cell"] == "base"])
     found = []
@@ -140,12 +144,13 @@ def rates(to: Path) -> None:
         own = [row for row in rows if row["name"] == name]
         for cell in dict.fromkeys(row["cell"] for row in own if row["cell"] != "base"):
             result: dict[str, Any] = {"verdict": verdict, "name": name, "change": cell}
-            for measure in ("probe", "gold"):
+            for measure in ("probe", "own"):
                 result |= _compared(own, cell, measure)
             found.append(result)
     table = pd.DataFrame(found)
+    table.to_csv(RECORDED, index=False)
     print(table.to_string(index=False))
-    helped = table.groupby(["verdict", "change"])[["probe", "gold"]].agg(
+    helped = table.groupby(["verdict", "change"])[["probe", "own"]].agg(
         lambda answers: (
             f"{(answers == 'better').sum()} better, {(answers == 'worse').sum()} worse of {answers.notna().sum()}"
         )
