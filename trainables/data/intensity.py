@@ -117,7 +117,7 @@ class Intensity:
     def from_dict(cls, values: Mapping[str, Any]) -> Intensity:
         """Return the Intensity of a dict from `to_dict`."""
         windows = (Window(int(w["bits"]), tuple(w["low"]), tuple(w["high"])) for w in values["windows"])
-        return cls(tuple(windows), values["given"])
+        return cls(tuple(windows), values.get("given", False))
 
 
 def find_intensity(
