@@ -49,7 +49,7 @@ def whole_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def model_in_mlflow(name: str) -> str:
-    """Return the name of a logged model, which must not contain dots; that of a registered model may."""
+    """Return the name of a logged model, which must not contain dots, unlike the name of a registered model."""
     return _REFUSED_IN_MODELS.sub(_escape, name)
 
 

@@ -46,6 +46,7 @@ def check_plan(plan: Plan) -> None:
             unused = "" if config.evaluate.segmentation else "; evaluate.segmentation: false leaves masks out"
             raise ConfigError(f"evaluate.datasets: {name} has neither labels nor masks to probe with{unused}")
     _check_labels(plan)
+    _say_without_labels(plan)
     _check_channels(plan)
 
 
@@ -98,6 +99,17 @@ def _check_channels(plan: Plan) -> None:
         n_channels,
         " and ".join(f"the op {op} is" for op in off),
     )
+
+
+def _say_without_labels(plan: Plan) -> None:
+    """Log one line about what a study without labels can tell, and what it cannot."""
+    if not plan.probed:
+        logger.warning(
+            "%s has no labels: the study will tell whether each task is learned and which settings learn it best, but "
+            "not which task or encoder is best for your classes; for that, put images into one folder per class, or "
+            "name a labeled data set in evaluate.datasets",
+            plan.config.dataset,
+        )
 
 
 def _check_labels(plan: Plan) -> None:

@@ -72,10 +72,6 @@ class ContextPrediction(PretextTask):
 
     name = "context_prediction"
     Options = ContextPredictionOptions
-    refused_ops = {  # noqa: RUF012
-        "quarter_turn": "above would become beside or below, and the answers would mix",
-        "vertical_flip": "above would become below, and the two answers would mix",
-    }
     luma_weights: Tensor
 
     def build_head(self) -> None:

@@ -26,6 +26,8 @@ LR = 3e-3
 SOLVED_SHARE = 0.99
 SOLVED_FRACTION = 0.5
 SHUFFLED_FRACTION = 0.98
+OP_STEPS = 100
+KEPT_SHARE, LEAKED_SHARE = 0.55, 0.1  # of rotation, `crop_resize` leaves 0.71 and `vertical_flip` 0.38 (measured)
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,55 @@ def stays_at_chance_when_shuffled(task: PretextTask, images: torch.Tensor) -> Se
         bound = chance + 4 * math.sqrt(chance * (1 - chance) / len(samples))
         passed = value <= bound
     return SelfTest(task.name, "shuffled stays at chance", metric.name, value, bound, passed)
+
+
+def keeps_the_answer(name: str, op: str, images: torch.Tensor, *, steps: int = OP_STEPS) -> tuple[SelfTest, SelfTest]:
+    """Measure whether an augmentation op blurs a task's answer, or gives it away.
+
+    A task that accepts the op must pass both tests; an op that fails one belongs in `refused_ops`.
+
+    Args:
+        name: Name of the task.
+        op: Name of the op, applied alone and at full magnitude.
+        images: Images from which the task can be learned, uint8 [N, C, S, S].
+        steps: Steps to train for.
+
+    Returns:
+        What is learned with the op, as a share of what is learned without it, which is at least KEPT_SHARE; and how
+        much more is learned from noise with the op than without it, as a share of the way from chance to a perfect
+        score, which is at most LEAKED_SHARE.
+    """
+    plain, augmentation = Augmentation({}), Augmentation({op: 1.0})
+    learned = _learned(name, images, augmentation, steps) / _learned(name, images, plain, steps)
+    leaked = _learned(name, images, augmentation, steps, noise=True) - _learned(name, images, plain, steps, noise=True)
+    metric = TASKS[name].metrics[0].name
+    return (
+        SelfTest(name, f"{op} leaves the answer", metric, learned, KEPT_SHARE, learned >= KEPT_SHARE),
+        SelfTest(name, f"{op} does not give it away", metric, leaked, LEAKED_SHARE, leaked <= LEAKED_SHARE),
+    )
+
+
+def _learned(name: str, images: torch.Tensor, augmentation: Augmentation, steps: int, *, noise: bool = False) -> float:
+    """Return the share of the way from chance to a perfect score that a new network reaches on further batches.
+
+    Every step draws its images, or new noise of their shape.
+    """
+    task = make_task(name, images)
+
+    def draw(step: int) -> Batch:
+        stream = generator("cpu", 0, "self-test", step)
+        rows = torch.randperm(len(images), generator=stream)[: IMAGES // 2]
+        drawn = images[rows]
+        if noise:
+            drawn = torch.randint(0, 256, drawn.shape, dtype=torch.uint8, generator=stream)
+        return task.draw(drawn, augmentation, stream)
+
+    task.train()
+    _train(task, draw, steps)
+    metric, chance = _primary(task)
+    with torch.no_grad():
+        value = float(torch.cat([task(draw(steps + i)).metrics[metric.name] for i in range(8)]).mean())
+    return (value - chance) / (1 - chance) if metric.mode == "max" else 1 - value / chance
 
 
 def _train(

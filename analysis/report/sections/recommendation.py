@@ -14,6 +14,7 @@ from analysis.findings import Findings, queries
 from analysis.records.phases import CONFIRM
 from analysis.report import sentences
 from analysis.report.blocks import Block, Code, Folded, Heading, Section, Table, Text
+from analysis.report.sections.label_free import without_labels
 from analysis.report.words import (
     NONE,
     PROBES,
@@ -50,6 +51,7 @@ def _blocks(findings: Findings, recommended: Path) -> Iterator[Block]:
         yield Text(NOT_CHOSEN, "caveat")
         return
     yield _glance(findings)
+    yield from without_labels(findings)
     if recommended.exists():
         command = f"python study/run.py {recommended.as_posix()}"
         yield Text(f"To train the chosen configurations again with fresh seeds, run `{command}`.")

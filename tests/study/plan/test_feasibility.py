@@ -127,3 +127,12 @@ def test_enough_images_leave_the_default_space_as_it_is(caplog: pytest.LogCaptur
     assert plan.space("rotation") == plan.config.space("rotation")
     assert plan.search_base("rotation") == plan.config.base_trial("rotation", "search")
     assert not caplog.messages
+
+
+def test_a_study_without_labels_is_told_what_it_cannot_answer(caplog: pytest.LogCaptureFixture):
+    check_plan(plan_of(tiny(dataset="unlabeled")))
+    (line,) = caplog.messages
+    assert line.startswith("unlabeled has no labels: the study will tell whether each task is learned")
+    caplog.clear()
+    check_plan(plan_of(tiny(dataset="unlabeled", evaluate={"datasets": ["shapes"]})))
+    assert not caplog.messages
