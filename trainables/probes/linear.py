@@ -6,7 +6,7 @@ The probe is deterministic: it needs no seed, and equal features and labels give
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +18,10 @@ from trainables.probes.accuracy import Accuracy, top_accuracy
 WEIGHT_DECAYS = tuple(10.0**exponent for exponent in range(2, -7, -1))
 MAX_ITERATIONS = 300  # L-BFGS iterations; only separable data with weak decay reaches this limit
 PATIENCE = 2  # worse scores in a row that end the search; weak decays that overfit take the most iterations
+
+# Standardized features [N, D], labels [N] and number of classes K to weight decay, weight [K, D] and bias [K] of each
+# solution, by decreasing weight decay.
+Path = Callable[[Tensor, Tensor, int], Iterator[tuple[float, Tensor, Tensor]]]
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ def linear_probe(
     test_y: Tensor | None = None,
     *,
     n_classes: int,
+    path: Path | None = None,
 ) -> LinearProbeResult:
     """Fit multinomial logistic regression on frozen features and report its accuracy.
 
@@ -80,6 +85,7 @@ def linear_probe(
         test_x: Float [L, D], or None.
         test_y: Int64 [L], or None.
         n_classes: Number of classes.
+        path: Solver of the regularization path; by default `lbfgs_path`.
 
     Returns:
         Accuracy on each split; NaN if training or validation features are not finite, as after divergence.
@@ -89,7 +95,7 @@ def linear_probe(
     """
     if (test_x is None) != (test_y is None):
         raise ValueError("the test split needs features and labels, or neither")
-    probe = fit_linear_probe(train_x, train_y, validation_x, validation_y, n_classes)
+    probe = fit_linear_probe(train_x, train_y, validation_x, validation_y, n_classes, path)
     if probe is None:
         lost = Accuracy()
         return LinearProbeResult(math.nan, lost, lost, None if test_x is None else lost)
@@ -103,7 +109,12 @@ def linear_probe(
 
 
 def fit_linear_probe(
-    train_x: Tensor, train_y: Tensor, validation_x: Tensor, validation_y: Tensor, n_classes: int
+    train_x: Tensor,
+    train_y: Tensor,
+    validation_x: Tensor,
+    validation_y: Tensor,
+    n_classes: int,
+    path: Path | None = None,
 ) -> LinearProbe | None:
     """Fit a linear probe; see `linear_probe` for the arguments.
 
@@ -123,7 +134,8 @@ def fit_linear_probe(
     def score(weight: Tensor, bias: Tensor) -> float:
         return top_accuracy(F.linear(validation_z, weight, bias), validation_y).top1
 
-    weight_decay, weight, bias = select_weight_decay(standardize(train_x), train_y, n_classes, score)
+    solutions = (path or lbfgs_path)(standardize(train_x), train_y, n_classes)
+    weight_decay, weight, bias = best_solution(solutions, score)
     return LinearProbe(weight_decay, standardize, weight, bias)
 
 
@@ -136,10 +148,10 @@ def select_weight_decay(
     weight_decays: Sequence[float] = WEIGHT_DECAYS,
     max_iterations: int = MAX_ITERATIONS,
 ) -> tuple[float, Tensor, Tensor]:
-    """Follow the regularization path and return the solution with the best validation score.
+    """Follow the regularization path by L-BFGS and return the solution with the best validation score.
 
-    Weight decay decreases along `weight_decays`; each solution is the start of the next fit. The search stops once the
-    score has been below its best PATIENCE times in a row. Of equal scores, the strongest weight decay wins.
+    Weight decay decreases along `weight_decays`; each solution is the start of the next fit. `best_solution` says when
+    the search stops.
 
     Args:
         train_z: Standardized features, float [N, D].
@@ -152,21 +164,58 @@ def select_weight_decay(
     Returns:
         Weight decay, weight [K, D] and bias [K].
     """
-    weight, bias = train_z.new_zeros(n_classes, train_z.shape[1]), train_z.new_zeros(n_classes)
-    covariance = train_z.t() @ train_z / len(train_z)
-    chosen, best, n_worse = (0.0, weight, bias), -1.0, 0
-    for weight_decay in weight_decays:
-        start = (weight, bias)
-        weight, bias = logistic_regression(
-            train_z, train_y, weight_decay, start, covariance, max_iterations=max_iterations
-        )
-        value = score(weight, bias)
+    path = lbfgs_path(train_z, train_y, n_classes, weight_decays, max_iterations=max_iterations)
+    return best_solution(path, score)
+
+
+def best_solution(
+    path: Iterable[tuple[float, Tensor, Tensor]], score: Callable[[Tensor, Tensor], float]
+) -> tuple[float, Tensor, Tensor]:
+    """Return the solution of a regularization path with the best validation score.
+
+    The search stops once the score has been below its best PATIENCE times in a row. Of equal scores, the strongest
+    weight decay wins.
+
+    Args:
+        path: Weight decay, in decreasing order, weight [K, D] and bias [K] of each solution.
+        score: Validation score in [0, 1] of a weight and a bias; higher is better.
+    """
+    best, n_worse, chosen = -1.0, 0, None
+    for solution in path:
+        value = score(*solution[1:])
         n_worse = n_worse + 1 if value < best else 0
         if value > best:
-            chosen, best = (weight_decay, weight, bias), value
+            chosen, best = solution, value
         if n_worse == PATIENCE:
             break
+    assert chosen is not None
     return chosen
+
+
+def lbfgs_path(
+    x: Tensor,
+    y: Tensor,
+    n_classes: int,
+    weight_decays: Sequence[float] = WEIGHT_DECAYS,
+    *,
+    max_iterations: int = MAX_ITERATIONS,
+) -> Iterator[tuple[float, Tensor, Tensor]]:
+    """Yield weight decay, weight [K, D] and bias [K] of each solution, found by L-BFGS from the last one.
+
+    Args:
+        x: Standardized features, float [N, D].
+        y: Labels, int64 [N].
+        n_classes: Number of classes K.
+        weight_decays: Candidates in decreasing order.
+        max_iterations: Maximum number of L-BFGS iterations per weight decay.
+    """
+    weight, bias = x.new_zeros(n_classes, x.shape[1]), x.new_zeros(n_classes)
+    covariance = x.t() @ x / len(x)
+    for weight_decay in weight_decays:
+        weight, bias = logistic_regression(
+            x, y, weight_decay, (weight, bias), covariance, max_iterations=max_iterations
+        )
+        yield weight_decay, weight, bias
 
 
 def logistic_regression(

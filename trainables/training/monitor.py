@@ -15,6 +15,7 @@ from trainables.probes.features import extract_features
 from trainables.probes.health import health_metrics
 from trainables.probes.knn import knn_probe
 from trainables.probes.linear import linear_probe
+from trainables.probes.newton import newton_path
 from trainables.rng import generator
 from trainables.tasks import PretextTask
 from trainables.training.validation import History, Validation, plan
@@ -122,7 +123,7 @@ class OnlineProbes:
         train_features = extract_features(encoder, train, device=train.device)
         query_features = extract_features(encoder, queries, device=queries.device)
         features = (train_features, train_labels, query_features, query_labels)
-        linear = linear_probe(*features, n_classes=self.n_classes).validation
+        linear = linear_probe(*features, n_classes=self.n_classes, path=newton_path).validation
         knn = knn_probe(*features, n_classes=self.n_classes).accuracy
         found = dict(zip(ONLINE_PROBES, (linear, knn), strict=True))
         scores = {probe: accuracy.top1 for probe, accuracy in found.items()}
