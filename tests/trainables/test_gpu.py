@@ -1,8 +1,10 @@
-"""Behavior on a GPU only: augmentation is replayed as a CUDA graph, and no step waits for the device."""
+"""Behavior on a GPU only: augmentation and steps are replayed as CUDA graphs, and no step waits for the device."""
 
 from __future__ import annotations
 
+import copy
 import gc
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,12 +16,18 @@ from tests.trainables import tiny
 from tests.trainables.smooth_images import smooth_images
 from trainables.augmentation import OPS, Augmentation
 from trainables.augmentation.cuda_graphs import MAX_GRAPHS
+from trainables.probes.linear import lbfgs_path, linear_probe
+from trainables.probes.newton import newton_path
 from trainables.tasks import TASKS
 from trainables.training import loop
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 EVERYTHING = dict.fromkeys(OPS, 1.0)
+
+
+def everything_for(task: str) -> dict[str, float]:
+    return {op: 1.0 for op in OPS if op not in TASKS[task].refused_ops}
 
 
 @contextmanager
@@ -117,9 +125,62 @@ def test_no_step_between_two_reports_waits_for_the_device(task: str, monkeypatch
 
     monkeypatch.setattr(loop._RunningMeans, "values", at_the_report)
     reached: list[int] = []
-    trial = tiny.trial(task, budget_steps=9, report_every=3, augmentation=EVERYTHING, augmentation_strength=0.5)
+    trial = tiny.trial(
+        task, budget_steps=9, report_every=3, augmentation=everything_for(task), augmentation_strength=0.5
+    )
     try:
         loop.fit(trial, tiny.splits(), report, worker=loop.Worker(torch.device("cuda")))
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert reached == [0, 3, 6, 9]
+
+
+def trained(task: str, *, resume: dict[str, Any] | None = None) -> tuple[dict[str, Any], list[loop.Report]]:
+    """Return the encoder's state after nine steps and all reports; each keeps its checkpoint."""
+    reports, states = [], []
+
+    def report(found: loop.Report) -> None:
+        reports.append(found)
+        states.append(copy.deepcopy(found.state()))
+
+    trial = tiny.trial(
+        task, budget_steps=9, report_every=3, augmentation=everything_for(task), augmentation_strength=0.5
+    )
+    encoder = loop.fit(trial, tiny.splits(), report, worker=loop.Worker(torch.device("cuda")), resume=resume)
+    return {"encoder": encoder.state_dict(), "states": states}, reports
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_replayed_steps_train_like_launched_ones_and_resume(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert TASKS[task].replayable
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    replayed, reports = trained(task)
+    again, _ = trained(task, resume=replayed["states"][1])
+    monkeypatch.setattr(TASKS[task], "replayable", False)
+    launched, expected = trained(task)
+    for found, other in zip(reports, expected, strict=True):
+        for name in ("train/loss", "grad_norm") if found.step else ():
+            assert found.metrics[name] == pytest.approx(other.metrics[name], rel=1e-4)
+    for name, value in launched["encoder"].items():
+        torch.testing.assert_close(replayed["encoder"][name], value, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(again["encoder"][name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_a_loss_that_diverges_ends_a_replayed_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "lr_at", lambda trial, step: 1e30)
+    reports: list[loop.Report] = []
+    trial = tiny.trial("rotation", budget_steps=60, report_every=5)
+    loop.fit(trial, tiny.splits(), reports.append, worker=loop.Worker(torch.device("cuda")))
+    assert reports[-1].step < 60
+    assert not math.isfinite(reports[-1].metrics["train/loss"])
+
+
+def test_an_online_probe_scores_like_l_bfgs() -> None:
+    draw = on_gpu(0)
+    y = torch.arange(2000, device="cuda") % 10
+    x = torch.randn(10, 192, device="cuda", generator=draw)[y] + 3 * torch.randn(
+        2000, 192, device="cuda", generator=draw
+    )
+    splits = (x[:1500], y[:1500], x[1500:], y[1500:])
+    fitted = [linear_probe(*splits, n_classes=10, path=path).validation.top1 for path in (lbfgs_path, newton_path)]
+    assert abs(fitted[0] - fitted[1]) * 500 <= 1.001

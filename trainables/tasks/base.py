@@ -93,10 +93,12 @@ class PretextTask(nn.Module, ABC):
     primary_metric: ClassVar[str]
     primary_mode: ClassVar[str]
     validation_policy: ClassVar[Mapping[str, float]] = {}
+    replayable: ClassVar[bool] = False
     refused_ops: ClassVar[Mapping[str, str]] = {}
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
+        cls.replayable = vars(cls).get("replayable", False)  # not inherited: a subclass may change `forward`
         cls.primary_metric, cls.primary_mode = f"val/{cls.metrics[0].name}", cls.metrics[0].mode
 
     def __init__(self, encoder: Encoder, options: Any, image_size: int, seed: int = 0) -> None:

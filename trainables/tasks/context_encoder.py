@@ -57,6 +57,7 @@ class ContextEncoder(PretextTask):
     """
 
     name = "context_encoder"
+    replayable = True
     Options = ContextEncoderOptions
     metrics = (Metric("loss_fraction", "min", normalized=True), LOSS)
     mean_image: Tensor

@@ -71,6 +71,7 @@ class ContextPrediction(PretextTask):
     """
 
     name = "context_prediction"
+    replayable = True
     Options = ContextPredictionOptions
     luma_weights: Tensor
 

@@ -39,6 +39,7 @@ class Rotation(PretextTask):
     """
 
     name = "rotation"
+    replayable = True
     Options = RotationOptions
     refused_ops = {  # noqa: RUF012
         "quarter_turn": "the image would already be turned by an unknown angle, and the answer would be arbitrary",

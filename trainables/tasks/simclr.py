@@ -43,6 +43,7 @@ class SimCLR(PretextTask):
     """
 
     name = "simclr"
+    replayable = True
     Options = SimCLROptions
     # The paper's CIFAR-10 views at jitter strength 0.5, without blur (appendix B.9), as augmentation magnitudes.
     validation_policy = {"crop_resize": 1.0, "flip": 1.0, "color_jitter": 0.5, "gray": 0.2}  # noqa: RUF012

@@ -21,6 +21,7 @@ from trainables.tasks import TASKS, PretextTask, build_options, check_ops
 from trainables.training.batches import batch_size_problem, batches
 from trainables.training.monitor import Monitor
 from trainables.training.optimizers import build_optimizer, lr_at
+from trainables.training.step import TrainingStep
 from trainables.trial import TrialConfig
 
 
@@ -92,7 +93,8 @@ def fit(
     task = task.to(device).to(memory_format=torch.channels_last)
     optimizer = build_optimizer(task, trial)
     step = _restore(task, optimizer, resume) if resume else 0
-    model = worker.wrap(task)
+    replay = device.type == "cuda" and worker.world_size == 1
+    take_step = TrainingStep(task, worker.wrap(task), optimizer, replay=replay)
     augmentation = Augmentation(dict(trial.augmentation), trial.augmentation_strength)
     monitor = Monitor(trial, task, table, splits, device, history=(resume or {}).get("validation"))
 
@@ -107,10 +109,7 @@ def fit(
         mine = torch.from_numpy(rows.reshape(worker.world_size, -1)[worker.rank]).to(device, non_blocking=True)
         draws = generator(device, trial.seed, "augmentation", step, rank=worker.rank, world_size=worker.world_size)
         batch = task.draw(images[mine], augmentation, draws)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            output = model(batch)
-        _update(task, optimizer, output.objective, lr_at(trial, step))
-        running.add(output.metrics)
+        running.add(take_step(batch, lr_at(trial, step)))
         step += 1
         if step % trial.report_every and step != trial.budget_steps:
             continue
@@ -147,16 +146,6 @@ def _check_batches(trial: TrialConfig, table: ImageTable, worker: Worker) -> Non
         raise ConfigError(f"{table.name}: batch_size = {trial.batch_size} {problem}")
 
 
-def _update(task: PretextTask, optimizer: torch.optim.Optimizer, objective: Tensor, lr: float) -> None:
-    """Take one optimizer step."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-    optimizer.zero_grad(set_to_none=True)
-    objective.backward()
-    optimizer.step()
-    task.after_step()
-
-
 def _checkpoint(trial: TrialConfig, task: PretextTask, optimizer: torch.optim.Optimizer, step: int) -> dict[str, Any]:
     """Return the state from which `_restore` continues."""
     return {
@@ -189,10 +178,9 @@ class _RunningMeans:
         self._sums: dict[str, Tensor] = {}
 
     def add(self, metrics: dict[str, Tensor]) -> None:
-        """Add one step's per-sample metrics."""
+        """Add one step's means."""
         self.steps += 1
-        for name, samples in metrics.items():
-            mean = samples.mean()
+        for name, mean in metrics.items():
             self._sums[name] = self._sums[name] + mean if name in self._sums else mean
 
     def values(self) -> dict[str, float]:
