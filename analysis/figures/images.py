@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
+from analysis.figures.channels import in_three_channels
 from analysis.figures.style import COLORS, SMALL, axes, name_rows, title
 from trainables.errors import UserError
 
@@ -60,17 +61,6 @@ def sample_grid(table: ImageTable, ax: Axes | None = None, *, per_class: int = 8
     more = f", {hidden} more classes not shown" if hidden > 0 else ""
     title(ax, f"{table.name}: {len(table):,} images of {side} px{more}", length=44)
     return ax
-
-
-def in_three_channels(image: np.ndarray) -> np.ndarray:
-    """Return an image to show, float [H, W, 3] in [0, 1]: its first three channels, or its first one in gray.
-
-    Args:
-        image: uint8, uint16 or float [C, H, W], white at the highest value of an integer type, otherwise at 1.
-    """
-    shown = image[:3] if len(image) >= 3 else image[:1].repeat(3, axis=0)
-    white = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
-    return (shown.transpose(1, 2, 0) / white).clip(0, 1)
 
 
 def what_a_task_sees(

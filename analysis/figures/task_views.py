@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analysis.figures.images import in_three_channels
+from analysis.figures.channels import in_three_channels
 from trainables.augmentation import Augmentation
 from trainables.data.table import as_tensor, to_float
 from trainables.encoders import build_encoder
