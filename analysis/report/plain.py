@@ -183,6 +183,8 @@ def _numbers(gains: TaskGains, row: pd.Series) -> str:
     seeds = counted(row["n_seeds"], "seed")
     if row["answer"] == TOO_FEW:
         return f"{lead} It is higher at {row['n_above']} of {seeds}, which are too few for a test."
+    if pd.isna(row["ci_low"]):
+        return f"{lead} All {seeds} differ by the same, which leaves nothing to estimate an interval from."
     end = "" if row["answer"] in (BETTER, WORSE, EQUIVALENT) else " That may be luck."
     span = f"{points(row['ci_low'])} to {points(row['ci_high'])}"
     return f"{lead} How sure: the 95% interval of that difference is **{span}** ({seeds}).{end}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 
 from analysis.comparisons.leaks import flattery, leaked_images
@@ -20,28 +21,56 @@ _CAUTION = "Images with a copy may be easier than others, so only a new split (`
 def near_duplicates(findings: Findings) -> Iterator[Block]:
     """Yield how many images have near duplicates in another split, and the probes on test images with and without."""
     study = findings.study
-    found = flattery(study, study.runs.query(TEST))
+    found = _flattery(findings)
     for dataset, info in study.datasets.items():
-        name = f"**Near duplicates in {dataset}**"
         if n_moved := info.get("leaks", {}).get("n_moved"):
-            yield Text(f"{name}: {counted(n_moved, 'image')} moved to keep them on one side of the splits.")
+            moved = f"{counted(n_moved, 'image')} moved to keep them on one side of the splits"
+            yield Text(f"{_name(dataset)}: {moved}.")
         mask = leaked_images(study, dataset)
         if mask is None or not mask.any():
             continue
         own = found.loc[found["dataset"] == dataset]
-        leading = _claim(own.iloc[0]) if len(own) else ""
-        counts = f"{count(mask.sum())} of {count(mask.size)} test images have one among the training images"
-        yield Text(f"{name}: {counts}.{leading}", "caveat")
+        yield Text(_sentence(dataset, mask, own), "caveat")
         if len(own):
             yield Folded(f"Near duplicates of {dataset}: every probe with and without them", [_table(own)])
 
 
-def _claim(row: pd.Series) -> str:
-    """Return what is shown of the probe of one task."""
+def flattered(findings: Findings) -> list[str]:
+    """Return a sentence for each data set whose probes are shown to be flattered, or cannot be judged at all."""
+    found, said = _flattery(findings), []
+    for dataset in findings.study.datasets:
+        mask = leaked_images(findings.study, dataset)
+        own = found.loc[found["dataset"] == dataset]
+        if mask is not None and mask.any() and (mask.all() or sentences.LEAK_FLATTERS.may(own.head(1))):
+            said.append(_sentence(dataset, mask, own))
+    return said
+
+
+def _flattery(findings: Findings) -> pd.DataFrame:
+    return flattery(findings.study, findings.study.runs.query(TEST))
+
+
+def _name(dataset: str) -> str:
+    return f"**Near duplicates in {dataset}**"
+
+
+def _sentence(dataset: str, mask: np.ndarray, own: pd.DataFrame) -> str:
+    """Return how many test images have copies among the training images, and what is shown of the first probe."""
+    if mask.all():
+        return (
+            f"{_name(dataset)}: every test image has one among the training images, so nothing shows how the probes do "
+            "on new images. Divide the images again with `leak: move`, or with groups."
+        )
+    lead = (
+        f"{_name(dataset)}: {count(mask.sum())} of {count(mask.size)} test images have one among the training images."
+    )
+    if own.empty:
+        return lead
+    row = own.iloc[0]
     sentence = first_true((sentences.LEAK_FLATTERS, sentences.LEAK_NOT_SHOWN), row)
     words = {"task": row["task"], "without": number(row["others"]), "accuracy": number(row["accuracy"])}
     numbers = f"{number(row['leaked'])} and {number(row['others'])}"
-    return f" The linear probe of {sentence.say(row, numbers=numbers, **words)}. {_CAUTION}"
+    return f"{lead} The linear probe of {sentence.say(row, numbers=numbers, **words)}. {_CAUTION}"
 
 
 def _table(own: pd.DataFrame) -> Table:

@@ -18,6 +18,7 @@ from analysis.report import sentences
 from analysis.report.claims import first_true
 from analysis.report.sections.classes import imbalance
 from analysis.report.sections.designs import factorial_clause
+from analysis.report.sections.leaks import flattered
 from analysis.report.words import (
     PROBES,
     circumstances,
@@ -44,7 +45,13 @@ def summary(findings: Findings) -> list[str]:
     """Return the sentences: the gain from pre-training, each task's problem and its cure, and what is missing."""
     ablations = [_ablation(findings, task) for task in queries.ablated_tasks(findings)]
     gain = pretraining_gain(findings, queries.main_dataset(findings))
-    return [*gain, *imbalance(findings), *(ablations or _confirmed(findings)), *_unfinished(findings)]
+    return [
+        *gain,
+        *imbalance(findings),
+        *flattered(findings),
+        *(ablations or _confirmed(findings)),
+        *_unfinished(findings),
+    ]
 
 
 def pretraining_gain(findings: Findings, dataset: str) -> list[str]:

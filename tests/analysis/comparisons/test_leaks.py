@@ -12,7 +12,7 @@ from analysis.comparisons.leaks import flattery, leaked_images
 from analysis.data.per_image import PerImage
 from analysis.data.study import Study
 from analysis.report.blocks import Folded, Text
-from analysis.report.sections.leaks import near_duplicates
+from analysis.report.sections.leaks import flattered, near_duplicates
 from trainables.errors import UserError
 from trainables.per_image import pack
 from trainables.trial import RANDOM_INIT
@@ -74,6 +74,18 @@ def test_the_report_says_by_how_much_the_probe_is_flattered_only_where_shown() -
     assert "without them, the accuracy is 0.500 instead of 0.545" in flattered
     equal = said(study({"a": ("rotation", correct(0.55, 0.5))}))
     assert "rotation is not shown to be right more often on them" in equal
+
+
+def test_where_every_test_image_has_a_copy_nothing_can_be_said() -> None:
+    one = study({"a": ("rotation", correct(1, 1))}, leaked=np.ones(N, bool))
+    assert "every test image has one among the training images, so nothing shows" in said(one)
+    assert flattered(SimpleNamespace(study=one)) == [said(one)]  # type: ignore[arg-type]
+
+
+def test_the_summary_has_only_what_is_shown() -> None:
+    equal, better = (study({"a": ("rotation", correct(share, 0.5))}) for share in (0.55, 0.95))
+    assert flattered(SimpleNamespace(study=equal)) == []  # type: ignore[arg-type]
+    assert len(flattered(SimpleNamespace(study=better))) == 1  # type: ignore[arg-type]
 
 
 def test_what_was_moved_is_said_and_nothing_is_said_without_copies() -> None:
