@@ -20,7 +20,7 @@ from analysis.report.blocks import Block, Table, Text
 from analysis.report.words import count, interval, listed, number
 
 NAMES = {RANKME: "RankMe", ALIGNMENT: "alignment", UNIFORMITY: "uniformity"}
-BETTER = {"max": "higher is better", "min": "lower is better"}
+GOOD = {"max": "good if high", "min": "good if low"}
 
 
 def without_labels(findings: Findings) -> Iterator[Block]:
@@ -38,7 +38,7 @@ def without_labels(findings: Findings) -> Iterator[Block]:
         [str(task), row["metric"], number(row["value"]), *(number(row[name]) for name in MEASURES), count(row["seeds"])]
         for task, row in found.iterrows()
     ]
-    headings = [f"{NAMES[name]} ({BETTER[mode]})" for name, mode in MEASURES.items()]
+    headings = [f"{NAMES[name]} ({GOOD[mode]})" for name, mode in MEASURES.items()]
     yield Table(
         "Each task's chosen configuration at the end of training, mean over fresh seeds. RankMe is an effective rank "
         "of the features, at most their number (Garrido 2023); alignment is the distance of two views of an image, "
