@@ -40,7 +40,7 @@ def reports(trial: TrialConfig, splits: Splits, device: torch.device, rounds: in
     measured = monitor.Monitor(trial, task, table, splits, device)
     times = []
     for _ in range(rounds + 1):
-        with mock.patch.object(monitor, "newton_path", lbfgs_path):
+        with mock.patch.object(measured.probes, "path", lbfgs_path):
             before = seconds(device, lambda: measured.validate(0))
         times.append((before, seconds(device, lambda: measured.validate(0))))
     return tuple(statistics.median(column) for column in zip(*times[1:], strict=True))

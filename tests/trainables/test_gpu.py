@@ -17,7 +17,7 @@ from tests.trainables.smooth_images import smooth_images
 from trainables.augmentation import OPS, Augmentation
 from trainables.augmentation.cuda_graphs import MAX_GRAPHS
 from trainables.probes.linear import lbfgs_path, linear_probe
-from trainables.probes.newton import newton_path
+from trainables.probes.newton import NewtonPath
 from trainables.tasks import TASKS
 from trainables.training import loop
 
@@ -182,5 +182,5 @@ def test_an_online_probe_scores_like_l_bfgs() -> None:
         2000, 192, device="cuda", generator=draw
     )
     splits = (x[:1500], y[:1500], x[1500:], y[1500:])
-    fitted = [linear_probe(*splits, n_classes=10, path=path).validation.top1 for path in (lbfgs_path, newton_path)]
+    fitted = [linear_probe(*splits, n_classes=10, path=path).validation.top1 for path in (lbfgs_path, NewtonPath())]
     assert abs(fitted[0] - fitted[1]) * 500 <= 1.001

@@ -85,6 +85,9 @@ class PretextTask(nn.Module, ABC):
             so that validation metrics can be compared across augmentation strengths.
         refused_ops: Augmentation ops that would give the task's answer away or make it ambiguous, each with the reason.
             `self_test.keeps_the_answer` finds out which they are.
+        replayable: Whether `forward` runs the same operations at each step and neither waits for the device nor draws
+            numbers on the host, so that a GPU may replay it as a CUDA graph. Otherwise its kernels are launched one by
+            one. Each class says so for itself; a subclass does not inherit it.
     """
 
     name: ClassVar[str]

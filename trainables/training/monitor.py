@@ -15,7 +15,7 @@ from trainables.probes.features import extract_features
 from trainables.probes.health import health_metrics
 from trainables.probes.knn import knn_probe
 from trainables.probes.linear import linear_probe
-from trainables.probes.newton import newton_path
+from trainables.probes.newton import NewtonPath
 from trainables.rng import generator
 from trainables.tasks import PretextTask
 from trainables.training.validation import History, Validation, plan
@@ -116,6 +116,7 @@ class OnlineProbes:
         self.train = _first(splits.probe_train, PROBE_TRAIN, device)
         self.queries = _first(splits.probe_validation, PROBE_QUERIES, device)
         self.largest_class = largest_class(self.queries[1])
+        self.path = NewtonPath()
 
     def accuracies(self, encoder: Encoder) -> dict[str, float]:
         """Return the metrics ONLINE_SCORES: accuracies on the queries and their averages over classes."""
@@ -123,7 +124,7 @@ class OnlineProbes:
         train_features = extract_features(encoder, train, device=train.device)
         query_features = extract_features(encoder, queries, device=queries.device)
         features = (train_features, train_labels, query_features, query_labels)
-        linear = linear_probe(*features, n_classes=self.n_classes, path=newton_path).validation
+        linear = linear_probe(*features, n_classes=self.n_classes, path=self.path).validation
         knn = knn_probe(*features, n_classes=self.n_classes).accuracy
         found = dict(zip(ONLINE_PROBES, (linear, knn), strict=True))
         scores = {probe: accuracy.top1 for probe, accuracy in found.items()}

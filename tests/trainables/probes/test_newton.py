@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainables.probes.linear import WEIGHT_DECAYS, Standardizer, lbfgs_path, linear_probe
-from trainables.probes.newton import newton_path
+from trainables.probes.newton import NewtonPath
 
 Samples = tuple[Tensor, Tensor]
 
@@ -37,7 +37,7 @@ def objective(x: Tensor, y: Tensor, weight_decay: float, weight: Tensor, bias: T
 def test_each_solution_is_within_a_thousandth_of_a_nat_of_l_bfgs() -> None:
     (x, y), _ = samples()
     z = Standardizer(x)(x)
-    for newton, lbfgs in zip(newton_path(z, y, 10), lbfgs_path(z, y, 10), strict=True):
+    for newton, lbfgs in zip(NewtonPath()(z, y, 10), lbfgs_path(z, y, 10), strict=True):
         assert newton[0] == lbfgs[0]
         assert objective(z, y, *newton) == pytest.approx(objective(z, y, *lbfgs), abs=1e-3)
 
@@ -49,7 +49,7 @@ def test_the_accuracy_is_within_one_prediction_of_l_bfgs(shape: dict) -> None:
     train, validation = samples(**shape)
     fitted = [
         linear_probe(*train, *validation, n_classes=shape.get("classes", 10), path=path).validation.top1
-        for path in (lbfgs_path, newton_path)
+        for path in (lbfgs_path, NewtonPath())
     ]
     assert abs(fitted[0] - fitted[1]) * len(validation[1]) <= 1.001
 
@@ -57,7 +57,7 @@ def test_the_accuracy_is_within_one_prediction_of_l_bfgs(shape: dict) -> None:
 def test_separable_data_and_constant_features_have_finite_solutions() -> None:
     y = torch.arange(200) % 2
     x = F.pad(100.0 * (2.0 * y - 1)[:, None], (0, 3), value=5.0)
-    solutions = list(newton_path(Standardizer(x)(x), y, 2))
+    solutions = list(NewtonPath()(Standardizer(x)(x), y, 2))
     assert [weight_decay for weight_decay, *_ in solutions] == list(WEIGHT_DECAYS)
     for _, weight, bias in solutions:
         assert torch.isfinite(weight).all()
