@@ -14,7 +14,7 @@ from trainables.errors import DataError
 
 STOP, MOVE, ALLOW = "stop", "move", "allow"
 LEAK = (STOP, MOVE, ALLOW)
-MAX_ROUNDS = 20  # of merging and deciding again; what is still linked after them is counted as a leak
+MAX_ROUNDS = 20  # merging and deciding again stops here; images still linked then are counted as leaks
 N_NAMED = 3  # pairs of files in a message
 
 logger = logging.getLogger(__name__)

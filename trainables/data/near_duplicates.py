@@ -18,9 +18,9 @@ from torch.nn import functional as F
 
 from trainables.data.table import as_tensor
 
-HASH_SIDE = 8  # of the thumbnail that finds candidates
+HASH_SIDE = 8  # pixels: side of the thumbnail that finds candidates
 DETAIL_SIDE = 32  # pixels at which candidates are compared; larger images are scaled down to it
-BLURRED_SIDE = 4  # of the thumbnail whose structure is not a detail
+BLURRED_SIDE = 4  # pixels: side of the thumbnail whose structure is not a detail
 MAX_SHIFT = 2
 MIN_HASH, MIN_DETAIL = 0.9, 0.93  # correlations from which two images are candidates, and near duplicates
 N_CANDIDATES = 4  # most similar images that are compared with an image

@@ -74,7 +74,7 @@ class ImageTable:
 
     @property
     def n_channels(self) -> int:
-        """Number of channels of the images: 3 for color and gray, otherwise that of the files."""
+        """Number of channels of the images: 3 for color and gray, otherwise as in the files."""
         return self.images.shape[1]
 
     @property
