@@ -33,7 +33,7 @@ IMAGES = Path(__file__).parent / "images"
 WIDTH, HEIGHT = 1280, 860  # px
 SIDE = 64  # px of the built-in images
 COLUMNS = 90
-HOME = "/home/me"  # stands for the folder of `studies` in the pictures
+HOME = "/home/me"  # the folder of `studies` as the pictures show it
 
 
 def draw_tasks(folder: Path = IMAGES) -> None:

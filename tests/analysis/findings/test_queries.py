@@ -65,7 +65,7 @@ def test_how_a_cell_ended_is_the_verdict_on_its_seeds_together(findings: Finding
     assert (found.verdict, found.count, found.n_trials, found.others) == ("overfit", 4, 5, {"failed": 1})
     assert found.evidence.startswith("val/accuracy worsened from its best")
     assert found.evidence.endswith("(mean of 4 seeds)")
-    assert "augmentation_strength 0 now" in found.cure
+    assert "more images than 2,000" in found.cure
     alone = dataclasses.replace(findings, cell_verdicts=findings.cell_verdicts.iloc[:0])
     single = queries.convergence(alone, "ablate", "rotation", "base")
     assert single is not None
