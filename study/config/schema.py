@@ -203,7 +203,7 @@ class StudyConfig(_Frozen):
     image_size: Annotated[int, Field(ge=8, le=1024)] | None = None
     resize: Literal["crop", "squash"] = "crop"
     stack: Literal["first", "channels"] = "first"
-    window: list[float] | list[list[float]] | None = None
+    window: tuple[float, ...] | tuple[tuple[float, ...], ...] | None = None
     max_train: Annotated[int, Field(ge=2)] | None = None
     n_images: Positive | None = None
     on_bad_image: Literal["stop", "skip"] = "stop"

@@ -397,3 +397,11 @@ def test_any_mapping_is_a_configuration_or_is_refused_in_one_line(content: dict[
 def test_any_text_for_a_value_is_accepted_or_refused_in_one_line(text: str):
     message = refusal(lambda: overridden(f"n_images={text}"))
     assert message is None or len(message.splitlines()) == 1
+
+
+def test_a_window_is_hashable_and_by_default_changes_no_hash():
+    plain, windowed = (check_config({"name": "s", **changes}) for changes in ({}, {"window": [[0, 4095], [1, 2]]}))
+    assert hash(windowed.window) == hash(((0.0, 4095.0), (1.0, 2.0)))  # loaded data sets are cached by their arguments
+    assert check_config(windowed.model_dump(mode="json")) == windowed
+    assert plain.config_hash == check_config({"name": "s", "window": None, "stack": "first"}).config_hash
+    assert plain.config_hash != windowed.config_hash
