@@ -19,8 +19,8 @@ from trainables.probes.linear import WEIGHT_DECAYS
 BLOCK = 2  # weight decays solved together; the next block starts at the last solution of this one
 MAX_STEPS = 12  # Newton steps per block; only separable data with weak decay reaches this limit
 CG_STEPS = 6  # conjugate-gradient steps per Newton step
-TOLERANCE = 3e-4  # Newton decrement -gradient . step, twice the distance of the objective from its minimum, in nats
-N_LENGTHS = 8  # step lengths 1, 1/2, 1/4, ... of which the best is taken
+TOLERANCE = 3e-4  # Newton decrement -gradient . step: about twice the objective's distance from its minimum, in nats
+N_LENGTHS = 8  # each Newton step has the best of the lengths 1, 1/2, 1/4, ...
 
 
 class NewtonPath:

@@ -13,8 +13,8 @@ class TrainingStep:
     """Optimizer steps of one task on batches of one shape.
 
     On one GPU, forward and backward pass of a task with `PretextTask.replayable` are captured at the second step and
-    replayed as a whole, because the host takes longer to launch the kernels of a small network than the GPU to run
-    them. The kernels are the same, so the results are as well.
+    replayed, because the host takes longer to launch the kernels of a small network than the GPU to run them. The
+    kernels are those of a step that is not replayed (`tests/trainables/test_gpu.py` compares the training).
 
     Args:
         task: Task to train.
@@ -28,7 +28,7 @@ class TrainingStep:
         self.model = model
         self.optimizer = optimizer
         self._graphs = CudaGraphCache() if replay and task.replayable else None
-        self._names: list[str] = []  # of the metrics, in the order in which the last pass gave them
+        self._names: list[str] = []  # the metrics of `_passes`, in order
 
     def __call__(self, batch: Batch, lr: float) -> dict[str, Tensor]:
         """Take one step and return the mean of each metric over the batch, as scalars on the device.
@@ -53,7 +53,7 @@ class TrainingStep:
     def _passes(self, batch: Batch) -> Tensor:
         """Compute the gradients and return the means of the metrics, float32 [M].
 
-        While a graph is captured, the gradients come to lie where each replay writes them.
+        The gradients of the capture are the tensors that each replay writes to.
         """
         self.optimizer.zero_grad(set_to_none=True)
         device = batch.inputs.device.type
