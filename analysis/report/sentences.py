@@ -220,7 +220,7 @@ LEAK_NOT_SHOWN = Sentence(
     Condition("the interval of the difference reaches 0", lambda rows: bool((rows["ci_low"] <= 0).all())),
 )
 
-# More labels or more images. Rows: the interval of the difference of their expected gains for a task, ci_low and ci_high.
+# More labels or more images. Rows: ci_low and ci_high of the difference of their expected gains, for each task.
 _GAINS = "For {task}, {n_labels} more labels are expected to add {labels}, and {n_images} more images {images}: "
 MORE_LABELS = Sentence(
     "more_labels",
