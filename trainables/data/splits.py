@@ -69,7 +69,7 @@ def make_splits(
     validation = pool.take(rng.permutation(np.flatnonzero(held_out)))
     fit = _without(pool.take(rng.permutation(np.flatnonzero(~held_out))), [validation])
     if not len(fit) or not len(validation):
-        raise DataError(f"{train.name}: {_too_few(pool)} to hold out a validation split")
+        raise DataError(f"{train.name}: {_too_few(pool)}")
     pretext = fit
     if extra_pretext is not None:
         both = [validation, test]
@@ -159,8 +159,8 @@ def _stacked(first: ImageTable, second: ImageTable) -> ImageTable:
 def _too_few(pool: ImageTable) -> str:
     """Return why a validation split cannot be held out."""
     if pool.groups is not None and len(np.unique(pool.groups)) < 2:
-        return f"all {len(pool)} training images are in one group, and groups stay together: they are too few"
-    return f"{len(pool)} training images are too few"
+        return f"all {len(pool)} training images are in one group, and groups stay together: none can be held out"
+    return f"{len(pool)} training images are too few to hold out a validation split"
 
 
 def _warn_of_missing_classes(train: ImageTable, held_out: Mapping[str, ImageTable]) -> None:
