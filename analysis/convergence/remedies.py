@@ -32,7 +32,7 @@ class Measured(NamedTuple):
 # of the learning rate improved next to nothing, so they are not among the cures.
 FOUR_TIMES_THE_IMAGES = Measured("four times the images", own=(6, 6), probe=(5, 6))
 STRENGTH_HALF = Measured("augmentation_strength 0.5 instead of 0", own=(3, 6), probe=(1, 6))
-DIFFERENT_VIEWS = Measured("augmentation_strength 0.5 instead of 0", own=(3, 3), probe=(1, 3))  # of SimCLR
+DIFFERENT_VIEWS = Measured("augmentation_strength 0.5 instead of 0", own=(3, 3), probe=(1, 3))  # with SimCLR
 A_HUNDREDTH_OF_LR = Measured("a hundredth of the learning rate", own=(3, 6), probe=(3, 6))
 
 

@@ -15,7 +15,7 @@ from analysis.convergence.verdict import Finding, Verdict
 from trainables.trial import ONLINE_PROBES
 
 MIN_MORE, MAX_MORE = 0.5, 4.0  # further steps to advise, as multiples of the steps so far
-TWICE_THE_STEPS = Measured("twice the steps", own=(239, 256), probe=(48, 237))  # of the library's trials
+TWICE_THE_STEPS = Measured("twice the steps", own=(239, 256), probe=(48, 237))  # in the library of trials
 
 
 def find(trial: Trial) -> Finding | None:
