@@ -33,7 +33,7 @@ def study_started(plan: Plan) -> StudyStarted:
 
 
 def describe(splits: Splits) -> dict[str, Any]:
-    """Return the fingerprint, image size, classes, images per split and near duplicates of a data set.
+    """Return the fingerprint, image size, classes, images per split, near duplicates and inventory of a data set.
 
     `leaks` is there if near duplicates were found or moved: policy, n_moved, and for test and validation which images
     have a near duplicate among the training images, as from `trainables.per_image.pack`.
@@ -58,6 +58,7 @@ def describe(splits: Splits) -> dict[str, Any]:
         "class_names": list(splits.pretext_train.class_names),
         "counts": {name: 0 if table is None else len(table) for name, table in tables.items()},
         **found,
+        **({"inventory": splits.inventory.summary()} if splits.inventory is not None else {}),
     }
 
 

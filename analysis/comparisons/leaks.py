@@ -64,10 +64,7 @@ def flattery(study: Study, runs: pd.DataFrame) -> pd.DataFrame:
                 rows.append((dataset, task, len(known), int(mask.sum()), int((~mask).sum()), *map(float, means)))
     found = pd.DataFrame(rows, columns=_COLUMNS)
     found = found.sort_values("task", key=lambda tasks: tasks.isin(BASELINES), kind="stable", ignore_index=True)
-    ends = [
-        difference_interval(row.leaked, row.n_leaked, row.others, row.n_others)
-        for row in found.itertuples()
-    ]
+    ends = [difference_interval(row.leaked, row.n_leaked, row.others, row.n_others) for row in found.itertuples()]
     found["difference"] = found["leaked"] - found["others"]
     found[["ci_low", "ci_high"]] = np.array(ends, np.float64).reshape(-1, 2)
     return found

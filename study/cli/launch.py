@@ -20,6 +20,7 @@ from study.cli.console import INTERRUPTED, err, out
 from study.cli.outcome import show_outcome
 from study.cli.progress import Progress
 from study.cli.signals import resume_command
+from study.cli.words import dataset_lines
 from study.config.schema import StudyConfig
 from study.driver import Outcome, load_datasets, run_study
 from study.execution import cluster
@@ -27,6 +28,7 @@ from study.execution.environment import check_environment
 from study.plan.estimate import PhaseEstimate, estimate
 from study.plan.feasibility import check_plan
 from study.plan.phases import Plan
+from study.provenance import describe
 from study.series import Series
 from study.tracking.sync import default_tracking_uri
 from trainables.data import Splits, load_splits
@@ -101,11 +103,15 @@ def _exit_when_interrupted() -> Iterator[None]:
 
 def show_plans(series: Series, *, download: bool, as_json: bool) -> None:
     """Show the phases of every part."""
-    phases = {part: estimate(plan) for part, plan in _plans(series, download=download).items()}
+    plans = _plans(series, download=download)
+    phases = {part: estimate(plan) for part, plan in plans.items()}
     if as_json:
         values = {part: [vars(phase) for phase in own] for part, own in phases.items()}
         sys.stdout.write(json.dumps(values if series.name else next(iter(values.values()))) + "\n")
         return
+    found = {name: describe(splits) for plan in plans.values() for name, splits in plan.datasets.items()}
+    for line in dataset_lines(found):
+        out.print(line, highlight=False, markup=False)
     for part, config in series.parts.items():
         _show_plan(config, phases[part])
     out.print("Times cover the training steps only, measured on this machine; reports and probes take extra time.")

@@ -16,7 +16,7 @@ from analysis import records
 from analysis.records import JOURNAL_FILE, Event, PhaseStarted, StudyStarted, TrialEnded, TrialStarted
 from analysis.records.phases import ABLATE, SEARCH
 from study.cli.lines import ended_line, title, values_of
-from study.cli.words import best_table, duration
+from study.cli.words import best_table, dataset_lines, duration
 from study.config.schema import StudyConfig
 from study.plan.best import best_so_far
 from study.plan.history import History, TrialRecord
@@ -61,6 +61,9 @@ class Progress:
         self._catch_up(event)
         self._observe(event)
         match event:
+            case StudyStarted():
+                for line in dataset_lines(event.datasets):
+                    self.console.print(Text(line), soft_wrap=True)
             case PhaseStarted():
                 self.phase = event.phase
                 planned = self.pace.plan.get(self.phase, {}).get("trials")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
 
 from study.plan.best import Best
+from trainables.data.inventory import SPLITS
 
 _SHORT = {"augmentation_strength": "aug", "batch_size": "bs"}
 _NUMBERS = ("value", "untrained")
@@ -28,6 +29,34 @@ def settings_words(values: Mapping[str, Any]) -> list[str]:
     return [
         f"{_SHORT.get(name, name)}={value:.3g}" if isinstance(value, float) else f"{_SHORT.get(name, name)}={value}"
         for name, value in values.items()
+    ]
+
+
+def dataset_lines(datasets: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return what was found in the data sets: one line each, and below it a line for each remark and its table.
+
+    Args:
+        datasets: Facts by name, as in `StudyStarted.datasets`.
+    """
+    lines = []
+    for facts in datasets.values():
+        if not (found := facts.get("inventory")):
+            continue
+        lines.append(found["line"])
+        if found["remarks"]:
+            lines += [f"  {remark}" for remark in found["remarks"]]
+            lines += _columns([("images", *SPLITS), *found["classes"]])
+    return lines
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows as aligned lines: the first column to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            ["  " + row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in rows
     ]
 
 

@@ -27,6 +27,8 @@ def study_note(study: StudyStarted) -> str:
     lines = [f"Study **{study.study}**: {tasks}, {study.config.get('budget_steps', '?')} optimizer steps per trial."]
     for name, dataset in study.datasets.items():
         lines.append(f"- data set {escaped(name)}, fingerprint `{dataset.get('fingerprint')}`: {_counts(dataset)}")
+        found = dataset.get("inventory") or {}
+        lines += [f"  - {escaped(text)}" for text in (found.get("line"), *found.get("remarks", ())) if text]
     versions = ", ".join(f"{name} {version}" for name, version in study.versions.items())
     return "\n".join([*lines, f"- {escaped(versions)}" if versions else ""]).strip()
 

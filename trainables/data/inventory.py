@@ -1,19 +1,18 @@
-"""Inventory of a data set: what was found in its files, what was left out and why, and how it is used."""
+"""Inventory of a data set: what was found in its files, what was left out and why, and how it is used.
+
+`counting` takes it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from trainables.data.intensity import REAL
-from trainables.data.table import UNLABELED, ImageTable, Splits
 from trainables.data.walk import HARMLESS, LeftOut, describe_left_out
 
 SPLITS = ("train", "validation", "test")
-WITHOUT_LABEL, WITH_MASK, ALL = "without a label", "with a mask", "images"
 FEW = 20  # images of a class in all splits, below which the class is named as small
 N_CLASSES = 10  # rows of the table of classes
 
@@ -65,33 +64,6 @@ class Inventory:
     n_groups: int | None = None
     found: Found | None = None
 
-    @classmethod
-    def of(cls, splits: Splits, n_duplicates: int, found: Found | None = None) -> Inventory:
-        """Take the inventory of a data set.
-
-        Args:
-            splits: Its splits.
-            n_duplicates: Number of images whose pixels are those of an earlier image.
-            found: Facts about its files.
-        """
-        tables = (splits.pretext_train, splits.pretext_validation, splits.test)
-        by_split = {split: _counts(table, splits) for split, table in zip(SPLITS, tables, strict=True)}
-        kinds = dict.fromkeys(kind for own in by_split.values() for kind in own)
-        counts = {kind: {split: by_split[split].get(kind, 0) for split in SPLITS} for kind in kinds}
-        groups = [table.groups for table in tables if table.groups is not None]
-        table = splits.pretext_train
-        return cls(
-            splits.name,
-            {kind: own for kind, own in counts.items() if any(own.values())},
-            table.class_names,
-            table.image_size,
-            table.n_channels,
-            str(table.images.dtype),
-            n_duplicates,
-            len(np.unique(np.concatenate(groups))) if groups else None,
-            found,
-        )
-
     @property
     def classes(self) -> dict[str, int]:
         """Number of images of each class in all splits, the smallest class first; empty without labels."""
@@ -110,9 +82,15 @@ class Inventory:
         if self.found:
             lines += [f"left out: {describe_left_out(each)}" for each in self.found.left_out if _matters(each)]
             if self.found.n_enlarged:
-                lines.append(f"{self.found.n_enlarged:,} images are enlarged to {self.image_size} px")
+                enlarged = "1 image is" if self.found.n_enlarged == 1 else f"{self.found.n_enlarged:,} images are"
+                lines.append(f"{enlarged} enlarged to {self.image_size} px")
         if self.n_duplicates:
-            lines.append(f"{self.n_duplicates:,} images are exact copies of another one")
+            copies = (
+                "1 image is an exact copy"
+                if self.n_duplicates == 1
+                else f"{self.n_duplicates:,} images are exact copies"
+            )
+            lines.append(f"{copies} of another one")
         small = [f"{name} ({n})" for name, n in self.classes.items() if n < FEW]
         if small:
             more = f" and {len(small) - 3} more" if len(small) > 3 else ""
@@ -144,22 +122,9 @@ class Inventory:
             return rows
         return [*rows[:N_CLASSES], (f"and {hidden} more", *("" for _ in SPLITS))]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types; `from_dict` is the inverse."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Inventory:
-        """Return the Inventory of a dict from `to_dict`, also after a passage through JSON."""
-        found = values["found"]
-        if found is not None:
-            left_out = tuple(
-                LeftOut(each["reason"], each["n_files"], tuple(each["names"])) for each in found["left_out"]
-            )
-            sizes = tuple((int(width), int(height)) for width, height in found["sizes"])
-            plain = {"notes": tuple(found["notes"]), "bits": tuple(found["bits"])}
-            found = Found(**{**found, **plain, "left_out": left_out, "sizes": sizes})
-        return cls(**{**values, "class_names": tuple(values["class_names"]), "found": found})
+    def summary(self) -> dict[str, Any]:
+        """Return what the journal keeps, as plain JSON types: the line, the remarks, and the rows of the table."""
+        return {"line": self.line, "remarks": list(self.remarks), "classes": [list(row) for row in self.table]}
 
     def _of_classes(self) -> str:
         if not (classes := list(self.classes.items())):
@@ -167,23 +132,6 @@ class Inventory:
         (smallest, least), (largest, most) = classes[0], classes[-1]
         each = f"{least:,} each" if least == most else f"{least:,} of {smallest} to {most:,} of {largest}"
         return f" of {len(classes)} classes ({each})"
-
-
-def n_duplicates(keys: Sequence[bytes]) -> int:
-    """Return the number of images that equal an earlier one, given a key of the pixels of each."""
-    return len(keys) - len(set(keys))
-
-
-def _counts(table: ImageTable, splits: Splits) -> dict[str, int]:
-    """Return the number of images of each class, or with and without a mask."""
-    if table.labels is not None:
-        counts = {name: int((table.labels == index).sum()) for index, name in enumerate(table.class_names)}
-        return counts | {WITHOUT_LABEL: int((table.labels == UNLABELED).sum())}
-    if not splits.masked:
-        return {ALL: len(table)}
-    masked = splits.probe_train if table is splits.pretext_train else table
-    n_masked = 0 if masked is None else len(masked)
-    return {WITH_MASK: n_masked, ALL: len(table) - n_masked}
 
 
 def _matters(left_out: LeftOut) -> bool:

@@ -102,7 +102,7 @@ def check_leaks(splits: Splits, policy: str, n_moved: int, name_of: NameOf) -> L
         named += [f"{name_of(table, row)} ({part}) and {name_of(train, other)}" for row, other in examples]
     leaks = Leaks(policy, found["test"], found["validation"], n_moved)
     if n_moved:
-        logger.warning("%s: %d images were moved to keep near duplicates on one side (leak: move)", train.name, n_moved)
+        logger.warning("%s: images moved to keep near duplicates on one side (leak: move): %d", train.name, n_moved)
     if leaks.found:
         counts = " and ".join(f"{mask.sum():,} of {mask.size:,} {part} images" for part, mask in found.items())
         text = f"{train.name}: {counts} have near duplicates among the training images: {'; '.join(named[:N_NAMED])}"

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trainables.data import shapes
+from trainables.data.counting import take_inventory
 from trainables.data.decode import STACK
 from trainables.data.folders import load_folder
 from trainables.data.intensity import UserWindow
-from trainables.data.inventory import Inventory, n_duplicates
 from trainables.data.leaks import ALLOW, MOVE
 from trainables.data.listing import TEST_FRACTION
 from trainables.data.request import ON_BAD_IMAGE, ON_SMALL_IMAGE, RESIZE, Request, Tables
@@ -117,7 +117,7 @@ def load_splits(
     )
     parts = (tables.train, tables.test, tables.unannotated)
     keys = [key for table in parts if table is not None for key in content_keys(table)]
-    return dataclasses.replace(splits, inventory=Inventory.of(splits, n_duplicates(keys), tables.found))
+    return dataclasses.replace(splits, inventory=take_inventory(splits, keys, tables.found))
 
 
 def register_dataset(name: str, *, image_size: int = 32) -> Callable[[Loader], Loader]:

@@ -7,17 +7,14 @@ import functools
 import hashlib
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from trainables.data.intensity import Intensity
+from trainables.data.inventory import Inventory
 from trainables.errors import DataError
-
-if TYPE_CHECKING:
-    from trainables.data.inventory import Inventory
 
 UNLABELED = -1
 DTYPES = ("uint8", "uint16", "float32")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from analysis.data import tables
@@ -11,9 +11,10 @@ from analysis.data.study import Study
 from analysis.findings import Findings, queries
 from analysis.records import FAILED, KILLED, StudyStarted
 from analysis.records.phases import short_seed
-from analysis.report.blocks import Block, Code, Heading, Section, Table, Text
+from analysis.report.blocks import Block, Bullets, Code, Folded, Heading, Section, Table, Text
 from analysis.report.sections.trials import Beside, every_trial
 from analysis.report.words import NONE, count, counted, listed
+from trainables.data.inventory import SPLITS
 
 TOTAL = "total"  # name of the last row
 
@@ -28,7 +29,15 @@ def what_it_cost(findings: Findings, started: StudyStarted | None, beside: Besid
     """
     origin = [_origin(started)] if started else []
     datasets = [_datasets(findings.study.datasets)] if findings.study.datasets else []
-    blocks = [_cost(findings), *datasets, *origin, *every_trial(findings, beside), *beside.files(), *_failed(findings)]
+    blocks = [
+        _cost(findings),
+        *datasets,
+        *_inventories(findings.study.datasets),
+        *origin,
+        *every_trial(findings, beside),
+        *beside.files(),
+        *_failed(findings),
+    ]
     runs = findings.study.runs
     n_failed = int(runs["status"].isin([FAILED, KILLED]).sum())
     lead = f"{_duration(findings.study)}, {count(n_failed)} failed."
@@ -102,6 +111,17 @@ def _datasets(datasets: Mapping[str, dict[str, Any]]) -> Table:
         )
     head = ["data set", "image size", "classes", "images per split", "fingerprint"]
     return Table("Data sets and their splits. Equal fingerprints mean identical bytes in all splits.", head, rows, 5)
+
+
+def _inventories(datasets: Mapping[str, dict[str, Any]]) -> Iterator[Block]:
+    """Yield what was found in each data set: a line, the remarks, and the images per class behind a fold."""
+    for name, info in datasets.items():
+        if found := info.get("inventory"):
+            yield Text(f"Found: {found['line']}.")
+            if found["remarks"]:
+                yield Bullets(found["remarks"])
+            rows = Table(f"Images of {name} by class and split.", ["images", *SPLITS], found["classes"])
+            yield Folded(f"Images of {name} by class", [rows])
 
 
 def _failed(findings: Findings) -> list[Block]:
