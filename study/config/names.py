@@ -24,7 +24,8 @@ def _one_of(names: Collection[str], *, or_reference: bool = False) -> BeforeVali
     """
 
     def check(value: Any) -> Any:
-        if value not in names and not (or_reference and isinstance(value, str) and REFERENCE in value):
+        known = isinstance(value, str) and (value in names or (or_reference and REFERENCE in value))
+        if not known:
             *others, last = [*map(repr, names), *(["module:Class"] if or_reference else [])]
             expected = f"{', '.join(others)} or {last}"
             raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})

@@ -49,7 +49,7 @@ class Parts:
 def split_of(name: str) -> str | None:
     """Return the split that a folder, or an entry of a manifest, is named after, in any case; None if there is none.
 
-    `Train`, `training_set`, `train-images`, `VAL`, `dev`, `TestSet` and `unlabelled` are such names.
+    `Train`, `training_set`, `train-images`, `VAL`, `dev`, `TestSet` and `unlabeled` are such names.
     """
     for split, words in _SPLITS.items():
         if re.fullmatch(rf"(?:{_AROUND}[ ._-]*)?(?:{words})(?:[ ._-]*{_AROUND})*", name.strip(), re.IGNORECASE):
@@ -166,7 +166,7 @@ def _split_folders(walk: Walk, folder: Path) -> dict[str, str]:
 
 
 def _list_part(walk: Walk, folder: Path, known: tuple[str, ...] | None = None) -> tuple[Listing, Listing]:
-    """List the labeled and unlabeled images of a part; that of a held-out part must share the `known` classes."""
+    """List the labeled and unlabeled images of a part; a held-out part must share the `known` classes."""
     content = walk.content(folder)
     extra = [name for name in content.folders if split_of(name) == UNLABELED]
     classes = [name for name in content.folders if name not in extra]

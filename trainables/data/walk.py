@@ -51,7 +51,7 @@ class LeftOut:
     Attributes:
         reason: The reason, as it follows a number of files.
         n_files: Their number.
-        names: The first of them, relative to the data set's folder; a folder stands for all files in it.
+        names: The first of them, relative to the data set's folder; a folder means all files in it.
     """
 
     reason: str

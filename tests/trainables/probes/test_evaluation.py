@@ -150,10 +150,9 @@ def test_probing_leaves_the_encoder_as_it_was() -> None:
 def without(data: Splits, *fields: str) -> Splits:
     """Return the splits with tables that lack labels or masks."""
     bare = dict.fromkeys(fields)
-    tables = {
-        field.name: dataclasses.replace(getattr(data, field.name), **bare) for field in dataclasses.fields(Splits)
-    }
-    return Splits(**tables)
+    values = {field.name: getattr(data, field.name) for field in dataclasses.fields(Splits)}
+    tables = {name: table for name, table in values.items() if isinstance(table, ImageTable)}
+    return dataclasses.replace(data, **{name: dataclasses.replace(table, **bare) for name, table in tables.items()})
 
 
 @pytest.mark.parametrize("encoder", [ENCODER, None])
