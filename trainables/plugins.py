@@ -123,8 +123,8 @@ def obtain(entry: str | Mapping[str, str], folders: Iterable[Path] = (Path(),)) 
     plugin = find(name, folders)
     if sha256 and plugin.sha256 != sha256:
         raise ConfigError(
-            f"plugins: {plugin.name}: its content ({plugin.sha256}) is not that of the study ({sha256}); restore the "
-            "version with which the study was run, or run a new study with this one: plugins: [PATH]"
+            f"plugins: {plugin.name}: its content ({plugin.sha256}) differs from what the study recorded ({sha256}); "
+            "restore the version with which the study was run, or run a new study with this one: plugins: [PATH]"
         )
     load(plugin)
     return plugin
@@ -134,7 +134,7 @@ def load_recorded(entries: Iterable[Mapping[str, str]], folder: Path) -> None:
     """Load the plug-ins of a study, which are `entries` in its configuration; its folder contains those that are files.
 
     Raises:
-        ConfigError: One cannot be found or loaded, or its content is not that of the study.
+        ConfigError: One cannot be found or loaded, or its content differs from what the study recorded.
     """
     for entry in entries:
         obtain(entry, [folder / FOLDER])

@@ -168,7 +168,7 @@ def _compared(
 
 
 def _same_images(one: Study, other: Study, runs: pd.DataFrame, column: str) -> bool:
-    """Whether two studies took a metric from the same images, by the fingerprints of the data."""
+    """Whether a metric of two studies is on the same images, which the fingerprints of the data tell."""
     name = column.split("/")[1] if tables.is_final_result(column) else runs["dataset"].iloc[0]
     known = [study.datasets.get(name, {}).get("fingerprint") for study in (one, other)]
     return known[0] is not None and known[0] == known[1]

@@ -144,8 +144,8 @@ def read_example(folder: Path) -> np.ndarray:
 def load_encoder(model: str, *, task: str | None = None, tracking_uri: str | None = None) -> LoadedEncoder:
     """Load an encoder from MLflow, from a study's folder, or from an exported file.
 
-    An encoder in a study's folder is built from its weights, loaded with `weights_only`, which cannot run code,
-    unless the architecture is that of a plug-in, whose source in the study's folder is then run. A
+    An encoder in a study's folder is built from its weights, loaded with `weights_only`, which cannot run code.
+    If a plug-in registered its architecture, the plug-in's source in the study's folder is run first. A
     `.pt2` file or an MLflow model can, because PyTorch unpickles parts of its archive: open only files that you trust.
 
     Args:

@@ -25,7 +25,8 @@ def build_encoder(name: str, *, width: int = 24, image_size: int = 32, in_channe
         seed: Seed of the weights.
 
     Raises:
-        ConfigError: The name is unknown, the encoder does not take this number of channels, or it is no encoder.
+        ConfigError: The name is unknown, the encoder does not take this number of channels, or what is built is
+            not an encoder.
     """
     check_encoder(name)
     found = ENCODERS.get(name, name)

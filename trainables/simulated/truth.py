@@ -156,7 +156,7 @@ TASK_TRUTHS: Registry[TaskTruth] = Registry(
         "context_prediction": _CONTEXT_PREDICTION,
     },
 )
-OTHER_TASK = TaskTruth(  # of a plugged-in task that declares none: it learns at usual settings and likes some crops
+OTHER_TASK = TaskTruth(  # A plugged-in task that declares no truth has this one, by which some cropping helps
     gain=0.04,
     final_progress=0.6,
     takeoff=10,
