@@ -1,0 +1,66 @@
+"""Folders of images as users have them, from what is found in them to a report."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from study.driver import run_study
+from tests.conftest import REPOSITORY
+from tests.study.studies import tiny
+from trainables.data import load_splits
+
+# What the inventory says of each case: the beginning of its line after the name, the end of it, and a remark.
+FOUND = {
+    "split_Train": ("class folders in Train/, Test/; 84 images of 3 classes (28 each): 48 train", "uint8", ""),
+    "split_training_set": ("class folders in training_set/, test_set/; 84 images of 3 classes", "uint8", ""),
+    "unequal": ("class folders; 300 images of 2 classes (15 of rare to 285 of common)", "uint8", "rare (15)"),
+    "twelve_bit": ("class folders; 60 images of 2 classes (30 each)", "12 bits; used as 3 x 32 x 32 uint16", ""),
+    "ten_bit": ("class folders; 60 images of 2 classes (30 each)", "10 bits; used as 3 x 32 x 32 uint16", ""),
+    "mixed_depth": ("class folders; 60 images of 2 classes", "12 and 16 bits; used as 3 x 32 x 32 uint16", ""),
+    "suffixes": ("class folders; 60 images of 2 classes (30 each)", "uint8", ""),
+    "junk": ("class folders; 60 images of 2 classes (30 each)", "uint8", "left out: 120 files left behind"),
+    "too_small": ("class folders; 60 images of 2 classes", "96 x 96 to 168 x 168 px, 8 bits; used as 3 x 32 x 32", ""),
+    "with space (copy) @ a+b": ("class folders; 60 images of 2 classes (30 each)", "uint8", ""),
+    "flat_beside_text": ("a flat folder; 40 images", "uint8", ""),
+    "latin1": ("a flat folder; 40 images", "uint8", ""),
+    "plates": ("class folders; 120 images of 3 classes (40 each)", "uint8", ""),
+    "five_channels": ("class folders; 60 images of 3 classes (20 each)", "12 bits; used as 5 x 32 x 32 uint16", ""),
+}
+IN_CI = {"five_channels"}
+
+
+@pytest.fixture(scope="session")
+def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the cases that `make_cases.py` makes, next to the repository or in PRETEXT_CASES."""
+    script = Path(os.environ.get("PRETEXT_CASES", REPOSITORY.parent / "shared" / "cases")) / "make_cases.py"
+    if not script.is_file():
+        pytest.skip(f"the cases are made by {script}, which is not there; set PRETEXT_CASES to its folder")
+    folder = tmp_path_factory.mktemp("cases")
+    subprocess.run([sys.executable, str(script), str(folder)], check=True)
+    return folder
+
+
+@pytest.mark.parametrize("case", FOUND)
+def test_what_is_found_is_what_is_there(cases: Path, case: str) -> None:
+    begin, end, remark = FOUND[case]
+    inventory = load_splits(f"folder:{cases / case}", root=None, image_size=32).inventory
+    assert inventory is not None
+    assert inventory.line.partition(": ")[2].startswith(begin)
+    assert end in inventory.line
+    assert remark in "; ".join(inventory.remarks)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.core] * (case in IN_CI)) for case in FOUND])
+def test_every_folder_is_trained_on_to_a_report(cases: Path, case: str, local_ray: None, tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    few = {"search": {"num_samples": 1}, "confirm": {"seeds": 1}}
+    outcome = run_study(tiny(dataset=f"folder:{cases / case}", image_size=32, tracking_uri=store, **few), tmp_path)
+    assert not outcome.failed
+    page = outcome.report.read_text(encoding="utf-8")
+    assert "Found: folder:" in page
