@@ -12,6 +12,9 @@ from typing import Any
 
 from trainables.errors import ConfigError
 
+# Types of a field for whole numbers, with and without `from __future__ import annotations`.
+_WHOLE = (int, int | None, "int", "int | None")
+
 
 def in_range(default: Any, low: float, high: float, *, exclusive_low: bool = False) -> Any:
     """Return a dataclass field that allows numbers in [low, high], or in (low, high] with `exclusive_low`.
@@ -53,7 +56,7 @@ def _problem(value: Any, field: dataclasses.Field[Any]) -> str | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
         return "must be a finite number"
-    if field.type in ("int", "int | None") and not isinstance(value, int):
+    if field.type in _WHOLE and not isinstance(value, int):
         return "must be a whole number"
     low, high = limits["low"], limits["high"]
     if not low <= value <= high or (limits["exclusive_low"] and value == low):

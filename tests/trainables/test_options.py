@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -85,3 +86,11 @@ def test_the_first_problem_is_told() -> None:
 
 def test_a_config_error_is_one_that_the_user_can_mend() -> None:
     assert issubclass(ConfigError, UserError)
+
+
+def test_whole_numbers_are_known_by_types_as_by_their_names() -> None:
+    fields = [("count", int, in_range(3, 1, 8)), ("limit", int | None, in_range(None, 1, 8))]
+    kind = dataclasses.make_dataclass("Options", fields)  # its types are not strings, as in a file without __future__
+    for name in ("count", "limit"):
+        with pytest.raises(ConfigError, match=rf"owner\.{name} = 2\.5: must be a whole number"):
+            check_fields(kind(**{name: 2.5}), "owner")
