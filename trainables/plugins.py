@@ -94,16 +94,25 @@ def load(plugin: Plugin) -> None:
         remedy = "restart Python" if earlier else "install the same version on every machine of the study"
         raise ConfigError(f"plugins: {plugin.name}: the installed module is not the version {plugin.sha256}; {remedy}")
     if earlier:
-        _unload(earlier)
+        unload(earlier)
     before = _registered()
     try:
         _run(plugin)
     except (Exception, SystemExit) as error:
-        _unload(plugin)
+        unload(plugin)
         what = str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {first_line(error)}"
         raise ConfigError(f"plugins: {plugin.name}: cannot be loaded: {what}{_line_of(error, plugin)}") from error
     _LOADED[plugin.name] = plugin
     _NAMES[plugin.name] = (_registered() - before) | _owned(plugin)
+
+
+def unload(plugin: Plugin) -> None:
+    """Remove what a plug-in has registered, and the module of a file, for example after a test of it."""
+    for kind, name in _NAMES.pop(plugin.name, _owned(plugin)):
+        registry.ALL[kind].remove(name)
+    _LOADED.pop(plugin.name, None)
+    if plugin.is_file:
+        sys.modules.pop(plugin.module, None)
 
 
 def obtain(entry: str | Mapping[str, str], folders: Iterable[Path] = (Path(),)) -> Plugin:
@@ -224,15 +233,6 @@ def _owned(plugin: Plugin) -> set[tuple[str, str]]:
         for name, owner in each.owners.items()
         if owner == plugin.module or owner.startswith(f"{plugin.module}.")
     }
-
-
-def _unload(plugin: Plugin) -> None:
-    """Remove what a plug-in has registered, and the module of a file."""
-    for kind, name in _NAMES.pop(plugin.name, _owned(plugin)):
-        registry.ALL[kind].remove(name)
-    _LOADED.pop(plugin.name, None)
-    if plugin.is_file:
-        sys.modules.pop(plugin.module, None)
 
 
 def _line_of(error: BaseException, plugin: Plugin) -> str:
