@@ -6,7 +6,8 @@ that and gives the reason:
     <!-- test: add --dry-run; a search takes half an hour -->      options for each command that runs a study
     <!-- test: parse; needs an AWS account -->                     commands are parsed, and not run
 
-A block of yaml with a title (```yaml title="photos.yaml") is a file that the page's commands may name. A block of text
+A block with a title (```yaml title="photos.yaml") is a file that the page's commands may name; it is not run by
+itself. A block of text
 is output or a drawing, and is not tested.
 """
 
@@ -48,6 +49,11 @@ class Block:
     title: str
     text: str
     note: str
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the block shows a file, by its title."""
+        return bool(self.title)
 
     @property
     def is_only_parsed(self) -> bool:

@@ -26,9 +26,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.core, pytest.mark.timeout(900)]
 
 EVERY = [block for page in PAGES for block in all_blocks(page) if not block.is_only_parsed]
 COMMANDS = [block for block in EVERY if block.language == "bash"]
-PYTHON = {block.page: [] for block in EVERY if block.language == "python"}
+PYTHON = {block.page: [] for block in EVERY if block.language == "python" and not block.is_file}
 for _block in EVERY:
-    if _block.language == "python":
+    if _block.language == "python" and not _block.is_file:
         PYTHON[_block.page].append(_block)
 LINKED = ("study", "analysis", "trainables", "search_spaces", "tests", "docs", "Makefile", "cluster.yaml", "clusters")
 PER_CLASS = 120
@@ -74,7 +74,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
         (folder / name).symlink_to(REPOSITORY / name)
     (folder / ".venv").symlink_to(sys.prefix)
     for block in EVERY:
-        if block.language == "yaml" and block.title:
+        if block.is_file:
             (folder / block.title).write_text(block.text, encoding="utf-8")
     _write_photos(home / "photos")
     (folder / "photos").symlink_to(home / "photos")
