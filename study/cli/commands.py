@@ -131,8 +131,8 @@ def embed_command(
     """Write the features of your own images, one row per image: path, f0, f1, ...
 
     An MLflow model or a .pt2 file can run code when it is opened: use only tracking stores and files that you trust.
-    An encoder in a study's folder is loaded from its weights alone and cannot run code, unless its architecture is
-    that of a plug-in, which is run from the study's folder.
+    An encoder in a study's folder is loaded from its weights alone and cannot run code. If a plug-in registered its
+    architecture, the plug-in's source in the study's folder is run first.
     """
     from study.export.embed import embed, writer_of
     from study.export.encoders import load_encoder
