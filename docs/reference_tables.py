@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from search_spaces import SPECS
 from search_spaces.ablations import DESIGNS
 from search_spaces.space import Choice, Domain, LogUniform, Uniform
+from study.config.json_schema import attributes
 from study.config.schema import StudyConfig
 from trainables.augmentation import OPS
 from trainables.encoders import ENCODERS
@@ -80,7 +81,7 @@ def _is_section(annotation: Any) -> bool:
 
 def _settings(model: type[BaseModel], prefix: str = "") -> str:
     """Return the table of one section: key, values, default, meaning."""
-    properties, meanings = model.model_json_schema()["properties"], _attributes(model)
+    properties, meanings = model.model_json_schema()["properties"], attributes(model)
     rows = []
     for name, field in model.model_fields.items():
         if _is_section(field.annotation):
@@ -125,7 +126,7 @@ def _bounds(schema: dict[str, Any]) -> str:
 
 def _options(task: str) -> str:
     kind = TASKS[task].Options
-    meanings = _attributes(kind)
+    meanings = attributes(kind)
     rows = [
         [f"`{field.name}`", _allowed(field), f"`{_yaml(field.default)}`", meanings[field.name]]
         for field in dataclasses.fields(kind)
@@ -163,13 +164,6 @@ def _domain(domain: Domain) -> str:
         case Choice():
             return ", ".join(f"`{_yaml(value)}`" for value in domain.values)
     raise TypeError(domain)
-
-
-def _attributes(kind: type) -> dict[str, str]:
-    """Return the meaning of each field from the `Attributes:` section of a class's docstring."""
-    section = inspect.getdoc(kind).partition("Attributes:\n")[2]  # type: ignore[union-attr]
-    found = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", section, re.MULTILINE)
-    return {name: re.sub(r"\s+", " ", meaning).removesuffix(".") for name, meaning in found}
 
 
 def _summary(function: Any) -> str:

@@ -1,4 +1,4 @@
-"""The command line for existing studies: `python -m study sync|status|list DIR` and `embed MODEL FOLDER`.
+"""The command line for existing studies: `python -m study status|list|sync|rerun|export-optuna DIR`, `embed`, `schema`.
 
 Modules that take seconds to import (torch, MLflow models) are imported only in the commands that need them, so that
 the others start at once.
@@ -17,7 +17,7 @@ from rich import box
 from rich.table import Table
 
 from analysis.command_line import Version, command_with, examples, group_with, names, new_app, section
-from study.cli.console import out, run_app
+from study.cli.console import SOME_FAILED, out, run_app
 from study.config.presets import preset_summaries
 from trainables.errors import ConfigError
 
@@ -32,6 +32,16 @@ EXAMPLES: dict[str, dict[str, str]] = {  # by command
     "embed": {
         f"{PROGRAM} embed studies/quick photos --task rotation": "features of your images, by a study's encoder",
         f"{PROGRAM} embed models:/quick-rotation/1 photos --output rotation.parquet": "by a model in MLflow",
+    },
+}
+EXAMPLES |= {
+    "rerun": {
+        f"{PROGRAM} rerun studies/quick 3f2a": "train the trial again whose id begins with 3f2a, and compare its curve",
+        f"{PROGRAM} rerun studies/quick 3f2a --seed 7": "the same configuration with another seed",
+    },
+    "schema": {f"{PROGRAM} schema --output study.schema.json": "for completion and checks of YAML in an editor"},
+    "export-optuna": {
+        f"{PROGRAM} export-optuna studies/quick --output quick.db": "then: optuna-dashboard sqlite:///quick.db"
     },
 }
 
@@ -144,6 +154,66 @@ def embed_command(
     encoder = load_encoder(model, task=task, tracking_uri=tracking_uri)
     n_images, dim = embed(encoder, folder, output, on_bad_image=on_bad_image)
     out.print(f"{n_images} images, {dim} features each: {output}")
+
+
+@_command("rerun")
+def rerun_command(
+    folder: Folder,
+    trial: Annotated[str, typer.Argument(help="Id of a trial, or its first digits.", metavar="TRIAL")],
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**31 - 1, help="Seed of the run; by default the trial's own.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Folder to write the run's own study to.", metavar="DIR")] = Path(
+        "studies"
+    ),
+    download: Annotated[bool, typer.Option("--download", metavar="", help="Download missing data sets.")] = False,
+) -> None:
+    """Train one trial of a study again, in a study of its own; the study itself is only read.
+
+    With the trial's own seed, it says whether all values are equal to the bit, and exits with code 1 if not.
+    """
+    from study.cli.reruns import show_rerun
+    from study.execution.environment import check_environment
+    from study.rerun import rerun
+
+    _check_study(folder)
+    check_environment()
+    done = rerun(folder, trial, output, seed=seed, download=download)
+    show_rerun(done)
+    if done.differs:
+        raise typer.Exit(SOME_FAILED)
+
+
+@_command("schema")
+def schema_command(
+    output: Annotated[Path | None, typer.Option(help="File to write; by default standard output.")] = None,
+) -> None:
+    """Print the JSON schema of a study's YAML.
+
+    An editor uses it if the first line of the YAML is `# yaml-language-server: $schema=study.schema.json`.
+    """
+    from study.config.json_schema import schema_text
+    from trainables import files
+
+    if output is None:
+        sys.stdout.write(schema_text())
+    else:
+        files.write(output, schema_text().encode())
+        out.print(output)
+
+
+@_command("export-optuna")
+def export_optuna_command(
+    folder: Folder,
+    output: Annotated[Path, typer.Option(help="SQLite file to write; it must not exist.")] = Path("optuna.db"),
+) -> None:
+    """Write the search of each task as an Optuna study to a SQLite file, for optuna-dashboard."""
+    from study.export.optuna_storage import export_optuna
+
+    _check_study(folder)
+    for name, n_trials in export_optuna(folder, output).items():
+        out.print(f"{name}: {n_trials} trials", highlight=False)
+    out.print(f"sqlite:///{output}", highlight=False)
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from study.config.names import TaskName
 from study.plan.phases import Plan
 from study.plan.small_sets import left_out_batch_sizes
 from trainables.augmentation.ops import color_ops
+from trainables.encoders import Encoder
 from trainables.errors import ConfigError, suggestion
 from trainables.probes.health import HEALTH_METRICS
 from trainables.tasks import PretextTask
@@ -40,7 +41,9 @@ def check_plan(plan: Plan) -> None:
             if problem := batch_size_problem(size, n_images=n_images, workers=config.workers):
                 raise ConfigError(f"{task}: batch_size {size} {problem}, {_smaller_batches(n_images, config.workers)}")
         _check_cells(plan, task, sizes, available)
-        _check_metric(plan, _task_of(plan, base))
+        network = _task_of(plan, base)
+        _check_metric(plan, network)
+        _check_stages(plan, network.encoder)
     for name in plan.probed:
         if not plan.datasets[name].annotated:
             unused = "" if config.evaluate.segmentation else "; evaluate.segmentation: false leaves masks out"
@@ -110,6 +113,14 @@ def _say_without_labels(plan: Plan) -> None:
             "name a labeled data set in evaluate.datasets",
             plan.config.dataset,
         )
+
+
+def _check_stages(plan: Plan, encoder: Encoder) -> None:
+    """Raise ConfigError if a probe needs the feature maps of an encoder that has no stages."""
+    evaluate = plan.config.evaluate
+    masked = evaluate.segmentation and any(plan.datasets[name].masked for name in plan.probed)
+    if not plan.config.simulate and (masked or evaluate.probe_layers == "all"):
+        encoder.check_stages()
 
 
 def _check_labels(plan: Plan) -> None:

@@ -32,6 +32,9 @@ class Encoder(nn.Module):
         hidden = (images - MEAN) / STD
         return [hidden := block(hidden) for block in self.blocks]
 
+    def check_stages(self) -> None:
+        """Raise ConfigError if the encoder has no stages."""
+
     def up_to(self, stage: int) -> Encoder:
         """Return the encoder that ends with a stage, counted from 1; it shares the modules and the training mode."""
         part = Encoder(self.blocks[:stage], self.widths[:stage], self.in_channels)
@@ -60,17 +63,21 @@ class WrappedEncoder(Encoder):
         self.feature_dim = int(network.feature_dim)  # type: ignore[arg-type]  # an attribute of the network
         self.in_channels = in_channels
 
+    def check_stages(self) -> None:
+        """Raise ConfigError if the network has no stages."""
+        if not self.widths:
+            raise ConfigError(
+                f"encoder.name = {self.name!r}: it has no `stages`, whose feature maps context_encoder, "
+                "evaluate.segmentation and evaluate.probe_layers: all need; leave these out, or choose another encoder"
+            )
+
     def stages(self, images: Tensor) -> list[Tensor]:
         """Return the feature maps of all stages.
 
         Raises:
             ConfigError: The network has none.
         """
-        if not self.widths:
-            raise ConfigError(
-                f"encoder.name = {self.name!r}: it has no `stages`, whose feature maps context_encoder, "
-                "evaluate.segmentation and evaluate.probe_layers: all need; leave these out, or choose another encoder"
-            )
+        self.check_stages()
         return self.network.stages(images)  # type: ignore[operator]  # a method of the network
 
     def up_to(self, stage: int) -> Encoder:

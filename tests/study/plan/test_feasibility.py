@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from torch import Tensor, nn
 
 from study.plan.feasibility import check_plan
 from tests.study.studies import plan_of, tiny
+from trainables.encoders import ENCODERS
 from trainables.errors import ConfigError
 from trainables.tasks import TASKS
 
@@ -136,3 +138,26 @@ def test_a_study_without_labels_is_told_what_it_cannot_answer(caplog: pytest.Log
     caplog.clear()
     check_plan(plan_of(tiny(dataset="unlabeled", evaluate={"datasets": ["shapes"]})))
     assert not caplog.messages
+
+
+class WithoutStages(nn.Module):
+    """An encoder with features alone, as of a plug-in."""
+
+    feature_dim = 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.norm(images).mean(dim=(2, 3))
+
+
+@pytest.mark.parametrize("evaluate", [{"segmentation": True}, {"segmentation": False, "probe_layers": "all"}])
+def test_a_probe_of_stages_is_refused_for_an_encoder_that_has_none(
+    evaluate: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ENCODERS, "without_stages", WithoutStages)
+    with pytest.raises(ConfigError, match=r"encoder.name = 'without_stages': it has no `stages`"):
+        check_plan(plan_of(tiny(encoder={"name": "without_stages"}, evaluate=evaluate)))
+    check_plan(plan_of(tiny(encoder={"name": "without_stages"}, evaluate={"segmentation": False})))
