@@ -258,6 +258,8 @@ def load_datasets(
                 resize=config.resize,
                 stack=config.stack,
                 window=config.window if name == config.dataset else None,
+                on_small_image=config.on_small_image,
+                group_pattern=config.group_pattern if name == config.dataset else None,
                 leak=config.leak,
             )
             for name in names

@@ -56,5 +56,8 @@ def images_of(study: Study, dataset: str) -> ImageTable:
         resize=config.get("resize", "crop") if own else "crop",
         stack=config.get("stack", "first"),
         window=config.get("window") if own else None,
+        on_bad_image=config.get("on_bad_image", "stop"),
+        on_small_image=config.get("on_small_image", "stop"),
+        group_pattern=config.get("group_pattern") if own else None,
     )
     return splits.pretext_train

@@ -155,11 +155,18 @@ class ResourcesConfig(_Frozen):
 
 
 # Settings added after the first studies. With these values, a study keeps the hash that it had without them.
-_HASH_NEUTRAL_DEFAULTS: dict[str, Any] = {"plugins": [], "stack": "first", "window": None, "leak": None}
+_HASH_NEUTRAL_DEFAULTS: dict[str, Any] = {
+    "plugins": [],
+    "stack": "first",
+    "window": None,
+    "on_small_image": "stop",
+    "group_pattern": None,
+    "leak": None,
+}
 
 
 class StudyConfig(_Frozen):
-    """A whole study. YAML, `--set` and the code use the same field names.
+    r"""A whole study. YAML, `--set` and the code use the same field names.
 
     Attributes:
         name: Name of the study, of its folder and of its MLflow experiment.
@@ -175,6 +182,9 @@ class StudyConfig(_Frozen):
         max_train: Training images to load at most; null for all.
         n_images: Images that the pretext tasks train on; null for all that are loaded.
         on_bad_image: Whether a broken image stops the study or is skipped.
+        on_small_image: Whether an image smaller than `image_size` counts as broken or is enlarged.
+        group_pattern: Regular expression that finds the group of an image in its path, such as `plate\d+`; images of
+            one group are never on two sides of a split. null for independent images, or the groups of a manifest.
         leak: Near duplicates across splits: `stop` names them and ends, `move` puts them on one side, `allow` counts
             them; null moves them where the test split is drawn here, and allows them where it is given.
         seed: Seed of the search and of the data.
@@ -207,6 +217,8 @@ class StudyConfig(_Frozen):
     max_train: Annotated[int, Field(ge=2)] | None = None
     n_images: Positive | None = None
     on_bad_image: Literal["stop", "skip"] = "stop"
+    on_small_image: Literal["stop", "enlarge"] = "stop"
+    group_pattern: str | None = None
     leak: Literal["stop", "move", "allow"] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**20)] = 0
     encoder: EncoderConfig = EncoderConfig()
