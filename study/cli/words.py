@@ -8,7 +8,6 @@ from typing import Any
 from rich.table import Table
 
 from study.plan.best import Best
-from trainables.data.inventory import SPLITS
 
 _SHORT = {"augmentation_strength": "aug", "batch_size": "bs"}
 _NUMBERS = ("value", "untrained")
@@ -45,7 +44,7 @@ def dataset_lines(datasets: Mapping[str, Mapping[str, Any]]) -> list[str]:
         lines.append(found["line"])
         if found["remarks"]:
             lines += [f"  {remark}" for remark in found["remarks"]]
-            lines += _columns([("images", *SPLITS), *found["classes"]])
+            lines += _columns(found["table"])
     return lines
 
 

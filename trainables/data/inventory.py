@@ -123,8 +123,9 @@ class Inventory:
         return [*rows[:N_CLASSES], (f"and {hidden} more", *("" for _ in SPLITS))]
 
     def summary(self) -> dict[str, Any]:
-        """Return what the journal keeps, as plain JSON types: the line, the remarks, and the rows of the table."""
-        return {"line": self.line, "remarks": list(self.remarks), "classes": [list(row) for row in self.table]}
+        """Return what the journal keeps, as plain JSON types: the line, the remarks, and the table with its head."""
+        table = [["images", *SPLITS], *map(list, self.table)]
+        return {"line": self.line, "remarks": list(self.remarks), "table": table}
 
     def _of_classes(self) -> str:
         if not (classes := list(self.classes.items())):

@@ -14,7 +14,6 @@ from analysis.records.phases import short_seed
 from analysis.report.blocks import Block, Bullets, Code, Folded, Heading, Section, Table, Text
 from analysis.report.sections.trials import Beside, every_trial
 from analysis.report.words import NONE, count, counted, listed
-from trainables.data.inventory import SPLITS
 
 TOTAL = "total"  # name of the last row
 
@@ -120,8 +119,8 @@ def _inventories(datasets: Mapping[str, dict[str, Any]]) -> Iterator[Block]:
             yield Text(f"Found: {found['line']}.")
             if found["remarks"]:
                 yield Bullets(found["remarks"])
-            rows = Table(f"Images of {name} by class and split.", ["images", *SPLITS], found["classes"])
-            yield Folded(f"Images of {name} by class", [rows])
+            head, *rows = found["table"]
+            yield Folded(f"Images of {name} by class", [Table(f"Images of {name} by class and split.", head, rows)])
 
 
 def _failed(findings: Findings) -> list[Block]:

@@ -183,7 +183,7 @@ def test_a_whole_study_in_a_terminal_shows_bars_and_ends_with_what_it_found(tmp_
     assert re.search(r"demo-simulated .* 16 of 16 trials", text)
     assert re.search(r"about \d+ s left \(an estimate from the trials so far\)", text)
     end = text[text.index("demo-simulated: finished in") :]
-    assert re.search(r"^rotation +\w+ +0\.\d{3} +0\.\d{3} +[+−]0\.\d{3} \[.*\]", end, re.M)
+    assert re.search(r"^rotation +\w+ +\d+\.\d +\d+\.\d +[+−]\d+\.\d \[.*\]", end, re.M)
     assert f"report  {tmp_path}/studies/demo-simulated/report.html" in end
     assert re.search(r"^MLflow  (\S*/)?mlflow ui$", end, re.M)
     assert "python study/run.py studies/demo-simulated/recommended.yaml" in end
