@@ -89,7 +89,8 @@ def rerun(folder: Path, trial_id: str, output: Path, *, seed: int | None = None,
         download: Whether to download missing data sets.
 
     Raises:
-        ConfigError: There is no such trial, it cannot be run by itself, or the data are not those of the study.
+        ConfigError: There is no such trial, it cannot be run by itself, it has been run again in `output`, or the
+            data are not those of the study.
     """
     history = History.read(folder)
     before = _record(history, trial_id, folder)
@@ -150,10 +151,10 @@ def _with_seed(trial: TrialConfig, seed: int) -> TrialConfig:
 
 
 def _run(plan: Plan, trial: TrialConfig, folder: Path) -> TrialRecord:
-    """Run the trial unless its journal has it; return its record."""
+    """Run the trial, or resume an interrupted run of it; return its record."""
     history, journal = History.read(folder), Journal(folder)
     if trial.trial_id in history.trials and history.trials[trial.trial_id].ended:
-        return history.trials[trial.trial_id]
+        raise ConfigError(f"trial {trial.trial_id} has been run again in {folder}; name another folder with --output")
     cluster.connect()
     resources.check(plan.config.resources, plan.config.workers)
     journal.listeners.append(history.observe)
