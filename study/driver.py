@@ -36,7 +36,7 @@ from study.execution.lock import DriverLock
 from study.export.encoders import Reading, read_metadata, write_encoder
 from study.export.mlflow_models import log_models
 from study.export.recommended import write_recommended
-from study.folder import open_folder, warn_of_other_data
+from study.folder import open_folder, warn_of_other_data, with_its_split_rules
 from study.plan.feasibility import check_plan
 from study.plan.history import History
 from study.plan.phases import Plan
@@ -109,6 +109,8 @@ def run_study(
         DataError: A data set cannot be used.
         StorageError: A file cannot be written.
     """
+    if not fresh:
+        config = with_its_split_rules(config, output / config.name)
     plan = Plan(config, load_datasets(config, download=download) if datasets is None else datasets)
     check_plan(plan)
     if config.simulate and (unknown := [task for task in config.tasks if task not in simulated.TRUTH.tasks]):
@@ -261,6 +263,7 @@ def load_datasets(
                 on_small_image=config.on_small_image,
                 group_pattern=config.group_pattern if name == config.dataset else None,
                 leak=config.leak,
+                split_rules=config.split_rules,
             )
             for name in names
         }

@@ -15,6 +15,7 @@ from study.config import strict_yaml
 from study.config.schema import StudyConfig
 from study.config.validation import check_config
 from trainables import files, plugins
+from trainables.data.request import FORMER
 from trainables.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,19 @@ def open_folder(config: StudyConfig, output: Path, *, fresh: bool = False) -> Pa
     plugins.store([each.name for each in config.plugins], folder)
     files.write(file, config.to_yaml().encode())
     return folder
+
+
+def with_its_split_rules(config: StudyConfig, folder: Path) -> StudyConfig:
+    """Return a configuration with the split rules that the study in a folder began with, unless it names its own.
+
+    Args:
+        config: The configuration that the study is to run or resume with.
+        folder: The study's folder, which need not exist.
+    """
+    started = next(read(folder, StudyStarted), None)
+    if started is None or "split_rules" in config.model_fields_set:
+        return config
+    return config.model_copy(update={"split_rules": started.config.get("split_rules", FORMER)})
 
 
 def _difference(started: Mapping[str, Any], now: StudyConfig) -> str:

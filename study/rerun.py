@@ -22,6 +22,7 @@ from study.plan.history import History, TrialRecord
 from study.plan.phases import Plan
 from study.provenance import describe, study_started
 from trainables import plugins
+from trainables.data.request import FORMER
 from trainables.errors import ConfigError
 from trainables.trial import TrialConfig
 
@@ -131,7 +132,7 @@ def _config(folder: Path, trial: TrialConfig) -> StudyConfig:
         )
     suffix = f"-rerun-{trial.trial_id}"
     name = started.study[: MAX_NAME_LENGTH - len(suffix)] + suffix
-    return check_config({**started.config, "name": name})
+    return check_config({"split_rules": FORMER, **started.config, "name": name})
 
 
 def _check_data(plan: Plan, folder: Path) -> None:

@@ -41,6 +41,7 @@ def images_of(study: Study, dataset: str) -> ImageTable:
         UserError: If the images cannot be read on this machine, or the study was simulated.
     """
     from trainables.data import load_splits
+    from trainables.data.request import FORMER
 
     config = study.config
     if study.simulated:
@@ -59,5 +60,6 @@ def images_of(study: Study, dataset: str) -> ImageTable:
         on_bad_image=config.get("on_bad_image", "stop"),
         on_small_image=config.get("on_small_image", "stop"),
         group_pattern=config.get("group_pattern") if own else None,
+        split_rules=config.get("split_rules", FORMER),
     )
     return splits.pretext_train

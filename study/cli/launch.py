@@ -25,6 +25,7 @@ from study.config.schema import StudyConfig
 from study.driver import Outcome, load_datasets, run_study
 from study.execution import cluster
 from study.execution.environment import check_environment
+from study.folder import with_its_split_rules
 from study.plan.estimate import PhaseEstimate, estimate
 from study.plan.feasibility import check_plan
 from study.plan.phases import Plan
@@ -61,7 +62,11 @@ def run_parts(series: Series, output: Path, *, download: bool, fresh: bool, as_j
     outcomes: dict[str, Outcome] = {}
     datasets: dict[str, Mapping[str, Splits]] = {}
     if series.name:  # check all parts first: an error in the last one must not surface after hours
-        datasets = {part: plan.datasets for part, plan in _plans(series, download=download).items()}
+        begun = {
+            part: config if fresh else with_its_split_rules(config, series.folder(output) / config.name)
+            for part, config in series.parts.items()
+        }
+        datasets = {part: plan.datasets for part, plan in _plans(begun, download=download).items()}
         series.write_description(output)
     for part, config in series.parts.items():
         # Ray reports dead processes on standard output, which must contain nothing but the JSON.
@@ -103,7 +108,7 @@ def _exit_when_interrupted() -> Iterator[None]:
 
 def show_plans(series: Series, *, download: bool, as_json: bool) -> None:
     """Show the phases of every part."""
-    plans = _plans(series, download=download)
+    plans = _plans(series.parts, download=download)
     phases = {part: estimate(plan) for part, plan in plans.items()}
     if as_json:
         values = {part: [vars(phase) for phase in own] for part, own in phases.items()}
@@ -117,10 +122,10 @@ def show_plans(series: Series, *, download: bool, as_json: bool) -> None:
     out.print("Times cover the training steps only, measured on this machine; reports and probes take extra time.")
 
 
-def _plans(series: Series, *, download: bool) -> dict[str, Plan]:
+def _plans(configs: Mapping[str, StudyConfig], *, download: bool) -> dict[str, Plan]:
     """Return the checked plan of every part. Parts that load a data set with the same arguments share it."""
     load, plans = functools.cache(load_splits), {}
-    for part, config in series.parts.items():
+    for part, config in configs.items():
         plans[part] = Plan(config, load_datasets(config, download=download, load=load))
         check_plan(plans[part])
     return plans

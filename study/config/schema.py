@@ -187,6 +187,8 @@ class StudyConfig(_Frozen):
             one group are never on two sides of a split. null for independent images, or the groups of a manifest.
         leak: Near duplicates across splits: `stop` names them and ends, `move` puts them on one side, `allow` counts
             them; null moves them where the test split is drawn here, and allows them where it is given.
+        split_rules: Rules by which files become splits: 2, or 1 for those of studies before version 0.2, which keep
+            them. By 1, a validation folder joins the training images, and images without labels have a test split.
         seed: Seed of the search and of the data.
         encoder: The encoder that all tasks share.
         budget_steps: Optimizer steps per trial.
@@ -220,6 +222,7 @@ class StudyConfig(_Frozen):
     on_small_image: Literal["stop", "enlarge"] = "stop"
     group_pattern: str | None = None
     leak: Literal["stop", "move", "allow"] | None = None
+    split_rules: Literal[1, 2] = 2
     seed: Annotated[int, Field(ge=0, lt=2**20)] = 0
     encoder: EncoderConfig = EncoderConfig()
     budget_steps: Positive = 500
@@ -304,7 +307,9 @@ class StudyConfig(_Frozen):
     @property
     def config_hash(self) -> str:
         """Hash, in twelve hex digits, of every setting that affects results; locations and resources do not."""
-        content = self.model_dump(mode="json", exclude={"data_root", "storage", "tracking_uri", "resources"})
+        # A study keeps the split rules that it began with, and those from before this setting have no record of it.
+        left_out = {"data_root", "storage", "tracking_uri", "resources", "split_rules"}
+        content = self.model_dump(mode="json", exclude=left_out)
         content = spelling.with_former_names(content)
         if content["evaluate"]["segmentation"]:
             del content["evaluate"]["segmentation"]  # studies from before this setting keep their hash

@@ -14,10 +14,11 @@ from trainables.data.inventory import Found
 from trainables.data.layout import Parts, list_parts
 from trainables.data.listing import MANIFEST, Listing
 from trainables.data.manifest import read_manifest
+from trainables.data.masks import MaskedReader
 from trainables.data.pixels import read_scaled
-from trainables.data.request import Request, Tables
-from trainables.data.table import VOID, ImageTable
-from trainables.data.walk import Walk
+from trainables.data.request import FORMER, Request, Tables
+from trainables.data.table import ImageTable
+from trainables.data.walk import Walk, few
 from trainables.errors import DataError
 
 UNUSABLE = "that cannot be used as images"  # why files are left out, with on_bad_image: skip
@@ -35,15 +36,40 @@ def load_folder(request: Request, folder: Path) -> Tables:
     root = folder.expanduser().resolve()
     if not root.is_dir():
         raise DataError(f"{request.name}: {root} is not a folder")
-    walk = Walk(root, request.name)
-    list_all = read_manifest if (root / MANIFEST).exists() else list_parts
     try:
-        parts = _chosen(request, list_all(walk, request.group_pattern))
+        walk, parts = _list(request, root)
     except OSError as error:
         raise DataError(f"{request.name}: cannot list {error.filename}: {error.strerror}") from error
-    reader = ImageReader(request.image_size, upscale=request.enlarge, squash=request.squash, stack=request.stack)
-    tables = _read_masked(request, walk, parts, reader) if parts.train.masks else _read(request, walk, parts, reader)
-    return tables._replace(found=_found(parts, walk, reader, tables.train.intensity))
+    upscale = request.enlarge or bool(parts.train.masks)
+    reader = ImageReader(request.image_size, upscale=upscale, squash=request.squash, stack=request.stack)
+    if parts.train.masks:
+        listings = (parts.train, parts.validation, parts.test)
+        masks = {path: mask for own in listings for path, mask in zip(own.paths, own.masks, strict=True)}
+        reader = MaskedReader(**vars(reader), masks=masks)
+    return _read(request, walk, _chosen(request, parts), reader)
+
+
+def _list(request: Request, root: Path) -> tuple[Walk, Parts]:
+    """Return the walk through a folder, and its parts by its manifest or else by the names of its folders.
+
+    A manifest one folder below the root counts if all images are in that folder, as where an archive was unpacked.
+    """
+    walk = Walk(root, request.name)
+    rules = request.group_pattern, request.split_rules
+    if (root / MANIFEST).exists():
+        return walk, read_manifest(walk, *rules)
+    if request.split_rules == FORMER:
+        return walk, list_parts(walk, *rules)
+    content = walk.content(root)
+    below = [name for name in (*content.folders, *content.empty) if (root / name / MANIFEST).is_file()]
+    if len(below) == 1 and content.folders == tuple(below) and not content.images:
+        inner = Walk(root / below[0], request.name)
+        parts = read_manifest(inner, *rules)
+        return inner, dataclasses.replace(parts, notes=(*parts.notes, f"{MANIFEST} is in {below[0]}/"))
+    parts = list_parts(walk, *rules)
+    unread = [f"{name}/{MANIFEST}" for name in below]
+    note = f"{few(unread)} not read: put one {MANIFEST} with all images into {root}, or name its folder as the data set"
+    return walk, dataclasses.replace(parts, notes=(*parts.notes, *[note] * bool(below)))
 
 
 def read_masked(
@@ -78,7 +104,8 @@ def _chosen(request: Request, parts: Parts) -> Parts:
 
 
 def _read(request: Request, walk: Walk, parts: Parts, reader: ImageReader) -> Tables:
-    listings = (parts.train, parts.unlabeled, parts.test)
+    """Read the images, and masks, of all parts into tables, after checking that no part that is needed is empty."""
+    listings = (parts.train, parts.unlabeled, parts.test, parts.validation)
     paths = tuple(path for listing in listings for path in listing.paths)
     images, kept, intensity = read_scaled(
         paths,
@@ -95,55 +122,37 @@ def _read(request: Request, walk: Walk, parts: Parts, reader: ImageReader) -> Ta
     for listing, start, stop in zip(listings, borders[:-1], borders[1:], strict=True):
         first, last = np.searchsorted(kept, (start, stop))
         own = listing.take(kept[first:last] - start)
-        tables.append(_table(request.name, own, images[first:last], intensity))
+        tables.append(_table(request.name, own, images[first:last], intensity, reader))
         names.append(tuple(map(walk.relative, own.paths)))
-    return _tables(request, walk, parts, tables, names)
-
-
-def _read_masked(request: Request, walk: Walk, parts: Parts, reader: ImageReader) -> Tables:
-    """Read the parts of a manifest with masks, whose classes are numbered and have their numbers as names."""
-    tables, names = [], []
-    for listing in (parts.train, parts.test):
-        masks = dict(zip(listing.paths, listing.masks, strict=True))
-        blocks, kept = read_masked(request, walk.root, masks, VOID)
-        if blocks.dtype != np.uint8:
-            raise DataError(f"{request.name}: images with masks must have 8 bits; convert them, or remove the masks")
-        _leave_out_unread(walk, reader, listing.paths, kept)
-        own = listing.take(kept)
-        tables.append(_table(request.name, own, np.ascontiguousarray(blocks[:, :-1]), None))
-        tables[-1] = dataclasses.replace(tables[-1], masks=np.ascontiguousarray(blocks[:, -1]))
-        names.append(tuple(map(walk.relative, own.paths)))
-    ids = [table.masks[table.masks != VOID] for table in tables if table.masks is not None]
-    mask_names = tuple(map(str, range(1 + max(int(own.max(initial=0)) for own in ids))))
-    train, test = (dataclasses.replace(table, mask_names=mask_names) for table in tables)
-    images, kept = np.empty((0, *train.images.shape[1:]), np.uint8), np.arange(0)
-    if len(parts.unlabeled):
-        read = ImageReader(request.image_size, upscale=True, squash=request.squash)
-        paths = parts.unlabeled.paths
-        images, kept = read_all(paths, read, name=request.name, root=walk.root, on_bad_image=request.on_bad_image)
-        _leave_out_unread(walk, reader, paths, kept)
-    extra = _table(request.name, parts.unlabeled.take(kept), images, None)
-    return _tables(request, walk, parts, [train, extra, test], [names[0], (), names[1]])
-
-
-def _tables(
-    request: Request, walk: Walk, parts: Parts, tables: list[ImageTable], names: list[tuple[str, ...]]
-) -> Tables:
-    """Return the tables of the training, the unlabeled and the test part, after checking that none is empty."""
-    train, unlabeled, test = tables
-    for part, table in (("training", train), ("test", test)):
+    train, unlabeled, test, validation = tables
+    needed = {"training": train, **({"test": test} if parts.train.labels is not None or parts.train.masks else {})}
+    if len(parts.validation):
+        needed["validation"] = validation
+    for part, table in needed.items():
         if not len(table):
             raise DataError(f"{request.name}: no usable image is left in the {part} part of {walk.root}")
-    files = names[0], names[2]
-    return Tables(train, test, unlabeled if len(unlabeled) else None, files, parts.test_is_drawn)
+    return Tables(
+        train,
+        test,
+        unlabeled if len(unlabeled) else None,
+        (names[0], names[2], names[3]),
+        parts.test_is_drawn,
+        _found(parts, walk, reader, intensity),
+        validation if len(validation) else None,
+    )
 
 
-def _table(name: str, listing: Listing, images: np.ndarray, intensity: Intensity | None) -> ImageTable:
+def _table(
+    name: str, listing: Listing, images: np.ndarray, intensity: Intensity | None, reader: ImageReader
+) -> ImageTable:
+    masked = reader if isinstance(reader, MaskedReader) and listing.masks else None
     return ImageTable(
         name,
         images,
         listing.labels,
+        masked.masks_of(listing.paths) if masked else None,
         class_names=listing.class_names,
+        mask_names=masked.mask_names if masked else (),
         groups=listing.groups,
         intensity=intensity,
     )

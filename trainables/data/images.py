@@ -47,9 +47,15 @@ class ImageReader:
     stacks: dict[Path, int] = field(default_factory=dict)
 
     def __call__(self, path: Path) -> np.ndarray:
-        """Read an image file.
+        """Read an image file; see `read`."""
+        return self.read(path)
 
-        EXIF orientation is applied, and alpha is composited on white. One channel becomes three equal ones.
+    def read(self, path: Path, *, oriented: bool = True) -> np.ndarray:
+        """Read an image file. Alpha is composited on white, and one channel becomes three equal ones.
+
+        Args:
+            path: Image file.
+            oriented: Whether EXIF orientation is applied.
 
         Returns:
             uint8 [3, S, S] of an image of 8 bits in color or gray; otherwise its values as stored, uint8, uint16 or
@@ -60,7 +66,7 @@ class ImageReader:
                 is too small.
         """
         with decoding():
-            image, n_pages = decode(path, stack=self.stack)
+            image, n_pages = decode(path, stack=self.stack, oriented=oriented)
             self.sizes[path] = _size(image)
             square = _square(image, self.image_size, self.upscale, self.squash)
         self.depths[path] = depth_of(np.asarray(image))
@@ -104,10 +110,27 @@ def read_image_and_mask(
     Raises:
         BadImage: As for `read_image`, or the mask does not match its image.
     """
-    with decoding():
-        image, _ = decode(image_path, oriented=False)
-        planes = _square(image, image_size, True, squash)
-        size = _size(image)
+    reader = ImageReader(image_size, upscale=True, squash=squash)
+    planes = reader.read(image_path, oriented=False)
+    classes = read_mask(mask_path, reader.sizes[image_path], image_size, n_classes, squash=squash)
+    return np.concatenate([planes, classes[None]]).astype(planes.dtype, copy=False)
+
+
+def read_mask(
+    mask_path: Path, size: tuple[int, int], image_size: int, n_classes: int, *, squash: bool = False
+) -> np.ndarray:
+    """Read a class mask as a square, uint8 [S, S], with the crop of its image.
+
+    Args:
+        mask_path: Palette or gray image of class ids: 0 .. n_classes - 1, and 255 for void.
+        size: Width and height of its image in px.
+        image_size: Side S of the result in pixels.
+        n_classes: Number of classes.
+        squash: See `read_image`.
+
+    Raises:
+        BadImage: The mask cannot be decoded, or does not match its image.
+    """
     with decoding("its mask: "), open_image(mask_path) as mask:
         if mask.mode not in ("P", "L"):
             raise BadImage(f"its mask is a {mask.mode} image; it must be a palette or gray image of class ids")
@@ -117,7 +140,7 @@ def read_image_and_mask(
     foreign = classes[(classes >= n_classes) & (classes != VOID)]
     if len(foreign):
         raise BadImage(f"its mask has the class id {foreign[0]}; allowed ids are 0 to {n_classes - 1} and {VOID}")
-    return np.concatenate([planes, classes[None]]).astype(planes.dtype, copy=False)
+    return classes
 
 
 def read_all(

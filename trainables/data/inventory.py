@@ -100,8 +100,11 @@ class Inventory:
     @property
     def line(self) -> str:
         """The data set in one line: images, classes, splits, sizes and depth."""
-        totals = ", ".join(f"{sum(own[split] for own in self.counts.values()):,} {split}" for split in SPLITS)
-        parts = [f"{self.n_images:,} images{self._of_classes()}: {totals}"]
+        totals = {split: sum(own[split] for own in self.counts.values()) for split in SPLITS}
+        listed = ", ".join(f"{total:,} {split}" for split, total in totals.items() if total)
+        parts = [f"{self.n_images:,} images{self._of_classes()}: {listed}"]
+        if not totals["test"]:
+            parts[0] += ", no test split, which needs labels"
         if self.n_groups is not None:
             parts.append(f"{self.n_groups:,} groups")
         if self.found:
@@ -145,4 +148,5 @@ def _sizes(sizes: Sequence[tuple[int, int]]) -> str:
 
 def _depths(bits: Sequence[int]) -> str:
     kinds = ["real numbers" if each == REAL else f"{each}" for each in bits]
-    return " and ".join(kinds) + ("" if kinds[-1:] == ["real numbers"] else " bits")
+    listed = " and ".join([", ".join(kinds[:-1]), *kinds[-1:]] if len(kinds) > 1 else kinds)
+    return listed + ("" if kinds[-1:] == ["real numbers"] else " bits")

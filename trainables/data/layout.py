@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from trainables.data.listing import Listing, grouped_by_pattern, hold_out
+from trainables.data.request import CURRENT, FORMER
 from trainables.data.walk import Content, Walk, few
 from trainables.errors import DataError, printable
 
 TRAIN, VALIDATION, TEST, UNLABELED = "train", "validation", "test", "unlabeled"
 WITHOUT_LABEL = "held out from training, without a label"  # why files are left out
+UNTESTABLE = "of a test part, which nothing reads without labels; move them to the training part to learn from them"
 
 _AROUND = r"(?:images?|imgs?|data|set|split|part|folder)"
 _SPLITS = {
@@ -32,8 +34,9 @@ class Parts:
     Attributes:
         layout: What the folder looks like, such as `class folders`.
         train: Training part.
-        test: Test part.
+        test: Test part; empty if there is none, as without labels.
         unlabeled: Images for pretext training only.
+        validation: Validation part; empty if validation images are drawn from the training part.
         notes: Sentences about what was not taken literally.
         test_is_drawn: Whether the test part was held out from the training part.
     """
@@ -42,6 +45,7 @@ class Parts:
     train: Listing
     test: Listing
     unlabeled: Listing = field(default_factory=Listing)
+    validation: Listing = field(default_factory=Listing)
     notes: tuple[str, ...] = ()
     test_is_drawn: bool = False
 
@@ -57,15 +61,16 @@ def split_of(name: str) -> str | None:
     return None
 
 
-def list_parts(walk: Walk, group_pattern: str | None = None) -> Parts:
+def list_parts(walk: Walk, group_pattern: str | None = None, split_rules: int = CURRENT) -> Parts:
     """List the parts of a folder: {train,test}/CLASS/*, CLASS/*, {train,test}/* or only images.
 
-    The last two have no labels. All of it may be in one folder below. Without a test folder, a validation folder takes
-    its place, or else a fifth of each class is held out.
+    The last two have no labels. All of it may be in one folder below. `assembled` says what becomes of a validation
+    folder, and whether a test part is held out.
 
     Args:
         walk: Walk through the folder.
         group_pattern: Pattern of the path by which images are grouped, or None.
+        split_rules: See `assembled`.
 
     Raises:
         DataError: The folder is empty or ambiguous, has a single class, or contains a link that leads out of it.
@@ -74,8 +79,11 @@ def list_parts(walk: Walk, group_pattern: str | None = None) -> Parts:
     splits = _split_folders(walk, folder)
     if not splits:
         labeled, unlabeled = _list_part(walk, folder)
-        return _grouped(walk, {TRAIN: labeled, UNLABELED: unlabeled}, _layout(labeled), notes, group_pattern)
-    listed: dict[str, Listing] = {}
+        listed = {TRAIN: labeled, UNLABELED: unlabeled}
+        if labeled.labels is not None:
+            notes += _read_without_label(walk, folder)
+        return assembled(walk, _grouped(walk, listed, group_pattern), _layout(labeled), notes, split_rules)
+    listed = {}
     for split in (TRAIN, VALIDATION, TEST):
         if split in splits:
             known = listed[TRAIN].class_names if split != TRAIN else None
@@ -88,41 +96,56 @@ def list_parts(walk: Walk, group_pattern: str | None = None) -> Parts:
         extra = Listing(tuple(walk.images(folder / splits[UNLABELED])))
         listed[UNLABELED] = listed[UNLABELED].joined(extra)
     layout = f"{_layout(listed[TRAIN])} in {', '.join(f'{name}/' for name in splits.values())}"
-    return _grouped(walk, listed, layout, notes, group_pattern)
+    return assembled(walk, _grouped(walk, listed, group_pattern), layout, notes, split_rules)
 
 
-def assembled(walk: Walk, listed: Mapping[str, Listing], layout: str, notes: Sequence[str] = ()) -> Parts:
-    """Return the parts of a data set after deciding what a validation part is for, and holding out a test part.
+def assembled(
+    walk: Walk, listed: Mapping[str, Listing], layout: str, notes: Sequence[str] = (), split_rules: int = CURRENT
+) -> Parts:
+    """Return the parts of a data set after deciding what a validation part is for, and whether to hold out a test part.
+
+    A validation part is kept. With labels and without a test part, it is the test part instead. A test part is held out
+    only for probes, which need labels or masks: without them, every image but those for validation is trained on.
 
     Args:
         walk: Walk through the folder.
         listed: Files by split.
         layout: What the folder looks like.
         notes: Sentences about what was not taken literally.
+        split_rules: CURRENT, or FORMER for what earlier versions did.
     """
     train, test, said = listed[TRAIN], listed.get(TEST), list(notes)
-    if (validation := listed.get(VALIDATION)) is not None:
-        n = f"{len(validation):,} validation images"
-        if test is None:
-            test = validation
-            said.append(f"the {n} are the test part, because there is no other; validation images are drawn anew")
-        else:
-            train = train.joined(validation)
-            said.append(f"the {n} join the training images, from which validation images are drawn")
-    unlabeled = listed.get(UNLABELED, Listing())
+    unlabeled, validation = listed.get(UNLABELED, Listing()), listed.get(VALIDATION)
+    n = f"the {len(validation or ()):,} validation images"
+    if split_rules != FORMER and train.labels is None and not train.masks:
+        if test is not None:
+            walk.leave_out(UNTESTABLE, test.paths)
+        return Parts(layout, train, train.take([]), unlabeled, validation or Listing(), tuple(said))
+    if validation is not None and test is None:
+        test, validation = validation, None
+        said.append(f"{n} are the test part, because there is no other; validation images are drawn anew")
+    if validation is not None and split_rules == FORMER:
+        train, validation = train.joined(validation), None
+        said.append(f"{n} join the training images, from which validation images are drawn")
     if test is not None:
-        return Parts(layout, train, test, unlabeled, tuple(said))
+        return Parts(layout, train, test, unlabeled, validation or Listing(), tuple(said))
     train, test = hold_out(train, walk.root)
-    return Parts(layout, train, test, unlabeled, tuple(said), test_is_drawn=True)
+    return Parts(layout, train, test, unlabeled, notes=tuple(said), test_is_drawn=True)
 
 
-def _grouped(
-    walk: Walk, listed: Mapping[str, Listing], layout: str, notes: Sequence[str], group_pattern: str | None
-) -> Parts:
-    if group_pattern is not None:
-        grouped = grouped_by_pattern(walk, list(listed.values()), group_pattern)
-        listed = dict(zip(listed, grouped, strict=True))
-    return assembled(walk, listed, layout, notes)
+def _grouped(walk: Walk, listed: Mapping[str, Listing], group_pattern: str | None) -> Mapping[str, Listing]:
+    if group_pattern is None:
+        return listed
+    return dict(zip(listed, grouped_by_pattern(walk, list(listed.values()), group_pattern), strict=True))
+
+
+def _read_without_label(walk: Walk, folder: Path) -> list[str]:
+    """Return a note for each folder beside class folders whose images are read without a label because of its name."""
+    names = [name for name in walk.content(folder).folders if split_of(name) == UNLABELED]
+    return [
+        f"{name}/ is read as {len(walk.images(folder / name)):,} images without a label; rename it to make it a class"
+        for name in names
+    ]
 
 
 def _inner_folder(walk: Walk) -> tuple[Path, list[str]]:

@@ -16,6 +16,7 @@ STOP, MOVE, ALLOW = "stop", "move", "allow"
 LEAK = (STOP, MOVE, ALLOW)
 MAX_ROUNDS = 20  # merging and deciding again stops here; images still linked then are counted as leaks
 N_NAMED = 3  # pairs of files in a message
+TRAINING, VALIDATION = "training", "validation"  # parts of a data set, in messages
 
 logger = logging.getLogger(__name__)
 
@@ -49,13 +50,14 @@ def separated(table: ImageTable, held_out: np.ndarray, fraction: float, seed: in
     return held_out, int((held_out != before).sum())
 
 
-def without_leaks(table: ImageTable, held_out: Sequence[ImageTable], *, near: bool) -> ImageTable:
-    """Return a training table without images of held-out groups and, if `near`, without near duplicates.
+def without_leaks(table: ImageTable, held_out: Sequence[ImageTable], *, near: bool, part: str = TRAINING) -> ImageTable:
+    """Return the table of a part without images of held-out groups and, if `near`, without near duplicates.
 
     Args:
-        table: Training images.
+        table: Images of the part.
         held_out: Tables that must share no group with them.
         near: Whether near duplicates of held-out images are left out, too.
+        part: Name of the part, for messages.
     """
     kept = np.ones(len(table), bool)
     for other in held_out:
@@ -63,14 +65,14 @@ def without_leaks(table: ImageTable, held_out: Sequence[ImageTable], *, near: bo
             kept &= ~np.isin(table.groups, other.groups)
     if not kept.all():
         n = int((~kept).sum())
-        logger.warning("%s: %d training images are in groups that are also held out and are left out", table.name, n)
+        logger.warning("%s: %d %s images are in groups that are also held out and are left out", table.name, n, part)
     if near:
         linked = np.zeros(len(table), bool)
         for other in held_out:
             linked[near_duplicates(table.images, other.images)[:, 0]] = True
         if (n := int((linked & kept).sum())) > 0:
             logger.warning(
-                "%s: %d training images are near duplicates of held-out ones and are left out", table.name, n
+                "%s: %d %s images are near duplicates of held-out ones and are left out", table.name, n, part
             )
         kept &= ~linked
     return table if kept.all() else table.take(np.flatnonzero(kept))
@@ -104,7 +106,8 @@ def check_leaks(splits: Splits, policy: str, n_moved: int, name_of: NameOf) -> L
     if n_moved:
         logger.warning("%s: images moved to keep near duplicates on one side (leak: move): %d", train.name, n_moved)
     if leaks.found:
-        counts = " and ".join(f"{mask.sum():,} of {mask.size:,} {part} images" for part, mask in found.items())
+        parts = {part: mask for part, mask in found.items() if mask.size}
+        counts = " and ".join(f"{mask.sum():,} of {mask.size:,} {part} images" for part, mask in parts.items())
         text = f"{train.name}: {counts} have near duplicates among the training images: {'; '.join(named[:N_NAMED])}"
         if policy == STOP:
             raise DataError(f"{text}. Remove one of each pair, or keep them on one side with leak: move")

@@ -17,8 +17,16 @@ from trainables.data.folders import load_folder
 from trainables.data.intensity import UserWindow
 from trainables.data.leaks import ALLOW, MOVE
 from trainables.data.listing import TEST_FRACTION
-from trainables.data.request import ON_BAD_IMAGE, ON_SMALL_IMAGE, RESIZE, Request, Tables
-from trainables.data.splits import content_keys, make_splits
+from trainables.data.request import (
+    CURRENT,
+    ON_BAD_IMAGE,
+    ON_SMALL_IMAGE,
+    RESIZE,
+    SPLIT_RULES,
+    Request,
+    Tables,
+)
+from trainables.data.splits import VALIDATION_FRACTION, content_keys, make_splits
 from trainables.data.table import Splits
 from trainables.data.torchvision_sets import load_cifar10, load_fashion_mnist, load_voc, resolve_within
 from trainables.errors import ConfigError, DataError
@@ -26,6 +34,7 @@ from trainables.registry import Registry
 
 FOLDER_PREFIX = "folder:"
 PHOTO_SIZE = 96  # default side of photographs in pixels
+MOST_VALIDATION = 2000  # images held out of a set without labels; validation of a pretext task rarely pays for more
 
 
 Loader = Callable[[Request], Tables]
@@ -51,6 +60,7 @@ def load_splits(
     on_small_image: str = "stop",
     group_pattern: str | None = None,
     leak: str | None = None,
+    split_rules: int = CURRENT,
 ) -> Splits:
     """Load a data set and return its five splits. Equal arguments and files give equal fingerprints.
 
@@ -72,7 +82,9 @@ def load_splits(
         group_pattern: Regular expression that finds the group of an image in its path; images of one group are never on
             two sides of a split. None for independent images, or the groups of a manifest.
         leak: What happens to near duplicates across splits; see `make_splits`. None is `move` where the test split is
-            drawn from the files, and `allow` where it is given.
+            drawn from the files, or there is none, and `allow` where it is given.
+        split_rules: CURRENT, or FORMER for the splits of versions before 0.2, in which a validation folder joined the
+            training images, and a fifth of a set without labels was held out as a test split that nothing read.
 
     Raises:
         ConfigError: A value is out of range.
@@ -83,9 +95,10 @@ def load_splits(
         ("resize", resize, RESIZE),
         ("stack", stack, STACK),
         ("on_small_image", on_small_image, ON_SMALL_IMAGE),
+        ("split_rules", split_rules, SPLIT_RULES),
     ):
         if choice not in known:
-            raise ConfigError(f"{key} = {choice!r}: must be one of {', '.join(known)}")
+            raise ConfigError(f"{key} = {choice!r}: must be one of {', '.join(map(str, known))}")
     for key, value, least in (("image_size", image_size, 8), ("max_train", max_train, 2), ("seed", seed, 0)):
         if value is not None and value < least:
             raise ConfigError(f"{key} = {value}: must be {least} or more")
@@ -104,18 +117,24 @@ def load_splits(
         window,
         on_small_image,
         group_pattern,
+        split_rules,
     )
     tables = source.load(request)
+    has_test, fraction = len(tables.test) > 0, VALIDATION_FRACTION
+    if not has_test:
+        fraction = min(fraction, MOST_VALIDATION / len(tables.train))
     splits = make_splits(
         tables.train,
         tables.test,
         seed=seed,
+        validation_fraction=fraction,
         extra_pretext=tables.unannotated,
-        leak=leak or (MOVE if tables.test_is_drawn else ALLOW),
+        leak=leak or (ALLOW if has_test and not tables.test_is_drawn else MOVE),
         test_fraction=TEST_FRACTION if tables.test_is_drawn else None,
         files=tables.files,
+        validation=tables.validation,
     )
-    parts = (tables.train, tables.test, tables.unannotated)
+    parts = (tables.train, tables.test, tables.unannotated, tables.validation)
     keys = [key for table in parts if table is not None for key in content_keys(table)]
     return dataclasses.replace(splits, inventory=take_inventory(splits, keys, tables.found))
 

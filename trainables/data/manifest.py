@@ -13,6 +13,7 @@ import numpy as np
 
 from trainables.data.layout import TEST, TRAIN, UNLABELED, WITHOUT_LABEL, Parts, assembled, split_of
 from trainables.data.listing import MANIFEST, Listing, with_groups
+from trainables.data.request import CURRENT
 from trainables.data.walk import N_NAMED, Walk
 from trainables.errors import ConfigError, DataError, printable, suggestion
 
@@ -44,7 +45,7 @@ class _Manifest:
         self.faults.append(f"line {line}: {text}")
 
 
-def read_manifest(walk: Walk, group_pattern: str | None = None) -> Parts:
+def read_manifest(walk: Walk, group_pattern: str | None = None, split_rules: int = CURRENT) -> Parts:
     """List the parts of a data set from the manifest in its folder.
 
     Columns are `path`, relative to the folder, and any of `label`, `group`, `split` and `mask`, in any order. An empty
@@ -53,6 +54,7 @@ def read_manifest(walk: Walk, group_pattern: str | None = None) -> Parts:
     Args:
         walk: Walk through the folder.
         group_pattern: Pattern by which images are grouped; None if there is none.
+        split_rules: See `assembled`.
 
     Raises:
         ConfigError: There are a group pattern and a column `group`.
@@ -72,7 +74,8 @@ def read_manifest(walk: Walk, group_pattern: str | None = None) -> Parts:
         raise DataError(f"{walk.name}: {walk.root / MANIFEST}: {listed}")
     used = {row.path for row in manifest.rows} | {row.mask for row in manifest.rows if row.mask}
     walk.leave_out(NOT_LISTED, [path for path in walk.images(walk.root) if path not in used])
-    return assembled(walk, _listings(walk, manifest), f"{MANIFEST} ({', '.join(manifest.columns)})")
+    layout = f"{MANIFEST} ({', '.join(manifest.columns)})"
+    return assembled(walk, _listings(walk, manifest), layout, split_rules=split_rules)
 
 
 def _parsed(walk: Walk) -> _Manifest:

@@ -16,6 +16,10 @@ from trainables.errors import DataError
 ON_BAD_IMAGE = ("stop", "skip")
 ON_SMALL_IMAGE = ("stop", "enlarge")
 RESIZE = ("crop", "squash")
+# Rules by which files become splits. FORMER are those of studies before version 0.2, which keep them: a validation
+# folder joins the training images, and a fifth of a set without labels is held out as a test split that nothing reads.
+FORMER, CURRENT = 1, 2
+SPLIT_RULES = (FORMER, CURRENT)
 
 
 class Tables(NamedTuple):
@@ -23,19 +27,21 @@ class Tables(NamedTuple):
 
     Attributes:
         train: Official training part.
-        test: Official test part.
+        test: Official test part; empty if there is none, as without labels.
         unannotated: Images without labels and masks, or None.
-        files: Names of the files of the training and of the test images, for messages; None if there are none.
+        files: Names of the files of the training, test and validation images, for messages; None if there are none.
         test_is_drawn: Whether the test part was held out from the training part rather than given.
         found: Facts about the files; None for data sets that are not read from image files.
+        validation: Official validation part; None if validation images are to be drawn from the training part.
     """
 
     train: ImageTable
     test: ImageTable
     unannotated: ImageTable | None = None
-    files: tuple[tuple[str, ...], tuple[str, ...]] | None = None
+    files: tuple[tuple[str, ...], ...] | None = None
     test_is_drawn: bool = False
     found: Found | None = None
+    validation: ImageTable | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,7 @@ class Request:
             None for percentiles of the training images.
         on_small_image: `stop` or `enlarge`, for files smaller than `image_size`.
         group_pattern: Regular expression that finds the group of an image in its path, or None.
+        split_rules: Rules by which files become splits, one of SPLIT_RULES.
     """
 
     name: str
@@ -70,6 +77,7 @@ class Request:
     window: UserWindow | None = None
     on_small_image: str = "stop"
     group_pattern: str | None = None
+    split_rules: int = CURRENT
 
     @property
     def enlarge(self) -> bool:

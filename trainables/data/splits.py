@@ -11,9 +11,22 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from trainables.data.groups import hold_out_groups, joined_groups
-from trainables.data.leaks import ALLOW, LEAK, MOVE, NameOf, check_leaks, labels_of, separated, without_leaks
+from trainables.data.leaks import (
+    ALLOW,
+    LEAK,
+    MOVE,
+    TRAINING,
+    VALIDATION,
+    NameOf,
+    check_leaks,
+    labels_of,
+    separated,
+    without_leaks,
+)
 from trainables.data.table import UNLABELED, ImageTable, Splits
 from trainables.errors import ConfigError, DataError
+
+VALIDATION_FRACTION = 0.2  # of each class of the training part
 
 logger = logging.getLogger(__name__)
 
@@ -23,11 +36,12 @@ def make_splits(
     test: ImageTable,
     *,
     seed: int = 0,
-    validation_fraction: float = 0.2,
+    validation_fraction: float = VALIDATION_FRACTION,
     extra_pretext: ImageTable | None = None,
     leak: str = ALLOW,
     test_fraction: float | None = None,
-    files: tuple[Sequence[str], Sequence[str]] | None = None,
+    files: Sequence[Sequence[str]] | None = None,
+    validation: ImageTable | None = None,
 ) -> Splits:
     """Draw the validation splits from the training part, stratified by label, with groups kept together.
 
@@ -38,7 +52,7 @@ def make_splits(
 
     Args:
         train: Official training part.
-        test: Official test part; it becomes the test split unchanged, unless `test_fraction` is given.
+        test: Official test part; it becomes the test split unchanged, unless `test_fraction` is given. Empty for none.
         seed: Seed of the validation draw and of the order of the rows.
         validation_fraction: Share of each class to hold out, in (0, 1).
         extra_pretext: Unannotated images that are added to pretext training only.
@@ -46,7 +60,9 @@ def make_splits(
             on one side, `allow` counts them in `Splits.leaks` and warns.
         test_fraction: Share of each class in `test` if it was drawn from the same images as `train`, so that `move` may
             draw its near duplicates again. None for an official one: `move` then removes their copies from training.
-        files: Files of the images of `train` and of `test`, for messages.
+        files: Files of the images of `train`, of `test` and, if it is given, of `validation`, for messages.
+        validation: Official validation part, in place of a draw; it becomes the validation splits, in random order and
+            without what it shares with `test`.
 
     Raises:
         ConfigError: The fraction is outside (0, 1), or there is no such `leak`.
@@ -56,18 +72,24 @@ def make_splits(
         raise ConfigError(f"validation_fraction = {validation_fraction}: must be between 0 and 1")
     if leak not in LEAK:
         raise ConfigError(f"leak = {leak!r}: must be one of {', '.join(LEAK)}")
-    move, name_of = leak == MOVE, _namer(train, test, files)
+    move, name_of = leak == MOVE, _namer((train, test, *([] if validation is None else [validation])), files)
     n_test_moved = n_moved = 0
     if move and test_fraction is not None:
         train, test, n_test_moved = _moved_parts(train, test, test_fraction)
     pool = without_leaks(_without(train, [test]), [test], near=move)
     rng = np.random.default_rng(np.random.SeedSequence([seed, 0x5711]))
-    held_out = _held_out(pool, validation_fraction, rng)
-    if move:
-        held_out, n_moved = separated(pool, held_out, validation_fraction, seed)
     # Random order makes the first rows of any split a fair sample of it.
-    validation = pool.take(rng.permutation(np.flatnonzero(held_out)))
-    fit = _without(pool.take(rng.permutation(np.flatnonzero(~held_out))), [validation])
+    if validation is None:
+        held_out = _held_out(pool, validation_fraction, rng)
+        if move:
+            held_out, n_moved = separated(pool, held_out, validation_fraction, seed)
+        validation = pool.take(rng.permutation(np.flatnonzero(held_out)))
+        fit = _without(pool.take(rng.permutation(np.flatnonzero(~held_out))), [validation])
+    else:
+        validation = without_leaks(_without(validation, [test], VALIDATION), [test], near=move, part=VALIDATION)
+        validation = validation.take(rng.permutation(len(validation)))
+        fit = without_leaks(_without(pool, [validation]), [validation], near=move)
+        fit = fit.take(rng.permutation(len(fit)))
     if not len(fit) or not len(validation):
         raise DataError(f"{train.name}: {_too_few(pool)}")
     pretext = fit
@@ -88,13 +110,14 @@ def _content_key(image: np.ndarray) -> bytes:
     return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
 
 
-def _without(table: ImageTable, held_out: list[ImageTable]) -> ImageTable:
-    """Return the table without the images that are also in a held-out table."""
+def _without(table: ImageTable, held_out: list[ImageTable], part: str = TRAINING) -> ImageTable:
+    """Return the table of a part without the images that are also in a held-out table."""
     taken = {key for other in held_out for key in content_keys(other)}
     fresh = np.array([key not in taken for key in content_keys(table)], bool)
     if fresh.all():
         return table
-    logger.warning("%s: %d training images are also held out and are removed from training", table.name, (~fresh).sum())
+    n, name = (~fresh).sum(), table.name
+    logger.warning("%s: %d %s images are also held out and are removed from %s", name, n, part, part)
     return table.take(np.flatnonzero(fresh))
 
 
@@ -179,14 +202,18 @@ def _warn_of_missing_classes(train: ImageTable, held_out: Mapping[str, ImageTabl
             )
 
 
-def _namer(train: ImageTable, test: ImageTable, files: tuple[Sequence[str], Sequence[str]] | None) -> NameOf:
+def _namer(tables: Sequence[ImageTable], files: Sequence[Sequence[str]] | None) -> NameOf:
     """Return a function that names the file of a row, by its pixels, or the row where the files are not known."""
 
     @functools.cache
     def by_content() -> dict[bytes, str]:
         if files is None:
             return {}
-        return dict(zip(content_keys(train) + content_keys(test), [*files[0], *files[1]], strict=True))
+        return {
+            key: name
+            for table, names in zip(tables, files, strict=False)  # the names of a part that is not there are empty
+            for key, name in zip(content_keys(table), names, strict=True)
+        }
 
     def name_of(table: ImageTable, row: int) -> str:
         return by_content().get(_content_key(table.images[row]), f"image {row}")

@@ -159,7 +159,8 @@ class Splits:
         pretext_validation: Images for the pretext task's own metrics; none of them is in a training split.
         probe_train: Annotated images only (a label, or a mask in a data set without labels); None if there are none.
         probe_validation: Annotated images, none of them in a training split; None if there are none.
-        test: Images that only the final evaluation reads, none of them in another split.
+        test: Images that only the final evaluation reads, none of them in another split; empty without labels and
+            masks, for which there is nothing to evaluate.
         leaks: Near duplicates across the splits; None if nobody looked for them.
         inventory: What was found in the files of the data set; None if nobody looked.
     """

@@ -31,7 +31,7 @@ def without_labels(findings: Findings) -> Iterator[Block]:
         "**Without labels**, this study tells whether each task is learned, and which of its settings learns it best. "
         "It cannot tell whether the features separate your classes, or which task is best for them: the measures below "
         "depend on the task, so do not compare them between tasks. To ask, name a labeled data set in "
-        "`evaluate.datasets`. The test split is held out all the same, so that the splits stay as they are.",
+        "`evaluate.datasets`.",
         "caveat",
     )
     rows = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from trainables.data import load_splits
 from trainables.data.layout import Parts, list_parts, split_of
+from trainables.data.request import FORMER
 from trainables.data.walk import Walk
 from trainables.errors import ConfigError, DataError
 
@@ -49,17 +51,72 @@ def test_a_class_may_be_called_train(tmp_path: Path, write_classes: Write) -> No
     assert parts_of(tmp_path).train.class_names == ("Bus", "Car", "Train")
 
 
-def test_validation_images_join_training_or_are_the_test_part(tmp_path: Path, write_classes: Write) -> None:
+def test_a_validation_folder_is_the_validation_part_or_without_a_test_folder_the_test_part(
+    tmp_path: Path, write_classes: Write
+) -> None:
     write_classes(tmp_path / "train", n=6)
     write_classes(tmp_path / "valid", n=4)
     alone = parts_of(tmp_path)
-    assert (len(alone.train), len(alone.test)) == (12, 8)
+    assert (len(alone.train), len(alone.validation), len(alone.test)) == (12, 0, 8)
     assert "are the test part" in alone.notes[0]
     write_classes(tmp_path / "test", n=3)
-    joined = parts_of(tmp_path)
-    assert (len(joined.train), len(joined.test)) == (20, 6)
-    assert np.bincount(np.asarray(joined.train.labels)).tolist() == [10, 10]
-    assert "join the training images" in joined.notes[0]
+    given = parts_of(tmp_path)
+    assert (len(given.train), len(given.validation), len(given.test)) == (12, 8, 6)
+    assert not given.notes
+    former = list_parts(Walk(tmp_path.resolve(), "x"), None, FORMER)
+    assert (len(former.train), len(former.validation), len(former.test)) == (20, 0, 6)
+    assert np.bincount(np.asarray(former.train.labels)).tolist() == [10, 10]
+    assert "join the training images" in former.notes[0]
+
+
+def test_a_validation_folder_validates_pretext_task_and_probe_alone(tmp_path: Path, write_classes: Write) -> None:
+    for part, n in (("train", 8), ("val", 5), ("test", 4)):
+        write_classes(tmp_path / part, n=n)
+    shutil.copy(tmp_path / "test/cat/0.png", tmp_path / "val/cat/copy.png")
+    shutil.copy(tmp_path / "val/dog/0.png", tmp_path / "train/dog/copy.png")
+    splits = load_splits(f"folder:{tmp_path}", root=None, image_size=32)
+    assert splits.probe_validation is splits.pretext_validation
+    assert [len(table) for table in (splits.pretext_train, splits.pretext_validation, splits.test)] == [16, 10, 8]
+    assert "16 train, 10 validation, 8 test" in str(splits.inventory and splits.inventory.line)
+
+
+def test_without_labels_all_images_but_those_for_validation_are_trained_on(tmp_path: Path, write_photo: Write) -> None:
+    for i in range(20):
+        write_photo(tmp_path / "all" / f"{i}.png")
+    alone = load_splits(f"folder:{tmp_path / 'all'}", root=None, image_size=32)
+    assert [len(table) for table in (alone.pretext_train, alone.pretext_validation, alone.test)] == [16, 4, 0]
+    assert "16 train, 4 validation, no test split, which needs labels" in str(alone.inventory and alone.inventory.line)
+    for name, n in (("train", 9), ("val", 6), ("test", 5)):
+        for i in range(n):
+            write_photo(tmp_path / "split" / name / f"{i}.png")
+    given = load_splits(f"folder:{tmp_path / 'split'}", root=None, image_size=32)
+    assert [len(table) for table in (given.pretext_train, given.pretext_validation, given.test)] == [9, 6, 0]
+    assert given.inventory is not None
+    assert given.inventory.remarks[0].startswith("left out: 5 files of a test part, which nothing reads without labels")
+
+
+def test_studies_from_before_keep_the_test_split_of_images_without_labels(tmp_path: Path, write_photo: Write) -> None:
+    for i in range(20):
+        write_photo(tmp_path / f"{i}.png")
+    former = load_splits(f"folder:{tmp_path}", root=None, image_size=32, split_rules=FORMER)
+    assert [len(table) for table in (former.pretext_train, former.pretext_validation, former.test)] == [13, 3, 4]
+
+
+def test_no_more_images_without_labels_are_held_out_than_a_validation_uses(
+    tmp_path: Path, write_photo: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainables.data.load.MOST_VALIDATION", 3)
+    for i in range(30):
+        write_photo(tmp_path / f"{i}.png")
+    splits = load_splits(f"folder:{tmp_path}", root=None, image_size=32)
+    assert (len(splits.pretext_train), len(splits.pretext_validation)) == (27, 3)
+
+
+def test_a_class_folder_named_unlabeled_is_said(tmp_path: Path, write_classes: Write) -> None:
+    write_classes(tmp_path, ("cat", "dog", "unlabeled"), n=10)
+    parts = parts_of(tmp_path)
+    assert parts.train.class_names == ("cat", "dog")
+    assert parts.notes == ("unlabeled/ is read as 10 images without a label; rename it to make it a class",)
 
 
 @pytest.mark.parametrize("where", ["Unsup", ""])

@@ -78,10 +78,10 @@ def test_another_seed_draws_another_validation_split(named_root: tuple[str, Path
 def test_images_are_contiguous_uint8_squares_of_the_native_size(named_root: tuple[str, Path], splits: Splits) -> None:
     size = 32 if named_root[0] in ("shapes", "cifar10", "fashion_mnist") else 96
     for table in tables(splits):
-        assert len(table) > 0
+        assert len(table) > 0 or (table is splits.test and not splits.annotated)
         assert table.images.shape[1:] == (3, size, size)
         assert table.images.flags.c_contiguous
-        assert table.images.std() > 5
+        assert not len(table) or table.images.std() > 5
 
 
 def test_splits_share_no_image(splits: Splits) -> None:

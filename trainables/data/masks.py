@@ -1,0 +1,54 @@
+"""Images with class masks: both are read with the same crop, whatever the depth of the image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from trainables.data.images import ImageReader, read_mask
+from trainables.data.table import VOID
+
+
+@dataclass(frozen=True)
+class MaskedReader(ImageReader):
+    """A reader of images of which some have a mask, which it keeps.
+
+    EXIF orientation is ignored where there is a mask, since masks have none.
+
+    Attributes:
+        masks: Mask of each image file that has one.
+        n_classes: Number of classes of the masks.
+        read_masks: Class ids of each image that was read with a mask, uint8 [S, S].
+    """
+
+    masks: Mapping[Path, Path] = field(default_factory=dict)
+    n_classes: int = VOID
+    read_masks: dict[Path, np.ndarray] = field(default_factory=dict)
+
+    def __call__(self, path: Path) -> np.ndarray:
+        """Read an image file, and its mask if it has one.
+
+        Raises:
+            BadImage: The image or its mask cannot be read, or they do not match.
+        """
+        if path not in self.masks:
+            return self.read(path)
+        planes = self.read(path, oriented=False)
+        size = self.sizes[path]
+        self.read_masks[path] = read_mask(self.masks[path], size, self.image_size, self.n_classes, squash=self.squash)
+        return planes
+
+    def masks_of(self, paths: Sequence[Path]) -> np.ndarray:
+        """Return the masks of files that were read, uint8 [N, S, S]."""
+        if not paths:
+            return np.empty((0, self.image_size, self.image_size), np.uint8)
+        return np.stack([self.read_masks[path] for path in paths])
+
+    @property
+    def mask_names(self) -> tuple[str, ...]:
+        """The numbers of the classes up to the highest one in any mask."""
+        highest = max((int(mask[mask != VOID].max(initial=0)) for mask in self.read_masks.values()), default=0)
+        return tuple(map(str, range(1 + highest)))
