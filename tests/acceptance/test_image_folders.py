@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from study.driver import run_study
+from tests.acceptance.microscope_images import write_microscope_images, write_plates
+from tests.acceptance.studies import crowding
 from tests.conftest import REPOSITORY
 from tests.study.studies import tiny
 from trainables.data import load_splits
@@ -64,3 +66,49 @@ def test_every_folder_is_trained_on_to_a_report(cases: Path, case: str, local_ra
     assert not outcome.failed
     page = outcome.report.read_text(encoding="utf-8")
     assert "Found: folder:" in page
+
+
+def run(folder: Path, *settings: str) -> tuple[int, str, str]:
+    """Run the preset `quick` on few steps, as a user does; return exit code, terminal and report."""
+    few = ["image_size=24", "budget_steps=4", "report_every=2", "search.num_samples=1", "confirm.seeds=2"]
+    few += ["ablate.designs=[]", f"tracking_uri=sqlite:///{folder.parent / 'mlflow.db'}", f"dataset=folder:{folder}"]
+    options = [part for setting in [*few, *settings] for part in ("--set", setting)]
+    command = [sys.executable, str(REPOSITORY / "study" / "run.py"), "quick", "--output", str(folder.parent), *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240 * crowding())
+    report = folder.parent / "quick" / "report.html"
+    page = report.read_text(encoding="utf-8") if report.exists() else ""
+    return done.returncode, " ".join((done.stdout + done.stderr).split()), page
+
+
+@pytest.mark.slow
+@pytest.mark.core
+def test_mixed_microscope_images_go_from_command_to_report(tmp_path: Path) -> None:
+    folder = write_microscope_images(tmp_path / "scans")
+    code, said, _ = run(folder)
+    assert code == 2
+    assert "1 of 300 images in" in said
+    assert (
+        "field 299.png (image file is truncated). Fix or remove them, or leave them out with on_bad_image: skip" in said
+    )
+
+    code, said, page = run(folder, "on_bad_image=skip")
+    assert code == 0, said
+    assert "a flat folder; 299 images: 239 train, 60 validation, no test split, which needs labels" in said
+    assert "8, 12 and 16 bits; used as 3 x 24 x 24 uint16" in said
+    assert "left out: 1 file that cannot be used as images (field 299.png)" in said
+    assert "has no labels: the study will tell whether each task is learned" in said
+    assert "left out: 1 file that cannot be used as images (field 299.png)" in page
+    assert "Without labels" in page
+    assert "on the test split of" not in page
+
+
+@pytest.mark.slow
+@pytest.mark.core
+def test_unequal_classes_in_groups_go_from_command_to_report(tmp_path: Path) -> None:
+    code, said, page = run(write_plates(tmp_path / "cells"), r"group_pattern=plate\d+")
+    assert code == 0, said
+    assert "285 images of 5 classes (10 of rare to 140 of round)" in said
+    assert "12 groups" in said
+    assert "few images of class rare (10)" in said
+    assert "with every class counted equally" in said
+    assert "on the test split of" in page

@@ -74,8 +74,11 @@ def _glance(findings: Findings) -> Table:
             metrics.append(row["metric"])
             numbers = [number(row["mean"]), number(row["baseline_mean"]), difference(row)]
         rows.append([task, ended, _helps(findings, task), *numbers])
-    probe = PROBES[metrics[0].rsplit("/", 1)[-1] if metrics else "linear"]
-    head = ["task", "as chosen, it …", "largest gain shown in the ablation", probe, "untrained", "difference"]
+    head = ["task", "as chosen, it …", "largest gain shown in the ablation"]
+    if not metrics:  # nothing was probed on the test split, as without labels
+        return Table("Each task's chosen configuration.", head, [row[: len(head)] for row in rows], len(head))
+    probe = PROBES[metrics[0].rsplit("/", 1)[-1]]
+    head += [probe, "untrained", "difference"]
     guessed = guessing(findings.study.runs.query("probe_split == 'test'"), metrics, "test")
     caption = (
         f"{probe[0].upper()}{probe[1:]} on the test split of {dataset}, mean over seeds, compared with untrained "

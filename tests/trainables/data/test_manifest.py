@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def folder(tmp_path: Path, write_photo: Write) -> Path:
     return tmp_path
 
 
-def read(folder: Path, text: str, **options: str) -> Tables:
+def read(folder: Path, text: str, **options: object) -> Tables:
     (folder / "manifest.csv").write_text(text, encoding="utf-8")
     return load_folder(Request(f"folder:{folder}", None, 32, **options), folder)  # type: ignore[arg-type]
 
@@ -78,6 +79,45 @@ def test_masks_are_read_with_their_images(folder: Path) -> None:
     assert set(np.unique(tables.train.masks)) <= {0, 1, 2}
     assert tables.unannotated is not None
     assert len(tables.unannotated) == 2
+
+
+def test_masks_belong_to_images_of_any_depth(folder: Path) -> None:
+    """A left half of 1 in the mask where the image is bright: they keep their place, and 12 bits their values."""
+    for i in range(N):
+        bright = np.zeros((40, 48), np.uint16)
+        bright[:, :24] = 4000
+        (folder / "deep").mkdir(exist_ok=True)
+        Image.fromarray(bright).save(folder / "deep" / f"{i}.png")
+        Image.fromarray((bright > 0).astype(np.uint8)).save(folder / "deep" / f"{i}-mask.png")
+    rows = [f"deep/{i}.png,{f'deep/{i}-mask.png' if i < 10 else ''}" for i in range(N)]
+    tables = read(folder, "\n".join(["path,mask", *rows]), window=(0.0, 4000.0))
+    table, extra = tables.train, tables.unannotated
+    assert table.masks is not None
+    assert extra is not None
+    assert table.images.dtype == extra.images.dtype == np.uint16
+    assert table.intensity is not None
+    assert extra.images.max() == table.images.max() == 0xFFFF
+    inside = np.repeat(table.masks[:, None] == 1, 3, axis=1)
+    assert table.images[inside].min() > 0x8000 > table.images[~inside].max()
+
+
+def test_the_only_manifest_may_be_one_folder_below(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    text = lines("path,label", lambda i: "ab"[i % 2])
+    (folder / "manifest.csv").write_text(text, encoding="utf-8")
+    root = tmp_path_factory.mktemp("unpacked")
+    (root / "archive.zip").write_bytes(b"PK")
+    (root / "notes").mkdir()
+    shutil.copytree(folder, root / "archive")
+    found = load_splits(f"folder:{root}", root=None, image_size=32).inventory
+    assert found is not None
+    assert set(found.classes) == {"a", "b"}
+    assert "manifest.csv is in archive/" in found.remarks
+    (root / "notes").rmdir()
+    shutil.copytree(folder, root / "more")
+    both = load_splits(f"folder:{root}", root=None, image_size=32, leak="allow").inventory
+    assert both is not None
+    assert set(both.classes) == {"archive", "more"}
+    assert both.remarks[0].startswith("archive/manifest.csv, more/manifest.csv not read: put one manifest.csv")
 
 
 @pytest.mark.parametrize(
