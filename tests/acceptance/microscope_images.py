@@ -14,7 +14,7 @@ N_PLATES = 12
 
 
 def write_microscope_images(folder: Path, n: int = 300) -> Path:
-    """Write 8-bit JPEG, some turned by EXIF, 12-bit TIFF and 16-bit PNG, one of them broken, next to a folder of text."""
+    """Write 8-bit JPEG, some turned by EXIF, 12-bit TIFF and 16-bit PNG, the last one broken, next to a text."""
     rng = np.random.default_rng(0)
     folder.mkdir(parents=True)
     for i in range(n):

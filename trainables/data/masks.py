@@ -14,7 +14,7 @@ from trainables.data.table import VOID
 
 @dataclass(frozen=True)
 class MaskedReader(ImageReader):
-    """A reader of images of which some have a mask, which it keeps.
+    """A reader of images that may have masks, and its own record of the masks.
 
     EXIF orientation is ignored where there is a mask, since masks have none.
 

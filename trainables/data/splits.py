@@ -26,7 +26,7 @@ from trainables.data.leaks import (
 from trainables.data.table import UNLABELED, ImageTable, Splits
 from trainables.errors import ConfigError, DataError
 
-VALIDATION_FRACTION = 0.2  # of each class of the training part
+VALIDATION_FRACTION = 0.2  # share of each training class that validates
 
 logger = logging.getLogger(__name__)
 
