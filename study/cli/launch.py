@@ -37,7 +37,6 @@ from trainables.data.table import as_tensor
 from trainables.tasks.self_test import self_tests
 
 SELF_TEST_IMAGES = 512
-RAY_PATIENCE_S = 5.0  # seconds Ctrl-C waits for Ray to shut down
 
 
 def self_test(config: StudyConfig, download: bool) -> bool:
@@ -101,7 +100,7 @@ def _exit_when_interrupted() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         err.print(f"interrupted; to resume, run: {resume_command()}")
-        if not cluster.shutdown(RAY_PATIENCE_S):
+        if not cluster.shutdown(cluster.SHUTDOWN_PATIENCE_S):
             os._exit(INTERRUPTED)  # a normal exit would wait for Ray again
         raise typer.Exit(INTERRUPTED) from None
 

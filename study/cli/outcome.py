@@ -52,6 +52,18 @@ def show_outcome(outcome: Outcome, name: str, tracking_uri: str, seconds: float,
         err.print(f"MLflow is behind; `python -m study sync {outcome.folder}` brings it up to date")
 
 
+def gain_cells(row: dict) -> dict[str, str]:
+    """Return the cells of a task's row of `TaskGains` by heading, for the terminal and notebooks."""
+    return {
+        "task": row["task"],
+        "vs. untrained": row["answer"],
+        "test %": points(row["mean"]),
+        "untrained %": points(row["untrained"]),
+        "difference [95%]": gain(row),
+        "as chosen, it": CATALOG[row["verdict"]].verb if row["verdict"] else NONE,
+    }
+
+
 def _places(outcome: Outcome, pages: MlflowPages) -> Iterator[tuple[str, str]]:
     """Yield what to open or type next, with absolute paths: `ray submit` runs a study in another machine's home."""
     yield "report", str(outcome.report.resolve())
@@ -74,7 +86,7 @@ def _show_answer(answer: Answer, console: Console) -> None:
         _say(SIMULATED, console, style="bold red")
     for sentence in filter(None, [*answer.sentences[:1], answer.cure, order_note(answer.gains)]):
         _say(sentence.replace("**", "").replace("`", ""), console)
-    rows = [_of_task(row) for row in answer.gains.rows.to_dict("records")]
+    rows = [gain_cells(row) for row in answer.gains.rows.to_dict("records")]
     if console.is_terminal and rows:
         console.print("", _table(rows, wide=console.width >= WIDE), "")
     elif rows:
@@ -99,15 +111,3 @@ def _table(rows: list[dict[str, str]], *, wide: bool) -> Table:
     for row in rows:
         table.add_row(*(Text(row[each], style=COLORS.get(row[each], "")) for each in headings))
     return table
-
-
-def _of_task(row: dict) -> dict[str, str]:
-    """Return the cells of a task's row of `TaskGains` by heading."""
-    return {
-        "task": row["task"],
-        "vs. untrained": row["answer"],
-        "test %": points(row["mean"]),
-        "untrained %": points(row["untrained"]),
-        "difference [95%]": gain(row),
-        "as chosen, it": CATALOG[row["verdict"]].verb if row["verdict"] else NONE,
-    }

@@ -12,22 +12,19 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from analysis import records
-from analysis.records import JOURNAL_FILE, Event, PhaseStarted, StudyStarted, TrialEnded, TrialStarted
+from analysis.records import Event, PhaseStarted, StudyStarted, TrialEnded, TrialStarted
 from analysis.records.phases import ABLATE, SEARCH
 from study.cli.lines import ended_line, title, values_of
-from study.cli.words import best_table, dataset_lines, duration
+from study.cli.state import StudyState
+from study.cli.words import best_table, dataset_lines
 from study.config.schema import StudyConfig
 from study.plan.best import best_so_far
-from study.plan.history import History, TrialRecord
-from study.plan.pace import Pace
+from study.plan.history import TrialRecord
 from trainables.trial import BASELINES, ONLINE_PROBES, RAW_PIXELS
 
 MAX_RUNNING = 12  # running trials in the live table
 STAMP_WIDTH, N_BAR_LINES = 8, 4
 WIDE = 110  # columns from which on the live tables have room for settings and second metrics
-WRITING = "writing the report"
-NOT_KNOWN, ESTIMATE = "time left not known yet", "about {} left (an estimate from the trials so far)"
 
 
 class Progress:
@@ -40,10 +37,9 @@ class Progress:
     """
 
     def __init__(self, config: StudyConfig, console: Console, folder: Path | None = None) -> None:
-        self.config, self.console, self.folder = config, console, folder
-        self.phase = ""
+        self.config, self.console = config, console
+        self.state = StudyState(config.name, folder)
         self.began = time.monotonic()
-        self.history, self.pace = History(), Pace()
         self._seeds: dict[str, list[int]] = {}  # per phase, in the order in which they first ran
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=2, transient=True)
 
@@ -58,33 +54,22 @@ class Progress:
 
     def __call__(self, event: Event) -> None:
         """Update the display with one event."""
-        self._catch_up(event)
-        self._observe(event)
+        for observed in self.state.observe(event):
+            self._note_seed(observed)
         match event:
             case StudyStarted():
                 for line in dataset_lines(event.datasets):
                     self.console.print(Text(line), soft_wrap=True)
             case PhaseStarted():
-                self.phase = event.phase
-                planned = self.pace.plan.get(self.phase, {}).get("trials")
-                self._say(Text(f"phase {self.phase}" + (f", {planned} trials" if planned else ""), style="bold"))
+                planned = self.state.pace.plan.get(event.phase, {}).get("trials")
+                self._say(Text(f"phase {event.phase}" + (f", {planned} trials" if planned else ""), style="bold"))
             case TrialEnded():
-                record = self.history.trials[event.trial_id]
+                record = self.state.history.trials[event.trial_id]
                 seed, width = self._seed_words(record), self.console.width - STAMP_WIDTH
                 room = width if self.console.is_terminal else None
                 self._say(ended_line(record, self._metric(record), seed, [*self.config.tasks, *BASELINES], room))
 
-    def _catch_up(self, event: Event) -> None:
-        """Read what earlier drivers of the study have written, before the first event of this one."""
-        if isinstance(event, StudyStarted) and self.folder and (self.folder / JOURNAL_FILE).exists():
-            self.history, self.pace = History(), Pace()
-            for earlier in records.read(self.folder):
-                if earlier != event:  # it is already written
-                    self._observe(earlier)
-
-    def _observe(self, event: Event) -> None:
-        self.history.observe(event)
-        self.pace.observe(event)
+    def _note_seed(self, event: Event) -> None:
         if isinstance(event, TrialStarted) and event.config.task != RAW_PIXELS:
             seeds = self._seeds.setdefault(event.phase, [])
             if event.config.seed not in seeds:
@@ -92,7 +77,7 @@ class Progress:
 
     def _metric(self, record: TrialRecord) -> str:
         """Return the metric that a trial's configuration is chosen by."""
-        return self.history.objectives.get(record.trial.task, ONLINE_PROBES)[0]
+        return self.state.history.objectives.get(record.trial.task, ONLINE_PROBES)[0]
 
     def _seed_words(self, record: TrialRecord) -> str:
         """Return which of the phase's seeds a trial has; empty in the search, where all trials have the same.
@@ -113,8 +98,8 @@ class Progress:
 
     def _render(self) -> Group:
         """Return the live display: bars, the best results, and the running trials, as far as the screen has room."""
-        running = [record for record in self.history.of(self.phase) if not record.ended]
-        best = best_so_far(self.history, self.history.objectives)
+        running = [record for record in self.state.history.of(self.state.phase) if not record.ended]
+        best = best_so_far(self.state.history, self.state.history.objectives)
         tables = [best_table(best, settings=self.console.width >= WIDE)] if best else []
         room = self.console.height - N_BAR_LINES - len(best) - 5  # blank lines and headings
         if running:
@@ -126,26 +111,16 @@ class Progress:
 
     def _bars(self) -> RenderableType:
         """Return a bar of the phase and one of the study, with trial counts, states and the time left."""
-        plan, trials = self.pace.plan, self.history.trials.values()
-        of_phase = self.history.of(self.phase)
-        sizes = {name: size["trials"] for name, size in plan.items()}  # at most; ended phases are known exactly
-        sizes |= {name: len(self.history.of(name)) for name in self.history.outcomes}
         table = Table.grid(padding=(0, 2, 0, 0))
-        for name, records_, total in (
-            (self.phase or "starting", of_phase, sizes.get(self.phase, 0)),
-            (self.config.name, trials, sum(sizes.values())),
-        ):
-            n = sum(record.ended for record in records_)
+        for name, n, total in self.state.bars():
             table.add_row(
                 Text(name, style="bold"),
                 ProgressBar(total=max(total, 1), completed=n, width=max(16, min(60, self.console.width - 56))),
                 f"{n} of {total} trials",
             )
-        seconds = self.pace.seconds_left(self.history)
-        left = NOT_KNOWN if seconds is None else ESTIMATE.format(duration(seconds)) if seconds else WRITING
-        counts = Counter((record.status or "running").lower() for record in of_phase)
+        counts = Counter((record.status or "running").lower() for record in self.state.history.of(self.state.phase))
         words = [f"{count} {status}" for status, count in sorted(counts.items())]
-        return Group(table, Text(f"{', '.join([*words, left])}", style="dim"))
+        return Group(table, Text(f"{', '.join([*words, self.state.left()])}", style="dim"))
 
     def _running(self, running: list[TrialRecord], most: int) -> Table:
         """Return a table of the trials that run, at most `most` of them, the latest."""

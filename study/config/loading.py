@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,19 @@ from trainables.errors import ConfigError, suggestion
 from trainables.spelling import RENAMED, with_current_names
 from trainables.tasks import TASKS
 
+Overrides = Sequence[str] | Mapping[str, Any]  # `KEY=VALUE` from the command line, or {KEY: value} from Python
+
 logger = logging.getLogger(__name__)
 
 
 def load_config(
-    source: str, overrides: list[str] | None = None, changes: Mapping[str, Any] | None = None
+    source: str, overrides: Overrides | None = None, changes: Mapping[str, Any] | None = None
 ) -> StudyConfig:
     """Load the StudyConfig of a preset or YAML file.
 
     Args:
         source: Name of a preset, or path of a YAML file.
-        overrides: Changes as `KEY=VALUE`, the value parsed as YAML.
+        overrides: Changes as `KEY=VALUE`, the value parsed as YAML, or as values by key; `a.b` is key b of section a.
         changes: Values of top-level fields, applied after the overrides; None leaves a field unchanged,
             and `plugins` are added to those of the source.
 
@@ -38,7 +40,7 @@ def load_config(
 
 
 def build_config(
-    content: dict[str, Any], overrides: list[str] | None = None, changes: Mapping[str, Any] | None = None
+    content: dict[str, Any], overrides: Overrides | None = None, changes: Mapping[str, Any] | None = None
 ) -> StudyConfig:
     """Build a StudyConfig from plain data.
 
@@ -121,19 +123,27 @@ def _without_tasks(content: dict[str, Any], tasks: Collection[str]) -> dict[str,
     }
 
 
-def _with_overrides(content: Mapping[str, Any], overrides: list[str]) -> dict[str, Any]:
-    """Return a copy of plain data with every `KEY=VALUE` applied."""
+def _with_overrides(content: Mapping[str, Any], overrides: Overrides) -> dict[str, Any]:
+    """Return a copy of plain data with every override applied."""
     changed = copy.deepcopy(dict(content))
+    if isinstance(overrides, Mapping):
+        for key, value in overrides.items():
+            _apply_override(changed, key, copy.deepcopy(value), f"{key}={value!r}")
+        return changed
     for override in overrides:
-        _apply_override(changed, override)
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set {override}: must be KEY=VALUE, for example search.num_samples=8")
+        try:
+            value = strict_yaml.load(text)
+        except ConfigError as error:
+            raise ConfigError(f"--set {key}: {error}") from error
+        _apply_override(changed, key, value, f"--set {override}")
     return changed
 
 
-def _apply_override(content: dict[str, Any], override: str) -> None:
-    """Apply `a.b.c=VALUE`, the value parsed as YAML."""
-    key, equals, value = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"--set {override}: must be KEY=VALUE, for example search.num_samples=8")
+def _apply_override(content: dict[str, Any], key: str, value: Any, said: str) -> None:
+    """Set `a.b.c` of plain data to a value; `said` is the override in the user's words."""
     *parents, last = key.split(".")
     section = content
     for parent in parents:
@@ -141,9 +151,6 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
         if inner is None:
             inner = section[parent] = {}
         if not isinstance(inner, dict):
-            raise ConfigError(f"--set {override}: {parent} is {inner!r}, which has no keys")
+            raise ConfigError(f"{said}: {parent} is {inner!r}, which has no keys")
         section = inner
-    try:
-        section[last] = strict_yaml.load(value)
-    except ConfigError as error:
-        raise ConfigError(f"--set {key}: {error}") from error
+    section[last] = value

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,14 @@ from ray._common.network_utils import is_localhost, parse_address
 from ray._private import ray_constants, services
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 from ray.exceptions import LocalRayletDiedError, RayError, RaySystemError, RpcError
+from ray.tune.execution.tune_controller import TuneController
 
 from study.execution.environment import check_environment, unreachable
 from trainables.errors import ClusterError, ConfigError, first_line, printable
 
 LOSS_ERRORS = (ConnectionError, LocalRayletDiedError, RaySystemError, RpcError)  # raised when the cluster is lost
 RESUME_HINT = "once it runs again, the same command resumes where this stopped"
+SHUTDOWN_PATIENCE_S = 5.0  # seconds to wait for Ray to shut down
 HEARTBEAT_S, MAX_MISSED = 5.0, 4  # their product is less than the minute after which Ray ends the process
 
 logger = logging.getLogger(__name__)
@@ -88,6 +91,32 @@ def shutdown(timeout_s: float) -> bool:
     if thread.is_alive() and (node := ray._private.worker._global_node) is not None:
         node.kill_all_processes(check_alive=False, allow_graceful=False)
     return not thread.is_alive()
+
+
+@contextlib.contextmanager
+def session() -> Iterator[None]:
+    """Stop Ray at the end of this block if it was not connected before; otherwise end the trials of an interrupt."""
+    connected = ray.is_initialized()
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        if connected:
+            _end_trials(interrupt)
+        raise
+    finally:
+        if not connected:
+            shutdown(SHUTDOWN_PATIENCE_S)
+
+
+def _end_trials(interrupt: KeyboardInterrupt) -> None:
+    """Kill the trials of an interrupted experiment and free what they have reserved, as Tune does after an error.
+
+    Only the frames that the interrupt has left refer to the experiment. Without this, its trials would continue in the
+    cluster.
+    """
+    for frame, _ in traceback.walk_tb(interrupt.__traceback__):
+        if isinstance(controller := frame.f_locals.get("runner"), TuneController):
+            controller._actor_manager.cleanup()
 
 
 def is_multi_node() -> bool:

@@ -32,9 +32,10 @@ def embed(encoder: LoadedEncoder, folder: Path, output: Path, *, on_bad_image: s
     """Write the features of all images in a folder to a Parquet or CSV file.
 
     Its columns are `path` (relative to `folder`, sorted, as `written_path` spells it) and f0, f1, ... as float32, so
-    that `frame.set_index("path")` is the matrix [N, D]. Images are read as in a study: the short side is resized to the
-    encoder's image size, up or down, and the center square is cropped. Those of more than 8 bits are scaled as the
-    encoder's training images were, or by their own percentiles if it has seen only 8 bits.
+    that `frame.set_index("path")` is the matrix [N, D]. Images are read as in the study: the short side is resized to
+    the encoder's image size, up or down, and the center square is cropped, or the whole image is squashed. Those of
+    more than 8 bits are scaled as the encoder's training images were, or by their own percentiles if it has seen only
+    8 bits.
 
     Args:
         encoder: Encoder to apply.
@@ -59,7 +60,7 @@ def embed(encoder: LoadedEncoder, folder: Path, output: Path, *, on_bad_image: s
     reading = encoder.reading
     images, kept, intensity = read_scaled(
         paths,
-        ImageReader(encoder.image_size, upscale=True, stack=reading.stack),
+        ImageReader(encoder.image_size, True, squash=reading.resize == "squash", stack=reading.stack),
         n_train=len(paths),
         known=reading.intensity,
         n_channels=encoder.in_channels,

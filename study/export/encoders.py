@@ -41,20 +41,24 @@ class Reading:
     Attributes:
         stack: Pages that are read of a file with several; see `ImageReader`.
         intensity: Windows of images of more than 8 bits; None if the data set had none.
+        resize: How an image became a square, `crop` or `squash`.
     """
 
     stack: str = "first"
     intensity: Intensity | None = None
+    resize: str = "crop"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types; `from_dict` is the inverse."""
-        return {"stack": self.stack, "intensity": None if self.intensity is None else self.intensity.to_dict()}
+        intensity = None if self.intensity is None else self.intensity.to_dict()
+        return {"stack": self.stack, "intensity": intensity, "resize": self.resize}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Reading:
         """Return the Reading of a dict from `to_dict`; the defaults for an encoder from before it was stored."""
         intensity = values.get("intensity")
-        return cls(values.get("stack", "first"), None if intensity is None else Intensity.from_dict(intensity))
+        windows = None if intensity is None else Intensity.from_dict(intensity)
+        return cls(values.get("stack", "first"), windows, values.get("resize", "crop"))
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,5 @@
-"""The plan: which trials each phase runs, what the journal has finished, and what is left to run."""
+"""The plan of a study: its phases, trials and cost, and what its history leaves to do. `study.plan(...)` shows one."""
+
+from study.callable_package import make_callable
+
+make_callable(__name__, "study.api.plans")

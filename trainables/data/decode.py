@@ -126,8 +126,18 @@ def decode(path: Path, *, stack: str = "first", oriented: bool = True) -> tuple[
                 return _tiff(path), n_pages
             if image.format == "PNG" and _loses_values(image):
                 return _png16(path), n_pages
-            upright = ImageOps.exif_transpose(image) if oriented else image
-            return (_values(upright) if _is_deep(image) else _to_rgb(upright)), n_pages
+            return pixels_of(image, oriented=oriented), n_pages
+
+
+def pixels_of(image: Image.Image, *, oriented: bool = True) -> Image.Image | np.ndarray:
+    """Return an image that Pillow has opened as RGB, or as its stored values [1, H, W] if it has more than 8 bits.
+
+    Args:
+        image: The image.
+        oriented: Whether EXIF orientation is applied.
+    """
+    upright = ImageOps.exif_transpose(image) if oriented else image
+    return _values(upright) if _is_deep(image) else _to_rgb(upright)
 
 
 @contextlib.contextmanager

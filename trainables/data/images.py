@@ -90,6 +90,11 @@ def read_image(path: Path, image_size: int, *, upscale: bool = False, squash: bo
     return ImageReader(image_size, upscale, squash)(path)
 
 
+def fit_image(image: Image.Image | np.ndarray, image_size: int, *, squash: bool = False) -> np.ndarray:
+    """Return an image, RGB or values [C, H, W], as a square of any size: [C, S, S] with C >= 3 or C = 2."""
+    return _square(image, image_size, True, squash)
+
+
 def read_image_and_mask(
     image_path: Path, mask_path: Path, image_size: int, n_classes: int, *, squash: bool = False
 ) -> np.ndarray:

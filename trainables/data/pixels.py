@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from trainables.data.images import ImageReader, read_all
-from trainables.data.intensity import Intensity, UserWindow, find_intensity
+from trainables.data.intensity import Depth, Intensity, UserWindow, find_intensity
 from trainables.errors import DataError
 
 
@@ -63,9 +63,23 @@ def read_scaled(
     depths = [reader.depths[paths[index]] for index in kept]
     found = find_intensity(images, depths, int(np.searchsorted(kept, n_train)), window)
     intensity = found if known is None else known.completed_by(found)
-    if intensity is None or (images.dtype == np.uint8 and not any(each.bits == 8 for each in intensity.windows)):
+    if intensity is None:
         return Pixels(images, kept, None)
+    windowed = scaled(images, depths, intensity)
+    return Pixels(windowed, kept, None if windowed is images and images.dtype == np.uint8 else intensity)
+
+
+def scaled(images: np.ndarray, depths: Sequence[Depth], intensity: Intensity) -> np.ndarray:
+    """Return images scaled by the windows of a data set; those of 8 bits stay as they are without a window for them.
+
+    Args:
+        images: Stored values, uint8, uint16 or float32 [N, C, S, S]; the last two are scaled in place.
+        depths: Depth of each image's file.
+        intensity: The windows.
+    """
     if images.dtype == np.uint8:
+        if not any(each.bits == 8 for each in intensity.windows):
+            return images
         images = images.astype(np.uint16)
     intensity.apply(images, depths)
-    return Pixels(images, kept, intensity)
+    return images

@@ -19,6 +19,7 @@ from study.cli import launch
 from study.cli import run as run_command
 from study.config.schema import StudyConfig
 from study.driver import Outcome
+from study.execution import cluster
 from tests.conftest import REPOSITORY
 from tests.study.cli.conftest import Command
 from tests.study.studies import tiny
@@ -237,7 +238,7 @@ def test_an_interrupted_study_says_how_to_resume_and_exits_with_130(run: Command
     monkeypatch.setattr(sys, "orig_argv", ["python", "study/run.py", "my study.yaml", "--fresh", "--output", "out"])
     answer = run("quick")
     assert answer.code == 130
-    assert timeouts == [launch.RAY_PATIENCE_S]
+    assert timeouts == [cluster.SHUTDOWN_PATIENCE_S]
     # Without `--fresh`, which would start the study anew.
     assert answer.err == "interrupted; to resume, run: python study/run.py 'my study.yaml' --output out\n"
 

@@ -1,0 +1,1 @@
+"""Studies from Python: `study.run`, `study.plan`, `study.config` and `study.load`, which `study` hands on."""

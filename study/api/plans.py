@@ -1,0 +1,73 @@
+"""`study.plan`: what a study would run, and how long that takes, before it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from markupsafe import escape
+
+from study.api.sources import Source, config
+from study.cli.words import dataset_lines
+from study.config.schema import StudyConfig
+from study.driver import load_datasets
+from study.plan.estimate import estimate
+from study.plan.feasibility import check_plan
+from study.plan.phases import Plan
+from study.provenance import describe
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedStudy:
+    """What a study would run. A notebook shows it as a table.
+
+    Attributes:
+        config: The study's configuration.
+        phases: One row per phase: `phase`, `trials`, and upper bounds of `steps` and training time, `seconds`, on this
+            machine's CPU cores. Reports and probes take extra time.
+        datasets: Facts about each data set: image size, classes, images per split, fingerprint and what was found.
+    """
+
+    config: StudyConfig
+    phases: pd.DataFrame
+    datasets: Mapping[str, dict[str, Any]]
+
+    def __str__(self) -> str:
+        return "\n".join([*self._lines(), self.phases.to_string(index=False)])
+
+    def _repr_html_(self) -> str:
+        lines = "".join(f"<p>{escape(line)}</p>" for line in self._lines())
+        return lines + self.phases.round({"seconds": 1}).to_html(index=False)
+
+    def _lines(self) -> list[str]:
+        return [f"{self.config.name}: {', '.join(self.config.tasks)}", *dataset_lines(self.datasets)]
+
+
+def plan(
+    source: Source = "quick",
+    *,
+    set: Mapping[str, Any] | None = None,
+    simulate: bool = False,
+    download: bool = False,
+    **fields: Any,
+) -> PlannedStudy:
+    """Return what a study would run, as `--dry-run` prints it. The data are read; nothing is trained or written.
+
+    Args:
+        source: See `study.config`.
+        set: See `study.config`.
+        simulate: See `study.config`.
+        download: Whether to download missing data sets.
+        fields: See `study.config`.
+
+    Raises:
+        ConfigError: The configuration is invalid, or does not fit the data.
+        DataError: A data set cannot be used.
+    """
+    checked = config(source, set=set, simulate=simulate, **fields)
+    planned = Plan(checked, load_datasets(checked, download=download))
+    check_plan(planned)
+    datasets = {name: describe(splits) for name, splits in planned.datasets.items()}
+    return PlannedStudy(checked, pd.DataFrame([vars(phase) for phase in estimate(planned)]), datasets)
