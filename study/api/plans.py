@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from study.driver import load_datasets
 from study.plan.estimate import estimate
 from study.plan.feasibility import check_plan
 from study.plan.phases import Plan
+from study.plan.unsearched import unsearched, unsearched_lines
 from study.provenance import describe
 
 
@@ -27,21 +28,25 @@ class PlannedStudy:
         config: The study's configuration.
         phases: One row per phase: `phase`, `trials`, and upper bounds of `steps` and training time, `seconds`, on this
             machine's CPU cores. Reports and probes take extra time.
+        unsearched: Per task, the hyperparameters of its own search space that `search.space` leaves out, each with its
+            fixed value.
         datasets: Facts about each data set: image size, classes, images per split, fingerprint and what was found.
     """
 
     config: StudyConfig
     phases: pd.DataFrame
+    unsearched: Mapping[str, Mapping[str, Any]]
     datasets: Mapping[str, dict[str, Any]]
 
     def __str__(self) -> str:
-        return "\n".join([*self._lines(), self.phases.to_string(index=False)])
+        table = self.phases.round({"seconds": 1}).to_string(index=False)
+        return "\n".join([*self._found(), table, *unsearched_lines(self.unsearched)])
 
     def _repr_html_(self) -> str:
-        lines = "".join(f"<p>{escape(line)}</p>" for line in self._lines())
-        return lines + self.phases.round({"seconds": 1}).to_html(index=False)
+        table = self.phases.round({"seconds": 1}).to_html(index=False)
+        return "".join([*_paragraphs(self._found()), table, *_paragraphs(unsearched_lines(self.unsearched))])
 
-    def _lines(self) -> list[str]:
+    def _found(self) -> list[str]:
         return [f"{self.config.name}: {', '.join(self.config.tasks)}", *dataset_lines(self.datasets)]
 
 
@@ -70,4 +75,9 @@ def plan(
     planned = Plan(checked, load_datasets(checked, download=download))
     check_plan(planned)
     datasets = {name: describe(splits) for name, splits in planned.datasets.items()}
-    return PlannedStudy(checked, pd.DataFrame([vars(phase) for phase in estimate(planned)]), datasets)
+    phases = pd.DataFrame([vars(phase) for phase in estimate(planned)])
+    return PlannedStudy(checked, phases, unsearched(planned), datasets)
+
+
+def _paragraphs(lines: Iterable[str]) -> Iterator[str]:
+    return (f"<p>{escape(line)}</p>" for line in lines)

@@ -29,6 +29,7 @@ from study.folder import with_its_split_rules
 from study.plan.estimate import PhaseEstimate, estimate
 from study.plan.feasibility import check_plan
 from study.plan.phases import Plan
+from study.plan.unsearched import unsearched, unsearched_lines
 from study.provenance import describe
 from study.series import Series
 from study.tracking.sync import default_tracking_uri
@@ -118,6 +119,8 @@ def show_plans(series: Series, *, download: bool, as_json: bool) -> None:
         out.print(line, highlight=False, markup=False)
     for part, config in series.parts.items():
         _show_plan(config, phases[part])
+        for line in unsearched_lines(unsearched(plans[part])):
+            out.print(line, highlight=False, markup=False)
     out.print("Times cover the training steps only, measured on this machine; reports and probes take extra time.")
 
 

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from search_spaces import SPECS, Space, parse_domain
+from search_spaces import SPECS, Space
 from search_spaces.ablations import Comparison, Levels, ablation, changed
 from study.config import strict_yaml
 from study.config.names import DesignName, EncoderName, Name, OpName, Positive, TaskName
 from study.config.plugins import PluginConfig
+from study.config.spaces import for_task, search_space
 from trainables import spelling
 from trainables.errors import ConfigError
 from trainables.tasks import TASKS
@@ -55,7 +55,8 @@ class SearchConfig(_Frozen):
         reduction_factor: ASHA promotes one in this many trials from each rung to the next.
         chance_patience: Steps after which a trial is stopped that is shown to have learned nothing; null for half the
             budget, 0 for never.
-        space: Hyperparameters to search instead of the task's default space; `{TASK: {...}}` applies to one task.
+        space: Hyperparameters to search instead of the task's default space, or in addition to it with `extend: true`;
+            `{TASK: {...}}` applies to one task.
     """
 
     num_samples: Positive = 8
@@ -264,11 +265,8 @@ class StudyConfig(_Frozen):
         )
 
     def space(self, task: TaskName) -> Space:
-        """Return a task's search space: the configured one, else the task's default."""
-        configured = for_task(self.search.space, task, "search.space")
-        if not configured:
-            return SPECS[task].space
-        return {str(name): parse_domain(str(name), value) for name, value in configured.items()}
+        """Return a task's search space: its own, or the configured one instead or in addition."""
+        return search_space(self.search.space, task)
 
     def ablation(self, confirmed: TrialConfig) -> tuple[list[TrialConfig], list[Comparison]]:
         """Return the ablation cells around a confirmed configuration, and their comparisons.
@@ -323,20 +321,3 @@ class StudyConfig(_Frozen):
     def to_yaml(self) -> str:
         """Return the whole configuration as YAML, in the order of the fields."""
         return strict_yaml.dump(self.model_dump(mode="json"))
-
-
-def for_task(values: Mapping[str, Any], task: str, key: str) -> dict[str, Any]:
-    """Return the values that apply to one task: those for all tasks, overridden by those under the task's name.
-
-    Args:
-        values: A section of the configuration that may have `{TASK: {...}}` next to values for all tasks.
-        task: Name of the task.
-        key: Name of the section, for error messages.
-
-    Raises:
-        ConfigError: The entry under the task's name is not a mapping.
-    """
-    inner = values.get(task, {})
-    if not isinstance(inner, Mapping):
-        raise ConfigError(f"{key}.{task} = {inner!r}: must be a mapping of names to values")
-    return {name: value for name, value in values.items() if name not in TASKS} | dict(inner)

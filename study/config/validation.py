@@ -15,7 +15,8 @@ from analysis.records.phases import SEARCH
 from search_spaces.ablations import POLICY_DESIGNS
 from study.config.names import TUNABLE, TaskName
 from study.config.plugins import with_plugins
-from study.config.schema import StudyConfig, for_task
+from study.config.schema import StudyConfig
+from study.config.spaces import for_task
 from trainables.augmentation import validate_policy
 from trainables.errors import ConfigError, printable, suggestion, without_secrets
 from trainables.spelling import with_current_names

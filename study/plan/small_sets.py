@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from analysis.records.phases import SEARCH
-from search_spaces import SPECS, Choice, Space
+from search_spaces import Choice, Space
 from study.config.names import TaskName
-from study.config.schema import StudyConfig, for_task
+from study.config.schema import StudyConfig
+from study.config.spaces import configured_space
 from trainables.trial import TrialConfig
 
 
 def left_out_batch_sizes(config: StudyConfig, task: TaskName, n_images: int) -> list[int]:
     """Return a task's default batch sizes that are larger than the training set; none that the user wrote."""
-    configured = for_task(config.search.space, task, "search.space")
+    configured, space = configured_space(config.search.space, task), config.space(task)
     sizes: set[int] = set()
-    if not configured and "batch_size" in SPECS[task].space:
-        sizes |= set(SPECS[task].space["batch_size"].grid(2))
+    if "batch_size" in space and "batch_size" not in configured:
+        sizes |= set(space["batch_size"].grid(2))
     if "batch_size" not in {**configured, **config.defaults.get(task, {})}:
         sizes |= {config.base_trial(task, SEARCH).batch_size}
     return sorted(size for size in sizes if size > n_images)
