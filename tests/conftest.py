@@ -11,6 +11,15 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The cache of this test run, so that the user's own one stays as it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("PRETEXT_STUDY_CACHE", str(folder))
+        yield folder
+
+
 @pytest.fixture(scope="session")
 def data_root() -> Path:
     """Folder with the real sample images, named by PRETEXT_DATA_ROOT or next to the repository."""

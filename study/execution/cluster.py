@@ -124,6 +124,12 @@ def is_multi_node() -> bool:
     return sum(node["Alive"] for node in ray.nodes()) > 1
 
 
+def is_private() -> bool:
+    """Return whether this process has started the cluster, so that all its nodes are this machine."""
+    node = ray._private.worker._global_node
+    return node is not None and node.is_head()
+
+
 @contextlib.contextmanager
 def guard_cluster_loss() -> Iterator[None]:
     """Raise ClusterError if the cluster is lost inside this block, and log an error while Ray waits for its return.

@@ -29,6 +29,7 @@ from study.execution.stopping import ChanceStopper
 from study.plan.history import History
 from study.plan.phases import Plan
 from trainables import files, plugins
+from trainables.data import Splits
 from trainables.ray_adapter.storage import CheckpointStore
 from trainables.ray_adapter.trainable import Shared, run_trial
 from trainables.trial import TrialConfig
@@ -56,7 +57,7 @@ class Executor:
         self._fit_numbers = itertools.count()
         self.storage = storage_of(self.config, folder, history.began)
         self.shared = Shared(
-            datasets={name: ray.put(splits) for name, splits in plan.datasets.items()},
+            datasets={name: ray.put(_readable(splits)) for name, splits in plan.datasets.items()},
             checkpoints=f"{self.storage}/{CHECKPOINTS}",
             storage_token=CheckpointStore(f"{self.storage}/{CHECKPOINTS}").write_token(),
             driver_node_id=ray.get_runtime_context().get_node_id(),
@@ -155,6 +156,11 @@ class Executor:
     def _ended(self, trial: TrialConfig) -> bool:
         record = self.history.trials.get(trial.trial_id)
         return record is not None and record.ended
+
+
+def _readable(splits: Splits) -> Splits:
+    """Return splits as every node can read them: images in this machine's files only if there is no other one."""
+    return splits if cluster.is_private() else splits.uncached()
 
 
 def _reserved(config: StudyConfig) -> tune.PlacementGroupFactory:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from trainables.data.images import ImageReader, read_all, read_image_and_mask
+from trainables.data.images import ImageReader, read_image_and_mask
 from trainables.data.intensity import Intensity
 from trainables.data.inventory import Found
 from trainables.data.layout import Parts, list_parts
 from trainables.data.listing import MANIFEST, Listing
 from trainables.data.manifest import read_manifest
 from trainables.data.masks import MaskedReader
-from trainables.data.pixels import read_scaled
+from trainables.data.pixels import read_all, read_scaled
 from trainables.data.request import FORMER, Request, Tables
 from trainables.data.table import ImageTable
 from trainables.data.walk import Walk, few

@@ -1,11 +1,8 @@
-"""Images from files: square arrays, one at a time or many with all broken files reported together."""
+"""Images from files, one at a time, as square arrays."""
 
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,12 +12,9 @@ from PIL import Image, ImageOps
 from trainables.data.decode import BadImage, decode, decoding, format_size, open_image
 from trainables.data.intensity import Depth, depth_of
 from trainables.data.table import VOID
-from trainables.errors import DataError, printable
+from trainables.errors import DataError
 
 logger = logging.getLogger(__name__)
-
-_MAX_NAMED = 3  # broken images that a message names
-_PHOTOGRAPH_BYTES = 16_384
 
 
 @dataclass(frozen=True)
@@ -148,52 +142,6 @@ def read_mask(
     return classes
 
 
-def read_all(
-    paths: Sequence[Path], read: Callable[[Path], np.ndarray], *, name: str, root: Path, on_bad_image: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Read many image files and report all broken ones together.
-
-    Args:
-        paths: Image files.
-        read: Function that reads one file as uint8, uint16 or float32 [C, S, S], or raises BadImage.
-        name: Name of the data set, for messages.
-        root: Folder that paths in messages are relative to.
-        on_bad_image: `stop` raises one error that names the first few broken files; `skip` leaves them out and logs one
-            warning.
-
-    Returns:
-        Images [M, C, S, S], of the smallest type that holds the values of all, and their indices in `paths`, int64 [M].
-
-    Raises:
-        DataError: A file is broken and `on_bad_image` is `stop`, or no image is left.
-    """
-    blocks: np.ndarray | None = None
-    first = Path()
-    good = np.zeros(len(paths), bool)
-    bad: list[tuple[Path, BadImage]] = []
-    for index, result in enumerate(_attempts(read, paths)):
-        if isinstance(result, BadImage):
-            bad.append((paths[index], result))
-            continue
-        if blocks is None:
-            blocks, first = np.empty((len(paths), *result.shape), result.dtype), paths[index]
-        if result.shape != blocks.shape[1:]:
-            counts = f"{len(result)} channels, but {first.name} has {blocks.shape[1]}"
-            bad.append((paths[index], BadImage(f"{counts}; all images of a data set need the same number")))
-            continue
-        if result.dtype != blocks.dtype:
-            blocks = blocks.astype(np.promote_types(blocks.dtype, result.dtype), copy=False)
-        blocks[index], good[index] = result, True
-    if bad:
-        what = f"{name}: {len(bad)} of {len(paths)} images in {root} cannot be used: {_first_few(bad, root)}"
-        if on_bad_image == "stop" or blocks is None:
-            raise DataError(f"{what}. {_remedy(bad)}")
-        logger.warning("%s. They are left out", printable(what))
-    if blocks is None:
-        raise DataError(f"{name}: there is no image in {root}")
-    return (blocks if good.all() else blocks[good]), np.flatnonzero(good)
-
-
 def resize_arrays(images: np.ndarray, image_size: int, name: str) -> np.ndarray:
     """Return images uint8 [N, H, H, 3] as uint8 [N, 3, S, S], reduced with antialiasing if S < H.
 
@@ -212,28 +160,6 @@ def resize_arrays(images: np.ndarray, image_size: int, name: str) -> np.ndarray:
         squares = [_square(Image.fromarray(image), image_size, False, squash=False) for image in images]
         return np.ascontiguousarray(np.stack(squares))
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-
-
-def _attempts(read: Callable[[Path], np.ndarray], paths: Sequence[Path]) -> Iterator[np.ndarray | BadImage]:
-    """Yield the result of `read`, or the BadImage that it raises, for each path in order."""
-
-    def attempt(path: Path) -> np.ndarray | BadImage:
-        try:
-            return read(path)
-        except BadImage as bad:
-            return bad
-
-    # Pillow releases the GIL while it decodes, but for small files the threads mostly compete for it: 12,000 files
-    # of 1 kB took 4 s in one thread and up to 14 s in several.
-    if not any(_is_photograph(path) for path in paths[:: max(1, len(paths) // 8)]):
-        yield from map(attempt, paths)
-        return
-    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-        yield from pool.map(attempt, paths)
-
-
-def _is_photograph(path: Path) -> bool:
-    return path.is_file() and path.stat().st_size >= _PHOTOGRAPH_BYTES
 
 
 def _square(image: Image.Image | np.ndarray, image_size: int, upscale: bool, squash: bool) -> np.ndarray:
@@ -261,16 +187,3 @@ def _size(image: Image.Image | np.ndarray) -> tuple[int, int]:
 def _resized(image: Image.Image, image_size: int, resampling: Image.Resampling, squash: bool) -> np.ndarray:
     size = (image_size, image_size)
     return np.asarray(image.resize(size, resampling) if squash else ImageOps.fit(image, size, resampling))
-
-
-def _first_few(bad: list[tuple[Path, BadImage]], root: Path) -> str:
-    # Smallest first, since the message should show how far image_size would have to be lowered.
-    ordered = sorted(bad, key=lambda item: item[1].short_side or 0)
-    named = [f"{path.relative_to(root).as_posix()} ({reason})" for path, reason in ordered[:_MAX_NAMED]]
-    return ", ".join(named) + (f" and {len(bad) - _MAX_NAMED} more" if len(bad) > _MAX_NAMED else "")
-
-
-def _remedy(bad: list[tuple[Path, BadImage]]) -> str:
-    small = [reason.short_side for _, reason in bad if reason.short_side is not None]
-    lower = f", lower image_size to {min(small)}, enlarge them with on_small_image: enlarge" if small else ""
-    return f"Fix or remove them{lower}, or leave them out with on_bad_image: skip"

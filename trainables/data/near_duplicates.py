@@ -9,6 +9,7 @@ MAX_SHIFT pixels. Silhouettes of one kind agree in their thumbnails, copies also
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from trainables.data.cache import key_of, remembered
 from trainables.data.table import as_tensor
 
 HASH_SIDE = 8  # pixels: side of the thumbnail that finds candidates
@@ -24,8 +26,10 @@ BLURRED_SIDE = 4  # pixels: side of the thumbnail whose structure is not a detai
 MAX_SHIFT = 2
 MIN_HASH, MIN_DETAIL = 0.9, 0.93  # correlations from which two images are candidates, and near duplicates
 N_CANDIDATES = 4  # most similar images that are compared with an image
+VERSION = 1  # to be raised whenever the same images have other near duplicates than before
 
 _CHUNK = 1024
+_MANY = 2**24  # pairs of images; a search among more of them takes a second and is remembered
 
 
 def perceptual_hashes(images: np.ndarray) -> Tensor:
@@ -48,7 +52,7 @@ def near_duplicates(
     """Find the images of one table with a near duplicate in another one.
 
     Each image is compared with the N_CANDIDATES most similar ones, so that it is found if it has a near duplicate,
-    but not all its near duplicates are.
+    but not all its near duplicates are. What was found between many images is remembered in the cache.
 
     Args:
         first: Images, [N, C, S, S].
@@ -59,6 +63,14 @@ def near_duplicates(
         Pairs of rows of `first` and `second`, int64 [P, 2], ascending.
     """
     own, others = hashes or (perceptual_hashes(first), perceptual_hashes(second))
+    if len(first) * len(second) < _MANY:
+        return _near_duplicates(first, second, own, others)
+    settings = (VERSION, HASH_SIDE, DETAIL_SIDE, BLURRED_SIDE, MAX_SHIFT, MIN_HASH, MIN_DETAIL, N_CANDIDATES)
+    key = key_of(settings, first, second)
+    return remembered("near_duplicates", key, lambda: _near_duplicates(first, second, own, others))
+
+
+def _near_duplicates(first: np.ndarray, second: np.ndarray, own: Tensor, others: Tensor) -> np.ndarray:
     candidates = _candidates(own, others)
     confirmed = [
         _detail_correlation(first, second, candidates[start : start + _CHUNK]) >= MIN_DETAIL
@@ -91,10 +103,15 @@ def _best_shift(fixed: Tensor, shifted: Tensor) -> Tensor:
     side = fixed.shape[-1] - 2 * MAX_SHIFT
     center = fixed[:, MAX_SHIFT : MAX_SHIFT + side, MAX_SHIFT : MAX_SHIFT + side].flatten(1)
     center = center - center.mean(1, keepdim=True)
-    windows = shifted.unfold(1, side, 1).unfold(2, side, 1).flatten(1, 2).flatten(2)  # [P, shifts, pixels]
-    products = torch.bmm(windows, center[:, :, None])[:, :, 0]
-    lengths = windows.std(2, correction=0) * side * center.norm(dim=1, keepdim=True)
-    return (products / lengths.clamp_min(1e-12)).amax(1)
+    length = center.norm(dim=1)
+    best = torch.full_like(length, -1)
+    for top, left in itertools.product(range(2 * MAX_SHIFT + 1), repeat=2):
+        window = shifted[:, top : top + side, left : left + side].flatten(1)
+        # Details vary around 0, so that the difference of squares is exact enough.
+        squares = torch.linalg.vecdot(window, window) - window.sum(1) ** 2 / side**2
+        lengths = squares.clamp_min(0).sqrt() * length
+        best = torch.maximum(best, torch.linalg.vecdot(window, center) / lengths.clamp_min(1e-12))
+    return best
 
 
 def _details(images: np.ndarray, rows: np.ndarray) -> Tensor:

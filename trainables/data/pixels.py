@@ -1,16 +1,24 @@
-"""Images of a data set as they enter a table: read from files, and scaled where they have more than 8 bits."""
+"""Images of a data set as they enter a table: read with all broken files reported together, and scaled."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from trainables.data.images import ImageReader, read_all
+from trainables.data.cache import copied, rows
+from trainables.data.decode import BadImage
+from trainables.data.decoded import decode_all
+from trainables.data.images import ImageReader
 from trainables.data.intensity import Depth, Intensity, UserWindow, find_intensity
-from trainables.errors import DataError
+from trainables.errors import DataError, printable
+
+logger = logging.getLogger(__name__)
+
+_MAX_NAMED = 3  # broken images that a message names
 
 
 class Pixels(NamedTuple):
@@ -25,6 +33,38 @@ class Pixels(NamedTuple):
     images: np.ndarray
     kept: np.ndarray
     intensity: Intensity | None
+
+
+def read_all(
+    paths: Sequence[Path], read: Callable[[Path], np.ndarray], *, name: str, root: Path, on_bad_image: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read many image files and report all broken ones together.
+
+    Args:
+        paths: Image files.
+        read: Function that reads one file as uint8, uint16 or float32 [C, S, S], or raises BadImage.
+        name: Name of the data set, for messages.
+        root: Folder that paths in messages are relative to.
+        on_bad_image: `stop` raises one error that names the first few broken files; `skip` leaves them out and logs one
+            warning.
+
+    Returns:
+        Images [M, C, S, S], of the smallest type that holds the values of all, and their indices in `paths`, int64 [M].
+
+    Raises:
+        DataError: A file is broken and `on_bad_image` is `stop`, or no image is left.
+    """
+    images, broken = decode_all(paths, read)
+    bad = [(paths[index], reason) for index, reason in broken.items()]
+    if bad:
+        what = f"{name}: {len(bad)} of {len(paths)} images in {root} cannot be used: {_first_few(bad, root)}"
+        if on_bad_image == "stop" or images is None:
+            raise DataError(f"{what}. {_remedy(bad)}")
+        logger.warning("%s. They are left out", printable(what))
+    if images is None:
+        raise DataError(f"{name}: there is no image in {root}")
+    kept = np.setdiff1d(np.arange(len(paths)), list(broken))
+    return (rows(images, kept) if bad else images), kept
 
 
 def read_scaled(
@@ -73,13 +113,29 @@ def scaled(images: np.ndarray, depths: Sequence[Depth], intensity: Intensity) ->
     """Return images scaled by the windows of a data set; those of 8 bits stay as they are without a window for them.
 
     Args:
-        images: Stored values, uint8, uint16 or float32 [N, C, S, S]; the last two are scaled in place.
+        images: Stored values, uint8, uint16 or float32 [N, C, S, S]; the last two are scaled in place if they are
+            writable.
         depths: Depth of each image's file.
         intensity: The windows.
     """
     if images.dtype == np.uint8:
         if not any(each.bits == 8 for each in intensity.windows):
             return images
-        images = images.astype(np.uint16)
+        images = copied(images, np.uint16)
+    elif not images.flags.writeable:
+        images = copied(images)
     intensity.apply(images, depths)
     return images
+
+
+def _first_few(bad: list[tuple[Path, BadImage]], root: Path) -> str:
+    # Smallest first, since the message should show how far image_size would have to be lowered.
+    ordered = sorted(bad, key=lambda item: item[1].short_side or 0)
+    named = [f"{path.relative_to(root).as_posix()} ({reason})" for path, reason in ordered[:_MAX_NAMED]]
+    return ", ".join(named) + (f" and {len(bad) - _MAX_NAMED} more" if len(bad) > _MAX_NAMED else "")
+
+
+def _remedy(bad: list[tuple[Path, BadImage]]) -> str:
+    small = [reason.short_side for _, reason in bad if reason.short_side is not None]
+    lower = f", lower image_size to {min(small)}, enlarge them with on_small_image: enlarge" if small else ""
+    return f"Fix or remove them{lower}, or leave them out with on_bad_image: skip"

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from trainables.data.cache import joined
 from trainables.data.groups import hold_out_groups, joined_groups
 from trainables.data.leaks import (
     ALLOW,
@@ -151,7 +152,7 @@ def _joined(table: ImageTable, extra: ImageTable) -> ImageTable:
     labels = None
     if table.labels is not None:
         labels = np.concatenate([table.labels, np.full(len(extra), UNLABELED, np.int64)])
-    images = np.concatenate([table.images, extra.images])
+    images = joined(table.images, extra.images)
     return dataclasses.replace(table, images=images, labels=labels, masks=None, mask_names=(), groups=groups)
 
 
@@ -175,7 +176,7 @@ def _stacked(first: ImageTable, second: ImageTable) -> ImageTable:
     groups = None
     if first.groups is not None or second.groups is not None:
         groups = joined_groups(first.groups, len(first), second.groups, len(second))
-    images = np.concatenate([first.images, second.images])
+    images = joined(first.images, second.images)
     return dataclasses.replace(first, images=images, labels=stacked("labels"), masks=stacked("masks"), groups=groups)
 
 

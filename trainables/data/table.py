@@ -7,11 +7,14 @@ import functools
 import hashlib
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from trainables.data.cache import file_of, rows, uncached
+from trainables.data.cache.arrays import FileArray
 from trainables.data.intensity import Intensity
 from trainables.data.inventory import Inventory
 from trainables.errors import DataError
@@ -23,7 +26,9 @@ VOID = 255  # mask value that metrics ignore, as in Pascal VOC
 
 @dataclass(frozen=True, eq=False)
 class ImageTable:
-    """Images in memory, as plain numpy arrays, which Ray's object store shares without a copy.
+    """Images as plain numpy arrays, large ones in files, which the processes of a node share without a copy.
+
+    Images in memory are shared by Ray's object store, those in files by their path: a pickled table has the path.
 
     Attributes:
         name: Name of the data set.
@@ -66,6 +71,13 @@ class ImageTable:
                 f"{self.name}: groups must be int64 [{len(images)}], not {self.groups.dtype} {list(self.groups.shape)}"
             )
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "images": file_of(self.images) or self.images}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        images = state["images"]
+        vars(self).update(state, images=images.open() if isinstance(images, FileArray) else images)
+
     def __len__(self) -> int:
         return len(self.images)
 
@@ -102,11 +114,15 @@ class ImageTable:
         """Return the rows at `indices`, int64 [M], in that order, as a new table."""
         return dataclasses.replace(
             self,
-            images=np.ascontiguousarray(self.images[indices]),
+            images=rows(self.images, indices),
             labels=None if self.labels is None else self.labels[indices],
             masks=None if self.masks is None else np.ascontiguousarray(self.masks[indices]),
             groups=None if self.groups is None else self.groups[indices],
         )
+
+    def uncached(self) -> ImageTable:
+        """Return the table with its images in memory, for processes that cannot read this machine's files."""
+        return dataclasses.replace(self, images=uncached(self.images))
 
     def without_masks(self) -> ImageTable:
         """Return the table without its masks."""
@@ -192,6 +208,13 @@ class Splits:
     def annotated(self) -> bool:
         """Whether any probe can be fitted."""
         return self.labeled or self.masked
+
+    def uncached(self) -> Splits:
+        """Return the splits with all images in memory, for processes that cannot read this machine's files."""
+        names = ("pretext_train", "pretext_validation", "probe_train", "probe_validation", "test")
+        tables = {name: table for name in names if (table := getattr(self, name)) is not None}
+        in_memory = {id(table): table.uncached() for table in tables.values()}  # two splits may be one table
+        return dataclasses.replace(self, **{name: in_memory[id(table)] for name, table in tables.items()})
 
     def without_masks(self) -> Splits:
         """Return the splits for classification probes alone; masks are left out."""

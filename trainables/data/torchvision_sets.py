@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from trainables.data.cache import copied
 from trainables.data.folders import load_folder, read_masked
-from trainables.data.images import read_all, read_image, resize_arrays
+from trainables.data.images import ImageReader, resize_arrays
+from trainables.data.pixels import read_all
 from trainables.data.request import Request, Tables
 from trainables.data.table import ImageTable
 from trainables.data.walk import Walk
@@ -196,14 +197,14 @@ def _open_voc(request: Request, root: Path, year: str, image_set: str, *, downlo
 
 
 def _masked_table(name: str, blocks: np.ndarray) -> ImageTable:
-    images, masks = (np.ascontiguousarray(part) for part in (blocks[:, :3], blocks[:, 3]))
+    images, masks = copied(blocks[:, :3]), np.ascontiguousarray(blocks[:, 3])
     return ImageTable(name, images, masks=masks, mask_names=VOC_CLASSES)
 
 
 def _read_unannotated(request: Request, root: Path, paths: list[Path]) -> ImageTable | None:
     if not paths:
         return None
-    read = functools.partial(read_image, image_size=request.image_size, upscale=True, squash=request.squash)
+    read = ImageReader(request.image_size, upscale=True, squash=request.squash)
     images, _ = read_all(paths, read, name=request.name, root=root, on_bad_image=request.on_bad_image)
     return ImageTable(request.name, images)
 

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from trainables.data.decode import BadImage, decode, is_image
-from trainables.data.images import ImageReader, read_all, read_image
+from trainables.data.images import ImageReader, read_image
+from trainables.data.pixels import read_all
 
 SIDE = 16
 
