@@ -15,6 +15,23 @@ def several_workers() -> bool:
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
+def worker_rank() -> int:
+    """Return the rank of this process among the workers that train together; 0 for one alone."""
+    return torch.distributed.get_rank() if several_workers() else 0
+
+
+def gathered(values: Tensor) -> Tensor:
+    """Return the rows of all workers in the order of their ranks, [N, ...], with gradients; every worker must call it.
+
+    If every worker computes one loss from all rows, the mean of their gradients, which DistributedDataParallel takes,
+    is the gradient that one worker alone would compute.
+
+    Args:
+        values: Rows of this worker, [n, ...], as many on each worker.
+    """
+    return torch.cat(torch.distributed.nn.all_gather(values)) if several_workers() else values
+
+
 def mean_over_workers(values: Tensor) -> Tensor:
     """Return the mean over all workers of each value, without gradient; every worker must call it."""
     if not several_workers():

@@ -17,6 +17,7 @@ from trainables.tasks.base import (
 )
 from trainables.tasks.context_encoder import ContextEncoder
 from trainables.tasks.context_prediction import ContextPrediction
+from trainables.tasks.retrieval import retrieval, retrieval_chance
 from trainables.tasks.rotation import Rotation
 from trainables.tasks.simclr import SimCLR
 
@@ -34,6 +35,8 @@ __all__ = [
     "PretextTask",
     "build_options",
     "check_ops",
+    "retrieval",
+    "retrieval_chance",
     "shuffled",
     "zero_init",
 ]

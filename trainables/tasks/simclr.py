@@ -10,13 +10,11 @@ import math
 from dataclasses import dataclass
 
 import torch
-import torch.distributed
-import torch.distributed.nn
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.augmentation import Augmentation
-from trainables.distributed import several_workers
+from trainables.distributed import gathered, worker_rank
 from trainables.options import in_range
 from trainables.tasks.base import Batch, Output, PretextTask
 
@@ -96,12 +94,8 @@ def nt_xent_logits(first: Tensor, second: Tensor, temperature: float, *, gather:
         Logits [2 n, 2 N], with a view's similarity to itself excluded, and the positives' columns, int64 [2 n].
     """
     first, second = F.normalize(first, dim=1), F.normalize(second, dim=1)
-    n, rank = len(first), 0
-    all_first, all_second = first, second
-    if gather and several_workers():
-        rank = torch.distributed.get_rank()
-        all_first = torch.cat(torch.distributed.nn.all_gather(first))
-        all_second = torch.cat(torch.distributed.nn.all_gather(second))
+    n, rank = len(first), worker_rank() if gather else 0
+    all_first, all_second = (gathered(first), gathered(second)) if gather else (first, second)
     total = len(all_first)
     with torch.autocast(first.device.type, enabled=False):
         logits = torch.cat([first, second]) @ torch.cat([all_first, all_second]).T / temperature
