@@ -8,6 +8,7 @@ from importlib.resources.abc import Traversable
 
 PRESETS = importlib.resources.files("study") / "presets"
 SERIES = PRESETS / "series"
+EDITOR_LINE = "# yaml-language-server:"  # names the JSON schema of a YAML file for editors
 
 
 def preset_names() -> list[str]:
@@ -41,6 +42,8 @@ def _first_sentence(text: str) -> str:
     for line in text.splitlines():
         if not line.startswith("#"):
             break
+        if line.startswith(EDITOR_LINE):
+            continue
         comment.append(line.removeprefix("#").strip())
     first = re.split(r"(?<=\?)\s|[.:](?:\s|$)", " ".join(comment), maxsplit=1)[0]
     return first.strip()

@@ -11,8 +11,8 @@ import jsonschema
 import pytest
 
 from study.config import strict_yaml
-from study.config.json_schema import schema_text
-from study.config.presets import PRESETS
+from study.config.json_schema import FILE_NAME, schema_text
+from study.config.presets import EDITOR_LINE, PRESETS, preset_summaries
 
 VALIDATOR = jsonschema.Draft202012Validator(json.loads(schema_text()))
 FILES = sorted(Path(str(PRESETS)).rglob("*.yaml"))
@@ -25,6 +25,23 @@ def read(path: Path) -> Any:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_preset_is_valid(path: Path) -> None:
     assert [error.message for error in VALIDATOR.iter_errors(read(path))] == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_first_line_of_every_preset_names_the_packaged_schema(path: Path) -> None:
+    first = path.read_text(encoding="utf-8").partition("\n")[0]
+    assert first.startswith(f"{EDITOR_LINE} $schema=")
+    named = path.parent / first.partition("$schema=")[2]
+    assert named.resolve() == (Path(str(PRESETS)) / FILE_NAME).resolve()
+
+
+def test_the_packaged_schema_is_that_of_the_models() -> None:
+    packaged = (PRESETS / FILE_NAME).read_text(encoding="utf-8")
+    assert packaged == schema_text(), "run `python docs/reference_tables.py`"
+
+
+def test_the_line_for_editors_is_no_summary_of_a_preset() -> None:
+    assert preset_summaries()["quick"].startswith("Two tasks that beat untrained networks")
 
 
 @pytest.mark.parametrize(
