@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from analysis.records import FINISHED
 from analysis.records.phases import short_seed
+from analysis.report.words import counted
 from study.cli.console import out
 from study.plan.history import TrialRecord
 from study.rerun import Rerun
@@ -39,8 +40,10 @@ def _compared(done: Rerun) -> str:
     if not done.n_compared and done.difference is None and not done.now.results:
         return "nothing to compare: the runs have no report in common"
     if done.difference is None:
-        what = "and final results " if done.before.results and done.now.results else ""
-        return f"bit-identical: {done.n_compared} reports {what}are equal to the bit"
+        compared = [counted(done.n_compared, "report")] if done.n_compared else []
+        compared += ["the final results"] if done.before.results and done.now.results else []
+        verb = "is" if compared == [counted(1, "report")] else "are"
+        return f"bit-identical: {' and '.join(compared)} {verb} equal"
     each = done.difference
     values = f"{each.before!r} in the study, {each.now!r} now"
     return (

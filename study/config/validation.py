@@ -16,6 +16,7 @@ from search_spaces.ablations import POLICY_DESIGNS
 from study.config.names import TUNABLE, TaskName
 from study.config.plugins import with_plugins
 from study.config.schema import StudyConfig
+from study.config.seeds import check_seeds
 from study.config.spaces import for_task
 from trainables.augmentation import validate_policy
 from trainables.errors import ConfigError, printable, suggestion, without_secrets
@@ -70,7 +71,7 @@ def _validated(content: Mapping[str, Any]) -> StudyConfig:
     for name in config.resources.custom:
         if name.lower() in ("cpu", "gpu"):
             raise ConfigError(f"resources.custom.{name}: use resources.{name.lower()}")
-    _check_seeds(config)
+    check_seeds(config)
     for task in config.tasks:
         if config.tasks.count(task) > 1:
             raise ConfigError(f"tasks = {config.tasks}: {task!r} occurs twice")
@@ -87,23 +88,6 @@ def _check_secrets(config: StudyConfig) -> None:
                 f"{key} = {uri!r}: a password here would be written to the study's files; leave {key} out and set "
                 "MLFLOW_TRACKING_URI, or pass it through the environment variables of MLflow or the cloud's client"
             )
-
-
-def _check_seeds(config: StudyConfig) -> None:
-    seeds = config.confirm.seeds
-    if not isinstance(seeds, list):
-        return
-    if not seeds or not all(0 <= seed < 2**31 for seed in seeds):
-        raise ConfigError(
-            f"confirm.seeds = {seeds}: must be a number of seeds, or a list of seeds from 0 to {2**31 - 1:,}"
-        )
-    if len(set(seeds)) < len(seeds):
-        raise ConfigError(f"confirm.seeds = {seeds}: a seed occurs twice, which would count one result as two")
-    if config.seed in seeds:
-        raise ConfigError(
-            f"confirm.seeds = {seeds}: {config.seed} is the seed of the search, whose best result is optimistic; "
-            "take another one, or change seed"
-        )
 
 
 def _check_settings_of_other_tasks(config: StudyConfig) -> None:

@@ -16,10 +16,11 @@ import numpy as np
 
 from analysis.data.classes import BALANCED, is_imbalanced
 from analysis.records import STOPPED
-from analysis.records.phases import ABLATE, BASELINES, CONFIRM, EVALUATE, FRESH_SEEDS, SEARCH
+from analysis.records.phases import ABLATE, BASELINES, CONFIRM, EVALUATE, SEARCH
 from search_spaces import Space
 from study.config.names import TaskName
 from study.config.schema import StudyConfig
+from study.config.seeds import ablation_seeds, fresh_seeds
 from study.plan.history import History, TrialRecord, finished
 from study.plan.ranking import ranked
 from study.plan.small_sets import fitting_base, fitting_space
@@ -31,8 +32,6 @@ from trainables.rng import stream_seed
 from trainables.tasks import TASKS
 from trainables.training.monitor import PROBE_QUERIES
 from trainables.trial import ONLINE_PROBES, RANDOM_INIT, RAW_PIXELS, TrialConfig
-
-ABLATION_SEEDS = 500  # offset of the ablation seeds; on the seeds of the confirm phase, results would be optimistic
 
 
 @dataclass(frozen=True)
@@ -76,12 +75,7 @@ class Plan:
 
     def fresh_seeds(self) -> list[int]:
         """Return the seeds of the confirm phase, which no search uses."""
-        seeds = self.config.confirm.seeds
-        return list(seeds) if isinstance(seeds, list) else [self._first_fresh_seed + i for i in range(seeds)]
-
-    @property
-    def _first_fresh_seed(self) -> int:
-        return FRESH_SEEDS + 1000 * self.config.seed
+        return fresh_seeds(self.config)
 
     def baselines(self, phase: str = BASELINES, split: str = "validation") -> list[TrialConfig]:
         """Return one untrained encoder per fresh seed, and raw pixels, on every probed data set.
@@ -208,8 +202,7 @@ class Plan:
 
     def ablation_seeds(self) -> list[int]:
         """Return the seeds of the ablate phase; its cells are paired by seed."""
-        first = self._first_fresh_seed + ABLATION_SEEDS
-        return [first + i for i in range(self.config.ablate.seeds)]
+        return ablation_seeds(self.config)
 
     def ablate(self, history: History) -> list[TrialConfig]:
         """Return the ablation cells of every task with every seed, and the untrained encoder of each seed.

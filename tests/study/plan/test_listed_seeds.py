@@ -34,11 +34,21 @@ def test_the_seeds_of_the_ablation_do_not_depend_on_the_list():
         ([0, 5], "0 is the seed of the search"),
         ([], "must be a number of seeds, or a list of seeds from 0"),
         ([-1], "from 0 to 2,147,483,647"),
+        (
+            [5, FRESH_SEEDS + 501],
+            "the ablation uses the seeds 1049076 to 1049077.*on 1049077 its results would be optim",
+        ),
+        (501, "the ablation uses the seeds 1049076 to 1049077"),
     ],
 )
 def test_a_list_that_would_mislead_is_refused(seeds: list[int], message: str):
     with pytest.raises(ConfigError, match=message):
         plan(seeds)
+
+
+def test_seeds_of_the_ablation_may_be_listed_where_there_is_none():
+    without = tiny(confirm={"top_k": 1, "seeds": [FRESH_SEEDS + 500, FRESH_SEEDS + 501]})
+    assert plan_of(without).fresh_seeds() == [FRESH_SEEDS + 500, FRESH_SEEDS + 501]
 
 
 def test_a_fresh_seed_is_shown_without_its_offset():

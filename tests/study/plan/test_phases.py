@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from analysis.records import FAILED, FINISHED, STOPPED, Facts, StudyStarted
+from analysis.records.phases import FRESH_SEEDS
 from study.plan.feasibility import check_plan
 from study.plan.history import History
-from study.plan.phases import FRESH_SEEDS, Plan
+from study.plan.phases import Plan
 from tests.study.studies import add, plan_of, tiny
 from trainables.data.table import ImageTable
 from trainables.tasks import TASKS

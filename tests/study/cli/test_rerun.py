@@ -1,0 +1,101 @@
+"""One trial of a study, trained again in a study of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from analysis.records import FINISHED, JOURNAL_FILE, Event, Report, read, to_line
+from study.cli import commands
+from study.cli.reruns import rerun_lines
+from study.plan.history import History, TrialRecord
+from study.rerun import Rerun
+from tests.study.cli.conftest import Command
+from trainables.trial import TrialConfig
+
+
+def phase_trial(folder: Path, phase: str) -> str:
+    """Return the id of the first trial of a phase."""
+    return next(trial_id for trial_id, record in History.read(folder).trials.items() if record.trial.phase == phase)
+
+
+def is_report(event: Event, trial_id: str) -> bool:
+    return isinstance(event, Report) and event.trial_id == trial_id and event.step > 0
+
+
+def with_loss(event: Event, loss: float) -> Event:
+    assert isinstance(event, Report)
+    return dataclasses.replace(event, metrics={**event.metrics, "val/loss": loss})
+
+
+@pytest.fixture
+def run(call_main: Command) -> Command:
+    """Call `python -m study rerun ...`."""
+    return functools.partial(call_main, commands.main, "rerun")
+
+
+@pytest.mark.slow
+@pytest.mark.core
+def test_a_trial_is_repeated_to_the_bit_and_a_changed_value_is_named(
+    simulated_study: Path, local_ray: None, run: Command, tmp_path: Path
+) -> None:
+    journal = (simulated_study / JOURNAL_FILE).read_bytes()
+    trial_id = phase_trial(simulated_study, "search")
+    again = run(str(simulated_study), trial_id[:8])
+    assert again.code == 0
+    assert re.search(r"^bit-identical: \d+ reports are equal$", again.out, re.MULTILINE)
+    assert (simulated_study / JOURNAL_FILE).read_bytes() == journal
+
+    second = run(str(simulated_study), trial_id)
+    assert (second.code, second.out) == (2, "")
+    assert second.err.startswith(f"error: trial {trial_id} has been run again in studies/")
+    assert second.err.endswith("name another folder with --output\n")
+
+    untrained = run(str(simulated_study), phase_trial(simulated_study, "baselines"))
+    assert untrained.code == 0
+    assert "bit-identical: the final results are equal" in untrained.out.splitlines()
+
+    altered = tmp_path / "altered"
+    shutil.copytree(simulated_study, altered)
+    events = [with_loss(event, 9.5) if is_report(event, trial_id) else event for event in read(simulated_study)]
+    (altered / JOURNAL_FILE).write_bytes(b"".join(map(to_line, events)))
+    changed = run(str(altered), trial_id, "--output", "other")
+    assert changed.code == 1
+    assert re.search(r"^not identical: step \d+, val/loss: 9\.5 in the study", changed.out, re.MULTILINE)
+
+    other = run(str(simulated_study), trial_id, "--seed", "7")
+    assert other.code == 0
+    assert "now: trial" in other.out
+    assert "seed 7" in other.out
+    assert "identical" not in other.out
+
+
+def test_a_trial_that_does_not_exist_is_one_line(simulated_study: Path, run: Command) -> None:
+    answer = run(str(simulated_study), "zzz")
+    assert (answer.code, answer.out) == (2, "")
+    assert re.fullmatch(r"error: .*: no trial 'zzz'; .*\n", answer.err)
+
+
+def test_a_folder_without_a_study_is_one_line(run: Command) -> None:
+    answer = run("nothing", "3f2a")
+    assert (answer.code, answer.err) == (2, "error: nothing is not a study: it has no journal.jsonl\n")
+
+
+@pytest.mark.parametrize(
+    ("n_compared", "results", "line"),
+    [
+        (3, {"probe/shapes/linear": 0.5}, "bit-identical: 3 reports and the final results are equal"),
+        (1, {}, "bit-identical: 1 report is equal"),
+        (0, {"probe/shapes/linear": 0.5}, "bit-identical: the final results are equal"),
+        (0, {}, "nothing to compare: the runs have no report in common"),
+    ],
+)
+def test_only_what_was_compared_is_called_equal(n_compared: int, results: dict[str, float], line: str) -> None:
+    trial = TrialConfig(phase="search", task="rotation")
+    record = TrialRecord(trial, status=FINISHED, results=results)
+    assert line in rerun_lines(Rerun(Path("out"), record, record, n_compared, None))
