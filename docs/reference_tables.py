@@ -99,7 +99,7 @@ def _values(schema: dict[str, Any], key: str) -> str:
     """Return what a setting allows, in words."""
     if key in NAMES:
         names = ", ".join(f"`{name}`" for name in NAMES[key])
-        return f"list of {names}" if key != "encoder.name" else names
+        return f"list of {names}" if key != "encoder.name" else f"{names}, `timm/NAME` or `MODULE:CLASS`"
     if "anyOf" in schema:
         return " or ".join(_values(option, key) for option in schema["anyOf"])
     if "enum" in schema or "const" in schema:

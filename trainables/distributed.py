@@ -45,7 +45,8 @@ class CrossWorkerBatchNorm(_BatchNorm):
     """BatchNorm with statistics over the images of all workers.
 
     On a GPU it computes the same as PyTorch's SyncBatchNorm, which does not run on a CPU. All workers must call it at
-    the same time with the same number of images.
+    the same time with the same number of images. Modules inside it, such as the activation in a BatchNorm of timm, are
+    applied to its output.
 
     Attributes:
         shared: Whether the statistics are shared in training mode. Set it to False for a plain BatchNorm where one
@@ -58,7 +59,13 @@ class CrossWorkerBatchNorm(_BatchNorm):
         """Accept the inputs of BatchNorm1d and BatchNorm2d."""
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return inputs [N, C, ...] normalized per channel."""
+        """Return inputs [N, C, ...] normalized per channel, after the modules inside."""
+        outputs = self._normalized(inputs)
+        for module in self.children():
+            outputs = module(outputs)
+        return outputs
+
+    def _normalized(self, inputs: Tensor) -> Tensor:
         if not (self.training and self.shared and several_workers()):
             return super().forward(inputs)
         assert self.num_batches_tracked is not None
@@ -107,4 +114,6 @@ def _cross_worker(norm: _BatchNorm) -> CrossWorkerBatchNorm:
     replaced = CrossWorkerBatchNorm(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
     for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
         setattr(replaced, name, getattr(norm, name))  # not copies: the optimizer refers to the parameters
+    for name, child in norm.named_children():
+        replaced.add_module(name, child)
     return replaced.train(norm.training)

@@ -31,7 +31,7 @@ class EncoderConfig(_Frozen):
     """The encoder that all tasks share.
 
     Attributes:
-        name: Architecture.
+        name: Architecture: one of this package or of a plug-in, any model of the library timm, or a class.
         width: Channels of the first stage; `conv4` only.
     """
 

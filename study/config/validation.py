@@ -14,6 +14,7 @@ import pydantic
 from analysis.records.phases import SEARCH
 from search_spaces.ablations import POLICY_DESIGNS
 from study.config.names import TUNABLE, TaskName
+from study.config.networks import check_network
 from study.config.plugins import with_plugins
 from study.config.schema import StudyConfig
 from study.config.seeds import check_seeds
@@ -72,6 +73,7 @@ def _validated(content: Mapping[str, Any]) -> StudyConfig:
         if name.lower() in ("cpu", "gpu"):
             raise ConfigError(f"resources.custom.{name}: use resources.{name.lower()}")
     check_seeds(config)
+    check_network(config.encoder)
     for task in config.tasks:
         if config.tasks.count(task) > 1:
             raise ConfigError(f"tasks = {config.tasks}: {task!r} occurs twice")

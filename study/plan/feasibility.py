@@ -8,14 +8,18 @@ from __future__ import annotations
 import logging
 
 import numpy as np
+import torch
 
 from study.config.names import TaskName
 from study.plan.phases import Plan
 from study.plan.small_sets import left_out_batch_sizes
+from trainables.augmentation import Augmentation
 from trainables.augmentation.ops import color_ops
+from trainables.data.table import as_tensor
 from trainables.encoders import Encoder
-from trainables.errors import ConfigError, suggestion
+from trainables.errors import ConfigError, first_line, suggestion
 from trainables.probes.health import HEALTH_METRICS
+from trainables.rng import generator
 from trainables.tasks import PretextTask
 from trainables.training.batches import batch_size_problem
 from trainables.training.loop import build_task
@@ -44,6 +48,7 @@ def check_plan(plan: Plan) -> None:
         network = _task_of(plan, base)
         _check_metric(plan, network)
         _check_stages(plan, network.encoder)
+        _check_inputs(plan, base, network)
     for name in plan.probed:
         if not plan.datasets[name].annotated:
             unused = "" if config.evaluate.segmentation else "; evaluate.segmentation: false leaves masks out"
@@ -121,6 +126,23 @@ def _check_stages(plan: Plan, encoder: Encoder) -> None:
     masked = evaluate.segmentation and any(plan.datasets[name].masked for name in plan.probed)
     if not plan.config.simulate and (masked or evaluate.probe_layers == "all"):
         encoder.check_stages()
+
+
+@torch.no_grad()
+def _check_inputs(plan: Plan, trial: TrialConfig, network: PretextTask) -> None:
+    """Raise ConfigError if an encoder from outside this package cannot process what a task makes of two images."""
+    table = plan.datasets[trial.dataset].pretext_train
+    if plan.config.simulate or network.encoder.pools_last_stage or len(table) < 2:
+        return
+    augmentation = Augmentation(dict(trial.augmentation), trial.augmentation_strength)
+    batch = network.eval().draw(as_tensor(table.images[:2]), augmentation, generator("cpu", trial.seed, "check"))
+    try:
+        network(batch)
+    except Exception as error:
+        raise ConfigError(
+            f"encoder.name = {trial.encoder!r}: cannot process the inputs of {trial.task}, {list(batch.inputs.shape)}, "
+            f"made of images of {table.image_size} px ({first_line(error)}); set a larger image_size"
+        ) from error
 
 
 def _check_labels(plan: Plan) -> None:

@@ -23,6 +23,8 @@ TRIALS = {
         "context_prediction", augmentation=EVERY_OP["context_prediction"], options={"color_drop": 0.5}
     ),
     "context_prediction, a pair": trial("context_prediction", options={"pairs_per_image": 1}),
+    "rotation, timm": trial("rotation", encoder="timm/test_efficientnet"),
+    "context_encoder, a vision transformer": trial("context_encoder", encoder="timm/test_vit"),
 }
 
 

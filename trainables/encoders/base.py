@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
 from trainables.errors import ConfigError
 
 MEAN, STD = 0.5, 0.25  # near the statistics of natural images; fixed, so that one encoder serves every data set
+
+
+@runtime_checkable
+class Network(Protocol):
+    """What an encoder from outside this package must be, besides a `torch.nn.Module`.
+
+    It maps float images [N, C, S, S] in [0, 1], of the number of channels and any side for which it is built, to
+    features [N, feature_dim]. It normalizes the images itself.
+    """
+
+    feature_dim: int
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return features, float32 [N, feature_dim]."""
+
+
+@runtime_checkable
+class StagedNetwork(Network, Protocol):
+    """A network with feature maps, which reconstruction, segmentation and probes of layers need.
+
+    `widths` are the channels of its stages; it may be empty for a network that turns out to have none.
+    """
+
+    widths: Sequence[int]
+
+    def stages(self, images: Tensor) -> list[Tensor]:
+        """Return the feature map [N, C_i, H_i, W_i] of each stage."""
 
 
 class Encoder(nn.Module):
@@ -18,7 +46,12 @@ class Encoder(nn.Module):
         blocks: Stages in order, each [N, C, H, W] -> [N, C', H', W'].
         widths: Channels after each stage; the last is `feature_dim`.
         in_channels: Channels of the images.
+
+    Attributes:
+        pools_last_stage: Whether the features are the last stage, averaged over space.
     """
+
+    pools_last_stage = True
 
     def __init__(self, blocks: Iterable[nn.Module], widths: Iterable[int], in_channels: int = 3) -> None:
         super().__init__()
@@ -47,20 +80,23 @@ class Encoder(nn.Module):
 
 
 class WrappedEncoder(Encoder):
-    """A network of a plug-in, which normalizes its images itself and may have stages or not.
+    """A network from outside this package, which normalizes its images itself and may have stages or not.
 
     Args:
         name: Name of the encoder, for messages.
-        network: Module that maps float images [N, C, S, S] in [0, 1] to features [N, feature_dim].
+        network: The network.
         in_channels: Channels of the images.
     """
 
+    pools_last_stage = False
+
     def __init__(self, name: str, network: nn.Module, in_channels: int = 3) -> None:
         nn.Module.__init__(self)
+        assert isinstance(network, Network)
         self.name = name
         self.network = network
-        self.widths = tuple(getattr(network, "widths", ()))
-        self.feature_dim = int(network.feature_dim)  # type: ignore[arg-type]  # an attribute of the network
+        self.widths = tuple(network.widths) if isinstance(network, StagedNetwork) else ()
+        self.feature_dim = network.feature_dim
         self.in_channels = in_channels
 
     def check_stages(self) -> None:
@@ -78,7 +114,8 @@ class WrappedEncoder(Encoder):
             ConfigError: The network has none.
         """
         self.check_stages()
-        return self.network.stages(images)  # type: ignore[operator]  # a method of the network
+        assert isinstance(self.network, StagedNetwork)
+        return self.network.stages(images)
 
     def up_to(self, stage: int) -> Encoder:
         """Return the encoder whose features are those of a stage, counted from 1, averaged over space."""

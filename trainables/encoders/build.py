@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 from typing import Any
 
 from torch import nn
 
-from trainables.encoders.base import Encoder, WrappedEncoder
-from trainables.encoders.names import ENCODERS, REFERENCE, Builder, check_encoder
+from trainables.encoders.base import Encoder, Network, StagedNetwork, WrappedEncoder
+from trainables.encoders.names import ENCODERS, REFERENCE, TIMM, Builder, check_encoder
 from trainables.errors import ConfigError, first_line
 from trainables.rng import initialization
 
@@ -18,8 +19,8 @@ def build_encoder(name: str, *, width: int = 24, image_size: int = 32, in_channe
     """Build an encoder with weights drawn from the initialization stream of `seed`.
 
     Args:
-        name: One of ENCODERS, or `module:Class`.
-        width: Channels of the first stage of `conv4`; ignored by the ResNets.
+        name: One of ENCODERS, `timm/NAME` or `module:Class`.
+        width: Channels of the first stage of `conv4`; ignored by the ResNets and timm's models.
         image_size: Side in pixels of most images; determines the stem of a ResNet.
         in_channels: Channels of the images.
         seed: Seed of the weights.
@@ -29,18 +30,28 @@ def build_encoder(name: str, *, width: int = 24, image_size: int = 32, in_channe
             not an encoder.
     """
     check_encoder(name)
-    found = ENCODERS.get(name, name)
-    builder = _imported(found) if isinstance(found, str) else found
+    builder = _builder(name)
     arguments = _accepted(builder, {"width": width, "image_size": image_size, "in_channels": in_channels})
     if in_channels != 3 and "in_channels" not in arguments:
         raise ConfigError(f"encoder.name = {name!r}: it takes images of 3 channels, and the images have {in_channels}")
     with initialization(seed, "encoder"):
         try:
             network = builder(**arguments)
+        except ConfigError:
+            raise
         except Exception as error:
             problem = f"{type(error).__name__}: {first_line(error)}"
             raise ConfigError(f"encoder.name = {name!r}: cannot be built with {arguments}: {problem}") from error
     return network if isinstance(network, Encoder) else _wrapped(name, network, in_channels)
+
+
+def _builder(name: str) -> Builder:
+    if name.startswith(TIMM):
+        from trainables.encoders.timm_models import timm_encoder
+
+        return functools.partial(timm_encoder, name)
+    found = ENCODERS.get(name, name)
+    return _imported(found) if isinstance(found, str) else found
 
 
 def _imported(reference: str) -> Builder:
@@ -60,10 +71,10 @@ def _accepted(builder: Builder, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _wrapped(name: str, network: Any, in_channels: int) -> WrappedEncoder:
-    if not isinstance(network, nn.Module) or not isinstance(getattr(network, "feature_dim", None), int):
+    if not (isinstance(network, nn.Module) and isinstance(network, Network) and isinstance(network.feature_dim, int)):
         raise ConfigError(
             f"encoder.name = {name!r}: must build a torch.nn.Module with the attribute `feature_dim`, an int"
         )
-    if hasattr(network, "stages") and not hasattr(network, "widths"):
+    if hasattr(network, "stages") and not isinstance(network, StagedNetwork):
         raise ConfigError(f"encoder.name = {name!r}: has `stages` but not `widths`, the channels of each stage")
     return WrappedEncoder(name, network, in_channels)

@@ -10,6 +10,7 @@ from trainables.registry import Registry
 
 Builder = Callable[..., Any]
 REFERENCE = ":"  # in `module:Class`, which needs no registration
+TIMM = "timm/"  # before the name of a model of the library timm
 
 # A builder, or where to import it from as `module:function`.
 ENCODERS: Registry[Builder | str] = Registry(
@@ -22,10 +23,16 @@ ENCODERS: Registry[Builder | str] = Registry(
 )
 
 
+def is_outside(name: str) -> bool:
+    """Whether a name refers to an encoder outside the registry, `timm/NAME` or `module:Class`."""
+    return name.startswith(TIMM) or REFERENCE in name
+
+
 def check_encoder(name: str) -> None:
-    """Raise ConfigError if no encoder has this name; whether a `module:Class` exists is known when it is built."""
-    if name not in ENCODERS and REFERENCE not in name:
-        raise ConfigError(f"encoder.name = {name!r}: no such encoder; {suggestion(name, ENCODERS)}, or module:Class")
+    """Raise ConfigError if no encoder has this name; whether one outside exists is known when it is built."""
+    if name not in ENCODERS and not is_outside(name):
+        known = suggestion(name, ENCODERS)
+        raise ConfigError(f"encoder.name = {name!r}: no such encoder; {known}, {TIMM}NAME or module:Class")
 
 
 def register_encoder(name: str) -> Callable[[Builder], Builder]:

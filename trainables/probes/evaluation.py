@@ -89,9 +89,9 @@ def _probe(trial: TrialConfig, encoder: Encoder | None, splits: Splits, device: 
     if encoder is not None and trial.probe_layers == "all":
         n_stages = len(encoder.widths)
         for stage in range(1, n_stages + 1):
-            part = encoder.up_to(stage)
+            part, is_last = encoder.up_to(stage), stage == n_stages and encoder.pools_last_stage
             if splits.labeled:
-                own = found if stage == n_stages else _classification(trial, part, splits, device)
+                own = found if is_last else _classification(trial, part, splits, device)
                 found.results.update({f"linear/stage{stage}{end}": own.results[f"linear{end}"] for end in _ENDINGS})
             if splits.masked:
                 own = found if stage == n_stages else _segmentation(trial, part, splits, device)

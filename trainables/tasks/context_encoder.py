@@ -72,7 +72,7 @@ class ContextEncoder(PretextTask):
                 f"{size} px; use a block_size of at most {size // 2}"
             )
         map_size = _map_size(self.encoder, size)
-        self.decoder = _decoder(self.encoder.feature_dim, map_size, size, self.n_channels)
+        self.decoder = _decoder(self.encoder.widths[-1], map_size, size, self.n_channels)
         if options.adversarial_weight > 0:
             self.discriminator = _discriminator(self.n_channels)
         self.register_buffer("mean_image", torch.full((self.n_channels, size, size), MEAN))
@@ -180,16 +180,16 @@ def _map_size(encoder: Encoder, size: int) -> int:
     return map_size
 
 
-def _decoder(feature_dim: int, map_size: int, image_size: int, n_channels: int) -> nn.Sequential:
-    """Return convolutions [N, D, m, m] -> [N, C, S, S], doubling the side until it reaches the image's."""
-    layers: list[nn.Module] = [nn.Conv2d(feature_dim, DECODER_WIDTHS[0], kernel_size=1)]
+def _decoder(width: int, map_size: int, image_size: int, n_channels: int) -> nn.Sequential:
+    """Return convolutions [N, width, m, m] -> [N, C, S, S], doubling the side until it reaches the image's."""
+    layers: list[nn.Module] = [nn.Conv2d(width, DECODER_WIDTHS[0], kernel_size=1)]
     channels, side, depth = DECODER_WIDTHS[0], map_size, 0
     while side < image_size:
         side, depth = min(2 * side, image_size), depth + 1
-        width = DECODER_WIDTHS[min(depth, len(DECODER_WIDTHS) - 1)]
-        layers += [nn.Upsample(size=(side, side)), nn.Conv2d(channels, width, kernel_size=3, padding=1, bias=False)]
-        layers += [nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
-        channels = width
+        inner = DECODER_WIDTHS[min(depth, len(DECODER_WIDTHS) - 1)]
+        layers += [nn.Upsample(size=(side, side)), nn.Conv2d(channels, inner, kernel_size=3, padding=1, bias=False)]
+        layers += [nn.BatchNorm2d(inner), nn.ReLU(inplace=True)]
+        channels = inner
     return nn.Sequential(*layers, zero_init(nn.Conv2d(channels, n_channels, kernel_size=3, padding=1)))
 
 

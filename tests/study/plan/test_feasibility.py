@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import replace
+
 import pytest
 from torch import Tensor, nn
 
@@ -161,3 +164,26 @@ def test_a_probe_of_stages_is_refused_for_an_encoder_that_has_none(
     with pytest.raises(ConfigError, match=r"encoder.name = 'without_stages': it has no `stages`"):
         check_plan(plan_of(tiny(encoder={"name": "without_stages"}, evaluate=evaluate)))
     check_plan(plan_of(tiny(encoder={"name": "without_stages"}, evaluate={"segmentation": False})))
+
+
+class WholeImages(nn.Sequential):
+    """An encoder that takes images of one side only."""
+
+    feature_dim = 8
+
+    def __init__(self, image_size: int) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(3 * image_size**2, self.feature_dim))
+
+
+@pytest.mark.parametrize("task", ["rotation", "context_prediction"])
+def test_an_encoder_that_cannot_process_what_a_task_makes_of_images_is_refused(task: str):
+    plan = plan_of(tiny(tasks=[task], evaluate={"segmentation": False}, search={"space": {"batch_size": [8]}}))
+    encoder = plan.config.encoder.model_copy(update={"name": "whole_images"})
+    plan = replace(plan, config=plan.config.model_copy(update={"encoder": encoder}))
+    refused = pytest.raises(ConfigError, match=r"'whole_images': cannot process the inputs of context_prediction, \[")
+    ENCODERS.add("whole_images", WholeImages, __name__)
+    try:
+        with refused if task == "context_prediction" else contextlib.nullcontext():
+            check_plan(plan)
+    finally:
+        ENCODERS.remove("whole_images")

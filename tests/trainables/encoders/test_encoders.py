@@ -87,7 +87,8 @@ def test_activations_keep_their_scale_through_the_untrained_layers() -> None:
 
 def test_an_unknown_encoder_is_refused_with_those_there_are() -> None:
     with pytest.raises(
-        ConfigError, match=r"encoder.name = 'vit': no such encoder; known: conv4, resnet18, resnet50, or module:Class"
+        ConfigError,
+        match=r"encoder.name = 'vit': no such encoder; known: conv4, resnet18, resnet50, timm/NAME or module:Class",
     ):
         build_encoder("vit")
 
