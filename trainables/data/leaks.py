@@ -41,10 +41,10 @@ def separated(table: ImageTable, held_out: np.ndarray, fraction: float, seed: in
     hashes = perceptual_hashes(table.images)
     for _ in range(MAX_ROUNDS):
         inside, outside = np.flatnonzero(held_out), np.flatnonzero(~held_out)
-        pairs = near_duplicates(table.images[inside], table.images[outside], hashes=(hashes[inside], hashes[outside]))
+        pairs = near_duplicates(table.images, table.images, hashes=(hashes, hashes), rows=(inside, outside))
         if not len(pairs):
             break
-        groups = merged(groups, zip(inside[pairs[:, 0]], outside[pairs[:, 1]], strict=True))
+        groups = merged(groups, map(tuple, pairs))
         crossing = np.intersect1d(groups[held_out], groups[~held_out])
         held_out = hold_out_groups(labels, groups, fraction, order, held_out=held_out, undecided=crossing)
     return held_out, int((held_out != before).sum())

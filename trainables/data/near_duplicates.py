@@ -47,7 +47,11 @@ def perceptual_hashes(images: np.ndarray) -> Tensor:
 
 
 def near_duplicates(
-    first: np.ndarray, second: np.ndarray, *, hashes: tuple[Tensor, Tensor] | None = None
+    first: np.ndarray,
+    second: np.ndarray,
+    *,
+    hashes: tuple[Tensor, Tensor] | None = None,
+    rows: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> np.ndarray:
     """Find the images of one table with a near duplicate in another one.
 
@@ -58,25 +62,26 @@ def near_duplicates(
         first: Images, [N, C, S, S].
         second: Images, [M, C, S, S].
         hashes: Their `perceptual_hashes`, if they are known.
+        rows: Rows of `first` and of `second` to compare, int64; None for all.
 
     Returns:
-        Pairs of rows of `first` and `second`, int64 [P, 2], ascending.
+        Pairs of rows of `first` and `second`, int64 [P, 2], ascending if `rows` are.
     """
     own, others = hashes or (perceptual_hashes(first), perceptual_hashes(second))
-    if len(first) * len(second) < _MANY:
-        return _near_duplicates(first, second, own, others)
+    one, other = rows or (np.arange(len(first)), np.arange(len(second)))
+
+    def search() -> np.ndarray:
+        found = _candidates(own[one], others[other])
+        candidates = np.stack([one[found[:, 0]], other[found[:, 1]]], axis=1)
+        chunks = (candidates[start : start + _CHUNK] for start in range(0, len(candidates), _CHUNK))
+        confirmed = [_detail_correlation(first, second, chunk) >= MIN_DETAIL for chunk in chunks]
+        return candidates[torch.cat(confirmed).numpy()] if confirmed else candidates
+
+    if len(one) * len(other) < _MANY:
+        return search()
     settings = (VERSION, HASH_SIDE, DETAIL_SIDE, BLURRED_SIDE, MAX_SHIFT, MIN_HASH, MIN_DETAIL, N_CANDIDATES)
-    key = key_of(settings, first, second)
-    return remembered("near_duplicates", key, lambda: _near_duplicates(first, second, own, others))
-
-
-def _near_duplicates(first: np.ndarray, second: np.ndarray, own: Tensor, others: Tensor) -> np.ndarray:
-    candidates = _candidates(own, others)
-    confirmed = [
-        _detail_correlation(first, second, candidates[start : start + _CHUNK]) >= MIN_DETAIL
-        for start in range(0, len(candidates), _CHUNK)
-    ]
-    return candidates[torch.cat(confirmed).numpy()] if confirmed else candidates
+    key = key_of(settings, first, "itself" if second is first else second, one, other)
+    return remembered("near_duplicates", key, search)
 
 
 def _candidates(own: Tensor, others: Tensor) -> np.ndarray:
