@@ -26,6 +26,10 @@ class ConfigError(UserError):
     """A configuration value that cannot be used."""
 
 
+class FusionError(ConfigError):
+    """Trials that cannot be trained together as one network."""
+
+
 class DataError(UserError):
     """A data set that is missing, damaged or unsuitable for the task."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -146,7 +145,7 @@ class ContextEncoder(PretextTask):
         The discriminator learns to distinguish real regions from painted ones at full weight; the gradient reaches the
         decoder reversed and scaled by `adversarial_weight` (gradient reversal, arXiv:1409.7495).
         """
-        fake = _ReverseGradient.apply(painted, self.options.adversarial_weight)
+        fake = _reverse_gradient(painted, self.options.adversarial_weight)
         composed = torch.where(region, fake, whole)
         logits_real, logits_fake = self.discriminator(whole), self.discriminator(composed)
         return F.softplus(-logits_real).mean() + F.softplus(logits_fake).mean()
@@ -200,16 +199,7 @@ def _discriminator(n_channels: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 1))
 
 
-class _ReverseGradient(torch.autograd.Function):
-    """Identity in the forward pass; the backward pass negates and scales the gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, scale: float) -> Tensor:
-        """Return `values`."""
-        ctx.scale = scale
-        return values.view_as(values)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        """Return the negated, scaled gradient."""
-        return -ctx.scale * gradients[0], None
+def _reverse_gradient(values: Tensor, scale: float) -> Tensor:
+    """Return `values`, with a gradient that is negated and scaled."""
+    fixed = values.detach()
+    return fixed - scale * (values - fixed)

@@ -118,8 +118,7 @@ class ContextPrediction(PretextTask):
         """Return cross-entropy in nats and accuracy, each [N P]."""
         patches, labels, pairs = batch.inputs, batch.targets, batch.extras["pairs"]
         n, cells = patches.shape[:2]
-        flat = patches.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        features = self.encoder(flat).view(n, cells, -1)
+        features = self.encoder(patches.flatten(0, 1)).view(n, cells, -1)
         first, second = features[:, pairs[:, 0]], features[:, pairs[:, 1]]
         if self.options.neighbor_only:
             first = torch.zeros_like(first)
@@ -166,7 +165,9 @@ class ContextPrediction(PretextTask):
     ) -> Tensor:
         """Return the patches [N, G, C, p, p] of the cells [N, G]; the other arguments come from `_numbers`."""
         top, left = self._places(cells, shift, jitter)
-        return self._remove_color_cues(cut(images, top, left, self.patch), chosen, noise)
+        patches = self._remove_color_cues(cut(images, top, left, self.patch), chosen, noise)
+        flat = patches.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        return flat.unflatten(0, cells.shape)
 
     def _places(self, cells: Tensor, shift: Tensor, jitter: Tensor) -> tuple[Tensor, Tensor]:
         """Return top and left [N, G] of each cell's patch: the grid shifted as a whole, and each patch in its cell."""

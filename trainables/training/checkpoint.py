@@ -13,9 +13,12 @@ from trainables.errors import CheckpointError
 
 
 def to_bytes(state: dict[str, Any]) -> bytes:
-    """Return a state (tensors, numbers, strings, and dicts and lists of them) as the bytes of a checkpoint."""
+    """Return a state (tensors, numbers, strings, and dicts and lists of them) as the bytes of a checkpoint.
+
+    A view is saved without the rest of its storage, which may belong to other trials.
+    """
     buffer = io.BytesIO()
-    torch.save(state, buffer)
+    torch.save(_without_views(state), buffer)
     return buffer.getvalue()
 
 
@@ -42,6 +45,15 @@ def from_bytes(content: bytes, *, where: str, trial_id: str | None = None) -> di
     if trial_id is not None and state["trial_id"] != trial_id:
         raise CheckpointError(f"{where}: belongs to trial {state['trial_id']}, not to {trial_id}")
     return state
+
+
+def _without_views(state: Any) -> Any:
+    """Return a state in which each tensor has a storage of its own size."""
+    if isinstance(state, torch.Tensor):
+        return state.clone() if state.nbytes < state.untyped_storage().nbytes() else state
+    if isinstance(state, dict):
+        return {name: _without_views(value) for name, value in state.items()}
+    return [_without_views(value) for value in state] if isinstance(state, list) else state
 
 
 def _check_sums(content: bytes) -> None:

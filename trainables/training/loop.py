@@ -17,7 +17,7 @@ from trainables.distributed import mean_over_workers
 from trainables.encoders import Encoder, build_encoder
 from trainables.errors import ConfigError
 from trainables.rng import generator
-from trainables.tasks import TASKS, PretextTask, build_options, check_ops
+from trainables.tasks import TASKS, Batch, PretextTask, build_options, check_ops
 from trainables.training.batches import batch_size_problem, batches
 from trainables.training.monitor import Monitor
 from trainables.training.optimizers import build_optimizer, lr_at
@@ -62,7 +62,7 @@ class Worker:
 def fit(
     trial: TrialConfig,
     splits: Splits,
-    report: Callable[[Report], None],
+    report: Callable[[Report], bool | None],
     *,
     worker: Worker | None = None,
     resume: dict[str, Any] | None = None,
@@ -74,7 +74,8 @@ def fit(
     Args:
         trial: Configuration of the trial.
         splits: Data set to train on.
-        report: Called at step 0, every `report_every` steps and at the end, on every worker.
+        report: Called at step 0, every `report_every` steps and at the end, on every worker. The trial ends at once if
+            it returns True, on every worker.
         worker: Device and rank; by default one worker on the CPU.
         resume: State of an earlier report. The curve continues as without the interruption, bit for bit on one CPU. A
             state at the end of the budget is reported again and nothing is trained.
@@ -82,48 +83,115 @@ def fit(
     Raises:
         ConfigError: The trial and the data do not fit together.
     """
-    worker = worker or Worker()
-    device = worker.device
-    table = splits.pretext_train.subset(trial.n_images, trial.data_seed)
-    _check_batches(trial, table, worker)
-    images = as_tensor(table.images).to(device)
+    run = TrialRun(trial, splits, report, worker or Worker(), resume)
+    take_step = TrainingStep(run.task, run.model, run.optimizer, replay=run.replay)
+    run.start()
+    while run.unfinished:
+        run.after_step(take_step(run.draw(), run.lr))
+    return run.task.encoder
 
-    task = build_task(trial, table.image_size, table.n_channels)
-    task.fit_to(images.cpu())
-    task = task.to(device).to(memory_format=torch.channels_last)
-    optimizer = build_optimizer(task, trial)
-    step = _restore(task, optimizer, resume) if resume else 0
-    replay = device.type == "cuda" and worker.world_size == 1
-    take_step = TrainingStep(task, worker.wrap(task), optimizer, replay=replay)
-    augmentation = Augmentation(dict(trial.augmentation), trial.augmentation_strength)
-    monitor = Monitor(trial, task, table, splits, device, history=(resume or {}).get("validation"))
 
-    def state() -> dict[str, Any]:
-        return _checkpoint(trial, task, optimizer, step) | {"validation": monitor.history.state()}
+class TrialRun:
+    """One trial between its optimizer steps: its network, its batches, its reports and its checkpoints.
 
-    if step == 0 or step >= trial.budget_steps:
-        report(Report(step, monitor.validate(step) if worker.rank == 0 else {}, monitor.facts, state))
+    Args:
+        trial: Configuration of the trial.
+        splits: Data set to train on.
+        report: Called as `fit` describes.
+        worker: Device and rank.
+        resume: State of an earlier report.
 
-    running, started = _RunningMeans(), time.perf_counter()
-    for rows in batches(trial, len(table), first=step):
-        mine = torch.from_numpy(rows.reshape(worker.world_size, -1)[worker.rank]).to(device, non_blocking=True)
-        draws = generator(device, trial.seed, "augmentation", step, rank=worker.rank, world_size=worker.world_size)
-        batch = task.draw(images[mine], augmentation, draws)
-        running.add(take_step(batch, lr_at(trial, step)))
-        step += 1
-        if step % trial.report_every and step != trial.budget_steps:
-            continue
+    Attributes:
+        task: Task to train.
+        model: The task, or its wrapper for several workers.
+        optimizer: Optimizer of the task's parameters.
+        step: Optimizer steps taken.
+    """
 
-        metrics = running.values()  # waits for the device, so the time below includes all steps
-        metrics["images_per_s"] = running.steps * trial.batch_size / (time.perf_counter() - started)
-        metrics |= {"lr": lr_at(trial, step - 1), "grad_norm": float(_gradient_norm(task))}
-        if worker.rank == 0:
-            metrics |= monitor.validate(step)
-        report(Report(step, metrics, monitor.facts, state))
-        if not np.isfinite(metrics["train/loss"]):  # all workers break, or the others would wait forever
-            break
-        running, started = _RunningMeans(), time.perf_counter()
-    return task.encoder
+    def __init__(
+        self,
+        trial: TrialConfig,
+        splits: Splits,
+        report: Callable[[Report], bool | None],
+        worker: Worker,
+        resume: dict[str, Any] | None,
+    ) -> None:
+        self.trial, self.worker = trial, worker
+        self._report = report
+        table = splits.pretext_train.subset(trial.n_images, trial.data_seed)
+        _check_batches(trial, table, worker)
+        self._images = as_tensor(table.images).to(worker.device)
+        task = build_task(trial, table.image_size, table.n_channels)
+        task.fit_to(self._images.cpu())
+        self.task = task.to(worker.device).to(memory_format=torch.channels_last)
+        self.optimizer = build_optimizer(self.task, trial)
+        self.step = _restore(self.task, self.optimizer, resume) if resume else 0
+        self.model = worker.wrap(self.task)
+        self._rows = batches(trial, len(table), first=self.step)
+        self._augmentation = Augmentation(dict(trial.augmentation), trial.augmentation_strength)
+        history = (resume or {}).get("validation")
+        self._monitor = Monitor(trial, self.task, table, splits, worker.device, history=history)
+        self._running, self._started = _RunningMeans(), time.perf_counter()
+        self._ended = False
+
+    @property
+    def replay(self) -> bool:
+        """Whether steps may be replayed as a CUDA graph."""
+        return self.worker.device.type == "cuda" and self.worker.world_size == 1
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the next step."""
+        return lr_at(self.trial, self.step)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether there are steps left, and the trial has neither diverged nor been stopped."""
+        return self.step < self.trial.budget_steps and not self._ended
+
+    def start(self) -> None:
+        """Report the untrained network, or a state at the end of the budget again; call it before the first step."""
+        if self.step == 0 or self.step >= self.trial.budget_steps:
+            self._send({})
+        self._started = time.perf_counter()
+
+    def draw(self) -> Batch:
+        """Return this worker's share of the next step's batch."""
+        rank, world_size, device = self.worker.rank, self.worker.world_size, self.worker.device
+        rows = next(self._rows).reshape(world_size, -1)[rank]
+        mine = torch.from_numpy(rows).to(device, non_blocking=True)
+        draws = generator(device, self.trial.seed, "augmentation", self.step, rank=rank, world_size=world_size)
+        return self.task.draw(self._images[mine], self._augmentation, draws)
+
+    def after_step(self, means: dict[str, Tensor]) -> None:
+        """Count a step with these means of its metrics, and report if a report is due."""
+        self._running.add(means)
+        self.step += 1
+        if self.step % self.trial.report_every and self.step != self.trial.budget_steps:
+            return
+        metrics = self._running.values()  # waits for the device, so the time below includes all steps
+        seconds = time.perf_counter() - self._started
+        metrics["images_per_s"] = self._running.steps * self.trial.batch_size / seconds
+        metrics |= {"lr": lr_at(self.trial, self.step - 1), "grad_norm": float(_gradient_norm(self.task))}
+        self._send(metrics)
+        if not np.isfinite(metrics["train/loss"]):
+            self._ended = True  # on all workers, or the others would wait forever
+        self._running, self._started = _RunningMeans(), time.perf_counter()
+
+    def _send(self, metrics: dict[str, float]) -> None:
+        if self.worker.rank == 0:
+            metrics = metrics | self._monitor.validate(self.step)
+        self._ended = self._report(Report(self.step, metrics, self._monitor.facts, self._state)) is True
+
+    def _state(self) -> dict[str, Any]:
+        """Return the state from which `_restore` continues."""
+        return {
+            "trial_id": self.trial.trial_id,
+            "step": self.step,
+            "task": {name: value.cpu() for name, value in self.task.state_dict().items()},
+            "optimizer": self.optimizer.state_dict(),
+            "validation": self._monitor.history.state(),
+        }
 
 
 def build_task(trial: TrialConfig, image_size: int, n_channels: int = 3) -> PretextTask:
@@ -144,16 +212,6 @@ def _check_batches(trial: TrialConfig, table: ImageTable, worker: Worker) -> Non
     problem = batch_size_problem(trial.batch_size, n_images=len(table), workers=worker.world_size)
     if problem:
         raise ConfigError(f"{table.name}: batch_size = {trial.batch_size} {problem}")
-
-
-def _checkpoint(trial: TrialConfig, task: PretextTask, optimizer: torch.optim.Optimizer, step: int) -> dict[str, Any]:
-    """Return the state from which `_restore` continues."""
-    return {
-        "trial_id": trial.trial_id,
-        "step": step,
-        "task": {name: value.cpu() for name, value in task.state_dict().items()},
-        "optimizer": optimizer.state_dict(),
-    }
 
 
 def _restore(task: PretextTask, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> int:

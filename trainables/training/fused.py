@@ -1,0 +1,160 @@
+"""Fused training: trials that differ only in numbers, trained together as one network with a leading axis.
+
+On a GPU, a small network leaves most of the device idle. The passes of K such trials are computed at once, as grouped
+convolutions and batched products (`torch.vmap`; Wang 2021, arXiv:2102.02344), and their parameters are updated by one
+optimizer with a row per trial. Everything else remains separate: random streams, batches, learning rates, reports and
+checkpoints are the same as under `fit`, so a trial can begin fused and resume alone, or the reverse.
+
+Batches are drawn, and reports measured, one trial after the other. Studies do not use this mode yet.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainables.data.table import Splits
+from trainables.encoders import Encoder
+from trainables.errors import FusionError, first_line
+from trainables.tasks import TASKS, Batch
+from trainables.training.loop import Report, TrialRun, Worker
+from trainables.training.stack import Stack
+from trainables.training.step import Means, Passes, mean_metrics
+from trainables.trial import TrialConfig
+
+# Fields in which fused trials may differ: they change numbers, but no shape and no operation of a step.
+MAY_DIFFER = frozenset(
+    {
+        *("seed", "data_seed", "n_images", "lr", "weight_decay", "warmup_fraction"),
+        *("augmentation", "augmentation_strength", "budget_steps", "report_every"),
+        # These describe the purpose and the final probes of a trial.
+        *("phase", "cell", "probe_datasets", "probe_split", "probe_layers", "labels_per_class", "fine_tune_steps"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One of the trials to train together; see `fit` for `report` and `resume`.
+
+    Attributes:
+        trial: Configuration of the trial.
+        report: Called at each report of this trial; the trial ends if it returns True.
+        resume: State of an earlier report of this trial, trained alone or fused.
+    """
+
+    trial: TrialConfig
+    report: Callable[[Report], bool | None]
+    resume: dict[str, Any] | None = None
+
+
+def fit_fused(jobs: Sequence[Job], splits: Splits, *, device: torch.device | None = None) -> list[Encoder]:
+    """Train several trials as one network and return their encoders.
+
+    Each trial has the same curve as under `fit`, up to rounding. A trial that has reached its budget, diverged or been
+    stopped is taken out of the network, and the others continue. Trials that resume may be at different steps.
+
+    Args:
+        jobs: Trials of one task, encoder, optimizer and batch size; they may differ in the fields MAY_DIFFER.
+        splits: Data set to train on.
+        device: Device of all trials; by default the CPU.
+
+    Raises:
+        ConfigError: A trial and the data do not fit together.
+        FusionError: The trials cannot be trained as one network.
+    """
+    check_fusible([job.trial for job in jobs])
+    worker = Worker(device or torch.device("cpu"))
+    runs = [TrialRun(job.trial, splits, job.report, worker, job.resume) for job in jobs]
+    for run in runs:
+        run.start()
+    while active := [run for run in runs if run.unfinished]:
+        take_step = FusedStep(active)
+        while all(run.unfinished for run in active):
+            for run, means in zip(active, take_step([run.draw() for run in active]), strict=True):
+                run.after_step(means)
+        take_step.release()
+    return [run.task.encoder for run in runs]
+
+
+def check_fusible(trials: Sequence[TrialConfig]) -> None:
+    """Check that trials can be trained as one network, as far as their configurations show.
+
+    Raises:
+        FusionError: They differ in more than numbers, share their batches among workers, or their task has steps that
+            depend on the values of its tensors.
+    """
+    remedy = "train them one at a time"
+    for trial in trials:
+        for field in dataclasses.fields(TrialConfig):
+            first, other = (getattr(each, field.name) for each in (trials[0], trial))
+            if first != other and field.name not in MAY_DIFFER:
+                names = f"{trials[0].trial_id} and {trial.trial_id}"
+                raise FusionError(f"trials {names} differ in {field.name}: {first!r} and {other!r}; {remedy}")
+    if trials and trials[0].workers != 1:
+        raise FusionError(f"workers = {trials[0].workers}: fused trials have one worker each; {remedy}")
+    if trials and not TASKS[trials[0].task].replayable:
+        raise FusionError(f"task {trials[0].task!r} does not declare `replayable`, as fused trials must; {remedy}")
+
+
+class FusedStep:
+    """Optimizer steps of several trials at once.
+
+    Args:
+        runs: Trials that `check_fusible` accepts together.
+    """
+
+    def __init__(self, runs: list[TrialRun]) -> None:
+        self.runs = runs
+        self._stack = Stack([run.task for run in runs], [run.optimizer for run in runs])
+        self._passes = Passes(self._forward, self._stack.clear_gradients, replay=runs[0].replay)
+
+    def __call__(self, batches: Sequence[Batch]) -> list[Means]:
+        """Take one step of every trial and return the means of its metrics over its batch.
+
+        Args:
+            batches: Batch of each trial, all of the same shapes.
+        """
+        means = self._passes(_stacked(batches))
+        for run in self.runs:
+            for group in run.optimizer.param_groups:
+                group["lr"] = run.lr
+        self._stack.update()
+        for run in self.runs:
+            run.task.after_step()
+        columns = {name: values.unbind() for name, values in means.items()}
+        return [{name: values[i] for name, values in columns.items()} for i in range(len(self.runs))]
+
+    def release(self) -> None:
+        """Give each trial tensors of its own again."""
+        self._stack.release()
+
+    def _forward(self, batch: Batch) -> tuple[Tensor, Means]:
+        """Return the sum of the objectives, which has the gradients of each one, and the means, each [K]."""
+        try:
+            objectives, means = torch.vmap(self._forward_one)(self._stack.tensors, batch)
+        except RuntimeError as error:
+            if "vmap" not in str(error) and "functorch" not in str(error):
+                raise
+            trial = self.runs[0].trial
+            raise FusionError(
+                f"task {trial.task!r} with encoder {trial.encoder!r} cannot compute several trials at once "
+                f"({first_line(error)}); train them one at a time"
+            ) from error
+        return objectives.sum(), means
+
+    def _forward_one(self, tensors: Mapping[str, Tensor], batch: Batch) -> tuple[Tensor, Means]:
+        output = torch.func.functional_call(self.runs[0].task, dict(tensors), (batch,))
+        return output.objective, mean_metrics(output.metrics)
+
+
+def _stacked(batches: Sequence[Batch]) -> Batch:
+    """Return the batches as one whose tensors have a leading axis."""
+    extras = {name: torch.stack([batch.extras[name] for batch in batches]) for name in batches[0].extras}
+    inputs, targets = (torch.stack(tensors) for tensors in zip(*(batch[:2] for batch in batches), strict=True))
+    return Batch(inputs, targets, extras)
