@@ -100,3 +100,11 @@ def blocks(page: Path, language: str) -> list[str]:
 def commands(page: Path) -> list[str]:
     """Return the command lines in a page's blocks of bash, each continued line as one."""
     return [line for block in all_blocks(page) if block.language == "bash" for line in block.commands]
+
+
+def plugin_of_the_page(folder: Path) -> Path:
+    """Write the plug-in that docs/extending.md shows, a task, an encoder and an op, to a folder; return its path."""
+    (block,) = (each for each in all_blocks(REPOSITORY / "docs" / "extending.md") if each.title == "my_task.py")
+    path = folder / block.title
+    path.write_text(block.text, encoding="utf-8")
+    return path

@@ -45,7 +45,7 @@ class Plugin:
     @property
     def is_file(self) -> bool:
         """Whether the plug-in is a file rather than an installed module."""
-        return self.name.endswith(".py")
+        return is_file(self.name)
 
     @property
     def module(self) -> str:
@@ -55,6 +55,11 @@ class Plugin:
 
 _LOADED: dict[str, Plugin] = {}  # by name
 _NAMES: dict[str, set[tuple[str, str]]] = {}  # kind and name of everything that a loaded plug-in has registered
+
+
+def is_file(name: str) -> bool:
+    """Return whether a plug-in of this name is a file; otherwise it is an installed module."""
+    return name.endswith(".py")
 
 
 def find(name: str, folders: Iterable[Path] = (Path(),)) -> Plugin:
@@ -67,7 +72,7 @@ def find(name: str, folders: Iterable[Path] = (Path(),)) -> Plugin:
     Raises:
         ConfigError: There is no such module or file, or the file cannot be read.
     """
-    if not name.endswith(".py"):
+    if not is_file(name):
         return Plugin(name, _digest(path.read_bytes() for path in _files_of_module(name)))
     paths = [folder / Path(name).expanduser() for folder in folders]
     path = next((each for each in paths if each.is_file()), None)
@@ -146,7 +151,27 @@ def load_recorded(entries: Iterable[Mapping[str, str]], folder: Path) -> None:
         ConfigError: One cannot be found or loaded, or its content differs from what the study recorded.
     """
     for entry in entries:
-        obtain(entry, [folder / FOLDER])
+        path = folder / FOLDER / entry["name"]
+        if is_file(entry["name"]) and not path.is_file():
+            check_loaded(entry, f"copy it to {path.parent}/")
+        else:
+            obtain(entry, [path.parent])
+
+
+def check_loaded(entry: Mapping[str, str], remedy: str = "its file is among the artifacts of the study's run") -> None:
+    """Check that this content of a plug-in that is a file has been loaded, by whatever path.
+
+    Args:
+        entry: Its `name` and `sha256`, as a study records it.
+        remedy: Where to get the file, for the message.
+
+    Raises:
+        ConfigError: It has not.
+    """
+    known = _LOADED.get(entry["name"])
+    if known is None or known.sha256 != entry["sha256"]:
+        what = f"plugins: {entry['name']} (content {entry['sha256']})"
+        raise ConfigError(f"{what}: not on this machine; {remedy}; `trainables.plugins.obtain(PATH)` loads a file")
 
 
 def store(names: Iterable[str], folder: Path) -> None:

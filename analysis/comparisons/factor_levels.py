@@ -11,6 +11,7 @@ import pandas as pd
 from trainables.errors import UserError
 
 POLICY, OPTION = "augmentation/", "option/"
+UNKNOWN_DEFAULT = "default"  # level of a plug-in's option, if the plug-in is not here
 
 
 def factor_levels(factor: pd.Series, task: str) -> pd.Series:
@@ -18,7 +19,7 @@ def factor_levels(factor: pd.Series, task: str) -> pd.Series:
 
     Args:
         factor: Column of the runs. A missing value means that an op is off, that an option has its default, or, for
-            `n_images`, all images.
+            `n_images`, all images. If the default is unknown, it is the first level, `default`.
         task: Task of the runs.
 
     Raises:
@@ -29,7 +30,8 @@ def factor_levels(factor: pd.Series, task: str) -> pd.Series:
     if factor.isna().any():
         absent = _absent(name, task)
         values = values.where(factor.notna(), json.dumps(absent) if is_text and type(absent) is not str else absent)
-    order = {value: _text(value) for value in sorted(values.unique())}
+    levels = sorted(values.unique(), key=lambda value: (value != UNKNOWN_DEFAULT, value))
+    order = {value: _text(value) for value in levels}
     return pd.Series(pd.Categorical(values.map(order), list(order.values()), ordered=True), factor.index)
 
 
@@ -42,7 +44,9 @@ def _absent(factor: str, task: str) -> Any:
     if factor.startswith(OPTION):
         from trainables.tasks import TASKS, build_options  # torch takes seconds to import
 
-        if task in TASKS and hasattr(options := build_options(TASKS[task], {}), factor.removeprefix(OPTION)):
+        if task not in TASKS:
+            return UNKNOWN_DEFAULT
+        if hasattr(options := build_options(TASKS[task], {}), factor.removeprefix(OPTION)):
             return getattr(options, factor.removeprefix(OPTION))
     raise UserError(f"{task}: a run without a value of {factor}, which has no default; leave it out of the factors")
 

@@ -14,7 +14,6 @@ import pandas as pd
 from analysis.data.study import Study
 from analysis.data.tables import LAST, last_values
 from analysis.records.phases import CONFIRM
-from trainables.tasks import TASKS
 
 RANKME, ALIGNMENT, UNIFORMITY = "health/rankme", "health/alignment", "health/uniformity"
 MEASURES: Mapping[str, str] = {RANKME: "max", ALIGNMENT: "min", UNIFORMITY: "min"}  # the better direction, as published
@@ -63,7 +62,7 @@ def label_free(study: Study) -> pd.DataFrame:
     """
     last, rows = last_values(study.runs, study.curves).set_index("trial_id"), {}
     for task, choice in study.outcomes.get(CONFIRM, {}).get("chosen", {}).items():
-        metric = TASKS[task].primary_metric if task in TASKS else choice["metric"]
+        metric = study.runs.loc[study.runs["trial_id"].isin(choice["trial_ids"]), "primary_metric"].iloc[0]
         own = last.loc[last.index.isin(choice["trial_ids"])].filter(like=LAST).mean()
         means = {name: own.get(LAST + name, float("nan")) for name in MEASURES}
         value = own.get(LAST + metric, float("nan"))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -14,9 +12,9 @@ from analysis import records
 from analysis.data.frames import CURVES_FILE, RUNS_FILE, frames, with_current_columns
 from analysis.data.parquet import journal_bytes, read_frame
 from analysis.data.per_image import per_image_of
+from analysis.data.plugins import load_plugins
 from analysis.data.study import Study
 from analysis.records import PhaseEnded, PhaseStarted, StudyEnded, StudyStarted, TrialEnded
-from trainables import plugins
 from trainables.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -28,8 +26,9 @@ def load(source: str | Path, study: str | None = None) -> Study:
     """Return a study from its folder or from an MLflow tracking server.
 
     A folder's parquet files are read if they are up to date with its journal, the journal itself otherwise. A folder
-    that has only parquet files (a copied result) loads too. Nothing is written. The study's plug-ins are run: load
-    only studies of people whom you trust.
+    that has only parquet files (a copied result) loads too. Nothing is written. The study's plug-ins are run, those in
+    its folder and installed ones: load only studies of people whom you trust. A study loads without those that are
+    missing, with a warning; from a tracking server, no file is run.
 
     Args:
         source: A study's folder, or an MLflow tracking URI such as `sqlite:///mlflow.db` or `http://127.0.0.1:5000`.
@@ -48,9 +47,9 @@ def load(source: str | Path, study: str | None = None) -> Study:
     runs, curves = _folder_frames(folder)
     events = list(records.read(folder, StudyStarted, PhaseStarted, TrialEnded, PhaseEnded, StudyEnded))
     started = next((each for each in reversed(events) if isinstance(each, StudyStarted)), StudyStarted(study=""))
-    _load_plugins(started.config, folder)
     outcomes = {each.phase: each.outcome for each in events if isinstance(each, PhaseEnded)}
     name = started.study or (runs["study"].iloc[0] if len(runs) else folder.resolve().name)
+    missing = load_plugins(started.config, name, folder)
     return Study(
         name=name,
         runs=runs,
@@ -61,15 +60,8 @@ def load(source: str | Path, study: str | None = None) -> Study:
         outcomes=outcomes,
         per_image=per_image_of(folder),
         elapsed_s=records.phase_seconds(events),
+        missing_plugins=missing,
     )
-
-
-def _load_plugins(config: Mapping[str, Any], folder: Path) -> None:
-    """Load the plug-ins of a study, which have the defaults of its tasks' options; warn if one is missing."""
-    try:
-        plugins.load_recorded(config.get("plugins", []), folder)
-    except UserError as error:
-        logger.warning("%s: read without its plug-ins: %s", folder, error)
 
 
 def _folder_frames(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:

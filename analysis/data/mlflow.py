@@ -25,6 +25,7 @@ from analysis.data.frames import (
 )
 from analysis.data.mlflow_names import from_mlflow, is_chance_level
 from analysis.data.per_image import PER_IMAGE_ARTIFACT, Packed, PerImage
+from analysis.data.plugins import load_plugins
 from analysis.data.study import Study
 from analysis.data.tables import is_final_result
 from analysis.records import FINISHED
@@ -81,6 +82,7 @@ def load_runs(uri: str, study: str | None) -> Study:
     return Study(
         study,
         *frames,
+        missing_plugins=load_plugins(config, study, folder=None),
         config=spelling.with_current_names(config),
         datasets=_datasets(runs),
         outcomes=outcomes,

@@ -33,6 +33,7 @@ class Study:
         per_image: Results of the final probes on each image.
         elapsed_s: {phase: seconds on the clock while it ran}, without pauses between drivers; trials run side by side,
             so they take more time together. Empty for a tracking server.
+        missing_plugins: Names of the study's plug-ins that could not be loaded.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Study:
     outcomes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     per_image: PerImage = field(default_factory=PerImage)
     elapsed_s: Mapping[str, float] = field(default_factory=dict)
+    missing_plugins: tuple[str, ...] = ()
 
     @property
     def simulated(self) -> bool:

@@ -110,10 +110,10 @@ def run_trial(config: dict[str, Any], *, shared: Shared) -> None:
         config: Tune configuration of the trial; see `trial_of`.
         shared: Data and settings of the phase.
     """
-    for plugin in shared.plugins:
-        plugins.load(plugin)
-    trial = trial_of(config, shared.bases)
     try:
+        for plugin in shared.plugins:
+            plugins.load(plugin)
+        trial = trial_of(config, shared.bases)
         if trial.task in BASELINES or trial.init_from or trial.workers == 1 or shared.simulate:
             TorchTrainer(
                 lambda: _run_here(trial, shared),

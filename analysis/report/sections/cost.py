@@ -44,12 +44,14 @@ def what_it_cost(findings: Findings, started: StudyStarted | None, beside: Besid
 
 
 def header(findings: Findings) -> str:
-    """Return the line under the study's name: its tasks, its data set and the number of trials."""
+    """Return the line under the study's name: its tasks, its data set, the number of trials, and missing plug-ins."""
     runs = findings.study.runs
     dataset = queries.main_dataset(findings)
     phases = f" in {listed(runs['phase'].unique())}" if len(runs) else ""
     tasks = listed(queries.tasks(findings)) or "No pretext task"
-    return f"{tasks}{f' on {dataset}' if dataset else ''}; {count(len(runs))} trials{phases}."
+    missing = listed(findings.study.missing_plugins)
+    without = f" Shown without {missing}, which is not on this machine." if missing else ""
+    return f"{tasks}{f' on {dataset}' if dataset else ''}; {count(len(runs))} trials{phases}.{without}"
 
 
 def _origin(started: StudyStarted) -> Text:
