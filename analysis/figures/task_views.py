@@ -163,11 +163,16 @@ def _grid(patches: Tensor, pair: tuple[int, int]) -> Tile:
 
 
 def _any_task(task: PretextTask, images: Tensor, batch: Batch) -> Views:
-    """Return the default views of a task: the inputs of each image and, if they are images, its targets."""
-    n, size = len(images), images.shape[1:]
-    if batch.inputs.shape[1:] != size or len(batch.inputs) % n:
-        raise UserError(f"{task.name} draws inputs of shape {tuple(batch.inputs.shape)}, which no view here can show")
-    inputs = list(batch.inputs.view(-1, n, *size))
+    """Return the default views of a task: the inputs of each image and, if they are images, its targets.
+
+    Samples are in the order of `PretextTask.by_image`: all images, then all images again. The inputs of one sample
+    follow each other.
+    """
+    n, shape = len(images), batch.inputs.shape
+    if len(shape) != 4 or shape[0] % n:
+        raise UserError(f"{task.name} draws inputs of shape {tuple(shape)}, which no view here can show")
+    by_image = len(batch.inputs) > n * task.samples_per_image()
+    inputs = batch.inputs.unflatten(0, (n, -1)).unbind(1) if by_image else batch.inputs.split(n)
     targets = [batch.targets] if batch.targets.shape == images.shape else []
     rows = [Row([_tile(view[i]) for view in (to_float(images), *inputs, *targets)]) for i in range(n)]
     return ["image", *(f"input {k + 1}" for k in range(len(inputs))), *(["target"] if targets else [])], rows

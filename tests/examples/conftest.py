@@ -10,7 +10,7 @@ from tests.examples.packages import EXAMPLES
 from trainables import plugins
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def examples() -> Iterator[None]:
     """Load the file of each example, and forget what it registers afterward."""
     loaded = [plugins.obtain(str(path)) for path in EXAMPLES.values()]

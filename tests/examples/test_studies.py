@@ -13,8 +13,10 @@ import pytest
 from PIL import Image
 
 from analysis import load
+from analysis.figures.task_views import look
 from tests.examples.packages import EXAMPLES, run
-from trainables.tasks import TASKS
+from trainables.encoders import build_encoder
+from trainables.tasks import TASKS, build_options
 
 SMALL = ("search.num_samples=1", "search.scheduler=none", "confirm.seeds=2", "ablate.designs=[]")
 
@@ -98,3 +100,17 @@ def test_a_study_of_a_file_runs_from_the_command_line_and_its_encoder_embeds_ima
     features = pd.read_csv(tmp_path / "features.csv").drop(columns="path")
     assert len(features) == 3
     assert np.isfinite(features.to_numpy()).all()
+
+
+@pytest.mark.parametrize(("name", "columns"), [("jigsaw", 1 + 4), ("vicreg", 1 + 2), ("byol", 1 + 2)])
+def test_what_an_example_sees_is_drawn_image_by_image(name: str, columns: int) -> None:
+    levels = np.repeat(np.array([40, 210], np.uint8), 3 * 20 * 20).reshape(
+        2, 3, 20, 20
+    )  # a dark image and a bright one
+    task = TASKS[name](build_encoder("conv4", image_size=20), build_options(TASKS[name], {}), 20)
+    if name == "jigsaw":
+        task.options = build_options(TASKS[name], {"normalize": False})
+    headings, rows = look(task, levels, 2, {}, seed=0)
+    assert len(headings) == columns
+    for row, level in zip(rows, (40, 210), strict=True):
+        assert [round(255 * float(tile.image.mean())) for tile in row.tiles] == [level] * columns
