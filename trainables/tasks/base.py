@@ -85,6 +85,8 @@ class PretextTask(nn.Module, ABC):
             so that validation metrics can be compared across augmentation strengths.
         refused_ops: Augmentation ops that would give the task's answer away or make it ambiguous, each with the reason.
             `self_test.keeps_the_answer` finds out which they are.
+        has_shortcuts: Whether lighting or a border may give the answer away, as with a rotation or a position. The
+            primary metric is then also measured on images reduced to those (`trainables.training.shortcuts`).
         replayable: Whether `forward` runs the same operations at each step and neither waits for the device nor draws
             numbers on the host, so that a GPU may replay it as a CUDA graph. Otherwise its kernels are launched one by
             one. Each class says so for itself; a subclass does not inherit it.
@@ -98,6 +100,7 @@ class PretextTask(nn.Module, ABC):
     validation_policy: ClassVar[Mapping[str, float]] = {}
     replayable: ClassVar[bool] = False
     refused_ops: ClassVar[Mapping[str, str]] = {}
+    has_shortcuts: ClassVar[bool] = False
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)

@@ -72,6 +72,7 @@ class ContextPrediction(PretextTask):
 
     name = "context_prediction"
     replayable = True
+    has_shortcuts = True
     Options = ContextPredictionOptions
     luma_weights: Tensor
 

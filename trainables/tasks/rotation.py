@@ -40,6 +40,7 @@ class Rotation(PretextTask):
 
     name = "rotation"
     replayable = True
+    has_shortcuts = True
     Options = RotationOptions
     refused_ops = {  # noqa: RUF012
         "quarter_turn": "the image would already be turned by an unknown angle, and the answer would be arbitrary",

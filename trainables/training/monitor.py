@@ -18,6 +18,7 @@ from trainables.probes.linear import linear_probe
 from trainables.probes.newton import NewtonPath
 from trainables.rng import generator
 from trainables.tasks import PretextTask
+from trainables.training.shortcuts import shortcut_metrics
 from trainables.training.validation import History, Validation, plan
 from trainables.trial import ONLINE_PROBES, TrialConfig
 
@@ -56,7 +57,7 @@ class Monitor:
         device: torch.device,
         history: Mapping[str, Tensor] | None = None,
     ) -> None:
-        self.task = task
+        self.task, self.budget_steps = task, trial.budget_steps
         chosen = plan(trial, len(table), len(splits.pretext_validation))
         self.validation = Validation(task, table, splits.pretext_validation, chosen, device)
         self.history = History(history)
@@ -79,12 +80,15 @@ class Monitor:
     def validate(self, step: int) -> dict[str, float]:
         """Return `val/*` with its errors (see `History.add`), `health/*` and, with labels, `probe/linear`, `probe/knn`.
 
-        The task is left in training mode.
+        At the end of the budget of a task that has shortcuts, also `shortcut/*` (see `shortcut_metrics`). The task is
+        left in training mode.
 
         Args:
             step: Optimizer steps so far.
         """
         metrics = self.history.add(step, self.validation.per_image())
+        if step >= self.budget_steps and self.task.has_shortcuts:
+            metrics |= shortcut_metrics(self.validation)
         encoder = recalibrated(self.task.encoder, self.calibration)
         images = self.validation.images[:HEALTH_IMAGES]
         draw = generator(images.device, 0, "alignment")

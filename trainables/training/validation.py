@@ -92,27 +92,32 @@ class Validation:
         self.draws = chosen.draws if chosen.draws > 1 and draws_differ(task, self.images[: chosen.batch]) else 1
 
     @torch.no_grad()
-    def per_image(self) -> dict[str, Tensor]:
+    def per_image(self, images: Tensor | None = None) -> dict[str, Tensor]:
         """Return the mean of each metric over all draws and samples of an image, float64 [N] on the CPU.
 
         The task is left in training mode.
+
+        Args:
+            images: Images to measure in place of the validation images, of their shape and type; the BatchNorm
+                statistics are the same.
         """
+        images = self.images if images is None else images
         self.task.eval()
         try:
             with temporary_statistics(self.task, self._see_calibration_images):
-                draws = [self._measure(draw) for draw in range(self.draws)]
+                draws = [self._measure(images, draw) for draw in range(self.draws)]
         finally:
             self.task.train()
         return {name: torch.stack([each[name] for each in draws]).mean(dim=0).cpu() for name in draws[0]}
 
-    def _measure(self, draw: int) -> dict[str, Tensor]:
+    def _measure(self, images: Tensor, draw: int) -> dict[str, Tensor]:
         values: dict[str, list[Tensor]] = defaultdict(list)
-        batches = self.images.split(self.batch_size)
-        for i, images in enumerate(batches):
-            numbers = generator(images.device, 0, "validation", i + draw * len(batches))
-            output = self.task(self.task.draw(images, self.augmentation, numbers))
+        batches = images.split(self.batch_size)
+        for i, batch in enumerate(batches):
+            numbers = generator(batch.device, 0, "validation", i + draw * len(batches))
+            output = self.task(self.task.draw(batch, self.augmentation, numbers))
             for name, samples in output.metrics.items():
-                values[name].append(self.task.by_image(samples.double(), len(images)))
+                values[name].append(self.task.by_image(samples.double(), len(batch)))
         return {name: torch.cat(parts) for name, parts in values.items()}
 
     def _see_calibration_images(self) -> None:
