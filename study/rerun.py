@@ -27,6 +27,7 @@ from trainables.errors import ConfigError
 from trainables.trial import TrialConfig
 
 CLOCK = "images_per_s"  # the one metric that depends on the time and not on the trial alone
+SHORTCUT = "shortcut/"  # prefix of metrics since version 0.2
 MAX_NAME_LENGTH = 64  # characters of a study's name
 
 
@@ -193,6 +194,8 @@ def _first_difference(
         pairs.append(("final results", before.results, now.results))
     for where, old, new in pairs:
         for metric in dict.fromkeys([*old, *new]):
+            if metric.startswith(SHORTCUT) and metric not in old:  # an earlier version did not measure it
+                continue
             if not _equal(old.get(metric), new.get(metric)):
                 return Difference(where, metric, old.get(metric), new.get(metric))
     return None

@@ -16,8 +16,8 @@ from analysis.findings import Findings, queries
 from analysis.findings.gains import TaskGains
 from analysis.findings.inputs import images_of
 from analysis.records.phases import CONFIRM, SEARCH
-from analysis.report.plain import Answer, NextStep, gain, points
-from analysis.report.words import NONE, PROBES, counted, listed
+from analysis.report.plain import Answer, NextStep, gain
+from analysis.report.words import NONE, PROBES, counted, listed, points
 from trainables.errors import UserError
 
 QUESTIONS = {  # what a pretext task asks of an image, for readers who have not met it

@@ -18,8 +18,10 @@ from analysis.findings.queries import VALIDATION
 from analysis.records.phases import ABLATE
 from analysis.report import sentences
 from analysis.report.claims import first_true
+from analysis.report.sections.leaks import leak_warnings
+from analysis.report.sections.shortcuts import shortcut_warnings
 from analysis.report.sections.summary import not_known
-from analysis.report.words import MINUS, circumstances, counted, listed, metric_words, number, quoted
+from analysis.report.words import circumstances, counted, listed, metric_words, number, points, quoted
 from analysis.stats.paired import MIN_SEEDS
 
 RECOMMENDED, CONFIG = "recommended.yaml", "study.yaml"
@@ -56,7 +58,8 @@ class Answer:
 
     Attributes:
         gains: What each task gains over untrained networks.
-        sentences: Which tasks help, by how much and how sure that is, the main sentence first.
+        sentences: Which tasks help, by how much and how sure that is, the main sentence first; then what may flatter
+            them: near duplicates across the splits, and shortcuts.
         cure: What the ablation found to help; empty without one.
         step: The next command.
         simulated: Whether the study trained nothing.
@@ -78,7 +81,9 @@ def answer(findings: Findings, folder: Path) -> Answer:
     """
     gains = task_gains(findings)
     step = next_step(findings, gains, folder)
-    return Answer(gains, headline(findings, gains), cure(findings), step, findings.study.simulated)
+    warnings = [*leak_warnings(findings), *shortcut_warnings(findings).values()]
+    said = [*headline(findings, gains), *warnings]
+    return Answer(gains, said, cure(findings), step, findings.study.simulated)
 
 
 def headline(findings: Findings, gains: TaskGains) -> list[str]:
@@ -153,11 +158,6 @@ def order_note(gains: TaskGains) -> str:
     if gains.ordered_by != VALIDATION or gains.test_agrees:
         return ""
     return "Tasks are listed by **validation** score, by which a study chooses; their test means are in another order."
-
-
-def points(value: float, *, sign: bool = False) -> str:
-    """Format a share in percent, with one decimal: `7.4`, or `+7.4` with its sign."""
-    return f"{100 * value:{'+' if sign else ''}.1f}".replace("-", MINUS)
 
 
 def gain(row: Mapping[str, Any] | pd.Series) -> str:

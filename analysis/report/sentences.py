@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from analysis.comparisons import BETTER, EQUIVALENT, INCONCLUSIVE, TOO_FEW, WORSE
 from analysis.comparisons.interactions import DIFFERENT, NOT_SHOWN
+from analysis.comparisons.shortcuts import is_shortcut
 from analysis.report.claims import (
     ALWAYS,
     NOT_SIGNIFICANT,
@@ -218,6 +219,24 @@ LEAK_NOT_SHOWN = Sentence(
     "leak_not_shown",
     "{task} is not shown to be right more often on them ({numbers}): " + _WITHOUT,
     Condition("the interval of the difference reaches 0", lambda rows: bool((rows["ci_low"] <= 0).all())),
+)
+
+LEAK_WARNING = Sentence(
+    "leak_warning",
+    "**{n} of {total} test images of {dataset} have a near copy among the training images**{numbers}.",
+    Condition("there are such images", lambda rows: bool((rows["n_leaked"] > 0).all())),
+)
+
+# A pretext task on images that are reduced to a cue. Rows: `analysis.comparisons.shortcuts` of a task.
+SHORTCUT = Sentence(
+    "shortcut",
+    "**{task} may have learned a shortcut**: its {metric} is {reduced}, and {whole} on whole images (chance {chance}). "
+    "Even out the light or cut off the border, or prefer another task.",
+    Condition(
+        "the task has learned a quarter of the way to a perfect score, and the interval on reduced images is beyond "
+        "80% of what it has learned",
+        lambda rows: bool(is_shortcut(rows).all()),
+    ),
 )
 
 # More labels or more images. Rows: ci_low and ci_high of the difference of their expected gains, for each task.

@@ -32,6 +32,11 @@ def number(value: float | None, digits: int = 3) -> str:
     return NONE if value is None or pd.isna(value) else f"{value:.{digits}f}".replace("-", MINUS)
 
 
+def points(value: float, *, sign: bool = False) -> str:
+    """Format a share in percent, with one decimal: `7.4`, or `+7.4` with its sign."""
+    return f"{100 * value:{'+' if sign else ''}.1f}".replace("-", MINUS)
+
+
 def signed(value: float | None) -> str:
     """Format a difference with its sign."""
     return NONE if value is None or pd.isna(value) else f"{value:+.3f}".replace("-", MINUS)

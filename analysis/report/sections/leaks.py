@@ -13,7 +13,7 @@ from analysis.report import sentences
 from analysis.report.blocks import Block, Folded, Table, Text
 from analysis.report.claims import first_true
 from analysis.report.sections.classes import TEST
-from analysis.report.words import count, counted, interval, number, signed
+from analysis.report.words import count, counted, interval, number, points, signed
 
 _CAUTION = "Images with a copy may be easier than others, so only a new split (`leak: move`) tells the whole effect."
 
@@ -43,6 +43,23 @@ def flattered(findings: Findings) -> list[str]:
         own = found.loc[found["dataset"] == dataset]
         if mask is not None and mask.any() and (mask.all() or sentences.LEAK_FLATTERS.may(own.head(1))):
             said.append(_sentence(dataset, mask, own))
+    return said
+
+
+def leak_warnings(findings: Findings) -> list[str]:
+    """Return a plain sentence for each data set whose test images have near duplicates among the training images."""
+    said, found = [], _flattery(findings)
+    for dataset in findings.study.datasets:
+        mask = leaked_images(findings.study, dataset)
+        if mask is None or not mask.any():
+            continue
+        numbers, own = ", so the scores on it may be too high for new images", found.loc[found["dataset"] == dataset]
+        if len(own):
+            row = own.iloc[0]
+            right = f"{points(row['others'])} of 100 right, not {points(row['accuracy'])}"
+            numbers = f": without them, a linear classifier on {row['task']} gets {right}"
+        words = {"n": count(mask.sum()), "total": count(mask.size), "dataset": dataset, "numbers": numbers}
+        said.append(sentences.LEAK_WARNING.say(pd.DataFrame({"n_leaked": [mask.sum()]}), **words))
     return said
 
 

@@ -17,6 +17,7 @@ from analysis.records.phases import ABLATE, CONFIRM, SEARCH
 from analysis.report import sentences
 from analysis.report.blocks import Block, Bullets, Folded, Gallery, Heading, Section, Table, Text
 from analysis.report.pictures import Picture, Shown, picture
+from analysis.report.sections.shortcuts import shortcut_warnings
 from analysis.report.sources import Sources
 from analysis.report.words import NONE, count, ending, interval, listed, number, quoted
 from trainables.trial import ONLINE_PROBES
@@ -72,8 +73,11 @@ def _blocks(findings: Findings, sources: Sources) -> Iterator[Block]:
     yield _counts(findings, seen)
     meanings = [f"**{verdict.name}**: {verdict.meaning}." for verdict in seen]
     yield Folded("What the verdicts mean", [Bullets(meanings)])
+    warnings = shortcut_warnings(findings)
     for task in queries.tasks(findings):
         yield from _of_task(findings, task)
+        if task in warnings:
+            yield Text(warnings[task], "caveat")
     yield Gallery([*_maps(sources), *_curves(findings, sources)])
     yield from _compared_with_chance(findings)
 

@@ -12,7 +12,7 @@ from analysis.comparisons.leaks import flattery, leaked_images
 from analysis.data.per_image import PerImage
 from analysis.data.study import Study
 from analysis.report.blocks import Folded, Text
-from analysis.report.sections.leaks import flattered, near_duplicates
+from analysis.report.sections.leaks import flattered, leak_warnings, near_duplicates
 from trainables.errors import UserError
 from trainables.per_image import pack
 from trainables.trial import RANDOM_INIT
@@ -102,3 +102,15 @@ def test_an_evaluation_of_other_images_is_left_out_and_damage_is_named() -> None
     one.datasets[NAME]["leaks"]["test"] = "bool:400:AAAA"
     with pytest.raises(UserError, match="near duplicates of plates: damaged"):
         leaked_images(one, NAME)
+
+
+def test_the_first_screen_says_what_leaks_and_what_it_changes() -> None:
+    shown = leak_warnings(SimpleNamespace(study=study({"a": ("rotation", correct(0.95, 0.5))})))  # type: ignore[arg-type]
+    assert shown == [
+        "**40 of 400 test images of plates have a near copy among the training images**: without them, a linear "
+        "classifier on rotation gets 50.0 of 100 right, not 54.5."
+    ]
+    unprobed = leak_warnings(SimpleNamespace(study=study({"old": ("rotation", None)})))  # type: ignore[arg-type]
+    assert unprobed[0].endswith("training images**, so the scores on it may be too high for new images.")
+    none = study({"a": ("rotation", correct(1, 1))}, leaked=np.zeros(N, bool))
+    assert leak_warnings(SimpleNamespace(study=none)) == []  # type: ignore[arg-type]

@@ -105,6 +105,14 @@ CASES: dict[
     "no_seed_beat_chance": ([{"beats_chance": [False, None]}], [{"beats_chance": [False, True]}]),
     "leak_flatters": ([{"ci_low": [0.01]}], [{"ci_low": [-0.01]}, {"ci_low": [0.1, 0.0]}]),
     "leak_not_shown": ([{"ci_low": [-0.01]}], [{"ci_low": [0.01]}]),
+    "leak_warning": ([{"n_leaked": [3]}], [{"n_leaked": [0]}]),
+    "shortcut": (
+        [{"whole": [0.9], "reduced": [0.85], "chance": [0.25], "ci_low": [0.8]}],
+        [
+            {"whole": [0.9], "reduced": [0.85], "chance": [0.25], "ci_low": [0.7]},
+            {"whole": [0.4], "reduced": [0.4], "chance": [0.25], "ci_low": [0.39]},
+        ],
+    ),
     "more_labels": ([{"ci_low": [0.01], "ci_high": [0.1]}], [{"ci_low": [0.0], "ci_high": [0.1]}]),
     "more_images": ([{"ci_low": [-0.1], "ci_high": [-0.01]}], [{"ci_low": [-0.1], "ci_high": [0.0]}]),
     "more_of_either": (

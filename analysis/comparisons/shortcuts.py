@@ -1,0 +1,66 @@
+"""Shortcuts: whether a pretext task is solved as well on images that are reduced to their lighting or their border.
+
+`trainables.training.shortcuts` measures both at the end of training.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from analysis.data.study import Study
+from analysis.data.tables import LAST, chance_column, last_values
+from analysis.records.phases import CONFIRM
+
+CUES: Mapping[str, str] = {  # metric: what the images are reduced to
+    "shortcut/lighting": "their smooth lighting",
+    "shortcut/border": "their border",
+}
+# Share of what the task has learned that must be left, and share of the way from chance to a perfect score that it must
+# have learned for that to matter. docs/statistics.md has the rates with which real images reach both.
+LEFT, LEARNED = 0.8, 0.25
+_Z = norm.ppf(0.975)
+COLUMNS = ["task", "cue", "metric", "n_seeds", "whole", "reduced", "chance", "ci_low", "ci_high", "left"]
+
+
+def shortcuts(study: Study) -> pd.DataFrame:
+    """Compare each task's chosen configuration on whole validation images and on reduced ones, at the end of training.
+
+    Returns:
+        One row per task and cue that was measured, with the columns COLUMNS: means over the fresh seeds of the metric
+        on whole and on reduced images, its chance level, the 95% interval of the mean on reduced images over new images
+        and new seeds, and the share `left` of what the task has learned above chance.
+    """
+    last, rows = last_values(study.runs, study.curves).set_index("trial_id"), []
+    for task, choice in study.outcomes.get(CONFIRM, {}).get("chosen", {}).items():
+        own = last.loc[last.index.isin(choice["trial_ids"])]
+        for cue in CUES:
+            if LAST + cue not in own or own[LAST + cue].isna().any() or own.empty:
+                continue
+            metric = str(own["primary_metric"].iloc[0])
+            whole, chance = float(own[LAST + metric].mean()), float(own[chance_column(metric)].iloc[0])
+            reduced, error = float(own[LAST + cue].mean()), _error(own[LAST + cue], own[f"{LAST}{cue}_se"])
+            left = (reduced - chance) / (whole - chance) if whole > chance else math.nan
+            ends = (reduced - _Z * error, reduced + _Z * error)
+            rows.append((task, cue, metric, len(own), whole, reduced, chance, *ends, left))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def is_shortcut(rows: pd.DataFrame) -> pd.Series:
+    """Whether each row of `shortcuts` shows that the cue suffices.
+
+    The task has learned at least LEARNED of the way to a perfect score, and the whole interval on reduced images is
+    beyond LEFT of what it has learned.
+    """
+    learned = rows["whole"] - rows["chance"]
+    return (learned >= LEARNED * (1 - rows["chance"])) & (rows["ci_low"] >= rows["chance"] + LEFT * learned)
+
+
+def _error(values: pd.Series, over_images: pd.Series) -> float:
+    """Return the standard error of a mean over seeds, which share their images."""
+    over_seeds = float(values.var(ddof=1) / len(values)) if len(values) > 1 else 0.0
+    return float(np.sqrt(over_seeds + (over_images**2).mean()))

@@ -1,0 +1,28 @@
+"""Shortcuts: a sentence for each task that is solved as well on images reduced to their lighting or their border."""
+
+from __future__ import annotations
+
+from analysis.comparisons.shortcuts import CUES, is_shortcut, shortcuts
+from analysis.findings import Findings
+from analysis.report import sentences
+from analysis.report.words import interval, listed, metric_words, number
+
+
+def shortcut_warnings(findings: Findings) -> dict[str, str]:
+    """Return a sentence by task, for each task of which a cue is shown to suffice."""
+    found = shortcuts(findings.study)
+    said = {}
+    for task, rows in found.loc[is_shortcut(found)].groupby("task", sort=False):
+        first = rows.iloc[0]
+        said[str(task)] = sentences.SHORTCUT.say(
+            rows,
+            task=task,
+            metric=metric_words(first["metric"]),
+            reduced=listed(
+                f"{number(row.reduced)} {interval(row.ci_low, row.ci_high)} on images reduced to {CUES[row.cue]}"
+                for row in rows.itertuples()
+            ),
+            whole=number(first["whole"]),
+            chance=number(first["chance"]),
+        )
+    return said
