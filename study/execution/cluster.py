@@ -71,7 +71,7 @@ def _start_local(**options: Any) -> None:
     try:
         with _on_loopback(), _separate_process_groups():
             ray.init(address="local", **options)
-    except (OSError, RuntimeError) as error:
+    except Exception as error:  # a node that takes too long to start, as on a busy machine, raises a bare Exception
         raise ConfigError(
             f"Ray cannot start on this machine: {printable(first_line(error))}; `ray start --head` may tell more"
         ) from error

@@ -69,13 +69,16 @@ def test_every_folder_is_trained_on_to_a_report(cases: Path, case: str, local_ra
     assert "Found: folder:" in page
 
 
-def few_steps(folder: Path, *settings: str) -> tuple[int, str, str]:
+def few_steps(folder: Path, ray_address: str, *settings: str) -> tuple[int, str, str]:
     """Run the preset `quick` on few steps, as a user does; return exit code, terminal and report."""
     few = ["image_size=24", "budget_steps=4", "report_every=2", "search.num_samples=1", "confirm.seeds=2"]
     few += ["ablate.designs=[]", f"tracking_uri=sqlite:///{folder.parent / 'mlflow.db'}", f"dataset=folder:{folder}"]
     options = [part for setting in [*few, *settings] for part in ("--set", setting)]
     command = [sys.executable, str(REPOSITORY / "study" / "run.py"), "quick", "--output", str(folder.parent), *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240 * crowding())
+    environment = os.environ | {"RAY_ADDRESS": ray_address}
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=240 * crowding(), env=environment
+    )
     report = folder.parent / "quick" / "report.html"
     page = report.read_text(encoding="utf-8") if report.exists() else ""
     return done.returncode, " ".join((done.stdout + done.stderr).split()), page
@@ -83,14 +86,14 @@ def few_steps(folder: Path, *settings: str) -> tuple[int, str, str]:
 
 @pytest.mark.slow
 @pytest.mark.core
-def test_mixed_microscope_images_go_from_command_to_report(tmp_path: Path) -> None:
+def test_mixed_microscope_images_go_from_command_to_report(tmp_path: Path, ray_address: str) -> None:
     folder = write_microscope_images(tmp_path / "scans")
     remedy = (
         r"1 of 300 images .* field 299.png \(image file is truncated\). Fix or remove them, or .*on_bad_image: skip"
     )
     with pytest.raises(DataError, match=remedy):
         load_splits(f"folder:{folder}", root=None, image_size=24)
-    code, said, page = few_steps(folder, "on_bad_image=skip")
+    code, said, page = few_steps(folder, ray_address, "on_bad_image=skip")
     assert code == 0, said
     assert "a flat folder; 299 images: 239 train, 60 validation, no test split, which needs labels" in said
     assert "8, 12 and 16 bits; used as 3 x 24 x 24 uint16" in said
@@ -103,8 +106,8 @@ def test_mixed_microscope_images_go_from_command_to_report(tmp_path: Path) -> No
 
 @pytest.mark.slow
 @pytest.mark.core
-def test_unequal_classes_in_groups_go_from_command_to_report(tmp_path: Path) -> None:
-    code, said, page = few_steps(write_plates(tmp_path / "cells"), r"group_pattern=plate\d+")
+def test_unequal_classes_in_groups_go_from_command_to_report(tmp_path: Path, ray_address: str) -> None:
+    code, said, page = few_steps(write_plates(tmp_path / "cells"), ray_address, r"group_pattern=plate\d+")
     assert code == 0, said
     assert "285 images of 5 classes (10 of rare to 140 of round)" in said
     assert "12 groups" in said
