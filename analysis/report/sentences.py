@@ -233,8 +233,8 @@ SHORTCUT = Sentence(
     "**{task} may have learned a shortcut**: its {metric} is {reduced}, and {whole} on whole images (chance {chance}). "
     "Even out the light or cut off the border, or prefer another task.",
     Condition(
-        "the task has learned a quarter of the way to a perfect score, and the interval on reduced images is beyond "
-        "80% of what it has learned",
+        "the task has learned at least half of the way from chance to a perfect score, and the interval on reduced "
+        "images is beyond 75% of that",
         lambda rows: bool(is_shortcut(rows).all()),
     ),
 )

@@ -53,8 +53,8 @@ def test_both_numbers_are_stated_where_a_cue_suffices() -> None:
     "one",
     [
         study([0.5, 0.5]),  # much of what it learned is not lighting
-        study([0.80, 0.80], se=0.05),  # it may be less than 80%
-        study([0.39, 0.39], whole=0.40),  # it has learned next to nothing
+        study([0.80, 0.80], se=0.05),  # it may be less than 75%
+        study([0.59, 0.59], whole=0.6),  # it has learned less than half
     ],
 )
 def test_nothing_is_said_where_that_is_not_shown(one: Study) -> None:

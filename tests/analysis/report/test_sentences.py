@@ -110,7 +110,7 @@ CASES: dict[
         [{"whole": [0.9], "reduced": [0.85], "chance": [0.25], "ci_low": [0.8]}],
         [
             {"whole": [0.9], "reduced": [0.85], "chance": [0.25], "ci_low": [0.7]},
-            {"whole": [0.4], "reduced": [0.4], "chance": [0.25], "ci_low": [0.39]},
+            {"whole": [0.6], "reduced": [0.6], "chance": [0.25], "ci_low": [0.59]},
         ],
     ),
     "more_labels": ([{"ci_low": [0.01], "ci_high": [0.1]}], [{"ci_low": [0.0], "ci_high": [0.1]}]),
