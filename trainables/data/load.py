@@ -122,7 +122,7 @@ def load_splits(
     tables = source.load(request)
     has_test, fraction = len(tables.test) > 0, VALIDATION_FRACTION
     if not has_test:
-        fraction = min(fraction, MOST_VALIDATION / len(tables.train))
+        fraction = min(fraction, MOST_VALIDATION / max(1, len(tables.train)))
     splits = make_splits(
         tables.train,
         tables.test,

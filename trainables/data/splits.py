@@ -78,19 +78,10 @@ def make_splits(
     if move and test_fraction is not None:
         train, test, n_test_moved = _moved_parts(train, test, test_fraction)
     pool = without_leaks(_without(train, [test]), [test], near=move)
-    rng = np.random.default_rng(np.random.SeedSequence([seed, 0x5711]))
-    # Random order makes the first rows of any split a fair sample of it.
     if validation is None:
-        held_out = _held_out(pool, validation_fraction, rng)
-        if move:
-            held_out, n_moved = separated(pool, held_out, validation_fraction, seed)
-        validation = pool.take(rng.permutation(np.flatnonzero(held_out)))
-        fit = _without(pool.take(rng.permutation(np.flatnonzero(~held_out))), [validation])
+        fit, validation, n_moved = _drawn(pool, validation_fraction, seed, move=move)
     else:
-        validation = without_leaks(_without(validation, [test], VALIDATION), [test], near=move, part=VALIDATION)
-        validation = validation.take(rng.permutation(len(validation)))
-        fit = without_leaks(_without(pool, [validation]), [validation], near=move)
-        fit = fit.take(rng.permutation(len(fit)))
+        fit, validation = _given(pool, validation, test, seed, move=move)
     if not len(fit) or not len(validation):
         raise DataError(f"{train.name}: {_too_few(pool)}")
     pretext = fit
@@ -100,6 +91,30 @@ def make_splits(
     _warn_of_missing_classes(train, {"validation": validation, "test": test})
     splits = Splits(pretext, validation, _annotated(fit), _annotated(validation), test)
     return dataclasses.replace(splits, leaks=check_leaks(splits, leak, n_test_moved + n_moved, name_of))
+
+
+def _drawn(pool: ImageTable, fraction: float, seed: int, *, move: bool) -> tuple[ImageTable, ImageTable, int]:
+    """Return training and validation images drawn from one table, in random order, and the number that moved.
+
+    Random order makes the first rows of any split a fair sample of it.
+    """
+    rng, n_moved = np.random.default_rng(np.random.SeedSequence([seed, 0x5711])), 0
+    held_out = _held_out(pool, fraction, rng)
+    if move:
+        held_out, n_moved = separated(pool, held_out, fraction, seed)
+    validation = pool.take(rng.permutation(np.flatnonzero(held_out)))
+    return _without(pool.take(rng.permutation(np.flatnonzero(~held_out))), [validation]), validation, n_moved
+
+
+def _given(
+    pool: ImageTable, validation: ImageTable, test: ImageTable, seed: int, *, move: bool
+) -> tuple[ImageTable, ImageTable]:
+    """Return training images without those of a given validation part, and that part, both in random order."""
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 0x5711]))
+    validation = without_leaks(_without(validation, [test], VALIDATION), [test], near=move, part=VALIDATION)
+    validation = validation.take(rng.permutation(len(validation)))
+    fit = without_leaks(_without(pool, [validation]), [validation], near=move)
+    return fit.take(rng.permutation(len(fit))), validation
 
 
 def content_keys(table: ImageTable) -> list[bytes]:
