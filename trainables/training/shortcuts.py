@@ -17,7 +17,7 @@ from trainables.training.validation import Validation, standard_error
 
 LIGHTING, BORDER = "lighting", "border"
 PREFIX = "shortcut/"
-MARGIN = 1 / 8  # of the side, on each side
+MARGIN = 1 / 8  # width of the border as a share of the image's side
 
 
 @torch.no_grad()

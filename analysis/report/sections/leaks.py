@@ -56,8 +56,8 @@ def leak_warnings(findings: Findings) -> list[str]:
         numbers, own = ", so the scores on it may be too high for new images", found.loc[found["dataset"] == dataset]
         if len(own):
             row = own.iloc[0]
-            right = f"{points(row['others'])} of 100 right, not {points(row['accuracy'])}"
-            numbers = f": without them, a linear classifier on {row['task']} gets {right}"
+            right = f"{points(row['others'])} of 100 right, on all {points(row['accuracy'])}"
+            numbers = f": on the others, a linear classifier on {row['task']} gets {right}"
         words = {"n": count(mask.sum()), "total": count(mask.size), "dataset": dataset, "numbers": numbers}
         said.append(sentences.LEAK_WARNING.say(pd.DataFrame({"n_leaked": [mask.sum()]}), **words))
     return said

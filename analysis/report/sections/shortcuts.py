@@ -9,7 +9,7 @@ from analysis.report.words import interval, listed, metric_words, number
 
 
 def shortcut_warnings(findings: Findings) -> dict[str, str]:
-    """Return a sentence by task, for each task of which a cue is shown to suffice."""
+    """Return a sentence for each task that a cue is shown to suffice for, by the name of the task."""
     found = shortcuts(findings.study)
     said = {}
     for task, rows in found.loc[is_shortcut(found)].groupby("task", sort=False):

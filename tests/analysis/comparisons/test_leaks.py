@@ -107,8 +107,8 @@ def test_an_evaluation_of_other_images_is_left_out_and_damage_is_named() -> None
 def test_the_first_screen_says_what_leaks_and_what_it_changes() -> None:
     shown = leak_warnings(SimpleNamespace(study=study({"a": ("rotation", correct(0.95, 0.5))})))  # type: ignore[arg-type]
     assert shown == [
-        "**40 of 400 test images of plates have a near copy among the training images**: without them, a linear "
-        "classifier on rotation gets 50.0 of 100 right, not 54.5."
+        "**40 of 400 test images of plates have a near copy among the training images**: on the others, a linear "
+        "classifier on rotation gets 50.0 of 100 right, on all 54.5."
     ]
     unprobed = leak_warnings(SimpleNamespace(study=study({"old": ("rotation", None)})))  # type: ignore[arg-type]
     assert unprobed[0].endswith("training images**, so the scores on it may be too high for new images.")
