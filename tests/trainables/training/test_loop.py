@@ -23,6 +23,7 @@ from trainables.training import checkpoint
 from trainables.training.batches import batches
 from trainables.training.loop import Report, Worker, fit
 from trainables.training.optimizers import lr_at
+from trainables.training.shortcuts import CONTROLS
 from trainables.trial import ONLINE_SCORES, TrialConfig
 
 HEALTH = {f"health/{name}" for name in ("feature_std", "rankme", "uniformity", "alignment")}
@@ -110,7 +111,8 @@ def test_a_report_has_every_metric_of_a_curve(task: str) -> None:
     assert first.metrics.keys() == validation
     training = {f"train/{name}" for name in samples} | {"images_per_s", "lr", "grad_norm"}
     changes = {f"val/{name}_{change}_se" for name in samples for change in ("gain", "recent")}
-    assert last.metrics.keys() == validation | training | changes
+    controls = {f"shortcut/{cue}{end}" for cue in CONTROLS for end in ("", "_se") if TASKS[task].has_shortcuts}
+    assert last.metrics.keys() == validation | training | changes | controls
     assert all(math.isfinite(value) for value in last.metrics.values())
     assert last.metrics["lr"] == lr_at(trial(task, budget_steps=2), 1)
     assert last.metrics["grad_norm"] > 0
