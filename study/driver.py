@@ -33,6 +33,7 @@ from study.execution import cluster, resources
 from study.execution.executor import Executor
 from study.execution.journal import Journal
 from study.execution.lock import DriverLock
+from study.execution.memory import check_memory
 from study.export.encoders import Reading, read_metadata, write_encoder
 from study.export.mlflow_models import log_models
 from study.export.recommended import write_recommended
@@ -127,8 +128,10 @@ def _run(plan: Plan, folder: Path, lock: DriverLock, listeners: Sequence[Listene
             f"storage: the cluster has several nodes, which cannot all reach {folder}; "
             "name a shared folder or a URI, for example --set storage=s3://BUCKET/studies"
         )
-    resources.check(config.resources, config.workers)
+    concurrent = resources.check(config.resources, config.workers)
     history, journal = History.read(folder), Journal(folder)
+    if not history.outcomes:
+        check_memory(plan, concurrent)
     plan = replace(plan, objectives=history.objectives)
     journal.listeners += [history.observe, *listeners]
     tracker = MlflowTracker(folder, config.tracking_uri, finish=lambda: log_models(folder, config.tracking_uri))
