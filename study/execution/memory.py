@@ -18,7 +18,7 @@ from trainables.errors import ConfigError
 from trainables.training.memory import least_bytes, try_step
 from trainables.trial import TrialConfig
 
-N_IMAGES = 16  # images that stand for a batch
+N_IMAGES = 16  # a batch is made of copies of that many images
 
 
 def check_memory(plan: Plan, concurrent: int) -> None:
@@ -90,7 +90,7 @@ def _problem_on_gpu(plan: Plan, trial: TrialConfig) -> str:
     loaded = tuple(plugins.loaded(each.name) for each in plan.config.plugins)
     data_bytes = plan.datasets[trial.dataset].pretext_train.images[:1].nbytes * (trial.n_images or plan.n_images)
     fits = ray.get(attempt.remote(_of_one_worker(trial).to_dict(), _images(plan, trial), data_bytes, share, loaded))
-    return "" if fits else f"does not fit on the GPU, of which a trial has {share:.0%}"
+    return "" if fits else f"does not fit into {share:.0%} of the GPU, the share of a trial"
 
 
 def _fits(

@@ -13,8 +13,8 @@ from trainables.training.optimizers import build_optimizer, lr_at
 from trainables.training.step import TrainingStep
 from trainables.trial import TrialConfig
 
-N_MEASURED = 4  # images that stand for a batch
-COPIES = 4  # of each weight in AdamW: itself, its gradient and two moments; SGD has three
+N_MEASURED = 4  # images whose memory is measured and scaled to a batch
+COPIES = 3  # values per weight: the weight, its gradient and a moment; AdamW has a second moment
 FLOAT_BYTES = 4
 
 
@@ -26,7 +26,7 @@ def least_bytes(trial: TrialConfig, images: Tensor) -> int:
     itself come on top.
 
     Args:
-        trial: Configuration of the trial, whose `batch_size` is that of one worker.
+        trial: Configuration of the trial; its `batch_size` is the number of images of one worker.
         images: Some training images, [N, C, S, S].
     """
     sample = images[: min(N_MEASURED, trial.batch_size)]
@@ -51,7 +51,7 @@ def try_step(trial: TrialConfig, images: Tensor, data_bytes: int, fraction: floa
     """Return whether two optimizer steps fit on a GPU beside the images, on synthetic copies of a few of them.
 
     Args:
-        trial: Configuration of the trial, whose `batch_size` is that of one worker.
+        trial: Configuration of the trial; its `batch_size` is the number of images of one worker.
         images: Some training images, [N, C, S, S], on the CPU.
         data_bytes: Size of the images that a trial keeps on the device, in bytes.
         fraction: Share of the GPU that the trial may use, in (0, 1].
