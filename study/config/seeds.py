@@ -30,8 +30,8 @@ def check_seeds(config: StudyConfig) -> None:
     if config.ablate.designs and shared:
         ablated = ablation_seeds(config)
         raise ConfigError(
-            f"confirm.seeds = {seeds}: the ablation uses the seeds {ablated[0]} to {ablated[-1]}, and its base is chosen "
-            f"by those of the confirm phase. Its results on {shared[0]} would be optimistic; take other seeds"
+            f"confirm.seeds = {seeds}: the ablation uses the seeds {ablated[0]} to {ablated[-1]}, and its base is "
+            f"chosen by those of the confirm phase. Its results on {shared[0]} would be optimistic; take other seeds"
         )
 
 

@@ -36,7 +36,7 @@ def test_the_seeds_of_the_ablation_do_not_depend_on_the_list():
         ([-1], "from 0 to 2,147,483,647"),
         (
             [5, FRESH_SEEDS + 501],
-            "the ablation uses the seeds 1049076 to 1049077.*on 1049077 its results would be optim",
+            "the ablation uses the seeds 1049076 to 1049077.*on 1049077 would be optimistic",
         ),
         (501, "the ablation uses the seeds 1049076 to 1049077"),
     ],
