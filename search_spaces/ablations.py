@@ -7,7 +7,6 @@ rather than its design, so designs share cells.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,18 +16,15 @@ import numpy as np
 from scipy.linalg import hadamard
 
 from search_spaces import SPECS
+from search_spaces.cell_names import BASE, DEFAULT_MAGNITUDE, FACTORS, active_ops, cell_name
 from trainables.augmentation import validate_policy
 from trainables.encoders import check_encoder
-from trainables.errors import ConfigError, suggestion
-from trainables.tasks import TASKS, build_options, check_ops
-from trainables.trial import NON_TRAINING_FIELDS, TrialConfig
+from trainables.errors import ConfigError, first_line, suggestion
+from trainables.registry import Registry
+from trainables.tasks import TASKS, check_ops
+from trainables.trial import TrialConfig
 
 Values = Mapping[str, Any]
-
-BASE, NO_AUGMENTATION = "base", "no augmentation"
-FIXED = (*NON_TRAINING_FIELDS, "augmentation")
-FACTORS = tuple(field.name for field in dataclasses.fields(TrialConfig) if field.name not in (*FIXED, "options"))
-DEFAULT_MAGNITUDE = 1.0  # magnitude of an op that is not in the base's policy
 
 
 class Arm(NamedTuple):
@@ -78,7 +74,7 @@ class Levels:
 
 def leave_one_out(base: TrialConfig, levels: Levels) -> Iterator[Arm]:
     """Yield the policy without each of its ops, compared with the whole policy."""
-    for op in _active(base):
+    for op in active_ops(base):
         yield Arm({f"augmentation/{op}": 0.0}, {})
 
 
@@ -146,15 +142,40 @@ def together(base: TrialConfig, levels: Levels) -> Iterator[Arm]:
     yield Arm({name: values[-1] for name, values in _candidate_cures(base, levels).items() if values}, {})
 
 
-DESIGNS: dict[str, Callable[[TrialConfig, Levels], Iterator[Arm]]] = {
-    design.__name__: design
-    for design in (
-        *(leave_one_out, add_one_in, pairs, strength, size_by_strength, steps_by_strength),
-        *(factorial, screening, cures, together),
-    )
-}
+Design = Callable[[TrialConfig, Levels], Iterator[Arm]]
+
+DESIGNS: Registry[Design] = Registry(
+    "design",
+    {
+        design.__name__: design
+        for design in (
+            *(leave_one_out, add_one_in, pairs, strength, size_by_strength, steps_by_strength),
+            *(factorial, screening, cures, together),
+        )
+    },
+)
 
 POLICY_DESIGNS = ("leave_one_out", "add_one_in", "pairs")  # need an augmentation strength above 0
+
+
+def register_design(name: str) -> Callable[[Design], Design]:
+    """Return a decorator that makes a function an ablation design.
+
+    The function takes the confirmed configuration and the levels to try, and yields an `Arm` for each cell: the values
+    that it changes, and those of the cell that it is compared with.
+
+    Args:
+        name: Name of the design in `ablate.designs`.
+
+    Raises:
+        ConfigError: The name is taken.
+    """
+
+    def register(design: Design) -> Design:
+        DESIGNS.add(name, design, design.__module__)
+        return design
+
+    return register
 
 
 def default_cures(base: TrialConfig) -> dict[str, tuple[Any, ...]]:
@@ -191,7 +212,7 @@ def ablation(base: TrialConfig, designs: Sequence[str], levels: Levels) -> tuple
 
     def name_of(values: Values) -> str:
         trial = changed(base, values)
-        name = _name(base, trial)
+        name = cell_name(base, trial)
         cells.setdefault(name, (base if name == BASE else trial).replace(cell=name))
         return name
 
@@ -199,7 +220,7 @@ def ablation(base: TrialConfig, designs: Sequence[str], levels: Levels) -> tuple
         if design not in DESIGNS:
             raise ConfigError(f"ablate.designs: no design {design!r}; {suggestion(design, list(DESIGNS))}")
         _check_levels(design, levels)
-        for arm in DESIGNS[design](base, levels):
+        for arm in _arms(design, base, levels):
             if arm.baseline is None:
                 rows[Comparison(base.task, design, name_of(arm.values), "")] = None
                 continue
@@ -231,6 +252,21 @@ def changed(base: TrialConfig, values: Values) -> TrialConfig:
     return trial
 
 
+def _arms(design: str, base: TrialConfig, levels: Levels) -> list[Arm]:
+    """Return the arms of a design.
+
+    Raises:
+        ConfigError: The code of a plug-in's design fails.
+    """
+    try:
+        return list(DESIGNS[design](base, levels))
+    except Exception as error:
+        if design in DESIGNS.built_in or isinstance(error, ConfigError):
+            raise
+        what = f"{type(error).__name__}: {first_line(error)}"
+        raise ConfigError(f"ablate.designs: {design}: its code failed for {base.task}: {what}") from error
+
+
 def _check_levels(design: str, levels: Levels) -> None:
     if design in ("factorial", "screening"):
         if not levels.factors:
@@ -249,12 +285,8 @@ def _candidate_cures(base: TrialConfig, levels: Levels) -> Mapping[str, Sequence
     return default_cures(base) if levels.cures is None else levels.cures
 
 
-def _active(base: TrialConfig) -> list[str]:
-    return [op for op, magnitude in dict(base.augmentation).items() if magnitude > 0]
-
-
 def _ops(base: TrialConfig, levels: Levels) -> list[str]:
-    return _active(base) if levels.ops is None else list(levels.ops)
+    return active_ops(base) if levels.ops is None else list(levels.ops)
 
 
 def _only(base: TrialConfig, *ops: str) -> dict[str, float]:
@@ -262,37 +294,3 @@ def _only(base: TrialConfig, *ops: str) -> dict[str, float]:
     policy = dict(base.augmentation)
     off = {f"augmentation/{op}": 0.0 for op in policy if op not in ops}
     return off | {f"augmentation/{op}": policy.get(op) or DEFAULT_MAGNITUDE for op in ops}
-
-
-def _name(base: TrialConfig, trial: TrialConfig) -> str:
-    """Return a cell's name: its differences from the base. Two names are equal if and only if the training is equal."""
-    before, after = _levels_of(base), _levels_of(trial)
-    changes = {name: after.get(name, 0.0) for name in before | after if after.get(name, 0.0) != before.get(name, 0.0)}
-    policy = {name: changes.pop(name) for name in list(changes) if name.startswith("augmentation/")}
-    words = [f"{name}={_text(value)}" for name, value in changes.items()]
-    if policy:
-        words += _policy_words(base, trial) or [f"{name}={_text(value)}" for name, value in policy.items()]
-    return ", ".join(words) or BASE
-
-
-def _policy_words(base: TrialConfig, trial: TrialConfig) -> list[str]:
-    """Return words for a policy of at most two ops at their usual magnitudes, or an empty list for any other policy."""
-    usual, left = dict(base.augmentation), _active(trial)
-    if not left:
-        return [NO_AUGMENTATION]
-    if len(left) <= 2 and all(dict(trial.augmentation)[op] == (usual.get(op) or DEFAULT_MAGNITUDE) for op in left):
-        return ["only " + " + ".join(left)]
-    return []
-
-
-def _levels_of(trial: TrialConfig) -> dict[str, Any]:
-    """Return every factor's value by name, with the task's defaults for its options and without ops that are off."""
-    policy = {f"augmentation/{op}": magnitude for op, magnitude in dict(trial.augmentation).items() if magnitude > 0}
-    options = vars(build_options(TASKS[trial.task], dict(trial.options)))
-    own = {name: getattr(trial, name) for name in FACTORS}
-    return own | {f"option/{name}": value for name, value in options.items()} | policy
-
-
-def _text(value: Any) -> str:
-    """Return a level in words; None means all, as in `n_images`."""
-    return "all" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

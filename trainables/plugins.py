@@ -1,8 +1,8 @@
 """Plug-ins: modules and files outside this package that register tasks, encoders, data sets and augmentation ops.
 
 A plug-in is an installed module, `package.module`, or a file, `./my_task.py`. Loading it runs its code, which registers
-what it has by `register_task`, `register_encoder`, `register_dataset` or `register_op`. A plug-in is identified by its
-name and the hash of its content. A file is known by its last name, and its source travels with the study: to every
+what it has by `register_task`, `register_encoder` and the like. A plug-in is identified by its name and the hash of its
+content. A file is known by its last name, and its source travels with the study: to every
 worker, and into the study's folder, from which an old study is read.
 """
 
@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from trainables import files, registry
 from trainables.errors import ConfigError, first_line
@@ -52,6 +53,8 @@ class Plugin:
         """Name in `sys.modules`; files of one name but different content are different modules."""
         return f"pretext_plugin_{Path(self.name).stem}_{self.sha256}" if self.is_file else self.name
 
+
+T = TypeVar("T")
 
 _LOADED: dict[str, Plugin] = {}  # by name
 _NAMES: dict[str, set[tuple[str, str]]] = {}  # kind and name of everything that a loaded plug-in has registered
@@ -193,6 +196,17 @@ def loaded(name: str) -> Plugin:
 def names_of(plugin: Plugin) -> set[tuple[str, str]]:
     """Return kind and name of everything that a loaded plug-in has registered."""
     return _NAMES[plugin.name]
+
+
+def items_of(values: registry.Registry[T], names: Iterable[str]) -> list[tuple[str, T]]:
+    """Return name and value of what some plug-ins have in a registry, in its order.
+
+    Args:
+        values: The registry.
+        names: Names of plug-ins. Those that are not loaded have nothing.
+    """
+    own = {each for name in names if name in _LOADED for each in _NAMES[name]}
+    return [(name, value) for name, value in values.items() if (values.kind, name) in own]
 
 
 def entry_point(kind: str, name: str) -> str | None:

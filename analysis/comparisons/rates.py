@@ -13,7 +13,6 @@ from analysis.convergence import CATALOG, CONVERGED
 from analysis.stats.binomial import exact_interval, mcnemar_can_reject, mcnemar_p, mcnemar_pairs_needed
 from analysis.stats.paired import holm
 
-LEARNED = tuple(name for name, verdict in CATALOG.items() if verdict.learned)  # left chance, however training ended
 RATE_DTYPES = {
     **dict.fromkeys(("phase", "task", "cell"), "str"),
     **dict.fromkeys(("n_seeds", "n_converged", "n_undecided"), "int64"),
@@ -25,6 +24,11 @@ RATE_DIFFERENCE_DTYPES = {
     **dict.fromkeys(("rate_difference", "p", "p_holm"), "float64"),
     "pairs_needed": "int64",
 }
+
+
+def learned_verdicts() -> tuple[str, ...]:
+    """Return the names of the verdicts on trials that left chance, however training ended after that."""
+    return tuple(name for name, verdict in CATALOG.items() if verdict.learned)
 
 
 def convergence_rates(
@@ -40,7 +44,8 @@ def convergence_rates(
         verdicts: `analysis.convergence.verdicts` of the trials. An undecided trial counts where every verdict that it
             leaves possible is, or none is, convergence.
         by: Columns of `runs`; a missing n_images (all images) is a group of its own.
-        converged: The verdicts that count as convergence; with LEARNED, leaving chance counts. A failed trial does not.
+        converged: The verdicts that count as convergence; with those of `learned_verdicts`, leaving chance counts. A
+            failed trial does not.
 
     Returns:
         Columns *by, n_seeds, n_converged, n_undecided, rate, ci_low, ci_high. rate is the share that is shown to have

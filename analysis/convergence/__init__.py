@@ -2,7 +2,17 @@
 
 from analysis.convergence.cells import cell_verdicts
 from analysis.convergence.classify import ended, verdicts
-from analysis.convergence.registry import AT_CHANCE, CATALOG, CONVERGED, STILL_IMPROVING, UNDECIDED, VERDICTS
+from analysis.convergence.curves import Trial
+from analysis.convergence.registry import (
+    AT_CHANCE,
+    CATALOG,
+    CONVERGED,
+    STILL_IMPROVING,
+    UNDECIDED,
+    VERDICTS,
+    register_verdict,
+)
+from analysis.convergence.verdict import Finding, Verdict
 
 __all__ = [
     "AT_CHANCE",
@@ -11,7 +21,11 @@ __all__ = [
     "STILL_IMPROVING",
     "UNDECIDED",
     "VERDICTS",
+    "Finding",
+    "Trial",
+    "Verdict",
     "cell_verdicts",
     "ended",
+    "register_verdict",
     "verdicts",
 ]

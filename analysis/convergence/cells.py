@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from analysis.convergence.classify import classify, possible
 from analysis.convergence.curves import Curve, Head, Trial
 from analysis.convergence.progress import SETTLED
 from analysis.convergence.reading import trials
-from analysis.convergence.registry import VERDICTS
+from analysis.convergence.registry import CATALOG, Rules, rules_with
 from trainables.recent import quarters
 
 CELL = ["phase", "task", "cell"]
@@ -26,7 +26,7 @@ COLUMNS = (*CELL, "n_seeds", "verdict", "possible", "n_verdict", "others", "evid
 BROKEN = (failed.VERDICT.name, diverged.VERDICT.name, collapsed.VERDICT.name)
 
 
-def cell_verdicts(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
+def cell_verdicts(runs: pd.DataFrame, curves: pd.DataFrame, plugins: Collection[str] = ()) -> pd.DataFrame:
     """Return the verdict on each cell that has several seeds.
 
     Where half of the seeds or more failed, diverged or collapsed, the most frequent of these verdicts is the cell's.
@@ -36,6 +36,7 @@ def cell_verdicts(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     Args:
         runs: One row per trial, as `analysis.load` returns it.
         curves: One row per reported value, as `analysis.load` returns it.
+        plugins: See `verdicts`.
 
     Returns:
         One row per cell with phase, task, cell; n_seeds, the trials that trained; the verdict, the verdicts that are
@@ -43,23 +44,23 @@ def cell_verdicts(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
         n_verdict, the trials that have this verdict by themselves; and others, the number of trials with each other
         verdict, as a dict.
     """
-    rows = []
+    rows, rules = [], rules_with(plugins)
     of_cell: dict[tuple[str, ...], list[Trial]] = {}
     for trial in trials(runs, curves):
         of_cell.setdefault(tuple(str(trial.row.get(name, "")) for name in CELL), []).append(trial)
     for key, found in of_cell.items():
         if len(found) > 1:
-            rows.append({**dict(zip(CELL, key, strict=True)), **_verdict(found)})
+            rows.append({**dict(zip(CELL, key, strict=True)), **_verdict(found, rules)})
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _verdict(found: Sequence[Trial]) -> dict[str, Any]:
+def _verdict(found: Sequence[Trial], rules: Rules) -> dict[str, Any]:
     """Return the columns of one cell by name, without those that name the cell."""
-    single = [classify(trial) for trial in found]
+    single = [classify(trial, rules) for trial in found]
     names = [verdict.name for verdict, _ in single]
+    order = list(CATALOG)
     counts = {
-        name: names.count(name)
-        for name in sorted(set(names), key=lambda name: (-names.count(name), VERDICTS.index(name)))
+        name: names.count(name) for name in sorted(set(names), key=lambda name: (-names.count(name), order.index(name)))
     }
     broken = [name for name in counts if name in BROKEN]
     healthy = [trial for trial, name in zip(found, names, strict=True) if name not in BROKEN]
@@ -70,7 +71,7 @@ def _verdict(found: Sequence[Trial]) -> dict[str, Any]:
         evidence = finding.evidence
     else:
         trial = pooled(healthy)
-        verdict, finding = classify(trial)
+        verdict, finding = classify(trial, rules)
         evidence = f"{finding.evidence} (mean of {len(healthy)} seeds)"
     cure = "; or ".join(verdict.remedies(finding, trial))
     return {

@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.convergence.curves import Trial
 from analysis.convergence.reading import trials
-from analysis.convergence.registry import RULES, UNDECIDED, VERDICTS
+from analysis.convergence.registry import CATALOG, RULES, UNDECIDED, Rules, rules_with
 from analysis.convergence.verdict import OR, Finding, Verdict
 from trainables.errors import UserError
 
@@ -19,7 +19,7 @@ _NEEDED = {
 }
 
 
-def verdicts(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
+def verdicts(runs: pd.DataFrame, curves: pd.DataFrame, plugins: Collection[str] = ()) -> pd.DataFrame:
     """Return the verdict on each trial that trained, in the order of `runs`.
 
     Baselines and trials that only probe another trial's encoder get no verdict. Neither does a trial without a report
@@ -28,9 +28,10 @@ def verdicts(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     Args:
         runs: One row per trial, as `analysis.load` returns it.
         curves: One row per reported value, as `analysis.load` returns it.
+        plugins: Names of plug-ins whose rules are tried, too, as in `Study.plugins`.
 
     Returns:
-        One row per trial, all columns str. `verdict` is one of VERDICTS, by the first rule that finds something.
+        One row per trial, all columns str. `verdict` is one of CATALOG, by the first rule that finds something.
         `possible` names the verdicts that the numbers leave possible, joined by OR: those of an undecided trial, or the
         verdict alone. `evidence` has the numbers that the verdict is based on. `cure` says what to change, and from
         what value.
@@ -41,17 +42,17 @@ def verdicts(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     for name, frame in (("runs", runs), ("curves", curves)):
         if missing := [column for column in _NEEDED[name] if column not in frame]:
             raise UserError(f"{name} has no column {', '.join(missing)}; pass the frames of analysis.load")
-    rows = []
+    rows, rules = [], rules_with(plugins)
     for trial in trials(runs, curves):
-        verdict, finding = classify(trial)
+        verdict, finding = classify(trial, rules)
         cure = "; or ".join(verdict.remedies(finding, trial))
         rows.append((str(trial.row["trial_id"]), verdict.name, possible(verdict, finding), finding.evidence, cure))
     return pd.DataFrame(rows, columns=list(COLUMNS), dtype="str")
 
 
-def classify(trial: Trial) -> tuple[Verdict, Finding]:
+def classify(trial: Trial, rules: Rules = RULES) -> tuple[Verdict, Finding]:
     """Return the verdict of the first rule that finds something, with its finding."""
-    return next((verdict, finding) for verdict, rule in RULES if (finding := rule(trial)) is not None)
+    return next((verdict, finding) for verdict, rule in rules if (finding := rule(trial)) is not None)
 
 
 def possible(verdict: Verdict, finding: Finding) -> str:
@@ -70,12 +71,12 @@ def ended(verdicts: pd.DataFrame, wanted: Collection[str]) -> pd.Series:
         wanted: Names of verdicts.
 
     Raises:
-        UserError: If a wanted name is not one of VERDICTS.
+        UserError: If a wanted name is not one of CATALOG.
     """
-    if unknown := sorted(set(wanted) - set(VERDICTS)):
-        raise UserError(f"unknown verdicts: {', '.join(unknown)}; verdicts are {', '.join(VERDICTS)}")
+    if unknown := sorted(set(wanted) - set(CATALOG)):
+        raise UserError(f"unknown verdicts: {', '.join(unknown)}; verdicts are {', '.join(CATALOG)}")
     left_open = verdicts["possible"] if "possible" in verdicts else verdicts["verdict"]
-    names = [VERDICTS if name == UNDECIDED else str(name).split(OR) for name in left_open]
+    names = [[*CATALOG] if name == UNDECIDED else str(name).split(OR) for name in left_open]
     answers = [{name in wanted for name in each} for each in names]
     known = [each.pop() if len(each) == 1 else None for each in answers]
     return pd.Series(known, verdicts.index, dtype="boolean")

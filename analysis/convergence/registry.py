@@ -1,17 +1,29 @@
 """Registry of verdicts: the order in which rules are tried, and the order in which verdicts are listed.
 
-To add a verdict, write one file like `overfit.py`, and add its import and one line to RULES.
+To add a verdict to this package, write one file like `overfit.py`, and add its import and one line to RULES. Plug-ins
+add theirs by `register_verdict`; its rule is tried for the trials of studies that name the plug-in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
 from analysis.convergence import at_chance, collapsed, converged, diverged, failed, overfit, still_improving, undecided
-from analysis.convergence.verdict import Rule, Verdict
+from analysis.convergence.curves import Trial
+from analysis.convergence.verdict import Finding, Rule, Verdict
+from trainables import plugins
+from trainables.errors import ConfigError, first_line, suggestion
+from trainables.registry import Registry
+
+logger = logging.getLogger(__name__)
+
+Rules = tuple[tuple[Verdict, Rule], ...]
 
 # In the order in which they are tried; the first rule that finds something decides.
-RULES: tuple[tuple[Verdict, Rule], ...] = (
+RULES: Rules = (
     (diverged.VERDICT, diverged.find_explosion),
     (failed.VERDICT, failed.find),
     (collapsed.VERDICT, collapsed.find),
@@ -23,11 +35,88 @@ RULES: tuple[tuple[Verdict, Rule], ...] = (
     (undecided.VERDICT, undecided.find),
 )
 
-# By name, in the order of tables, figures and legends: `failed`, and then the others in the order of their first rule.
-# A trial whose loss exploded before an error ended it has diverged, so `failed` is tried second but listed first.
-CATALOG: Mapping[str, Verdict] = {verdict.name: verdict for verdict in (failed.VERDICT, *(row[0] for row in RULES))}
-VERDICTS: tuple[str, ...] = tuple(CATALOG)
+# By name, in the order of tables, figures and legends: `failed`, the others in the order of their first rule, and those
+# of plug-ins. A trial whose loss exploded before an error ended it has diverged, so `failed` is tried second but listed
+# first.
+CATALOG: Registry[Verdict] = Registry(
+    "verdict", {verdict.name: verdict for verdict in (failed.VERDICT, *(row[0] for row in RULES))}
+)
+VERDICTS = CATALOG.built_in
 
 # Verdicts that the report has sentences for.
 AT_CHANCE, STILL_IMPROVING = at_chance.VERDICT.name, still_improving.VERDICT.name
 CONVERGED, UNDECIDED = converged.VERDICT.name, undecided.VERDICT.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddedVerdict(Verdict):
+    """A verdict of a plug-in.
+
+    Attributes:
+        rule: The rule that finds it.
+        before: Verdict of this package whose first rule is tried next.
+    """
+
+    rule: Rule
+    before: str
+
+
+def register_verdict(verdict: Verdict, *, before: str) -> Callable[[Rule], Rule]:
+    """Return a decorator that makes a function the rule of a further verdict.
+
+    ```python
+    @register_verdict(Verdict("restless", ..., letter="R", color="#8844cc"), before="converged")
+    def find(trial: Trial) -> Finding | None: ...
+    ```
+
+    Args:
+        verdict: The verdict; its letter must be one that no other verdict has.
+        before: Verdict of this package before whose first rule this one is tried. Everything that a rule after it would
+            have found, too, has this verdict.
+
+    Raises:
+        ConfigError: The name or the letter is taken, or `before` or the color does not exist.
+    """
+    where = f"verdict {verdict.name!r}"
+    if before not in CATALOG.built_in:
+        raise ConfigError(f"{where}: before = {before!r}: no such verdict; {suggestion(before, CATALOG.built_in)}")
+    taken = {each.letter: name for name, each in CATALOG.items() if name != verdict.name}
+    if len(verdict.letter) != 1 or verdict.letter in taken:
+        of = f"is that of {taken[verdict.letter]}" if verdict.letter in taken else "must be one character"
+        raise ConfigError(f"{where}: letter {verdict.letter!r} {of}; taken are {', '.join(sorted(taken))}")
+    if not re.fullmatch("#[0-9a-fA-F]{6}", verdict.color):
+        raise ConfigError(f"{where}: color {verdict.color!r}: must be written as #rrggbb")
+
+    def register(rule: Rule) -> Rule:
+        CATALOG.add(verdict.name, AddedVerdict(**vars(verdict), rule=rule, before=before), rule.__module__)
+        return rule
+
+    return register
+
+
+def rules_with(plugin_names: Collection[str] = ()) -> Rules:
+    """Return the rules of this package and of some plug-ins, in the order in which they are tried.
+
+    Args:
+        plugin_names: Names of the plug-ins of a study, `Study.plugins`. Those that are not loaded have no rules.
+    """
+    rules = list(RULES)
+    for _, verdict in plugins.items_of(CATALOG, plugin_names):
+        assert isinstance(verdict, AddedVerdict)
+        place = next(index for index, (known, _) in enumerate(rules) if known.name == verdict.before)
+        rules.insert(place, (verdict, _guarded(verdict)))
+    return tuple(rules)
+
+
+def _guarded(verdict: AddedVerdict) -> Rule:
+    """Return the rule of a plug-in, which finds nothing where its code fails: a study must not end by that."""
+
+    def rule(trial: Trial) -> Finding | None:
+        try:
+            return verdict.rule(trial)
+        except Exception as error:  # noqa: BLE001 (code of a plug-in may raise anything)
+            what = f"{type(error).__name__}: {first_line(error)}"
+            logger.warning("verdict %r: its rule failed on trial %s: %s", verdict.name, trial.row["trial_id"], what)
+            return None
+
+    return rule

@@ -53,6 +53,12 @@ class Study:
         return bool(self.config.get("simulate"))
 
     @property
+    def plugins(self) -> tuple[str, ...]:
+        """Names of the study's plug-ins that are loaded. Their verdicts and sections of the report apply to it."""
+        named = (each["name"] for each in self.config.get("plugins") or [])
+        return tuple(name for name in named if name not in self.missing_plugins)
+
+    @property
     def designs(self) -> pd.DataFrame:
         """Cells of the ablations, one row per cell and design, with str columns task, design, cell and baseline.
 

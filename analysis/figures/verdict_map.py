@@ -13,7 +13,7 @@ from matplotlib.collections import PatchCollection
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from analysis.convergence import CATALOG, CONVERGED, VERDICTS
+from analysis.convergence import CATALOG, CONVERGED
 from analysis.convergence.verdict import Verdict
 from analysis.figures.style import (
     SIZE,
@@ -81,8 +81,8 @@ def verdict_map(
         raise UserError(
             f"none of these {len(runs)} runs has a verdict; {MAKER}(runs, curves) returns those of trials that trained"
         )
-    if unknown := set(drawn["verdict"]) - set(VERDICTS):
-        raise UserError(f"unknown verdict {listed(sorted(unknown))}; known are {listed(VERDICTS)}")
+    if unknown := set(drawn["verdict"]) - set(CATALOG):
+        raise UserError(f"unknown verdict {listed(sorted(unknown))}; known are {listed(CATALOG)}")
     rows = rows or [name for name in ("task", "cell") if drawn[name].nunique() > 1] or ["task"]
     layout = _lay_out(drawn, list(rows), columns)
 

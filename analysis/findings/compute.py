@@ -31,10 +31,10 @@ from analysis.comparisons.interactions import (
     task_interaction,
 )
 from analysis.comparisons.rates import (
-    LEARNED,
     RATE_DIFFERENCE_DTYPES,
     RATE_DTYPES,
     convergence_rates,
+    learned_verdicts,
     rate_differences,
 )
 from analysis.comparisons.selection import left_out, outcomes
@@ -136,7 +136,7 @@ def compute_findings(
         UserError: If the study has no such task, metric or baseline, or the margin is not positive.
     """
     study = study if task is None else _restrict(study, task)
-    trial_verdicts = verdicts(study.runs, study.curves)
+    trial_verdicts = verdicts(study.runs, study.curves, study.plugins)
     ablated = _ablated(study, trial_verdicts)
     if ablated.empty and (metric or baseline):
         raise UserError(f"{study.name}: no ablation was run; name designs under `ablate` in the study's YAML")
@@ -155,7 +155,9 @@ def compute_findings(
     return Findings(
         study=study,
         verdicts=study.runs[_ABOUT].merge(trial_verdicts, on="trial_id"),
-        cell_verdicts=cell_verdicts(study.runs.loc[study.runs["phase"].isin(COUNTED_PHASES)], study.curves),
+        cell_verdicts=cell_verdicts(
+            study.runs.loc[study.runs["phase"].isin(COUNTED_PHASES)], study.curves, study.plugins
+        ),
         ablated=ablated,
         metrics=metrics,
         margin=margin,
@@ -169,7 +171,7 @@ def compute_findings(
         across_tasks=_across_tasks(ablated, metrics),
         rates=_rates(counted, trial_verdicts),
         rate_changes=_rate_changes(of_cells, trial_verdicts, designs, (CONVERGED,)),
-        take_off_changes=_rate_changes(of_cells, trial_verdicts, designs, LEARNED),
+        take_off_changes=_rate_changes(of_cells, trial_verdicts, designs, learned_verdicts()),
     )
 
 

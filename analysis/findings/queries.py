@@ -13,10 +13,10 @@ from analysis.comparisons import (
     BETTER,
     CHOSEN,
     COMPARISON,
-    LEARNED,
     PRETRAINING,
     PRETRAINING_TEST,
     TOO_FEW,
+    learned_verdicts,
     rank_tasks,
 )
 from analysis.convergence import ended
@@ -139,7 +139,7 @@ def convergence(findings: Findings, phase: str, task: str, cell: str) -> CellCon
 
 def _left_chance(verdicts: pd.DataFrame) -> bool | None:
     """Return whether the first of these left chance."""
-    known = ended(verdicts.iloc[:1], LEARNED).iloc[0]
+    known = ended(verdicts.iloc[:1], learned_verdicts()).iloc[0]
     return None if pd.isna(known) else bool(known)
 
 

@@ -25,6 +25,7 @@ from analysis.report.sections.baselines import how_it_compares
 from analysis.report.sections.cost import header, what_it_cost
 from analysis.report.sections.cures import what_each_did
 from analysis.report.sections.recommendation import what_to_use
+from analysis.report.sections.registry import with_added
 from analysis.report.sections.sensitivity import how_sensitive
 from analysis.report.sections.summary import summary
 from analysis.report.sections.trials import Beside, find_beside
@@ -134,7 +135,7 @@ def sections_of(
 ) -> list[Section]:
     """Return the sections of the page, in the order of a reader's questions."""
     sources = Sources(findings)
-    return [
+    sections = [
         what_to_use(findings, folder),
         did_it_converge(findings, sources),
         what_each_did(findings, sources),
@@ -142,6 +143,7 @@ def sections_of(
         how_it_compares(findings, sources),
         what_it_cost(findings, started, beside or Beside()),
     ]
+    return with_added(sections, findings, folder)
 
 
 def _reproduce(findings: Findings, source: str, pictures: list[Picture]) -> Section:

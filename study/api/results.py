@@ -76,7 +76,7 @@ class StudyResult:
     @functools.cached_property
     def verdicts(self) -> pd.DataFrame:
         """One row per trial that trained: its verdict, evidence and cure, as from `analysis.convergence.verdicts`."""
-        return verdicts(self.runs, self.curves)
+        return verdicts(self.runs, self.curves, self.study.plugins)
 
     @functools.cached_property
     def findings(self) -> Findings:

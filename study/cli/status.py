@@ -18,6 +18,7 @@ from rich.text import Text
 from analysis import records
 from analysis.convergence import verdicts
 from analysis.data.frames import RUNNING, frames
+from analysis.data.plugins import load_plugins
 from analysis.records import PhaseStarted, StudyEnded, StudyStarted
 from study.cli.words import best_table, duration
 from study.plan.best import Best, best_so_far
@@ -95,7 +96,9 @@ def read_status(folder: Path) -> Status:
         for name, in_phase in by_phase.items()
     ]
     runs, curves = frames(events)
-    found = verdicts(runs[runs["status"] != RUNNING], curves)
+    missing = load_plugins(started.config, started.study, folder)
+    names = [each["name"] for each in started.config.get("plugins", []) if each["name"] not in missing]
+    found = verdicts(runs[runs["status"] != RUNNING], curves, names)
     return Status(
         started.study,
         ended,

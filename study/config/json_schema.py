@@ -75,7 +75,7 @@ def _suggest_names(study: dict[str, Any], definitions: dict[str, Any]) -> None:
     for values, names in (
         (study["properties"]["tasks"]["items"], TASKS.built_in),
         (definitions["EncoderConfig"]["properties"]["name"], ENCODERS.built_in),
-        (definitions["AblateConfig"]["properties"]["designs"]["items"], DESIGNS),
+        (definitions["AblateConfig"]["properties"]["designs"]["items"], DESIGNS.built_in),
         (definitions["AblateConfig"]["properties"]["ops"]["anyOf"][0]["items"], OPS),
     ):
         values.pop("type")

@@ -51,7 +51,7 @@ def with_plugins(content: Mapping[str, Any]) -> dict[str, Any]:
         if not plugins.names_of(plugin) and not any(name.startswith(f"{plugin.name}{REFERENCE}") for _, name in named):
             raise ConfigError(
                 f"plugins: {plugin.name}: registers nothing; decorate what it has with register_task, "
-                "register_encoder, register_dataset or register_op"
+                "register_encoder, register_dataset, register_op, register_design, register_verdict or register_section"
             )
     if not found:
         return dict(content)
@@ -114,6 +114,7 @@ def _named(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     candidates: list[tuple[str, Any]] = [("task", name) for name in _items(content.get("tasks"))]
     candidates += [("encoder", parts.get("encoder", {}).get("name")), ("dataset", content.get("dataset"))]
     candidates += [("dataset", name) for name in _items(evaluate.get("datasets"))]
+    candidates += [("design", name) for name in _items(ablate.get("designs"))]
     candidates += [("op", name) for name in _items(ablate.get("ops"))]
     candidates += [("op", name) for name in _ops(content)]
     yield from dict.fromkeys((kind, name) for kind, name in candidates if isinstance(name, str))

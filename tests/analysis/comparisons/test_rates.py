@@ -59,7 +59,7 @@ def test_a_rate_stands_with_the_interval_of_clopper_and_pearson():
 
 def test_a_trial_that_left_chance_has_learned_whatever_came_of_it():
     runs, verdicts = ablation({("a", "base"): ["converged", "overfit", "still_improving", "collapsed", "diverged"]})
-    assert rates.convergence_rates(runs, verdicts, converged=rates.LEARNED)["n_converged"].tolist() == [3]
+    assert rates.convergence_rates(runs, verdicts, converged=rates.learned_verdicts())["n_converged"].tolist() == [3]
 
 
 def test_an_undecided_trial_counts_where_all_that_its_numbers_leave_possible_agrees():
@@ -68,11 +68,11 @@ def test_an_undecided_trial_counts_where_all_that_its_numbers_leave_possible_agr
     verdicts["possible"] = [*possible, *["at_chance"] * 3]
     counts = ["n_converged", "n_undecided"]
     assert rates.convergence_rates(runs, verdicts)[counts].to_numpy().tolist() == [[0, 2], [0, 0]]
-    learned = rates.convergence_rates(runs, verdicts, converged=rates.LEARNED)
+    learned = rates.convergence_rates(runs, verdicts, converged=rates.learned_verdicts())
     assert learned[counts].to_numpy().tolist() == [[1, 2], [0, 0]]
-    (change,) = rates.rate_differences(runs, verdicts, converged=rates.LEARNED).itertuples()
+    (change,) = rates.rate_differences(runs, verdicts, converged=rates.learned_verdicts()).itertuples()
     assert (change.n_pairs, change.only_baseline, change.both, change.only_cell) == (1, 1, 0, 0)
-    without = rates.convergence_rates(runs, verdicts.drop(columns="possible"), converged=rates.LEARNED)
+    without = rates.convergence_rates(runs, verdicts.drop(columns="possible"), converged=rates.learned_verdicts())
     assert without[counts].to_numpy().tolist() == [[0, 3], [0, 0]]
 
 

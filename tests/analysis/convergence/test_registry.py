@@ -44,7 +44,7 @@ FIRST_RULE = "    (diverged.VERDICT, diverged.find_explosion),\n"
 USE = """
 import json, sys
 import analysis
-from analysis.comparisons import LEARNED
+from analysis.comparisons import learned_verdicts
 from analysis.convergence import VERDICTS, verdicts
 from analysis.figures import verdict_map
 from analysis.findings import compute_findings
@@ -56,7 +56,7 @@ ax = verdict_map(study.runs, found)
 print(json.dumps({
     "home": analysis.__file__,
     "verdicts": VERDICTS,
-    "learned": LEARNED,
+    "learned": learned_verdicts(),
     "found": found.to_dict("records"),
     "letters": [text.get_text() for text in ax.texts],
     "legend": [text.get_text() for text in ax.get_legend().get_texts()],
