@@ -161,6 +161,8 @@ def _public_module(function: Function) -> str:
 def off_screen() -> Iterator[None]:
     """Use the Agg backend, which needs no display, and restore the previous one on exit."""
     before = matplotlib.get_backend(auto_select=False)
+    if before is not None and "inline" in before:
+        plt.switch_backend(before)  # at its first use, it makes IPython show figures, but only while it is in use
     plt.switch_backend("agg")
     try:
         yield

@@ -148,6 +148,7 @@ class Executor:
                     callbacks=[recorder],
                     stop=stopper,
                     verbose=0,
+                    progress_reporter=tune.CLIReporter(),  # the one for notebooks clears what their cell has shown
                     failure_config=tune.FailureConfig(max_failures=config.max_failures),
                 ),
             ).fit()

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from search_spaces import SPECS
-from search_spaces.ablations import BASE, FACTORS, NO_AUGMENTATION, Levels, ablation, default_cures
+from search_spaces.ablations import Levels, ablation, default_cures
+from search_spaces.cell_names import BASE, FACTORS, NO_AUGMENTATION
 from trainables.errors import ConfigError
 from trainables.tasks import TASKS
 from trainables.trial import TrialConfig
