@@ -79,6 +79,7 @@ def test_a_dry_run_prints_the_plan_and_touches_nothing(run: Command, study_file:
     assert (answer.code, answer.err) == (0, "")
     for part in ("tiny: shapes", "baselines", "search", "confirm", "evaluate", "18"):
         assert part in answer.out
+    assert re.search(r"^rotation: search\.space leaves out .*batch_size \(always 8\)", answer.out, re.MULTILINE)
     assert sorted(path.name for path in Path().iterdir()) == ["tiny.yaml"]
 
 
