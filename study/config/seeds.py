@@ -1,4 +1,4 @@
-"""Seeds of a study's phases, none of which may have been used to choose what the next phase tests."""
+"""Seeds of a study's phases: no phase tests on the seeds by which an earlier one chose."""
 
 from __future__ import annotations
 
