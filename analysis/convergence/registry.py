@@ -82,7 +82,7 @@ def register_verdict(verdict: Verdict, *, before: str) -> Callable[[Rule], Rule]
         raise ConfigError(f"{where}: before = {before!r}: no such verdict; {suggestion(before, CATALOG.built_in)}")
     taken = {each.letter: name for name, each in CATALOG.items() if name != verdict.name}
     if len(verdict.letter) != 1 or verdict.letter in taken:
-        of = f"is that of {taken[verdict.letter]}" if verdict.letter in taken else "must be one character"
+        of = f"belongs to {taken[verdict.letter]}" if verdict.letter in taken else "must be one character"
         raise ConfigError(f"{where}: letter {verdict.letter!r} {of}; taken are {', '.join(sorted(taken))}")
     if not re.fullmatch("#[0-9a-fA-F]{6}", verdict.color):
         raise ConfigError(f"{where}: color {verdict.color!r}: must be written as #rrggbb")

@@ -148,7 +148,7 @@ def _with_plugins(study: analysis.Study, names: list[dict[str, str]]) -> analysi
     ("text", "message"),
     [
         ("before='overfitt'", "before = 'overfitt': no such verdict; did you mean 'overfit'"),
-        ("before='overfit', letter='O'", "letter 'O' is that of overfit"),
+        ("before='overfit', letter='O'", "letter 'O' belongs to overfit"),
         ("before='overfit', letter='RR'", "letter 'RR' must be one character"),
         ("before='overfit', color='red'", "color 'red': must be written as #rrggbb"),
     ],
