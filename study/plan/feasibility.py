@@ -113,7 +113,7 @@ def _say_without_labels(plan: Plan) -> None:
     """Log one line about what a study without labels can tell, and what it cannot."""
     if not plan.probed:
         logger.warning(
-            "%s has no labels: the study will tell whether each task is learned and which settings learn it best, but "
+            "%s has no labels: the study can tell whether each task is learned and which settings learn it best, but "
             "not which task or encoder is best for your classes; for that, put images into one folder per class, or "
             "name a labeled data set in evaluate.datasets",
             plan.config.dataset,

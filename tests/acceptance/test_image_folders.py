@@ -98,7 +98,7 @@ def test_mixed_microscope_images_go_from_command_to_report(tmp_path: Path, ray_a
     assert "a flat folder; 299 images: 239 train, 60 validation, no test split, which needs labels" in said
     assert "8, 12 and 16 bits; used as 3 x 24 x 24 uint16" in said
     assert "left out: 1 file that cannot be used as images (field 299.png)" in said
-    assert "has no labels: the study will tell whether each task is learned" in said
+    assert "has no labels: the study can tell whether each task is learned" in said
     assert "left out: 1 file that cannot be used as images (field 299.png)" in page
     assert "Without labels" in page
     assert "on the test split of" not in page

@@ -137,7 +137,7 @@ def test_enough_images_leave_the_default_space_as_it_is(caplog: pytest.LogCaptur
 def test_a_study_without_labels_is_told_what_it_cannot_answer(caplog: pytest.LogCaptureFixture):
     check_plan(plan_of(tiny(dataset="unlabeled")))
     (line,) = caplog.messages
-    assert line.startswith("unlabeled has no labels: the study will tell whether each task is learned")
+    assert line.startswith("unlabeled has no labels: the study can tell whether each task is learned")
     caplog.clear()
     check_plan(plan_of(tiny(dataset="unlabeled", evaluate={"datasets": ["shapes"]})))
     assert not caplog.messages
