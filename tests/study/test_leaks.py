@@ -81,3 +81,20 @@ def test_a_study_keeps_the_split_rules_that_it_began_with(tmp_path: Path) -> Non
     assert former.config_hash == config.config_hash
     named = check_config({"name": "demo", "split_rules": 2})
     assert with_its_split_rules(named, tmp_path / "before").split_rules == 2
+
+
+def test_near_duplicates_without_a_test_split_are_recorded_for_validation_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    every = photographs()
+    splits = make_splits(every, every.take(np.arange(0)), validation_fraction=0.5)
+    info = describe(splits)
+    assert info["counts"]["test"] == 0
+    study = Study("copies", cast("Any", None), cast("Any", None), datasets={"plates": info})
+    in_test, in_validation = (leaked_images(study, "plates", split) for split in ("test", "validation"))
+    assert in_test is not None
+    assert len(in_test) == 0
+    assert in_validation is not None
+    assert in_validation.any()
+    assert "validation images have near duplicates among the training images" in caplog.text
+    assert "test images" not in caplog.text
