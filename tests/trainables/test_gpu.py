@@ -20,6 +20,7 @@ from trainables.probes.linear import lbfgs_path, linear_probe
 from trainables.probes.newton import NewtonPath
 from trainables.tasks import TASKS
 from trainables.training import loop
+from trainables.training.fused import Job, fit_fused
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -164,6 +165,23 @@ def test_replayed_steps_train_like_launched_ones_and_resume(task: str, monkeypat
     for name, value in launched["encoder"].items():
         torch.testing.assert_close(replayed["encoder"][name], value, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(again["encoder"][name], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_fused_trials_train_on_a_gpu_as_they_do_alone(task: str) -> None:
+    device = torch.device("cuda")
+    first = tiny.trial(task, budget_steps=9, report_every=3, augmentation=everything_for(task), optimizer="sgd")
+    trials = [first, first.replace(seed=1, lr=3e-3, augmentation_strength=0.5)]
+    together: list[list[loop.Report]] = [[], []]
+    jobs = [Job(trial, reports.append) for trial, reports in zip(trials, together, strict=True)]
+    fit_fused(jobs, tiny.splits(), device=device)
+    for trial, reports in zip(trials, together, strict=True):
+        alone: list[loop.Report] = []
+        loop.fit(trial, tiny.splits(), alone.append, worker=loop.Worker(device))
+        for found, expected in zip(reports, alone, strict=True):
+            for name in ("train/loss", "val/loss"):  # the passes round to bfloat16
+                if name in expected.metrics:
+                    assert found.metrics[name] == pytest.approx(expected.metrics[name], rel=0.02)
 
 
 def test_a_loss_that_diverges_ends_a_replayed_trial(monkeypatch: pytest.MonkeyPatch) -> None:

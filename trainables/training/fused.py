@@ -5,7 +5,8 @@ convolutions and batched products (`torch.vmap`; Wang 2021, arXiv:2102.02344), a
 optimizer with a row per trial. Everything else remains separate: random streams, batches, learning rates, reports and
 checkpoints are the same as under `fit`, so a trial can begin fused and resume alone, or the reverse.
 
-Batches are drawn, and reports measured, one trial after the other. Studies do not use this mode yet.
+Batches are drawn, and reports measured, one trial after the other. Studies do not use this mode yet
+(`docs/speed.md` says what is missing).
 """
 
 from __future__ import annotations
@@ -77,7 +78,9 @@ def fit_fused(jobs: Sequence[Job], splits: Splits, *, device: torch.device | Non
         take_step = FusedStep(active)
         while all(run.unfinished for run in active):
             for run, means in zip(active, take_step([run.draw() for run in active]), strict=True):
-                run.after_step(means)
+                run.count(means)
+            for run in active:
+                run.report_if_due()
         take_step.release()
     return [run.task.encoder for run in runs]
 

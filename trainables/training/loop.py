@@ -87,7 +87,8 @@ def fit(
     take_step = TrainingStep(run.task, run.model, run.optimizer, replay=run.replay)
     run.start()
     while run.unfinished:
-        run.after_step(take_step(run.draw(), run.lr))
+        run.count(take_step(run.draw(), run.lr))
+        run.report_if_due()
     return run.task.encoder
 
 
@@ -131,7 +132,9 @@ class TrialRun:
         self._augmentation = Augmentation(dict(trial.augmentation), trial.augmentation_strength)
         history = (resume or {}).get("validation")
         self._monitor = Monitor(trial, self.task, table, splits, worker.device, history=history)
-        self._running, self._started = _RunningMeans(), time.perf_counter()
+        self._running = _RunningMeans()
+        self._started: float | None = None  # time of the first draw since the last report
+        self._due: dict[str, float] | None = None  # training metrics of a report that is due
         self._ended = False
 
     @property
@@ -153,30 +156,37 @@ class TrialRun:
         """Report the untrained network, or a state at the end of the budget again; call it before the first step."""
         if self.step == 0 or self.step >= self.trial.budget_steps:
             self._send({})
-        self._started = time.perf_counter()
 
     def draw(self) -> Batch:
         """Return this worker's share of the next step's batch."""
+        if self._started is None:
+            self._started = time.perf_counter()
         rank, world_size, device = self.worker.rank, self.worker.world_size, self.worker.device
         rows = next(self._rows).reshape(world_size, -1)[rank]
         mine = torch.from_numpy(rows).to(device, non_blocking=True)
         draws = generator(device, self.trial.seed, "augmentation", self.step, rank=rank, world_size=world_size)
         return self.task.draw(self._images[mine], self._augmentation, draws)
 
-    def after_step(self, means: dict[str, Tensor]) -> None:
-        """Count a step with these means of its metrics, and report if a report is due."""
+    def count(self, means: dict[str, Tensor]) -> None:
+        """Count a step with these means of its metrics, and summarize the training if a report is due."""
         self._running.add(means)
         self.step += 1
         if self.step % self.trial.report_every and self.step != self.trial.budget_steps:
             return
-        metrics = self._running.values()  # waits for the device, so the time below includes all steps
+        self._due = self._running.values()  # waits for the device, so the time below includes all steps
+        assert self._started is not None
         seconds = time.perf_counter() - self._started
-        metrics["images_per_s"] = self._running.steps * self.trial.batch_size / seconds
-        metrics |= {"lr": lr_at(self.trial, self.step - 1), "grad_norm": float(_gradient_norm(self.task))}
-        self._send(metrics)
-        if not np.isfinite(metrics["train/loss"]):
+        self._due["images_per_s"] = self._running.steps * self.trial.batch_size / seconds
+        self._due |= {"lr": lr_at(self.trial, self.step - 1), "grad_norm": float(_gradient_norm(self.task))}
+
+    def report_if_due(self) -> None:
+        """Report after every `report_every` steps and at the end; a loss that is not finite ends the trial."""
+        if self._due is None:
+            return
+        self._send(self._due)
+        if not np.isfinite(self._due["train/loss"]):
             self._ended = True  # on all workers, or the others would wait forever
-        self._running, self._started = _RunningMeans(), time.perf_counter()
+        self._running, self._started, self._due = _RunningMeans(), None, None
 
     def _send(self, metrics: dict[str, float]) -> None:
         if self.worker.rank == 0:
