@@ -74,6 +74,7 @@ class Jigsaw(PretextTask):
 
     name = "jigsaw"
     Options = JigsawOptions
+    has_shortcuts = True
     orders: Tensor
 
     def build_head(self) -> None:
