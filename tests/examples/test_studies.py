@@ -14,6 +14,7 @@ from PIL import Image
 
 from analysis import load
 from analysis.figures.task_views import look
+from tests.documents import plugin_of_the_page
 from tests.examples.packages import EXAMPLES, run
 from trainables.encoders import build_encoder
 from trainables.tasks import TASKS, build_options
@@ -26,42 +27,81 @@ def settings(*values: str) -> list[str]:
     return [word for value in values for word in ("--set", value)]
 
 
+OF_EVERY_KIND = """
+[build-system]
+requires = ["setuptools>=77"]
+build-backend = "setuptools.build_meta"
+
+[project]
+name = "of-every-kind"
+version = "1"
+
+[project.entry-points]
+"pretext_study.tasks" = {upside_down = "my_task"}
+"pretext_study.encoders" = {patches = "my_task"}
+"pretext_study.ops" = {invert = "my_task"}
+"pretext_study.datasets" = {noise = "noise_images"}
+
+[tool.setuptools]
+py-modules = ["my_task", "noise_images"]
+"""
+NOISE = """
+from trainables.data import register_dataset
+
+
+@register_dataset("noise")
+def noise(request):
+    raise AssertionError("not loaded")
+"""
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that the three packages are installed in, as pip does it; the repository is left as it is."""
-    target, copies = tmp_path_factory.mktemp("installed"), tmp_path_factory.mktemp("examples")
+    """A folder that the examples and a package of every kind are installed in by pip; the repository stays as it is."""
+    target, copies = tmp_path_factory.mktemp("installed"), tmp_path_factory.mktemp("packages")
     for name, path in EXAMPLES.items():
         (copies / name).mkdir()
         for file in path.parent.glob("*.*"):
             (copies / name / file.name).write_bytes(file.read_bytes())
+    (copies / "every").mkdir()
+    plugin_of_the_page(copies / "every")
+    (copies / "every" / "noise_images.py").write_text(NOISE, encoding="utf-8")
+    (copies / "every" / "pyproject.toml").write_text(OF_EVERY_KIND, encoding="utf-8")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
-    words = ["--disable-pip-version-check", "--target", str(target), *(str(copies / name) for name in EXAMPLES)]
+    words = ["--disable-pip-version-check", "--target", str(target), *map(str, sorted(copies.iterdir()))]
     done = subprocess.run([*pip, *words], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return target
 
 
-FOUND = """
+MODULES = ("jigsaw_task", "vicreg_task", "byol_task", "my_task", "noise_images")
+FOUND = f"""
 import json
 import sys
 from study.config.loading import load_config
-from trainables import registry
-config = load_config("quick", changes={"tasks": ["byol", "rotation"]})
-names = [name for name in registry.ALL["task"] if name in ("jigsaw", "vicreg", "byol")]
-modules = [name for name in ("jigsaw_task", "vicreg_task", "byol_task") if name in sys.modules]
-print(json.dumps([names, modules, [each.name for each in config.plugins], sys.modules["byol_task"].__file__]))
+config = load_config("quick", ["search.space={{}}", *sys.argv[2:]], {{"tasks": sys.argv[1].split(",")}})
+imported = [name for name in {MODULES} if name in sys.modules]
+print(json.dumps([imported, [sys.modules[name].__file__ for name in imported], [each.name for each in config.plugins]]))
 """
 
 
 @pytest.mark.slow
-def test_an_installed_package_is_found_by_the_name_of_its_task_and_no_other_is_imported(
-    installed: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("arguments", "module"),
+    [
+        (["byol,rotation"], "byol_task"),
+        (["rotation", "encoder.name=patches", "evaluate.segmentation=false"], "my_task"),
+        (["rotation", "dataset=noise"], "noise_images"),
+        (["rotation", "defaults.rotation.augmentation.invert=0.5"], "my_task"),
+        (["rotation"], None),
+    ],
+)
+def test_an_installed_package_is_found_by_a_name_of_its_own_and_no_other_is_imported(
+    installed: Path, tmp_path: Path, arguments: list[str], module: str | None
 ) -> None:
-    names, modules, recorded, file = json.loads(run(tmp_path, "-c", FOUND, path=(installed,)))
-    assert names == ["byol"]
-    assert modules == ["byol_task"]
-    assert recorded == ["byol_task"]
-    assert Path(file).parent == installed
+    imported, places, recorded = json.loads(run(tmp_path, "-c", FOUND, *arguments, path=(installed,)))
+    assert imported == recorded == ([module] if module else [])
+    assert all(Path(place).parent == installed for place in places)
 
 
 @pytest.mark.slow
