@@ -13,7 +13,8 @@ import analysis
 from analysis.convergence import CATALOG, verdicts
 from analysis.findings import Findings, compute_findings
 from analysis.report import register_section, write_report
-from analysis.report.sections.registry import PLACES, SECTIONS
+from analysis.report.blocks import Section, Text
+from analysis.report.sections.registry import PLACES, SECTIONS, with_added
 from search_spaces.ablations import DESIGNS
 from study.config.validation import check_config
 from tests.analysis.report.pages import Page
@@ -45,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         "n_images": 200,
         "budget_steps": 400,
         "report_every": 25,
-        "search": {"num_samples": 4, "space": {"lr": {"loguniform": [1e-3, 1e-2]}}},
+        "search": {"num_samples": 2, "space": {"lr": {"loguniform": [1e-3, 1e-2]}}},
         "confirm": {"top_k": 1, "seeds": 3},
         "ablate": {"designs": ["batch_sizes"], "seeds": 5},
     }
@@ -106,15 +107,16 @@ def test_its_section_is_in_its_place_with_its_numbers(findings: Findings, page: 
 
 def test_a_study_without_the_plug_in_has_neither_although_it_is_loaded(findings: Findings, simulated_study: Path):
     other = analysis.load(simulated_study)
+    runs = other.runs.query("phase == 'ablate' and task == 'rotation'")
     assert "restless" in CATALOG
     assert other.plugins == ()
-    assert "restless" not in set(verdicts(other.runs, other.curves)["verdict"])
-    own = verdicts(other.runs, other.curves, findings.study.plugins)
+    assert "restless" not in set(verdicts(runs, other.curves)["verdict"])
+    own = verdicts(runs, other.curves, findings.study.plugins)
     assert "restless" in set(own["verdict"]), "else this test would show nothing"
 
 
 def test_code_that_fails_is_named_in_the_report_and_does_not_end_it(
-    folder: Path, findings: Findings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    findings: Findings, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     broken = tmp_path / "broken.py"
     broken.write_text(
@@ -128,20 +130,19 @@ def test_code_that_fails_is_named_in_the_report_and_does_not_end_it(
     )
     plugin = plugins.obtain(str(broken))
     try:
-        study = findings.study
         names = [{"name": "broken.py", "sha256": plugin.sha256}]
-        changed = compute_findings(_with_plugins(study, names))
-        page = Page(write_report(tmp_path, changed))
+        study = dataclasses.replace(findings.study, config={**findings.study.config, "plugins": names})
+        found = verdicts(study.runs.query("phase == 'confirm'"), study.curves, study.plugins)
+        sections = [Section(each, each, []) for each in PLACES]
+        _, *added = with_added(sections, dataclasses.replace(findings, study=study), tmp_path)[PLACES.index("search") :]
     finally:
         plugins.unload(plugin)
-    assert "odd" not in set(changed.verdicts["verdict"])
+    assert "odd" not in set(found["verdict"])
     assert "verdict 'odd': its rule failed on trial" in caplog.text
-    assert page.sections.index("broken") == page.sections.index("search") + 1
-    assert "failed: KeyError: 'no such column'" in page.texts["broken"]
-
-
-def _with_plugins(study: analysis.Study, names: list[dict[str, str]]) -> analysis.Study:
-    return dataclasses.replace(study, config={**study.config, "plugins": names})
+    assert [section.id for section in added] == ["broken", "compared", "cost"]
+    assert added[0].blocks == [
+        Text("The code of this section, which a plug-in has added, failed: KeyError: 'no such column'", "caveat")
+    ]
 
 
 @pytest.mark.parametrize(
