@@ -45,7 +45,7 @@ class Job:
 
     Attributes:
         trial: Configuration of the trial.
-        report: Called at each report of this trial; the trial ends if it returns True.
+        report: Called at each report of this trial; the trial ends if it returns True. An exception ends all trials.
         resume: State of an earlier report of this trial, trained alone or fused.
     """
 

@@ -57,7 +57,8 @@ class ParameterRows:
         Raises:
             FusionError: A parameter has none; alone, its optimizer would leave it as it is.
         """
-        found = [leaf.grad.flatten(1) for leaf in self.leaves if leaf.grad is not None]
+        count = len(self.weights)
+        found = [leaf.grad.reshape(count, -1) for leaf in self.leaves if leaf.grad is not None]
         if len(found) < len(self.leaves):
             raise FusionError(
                 "a trained parameter takes no part in the task's objective, and has no gradient; set its "

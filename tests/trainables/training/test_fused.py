@@ -117,10 +117,18 @@ def test_a_resnet_and_an_adversarial_loss_can_be_fused() -> None:
             assert_same(fused, alone(each))
 
 
+class Scaled(nn.Sequential):
+    """A layer, BatchNorm and a parameter without axes."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(5, 4), nn.BatchNorm1d(4))
+        self.scale = nn.Parameter(torch.tensor(2.0))
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd", "lars"])
 def test_rows_are_updated_as_by_their_own_optimizers(optimizer: str) -> None:
     configs = [trial(optimizer=optimizer, lr=10.0**-k, weight_decay=0.1 * k) for k in range(1, 4)]
-    stacked, separate = ([nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4)) for _ in configs] for _ in range(2))
+    stacked, separate = ([Scaled() for _ in configs] for _ in range(2))
     for one, other in zip(stacked, separate, strict=True):
         other.load_state_dict(one.state_dict())
     optimizers, expected = (
@@ -129,7 +137,7 @@ def test_rows_are_updated_as_by_their_own_optimizers(optimizer: str) -> None:
     )
     stack = Stack(stacked, optimizers)
     for _ in range(5):
-        for name in ("0.weight", "0.bias", "1.weight", "1.bias"):
+        for name in ("0.weight", "0.bias", "1.weight", "1.bias", "scale"):
             stack.tensors[name].grad = torch.randn(stack.tensors[name].shape)
             for k, module in enumerate(separate):
                 module.get_parameter(name).grad = stack.tensors[name].grad[k].clone()  # type: ignore[index]
