@@ -28,7 +28,7 @@ from tests.documents import all_blocks, plugin_of_the_page
 from tests.study.mlflow_stores import all_runs
 from trainables import plugins
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SEARCH = {"algorithm": "random", "num_samples": 3, "scheduler": "none"}
 ENCODER = "timm/test_resnet" if importlib.util.find_spec("timm") else "patches"

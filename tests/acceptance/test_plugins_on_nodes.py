@@ -14,15 +14,15 @@ import yaml
 from ray.cluster_utils import Cluster
 
 from analysis import load
-from analysis.records import TrialStarted
+from analysis.records import FINISHED, STOPPED, TrialStarted
 from study.config.validation import check_config
 from tests.acceptance.nodes import LOOPBACK
-from tests.acceptance.studies import DriverProcess
+from tests.acceptance.studies import PATIENCE_S, DriverProcess, crowding
 from tests.conftest import REPOSITORY
 from tests.documents import plugin_of_the_page
 from trainables import plugins
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SMALL = {
     "tasks": ["upside_down"],
@@ -61,9 +61,9 @@ def test_a_file_reaches_the_two_workers_of_a_trial_on_two_nodes_that_lack_it(
     with study.running() as process:
         study.wait_for(process, lambda events: len(events) > 0)
         plugin.unlink()
-        assert process.wait(300) == 0, study.log()
+        assert process.wait(2 * PATIENCE_S * crowding()) == 0, study.log()
     runs = load(study.folder).runs
-    assert (runs["status"] == "finished").all()
+    assert set(runs["status"]) <= {FINISHED, STOPPED}
     assert set(runs.loc[runs["task"] == "upside_down", "workers"]) == {2}
 
 
