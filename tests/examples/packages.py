@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.acceptance.studies import crowding
 from tests.conftest import REPOSITORY
 
 EXAMPLES = {name: REPOSITORY / "examples" / name / f"{name}_task.py" for name in ("jigsaw", "vicreg", "byol")}
@@ -29,7 +30,7 @@ def run(folder: Path, *arguments: str, path: tuple[Path, ...] = ()) -> str:
         env=environment | {"PYTHONPATH": os.pathsep.join(map(str, (REPOSITORY, *path))), "RAY_ADDRESS": "local"},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=280 * crowding(),
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     return done.stdout

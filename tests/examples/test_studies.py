@@ -106,13 +106,13 @@ def test_an_installed_package_is_found_by_a_name_of_its_own_and_no_other_is_impo
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_the_examples_are_tasks_of_one_study_beside_those_of_this_package(
     installed: Path, data_root: Path, tmp_path: Path
 ) -> None:
     tasks = [*TASKS.built_in, *EXAMPLES]
-    real = [f"data_root={data_root}", "dataset=cifar10", "image_size=null", "max_train=400"]
-    budget = ["budget_steps=10", "report_every=10", "encoder.width=8", "defaults={}", "search.space={}"]
+    real = [f"data_root={data_root}", "dataset=cifar10", "image_size=16", "max_train=200"]
+    budget = ["budget_steps=4", "report_every=2", "encoder.width=8", "defaults={}", "search.space={}"]
     arguments = ["quick", "--tasks", ",".join(tasks), *settings(*SMALL, *real, *budget)]
     run(tmp_path, "study/run.py", *arguments, path=(installed,))
     study = tmp_path / "studies" / "quick"
