@@ -21,6 +21,7 @@ from trainables.tasks import TASKS, Batch, PretextTask, shuffled
 from trainables.testing import TaskConformance
 from trainables.testing.tasks import SELF_TESTS
 from trainables.training import checkpoint
+from trainables.training.fused import Job, fit_fused
 from trainables.training.loop import Report, fit
 from trainables.trial import TrialConfig
 
@@ -83,6 +84,20 @@ def test_two_workers_follow_the_curve_of_one(tmp_path: Path) -> None:
     curves = zip(*trained(tmp_path, *trials, plugins=tuple(EXAMPLES.values())), strict=True)
     for config, (first, second) in zip(trials, curves, strict=True):
         assert_as_one(config, first, second)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["vicreg", "byol"])  # those that declare `replayable`
+def test_trials_that_are_trained_as_one_network_follow_their_own_curves(name: str) -> None:
+    trials = [trial(name, seed=seed, lr=lr) for seed, lr in ((0, 1e-3), (1, 3e-3))]
+    fused: list[list[Report]] = [[], []]
+    fit_fused([Job(config, reports.append) for config, reports in zip(trials, fused, strict=True)], splits())
+    for config, reports in zip(trials, fused, strict=True):
+        alone: list[Report] = []
+        fit(config, splits(), alone.append)
+        for metric in ("train/loss", "val/loss"):
+            expected, found = ([each.metrics[metric] for each in curve[1:]] for curve in (alone, reports))
+            assert found == pytest.approx(expected, rel=1e-3), metric
 
 
 @pytest.mark.slow
