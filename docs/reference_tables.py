@@ -32,6 +32,7 @@ SCHEMA = DOCS.parent / "study" / "presets" / FILE_NAME
 PAGES = (DOCS / "configuration.md", DOCS / "tasks.md")
 # Names that a validator checks, which the schema shows as plain strings.
 NAMES = {"tasks": TASKS, "encoder.name": ENCODERS, "ablate.designs": DESIGNS, "ablate.ops": OPS}
+FILES = {"plugins": "list of names", "baselines": "list of mappings", "init_weights": "file or `null`"}
 PER_TASK = {"defaults", "task_options"}
 
 
@@ -100,6 +101,8 @@ def _values(schema: dict[str, Any], key: str) -> str:
     if key in NAMES:
         names = ", ".join(f"`{name}`" for name in NAMES[key])
         return f"list of {names}" if key != "encoder.name" else f"{names}, `timm/NAME` or `MODULE:CLASS`"
+    if key in FILES or "$ref" in schema:
+        return FILES.get(key, "mapping")
     if "anyOf" in schema:
         return " or ".join(_values(option, key) for option in schema["anyOf"])
     if "enum" in schema or "const" in schema:

@@ -224,6 +224,7 @@ def _write_encoders(plan: Plan, history: History, executor: Executor, folder: Pa
         encoder = recalibrated(encoder, calibration_images(splits, torch.device("cpu")))
         table = splits.pretext_train
         metadata = {"name": trial.encoder, "width": trial.width, "image_size": table.image_size}
+        metadata |= {name: value for name, value in plan.config.encoder.inputs.items() if value}
         metadata["reading"] = Reading(plan.config.stack, table.intensity, plan.config.resize).to_dict()
         if plan.config.plugins:
             metadata["plugins"] = [each.model_dump() for each in plan.config.plugins]

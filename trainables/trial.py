@@ -17,6 +17,7 @@ from trainables.options import check_fields, in_range, one_of
 RANDOM_INIT = "random_init"
 RAW_PIXELS = "raw_pixels"
 BASELINES = (RANDOM_INIT, RAW_PIXELS)
+WEIGHTS = "weights:"  # before the name of a baseline that has weights which exist already
 # Scores on probe validation at every report; configurations are chosen by the first.
 ONLINE_PROBES = ("probe/linear", "probe/knn")
 CLASS_AVERAGES = ("balanced_accuracy", "macro_f1")  # each probe reports them as `PROBE_AVERAGE`, beside its accuracy
@@ -33,7 +34,13 @@ ID_NEUTRAL_DEFAULTS: tuple[tuple[str, Any], ...] = (
     ("probe_layers", "last"),
     ("labels_per_class", []),
     ("fine_tune_steps", 300),
+    ("weights", ""),
+    ("input_size", None),
+    ("mean", []),
+    ("std", []),
 )
+
+_LISTS = ("probe_datasets", "labels_per_class", "mean", "std")  # tuples, which are lists in JSON
 
 Pairs = tuple[tuple[str, Any], ...] | Mapping[str, Any]  # accepted as either, stored as sorted pairs
 
@@ -44,7 +51,8 @@ class TrialConfig:
 
     Attributes:
         phase: Phase of the study.
-        task: A pretext task, or one of BASELINES, which train nothing and are only probed.
+        task: A pretext task, or a baseline, which trains nothing and is only probed: one of BASELINES, or WEIGHTS and a
+            name.
         cell: Name of the trial's cell in an ablation.
         seed: Seed of initialization, order and augmentation.
         dataset: Data set that the task trains on.
@@ -70,6 +78,10 @@ class TrialConfig:
         labels_per_class: Numbers of labeled images per class, None for all, with which the encoder is also probed and
             fine-tuned; the images are drawn by `seed`, nested.
         fine_tune_steps: Steps of each fine-tuning.
+        weights: Hash of the file whose weights the encoder has from the beginning; empty for random weights.
+        input_size: Side in px to which the encoder scales whole images; None for as they are.
+        mean: Mean per channel by which the encoder normalizes images; empty for its own.
+        std: Standard deviation per channel; empty for its own.
 
     Raises:
         ConfigError: A value is out of range.
@@ -101,6 +113,10 @@ class TrialConfig:
     probe_layers: str = one_of("last", "last", "all")
     labels_per_class: tuple[int | None, ...] = ()
     fine_tune_steps: int = in_range(300, 1, 10**9)
+    weights: str = ""
+    input_size: int | None = in_range(None, 8, 4096)
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("augmentation", "options"):
@@ -109,7 +125,7 @@ class TrialConfig:
             named = ((spelling.current(str(key)), item) for key, item in pairs)
             object.__setattr__(self, name, tuple(sorted(named)))
         object.__setattr__(self, "cell", spelling.current(self.cell))
-        for name in ("probe_datasets", "labels_per_class"):
+        for name in _LISTS:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         # 1 and 1.0 are the same value, so their JSON must be the same, too.
         policy = tuple((op, _as_float(magnitude)) for op, magnitude in dict(self.augmentation).items())
@@ -146,8 +162,7 @@ class TrialConfig:
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         values["augmentation"] = dict(self.augmentation)
         values["options"] = dict(self.options)
-        values["probe_datasets"], values["labels_per_class"] = list(self.probe_datasets), list(self.labels_per_class)
-        return values
+        return values | {name: list(getattr(self, name)) for name in _LISTS}
 
     def identity(self) -> dict[str, Any]:
         """Return `to_dict` with the original spelling of every name, from which `trial_id` is computed."""
@@ -177,9 +192,15 @@ class TrialConfig:
         options, policy = columns.pop("options"), columns.pop("augmentation")
         columns["probe_datasets"] = ",".join(self.probe_datasets)
         columns["labels_per_class"] = ",".join(map(labels_name, self.labels_per_class))
+        columns |= {name: ",".join(map(str, getattr(self, name))) for name in ("mean", "std")}
         columns.update({f"option/{name}": value for name, value in options.items()})
         columns.update({f"augmentation/{name}": value for name, value in policy.items()})
         return columns
+
+
+def is_baseline(task: str) -> bool:
+    """Return whether trials of a task train nothing and are only probed."""
+    return task in BASELINES or task.startswith(WEIGHTS)
 
 
 def labels_name(per_class: int | None) -> str:

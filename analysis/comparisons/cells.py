@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 from analysis.comparisons.selection import finished_values, require_columns
+from analysis.data.baselines import are_baselines
 from trainables.errors import UserError
-from trainables.trial import BASELINES
 
 EVERY_CELL = "every cell"  # name of the design if none is given
 KEY = ["task", "design", "cell", "baseline"]
@@ -28,7 +28,7 @@ def planned_comparisons(runs: pd.DataFrame, baseline: str, designs: pd.DataFrame
     Raises:
         UserError: If a cell ran but its baseline did not. It is not an error if neither has run yet.
     """
-    present = runs.loc[~runs["task"].isin(BASELINES), ["task", "cell"]].drop_duplicates()
+    present = runs.loc[~are_baselines(runs["task"]), ["task", "cell"]].drop_duplicates()
     if designs is None:
         every = present.assign(design=EVERY_CELL, baseline=baseline)
     else:

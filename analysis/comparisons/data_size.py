@@ -9,9 +9,9 @@ import pandas as pd
 
 from analysis.comparisons.cells import check_one_run_per_seed
 from analysis.comparisons.selection import finished_values
+from analysis.data.baselines import are_baselines
 from analysis.stats.scaling_law import HeldOutPrediction, predict_largest_size
 from trainables.errors import UserError
-from trainables.trial import BASELINES
 
 
 def data_size_law(
@@ -48,7 +48,7 @@ def _points(runs: pd.DataFrame, metric: str, by: list[str], all_images: int | No
     names = [*by, "n_images", "seed", metric]
     if missing := [name for name in names if name not in runs]:
         raise UserError(f"these runs have no column {', '.join(missing)}")
-    points = runs.loc[~runs["task"].isin(BASELINES)] if "task" in runs else runs
+    points = runs.loc[~are_baselines(runs["task"])] if "task" in runs else runs
     if points["n_images"].isna().any():
         if all_images is None:
             raise UserError(

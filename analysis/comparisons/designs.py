@@ -16,17 +16,19 @@ from analysis.comparisons.paired_effects import (
     paired_differences,
 )
 from analysis.data import tables
+from analysis.data.baselines import are_baselines
 from analysis.data.classes import comparison_columns
 from analysis.data.per_image import PerImage
 from analysis.data.study import Study
 from analysis.records.phases import ABLATE
 from trainables.errors import UserError
-from trainables.trial import BASELINES, RANDOM_INIT
+from trainables.trial import RANDOM_INIT, WEIGHTS
 
 BASE = "base"
 CHOSEN = "chosen"  # cell of the confirmed encoders on the test split
 PRETRAINING = "pre-training"  # design that compares with untrained encoders of the same shape and seeds
 PRETRAINING_TEST = "pre-training, test split"
+WEIGHTS_TEST = "weights, test split"  # design that compares with weights that exist already
 COMPARED_DTYPES = {
     **{name: EFFECT_DTYPES[name] for name in KEY},
     **dict.fromkeys(("metric", "mode", "split"), "str"),
@@ -134,13 +136,42 @@ def chosen_against_untrained(study: Study, margin: float | None) -> list[Compare
     """Compare the confirmed encoders of each task with untrained ones on the test split of every data set."""
     runs = study.runs.loc[study.runs["probe_split"] == "test"]
     untrained = runs.loc[runs["task"] == RANDOM_INIT]
-    trained = runs.loc[~runs["task"].isin(BASELINES)].assign(cell=CHOSEN)
+    trained = runs.loc[~are_baselines(runs["task"])].assign(cell=CHOSEN)
     return [
         _against_untrained(own, untrained, PRETRAINING_TEST, Metric(column, "max"), margin, study.per_image)
         for _, own in trained.groupby("task", sort=False)
         for column in comparison_columns(runs)
         if own[column].notna().any() and untrained[column].notna().any()
     ]
+
+
+def chosen_against_weights(study: Study, margin: float | None) -> list[Compared]:
+    """Compare the confirmed encoders of each task with weights that exist already, on the test split of every data set.
+
+    Weights have no seed. Their one result is compared with that of each seed, so that an interval is over the seeds of
+    the study's own encoders and over images. All weights that a task is compared with are one family.
+    """
+    runs = study.runs.loc[study.runs["probe_split"] == "test"]
+    weights = runs.loc[runs["task"].str.startswith(WEIGHTS)]
+    found = []
+    for task, own in runs.loc[~are_baselines(runs["task"])].groupby("task", sort=False):
+        given = [_at_seeds(each, own) for _, each in weights.groupby("task", sort=False)]
+        for column in comparison_columns(runs) if given else []:
+            others = [each.assign(task=task, cell=each["task"]) for each in given if each[column].notna().any()]
+            if own[column].isna().all() or not others:
+                continue
+            rows = [(task, WEIGHTS_TEST, CHOSEN, each["cell"].iloc[0]) for each in others]
+            designs = pd.DataFrame(rows, columns=KEY, dtype="str")
+            both = pd.concat([own.assign(cell=CHOSEN), *others], ignore_index=True)
+            found.append(compare(both, designs, Metric(column, "max"), margin, study.per_image))
+    return found
+
+
+def _at_seeds(weights: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs of weights at each seed of `own`: those that there are, or else the only one, repeated."""
+    if len(weights) > 1:
+        return weights
+    return weights.drop(columns="seed").merge(own[["seed"]].drop_duplicates(), how="cross")
 
 
 def _against_untrained(

@@ -12,10 +12,11 @@ import pandas as pd
 
 from analysis.comparisons.cells import KEY
 from analysis.comparisons.designs import Compared, Metric, compare
+from analysis.data.baselines import are_baselines
 from analysis.data.classes import imbalanced
 from analysis.data.study import Study
 from analysis.data.tables import long_form
-from trainables.trial import BASELINES, RANDOM_INIT, labels_name
+from trainables.trial import RANDOM_INIT, labels_name
 
 DESIGN = "few labels"
 FROZEN, TUNED, SUPERVISED = "frozen", "fine-tuned", "supervised"
@@ -58,7 +59,7 @@ def compare_few_labels(study: Study, margin: float | None) -> list[Compared]:
     """Compare the three methods at each number of labels, paired by seed, with one family per task and data set."""
     results = label_results(study.runs.loc[study.runs["probe_split"] == "test"])
     found = []
-    for (dataset, task), own in results.loc[~results["task"].isin(BASELINES)].groupby(["dataset", "task"], sort=False):
+    for (dataset, task), own in results.loc[~are_baselines(results["task"])].groupby(["dataset", "task"], sort=False):
         column = column_of(str(dataset))
         untrained = (results["dataset"] == dataset) & (results["task"] == RANDOM_INIT)
         scratch = results.loc[untrained & (results["way"] == TUNED)]

@@ -19,10 +19,11 @@ from optuna.importance import (
 )
 
 from analysis.comparisons.selection import finished_values
+from analysis.data.baselines import are_baselines
 from analysis.records.phases import SEARCH
 from analysis.stats.significance import ALPHA
 from trainables.errors import UserError
-from trainables.trial import BASELINES, NON_TRAINING_FIELDS, TrialConfig
+from trainables.trial import NON_TRAINING_FIELDS, TrialConfig
 
 Evaluator = Literal["fanova", "mean_decrease_impurity", "ped_anova"]
 
@@ -81,7 +82,7 @@ def importance(
         UserError: If `runs` have no search or no such metric, or a searched column has gaps.
     """
     _check(runs, metric, mode, evaluator)
-    searched = runs.loc[(runs["phase"] == SEARCH) & ~runs["task"].isin(BASELINES)]
+    searched = runs.loc[(runs["phase"] == SEARCH) & ~are_baselines(runs["task"])]
     if searched.empty:
         raise UserError(f"no trial of the phase {SEARCH!r} in these runs; importance needs the trials of a search")
     usable = np.isfinite(finished_values(searched, metric))

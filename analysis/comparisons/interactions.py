@@ -16,13 +16,13 @@ from analysis.comparisons.factor_levels import POLICY, factor_levels
 from analysis.comparisons.images import image_contributions
 from analysis.comparisons.paired_effects import TOO_FEW
 from analysis.comparisons.selection import outcomes
+from analysis.data.baselines import are_baselines
 from analysis.data.per_image import PerImage
 from analysis.stats import factorial, paired
 from analysis.stats.crossed import least_seeds, paired_test, seeds_mean
 from analysis.stats.significance import ALPHA
 from analysis.stats.split_plot import interaction_p
 from trainables.errors import UserError
-from trainables.trial import BASELINES
 
 SYNERGY = np.array([1.0, -1.0, -1.0, 1.0])  # weights of the pair, each op alone, and neither
 
@@ -279,4 +279,4 @@ def _named(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _pretext(runs: pd.DataFrame) -> pd.DataFrame:
-    return runs.loc[~runs["task"].isin(BASELINES)]
+    return runs.loc[~are_baselines(runs["task"])]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from analysis.data.baselines import are_baselines
 from analysis.data.study import Study
 from analysis.stats.binomial import difference_interval
 from trainables.errors import UserError
 from trainables.per_image import unpack
-from trainables.trial import BASELINES
 
 PROBE = "linear"
 _COLUMNS = ["dataset", "task", "n_seeds", "n_leaked", "n_others", "leaked", "others", "accuracy"]
@@ -63,7 +63,7 @@ def flattery(study: Study, runs: pd.DataFrame) -> pd.DataFrame:
                 means = correct[mask].mean(), correct[~mask].mean(), correct.mean()
                 rows.append((dataset, task, len(known), int(mask.sum()), int((~mask).sum()), *map(float, means)))
     found = pd.DataFrame(rows, columns=_COLUMNS)
-    found = found.sort_values("task", key=lambda tasks: tasks.isin(BASELINES), kind="stable", ignore_index=True)
+    found = found.sort_values("task", key=are_baselines, kind="stable", ignore_index=True)
     ends = [difference_interval(row.leaked, row.n_leaked, row.others, row.n_others) for row in found.itertuples()]
     found["difference"] = found["leaked"] - found["others"]
     found[["ci_low", "ci_high"]] = np.array(ends, np.float64).reshape(-1, 2)

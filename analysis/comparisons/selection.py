@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from analysis.convergence import ended
+from analysis.data.baselines import are_baselines
 from analysis.data.frames import RUNNING
 from analysis.data.tables import LAST
 from analysis.records import FAILED, FINISHED, KILLED, STOPPED
 from trainables.errors import UserError
-from trainables.trial import BASELINES
 
 _IDENTITY = ["trial_id", "phase", "task", "cell", "seed"]
 _LEVELS = ("/chance", "/largest_class")
@@ -95,7 +95,7 @@ def left_out(runs: pd.DataFrame) -> pd.DataFrame:
 
 def pretext_runs(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the runs that trained a pretext task: without baselines and probes of finished encoders."""
-    return runs.loc[~runs["task"].isin(BASELINES) & (runs["init_from"] == "") & (runs["budget_steps"] > 0)]
+    return runs.loc[~are_baselines(runs["task"]) & (runs["init_from"] == "") & (runs["budget_steps"] > 0)]
 
 
 def ended_runs(runs: pd.DataFrame, verdicts: pd.DataFrame, wanted: Collection[str]) -> pd.Series:

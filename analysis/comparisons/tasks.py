@@ -8,11 +8,11 @@ import pandas as pd
 
 from analysis.comparisons.cells import KEY
 from analysis.comparisons.designs import Compared, Metric, compare
+from analysis.data.baselines import are_baselines
 from analysis.data.classes import comparison_columns
 from analysis.data.study import Study
 from analysis.records.phases import CONFIRM
 from trainables.objective import as_objective
-from trainables.trial import BASELINES
 
 ALL_TASKS = "all tasks"  # value of the column `task`, since the cells are the tasks
 TASKS_TEST = "pretext tasks, test split"
@@ -29,7 +29,7 @@ def compare_tasks(study: Study, margin: float | None) -> list[Compared]:
         margin: The smallest difference that matters, in the metrics' units.
     """
     runs = study.runs.loc[study.runs["probe_split"] == "test"]
-    trained = runs.loc[~runs["task"].isin(BASELINES)]
+    trained = runs.loc[~are_baselines(runs["task"])]
     found = []
     for column in comparison_columns(runs):
         means = trained.groupby("task", sort=False)[column].mean().dropna()

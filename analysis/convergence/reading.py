@@ -14,7 +14,7 @@ from scipy.integrate import cumulative_trapezoid
 
 from analysis import records
 from analysis.convergence.curves import Curve, Head, Mode, Trial, number
-from trainables.trial import BASELINES
+from analysis.data.baselines import are_baselines
 
 Points = Mapping[str, tuple[np.ndarray, np.ndarray]]  # metric -> (steps, values)
 
@@ -32,7 +32,7 @@ def trials(runs: pd.DataFrame, curves: pd.DataFrame) -> Iterator[Trial]:
     Baselines and trials that only probe another trial's encoder (`init_from`) do not train and are skipped.
     """
     points = _points(curves)
-    candidates = runs.loc[~runs["task"].isin(BASELINES)]
+    candidates = runs.loc[~are_baselines(runs["task"])]
     if "init_from" in candidates:
         candidates = candidates.loc[candidates["init_from"].fillna("") == ""]
     for row in candidates.to_dict("records"):

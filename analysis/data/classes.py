@@ -8,11 +8,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from analysis.data.baselines import are_baselines
 from analysis.data.study import Study
 from analysis.data.tables import LAST, chance_column, is_comparison_probe, is_final_result, level_names, probe_results
 from analysis.stats.binomial import wilson_interval
 from trainables.per_image import LABELS
-from trainables.trial import BASELINES, CLASS_AVERAGES, ONLINE_PROBES
+from trainables.trial import CLASS_AVERAGES, ONLINE_PROBES, is_baseline
 
 MIN_RATIO = 3.0
 FEW_IMAGES = 20  # the 95% interval of the accuracy of a class with fewer images may be wider than 0.4
@@ -152,7 +153,7 @@ def class_accuracies(study: Study, runs: pd.DataFrame) -> pd.DataFrame:
                 name = names[label] if label < len(names) else str(label)
                 rows.append((dataset, name, task, counts[label], correct[labels == label].mean()))
     found = pd.DataFrame(rows, columns=["dataset", "class", "task", "n_images", "value"])
-    found = found.sort_values("task", key=lambda tasks: tasks.isin(BASELINES), kind="stable")
+    found = found.sort_values("task", key=are_baselines, kind="stable")
     groups = found.groupby(["dataset", "class", "task", "n_images"], sort=False)["value"]
     found = groups.agg(n_seeds="size", mean="mean").reset_index()
     found["ci_low"], found["ci_high"] = wilson_interval(found["mean"], found["n_images"])
@@ -172,7 +173,7 @@ def class_ious(runs: pd.DataFrame) -> pd.DataFrame:
     columns = [name for name in runs if _IOU.fullmatch(name) and runs[name].notna().any()]
     if not columns:
         return pd.DataFrame({"dataset": [], "class": []})
-    tasks = sorted(runs["task"].unique(), key=lambda task: task in BASELINES)
+    tasks = sorted(runs["task"].unique(), key=is_baseline)
     means = runs.groupby("task", sort=False)[columns].mean().T.reindex(columns=tasks).dropna(axis=1, how="all")
     parts = [_IOU.fullmatch(name) for name in columns]
     means.insert(0, "dataset", [part["dataset"] for part in parts if part])

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import beta, norm
 
+from analysis.data.baselines import are_baselines
 from analysis.stats import ALPHA
 from trainables.objective import direction
 from trainables.trial import BASELINES, CLASS_AVERAGES, NON_TRAINING_FIELDS, TrialConfig
@@ -214,7 +215,7 @@ def probe_summary(results: pd.DataFrame) -> pd.DataFrame:
         sd=("value", "std"),
         **{level: (level, "first") for level in ("chance", "largest_class")},
     ).reset_index()
-    return found.sort_values("task", key=lambda tasks: tasks.isin(BASELINES), kind="stable", ignore_index=True)
+    return found.sort_values("task", key=are_baselines, kind="stable", ignore_index=True)
 
 
 def stage_results(runs: pd.DataFrame) -> pd.DataFrame:
@@ -236,7 +237,7 @@ def not_above_baselines(summary: pd.DataFrame) -> pd.DataFrame:
     """
     baselines = summary.loc[summary["task"].isin(BASELINES), ["task", "dataset", "probe", "mean"]]
     baselines = baselines.rename(columns={"task": "baseline", "mean": "baseline_mean"})
-    pairs = summary.loc[~summary["task"].isin(BASELINES)].merge(baselines, on=["dataset", "probe"])
+    pairs = summary.loc[~are_baselines(summary["task"])].merge(baselines, on=["dataset", "probe"])
     names = ["task", "dataset", "probe", "mean", "baseline", "baseline_mean"]
     return pairs.loc[pairs["mean"] <= pairs["baseline_mean"], names].reset_index(drop=True)
 

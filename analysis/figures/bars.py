@@ -24,7 +24,7 @@ from analysis.figures.style import (
     title,
 )
 from trainables.errors import UserError
-from trainables.trial import BASELINES, RANDOM_INIT
+from trainables.trial import RANDOM_INIT, is_baseline
 
 Band = tuple[float, float]
 
@@ -78,7 +78,7 @@ def accuracy_bars(
     runs = runs.loc[runs[column].notna()]
     if set(runs["probe_split"]) != {"test"}:
         raise UserError("these runs are not of the test split alone; keep it: runs[runs.probe_split == 'test']")
-    tasks = sorted(runs["task"].unique(), key=lambda task: task in BASELINES)  # stable: baselines last
+    tasks = sorted(runs["task"].unique(), key=is_baseline)  # stable: baselines last
     ax = axes(ax, size=(1.6 + 1.05 * len(tasks), 4.6))
     for x, task in enumerate(tasks):
         _group(ax, runs.loc[runs["task"] == task], dataset, x)

@@ -12,6 +12,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from analysis.data.baselines import are_baselines
 from analysis.data.tables import LAST, probe_results, probe_summary, split_note, split_of, stage_results
 from analysis.figures.style import (
     BASELINE_NAMES,
@@ -31,7 +32,7 @@ from analysis.figures.style import (
 )
 from analysis.records import FAILED, FINISHED, KILLED, STOPPED
 from trainables.errors import UserError
-from trainables.trial import BASELINES, ONLINE_PROBES
+from trainables.trial import ONLINE_PROBES, is_baseline
 
 PROBE_NAMES = {"linear": "linear probe", "knn": "kNN probe"}
 BALANCED_NAMES = {"linear_balanced_accuracy": "linear probe", "knn_balanced_accuracy": "kNN probe"}
@@ -98,7 +99,7 @@ def _probes_by_task(runs: pd.DataFrame, dataset: str, names: dict[str, str], met
     ax = axes(ax)
     shifts = (-0.2, 0.2) if len(names) > 1 else (0.0,)
     summary = probe_summary(results)
-    pretext = summary.loc[~summary["task"].isin(BASELINES)]
+    pretext = summary.loc[~are_baselines(summary["task"])]
     order = pretext.loc[pretext["probe"] == next(iter(names))].sort_values("mean", ascending=False)["task"]
     tasks = list(dict.fromkeys([*order, *pretext["task"]]))  # the best first
     for probe, color, marker, shift in zip(names, COLORS, MARKERS, shifts, strict=False):
@@ -118,7 +119,7 @@ def _probes_by_task(runs: pd.DataFrame, dataset: str, names: dict[str, str], met
         means = pretext.loc[pretext["probe"] == probe]
         places = _positions(means["task"], tasks) + shift
         ax.scatter(places, means["mean"], marker="_", s=420, color=color, linewidths=2.5, label=f"{names[probe]}, mean")
-        for row in summary.loc[summary["task"].isin(BASELINES) & (summary["probe"] == probe)].itertuples():
+        for row in summary.loc[are_baselines(summary["task"]) & (summary["probe"] == probe)].itertuples():
             name = f"{BASELINE_NAMES[row.task]}, {names[probe]} {row.mean:.3f}"
             ax.axhline(row.mean, color=color, linestyle=BASELINE_STYLES[row.task], linewidth=1.3, label=name)
     level_lines(ax, runs, f"probe/{dataset}/{next(iter(names))}")
@@ -152,10 +153,10 @@ def probe_by_stage(runs: pd.DataFrame, dataset: str, probe: str = "linear", ax: 
     if results.empty:
         raise UserError(f"no {probe} probe of stages on {dataset!r} in these runs: set evaluate.probe_layers to all")
     ax = axes(ax)
-    tasks = sorted(results["task"].unique(), key=lambda task: task in BASELINES)
+    tasks = sorted(results["task"].unique(), key=is_baseline)
     for task, color, marker in zip(tasks, itertools.cycle(COLORS), itertools.cycle(MARKERS), strict=False):
         own = results.loc[results["task"] == task]
-        color = "0.4" if task in BASELINES else color
+        color = "0.4" if is_baseline(task) else color
         means = own.groupby("stage")["value"].mean()
         style = BASELINE_STYLES.get(task, "-")
         ax.plot(means.index, means, style, color=color, marker=marker, label=BASELINE_NAMES.get(task, task))

@@ -17,6 +17,7 @@ from analysis.comparisons.designs import (
     Metric,
     cells_against_untrained,
     chosen_against_untrained,
+    chosen_against_weights,
     compare,
     task_comparisons,
     task_metrics,
@@ -41,13 +42,14 @@ from analysis.comparisons.selection import left_out, outcomes
 from analysis.comparisons.tasks import compare_tasks
 from analysis.convergence import CONVERGED, cell_verdicts, ended, verdicts
 from analysis.data import tables
+from analysis.data.baselines import are_baselines
 from analysis.data.classes import comparison_columns
 from analysis.data.load import load
 from analysis.data.study import Study
 from analysis.records.phases import ABLATE, CONFIRM
 from trainables import files
 from trainables.errors import UserError, suggestion
-from trainables.trial import BASELINES
+from trainables.trial import is_baseline
 
 COUNTED_PHASES = (CONFIRM, ABLATE)  # one trial per cell and seed, so that convergence can be counted
 FACTORIAL_DESIGNS = ("factorial", "screening")
@@ -73,6 +75,8 @@ class Findings:
             `analysis.comparisons.compare`.
         against_untrained: The same columns for ablated cells (design PRETRAINING) and confirmed encoders on the test
             split (PRETRAINING_TEST, one metric per data set) against untrained encoders of the same seeds.
+        against_weights: The same columns for confirmed encoders on the test split against weights that exist already
+            (design WEIGHTS_TEST), whose names are in `baseline`.
         between_tasks: The same columns for every pair of tasks (design TASKS_TEST): their confirmed encoders on
             the test split, one family per data set.
         few_labels: The same columns for frozen features, fine-tuning and supervised training (design `few labels`).
@@ -93,6 +97,7 @@ class Findings:
     margin: float | None
     effects: pd.DataFrame
     against_untrained: pd.DataFrame
+    against_weights: pd.DataFrame
     between_tasks: pd.DataFrame
     few_labels: pd.DataFrame
     differences: pd.DataFrame
@@ -105,8 +110,8 @@ class Findings:
 
     @property
     def every_effect(self) -> pd.DataFrame:
-        """All comparisons: with a baseline cell, untrained encoders, other tasks and with few labels, by `design`."""
-        parts = [self.effects, self.against_untrained, self.between_tasks, self.few_labels]
+        """All comparisons, by `design`: with baselines, untrained encoders, weights, other tasks and few labels."""
+        parts = [self.effects, self.against_untrained, self.against_weights, self.between_tasks, self.few_labels]
         return pd.concat(parts, ignore_index=True)
 
 
@@ -149,6 +154,7 @@ def compute_findings(
         compare(by_task[name], wanted, metrics[name], margin, study.per_image) for name, wanted in designs.items()
     ]
     untrained = [*cells_against_untrained(study, ablated, metrics, margin), *chosen_against_untrained(study, margin)]
+    weights = chosen_against_weights(study, margin)
     labels, between = compare_few_labels(study, margin), compare_tasks(study, margin)
     counted = _counted(study.runs.loc[study.runs["phase"].isin(COUNTED_PHASES)], trial_verdicts)
     of_cells = counted.loc[counted["phase"] == ABLATE]
@@ -163,9 +169,10 @@ def compute_findings(
         margin=margin,
         effects=_effects(inside),
         against_untrained=_effects(untrained),
+        against_weights=_effects(weights),
         between_tasks=_effects(between),
         few_labels=_effects(labels),
-        differences=_joined([seeds for _, seeds in (*inside, *untrained, *between, *labels)], SEED_DTYPES),
+        differences=_joined([seeds for _, seeds in (*inside, *untrained, *weights, *between, *labels)], SEED_DTYPES),
         factorial=_factorial(study, by_task, metrics),
         synergy=_synergy(study, by_task, metrics),
         across_tasks=_across_tasks(ablated, metrics),
@@ -215,10 +222,10 @@ def _settings(study: Study) -> dict[str, Any]:
 
 def _restrict(study: Study, task: str) -> Study:
     """Return the study with the runs of one task and of the baselines."""
-    known = [name for name in study.runs["task"].unique() if name not in BASELINES]
+    known = [name for name in study.runs["task"].unique() if not is_baseline(name)]
     if task not in known:
         raise UserError(f"{study.name}: no trial of {task!r}; {suggestion(task, known)}")
-    runs = study.runs.loc[study.runs["task"].isin([task, *BASELINES])]
+    runs = study.runs.loc[(study.runs["task"] == task) | are_baselines(study.runs["task"])]
     return dataclasses.replace(
         study, runs=runs, curves=study.curves.loc[study.curves["trial_id"].isin(runs["trial_id"])]
     )
@@ -226,7 +233,7 @@ def _restrict(study: Study, task: str) -> Study:
 
 def _ablated(study: Study, trial_verdicts: pd.DataFrame) -> pd.DataFrame:
     runs = tables.last_values(study.runs, study.curves)
-    trained = runs.loc[(runs["phase"] == ABLATE) & ~runs["task"].isin(BASELINES)]
+    trained = runs.loc[(runs["phase"] == ABLATE) & ~are_baselines(runs["task"])]
     found = trial_verdicts.assign(converged=ended(trial_verdicts, [CONVERGED]))
     return trained.merge(found[["trial_id", "verdict", "converged"]], on="trial_id", how="left")
 

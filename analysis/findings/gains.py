@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -27,7 +27,9 @@ class TaskGains:
         rows: One row per task that was compared, the best first: task, mean, untrained, difference, ci_low, ci_high,
             answer, n_seeds, n_above, seeds (list of float), verdict (empty if it has none).
         ordered_by: The split whose means order the rows, `validation` or `test`, as `queries.ordered_tasks` decides.
-        levels: Level of each of `LEVELS` that is known, in the metric's unit.
+        levels: Level of each of `LEVELS` that is known, and of weights that exist already by `weights:NAME`, in the
+            metric's unit.
+        weights: The first task's comparison with each weights, a row of `Findings.against_weights` each.
     """
 
     dataset: str
@@ -35,6 +37,7 @@ class TaskGains:
     rows: pd.DataFrame
     ordered_by: str
     levels: dict[str, float]
+    weights: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def test_agrees(self) -> bool:
@@ -78,7 +81,10 @@ def task_gains(findings: Findings, dataset: str = "") -> TaskGains:
     if not rows:
         return TaskGains(dataset, "", pd.DataFrame(), queries.TEST, {})
     metric = str(next(iter(known.values())).row["metric"])
-    return TaskGains(dataset, metric, pd.DataFrame(rows), ordered_by, _levels(findings, dataset, metric))
+    weights = findings.against_weights
+    weights = weights.loc[(weights["task"] == order[0]) & (weights["metric"] == metric)]
+    levels = _levels(findings, dataset, metric) | dict(zip(weights["baseline"], weights["baseline_mean"], strict=True))
+    return TaskGains(dataset, metric, pd.DataFrame(rows), ordered_by, levels, weights)
 
 
 def _values(findings: Findings, task: str, metric: str) -> list[float]:

@@ -24,7 +24,7 @@ from analysis.data import tables
 from analysis.data.classes import BALANCED
 from analysis.findings.compute import Findings
 from analysis.records.phases import CONFIRM
-from trainables.trial import BASELINES, NON_TRAINING_FIELDS, TrialConfig
+from trainables.trial import NON_TRAINING_FIELDS, TrialConfig, is_baseline
 
 VALIDATION, TEST = "validation", "test"  # splits that can order tasks
 
@@ -75,7 +75,7 @@ class UntrainedComparison:
 
 def tasks(findings: Findings) -> list[str]:
     """Return the pretext tasks of the study, in the order in which they were first tried."""
-    return [task for task in findings.study.runs["task"].unique() if task not in BASELINES]
+    return [task for task in findings.study.runs["task"].unique() if not is_baseline(task)]
 
 
 def chosen(findings: Findings) -> dict[str, dict[str, Any]]:

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.comparisons import BASE, BETTER, EQUIVALENT, TOO_FEW, WORSE
+from analysis.comparisons.cells import KEY
 from analysis.convergence import CATALOG, CONVERGED, STILL_IMPROVING
 from analysis.data.tables import is_share
 from analysis.findings import Findings, queries
@@ -23,20 +24,29 @@ from analysis.report.sections.shortcuts import shortcut_warnings
 from analysis.report.sections.summary import not_known
 from analysis.report.words import circumstances, counted, listed, metric_words, number, points, quoted
 from analysis.stats.paired import MIN_SEEDS
+from trainables.trial import WEIGHTS
 
 RECOMMENDED, CONFIG = "recommended.yaml", "study.yaml"
 CLASSIFIER = "On features of {task}, a linear classifier gets"
-UNITS = {  # probe: sentence about {task} and {mean}, and what it is compared with
-    "linear": (CLASSIFIER + " {mean} of 100 test images right", "on those of an untrained network"),
+UNITS = {  # probe: sentence about {task} and {mean}, and what it is compared with, {other}
+    "linear": (CLASSIFIER + " {mean} of 100 test images right", "on those of {other}"),
     "linear_balanced_accuracy": (
         CLASSIFIER + " {mean} of 100 test images right, with every class counted equally",
-        "on those of an untrained network",
+        "on those of {other}",
     ),
     "miou": (
         "Features of {task} segment the test images with a mIoU of {mean}%",
-        "with those of an untrained network",
+        "with those of {other}",
     ),
 }
+
+
+_ABOUT_WEIGHTS = (
+    sentences.PLAIN_BETTER_THAN_WEIGHTS,
+    sentences.PLAIN_WORSE_THAN_WEIGHTS,
+    sentences.PLAIN_EQUIVALENT_TO_WEIGHTS,
+    sentences.PLAIN_WEIGHTS_NOT_TOLD_APART,
+)
 
 
 @dataclass(frozen=True)
@@ -93,7 +103,7 @@ def headline(findings: Findings, gains: TaskGains) -> list[str]:
     rows = gains.rows.set_index("task", drop=False)
     better = rows.loc[rows["answer"] == BETTER]
     if better.empty:
-        return [_none(gains, rows), *filter(None, [order_note(gains)]), *_pixels(gains)]
+        return [_none(gains, rows), *_weights(findings, gains), *filter(None, [order_note(gains)]), *_pixels(gains)]
     best = str(better.index[0])
     rivals = queries.task_rivals(findings, best, gains.metric)
     compared = pd.concat([better.loc[[best], ["answer"]], rivals[["answer"]]])
@@ -101,7 +111,13 @@ def headline(findings: Findings, gains: TaskGains) -> list[str]:
     sentence, about = (sentences.PLAIN_BEST, compared) if is_best else (sentences.PLAIN_HELPS, better)
     tasks = best if is_best else listed([best, *(task for task in better.index if task != best)])
     lead = sentence.say(about, tasks=tasks, numbers=_numbers(gains, better.loc[best]))
-    return [lead, *_others(rows, best, rivals), *filter(None, [order_note(gains)]), *_pixels(gains)]
+    return [
+        lead,
+        *_weights(findings, gains),
+        *_others(rows, best, rivals),
+        *filter(None, [order_note(gains)]),
+        *_pixels(gains),
+    ]
 
 
 def cure(findings: Findings) -> str:
@@ -173,9 +189,22 @@ def _none(gains: TaskGains, rows: pd.DataFrame) -> str:
     return sentence.say(rows, first=lead, numbers=_numbers(gains, first))
 
 
-def _numbers(gains: TaskGains, row: pd.Series) -> str:
-    """Return a task's score beside the untrained network's, and how sure the difference is."""
-    score, untrained = UNITS[gains.probe]
+def _weights(findings: Findings, gains: TaskGains) -> Iterator[str]:
+    """Yield whether the best task's pre-training is better than each weights that exist already."""
+    for _, row in gains.weights.iterrows():
+        name = f"the weights {row['baseline'].removeprefix(WEIGHTS)}"
+        own = {"difference": row["mean_difference"], "untrained": row["baseline_mean"]}
+        differences = findings.differences.merge(row[[*KEY, "metric"]].to_frame().T, on=[*KEY, "metric"])
+        own["n_above"] = int((differences["difference"] > 0).sum())
+        numbers = _numbers(gains, pd.Series({**row, **own}), name)
+        sentence = first_true(_ABOUT_WEIGHTS, row)
+        yield sentence.say(row, weights=name, margin=points(findings.margin or 0.0), numbers=numbers)
+
+
+def _numbers(gains: TaskGains, row: pd.Series, other: str = "an untrained network") -> str:
+    """Return a task's score beside that of what it is compared with, and how sure the difference is."""
+    score, compared = UNITS[gains.probe]
+    untrained = compared.format(other=other)
     more = points(abs(row["difference"]))
     word = "more than" if row["difference"] >= 0 else "fewer than"
     score = score.format(task=row["task"], mean=points(row["mean"]))

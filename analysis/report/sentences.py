@@ -49,6 +49,23 @@ PLAIN_GAIN = Sentence("plain_gain", "**{task}** {words}: **{cell} helps**; with 
 PLAIN_NO_CHANGE = Sentence(
     "plain_no_change", "**No change is shown to help** {tasks}: the ablation tested {n}.", none_is(BETTER)
 )
+# Weights that exist already. Rows: the best task's comparison with them, on the test split.
+PLAIN_BETTER_THAN_WEIGHTS = Sentence(
+    "plain_better_than_weights", "**Pre-training here is better than {weights}.** {numbers}", all_are(BETTER)
+)
+PLAIN_WORSE_THAN_WEIGHTS = Sentence(
+    "plain_worse_than_weights", "**Pre-training here is worse than {weights}.** {numbers}", all_are(WORSE)
+)
+PLAIN_EQUIVALENT_TO_WEIGHTS = Sentence(
+    "plain_equivalent_to_weights",
+    "**Pre-training here and {weights} are equivalent**, within {margin}. {numbers}",
+    all_are(EQUIVALENT),
+)
+PLAIN_WEIGHTS_NOT_TOLD_APART = Sentence(
+    "plain_weights_not_told_apart",
+    "**Pre-training here and {weights} are not told apart.** {numbers}",
+    all_are(INCONCLUSIVE, TOO_FEW),
+)
 
 # Pretext tasks on the test split, compared with each other. Rows: the task named, compared with every other one.
 BEST_TASK = Sentence(

@@ -20,7 +20,7 @@ from study.cli.words import best_table, dataset_lines
 from study.config.schema import StudyConfig
 from study.plan.best import best_so_far
 from study.plan.history import TrialRecord
-from trainables.trial import BASELINES, ONLINE_PROBES, RAW_PIXELS
+from trainables.trial import BASELINES, ONLINE_PROBES, RAW_PIXELS, WEIGHTS
 
 MAX_RUNNING = 12  # running trials in the live table
 STAMP_WIDTH, N_BAR_LINES = 8, 4
@@ -67,7 +67,9 @@ class Progress:
                 record = self.state.history.trials[event.trial_id]
                 seed, width = self._seed_words(record), self.console.width - STAMP_WIDTH
                 room = width if self.console.is_terminal else None
-                self._say(ended_line(record, self._metric(record), seed, [*self.config.tasks, *BASELINES], room))
+                weights = [f"{WEIGHTS}{each.name}" for each in self.config.baselines]
+                names = [*self.config.tasks, *BASELINES, *weights]
+                self._say(ended_line(record, self._metric(record), seed, names, room))
 
     def _note_seed(self, event: Event) -> None:
         if isinstance(event, TrialStarted) and event.config.task != RAW_PIXELS:

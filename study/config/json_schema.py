@@ -35,6 +35,9 @@ def study_schema() -> dict[str, Any]:
     record = study["properties"]["plugins"]["items"]
     study["properties"]["plugins"]["items"] = {"anyOf": [{"type": "string"}, record]}
     part = {**study, "title": PART, "required": [name for name in study.get("required", []) if name != "name"]}
+    record = study["properties"]["init_weights"]["anyOf"]
+    study["properties"]["init_weights"]["anyOf"] = [{"type": "string"}, *record]
+    definitions["WeightsBaseline"]["required"] = ["weights", "encoder"]
     definitions |= {STUDY: study, PART: part, SERIES: _series()}
     return {
         "$schema": DIALECT,

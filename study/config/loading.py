@@ -13,6 +13,7 @@ from study.config.plugins import with_paths, with_plugins
 from study.config.presets import preset_names, preset_text, series_names
 from study.config.schema import StudyConfig
 from study.config.validation import check_config, one_line
+from study.config.weights import with_weight_paths
 from trainables.errors import ConfigError, suggestion
 from trainables.spelling import RENAMED, with_current_names
 from trainables.tasks import TASKS
@@ -82,7 +83,8 @@ def read_source(source: str) -> dict[str, Any]:
         ConfigError: The source does not exist, cannot be read, or is not a mapping; in one line.
     """
     try:
-        return with_paths(_parse(source, _read_text(source)), Path(source).parent)
+        folder = Path(source).parent
+        return with_weight_paths(with_paths(_parse(source, _read_text(source)), folder), folder)
     except ConfigError as error:
         raise one_line(error) from error
 

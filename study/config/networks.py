@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from study.config.schema import EncoderConfig
+from study.config.sections import EncoderConfig
 from trainables.encoders.names import TIMM
 from trainables.encoders.timm_models import require
 

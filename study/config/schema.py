@@ -9,151 +9,29 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, Field, JsonValue
 
 from search_spaces import SPECS, Space
 from search_spaces.ablations import Comparison, Levels, ablation, changed
 from study.config import strict_yaml
-from study.config.names import DesignName, EncoderName, Name, OpName, Positive, TaskName
+from study.config.names import Name, Positive, TaskName
 from study.config.plugins import PluginConfig
+from study.config.sections import (
+    FROZEN,
+    AblateConfig,
+    ConfirmConfig,
+    EncoderConfig,
+    EvaluateConfig,
+    ResourcesConfig,
+    SearchConfig,
+    WeightsBaseline,
+    WeightsFile,
+)
 from study.config.spaces import for_task, search_space
 from trainables import spelling
 from trainables.errors import ConfigError
 from trainables.tasks import TASKS
 from trainables.trial import TrialConfig
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class EncoderConfig(_Frozen):
-    """The encoder that all tasks share.
-
-    Attributes:
-        name: Architecture: one of this package or of a plug-in, any model of the library timm, or a class.
-        width: Channels of the first stage; `conv4` only.
-    """
-
-    name: EncoderName = "conv4"
-    width: Annotated[int, Field(ge=1, le=1024)] = 24
-
-
-class SearchConfig(_Frozen):
-    """The hyperparameter search of each task.
-
-    Attributes:
-        num_samples: Trials per task; with `grid`, points per continuous hyperparameter.
-        algorithm: `optuna` is TPE; `random` and `grid` list all trials before the first one starts.
-        scheduler: Early stopping (`asha`), none, or population based training (`pbt`).
-        metric: Metric to optimize, taken at a trial's last report, for example `probe/linear_balanced_accuracy` or
-            `probe/linear_macro_f1`. `auto` is `probe/linear` (probe validation) where the data set has labels, or its
-            balanced accuracy if the classes are clearly imbalanced (`analysis.data.classes.is_imbalanced`), and the
-            task's primary validation metric otherwise.
-        mode: Direction of `metric`; null for the direction that the metric has by itself.
-        grace_period: Steps before a scheduler may stop a trial; null for a quarter of the budget.
-        reduction_factor: ASHA promotes one in this many trials from each rung to the next.
-        chance_patience: Steps after which a trial is stopped that is shown to have learned nothing; null for half the
-            budget, 0 for never.
-        space: Hyperparameters to search instead of the task's default space, or in addition to it with `extend: true`;
-            `{TASK: {...}}` applies to one task.
-    """
-
-    num_samples: Positive = 8
-    algorithm: Literal["optuna", "random", "grid"] = "optuna"
-    scheduler: Literal["asha", "none", "pbt"] = "asha"
-    metric: str = "auto"
-    mode: Literal["max", "min"] | None = None
-    grace_period: Positive | None = None
-    reduction_factor: Annotated[int, Field(ge=2)] = 2
-    chance_patience: Annotated[int, Field(ge=0)] | None = None
-    space: dict[str, JsonValue] = {}
-
-
-class ConfirmConfig(_Frozen):
-    """The confirmation of the best configurations on seeds that the search has not used.
-
-    Attributes:
-        top_k: Configurations per task.
-        seeds: Number of fresh seeds per configuration, or a list of them, such as `[5, 6, 7]`, for results that another
-            study shall share.
-    """
-
-    top_k: Positive = 2
-    seeds: Positive | list[int] = 3
-
-    @property
-    def n_seeds(self) -> int:
-        """Number of fresh seeds."""
-        return len(self.seeds) if isinstance(self.seeds, list) else self.seeds
-
-
-class AblateConfig(_Frozen):
-    """Ablations around each task's confirmed configuration; every cell runs with the same fresh seeds.
-
-    Attributes:
-        designs: Names of designs in `search_spaces.ablations`; empty for no ablation.
-        seeds: Fresh seeds per cell.
-        margin: Equivalence margin: the largest difference of the metric, in its own units, that is too small to
-            matter.
-        base: Values that override the confirmed configuration; `{TASK: {...}}` applies to one task.
-        strengths: Augmentation strengths; the first is the reference.
-        sizes: Numbers of training images; null for all.
-        steps: Budgets of optimizer steps.
-        ops: Augmentation ops; null for the ops in the base's policy.
-        factors: Values of each factor of the factorial and screening designs.
-        cures: Values of each candidate cure; null for the task's default cures. `{TASK: {...}}` applies to one
-            task, and `{TASK: {}}` is none for it.
-    """
-
-    designs: list[DesignName] = []
-    seeds: Positive = 5
-    margin: Annotated[float, Field(gt=0)] = 0.01
-    base: dict[str, JsonValue] = {}
-    strengths: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)] = [0.0, 0.5, 1.0]
-    sizes: Annotated[list[Positive | None], Field(min_length=1)] = [None]
-    steps: list[Positive] = []
-    ops: list[OpName] | None = None
-    factors: dict[str, list[JsonValue]] = {}
-    cures: dict[str, JsonValue] | None = None
-
-
-class EvaluateConfig(_Frozen):
-    """The final evaluation of the confirmed encoders on the test split.
-
-    Attributes:
-        datasets: Data sets to probe on; null for the training data set, if it has labels or masks.
-        probe_layers: `all` probes every stage of the encoder; the last stage is often not the best one for tasks such
-            as rotation (Gidaris 2018) and context prediction (Kolesnikov 2019).
-        labels_per_class: Numbers of labeled images per class, null for all. With each number, a probe on frozen
-            features, fine-tuning and supervised training from scratch are compared; empty for no comparison.
-        fine_tune_steps: Optimizer steps of fine-tuning and of supervised training.
-        segmentation: Whether data sets with masks are probed for segmentation, which takes several times as long
-            as the other probes.
-    """
-
-    datasets: list[str] | None = None
-    probe_layers: Literal["last", "all"] = "last"
-    labels_per_class: list[Positive | None] = []
-    fine_tune_steps: Positive = 300
-    segmentation: bool = True
-
-
-class ResourcesConfig(_Frozen):
-    """Resources that one worker of a trial reserves on its node.
-
-    Attributes:
-        cpu: CPU cores.
-        gpu: GPUs; a fraction lets several trials share one.
-        custom: Amounts of other resources by Ray's names: custom ones of `ray start --resources`, or `memory` in bytes.
-        labels: Labels that the node must have, as Ray label selectors: `VALUE`, `in(A, B)`, or either after `!`.
-    """
-
-    cpu: Annotated[int, Field(ge=1)] = 1
-    gpu: Annotated[float, Field(ge=0)] = 0
-    custom: dict[str, Annotated[float, Field(gt=0)]] = {}
-    labels: dict[str, str] = {}
-
 
 # Settings added after the first studies. With these values, a study keeps the hash that it had without them.
 _HASH_NEUTRAL_DEFAULTS: dict[str, Any] = {
@@ -163,10 +41,12 @@ _HASH_NEUTRAL_DEFAULTS: dict[str, Any] = {
     "on_small_image": "stop",
     "group_pattern": None,
     "leak": None,
+    "baselines": [],
+    "init_weights": None,
 }
 
 
-class StudyConfig(_Frozen):
+class StudyConfig(BaseModel):
     r"""A whole study. YAML, `--set` and the code use the same field names.
 
     Attributes:
@@ -205,8 +85,13 @@ class StudyConfig(_Frozen):
         max_failures: Restarts of a trial after a crash, each from its checkpoint.
         storage: Folder or URI for checkpoints that every node reaches; null for the study's folder.
         tracking_uri: MLflow tracking store; null for MLFLOW_TRACKING_URI or a local default.
+        baselines: Weights that exist already, probed like the encoders of the study: `[{weights: FILE, encoder:
+            timm/NAME, name: NAME}]`.
+        init_weights: File of weights from which pre-training starts; null for random weights.
         simulate: Whether trials are simulated and train nothing.
     """
+
+    model_config = FROZEN
 
     name: Name
     plugins: list[PluginConfig] = []
@@ -239,6 +124,8 @@ class StudyConfig(_Frozen):
     max_failures: Annotated[int, Field(ge=0)] = 2
     storage: str | None = None
     tracking_uri: str | None = None
+    baselines: list[WeightsBaseline] = []
+    init_weights: WeightsFile | None = None
     simulate: bool = False
 
     def base_trial(self, task: TaskName, phase: str) -> TrialConfig:
@@ -257,6 +144,8 @@ class StudyConfig(_Frozen):
             data_seed=self.seed,
             encoder=self.encoder.name,
             width=self.encoder.width,
+            **self.encoder.inputs,
+            weights=self.init_weights.sha256 if self.init_weights else "",
             budget_steps=self.budget_steps,
             report_every=min(self.report_every, self.budget_steps),
             options=self.task_options.get(task, {}),
@@ -313,6 +202,10 @@ class StudyConfig(_Frozen):
             del content["evaluate"]["segmentation"]  # studies from before this setting keep their hash
         if content["leak"] == "allow":  # as all studies from before this setting, which it can therefore resume
             content["leak"] = None
+        for name in [name for name in EncoderConfig.INPUTS if not content["encoder"][name]]:
+            del content["encoder"][name]
+        for each in filter(None, [*content["baselines"], content["init_weights"]]):
+            del each["weights"]  # the path, which may change
         for name, value in _HASH_NEUTRAL_DEFAULTS.items():
             if content[name] == value:
                 del content[name]

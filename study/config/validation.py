@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import typing
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ from study.config.plugins import with_plugins
 from study.config.schema import StudyConfig
 from study.config.seeds import check_seeds
 from study.config.spaces import for_task
+from study.config.weights import with_weights
 from trainables.augmentation import validate_policy
 from trainables.errors import ConfigError, printable, suggestion, without_secrets
 from trainables.spelling import with_current_names
@@ -63,7 +65,7 @@ def one_line(error: ConfigError) -> ConfigError:
 
 
 def _validated(content: Mapping[str, Any]) -> StudyConfig:
-    content = with_plugins(content)
+    content = with_weights(with_plugins(content))
     try:
         config = StudyConfig.model_validate(with_current_names(content))
     except pydantic.ValidationError as error:
@@ -174,5 +176,11 @@ def _sibling_keys(location: tuple[int | str, ...]) -> list[str]:
     """Return the known keys of the section in which an unknown key was found."""
     model: Any = StudyConfig
     for part in location[:-1]:
-        model = model.model_fields[part].annotation if part in model.model_fields else model
+        model = _section(model.model_fields[str(part)].annotation) if part in model.model_fields else model
     return list(model.model_fields)
+
+
+def _section(annotation: Any) -> Any:
+    """Return the model in a field's type: itself, in a list, or beside None."""
+    inner = typing.get_args(annotation)
+    return inner[0] if inner else annotation

@@ -21,6 +21,7 @@ from ray.tune.schedulers import TrialScheduler
 from analysis.records.phases import SEARCH
 from study.config.names import TaskName
 from study.config.schema import StudyConfig
+from study.config.weights import weights_of
 from study.execution import cluster, resources
 from study.execution.journal import Journal
 from study.execution.recorder import Recorder
@@ -56,6 +57,8 @@ class Executor:
         self.config: StudyConfig = plan.config
         self._fit_numbers = itertools.count()
         self.storage = storage_of(self.config, folder, history.began)
+        files = {} if self.config.simulate else weights_of(self.config)
+        weights = {sha256: ray.put(tensors) for sha256, tensors in files.items()}
         self.shared = Shared(
             datasets={name: ray.put(_readable(splits)) for name, splits in plan.datasets.items()},
             checkpoints=f"{self.storage}/{CHECKPOINTS}",
@@ -65,6 +68,7 @@ class Executor:
             labels=self.config.resources.labels,
             train_storage=f"{self.storage}/{TRAIN_FOLDER}",
             simulate=self.config.simulate,
+            weights=weights,
             plugins=tuple(plugins.loaded(each.name) for each in self.config.plugins),
         )
         _quiet_tune()

@@ -17,7 +17,7 @@ from ray.autoscaler.v2.utils import is_autoscaler_v2
 from ray.experimental.internal_kv import _internal_kv_get
 
 from study.config import strict_yaml
-from study.config.schema import ResourcesConfig
+from study.config.sections import ResourcesConfig
 from trainables.errors import ConfigError
 
 BOOTSTRAP_CONFIG = "~/ray_bootstrap_config.yaml"  # where `ray up` stores the cluster's file on the head node

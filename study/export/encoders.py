@@ -31,6 +31,7 @@ from trainables.errors import ConfigError, UserError, first_line
 
 PROGRAM, WEIGHTS, EXAMPLE, METADATA = "encoder.pt2", "state_dict.pt", "example.npy", "encoder.json"
 READING = "reading.json"  # extra file in the program
+_SHAPE = ("width", "image_size", "in_channels", "input_size", "mean", "std")  # arguments of `build_encoder`
 MODEL_URIS = ("models:/", "runs:/")
 
 
@@ -84,7 +85,7 @@ def write_encoder(folder: Path, encoder: Encoder, metadata: dict[str, Any], exam
     Args:
         folder: Folder to write to.
         encoder: The encoder; it is not changed.
-        metadata: `name`, `width` and `image_size` as arguments of `build_encoder`, `reading` as from
+        metadata: `name`, `width`, `image_size` and so on as arguments of `build_encoder`, `reading` as from
             `Reading.to_dict`, and further facts for the reader.
         example: Images of the training data set, uint8, uint16 or float32 [N, C, S, S].
 
@@ -121,7 +122,7 @@ def read_encoder(folder: Path) -> Encoder:
     """
     try:
         metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
-        shape = {key: metadata[key] for key in ("width", "image_size", "in_channels") if key in metadata}
+        shape = {key: metadata[key] for key in _SHAPE if key in metadata}
         if metadata["name"] not in ENCODER_NAMES.built_in:
             plugins.load_recorded(metadata.get("plugins", []), folder.parents[1])
         encoder = build_encoder(metadata["name"], **shape)

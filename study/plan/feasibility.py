@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from study.config.names import TaskName
+from study.plan.given_weights import check_weights
 from study.plan.phases import Plan
 from study.plan.small_sets import left_out_batch_sizes
 from trainables.augmentation import Augmentation
@@ -53,6 +54,7 @@ def check_plan(plan: Plan) -> None:
         if not plan.datasets[name].annotated:
             unused = "" if config.evaluate.segmentation else "; evaluate.segmentation: false leaves masks out"
             raise ConfigError(f"evaluate.datasets: {name} has neither labels nor masks to probe with{unused}")
+    check_weights(config, splits.pretext_train)
     _check_labels(plan)
     _say_without_labels(plan)
     _check_channels(plan)

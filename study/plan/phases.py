@@ -20,6 +20,7 @@ from analysis.records.phases import ABLATE, BASELINES, CONFIRM, EVALUATE, SEARCH
 from search_spaces import Space
 from study.config.names import TaskName
 from study.config.schema import StudyConfig
+from study.config.sections import WeightsBaseline
 from study.config.seeds import ablation_seeds, fresh_seeds
 from study.plan.history import History, TrialRecord, finished
 from study.plan.ranking import ranked
@@ -31,7 +32,7 @@ from trainables.probes.accuracy import largest_class
 from trainables.rng import stream_seed
 from trainables.tasks import TASKS
 from trainables.training.monitor import PROBE_QUERIES
-from trainables.trial import ONLINE_PROBES, RANDOM_INIT, RAW_PIXELS, TrialConfig
+from trainables.trial import ONLINE_PROBES, RANDOM_INIT, RAW_PIXELS, WEIGHTS, TrialConfig
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,9 @@ class Plan:
         return fresh_seeds(self.config)
 
     def baselines(self, phase: str = BASELINES, split: str = "validation") -> list[TrialConfig]:
-        """Return one untrained encoder per fresh seed, and raw pixels, on every probed data set.
+        """Return one untrained encoder per fresh seed, raw pixels, and existing weights, on every probed data set.
+
+        Weights have no seed: they are probed once, or with few labels once for each seed, which draws the labels.
 
         Args:
             phase: Phase that the trials belong to, `baselines` or `evaluate`.
@@ -90,7 +93,9 @@ class Plan:
         if phase == EVALUATE:
             common = common.replace(**self._evaluation_fields())
         untrained = [common.replace(seed=seed) for seed in self.fresh_seeds()]
-        return [*untrained, common.replace(task=RAW_PIXELS)]
+        seeds = self.fresh_seeds() if common.labels_per_class else self.fresh_seeds()[:1]
+        weights = [_with_weights(common, each).replace(seed=seed) for each in self.config.baselines for seed in seeds]
+        return [*untrained, common.replace(task=RAW_PIXELS), *weights]
 
     def _evaluation_fields(self) -> dict[str, Any]:
         """Return the fields of a trial that only the final evaluation sets."""
@@ -109,6 +114,7 @@ class Plan:
             data_seed=config.seed,
             encoder=config.encoder.name,
             width=config.encoder.width,
+            **config.encoder.inputs,
             budget_steps=0,
         )
 
@@ -256,6 +262,11 @@ def probed_datasets(config: StudyConfig, datasets: Mapping[str, Splits]) -> tupl
         return tuple(config.evaluate.datasets)
     own = datasets.get(config.dataset)
     return (config.dataset,) if own is not None and own.annotated else ()
+
+
+def _with_weights(trial: TrialConfig, baseline: WeightsBaseline) -> TrialConfig:
+    own = {"encoder": baseline.encoder, "width": baseline.width, "weights": baseline.sha256, **baseline.inputs}
+    return trial.replace(task=f"{WEIGHTS}{baseline.name}", **own)
 
 
 def _primary(task: TaskName) -> tuple[str, str]:

@@ -42,7 +42,7 @@ from study.tracking.state import TrackingState, milliseconds
 from study.tracking.store import STUDY, check_active, experiment_id_of, find_runs
 from study.tracking.summaries import Summary, comparison_metric, phase_summary, study_summary
 from study.tracking.views import study_views
-from trainables.trial import BASELINES, ONLINE_PROBES
+from trainables.trial import ONLINE_PROBES, is_baseline
 
 VERDICTS_FILE = "verdicts.csv"
 STUDY_FILES = (
@@ -178,7 +178,7 @@ class RunWriter:
         self._begin(key, event, name=metadata.trial_name(trial), tags=tags, parent=phase)
         levels = chance_of_probes(trial.dataset, {}, self._study.datasets)
         self._add_params(key, {name: str(value) for name, value in (trial.to_columns() | levels).items()})
-        if trial.budget_steps and not trial.init_from and trial.task not in BASELINES:  # the others have no curves
+        if trial.budget_steps and not trial.init_from and not is_baseline(trial.task):  # the others have no curves
             self._add_levels(key, {name.removeprefix("chance/"): level for name, level in levels.items()})
         if inputs := metadata.dataset_inputs(self._study, trial):
             self._outbox.call(self._client.log_inputs, self._state.runs[key], inputs)

@@ -17,7 +17,7 @@ from study.provenance import study_started
 from study.series import Series
 from trainables import simulated
 from trainables.training.loop import Report
-from trainables.trial import BASELINES, TrialConfig
+from trainables.trial import TrialConfig, is_baseline
 
 
 def simulate_series(series: Series, output: Path) -> Path:
@@ -94,7 +94,7 @@ class _Executor:
         self.journal.append(records.TrialStarted.of(trial))
         ended = {"status": FINISHED, "reason": "", "results": {}}
         try:
-            if trial.task not in BASELINES and not trial.init_from:
+            if not is_baseline(trial.task) and not trial.init_from:
                 simulated.fit(trial, datasets[trial.dataset], report)
             ended |= vars(simulated.evaluate(trial, datasets))
         except RuntimeError as error:  # the simulated failure

@@ -52,6 +52,10 @@ OTHER_VALUES: dict[str, Any] = {
     "probe_layers": "all",
     "labels_per_class": (10, None),
     "fine_tune_steps": 301,
+    "weights": "0123456789abcdef",
+    "input_size": 224,
+    "mean": (0.5,),
+    "std": (0.25, 0.25, 0.5),
 }
 
 

@@ -17,12 +17,26 @@ from trainables.encoders.names import ENCODERS, check_encoder, register_encoder
 
 if TYPE_CHECKING:
     from trainables.encoders.base import MEAN, STD, Encoder
-    from trainables.encoders.build import build_encoder
+    from trainables.encoders.build import build_encoder, encoder_of
     from trainables.encoders.calibration import recalibrated
 
-_MODULES = {"MEAN": "base", "STD": "base", "Encoder": "base", "build_encoder": "build", "recalibrated": "calibration"}
+_MODULES = {
+    **dict.fromkeys(("MEAN", "STD", "Encoder"), "base"),
+    **dict.fromkeys(("build_encoder", "encoder_of"), "build"),
+    "recalibrated": "calibration",
+}
 
-__all__ = ["ENCODERS", "MEAN", "STD", "Encoder", "build_encoder", "check_encoder", "recalibrated", "register_encoder"]
+__all__ = [
+    "ENCODERS",
+    "MEAN",
+    "STD",
+    "Encoder",
+    "build_encoder",
+    "check_encoder",
+    "encoder_of",
+    "recalibrated",
+    "register_encoder",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+from torch import Tensor
 
 from trainables.data.table import Splits
-from trainables.encoders import Encoder, build_encoder, recalibrated
+from trainables.encoders import Encoder, encoder_of, recalibrated
 from trainables.errors import ConfigError
 from trainables.per_image import LABELS, Evaluation, pack
 from trainables.probes.accuracy import Accuracy, largest_class, top_accuracy
@@ -23,7 +24,7 @@ from trainables.probes.knn import knn_probe
 from trainables.probes.linear import linear_probe
 from trainables.probes.segmentation import encoder_maps, pixel_maps, segmentation_probe
 from trainables.training.monitor import calibration_images
-from trainables.trial import CLASS_AVERAGES, RANDOM_INIT, RAW_PIXELS, TrialConfig, labels_name
+from trainables.trial import CLASS_AVERAGES, RAW_PIXELS, WEIGHTS, TrialConfig, is_baseline, labels_name
 
 _ENDINGS = ("", *(f"_{average}" for average in CLASS_AVERAGES))
 
@@ -65,20 +66,23 @@ def evaluate(
     return found
 
 
-def baseline_encoder(trial: TrialConfig, image_size: int, n_channels: int = 3) -> Encoder | None:
-    """Return the encoder of a baseline trial: an untrained one, or None for raw pixels."""
+def baseline_encoder(
+    trial: TrialConfig, image_size: int, n_channels: int = 3, weights: Mapping[str, Tensor] | None = None
+) -> Encoder | None:
+    """Return the encoder of a baseline trial: an untrained one, one with these weights, or None for raw pixels."""
     if trial.task == RAW_PIXELS:
         return None
-    assert trial.task == RANDOM_INIT
-    return build_encoder(
-        trial.encoder, width=trial.width, image_size=image_size, in_channels=n_channels, seed=trial.seed
-    )
+    assert is_baseline(trial.task)
+    assert (weights is not None) == bool(trial.weights)
+    return encoder_of(trial, image_size, n_channels, weights)
 
 
 def _probe(trial: TrialConfig, encoder: Encoder | None, splits: Splits, device: torch.device) -> Evaluation:
     if not splits.annotated:
         raise ConfigError(f"evaluate.datasets: {splits.name} has neither labels nor masks to probe with")
-    if encoder is not None:
+    if encoder is not None and trial.task.startswith(WEIGHTS):
+        encoder = encoder.to(device).eval()  # with the statistics in its file, as others use it
+    elif encoder is not None:
         encoder = recalibrated(encoder.to(device), calibration_images(splits, device))
     found = Evaluation()
     if splits.labeled:

@@ -38,7 +38,7 @@ from trainables.ray_adapter.reporter import Reporter, Send
 from trainables.ray_adapter.storage import CheckpointStore
 from trainables.training import checkpoint
 from trainables.training.loop import Worker, build_task, fit
-from trainables.trial import BASELINES, TrialConfig
+from trainables.trial import TrialConfig, is_baseline
 
 STATE_FILE = "state.pt"
 # How often Ray Train polls its workers, in seconds; a report waits for the next poll.
@@ -67,6 +67,7 @@ class Shared:
         train_storage: Path or URI where Ray Train keeps the runs of worker groups.
         simulate: Whether trials are simulated by `trainables.simulated` and train nothing.
         plugins: Plug-ins of the study, which every worker loads before its trial.
+        weights: Object reference of the tensors in each file of weights, by the hash of the file.
     """
 
     datasets: Mapping[str, Any]
@@ -81,6 +82,7 @@ class Shared:
     train_storage: str = ""
     simulate: bool = False
     plugins: tuple[plugins.Plugin, ...] = ()
+    weights: Mapping[str, Any] = field(default_factory=dict)
 
 
 def trial_of(config: Mapping[str, Any], bases: Mapping[str, TrialConfig]) -> TrialConfig:
@@ -114,7 +116,7 @@ def run_trial(config: dict[str, Any], *, shared: Shared) -> None:
         for plugin in shared.plugins:
             plugins.load(plugin)
         trial = trial_of(config, shared.bases)
-        if trial.task in BASELINES or trial.init_from or trial.workers == 1 or shared.simulate:
+        if is_baseline(trial.task) or trial.init_from or trial.workers == 1 or shared.simulate:
             TorchTrainer(
                 lambda: _run_here(trial, shared),
                 scaling_config=ScalingConfig(num_workers=0),
@@ -142,19 +144,20 @@ def _run_here(trial: TrialConfig, shared: Shared) -> None:
     reporter = _reporter(trial, shared, store, _send_to_tune)
     datasets = {name: ray.get(shared.datasets[name]) for name in {trial.dataset, *trial.probe_datasets}}
     if shared.simulate:
-        if trial.task not in BASELINES and not trial.init_from:
+        if not is_baseline(trial.task) and not trial.init_from:
             simulated.fit(trial, datasets[trial.dataset], reporter.report, resume=reporter.resume())
         reporter.finish(simulated.evaluate(trial, datasets))
         return
-    if trial.task in BASELINES:
+    if is_baseline(trial.task):
         table = datasets[trial.dataset].pretext_train
-        encoder = baseline_encoder(trial, table.image_size, table.n_channels)
+        encoder = baseline_encoder(trial, table.image_size, table.n_channels, _weights(trial, shared))
     elif trial.init_from:
         encoder = trained_encoder(trial, store, datasets[trial.dataset])
     else:
         inherited = _inherited_state()
         resume = reporter.resume() if inherited is None else inherited
-        encoder = fit(trial, datasets[trial.dataset], reporter.report, worker=Worker(device), resume=resume)
+        given = {"resume": resume, "weights": _weights(trial, shared)}
+        encoder = fit(trial, datasets[trial.dataset], reporter.report, worker=Worker(device), **given)
     reporter.finish(evaluate(trial, encoder, datasets, device))
 
 
@@ -189,8 +192,14 @@ def _worker_loop(config: dict[str, Any]) -> None:
     worker = Worker(device, context.get_world_rank(), context.get_world_size(), _distributed)
     reporter = _reporter(trial, shared, _store(shared), _send_to_train, saves=worker.rank == 0)
     datasets = {name: ray.get(shared.datasets[name]) for name in {trial.dataset, *trial.probe_datasets}}
-    encoder = fit(trial, datasets[trial.dataset], reporter.report, worker=worker, resume=reporter.resume())
+    given = {"resume": reporter.resume(), "weights": _weights(trial, shared)}
+    encoder = fit(trial, datasets[trial.dataset], reporter.report, worker=worker, **given)
     reporter.finish(evaluate(trial, encoder, datasets, device) if worker.rank == 0 else Evaluation())
+
+
+def _weights(trial: TrialConfig, shared: Shared) -> dict[str, torch.Tensor] | None:
+    """Return the tensors that the trial's encoder begins with; None for random ones."""
+    return ray.get(shared.weights[trial.weights]) if trial.weights else None
 
 
 def _reporter(

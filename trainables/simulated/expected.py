@@ -14,7 +14,7 @@ from trainables.simulated.measurement import monitor_measurement
 from trainables.simulated.probe_results import mean_mask_results, mean_results
 from trainables.simulated.trajectories import OUTCOMES
 from trainables.simulated.truth import TRUTH, Truth
-from trainables.trial import BASELINES, TrialConfig
+from trainables.trial import TrialConfig, is_baseline
 
 
 def expected_value(trial: TrialConfig, metric: str, truth: Truth = TRUTH) -> float:
@@ -31,7 +31,7 @@ def expected_value(trial: TrialConfig, metric: str, truth: Truth = TRUTH) -> flo
     Raises:
         ConfigError: The trial does not have this metric.
     """
-    if trial.task in BASELINES:
+    if is_baseline(trial.task):
         return _given_outcome(trial, "", metric, truth)
     rates = response.outcome_rates(trial, truth)
     values = {outcome: _given_outcome(trial, outcome, metric, truth) for outcome in OUTCOMES if rates[outcome]}

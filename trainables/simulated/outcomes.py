@@ -23,7 +23,7 @@ from trainables.simulated.response import Shifts
 from trainables.simulated.trajectories import CONVERGED
 from trainables.simulated.truth import TRUTH, Truth
 from trainables.tasks import TASKS, build_options
-from trainables.trial import NON_TRAINING_FIELDS, RANDOM_INIT, RAW_PIXELS, TrialConfig
+from trainables.trial import ID_NEUTRAL_DEFAULTS, NON_TRAINING_FIELDS, RANDOM_INIT, RAW_PIXELS, WEIGHTS, TrialConfig
 
 FAILED = "failed"
 
@@ -62,7 +62,7 @@ def draw_outcome(trial: TrialConfig, truth: Truth) -> str:
 
 def draw_shifts(trial: TrialConfig, truth: Truth) -> Shifts:
     """Draw how far a trial deviates from the mean over seeds."""
-    if trial.task == RAW_PIXELS:
+    if trial.task == RAW_PIXELS or trial.task.startswith(WEIGHTS):
         return Shifts()
     seed = stream_seed(trial.seed, f"simulated/untrained/{trial.encoder}/{trial.width}")
     untrained = truth.random_init_sd * np.random.default_rng(seed).standard_normal()
@@ -79,13 +79,16 @@ def identity(trial: TrialConfig) -> str:
         return RAW_PIXELS
     if trial.task == RANDOM_INIT:
         return f"{RANDOM_INIT}/{trial.encoder}/{trial.width}"
+    if trial.task.startswith(WEIGHTS):
+        return f"{WEIGHTS}{trial.weights}"
     values = trial.to_dict() | {
         "augmentation": response.magnitudes(trial),
         "augmentation_strength": None,
         "options": vars(build_options(TASKS[trial.task], dict(trial.options))),
     }
     values = spelling.former(values)  # random streams of existing simulated studies are named by the former spelling
-    return json.dumps({name: value for name, value in values.items() if name not in _NOT_IN_IDENTITY}, sort_keys=True)
+    known = [(name, value) for name, value in values.items() if name not in _NOT_IN_IDENTITY]
+    return json.dumps(dict(each for each in known if each not in ID_NEUTRAL_DEFAULTS), sort_keys=True)
 
 
 def _normal(trial: TrialConfig, stream: str, truth: Truth) -> float:

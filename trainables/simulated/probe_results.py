@@ -15,7 +15,7 @@ from trainables.simulated.outcomes import draw_outcome, draw_shifts, identity
 from trainables.simulated.response import probe_accuracy
 from trainables.simulated.trajectories import N_CLASSES
 from trainables.simulated.truth import TRUTH, Truth
-from trainables.trial import BASELINES, CLASS_AVERAGES, RAW_PIXELS, TrialConfig, labels_name
+from trainables.trial import CLASS_AVERAGES, RAW_PIXELS, TrialConfig, is_baseline, labels_name
 
 WEIGHT_DECAY = 1e-2  # chosen by every linear probe
 BACKGROUND = 0.75  # share of the pixels of every mask
@@ -34,7 +34,7 @@ def probe_results(trial: TrialConfig, dataset: str, splits: Splits, truth: Truth
     assert splits.probe_train is not None
     assert splits.probe_validation is not None
     queries = splits.test if trial.probe_split == "test" else splits.probe_validation
-    outcome = "" if trial.task in BASELINES else draw_outcome(trial, truth)
+    outcome = "" if is_baseline(trial.task) else draw_outcome(trial, truth)
     accuracy = probe_accuracy(trial, outcome, dataset, truth, draw_shifts(trial, truth))
     rng = np.random.default_rng(
         stream_seed(trial.seed, f"simulated/probe/{dataset}/{trial.probe_split}/{identity(trial)}")

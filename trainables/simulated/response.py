@@ -41,7 +41,7 @@ from trainables.simulated.trajectories import (
 )
 from trainables.simulated.truth import TRUTH, Truth
 from trainables.tasks import TASKS, build_options
-from trainables.trial import RANDOM_INIT, RAW_PIXELS, TrialConfig
+from trainables.trial import RANDOM_INIT, RAW_PIXELS, WEIGHTS, TrialConfig
 
 _NAN_LR_RATIO = 16.0  # multiple of the optimal lr from which a diverging loss becomes NaN
 _GROWTH = 1.7  # final loss over its chance level of trials that diverge below that
@@ -105,6 +105,8 @@ def probe_accuracy(trial: TrialConfig, outcome: str, dataset: str, truth: Truth,
     base = truth.dataset(dataset)
     if trial.task == RAW_PIXELS:
         return base.raw_pixels
+    if trial.task.startswith(WEIGHTS):
+        return base.random_init + base.scale * truth.weights_gain
     untrained = base.random_init + base.scale * (encoder_effect(trial, truth) + shifts.untrained)
     if trial.task == RANDOM_INIT:
         return untrained

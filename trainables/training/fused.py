@@ -47,11 +47,13 @@ class Job:
         trial: Configuration of the trial.
         report: Called at each report of this trial; the trial ends if it returns True. An exception ends all trials.
         resume: State of an earlier report of this trial, trained alone or fused.
+        weights: Tensors of the weights that the trial starts from, if it names some.
     """
 
     trial: TrialConfig
     report: Callable[[Report], bool | None]
     resume: dict[str, Any] | None = None
+    weights: Mapping[str, Tensor] | None = None
 
 
 def fit_fused(jobs: Sequence[Job], splits: Splits, *, device: torch.device | None = None) -> list[Encoder]:
@@ -71,7 +73,7 @@ def fit_fused(jobs: Sequence[Job], splits: Splits, *, device: torch.device | Non
     """
     check_fusible([job.trial for job in jobs])
     worker = Worker(device or torch.device("cpu"))
-    runs = [TrialRun(job.trial, splits, job.report, worker, job.resume) for job in jobs]
+    runs = [TrialRun(job.trial, splits, job.report, worker, job.resume, job.weights) for job in jobs]
     for run in runs:
         run.start()
     while active := [run for run in runs if run.unfinished]:

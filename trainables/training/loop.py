@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from trainables.augmentation import Augmentation
 from trainables.data.table import ImageTable, Splits, as_tensor
 from trainables.distributed import mean_over_workers
-from trainables.encoders import Encoder, build_encoder
+from trainables.encoders import Encoder, encoder_of
 from trainables.errors import ConfigError
 from trainables.rng import generator
 from trainables.tasks import TASKS, Batch, PretextTask, build_options, check_ops
@@ -66,6 +66,7 @@ def fit(
     *,
     worker: Worker | None = None,
     resume: dict[str, Any] | None = None,
+    weights: Mapping[str, Tensor] | None = None,
 ) -> Encoder:
     """Train the trial's pretext task for `budget_steps` and return its encoder.
 
@@ -79,11 +80,12 @@ def fit(
         worker: Device and rank; by default one worker on the CPU.
         resume: State of an earlier report. The curve continues as without the interruption, bit for bit on one CPU. A
             state at the end of the budget is reported again and nothing is trained.
+        weights: Tensors of the weights that training starts from, if `trial.weights` names some; a state replaces them.
 
     Raises:
         ConfigError: The trial and the data do not fit together.
     """
-    run = TrialRun(trial, splits, report, worker or Worker(), resume)
+    run = TrialRun(trial, splits, report, worker or Worker(), resume, weights)
     take_step = TrainingStep(run.task, run.model, run.optimizer, replay=run.replay)
     run.start()
     while run.unfinished:
@@ -101,6 +103,7 @@ class TrialRun:
         report: Called as `fit` describes.
         worker: Device and rank.
         resume: State of an earlier report.
+        weights: Tensors of the weights that training starts from.
 
     Attributes:
         task: Task to train.
@@ -116,13 +119,16 @@ class TrialRun:
         report: Callable[[Report], bool | None],
         worker: Worker,
         resume: dict[str, Any] | None,
+        weights: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.trial, self.worker = trial, worker
         self._report = report
+        if trial.weights and weights is None and not resume:
+            raise ConfigError(f"trial {trial.trial_id} starts from the weights {trial.weights}, which were not given")
         table = splits.pretext_train.subset(trial.n_images, trial.data_seed)
         _check_batches(trial, table, worker)
         self._images = as_tensor(table.images).to(worker.device)
-        task = build_task(trial, table.image_size, table.n_channels)
+        task = build_task(trial, table.image_size, table.n_channels, None if resume else weights)
         task.fit_to(self._images.cpu())
         self.task = task.to(worker.device).to(memory_format=torch.channels_last)
         self.optimizer = build_optimizer(self.task, trial)
@@ -204,17 +210,17 @@ class TrialRun:
         }
 
 
-def build_task(trial: TrialConfig, image_size: int, n_channels: int = 3) -> PretextTask:
-    """Build the trial's task on a fresh encoder, both initialized from the trial's seed.
+def build_task(
+    trial: TrialConfig, image_size: int, n_channels: int = 3, weights: Mapping[str, Tensor] | None = None
+) -> PretextTask:
+    """Build the trial's task on a fresh encoder, both initialized from the trial's seed, or with weights that exist.
 
     Raises:
         ConfigError: The task refuses an option or an op of the trial.
     """
     kind = TASKS[trial.task]
     check_ops(kind, dict(trial.augmentation))
-    encoder = build_encoder(
-        trial.encoder, width=trial.width, image_size=image_size, in_channels=n_channels, seed=trial.seed
-    )
+    encoder = encoder_of(trial, image_size, n_channels, weights)
     return kind(encoder, build_options(kind, dict(trial.options)), image_size, trial.seed)
 
 

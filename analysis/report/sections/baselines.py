@@ -18,6 +18,7 @@ from analysis.comparisons import (
     normalized_scores,
 )
 from analysis.data import tables
+from analysis.data.baselines import are_baselines
 from analysis.data.classes import headline_results
 from analysis.figures import (
     BALANCED_NAMES,
@@ -220,7 +221,7 @@ def _aggregates(findings: Findings) -> list[Block]:
         return []
     runs = findings.study.runs.query("phase == @phase", local_dict={"phase": ABLATE})
     untrained = runs.loc[runs["task"] == RANDOM_INIT, column]
-    trained = runs.loc[~runs["task"].isin(BASELINES)]
+    trained = runs.loc[~are_baselines(runs["task"])]
     if untrained.isna().all() or len(trained) == len(left_out(trained)):
         return []
     scores = normalized_scores(runs, column)

@@ -11,7 +11,7 @@ from analysis.data.tables import probe_results
 from analysis.findings import Findings
 from analysis.report.blocks import Block, Folded, Table, Text
 from analysis.report.words import NONE, count, interval, listed, number, quoted
-from trainables.trial import BASELINES
+from trainables.trial import is_baseline
 
 TEST = "probe_split == 'test'"
 AVERAGES = {"linear": "all", "linear_balanced_accuracy": "balanced accuracy", "linear_macro_f1": "macro-F1"}
@@ -45,7 +45,7 @@ def _accuracies(findings: Findings) -> Iterator[Block]:
     averages = probe_results(runs).groupby(["dataset", "probe", "task"])["value"].mean()
     for dataset, own in found.groupby("dataset", sort=False):
         few = own.loc[own["few"]].drop_duplicates("class")
-        tasks = sorted(own["task"].unique(), key=lambda task: task in BASELINES)
+        tasks = sorted(own["task"].unique(), key=is_baseline)
         cells = {(row["class"], row["task"]): _cell(row) for _, row in own.iterrows()}
         rows = [
             [_flagged(name, name in set(few["class"])), count(n), *(cells.get((name, task), NONE) for task in tasks)]

@@ -8,6 +8,7 @@ import pandas as pd
 
 from analysis.comparisons import interval_scope, label_results
 from analysis.comparisons.few_labels import FROZEN, PAIRS, SUPERVISED, TUNED, cell_of, column_of, labels_word
+from analysis.data.baselines import are_baselines
 from analysis.data.classes import BALANCED
 from analysis.figures import label_curves
 from analysis.findings import Findings
@@ -16,7 +17,7 @@ from analysis.report.pictures import Picture, picture
 from analysis.report.sections.more_data import labels_or_images
 from analysis.report.sources import Sources
 from analysis.report.words import answered, guessing, number
-from trainables.trial import BASELINES, RANDOM_INIT
+from trainables.trial import RANDOM_INIT
 
 
 def few_labels(findings: Findings, sources: Sources) -> Iterator[Block]:
@@ -26,7 +27,7 @@ def few_labels(findings: Findings, sources: Sources) -> Iterator[Block]:
     """
     runs = sources.runs.query("probe_split == 'test'")
     results = label_results(runs.value)
-    trained = results.loc[~results["task"].isin(BASELINES)]
+    trained = results.loc[~are_baselines(results["task"])]
     pictures: list[Picture] = []
     for dataset, own in trained.groupby("dataset", sort=False):
         yield _table(findings, str(dataset), results.loc[results["dataset"] == dataset])
@@ -50,7 +51,7 @@ def _table(findings: Findings, dataset: str, results: pd.DataFrame) -> Table:
     guessed = guessing(findings.study.runs.query("probe_split == 'test'"), [f"probe/{dataset}/{probe}"], "test")
     scratch = results.loc[results["task"] == RANDOM_INIT]
     rows = []
-    trained = results.loc[~results["task"].isin(BASELINES)]
+    trained = results.loc[~are_baselines(results["task"])]
     order = {task: index for index, task in enumerate(trained["task"].unique())}
     by_task = trained.sort_values("task", key=lambda tasks: tasks.map(order), kind="stable")
     for (task, labels), own in by_task.groupby(["task", "labels"], sort=False, dropna=False):

@@ -54,6 +54,13 @@ CASES: dict[
     "plain_change": ALL_BETTER,
     "plain_gain": ALL_BETTER,
     "plain_no_change": OPEN,
+    "plain_better_than_weights": ALL_BETTER,
+    "plain_worse_than_weights": ([said(WORSE)], [said(each) for each in ANSWERS if each != WORSE]),
+    "plain_equivalent_to_weights": ([said(EQUIVALENT)], [said(each) for each in ANSWERS if each != EQUIVALENT]),
+    "plain_weights_not_told_apart": (
+        [said(INCONCLUSIVE), said(TOO_FEW)],
+        [said(BETTER), said(WORSE), said(EQUIVALENT)],
+    ),
     "best_task": ALL_BETTER,
     "leading_task": (
         [said(INCONCLUSIVE, BETTER), said(TOO_FEW), said(EQUIVALENT)],

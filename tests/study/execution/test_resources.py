@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from study.config import strict_yaml
-from study.config.schema import ResourcesConfig
+from study.config.sections import ResourcesConfig
 from study.execution import resources
 from study.execution.resources import check
 from trainables.errors import ConfigError

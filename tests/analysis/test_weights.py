@@ -1,0 +1,88 @@
+"""The report says whether own pre-training is better than, equal to or worse than weights that exist already."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import analysis
+from analysis.comparisons import BETTER, WEIGHTS_TEST, WORSE
+from analysis.findings import compute_findings
+from analysis.findings.gains import task_gains
+from analysis.report.plain import answer
+from study.config.validation import check_config
+from tests.analysis.simulated_studies import simulate
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated study of two tasks and weights that are better than both."""
+    output = tmp_path_factory.mktemp("weights")
+    (output / "given.pth").write_bytes(b"not read by a simulated study")
+    config = check_config(
+        {
+            "name": "weights",
+            "simulate": True,
+            "dataset": "cifar10",
+            "tasks": ["rotation", "simclr"],
+            "budget_steps": 400,
+            "search": {"num_samples": 2},
+            "confirm": {"top_k": 1, "seeds": 5},
+            "baselines": [{"weights": str(output / "given.pth"), "encoder": "conv4", "name": "imagenet"}],
+        }
+    )
+    return simulate(config, output)
+
+
+def test_every_task_is_compared_with_the_weights_at_each_of_its_seeds(folder: Path) -> None:
+    findings = compute_findings(analysis.load(folder))
+    own = findings.against_weights
+    assert set(own["task"]) == {"rotation", "simclr"}
+    assert set(own["baseline"]) == {"weights:imagenet"}
+    assert set(own["n_seeds"]) == {5}
+    assert set(own["answer"]) == {WORSE}
+    runs = findings.study.runs
+    (weights,) = runs.loc[runs["task"].eq("weights:imagenet") & runs["probe_split"].eq("test"), own["metric"].iloc[0]]
+    for row in own.itertuples():
+        tested = runs.loc[runs["task"].eq(row.task) & runs["probe_split"].eq("test"), row.metric]
+        assert row.mean_difference == pytest.approx(tested.mean() - weights)
+        assert row.seeds_high - row.seeds_low == pytest.approx(2 * 2.776 * tested.std() / np.sqrt(5), rel=1e-3)
+    assert set(findings.every_effect.query("design == @design", local_dict={"design": WEIGHTS_TEST})["task"]) == set(
+        own["task"]
+    )
+
+
+def test_the_first_screen_answers_for_the_best_task(folder: Path) -> None:
+    findings = compute_findings(analysis.load(folder))
+    answered = answer(findings, folder)
+    row = answered.gains.weights.iloc[0]
+    assert row["task"] == answered.gains.rows["task"].iloc[0]
+    said = answered.sentences[1]
+    assert said.startswith("**Pre-training here is worse than the weights imagenet.** On features of ")
+    assert f"**{100 * -row['mean_difference']:.1f} fewer than** on those of the weights imagenet" in said
+    assert "(5 seeds)" in said
+    assert not any("untrained baseline" in each and "imagenet" in each for each in answered.sentences)
+
+
+def test_weights_that_are_worse_are_said_to_be(folder: Path) -> None:
+    study = analysis.load(folder)
+    runs = study.runs.copy()
+    given = runs["task"] == "weights:imagenet"
+    results = [name for name in runs if name.startswith("probe/cifar10/linear")]
+    runs.loc[given, results] = 0.1
+    findings = compute_findings(dataclasses.replace(study, runs=runs))
+    assert set(findings.against_weights["answer"]) == {BETTER}
+    assert (
+        answer(findings, folder).sentences[1].startswith("**Pre-training here is better than the weights imagenet.**")
+    )
+
+
+def test_weights_are_a_level_of_the_plot_and_no_pretext_task(folder: Path) -> None:
+    findings = compute_findings(analysis.load(folder))
+    gains = task_gains(findings)
+    assert "weights:imagenet" in gains.levels
+    assert set(gains.rows["task"]) == {"rotation", "simclr"}
+    assert not findings.verdicts["task"].str.startswith("weights:").any()
