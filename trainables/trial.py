@@ -29,15 +29,15 @@ NON_TRAINING_FIELDS = (
     *("probe_datasets", "probe_split", "probe_layers", "labels_per_class", "fine_tune_steps"),
 )
 
+# Fields of encoders of timm and of weights that exist, which journals and frames contain where they are set.
+WRITTEN_IF_SET: tuple[tuple[str, Any], ...] = (("weights", ""), ("input_size", None), ("mean", []), ("std", []))
+
 # Fields added after the first studies. With these values, a trial keeps the id that it had without the field.
 ID_NEUTRAL_DEFAULTS: tuple[tuple[str, Any], ...] = (
     ("probe_layers", "last"),
     ("labels_per_class", []),
     ("fine_tune_steps", 300),
-    ("weights", ""),
-    ("input_size", None),
-    ("mean", []),
-    ("std", []),
+    *WRITTEN_IF_SET,
 )
 
 _LISTS = ("probe_datasets", "labels_per_class", "mean", "std")  # tuples, which are lists in JSON
@@ -158,11 +158,12 @@ class TrialConfig:
         return self.replace(**fields, options=options, augmentation=policy)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types; `from_dict` is the inverse."""
+        """Return plain JSON types; `from_dict` is the inverse. Fields of `WRITTEN_IF_SET` are left out by default."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         values["augmentation"] = dict(self.augmentation)
         values["options"] = dict(self.options)
-        return values | {name: list(getattr(self, name)) for name in _LISTS}
+        values |= {name: list(getattr(self, name)) for name in _LISTS}
+        return {name: value for name, value in values.items() if (name, value) not in WRITTEN_IF_SET}
 
     def identity(self) -> dict[str, Any]:
         """Return `to_dict` with the original spelling of every name, from which `trial_id` is computed."""
@@ -192,7 +193,7 @@ class TrialConfig:
         options, policy = columns.pop("options"), columns.pop("augmentation")
         columns["probe_datasets"] = ",".join(self.probe_datasets)
         columns["labels_per_class"] = ",".join(map(labels_name, self.labels_per_class))
-        columns |= {name: ",".join(map(str, getattr(self, name))) for name in ("mean", "std")}
+        columns |= {name: ",".join(map(str, columns[name])) for name in ("mean", "std") if name in columns}
         columns.update({f"option/{name}": value for name, value in options.items()})
         columns.update({f"augmentation/{name}": value for name, value in policy.items()})
         return columns

@@ -17,7 +17,7 @@ from analysis.data.per_image import PER_IMAGE_FILE, per_image_frame
 from analysis.records import Event, Facts, Report, StudyStarted, TrialEnded, TrialStarted
 from trainables import spelling
 from trainables.errors import UserError
-from trainables.trial import ONLINE_PROBES, TrialConfig
+from trainables.trial import ONLINE_PROBES, WRITTEN_IF_SET, TrialConfig
 
 RUNNING = "RUNNING"  # status of a trial that has not ended; the journal records the other statuses
 RUNS_FILE, CURVES_FILE = "runs.parquet", "curves.parquet"
@@ -27,7 +27,7 @@ _FIELD_DTYPES = {"str": "str", "int": "int64", "float": "float64", "int | None":
 _CONFIG_DTYPES = {
     field.name: "str" if str(field.type).startswith("tuple") else _FIELD_DTYPES[str(field.type)]
     for field in dataclasses.fields(TrialConfig)
-    if field.name not in ("augmentation", "options")  # these become one column per entry
+    if field.name not in ("augmentation", "options", *dict(WRITTEN_IF_SET))  # the first two have a column per entry
 }
 _FIRST = {
     "trial_id": "str",

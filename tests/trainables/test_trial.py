@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from trainables.errors import ConfigError
-from trainables.trial import TrialConfig
+from trainables.trial import WRITTEN_IF_SET, TrialConfig
 
 FULL = TrialConfig(
     phase="ablate",
@@ -116,7 +116,10 @@ def test_columns_are_flat() -> None:
     assert not {"options", "augmentation"} & columns.keys()
     assert all(isinstance(value, str | int | float | bool | None) for value in columns.values())
     plain = {field.name for field in dataclasses.fields(TrialConfig)} - {"options", "augmentation"}
-    assert plain <= columns.keys()
+    assert plain - dict(WRITTEN_IF_SET).keys() <= columns.keys()
+    assert not dict(WRITTEN_IF_SET).keys() & columns.keys()
+    own = FULL.replace(weights="0123456789abcdef", mean=(0.5, 0.25)).to_columns()
+    assert (own["weights"], own["mean"]) == ("0123456789abcdef", "0.5,0.25")
 
 
 @pytest.mark.parametrize(
