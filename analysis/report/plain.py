@@ -202,13 +202,13 @@ def _weights(findings: Findings, gains: TaskGains) -> Iterator[str]:
 
 
 def _numbers(gains: TaskGains, row: pd.Series, other: str = "an untrained network") -> str:
-    """Return a task's score beside that of what it is compared with, and how sure the difference is."""
+    """Return a task's score beside that of another network, and how sure the difference is."""
     score, compared = UNITS[gains.probe]
-    untrained = compared.format(other=other)
+    level = compared.format(other=other)
     more = points(abs(row["difference"]))
     word = "more than" if row["difference"] >= 0 else "fewer than"
     score = score.format(task=row["task"], mean=points(row["mean"]))
-    lead = f"{score}, **{more} {word}** {untrained} ({points(row['untrained'])})."
+    lead = f"{score}, **{more} {word}** {level} ({points(row['untrained'])})."
     seeds = counted(row["n_seeds"], "seed")
     if row["answer"] == TOO_FEW:
         return f"{lead} It is higher at {row['n_above']} of {seeds}, which are too few for a test."
