@@ -105,7 +105,6 @@ def test_mixed_microscope_images_go_from_command_to_report(tmp_path: Path, ray_a
 
 
 @pytest.mark.slow
-@pytest.mark.core
 def test_unequal_classes_in_groups_go_from_command_to_report(tmp_path: Path, ray_address: str) -> None:
     code, said, page = few_steps(write_plates(tmp_path / "cells"), ray_address, r"group_pattern=plate\d+")
     assert code == 0, said
