@@ -135,7 +135,8 @@ def _compare(arguments: argparse.Namespace, splits: Splits, encoder: str, counts
     one = _median(found["alone"])
     print(f"{encoder}, {arguments.task}, one trial at a time: {one.whole:.0f} trials/h", flush=True)
     several = processes(arguments.processes, alone, device) if arguments.processes else Speed(math.nan, math.nan)
-    print(f"{arguments.processes} processes: {several.whole:.0f} trials/h")
+    if arguments.processes:
+        print(f"{arguments.processes} processes: {several.whole:.0f} trials/h")
     print(f"{'K':>4}{'trials/h':>12}{'over one':>12}{'steps':>8}{'over processes':>18}{'steps':>8}")
     for count in counts:
         speed = _median(found[count])

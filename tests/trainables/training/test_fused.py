@@ -100,6 +100,8 @@ def test_fused_trials_train_as_they_do_alone(task: str) -> None:
         assert_same(fused, alone(config))
 
 
+@pytest.mark.slow
+@pytest.mark.core
 @pytest.mark.parametrize("optimizer", ["adamw", "lars"])
 def test_every_optimizer_trains_fused_trials(optimizer: str) -> None:
     trials = variants(optimizer=optimizer, lr=1e-3, budget_steps=10)
@@ -156,7 +158,7 @@ def test_rows_are_updated_as_by_their_own_optimizers(optimizer: str) -> None:
 
 
 def test_a_trial_that_diverges_ends_and_leaves_the_others_alone() -> None:
-    trials = variants()
+    trials = variants()[1:]
     # Each step multiplies these weights by about -99.
     wild = trials[0].replace(seed=9, lr=100.0, weight_decay=1.0, warmup_fraction=0.0, report_every=10)
     diverged, *others = together([wild, *trials])
@@ -182,9 +184,8 @@ def test_a_trial_whose_report_returns_true_ends_and_leaves_the_others_alone() ->
 # --- checkpoints -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_a_trial_may_begin_fused_and_resume_alone_or_the_reverse(optimizer: str) -> None:
-    trials = [each.replace(report_every=10) for each in variants(optimizer=optimizer, lr=1e-3)[:2]]
+def test_a_trial_may_begin_fused_and_resume_alone_or_the_reverse() -> None:
+    trials = [each.replace(report_every=10) for each in variants(optimizer="adamw", lr=1e-3)[:2]]
     fused, separate = together(trials), [alone(config) for config in trials]
     rest = Recorder()
     fit(trials[0], splits(), rest, resume=fused[0].state(10))
