@@ -1,7 +1,7 @@
 """Outputs saved in the notebooks: `python -m tests.analysis.saved_notebooks` makes them again.
 
-They come from simulated studies, so that they are the same on every machine, and say so. Their images have few colors,
-so that a notebook stays small.
+They come from simulated studies, so that they are the same on every machine, and say so; only `first_study` trains.
+Their images have few colors, so that a notebook stays small.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ FOLDER = REPOSITORY / "analysis" / "notebooks"
 OF_A_STUDY = ("results", "convergence", "ablation")
 OF_A_SERIES = "original_report"
 NAMES = (*OF_A_STUDY, OF_A_SERIES)
+WHOLE_STUDY = "first_study"  # runs a study inside itself
 OPTIONAL_WIDGETS = "TqdmWarning"  # Optuna's progress bars miss ipywidgets, which nothing here needs
 DPI, N_COLORS = 70, 64
+WORKING = "working"  # folder that a notebook runs in
 
 
 def read(name: str) -> NotebookNode:
@@ -50,30 +52,40 @@ def execute(name: str, study: Path, folder: Path, *, dpi: int = 40, **settings: 
         dpi: Resolution of its figures.
         settings: Further environment variables.
     """
-    empty = folder / "empty"
-    empty.mkdir(parents=True)
+    before = sorted(study.rglob("*"))
+    notebook = _executed(name, folder, dpi, {"PRETEXT_STUDY": str(study), **settings})
+    assert list((folder / WORKING).iterdir()) == []
+    assert sorted(study.rglob("*")) == before
+    return notebook
+
+
+def execute_whole_study(folder: Path, *, dpi: int = 40) -> NotebookNode:
+    """Return the notebook that runs a study as executed; its study is in the working directory in `folder`."""
+    return _executed(WHOLE_STUDY, folder, dpi, {"RAY_ADDRESS": "local"})
+
+
+def _executed(name: str, folder: Path, dpi: int, settings: dict[str, str]) -> NotebookNode:
+    working = folder / WORKING
+    working.mkdir(parents=True)
     (folder / "matplotlibrc").write_text(f"figure.dpi: {dpi}\n")
     notebook = read(name)
     environment = {
         **os.environ,
-        "PRETEXT_STUDY": str(study),
         "PYTHONPATH": str(REPOSITORY),
         "MATPLOTLIBRC": str(folder),
         "IPYTHONDIR": str(folder / "ipython"),
         "JUPYTER_RUNTIME_DIR": str(folder / "jupyter"),
         **settings,
     }
-    before, runtime = sorted(study.rglob("*")), os.environ.get("JUPYTER_RUNTIME_DIR")
+    runtime = os.environ.get("JUPYTER_RUNTIME_DIR")
     os.environ["JUPYTER_RUNTIME_DIR"] = environment["JUPYTER_RUNTIME_DIR"]
     try:
-        resources = {"metadata": {"path": str(empty)}}
-        NotebookClient(notebook, timeout=240, kernel_name="python3", resources=resources).execute(env=environment)
+        resources = {"metadata": {"path": str(working)}}
+        NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources).execute(env=environment)
     finally:
         del os.environ["JUPYTER_RUNTIME_DIR"]
         if runtime is not None:
             os.environ["JUPYTER_RUNTIME_DIR"] = runtime
-    assert list(empty.iterdir()) == []
-    assert sorted(study.rglob("*")) == before
     return notebook
 
 
@@ -114,10 +126,13 @@ def main(names: list[str]) -> None:
         scratch = Path(temporary)
         study = simulate(simulated_config(scratch), scratch) if {*names} & {*OF_A_STUDY} else scratch
         for name in names:
-            source = study if name in OF_A_STUDY else simulated_series(scratch / "series")
-            notebook = without_traces(execute(name, source, scratch / name, dpi=DPI))
-            nbformat.write(notebook, FOLDER / f"{name}.ipynb")
+            if name == WHOLE_STUDY:
+                notebook = execute_whole_study(scratch / name, dpi=DPI)
+            else:
+                source = study if name in OF_A_STUDY else simulated_series(scratch / "series")
+                notebook = execute(name, source, scratch / name, dpi=DPI)
+            nbformat.write(without_traces(notebook), FOLDER / f"{name}.ipynb")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or [*NAMES])
+    main(sys.argv[1:] or [*NAMES, WHOLE_STUDY])

@@ -22,6 +22,7 @@ from analysis.convergence import verdicts
 from analysis.findings import compute_findings, queries
 from analysis.pages.cause import TASK, cause
 from analysis.pages.series import read_parts
+from study.api.results import load as load_result
 from tests.acceptance.browser import browser
 from tests.analysis.journals import write_study
 from tests.analysis.saved_notebooks import (
@@ -30,7 +31,10 @@ from tests.analysis.saved_notebooks import (
     OF_A_SERIES,
     OF_A_STUDY,
     OPTIONAL_WIDGETS,
+    WHOLE_STUDY,
+    WORKING,
     execute,
+    execute_whole_study,
     read,
     shown_by,
     simulated_series,
@@ -51,7 +55,7 @@ def executed(simulated_study: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return functools.cache(lambda name: execute(name, simulated_study, tmp_path_factory.mktemp(name)))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, WHOLE_STUDY])
 def test_is_committed_with_the_outputs_of_one_run_and_without_a_machine(name: str) -> None:
     notebook = read(name)
     nbformat.validate(notebook)
@@ -63,7 +67,7 @@ def test_is_committed_with_the_outputs_of_one_run_and_without_a_machine(name: st
     assert not any("execution" in cell.metadata for cell in code), "the times of one run"
     assert {output.output_type for cell in code for output in cell.outputs} == {"display_data", "execute_result"}
     text = (FOLDER / f"{name}.ipynb").read_text(encoding="utf-8")
-    assert "Simulated: no network was trained." in text
+    assert ("Simulated: no network was trained." in text) == (name != WHOLE_STUDY)
     assert not re.search(r"/(home|Users|root|tmp|work|mnt|var|opt)/|[A-Z]:\\\\", text)
     assert len(text) < 1_000_000
 
@@ -81,7 +85,7 @@ def test_the_saved_outputs_are_those_that_the_code_makes(name: str, executed: Ex
 def test_no_saved_table_is_wider_than_a_window() -> None:
     with browser() as running:
         page = running.new_page(viewport={"width": WIDEST, "height": 800})
-        for name in NAMES:
+        for name in (*NAMES, WHOLE_STUDY):
             for cell in _code(read(name)):
                 for table in filter(None, (output.get("data", {}).get("text/html") for output in cell.outputs)):
                     page.set_content(f"<!doctype html><style>{JUPYTER_CSS}</style>{table}")
@@ -91,7 +95,7 @@ def test_no_saved_table_is_wider_than_a_window() -> None:
                     assert widest <= WIDEST, f"{name}: {cell.source}"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, WHOLE_STUDY])
 def test_cells_are_short_and_define_no_helper(name: str) -> None:
     for cell in _code(read(name)):
         assert len([line for line in cell.source.splitlines() if line.strip()]) <= MOST_LINES, cell.source
@@ -262,6 +266,25 @@ def test_runs_through_on_copied_frames_of_images_without_labels(name: str, tmp_p
     pretext.loc[:, ~pretext.columns.str.contains("probe/")].to_parquet(copied / "runs.parquet")
     study.curves.loc[~study.curves["metric"].str.startswith("probe/")].to_parquet(copied / "curves.parquet")
     execute(name, copied, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_the_first_study_shows_what_its_study_found(tmp_path: Path) -> None:
+    notebook = execute_whole_study(tmp_path)
+    result = load_result(tmp_path / WORKING / "studies" / "first")
+    shown = _table(notebook, "task", "untrained", "answer").iloc[0]
+    assert float(shown["mean"]) == pytest.approx(result.answer.gains.rows["mean"].iloc[0], abs=1e-3)
+    texts = [output.data.get("text/plain", "") for cell in _code(notebook) for output in cell.outputs]
+    assert f"first: finished, {len(result.runs)} trials" in texts, "one line, which says at the end that it is done"
+    assert set(_table(notebook, "seed", "verdict")["verdict"]) <= set(result.verdicts["verdict"])
+    (answered,) = [re.search(r"(\d+)% of the test images are right", text) for text in texts if "test images" in text]
+    assert answered is not None
+    assert int(answered[1]) > 10, "guessing is 10%"
+    assert [kind for output in _outputs(notebook) for kind in output.data if kind == "image/png"] == ["image/png"]
+
+
+def _outputs(notebook: NotebookNode) -> list[NotebookNode]:
+    return [output for cell in _code(notebook) for output in cell.outputs]
 
 
 def _is_markdown(output: NotebookNode) -> bool:
