@@ -148,8 +148,8 @@ def chosen_against_untrained(study: Study, margin: float | None) -> list[Compare
 def chosen_against_weights(study: Study, margin: float | None) -> list[Compared]:
     """Compare the confirmed encoders of each task with weights that exist already, on the test split of every data set.
 
-    Weights have no seed. Each seed of a task is compared with their one result, so that an interval is over the seeds of
-    the study's own encoders and over images. All weights that a task is compared with are one family.
+    Weights have no seed. Each seed of a task is compared with their one result, so that an interval is over the seeds
+    of the study's own encoders and over images. All weights that a task is compared with are one family.
     """
     runs = study.runs.loc[study.runs["probe_split"] == "test"]
     weights = runs.loc[runs["task"].str.startswith(WEIGHTS)]
