@@ -202,7 +202,7 @@ def _weights(findings: Findings, gains: TaskGains) -> Iterator[str]:
 
 
 def _numbers(gains: TaskGains, row: pd.Series, other: str = "an untrained network") -> str:
-    """Return a task's score beside that of another network, and how sure the difference is."""
+    """Return a task's score, the difference to another network, and how sure that difference is."""
     score, compared = UNITS[gains.probe]
     level = compared.format(other=other)
     more = points(abs(row["difference"]))
