@@ -113,8 +113,9 @@ def _named(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     evaluate, ablate = parts.get("evaluate", {}), parts.get("ablate", {})
     candidates: list[tuple[str, Any]] = [("task", name) for name in _items(content.get("tasks"))]
     candidates += [("encoder", parts.get("encoder", {}).get("name")), ("dataset", content.get("dataset"))]
-    baselines = content.get("baselines") or []
-    candidates += [("encoder", each.get("encoder")) for each in baselines if isinstance(each, Mapping)]
+    baselines = content.get("baselines")
+    if isinstance(baselines, list):
+        candidates += [("encoder", each.get("encoder")) for each in baselines if isinstance(each, Mapping)]
     candidates += [("dataset", name) for name in _items(evaluate.get("datasets"))]
     candidates += [("design", name) for name in _items(ablate.get("designs"))]
     candidates += [("op", name) for name in _items(ablate.get("ops"))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 import unicodedata
@@ -130,7 +131,7 @@ def spoilt_presets(draw: st.DrawFn) -> dict[str, Any]:
         how = draw(st.sampled_from(["replace", "replace", "misspell", "remove"]))
         value = place.pop(last) if isinstance(place, dict) else place[last]
         if how == "replace" or not isinstance(place, dict):
-            place[last] = draw(hostile)
+            place[last] = copy.deepcopy(draw(hostile))  # a later change must not put a value into itself
         elif how == "misspell":
             place[draw(st.sampled_from([f"{last}s", last[1:], last.upper(), f" {last}", 7]))] = value
     return content
@@ -245,7 +246,10 @@ def laughs(levels: int) -> bytes:
         (b"name: a\nablate: {base: {lr: .nan}}", "ablate.base.lr = nan: input should be a finite number"),
         (b"name: a\nablate: {base: {lr: {1: 2}}}", "ablate.base.lr.1 = 1: input should be a valid string"),
         (b"name: a\ndataset: " + b"x" * 100_000 + b"\nseed: -1", "seed = -1"),
-        (b"name: a\nencoder: {name: " + b"x" * 100_000 + b"}", "input should be 'conv4', 'resnet18', 'resnet50' or"),
+        (
+            b"name: a\nencoder: {name: " + b"x" * 100_000 + b"}",
+            "input should be 'conv4', 'resnet18', 'resnet50', timm/NAME or",
+        ),
     ],
 )
 def test_a_trap_in_a_file_is_named(folder: Path, content: bytes, complaint: str):

@@ -17,7 +17,7 @@ from analysis.records import Event, Report, TrialEnded, TrialStarted
 from study.execution.journal import Journal
 from tests.analysis.journals import BASELINE_TRUTH, DATASET, EVERY, SEEDS, STEPS, TRUTH, write_study
 from trainables.errors import StorageError, UserError
-from trainables.trial import TrialConfig
+from trainables.trial import WRITTEN_IF_SET, TrialConfig
 
 DESIGN_ORDER = [
     "trial_id",
@@ -67,9 +67,8 @@ def ended(trial: TrialConfig, status: str, **values: Any) -> TrialEnded:
 def test_runs_begin_with_the_columns_of_the_design_in_its_order(both):
     runs, curves = both
     assert list(runs.columns[: len(DESIGN_ORDER)]) == DESIGN_ORDER
-    assert {field for field in TrialConfig.__dataclass_fields__ if field not in ("options", "augmentation")} <= set(
-        runs
-    )
+    elsewhere = {"options", "augmentation", *dict(WRITTEN_IF_SET)}
+    assert set(TrialConfig.__dataclass_fields__) - elsewhere <= set(runs)
     assert list(curves.columns) == ["trial_id", "step", "metric", "value"]
 
 

@@ -17,6 +17,7 @@ from trainables.probes import evaluation
 from trainables.tasks import TASKS
 from trainables.training import checkpoint, loop
 from trainables.training.loop import Report
+from trainables.training.shortcuts import PREFIX
 from trainables.trial import RANDOM_INIT, RAW_PIXELS, TrialConfig
 
 OF_THE_TABLE = ("train/loss", "val/loss")  # chance levels of the context encoder that its images decide
@@ -53,7 +54,8 @@ def test_reports_have_the_names_and_the_facts_of_the_real_loop(task: str, labele
     found = fitted(trial, splits)
     assert [report.step for report in found] == [report.step for report in real]
     for mine, theirs in zip(found, real, strict=True):
-        assert mine.metrics.keys() == theirs.metrics.keys()
+        # Images that exist only by number have no lighting and no border to measure.
+        assert mine.metrics.keys() == {name for name in theirs.metrics if not name.startswith(PREFIX)}
         assert all(type(value) is float for value in mine.metrics.values())
         assert mine.facts.keys() == theirs.facts.keys()
         own = OF_THE_TABLE if task == "context_encoder" else ()
