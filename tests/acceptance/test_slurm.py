@@ -1,0 +1,89 @@
+"""Studies as jobs of a real Slurm: on one node and several, and past their time limit."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from analysis.records import KILLED, StudyEnded, StudyStarted, TrialEnded, read
+from tests.acceptance.slurm import Slurm, obstacle, slurm_cluster
+from tests.acceptance.studies import crowding
+from tests.study.mlflow_stores import eventually
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+SCRIPT = "clusters/slurm.sbatch"
+SMALL = (
+    "--set",
+    "search.num_samples=2",
+    "--set",
+    "confirm.seeds=2",
+    "--set",
+    "ablate.designs=[]",
+    "--tasks",
+    "rotation",
+)
+JOB_S = 300  # on a quiet machine, a job takes a fifth of it
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[Slurm]:
+    if reason := obstacle():
+        pytest.skip(reason)
+    with tempfile.TemporaryDirectory(prefix="slurm-") as root, slurm_cluster(Path(root)) as cluster:
+        yield cluster
+
+
+def until(slurm: Slurm, job: str, wanted: str) -> None:
+    """Wait until a job has the wanted state; fail, with its log, where it ends in another."""
+
+    def reached() -> bool:
+        state = slurm.state(job)
+        assert state in (wanted, "PENDING", "CONFIGURING", "RUNNING", "COMPLETING"), slurm.log(job)
+        return state == wanted
+
+    eventually(reached, JOB_S * crowding())
+
+
+def test_a_study_runs_on_the_cores_and_gpus_of_all_nodes_of_a_job(slurm: Slurm):
+    asked = ("--nodes=2", "--gres=gpu:1")
+    job = slurm.submit(*asked, SCRIPT, "quick", "--simulate", *SMALL, "--set", "name=two", "--set", "resources.gpu=1")
+    until(slurm, job, "COMPLETED")
+    folder = slurm.repository / "studies" / "two-simulated"
+    assert (folder / "report.html").is_file()
+    assert {event.status for event in read(folder) if isinstance(event, TrialEnded)} == {"FINISHED"}
+    assert len(list(slurm.repository.glob(f"*-{job}.ray-n*.log"))) == 2
+
+
+@pytest.mark.core
+def test_before_its_time_limit_a_job_writes_the_report_so_far_and_continues_after_the_queue(slurm: Slurm):
+    job = slurm.submit(SCRIPT, "quick", *SMALL, "--set", "name=long", "--set", "budget_steps=200")
+    folder = slurm.repository / "studies" / "long"
+
+    def trained() -> bool:
+        assert slurm.state(job) in ("PENDING", "CONFIGURING", "RUNNING"), slurm.log(job)
+        return any(getattr(event, "step", 0) > 0 for event in (read(folder) if folder.is_dir() else ()))
+
+    eventually(trained, JOB_S * crowding())
+    slurm.run("scancel", "--batch", "--signal=USR1", job)  # as Slurm sends it before the limit
+    until(slurm, job, "PENDING")
+    assert (folder / "report.html").is_file()
+    assert [event.status for event in read(folder) if isinstance(event, StudyEnded)] == [KILLED]
+    stopped = list(read(folder))
+    slurm.run("scontrol", "update", f"JobId={job}", "StartTime=now")  # Slurm waits two minutes otherwise
+    until(slurm, job, "COMPLETED")
+    events = list(read(folder))
+    assert events[: len(stopped)] == stopped
+    assert sum(isinstance(event, StudyStarted) for event in events) == 2
+    ended = [event.trial_id for event in events if isinstance(event, TrialEnded) and event.status == "FINISHED"]
+    assert len(ended) == len(set(ended))
+
+
+def test_a_job_whose_study_is_refused_ends_with_its_line_and_is_not_requeued(slurm: Slurm):
+    job = slurm.submit(SCRIPT, "quikc")
+    until(slurm, job, "FAILED")
+    assert "'quikc' is neither a YAML file nor a preset; did you mean 'quick'?" in slurm.log(job)
+    assert "Traceback" not in slurm.log(job)
