@@ -164,7 +164,7 @@ class Executor:
 
 
 def _readable(splits: Splits) -> Splits:
-    """Return splits as every node can read them: images in this machine's files only if there is no other one."""
+    """Return splits that every node can read: images stay in local files only if all trials run on this machine."""
     return splits if cluster.is_private() else splits.uncached()
 
 
