@@ -1,6 +1,7 @@
 """Codec between events and the lines of a journal: one JSON object per line, `event` and `time` first.
 
-JSON has no NaN and no infinities; they are written as `{"$float": "nan"}`.
+JSON has no NaN and no infinities; they are written as `{"$float": "nan"}`. A key that itself ends with `$float` is
+written with one more `$` before it.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ def _converted(kind: type[Event], values: dict[str, Any]) -> dict[str, Any]:
 def _to_json(value: Any) -> Any:
     """Return `value` in strict JSON types."""
     if isinstance(value, Mapping):
-        return {key: _to_json(item) for key, item in value.items()}
+        return {f"${key}" if str(key).endswith(NON_FINITE) else key: _to_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_to_json(item) for item in value]
     if isinstance(value, TrialConfig):
@@ -128,4 +129,6 @@ def _to_json(value: Any) -> Any:
 
 
 def _from_json(value: dict[str, Any]) -> Any:
-    return float(value[NON_FINITE]) if NON_FINITE in value else value
+    if NON_FINITE in value:
+        return float(str(value[NON_FINITE]))
+    return {key[1:] if key.endswith(NON_FINITE) else key: item for key, item in value.items()}

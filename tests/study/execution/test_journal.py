@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from analysis.records import (
@@ -162,6 +162,7 @@ values = st.recursive(
 
 
 @given(st.dictionaries(st.text(), values, max_size=4))
+@example({"$float": None, "$$float": {"$float": math.nan}, "a$float": math.inf})
 def test_whatever_is_encoded_in_one_line_is_decoded_to_the_same(values: dict[str, Any]):
     event = PhaseEnded(phase="any", outcome={"values": values})
     line = to_line(event)
