@@ -6,24 +6,20 @@ SOURCE is a study's folder, or an MLflow tracking URI together with --study NAME
 from __future__ import annotations
 
 import enum
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from analysis.command_line import Version, command_with, examples, group_with, new_app
+from analysis.printing import effect_table, plain_table, print_all_columns, verdict_table, warn_if_simulated
 from trainables.errors import UserError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from analysis.data.study import Study
 
 PROGRAM = "python -m analysis"
@@ -112,9 +108,9 @@ def verdicts(
 
     loaded = load(source, study)
     found = compute_findings(loaded, task=task).verdicts
-    if not _printed(found, csv, as_json):
-        _warn_if_simulated(loaded)
-        Console(highlight=False).print(_verdict_table(found))
+    if not print_all_columns(found, csv, as_json):
+        warn_if_simulated(loaded)
+        Console(highlight=False).print(verdict_table(found))
 
 
 @_command("effects")
@@ -145,11 +141,11 @@ def effects(
     found = compute_findings(loaded, task=task, metric=metric, baseline=baseline, margin=margin).every_effect
     if found.empty:
         raise UserError(f"{loaded.name}: nothing was compared; name designs under `ablate` in the study's YAML")
-    if not _printed(found, csv, as_json):
-        _warn_if_simulated(loaded)
+    if not print_all_columns(found, csv, as_json):
+        warn_if_simulated(loaded)
         for (name, design, reference), rows in found.groupby(["task", "design", "baseline"], sort=False):
             title = f"{name}, {design}: {rows['metric'].iloc[0]} against {reference}"
-            Console(highlight=False).print(_effect_table(rows, title))
+            Console(highlight=False).print(effect_table(rows, title))
 
 
 @_command("compare")
@@ -179,13 +175,13 @@ def compare(
     from analysis.comparisons.studies import compare_studies
 
     comparison = compare_studies(*sources, metric=metric, margin=margin)
-    if _printed(comparison.effects, csv, as_json):
+    if print_all_columns(comparison.effects, csv, as_json):
         return
     from analysis.pages.comparison import comparison_sentences, write_comparison
 
-    _warn_if_simulated(*comparison.studies.values())
+    warn_if_simulated(*comparison.studies.values())
     console = Console(highlight=False)
-    console.print(_plain_table(comparison.settings))
+    console.print(plain_table(comparison.settings))
     for sentence in comparison_sentences(comparison):
         console.print(escape(sentence.replace("**", "")))
     output.mkdir(parents=True, exist_ok=True)
@@ -228,66 +224,6 @@ def _output(source: str, output: Path | None) -> Path:
     if output is None and URI in source:
         raise UserError(f"{source}: name the folder to write to, for example --output results")
     return output or Path(source)
-
-
-def _printed(found: pd.DataFrame, csv: bool, json_: bool) -> bool:
-    """Print the whole frame as CSV or JSON, and return whether either was requested."""
-    if csv and json_:
-        raise UserError("--csv and --json: choose one")
-    if csv:
-        typer.echo(found.to_csv(index=False), nl=False)
-    elif json_:
-        rows = json.loads(found.to_json(orient="records"))  # pandas writes missing values as null
-        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
-    return csv or json_
-
-
-def _warn_if_simulated(*studies: Study) -> None:
-    from analysis.data.study import SIMULATED
-
-    if any(study.simulated for study in studies):
-        Console(highlight=False).print(SIMULATED, style="bold red")
-
-
-def _plain_table(found: pd.DataFrame) -> Table:
-    """Return a frame of strings as a table."""
-    table = Table(box=box.SIMPLE_HEAD)
-    for name in found:
-        table.add_column(escape(str(name)), overflow="fold")
-    for row in found.itertuples(index=False):
-        table.add_row(*map(escape, row))
-    return table
-
-
-def _verdict_table(found: pd.DataFrame) -> Table:
-    from analysis.records.phases import short_seed
-
-    table = Table(box=box.SIMPLE_HEAD)
-    for name in ("trial", "verdict"):
-        table.add_column(name, overflow="fold")
-    table.add_column("evidence and remedy", ratio=1)
-    for row in found.itertuples():
-        where = [row.trial_id, f"{row.phase}, {row.task}", *filter(None, [row.cell]), f"seed {short_seed(row.seed)}"]
-        table.add_row(*map(escape, ("\n".join(where), row.verdict, f"{row.evidence}\n→ {row.cure}")))
-    return table
-
-
-def _effect_table(found: pd.DataFrame, title: str) -> Table:
-    from analysis.comparisons import interval_scope
-    from analysis.report.words import interval, p_cell, signed
-
-    caption = interval_scope(found)
-    table = Table(
-        title=escape(title), title_justify="left", caption=caption, caption_justify="left", box=box.SIMPLE_HEAD
-    )
-    table.add_column("cell", overflow="fold")
-    for name in ("seeds", "difference", "Holm p", "answer"):
-        table.add_column(name, no_wrap=name != "difference")
-    for row in found.itertuples():
-        seeds = f"{row.n_seeds}" + (f", {row.n_failed} failed" if row.n_failed else "")
-        difference = f"{signed(row.mean_difference)} {interval(row.ci_low, row.ci_high)}".strip()
-        table.add_row(*map(escape, (row.cell, seeds, difference, p_cell(row.p_holm), row.answer)))
-    return table
 
 
 def main() -> None:
