@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -23,14 +22,6 @@ from analysis.comparisons.designs import (
     task_metrics,
 )
 from analysis.comparisons.few_labels import compare_few_labels
-from analysis.comparisons.interactions import (
-    ANOVA_DTYPES,
-    FACTORIAL_DTYPES,
-    SYNERGY_DTYPES,
-    factorial_effects,
-    pair_synergy,
-    task_interaction,
-)
 from analysis.comparisons.rates import (
     RATE_DIFFERENCE_DTYPES,
     RATE_DTYPES,
@@ -38,7 +29,7 @@ from analysis.comparisons.rates import (
     learned_verdicts,
     rate_differences,
 )
-from analysis.comparisons.selection import left_out, outcomes
+from analysis.comparisons.selection import left_out
 from analysis.comparisons.tasks import compare_tasks
 from analysis.convergence import CONVERGED, cell_verdicts, ended, verdicts
 from analysis.data import tables
@@ -46,13 +37,21 @@ from analysis.data.baselines import are_baselines
 from analysis.data.classes import comparison_columns
 from analysis.data.load import load
 from analysis.data.study import Study
+from analysis.findings.joint_effects import (
+    ablation_settings,
+    across_tasks,
+    cells_of,
+    factorials,
+    joined,
+    no_rows,
+    synergies,
+)
 from analysis.records.phases import ABLATE, CONFIRM
 from trainables import files
 from trainables.errors import UserError, suggestion
 from trainables.trial import is_baseline
 
 COUNTED_PHASES = (CONFIRM, ABLATE)  # one trial per cell and seed, so that convergence can be counted
-FACTORIAL_DESIGNS = ("factorial", "screening")
 VERDICTS_FILE, EFFECTS_FILE = "verdicts.csv", "effects.csv"
 
 _ABOUT = ["trial_id", "phase", "task", "cell", "seed", "status"]
@@ -146,7 +145,7 @@ def compute_findings(
     if ablated.empty and (metric or baseline):
         raise UserError(f"{study.name}: no ablation was run; name designs under `ablate` in the study's YAML")
     metrics = task_metrics(ablated, comparison_columns(study.runs.loc[study.runs["phase"] == ABLATE]), metric)
-    margin = margin if margin is not None else _settings(study).get("margin")
+    margin = margin if margin is not None else ablation_settings(study).get("margin")
     by_task = {str(name): own for name, own in ablated.groupby("task", sort=False) if name in metrics}
     designs = {name: task_comparisons(study.designs, own, baseline) for name, own in by_task.items()}
     designs = {name: wanted for name, wanted in designs.items() if len(wanted)}
@@ -172,10 +171,10 @@ def compute_findings(
         against_weights=_effects(weights),
         between_tasks=_effects(between),
         few_labels=_effects(labels),
-        differences=_joined([seeds for _, seeds in (*inside, *untrained, *weights, *between, *labels)], SEED_DTYPES),
-        factorial=_factorial(study, by_task, metrics),
-        synergy=_synergy(study, by_task, metrics),
-        across_tasks=_across_tasks(ablated, metrics),
+        differences=joined([seeds for _, seeds in (*inside, *untrained, *weights, *between, *labels)], SEED_DTYPES),
+        factorial=factorials(study, by_task, metrics),
+        synergy=synergies(study, by_task, metrics),
+        across_tasks=across_tasks(ablated, metrics),
         rates=_rates(counted, trial_verdicts),
         rate_changes=_rate_changes(of_cells, trial_verdicts, designs, (CONVERGED,)),
         take_off_changes=_rate_changes(of_cells, trial_verdicts, designs, learned_verdicts()),
@@ -208,16 +207,7 @@ def write_tables(folder: Path, findings: Findings | None = None) -> list[Path]:
 def design_runs(findings: Findings, task: str, design: str) -> pd.DataFrame:
     """Return the rows of `findings.ablated` whose cells belong to one design of one task."""
     own = findings.ablated.loc[findings.ablated["task"] == task]
-    return own.loc[own["cell"].isin(_cells(findings.study, task, design))]
-
-
-def _cells(study: Study, task: str, design: str) -> list[str]:
-    designs = study.designs
-    return list(designs.loc[(designs["task"] == task) & (designs["design"] == design), "cell"])
-
-
-def _settings(study: Study) -> dict[str, Any]:
-    return study.config.get(ABLATE) or {}
+    return own.loc[own["cell"].isin(cells_of(findings.study, task, design))]
 
 
 def _restrict(study: Study, task: str) -> Study:
@@ -238,47 +228,9 @@ def _ablated(study: Study, trial_verdicts: pd.DataFrame) -> pd.DataFrame:
     return trained.merge(found[["trial_id", "verdict", "converged"]], on="trial_id", how="left")
 
 
-def _factorial(study: Study, by_task: dict[str, pd.DataFrame], metrics: dict[str, Metric]) -> pd.DataFrame:
-    factors = list(_settings(study).get("factors") or {})
-    parts = []
-    for task, own in by_task.items():
-        for design in FACTORIAL_DESIGNS:
-            runs = own.loc[own["cell"].isin(_cells(study, task, design))]
-            varied = any(name in runs and runs[name].nunique(dropna=False) > 1 for name in factors)
-            if varied and all(name in runs for name in factors):
-                parts.append(
-                    factorial_effects(runs, metrics[task].column, factors, study.per_image).assign(design=design)
-                )
-    return _joined(parts, {"design": "str", **FACTORIAL_DTYPES})
-
-
-def _synergy(study: Study, by_task: dict[str, pd.DataFrame], metrics: dict[str, Metric]) -> pd.DataFrame:
-    parts = []
-    for task, own in by_task.items():
-        wanted = set(_cells(study, task, "pairs"))
-        if wanted and wanted <= set(own["cell"]):
-            parts.append(pair_synergy(own, metrics[task].column, study.designs, study.per_image))
-    return _joined(parts, SYNERGY_DTYPES)
-
-
-def _across_tasks(ablated: pd.DataFrame, metrics: dict[str, Metric]) -> pd.DataFrame:
-    """Return `task_interaction` of the cells that all tasks have, if there are enough seeds to fit it."""
-    columns, tasks = {metric.column for metric in metrics.values()}, list(metrics)
-    if len(columns) != 1 or len(tasks) < 2:
-        return _no_rows(ANOVA_DTYPES)
-    column = columns.pop()
-    runs = outcomes(ablated.loc[ablated["task"].isin(tasks)], column)
-    n_tasks = runs.groupby("cell", sort=False)["task"].nunique()
-    cells = list(n_tasks.index[n_tasks == len(tasks)])
-    values = runs.loc[runs["cell"].isin(cells)].pivot(index="seed", columns=["task", "cell"], values="value")
-    if len(cells) < 2 or len(values.dropna()) < 2:
-        return _no_rows(ANOVA_DTYPES)
-    return task_interaction(ablated.loc[ablated["task"].isin(tasks)], column, cells)
-
-
 def _rates(counted: pd.DataFrame, trial_verdicts: pd.DataFrame) -> pd.DataFrame:
     if counted.empty:
-        return _no_rows(RATE_DTYPES)
+        return no_rows(RATE_DTYPES)
     return convergence_rates(counted, trial_verdicts, ["phase", "task", "cell"])
 
 
@@ -297,16 +249,8 @@ def _rate_changes(
         wanted = comparisons.loc[comparisons["cell"].isin(own["cell"]) & comparisons["baseline"].isin(own["cell"])]
         if len(wanted):
             parts.append(rate_differences(own, trial_verdicts, wanted, converged=converged))
-    return _joined(parts, RATE_DIFFERENCE_DTYPES)
+    return joined(parts, RATE_DIFFERENCE_DTYPES)
 
 
 def _effects(compared: list[Compared]) -> pd.DataFrame:
-    return _joined([found for found, _ in compared], COMPARED_DTYPES)
-
-
-def _joined(parts: list[pd.DataFrame], dtypes: dict[str, str]) -> pd.DataFrame:
-    return pd.concat(parts, ignore_index=True)[list(dtypes)].astype(dtypes) if parts else _no_rows(dtypes)
-
-
-def _no_rows(dtypes: dict[str, str]) -> pd.DataFrame:
-    return pd.DataFrame({name: pd.Series([], dtype=dtype) for name, dtype in dtypes.items()})
+    return joined([found for found, _ in compared], COMPARED_DTYPES)
