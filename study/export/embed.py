@@ -16,10 +16,10 @@ import torch
 
 from study.export.encoders import LoadedEncoder
 from trainables import files
-from trainables.data.images import ImageReader
-from trainables.data.pixels import read_scaled
+from trainables.data.readers.images import ImageReader
+from trainables.data.readers.pixels import read_scaled
+from trainables.data.readers.walk import list_images
 from trainables.data.table import to_float
-from trainables.data.walk import list_images
 from trainables.errors import ConfigError, DataError
 
 BATCH_SIZE = 256

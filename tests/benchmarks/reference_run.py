@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from trainables.data.folders import load_folder
+from trainables.data.readers.folders import load_folder
 from trainables.data.request import Request
 from trainables.data.splits import make_splits
 from trainables.data.table import Splits

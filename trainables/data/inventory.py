@@ -10,11 +10,28 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainables.data.intensity import REAL
-from trainables.data.walk import HARMLESS, LeftOut, describe_left_out
 
 SPLITS = ("train", "validation", "test")
 FEW = 20  # images of a class in all splits, below which the class is named as small
 N_CLASSES = 10  # rows of the table of classes
+# Why files are left out, as it follows their number: "60 files left behind by other programs".
+LEFT_BEHIND, HIDDEN, NOT_AN_IMAGE = "left behind by other programs", "hidden", "without an image"
+HARMLESS = (HIDDEN, NOT_AN_IMAGE)  # reasons that need no warning
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Files that are not used, for one reason.
+
+    Attributes:
+        reason: The reason, as it follows a number of files.
+        n_files: Their number.
+        names: The first of them, relative to the data set's folder; a folder means all files in it.
+    """
+
+    reason: str
+    n_files: int
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -136,6 +153,12 @@ class Inventory:
         (smallest, least), (largest, most) = classes[0], classes[-1]
         each = f"{least:,} each" if least == most else f"{least:,} of {smallest} to {most:,} of {largest}"
         return f" of {len(classes)} classes ({each})"
+
+
+def describe_left_out(left_out: LeftOut) -> str:
+    """Return the number of files, the reason and the first names: `1 file without an image (notes.txt)`."""
+    files = "file" if left_out.n_files == 1 else "files"
+    return f"{left_out.n_files:,} {files} {left_out.reason} ({', '.join(left_out.names)})"
 
 
 def _matters(left_out: LeftOut) -> bool:

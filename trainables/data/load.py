@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 from trainables.data import shapes
 from trainables.data.counting import take_inventory
-from trainables.data.decode import STACK
-from trainables.data.folders import load_folder
 from trainables.data.intensity import UserWindow
 from trainables.data.leaks import ALLOW, MOVE
-from trainables.data.listing import TEST_FRACTION
+from trainables.data.readers.decode import STACK
+from trainables.data.readers.folders import load_folder
+from trainables.data.readers.listing import TEST_FRACTION
 from trainables.data.request import (
     CURRENT,
     ON_BAD_IMAGE,
@@ -185,7 +185,7 @@ def _load_named_folder(request: Request) -> Tables:
     root = request.data_root()
     folder = resolve_within(root, request.name)
     if not folder.is_dir():
-        raise DataError(f"unknown data set {request.name!r}: there is no folder of that name in {root}.{hint} {known}")
+        raise DataError(f"unknown data set {request.name!r}: {root} has no folder of that name.{hint} {known}")
     return load_folder(request, folder)
 
 

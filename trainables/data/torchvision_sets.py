@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from trainables.data.cache import copied
-from trainables.data.folders import load_folder, read_masked
-from trainables.data.images import ImageReader, resize_arrays
-from trainables.data.pixels import read_all
+from trainables.data.readers.folders import load_folder, read_masked
+from trainables.data.readers.images import ImageReader, resize_arrays
+from trainables.data.readers.pixels import read_all
+from trainables.data.readers.walk import Walk
 from trainables.data.request import Request, Tables
 from trainables.data.table import ImageTable
-from trainables.data.walk import Walk
 from trainables.errors import DataError, first_line
 
 # torchvision is imported where it is used: the import takes seconds, and `shapes` and class folders do not need it.

@@ -144,7 +144,7 @@ def test_a_broken_image_is_named_or_left_out(study: Path, images: Path, tmp_path
     assert not output.exists()
     assert embed(loaded, images, output, on_bad_image="skip") == (2, 32)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="there is no image in"):
+    with pytest.raises(DataError, match="has no images"):
         embed(loaded, tmp_path / "empty", output)
     with pytest.raises(DataError, match="is not a folder of images"):
         embed(loaded, tmp_path / "nowhere", output)

@@ -17,7 +17,7 @@ import pytest
 
 from trainables.data import decoded, load_splits, near_duplicates
 from trainables.data.cache import arrays, copied, empty, file_of, folder, joined, key_of, remembered, rows
-from trainables.data.images import ImageReader
+from trainables.data.readers.images import ImageReader
 from trainables.data.table import ImageTable
 from trainables.errors import DataError
 
@@ -142,7 +142,7 @@ def test_a_writer_killed_in_the_middle_leaves_nothing_that_stays(
         from pathlib import Path
         from trainables.data import decoded
         from trainables.data.cache import arrays
-        from trainables.data.images import ImageReader
+        from trainables.data.readers.images import ImageReader
         arrays.LARGE_BYTES = decoded.LARGE_BYTES = 1
         read, count = ImageReader.__call__, iter(range(12))
         def slow(self, path):

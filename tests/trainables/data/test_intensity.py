@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainables.data.images import ImageReader
 from trainables.data.intensity import Depth, Intensity, depth_of, find_intensity
-from trainables.data.pixels import Pixels, read_scaled
+from trainables.data.readers.images import ImageReader
+from trainables.data.readers.pixels import Pixels, read_scaled
 from trainables.errors import ConfigError
 
 SIDE, N = 16, 40

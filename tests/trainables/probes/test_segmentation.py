@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from tests.trainables.tiny import with_unreadable_test
-from trainables.data.images import read_image_and_mask
+from trainables.data.readers.images import read_image_and_mask
 from trainables.data.table import VOID, ImageTable, Splits
 from trainables.encoders import build_encoder
 from trainables.errors import DataError

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainables.data.decode import BadImage, decode, is_image
-from trainables.data.images import ImageReader, read_image
-from trainables.data.pixels import read_all
+from trainables.data.readers.decode import BadImage, decode
+from trainables.data.readers.formats import is_image
+from trainables.data.readers.images import ImageReader, read_image
+from trainables.data.readers.pixels import read_all
 
 SIDE = 16
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from trainables.data import load_splits
-from trainables.data.layout import Parts, list_parts, split_of
+from trainables.data.readers.layout import Parts, list_parts, split_of
+from trainables.data.readers.walk import Walk
 from trainables.data.request import FORMER
-from trainables.data.walk import Walk
 from trainables.errors import ConfigError, DataError
 
 Write = Callable[..., Path]

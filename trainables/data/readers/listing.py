@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from trainables.data.groups import hold_out_groups
-from trainables.data.walk import Walk, few
+from trainables.data.readers.walk import Walk, few
 from trainables.errors import ConfigError, DataError
 
 MANIFEST = "manifest.csv"

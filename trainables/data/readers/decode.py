@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import re
 import stat
 import struct
@@ -14,22 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, features
+from PIL import Image, ImageOps
+
+from trainables.data.readers.formats import NUMPY, TIFF, formats_of
 
 STACK = ("first", "channels")
 MAX_CHANNELS = 64
 
-# Not all of Pillow's formats: EPS would start Ghostscript.
-_FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF", *(("AVIF",) if features.check("avif") else ()))
 _ANIMATED = ("TIFF", "GIF", "WEBP", "PNG")  # formats whose frames after the first are images of their own
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PHOTOMETRIC, _SAMPLES_PER_PIXEL, _GRAY = 262, 277, (0, 1)  # tags of TIFF
-_NUMPY = b"\x93NUMPY"
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", _NUMPY, *_TIFF)
-_HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # brands of ISO base media files
-_AVIF = (b"avif", b"avis")
-_PNM = re.compile(rb"P[1-6][\s#]")
-_BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # sizes of the header that follows the first 14 bytes
 # Every exception that Pillow's decoders have been seen to raise on broken files.
 _DECODER_ERRORS = (
     OSError,
@@ -56,42 +48,6 @@ class BadImage(Exception):  # noqa: N818 (a property of the image; `read_all` tu
         self.short_side = short_side
 
 
-def is_image(path: Path) -> bool:
-    """Return whether a file is an image that `decode` can read, by its first bytes rather than its suffix.
-
-    Raises:
-        OSError: The file cannot be read.
-    """
-    if not stat.S_ISREG(path.stat().st_mode):
-        return False  # reading a pipe would block forever
-    with path.open("rb") as file:
-        head = file.read(32)
-    if head[4:8] == b"ftyp":
-        return (head[8:12] in _AVIF and "AVIF" in _FORMATS) or (head[8:12] in _HEIC and _has_heic())
-    if head.startswith(_SIGNATURES) or _PNM.match(head) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"):
-        return True
-    if head[:2] == b"BM":
-        return int.from_bytes(head[14:18], "little") in _BMP_HEADERS
-    return False
-
-
-def missing_decoder(path: Path) -> str | None:
-    """Return what to install for an image that `is_image` refuses; None if it is not an image of a known kind.
-
-    Raises:
-        OSError: The file cannot be read.
-    """
-    if not stat.S_ISREG(path.stat().st_mode):
-        return None
-    with path.open("rb") as file:
-        head = file.read(12)
-    if head[4:8] != b"ftyp":
-        return None
-    if head[8:12] in _HEIC and not _has_heic():
-        return 'in HEIC format, which needs pillow-heif: pip install "pretext-study[heic]"'
-    return "in AVIF format, which needs Pillow 11.3 or newer" if head[8:12] in _AVIF else None
-
-
 def decode(path: Path, *, stack: str = "first", oriented: bool = True) -> tuple[Image.Image | np.ndarray, int]:
     """Decode an image file.
 
@@ -109,12 +65,12 @@ def decode(path: Path, *, stack: str = "first", oriented: bool = True) -> tuple[
     """
     with decoding():
         head = _head(path)
-        if head.startswith(_NUMPY):
+        if head.startswith(NUMPY):
             return _numpy(path), 1
         try:
-            image = Image.open(path, formats=_formats(head))
+            image = Image.open(path, formats=formats_of(head))
         except Image.UnidentifiedImageError:
-            if head.startswith(_TIFF):  # more channels than Pillow knows
+            if head.startswith(TIFF):  # more channels than Pillow knows
                 return _tiff(path), 1
             raise
         with image:
@@ -155,27 +111,12 @@ def decoding(what: str = "") -> Iterator[None]:
 def open_image(path: Path) -> Image.Image:
     """Open an image file with Pillow, which decodes it when its pixels are read."""
     head = _head(path)
-    return Image.open(path, formats=_formats(head))
+    return Image.open(path, formats=formats_of(head))
 
 
 def format_size(width: int, height: int) -> str:
     """Return a size as messages print it."""
     return f"{width} x {height}"
-
-
-@functools.cache
-def _has_heic() -> bool:
-    """Whether Pillow can read HEIC, after making it able to where pillow-heif is installed."""
-    try:
-        import pillow_heif
-    except ImportError:
-        return False
-    pillow_heif.register_heif_opener()
-    return True
-
-
-def _formats(head: bytes) -> tuple[str, ...]:
-    return (*_FORMATS, "HEIF") if head[4:8] == b"ftyp" and _has_heic() else _FORMATS
 
 
 def _head(path: Path) -> bytes:

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainables.data.folders import load_folder
-from trainables.data.layout import list_parts
-from trainables.data.listing import Listing, hold_out
+from trainables.data.readers.folders import load_folder
+from trainables.data.readers.layout import list_parts
+from trainables.data.readers.listing import Listing, hold_out
+from trainables.data.readers.walk import Walk, list_images
 from trainables.data.request import Request
-from trainables.data.walk import Walk, list_images
 from trainables.errors import DataError
 
 Write = Callable[..., Path]
@@ -139,9 +139,9 @@ def test_one_class_is_refused_with_the_way_out(tmp_path: Path, write_classes: Wr
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ([], "there is no image in"),
-        (["notes.txt"], "there is no image in"),
-        (["a/1.png", "b/notes.txt"], "no image in class folder b"),
+        ([], "has no images"),
+        (["notes.txt"], "has no images"),
+        (["a/1.png", "b/notes.txt"], "class folder b of .* has no images"),
         (["a/1.png", "1.png"], r"has images \(1.png\) next to a folder with images \(a\)"),
         (["train/a/1.png", "train/b/1.png", "more/a/1.png"], "has more next to train/"),
         (["train/a/1.png", "train/b/1.png", "1.png"], "has 1.png next to train/"),
@@ -150,7 +150,7 @@ def test_one_class_is_refused_with_the_way_out(tmp_path: Path, write_classes: Wr
         (["test/a/1.png", "test/b/1.png"], "has a test folder but no train folder"),
         (["train/a/1.png", "train/b/1.png", "test/c/1.png"], "class folder c of .* is not among the training"),
         (["train/a/1.png", "train/b/1.png", "test/1.png"], "only one of train and test has class folders"),
-        (["train/a/1.png", "train/b/1.png", "test/a/notes.txt"], "there is no image in .*test"),
+        (["train/a/1.png", "train/b/1.png", "test/a/notes.txt"], "test has no images"),
         (["a/1.png", "b/1.png"], "no usable image is left in the test part"),
     ],
 )

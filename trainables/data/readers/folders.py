@@ -8,17 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from trainables.data.images import ImageReader, read_image_and_mask
 from trainables.data.intensity import Intensity
 from trainables.data.inventory import Found
-from trainables.data.layout import Parts, list_parts
-from trainables.data.listing import MANIFEST, Listing
-from trainables.data.manifest import read_manifest
-from trainables.data.masks import MaskedReader
-from trainables.data.pixels import read_all, read_scaled
+from trainables.data.readers.images import ImageReader, read_image_and_mask
+from trainables.data.readers.layout import Parts, list_parts
+from trainables.data.readers.listing import MANIFEST, Listing
+from trainables.data.readers.manifest import read_manifest
+from trainables.data.readers.masks import MaskedReader
+from trainables.data.readers.pixels import read_all, read_scaled
+from trainables.data.readers.walk import Walk, few
 from trainables.data.request import FORMER, Request, Tables
 from trainables.data.table import ImageTable
-from trainables.data.walk import Walk, few
 from trainables.errors import DataError
 
 UNUSABLE = "that cannot be used as images"  # why files are left out, with on_bad_image: skip

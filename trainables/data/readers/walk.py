@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainables.data.decode import is_image, missing_decoder
+from trainables.data.inventory import HARMLESS, HIDDEN, LEFT_BEHIND, NOT_AN_IMAGE, LeftOut, describe_left_out
+from trainables.data.readers.formats import is_image, missing_decoder
 from trainables.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -38,25 +39,7 @@ LEFTOVERS = frozenset(
         "ehthumbs.db",
     }
 )
-# Why files are left out, as it follows their number: "60 files left behind by other programs".
-LEFT_BEHIND, HIDDEN, NOT_AN_IMAGE = "left behind by other programs", "hidden", "without an image"
-HARMLESS = (HIDDEN, NOT_AN_IMAGE)  # reasons that need no warning
 N_NAMED = 3
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """Files that are not used, for one reason.
-
-    Attributes:
-        reason: The reason, as it follows a number of files.
-        n_files: Their number.
-        names: The first of them, relative to the data set's folder; a folder means all files in it.
-    """
-
-    reason: str
-    n_files: int
-    names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -198,12 +181,6 @@ def log_left_out(name: str, left_out: Sequence[LeftOut]) -> None:
     for each in left_out:
         level = logging.INFO if each.reason in HARMLESS else logging.WARNING
         logger.log(level, "%s: left out: %s", name, describe_left_out(each))
-
-
-def describe_left_out(left_out: LeftOut) -> str:
-    """Return the number of files, the reason and the first names: `1 file without an image (notes.txt)`."""
-    files = "file" if left_out.n_files == 1 else "files"
-    return f"{left_out.n_files:,} {files} {left_out.reason} ({', '.join(left_out.names)})"
 
 
 def few(names: Sequence[str]) -> str:

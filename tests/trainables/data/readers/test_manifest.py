@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from trainables.data import load_splits
-from trainables.data.folders import load_folder
+from trainables.data.readers.folders import load_folder
 from trainables.data.request import Request, Tables
 from trainables.errors import ConfigError, DataError
 
@@ -127,7 +127,7 @@ def test_the_only_manifest_may_be_one_folder_below(folder: Path, tmp_path_factor
         ("file,label\n", r"column 'file': .*known: path, label"),
         ("path\n", "lists no image"),
         ("path\nscans/0.png\nscans/0.png\n", r"line 3: scans/0.png is already in line 2"),
-        ("path\nscans/99.png\n", r"line 2: there is no file scans/99.png"),
+        ("path\nscans/99.png\n", r"line 2: scans/99.png is not a file in"),
         ("path\n../x.png\n", r"line 2: ../x.png is not a path below"),
         ("path,label\nscans/0.png\n", r"line 2: 1 values for 2 columns"),
         ("path,label\nscans/0.png,a\nscans/1.png,a\n", r"line 1: all training images have the label 'a'"),

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from trainables.data.cache import copied, rows
-from trainables.data.decode import BadImage
-from trainables.data.decoded import decode_all
-from trainables.data.images import ImageReader
 from trainables.data.intensity import Depth, Intensity, UserWindow, find_intensity
+from trainables.data.readers.decode import BadImage
+from trainables.data.readers.decoded import decode_all
+from trainables.data.readers.images import ImageReader
 from trainables.errors import DataError, printable
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ def read_all(
             raise DataError(f"{what}. {_remedy(bad)}")
         logger.warning("%s. They are left out", printable(what))
     if images is None:
-        raise DataError(f"{name}: there is no image in {root}")
+        raise DataError(f"{name}: {root} has no images")
     kept = np.setdiff1d(np.arange(len(paths)), list(broken))
     return (rows(images, kept) if bad else images), kept
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from trainables.data.listing import Listing, grouped_by_pattern, hold_out
+from trainables.data.readers.listing import Listing, grouped_by_pattern, hold_out
+from trainables.data.readers.walk import Content, Walk, few
 from trainables.data.request import CURRENT, FORMER
-from trainables.data.walk import Content, Walk, few
 from trainables.errors import DataError, printable
 
 TRAIN, VALIDATION, TEST, UNLABELED = "train", "validation", "test", "unlabeled"
@@ -123,7 +123,7 @@ def assembled(
         return Parts(layout, train, train.take([]), unlabeled, validation or Listing(), tuple(said))
     if validation is not None and test is None:
         test, validation = validation, None
-        said.append(f"{n} are the test part, because there is no other; validation images are drawn anew")
+        said.append(f"{n} are the test part, because the data set has none; validation images are drawn anew")
     if validation is not None and split_rules == FORMER:
         train, validation = train.joined(validation), None
         said.append(f"{n} join the training images, from which validation images are drawn")
@@ -198,7 +198,7 @@ def _list_part(walk: Walk, folder: Path, known: tuple[str, ...] | None = None) -
     loose = [*content.images, *(path for name in extra for path in walk.images(folder / name))]
     if not classes:
         if not loose:
-            raise DataError(f"{walk.name}: there is no image in {folder}")
+            raise DataError(f"{walk.name}: {folder} has no images")
         return Listing(tuple(loose)), Listing()
     if content.images and len(classes) == 1:
         raise DataError(
@@ -219,9 +219,7 @@ def _list_classes(
                 f"for images without labels use folder:{folder / classes[0]}"
             )
         if content.empty:
-            raise DataError(
-                f"{name}: there is no image in class folder {few(content.empty)} of {folder}; fill or remove it"
-            )
+            raise DataError(f"{name}: class folder {few(content.empty)} of {folder} has no images; fill or remove it")
         known = tuple(classes)
     unprintable = [label for label in classes if printable(label) != label]
     if unprintable:

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from trainables.data.layout import TEST, TRAIN, UNLABELED, WITHOUT_LABEL, Parts, assembled, split_of
-from trainables.data.listing import MANIFEST, Listing, with_groups
+from trainables.data.readers.layout import TEST, TRAIN, UNLABELED, WITHOUT_LABEL, Parts, assembled, split_of
+from trainables.data.readers.listing import MANIFEST, Listing, with_groups
+from trainables.data.readers.walk import N_NAMED, Walk
 from trainables.data.request import CURRENT
-from trainables.data.walk import N_NAMED, Walk
 from trainables.errors import ConfigError, DataError, printable, suggestion
 
 COLUMNS = ("path", "label", "group", "split", "mask")
@@ -148,7 +148,7 @@ def _existing(walk: Walk, manifest: _Manifest, line: int, value: str) -> Path | 
     elif relative.is_absolute() or ".." in relative.parts or ":" in relative.parts[0]:
         manifest.fault(line, f"{value} is not a path below {walk.root}; write it relative to this folder")
     elif not (walk.root / relative).is_file():
-        manifest.fault(line, f"there is no file {value} in {walk.root}; correct or remove the line")
+        manifest.fault(line, f"{value} is not a file in {walk.root}; correct or remove the line")
     else:
         path = walk.root / relative
         for parent in (path, *path.parents):

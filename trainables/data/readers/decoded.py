@@ -28,9 +28,9 @@ from trainables.data.cache.folder import (
     remove_entry,
     say_unusable,
 )
-from trainables.data.decode import BadImage
-from trainables.data.images import ImageReader
 from trainables.data.intensity import Depth
+from trainables.data.readers.decode import BadImage
+from trainables.data.readers.images import ImageReader
 
 VERSION = 1  # to be raised whenever a file is decoded to other values than before
 _DECODERS = ("pillow", "pillow-heif", "tifffile", "torchvision")

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from trainables.data.decode import BadImage, decode, decoding, format_size, open_image
 from trainables.data.intensity import Depth, depth_of
+from trainables.data.readers.decode import BadImage, decode, decoding, format_size, open_image
 from trainables.data.table import VOID
 from trainables.errors import DataError
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainables.data.images import BadImage, read_image, read_image_and_mask, resize_arrays
-from trainables.data.pixels import read_all
+from trainables.data.readers.images import BadImage, read_image, read_image_and_mask, resize_arrays
+from trainables.data.readers.pixels import read_all
 from trainables.errors import DataError
 
 read_at_16 = functools.partial(read_image, image_size=16)

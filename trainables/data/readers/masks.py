@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainables.data.images import ImageReader, read_mask
+from trainables.data.readers.images import ImageReader, read_mask
 from trainables.data.table import VOID
 
 
