@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainables.data import decoded, load_splits, near_duplicates
+from trainables.data import load_splits, near_duplicates
 from trainables.data.cache import arrays, copied, empty, file_of, folder, joined, key_of, remembered, rows
+from trainables.data.readers import decoded
 from trainables.data.readers.images import ImageReader
 from trainables.data.table import ImageTable
 from trainables.errors import DataError
@@ -140,7 +141,7 @@ def test_a_writer_killed_in_the_middle_leaves_nothing_that_stays(
     code = f"""if True:
         import time
         from pathlib import Path
-        from trainables.data import decoded
+        from trainables.data.readers import decoded
         from trainables.data.cache import arrays
         from trainables.data.readers.images import ImageReader
         arrays.LARGE_BYTES = decoded.LARGE_BYTES = 1
