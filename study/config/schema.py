@@ -57,7 +57,7 @@ class StudyConfig(BaseModel):
         data_root: Folder with the data sets.
         image_size: Side of the images in px; null for the data set's default.
         resize: Whether a photograph is cropped or squashed to a square.
-        stack: Pages that are read of a file with several: the first, or all gray ones as channels.
+        stack: Pages that are read of a file with several: the first, all gray ones as channels, or each as an image.
         window: Values that become black and white in images of more than 8 bits, one pair or one per channel; null for
             percentiles of the training images.
         max_train: Training images to load at most; null for all.
@@ -100,7 +100,7 @@ class StudyConfig(BaseModel):
     data_root: str | None = None
     image_size: Annotated[int, Field(ge=8, le=1024)] | None = None
     resize: Literal["crop", "squash"] = "crop"
-    stack: Literal["first", "channels"] = "first"
+    stack: Literal["first", "channels", "pages"] = "first"
     window: tuple[float, ...] | tuple[tuple[float, ...], ...] | None = None
     max_train: Annotated[int, Field(ge=2)] | None = None
     n_images: Positive | None = None

@@ -16,6 +16,7 @@ import torch
 
 from study.export.encoders import LoadedEncoder
 from trainables import files
+from trainables.data.readers.decode import PAGES
 from trainables.data.readers.images import ImageReader
 from trainables.data.readers.pixels import read_scaled
 from trainables.data.readers.walk import list_images
@@ -32,7 +33,8 @@ def embed(encoder: LoadedEncoder, folder: Path, output: Path, *, on_bad_image: s
     """Write the features of all images in a folder to a Parquet or CSV file.
 
     Its columns are `path` (relative to `folder`, sorted, as `written_path` spells it) and f0, f1, ... as float32, so
-    that `frame.set_index("path")` is the matrix [N, D]. Images are read as in the study: the short side is resized to
+    that `frame.set_index("path")` is the matrix [N, D]. Of a study with `stack: pages`, the path of a page is
+    `scan.tif/page 3`. Images are read as in the study: the short side is resized to
     the encoder's image size, up or down, and the center square is cropped, or the whole image is squashed. Those of
     more than 8 bits are scaled as the encoder's training images were, or by their own percentiles if it has seen only
     8 bits.
@@ -56,11 +58,11 @@ def embed(encoder: LoadedEncoder, folder: Path, output: Path, *, on_bad_image: s
     root = folder.expanduser().resolve()
     if not root.is_dir():
         raise DataError(f"{root} is not a folder of images")
-    paths = list_images(root, root.name)
     reading = encoder.reading
+    paths, pages = list_images(root, root.name, by_page=reading.stack == PAGES)
     images, kept, intensity = read_scaled(
         paths,
-        ImageReader(encoder.image_size, True, squash=reading.resize == "squash", stack=reading.stack),
+        ImageReader(encoder.image_size, True, squash=reading.resize == "squash", stack=reading.stack, pages=pages),
         n_train=len(paths),
         known=reading.intensity,
         n_channels=encoder.in_channels,

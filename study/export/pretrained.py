@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from analysis.records import ENCODERS
 from study.export.encoders import METADATA, Reading, read_encoder, read_metadata
 from trainables.data.intensity import depth_of
-from trainables.data.readers.decode import BadImage, pixels_of
+from trainables.data.readers.bad_image import BadImage
+from trainables.data.readers.decode import pixels_of
 from trainables.data.readers.images import fit_image
 from trainables.data.readers.pixels import scaled
 from trainables.data.table import to_float

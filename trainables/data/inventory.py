@@ -45,6 +45,7 @@ class Found:
         sizes: Width and height in px of the image with the fewest pixels, and of the one with the most.
         bits: Bits per value of the files, ascending; 32 for real numbers.
         n_enlarged: Number of images that were smaller than they are used.
+        pages: Number of files, and of the pages that were read of them as images; empty where a file is one image.
     """
 
     layout: str
@@ -53,6 +54,7 @@ class Found:
     sizes: tuple[tuple[int, int], ...] = ()
     bits: tuple[int, ...] = ()
     n_enlarged: int = 0
+    pages: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,8 @@ class Inventory:
             parts.append(f"{self.n_groups:,} groups")
         if self.found:
             parts.insert(0, self.found.layout)
+            if self.found.pages:
+                parts.append("{:,} files, {:,} pages".format(*self.found.pages))
             parts.append(f"{_sizes(self.found.sizes)} px, {_depths(self.found.bits)}")
         parts.append(f"used as {self.n_channels} x {self.image_size} x {self.image_size} {self.dtype}")
         return f"{self.name}: {'; '.join(parts)}"

@@ -75,7 +75,8 @@ def load_splits(
         download: Whether to download a missing data set to `root` with torchvision. Otherwise nothing is downloaded.
         on_bad_image: `stop` raises an error for broken images, `skip` leaves them out with a warning.
         resize: How a photograph becomes a square: `crop` cuts its longer side, `squash` distorts it.
-        stack: Pages that are read of a file with several: the `first`, or all gray ones as `channels`.
+        stack: Pages that are read of a file with several: the `first`, all gray ones as `channels`, or all `pages` as
+            images; the pages of a file are then one group unless the images are grouped otherwise.
         window: Values that become black and white in images of more than 8 bits, [low, high] or one pair per channel;
             None for percentiles of the training images.
         on_small_image: `stop` treats files smaller than `image_size` as broken, `enlarge` enlarges them.

@@ -57,7 +57,7 @@ class Request:
         download: Whether a missing data set is downloaded.
         on_bad_image: `stop` or `skip`.
         resize: How a photograph becomes a square: `crop` or `squash`.
-        stack: Pages that are read of a file with several: the `first`, or all as `channels`.
+        stack: Pages that are read of a file with several: the `first`, all as `channels`, or all `pages` as images.
         window: Values that become black and white in images of more than 8 bits, [low, high] or one pair per channel;
             None for percentiles of the training images.
         on_small_image: `stop` or `enlarge`, for files smaller than `image_size`.

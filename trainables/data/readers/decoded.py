@@ -29,7 +29,7 @@ from trainables.data.cache.folder import (
     say_unusable,
 )
 from trainables.data.intensity import Depth
-from trainables.data.readers.decode import BadImage
+from trainables.data.readers.bad_image import BadImage
 from trainables.data.readers.images import ImageReader
 
 VERSION = 1  # to be raised whenever a file is decoded to other values than before
@@ -141,7 +141,7 @@ def _key(paths: Sequence[Path], reader: ImageReader) -> str:
     settings = (reader.image_size, reader.upscale, reader.squash, reader.stack, Image.MAX_IMAGE_PIXELS)
     states = []
     for path in paths:
-        state = path.stat()
+        state = reader.page_of(path).file.stat()
         states.append((os.fsencode(path), state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino))
     return key_of(VERSION, *versions, settings, states)
 

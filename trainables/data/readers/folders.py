@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from trainables.data.intensity import Intensity
 from trainables.data.inventory import Found
+from trainables.data.readers.decode import PAGES
 from trainables.data.readers.images import ImageReader, read_image_and_mask
 from trainables.data.readers.layout import Parts, list_parts
 from trainables.data.readers.listing import MANIFEST, Listing
@@ -41,7 +42,9 @@ def load_folder(request: Request, folder: Path) -> Tables:
     except OSError as error:
         raise DataError(f"{request.name}: cannot list {error.filename}: {error.strerror}") from error
     upscale = request.enlarge or bool(parts.train.masks)
-    reader = ImageReader(request.image_size, upscale=upscale, squash=request.squash, stack=request.stack)
+    reader = ImageReader(
+        request.image_size, upscale=upscale, squash=request.squash, stack=request.stack, pages=walk.pages
+    )
     if parts.train.masks:
         listings = (parts.train, parts.validation, parts.test)
         masks = {path: mask for own in listings for path, mask in zip(own.paths, own.masks, strict=True)}
@@ -54,7 +57,8 @@ def _list(request: Request, root: Path) -> tuple[Walk, Parts]:
 
     A manifest one folder below the root counts if all images are in that folder, as where an archive was unpacked.
     """
-    walk = Walk(root, request.name)
+    by_page = request.stack == PAGES
+    walk = Walk(root, request.name, by_page=by_page)
     rules = request.group_pattern, request.split_rules
     if (root / MANIFEST).exists():
         return walk, read_manifest(walk, *rules)
@@ -63,7 +67,7 @@ def _list(request: Request, root: Path) -> tuple[Walk, Parts]:
     content = walk.content(root)
     below = [name for name in (*content.folders, *content.empty) if (root / name / MANIFEST).is_file()]
     if len(below) == 1 and content.folders == tuple(below) and not content.images:
-        inner = Walk(root / below[0], request.name)
+        inner = Walk(root / below[0], request.name, by_page=by_page)
         parts = read_manifest(inner, *rules)
         return inner, dataclasses.replace(parts, notes=(*parts.notes, f"{MANIFEST} is in {below[0]}/"))
     parts = list_parts(walk, *rules)
@@ -137,7 +141,7 @@ def _read(request: Request, walk: Walk, parts: Parts, reader: ImageReader) -> Ta
         unlabeled if len(unlabeled) else None,
         (names[0], names[2], names[3]),
         parts.test_is_drawn,
-        _found(parts, walk, reader, intensity),
+        _found(parts, walk, reader, intensity, [paths[index] for index in kept]),
         validation if len(validation) else None,
     )
 
@@ -167,7 +171,7 @@ def _leave_out_unread(walk: Walk, reader: ImageReader, paths: tuple[Path, ...], 
         walk.leave_out(f"{TOO_SMALL} {reader.image_size}" if small else UNUSABLE, [path])
 
 
-def _found(parts: Parts, walk: Walk, reader: ImageReader, intensity: Intensity | None) -> Found:
+def _found(parts: Parts, walk: Walk, reader: ImageReader, intensity: Intensity | None, read: Sequence[Path]) -> Found:
     by_area = sorted(reader.sizes.values(), key=lambda size: (size[0] * size[1], size))
     bits = {window.bits for window in intensity.windows} if intensity else set()
     bits |= {depth.bits for depth in reader.depths.values() if depth.bits == 8}
@@ -178,4 +182,5 @@ def _found(parts: Parts, walk: Walk, reader: ImageReader, intensity: Intensity |
         (by_area[0], by_area[-1]) if by_area else (),
         tuple(sorted(bits)),
         sum(min(size) < reader.image_size for size in by_area) if reader.upscale else 0,
+        (len(set(map(walk.file_of, read))), len(read)) if walk.by_page else (),
     )

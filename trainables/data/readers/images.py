@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from trainables.data.intensity import Depth, depth_of
-from trainables.data.readers.decode import BadImage, decode, decoding, format_size, open_image
+from trainables.data.readers.bad_image import BadImage, decoding, format_size
+from trainables.data.readers.decode import FIRST, decode, open_image
+from trainables.data.readers.pages import Page
 from trainables.data.table import VOID
 from trainables.errors import DataError
 
@@ -26,7 +29,8 @@ class ImageReader:
         upscale: Whether to enlarge images whose short side is below `image_size`.
         squash: Whether to resize both sides independently, which distorts shapes. By default the short side is resized
             with antialiasing and the center square is cropped.
-        stack: Pages that are read of a file with several: the `first`, or all gray ones as `channels`.
+        stack: Pages that are read of a file with several: the `first`, all gray ones as `channels`, or each of `pages`.
+        pages: Page that each path names which is not a file, or not the first page of it.
         sizes: Width and height of each file that was decoded, also where it is too small.
         depths: Bits per value and highest value of each file that was read.
         stacks: Pages of each file that has several.
@@ -35,7 +39,8 @@ class ImageReader:
     image_size: int
     upscale: bool = False
     squash: bool = False
-    stack: str = "first"
+    stack: str = FIRST
+    pages: Mapping[Path, Page] = field(default_factory=dict)
     sizes: dict[Path, tuple[int, int]] = field(default_factory=dict)
     depths: dict[Path, Depth] = field(default_factory=dict)
     stacks: dict[Path, int] = field(default_factory=dict)
@@ -59,8 +64,9 @@ class ImageReader:
             BadImage: The file cannot be decoded, has more pixels than Pillow's limit against decompression bombs, or
                 is too small.
         """
+        page = self.page_of(path)
         with decoding():
-            image, n_pages = decode(path, stack=self.stack, oriented=oriented)
+            image, n_pages = decode(page.file, stack=self.stack, page=page.number, oriented=oriented)
             self.sizes[path] = _size(image)
             square = _square(image, self.image_size, self.upscale, self.squash)
         self.depths[path] = depth_of(np.asarray(image))
@@ -68,12 +74,16 @@ class ImageReader:
             self.stacks[path] = n_pages
         return square
 
+    def page_of(self, path: Path) -> Page:
+        """Return the file and the page that a path names."""
+        return self.pages.get(path) or Page(path, 0)
+
     def warn_of_stacks(self, name: str) -> None:
         """Log how many files of the data set `name` have pages that were not read."""
-        if self.stack == "first" and self.stacks:
+        if self.stack == FIRST and self.stacks:
             logger.warning(
                 "%s: %d files have several pages or frames, and only the first is read; "
-                "stack: channels reads the pages of a file as its channels",
+                "stack: channels reads the pages of a file as its channels, stack: pages as separate images",
                 name,
                 len(self.stacks),
             )
@@ -116,7 +126,7 @@ def read_image_and_mask(
 
 
 def read_mask(
-    mask_path: Path, size: tuple[int, int], image_size: int, n_classes: int, *, squash: bool = False
+    mask_path: Path, size: tuple[int, int], image_size: int, n_classes: int, *, squash: bool = False, page: int = 0
 ) -> np.ndarray:
     """Read a class mask as a square, uint8 [S, S], with the crop of its image.
 
@@ -126,11 +136,14 @@ def read_mask(
         image_size: Side S of the result in pixels.
         n_classes: Number of classes.
         squash: See `read_image`.
+        page: Index of the page to read.
 
     Raises:
         BadImage: The mask cannot be decoded, or does not match its image.
     """
     with decoding("its mask: "), open_image(mask_path) as mask:
+        if page:
+            mask.seek(page)
         if mask.mode not in ("P", "L"):
             raise BadImage(f"its mask is a {mask.mode} image; it must be a palette or gray image of class ids")
         if mask.size != size:

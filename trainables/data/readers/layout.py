@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainables.data.readers.listing import Listing, grouped_by_pattern, hold_out
+from trainables.data.readers.listing import Listing, grouped_by_file, grouped_by_pattern, hold_out
 from trainables.data.readers.walk import Content, Walk, few
 from trainables.data.request import CURRENT, FORMER
 from trainables.errors import DataError, printable
@@ -106,6 +106,7 @@ def assembled(
 
     A validation part is kept. With labels and without a test part, it is the test part instead. A test part is held out
     only for probes, which need labels or masks: without them, every image but those for validation is trained on.
+    The pages of a file are one group unless the user has grouped the images.
 
     Args:
         walk: Walk through the folder.
@@ -114,6 +115,9 @@ def assembled(
         notes: Sentences about what was not taken literally.
         split_rules: CURRENT, or FORMER for what earlier versions did.
     """
+    if walk.by_page and all(each.groups is None for each in listed.values()):
+        listed, by_file = grouped_by_file(walk, listed)
+        notes = [*notes, *by_file]
     train, test, said = listed[TRAIN], listed.get(TEST), list(notes)
     unlabeled, validation = listed.get(UNLABELED, Listing()), listed.get(VALIDATION)
     n = f"the {len(validation or ()):,} validation images"
@@ -195,7 +199,8 @@ def _list_part(walk: Walk, folder: Path, known: tuple[str, ...] | None = None) -
     classes = [name for name in content.folders if name not in extra]
     if known is not None and bool(known) != bool(classes) and (classes or content.images):
         raise DataError(f"{walk.name}: in {walk.root}, only one of train and {folder.name} has class folders")
-    loose = [*content.images, *(path for name in extra for path in walk.images(folder / name))]
+    loose = [path for file in content.images for path in walk.images_in(file)]
+    loose += [path for name in extra for path in walk.images(folder / name)]
     if not classes:
         if not loose:
             raise DataError(f"{walk.name}: {folder} has no images")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -103,6 +103,31 @@ def with_groups(parts: Sequence[Listing], names: Sequence[Sequence[str]]) -> lis
         replace(part, groups=np.array([known[name] for name in own], np.int64), group_names=tuple(known))
         for part, own in zip(parts, names, strict=True)
     ]
+
+
+def grouped_by_file(walk: Walk, parts: Mapping[str, Listing]) -> tuple[dict[str, Listing], list[str]]:
+    """Return the parts of a data set with the pages of each file as one group, and a note about it.
+
+    Where no file has several pages, the images stay independent.
+
+    Args:
+        walk: Walk through the folder.
+        parts: Listings without groups, by split.
+
+    Raises:
+        DataError: All images are pages of one file.
+    """
+    names = [[walk.relative(walk.file_of(path)) for path in part.paths] for part in parts.values()]
+    n_images, files = sum(map(len, names)), {name for own in names for name in own}
+    if n_images == len(files):
+        return dict(parts), []
+    if len(files) == 1:
+        raise DataError(
+            f"{walk.name}: all {n_images:,} images are pages of {files.pop()}, and the pages of a file stay on one "
+            "side of every split: none could be held out; add other files, or group the pages with group_pattern"
+        )
+    grouped = dict(zip(parts, with_groups(list(parts.values()), names), strict=True))
+    return grouped, ["the pages of a file are one group, on one side of every split"]
 
 
 def grouped_by_pattern(walk: Walk, parts: Sequence[Listing], pattern: str) -> list[Listing]:

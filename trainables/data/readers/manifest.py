@@ -17,13 +17,13 @@ from trainables.data.readers.walk import N_NAMED, Walk
 from trainables.data.request import CURRENT
 from trainables.errors import ConfigError, DataError, printable, suggestion
 
-COLUMNS = ("path", "label", "group", "split", "mask")
+COLUMNS = ("path", "label", "group", "split", "mask", "page")
 NOT_LISTED = f"not listed in {MANIFEST}"  # why files are left out
 
 
 @dataclass(frozen=True)
 class _Row:
-    """One line of a manifest; empty strings where it says nothing."""
+    """What one line of a manifest says of an image; empty strings where it says nothing."""
 
     line: int
     path: Path
@@ -49,7 +49,9 @@ def read_manifest(walk: Walk, group_pattern: str | None = None, split_rules: int
     """List the parts of a data set from the manifest in its folder.
 
     Columns are `path`, relative to the folder, and any of `label`, `group`, `split` and `mask`, in any order. An empty
-    label makes an image unlabeled, an empty group makes it independent. Images that are not listed are left out.
+    label makes an image unlabeled, an empty group makes it independent. Images that are not listed are left out. If
+    each page of a file is an image, a line is about all pages of the file, or the one that the column `page` names,
+    counted from 1; a mask file has a page for each of them, or is of the one page.
 
     Args:
         walk: Walk through the folder.
@@ -102,6 +104,8 @@ def _parsed(walk: Walk) -> _Manifest:
             f"{walk.name}: {file}: its first line must name the columns, each once: path, and any of label, group, "
             f"split and mask; it is {header[:80]!r}"
         )
+    if "page" in columns and not walk.by_page:
+        raise DataError(f"{walk.name}: {file} has a column page; set stack: pages, which reads each page as an image")
     manifest, seen = _Manifest(columns), dict[Path, int]()
     for values in _lines(reader, manifest):
         if not any(value.strip() for value in values):
@@ -124,20 +128,47 @@ def _lines(reader: Any, manifest: _Manifest) -> Iterator[list[str]]:
 
 def _add_row(walk: Walk, manifest: _Manifest, line: int, values: dict[str, str], seen: dict[Path, int]) -> None:
     """Add one line to the manifest, or its fault."""
-    path = _existing(walk, manifest, line, values["path"])
-    if path is None:
-        return
-    if path in seen:
-        manifest.fault(line, f"{values['path']} is already in line {seen[path]}; keep one of them")
-        return
-    seen[path] = line
-    mask = None
-    if values.get("mask"):
-        mask = _existing(walk, manifest, line, values["mask"])
+    file = _existing(walk, manifest, line, values["path"])
+    images = [] if file is None else _named_images(walk, manifest, line, file, values.get("page", ""))
+    masks: list[Path | None] = [None] * len(images)
+    if images and values.get("mask"):
+        masks = _masks(walk, manifest, line, values["mask"], images)
     label = values.get("label", "")
     if printable(label) != label:
         manifest.fault(line, f"label {label!r} has characters that no report can print; use another name")
-    manifest.rows.append(_Row(line, path, label, values.get("group", ""), values.get("split", ""), mask))
+    for path, mask in zip(images, masks, strict=True):
+        if path in seen:
+            manifest.fault(line, f"{walk.relative(path)} is already in line {seen[path]}; keep one of them")
+            return
+        seen[path] = line
+        manifest.rows.append(_Row(line, path, label, values.get("group", ""), values.get("split", ""), mask))
+
+
+def _named_images(walk: Walk, manifest: _Manifest, line: int, file: Path, page: str) -> list[Path]:
+    """Return the images that a line names: those in its file, or one page; none after noting a fault."""
+    images = walk.images_in(file)
+    if not page:
+        return images
+    named = [path for path in images if str(walk.pages[path].number + 1) == page]
+    if not named:
+        has = f"has the pages 1 to {len(images)}" if len(images) > 1 else "has one page"
+        manifest.fault(line, f"page {page}, but {walk.relative(file)} {has}; correct it, or leave it empty for all")
+    return named
+
+
+def _masks(walk: Walk, manifest: _Manifest, line: int, value: str, images: list[Path]) -> list[Path | None]:
+    """Return the mask of each image of a line: the page of the same number, or the only one; none after a fault."""
+    file = _existing(walk, manifest, line, value)
+    if file is None:
+        return [None] * len(images)
+    masks, n_pages = walk.images_in(file), len(walk.images_in(walk.file_of(images[0])))
+    if len(masks) == len(images) == 1:
+        return [*masks]
+    if len(masks) != n_pages:
+        manifest.fault(line, f"{n_pages} pages, but the mask {value} has {len(masks)}; each page needs its own")
+        return [None] * len(images)
+    by_index = {walk.pages[path].number: path for path in masks}
+    return [by_index.get(walk.pages[path].number) for path in images]
 
 
 def _existing(walk: Walk, manifest: _Manifest, line: int, value: str) -> Path | None:

@@ -38,7 +38,10 @@ class MaskedReader(ImageReader):
             return self.read(path)
         planes = self.read(path, oriented=False)
         size = self.sizes[path]
-        self.read_masks[path] = read_mask(self.masks[path], size, self.image_size, self.n_classes, squash=self.squash)
+        mask = self.page_of(self.masks[path])
+        self.read_masks[path] = read_mask(
+            mask.file, size, self.image_size, self.n_classes, squash=self.squash, page=mask.number
+        )
         return planes
 
     def masks_of(self, paths: Sequence[Path]) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 
 from trainables.data.cache import copied, rows
 from trainables.data.intensity import Depth, Intensity, UserWindow, find_intensity
-from trainables.data.readers.decode import BadImage
+from trainables.data.readers.bad_image import BadImage
 from trainables.data.readers.decoded import decode_all
 from trainables.data.readers.images import ImageReader
 from trainables.errors import DataError, printable

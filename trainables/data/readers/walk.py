@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from trainables.data.inventory import HARMLESS, HIDDEN, LEFT_BEHIND, NOT_AN_IMAGE, LeftOut, describe_left_out
 from trainables.data.readers.formats import is_image, missing_decoder
+from trainables.data.readers.pages import Page, pages_of
 from trainables.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ LEFTOVERS = frozenset(
         "ehthumbs.db",
     }
 )
+SMALLER_PAGE = "that are smaller copies or masks of other pages"
 N_NAMED = 3
 
 
@@ -49,7 +51,7 @@ class Content:
     Attributes:
         folders: Names of the folders with images in them, at any depth.
         empty: Names of the other folders.
-        images: Images next to the folders.
+        images: Image files next to the folders.
     """
 
     folders: tuple[str, ...]
@@ -63,10 +65,17 @@ class Walk:
     Args:
         root: The folder, with links resolved; links must not lead out of it.
         name: Name of the data set, for error messages.
+        by_page: Whether each page of a file is an image; otherwise a file is one image.
+
+    Attributes:
+        pages: Page that each path names which is an image, by path, as far as files were listed; empty unless
+            `by_page`.
     """
 
-    def __init__(self, root: Path, name: str) -> None:
-        self.root, self.name = root, name
+    def __init__(self, root: Path, name: str, *, by_page: bool = False) -> None:
+        self.root, self.name, self.by_page = root, name, by_page
+        self.pages: dict[Path, Page] = {}
+        self._images_in: dict[Path, list[Path]] = {}
         self._contents: dict[Path, Content] = {}
         self._left_out: defaultdict[str, dict[str, int]] = defaultdict(dict)
 
@@ -90,15 +99,30 @@ class Walk:
         return self._contents[folder]
 
     def images(self, folder: Path) -> list[Path]:
-        """Return all image files below a folder, in the order of their paths.
+        """Return all images below a folder, in the order of their paths.
 
         Raises:
             DataError: As for `content`.
         """
         content = self.content(folder)
         below = {name: self.images(folder / name) for name in content.folders}
-        both = {**below, **{path.name: [path] for path in content.images}}
+        both = {**below, **{file.name: self.images_in(file) for file in content.images}}
         return [path for name in sorted(both) for path in both[name]]
+
+    def images_in(self, file: Path) -> list[Path]:
+        """Return the images in a file: the file itself, or the paths of its pages; see `pages_of`."""
+        if not self.by_page:
+            return [file]
+        if file not in self._images_in:
+            pages, others = pages_of(file)
+            self.pages |= pages
+            self._images_in[file] = list(pages)
+            self.leave_out(SMALLER_PAGE, others)
+        return self._images_in[file]
+
+    def file_of(self, path: Path) -> Path:
+        """Return the file that an image is in."""
+        return self.pages[path].file if path in self.pages else path
 
     def leave_out(self, reason: str, paths: Iterable[Path]) -> None:
         """Note files that are not used, for `left_out`."""
@@ -160,20 +184,24 @@ class Walk:
         return False
 
 
-def list_images(folder: Path, name: str) -> list[Path]:
-    """Return all image files below a folder, in the order of their paths, after logging what is left out.
+def list_images(folder: Path, name: str, *, by_page: bool = False) -> tuple[list[Path], Mapping[Path, Page]]:
+    """Return all images below a folder, in the order of their paths, after logging what is left out.
 
     Args:
         folder: Folder to search, with links resolved.
         name: Name of the data set, for messages.
+        by_page: Whether each page of a file is an image.
+
+    Returns:
+        Their paths, and the page that each of them names if `by_page`.
 
     Raises:
         DataError: A link leads out of `folder`, or to a folder.
     """
-    walk = Walk(folder, name)
+    walk = Walk(folder, name, by_page=by_page)
     found = walk.images(folder)
     log_left_out(name, walk.left_out)
-    return found
+    return found, walk.pages
 
 
 def log_left_out(name: str, left_out: Sequence[LeftOut]) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainables.data.readers.decode import BadImage, decode
+from trainables.data.readers.bad_image import BadImage
+from trainables.data.readers.decode import decode
 from trainables.data.readers.formats import is_image
 from trainables.data.readers.images import ImageReader, read_image
 from trainables.data.readers.pixels import read_all
