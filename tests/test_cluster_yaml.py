@@ -130,7 +130,7 @@ def test_gpu_machines_are_spot_instances_that_come_from_nothing_and_go_when_idle
 @pytest.mark.parametrize(
     ("provider", "keys"),
     [
-        ("aws", ["max_workers", "region", "ImageId", "IamInstanceProfile"]),
+        ("aws", ["region"]),
         ("local", ["head_ip", "worker_ips", "ssh_user", "ssh_private_key"]),
     ],
 )

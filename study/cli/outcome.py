@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 
 from rich.console import Console
 from rich.rule import Rule
@@ -18,6 +20,7 @@ from analysis.report.words import NONE, counted
 from study.cli.console import err, out
 from study.cli.words import duration
 from study.driver import Outcome
+from study.execution.resources import BOOTSTRAP_CONFIG
 from study.tracking.pages import MlflowPages, mlflow_pages
 
 MLFLOW_ROWS = 100  # runs that MLflow's page loads at a time, whatever a view says
@@ -67,7 +70,10 @@ def gain_cells(row: dict) -> dict[str, str]:
 def _places(outcome: Outcome, pages: MlflowPages) -> Iterator[tuple[str, str]]:
     """Yield what to open or type next, with absolute paths: `ray submit` runs a study in another machine's home."""
     yield "report", str(outcome.report.resolve())
-    yield "data", str(outcome.folder.resolve())
+    yield "data", (folder := str(outcome.folder.resolve()))
+    if Path(BOOTSTRAP_CONFIG).expanduser().exists():  # on the head of a cluster that `ray up` started elsewhere
+        fetch = f"ray rsync-down CLUSTER.yaml {shlex.quote(f'{folder}/')} {outcome.folder.name}"
+        yield "fetch", f"on your own machine: {fetch}"
     if pages.command:
         yield "MLflow", pages.command
     yield ("" if pages.command else "MLflow"), pages.runs

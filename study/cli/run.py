@@ -17,12 +17,14 @@ from study.config.presets import preset_summaries
 from trainables.errors import ConfigError
 
 PROGRAM = "python study/run.py"
+REFERENCE = "reference"  # recipes with published results, which are not a study
 EXAMPLES = {
     f"{PROGRAM}": "the smallest study, on generated images",
     f"{PROGRAM} small_data --dry-run": "what a study would run, and how long it takes",
     f"{PROGRAM} quick --tasks rotation,simclr --set confirm.seeds=5": "two tasks, more seeds",
     f"{PROGRAM} my_study.yaml --data-root ~/data": "a study of your own",
     f"{PROGRAM} small_data --simulate": "try the report in a minute: no network is trained",
+    f"{PROGRAM} {REFERENCE} --data-root ~/data": "compare the trainers with published results on CIFAR-10",
 }
 
 
@@ -93,6 +95,13 @@ def run(
 
     To resume a study where it stopped, run the same command again.
     """
+    if study == REFERENCE:
+        from study.cli.reference import check_options, run_reference
+
+        refused = {"--set": set_, "--plugin": plugin, "--download": download, "--fresh": fresh}
+        check_options(refused | {"--self-test": self_test, "--simulate": simulate})
+        run_reference(tasks.split(",") if tasks else None, data_root, output, dry_run=dry_run, as_json=json_)
+        return
     _check_home()
     from study.cli import launch
     from study.series import load_series

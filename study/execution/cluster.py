@@ -24,6 +24,7 @@ from ray.exceptions import LocalRayletDiedError, RayError, RaySystemError, RpcEr
 from ray.tune.execution.tune_controller import TuneController
 
 from study.execution.environment import check_environment, unreachable
+from trainables.devices import FALLBACK, MPS_RESOURCE, has_mps
 from trainables.errors import ClusterError, ConfigError, first_line, printable
 
 LOSS_ERRORS = (ConnectionError, LocalRayletDiedError, RaySystemError, RpcError)  # raised when the cluster is lost
@@ -68,6 +69,9 @@ def connect(cpus: int | None = None, *, dashboard: bool = False) -> None:
 
 
 def _start_local(**options: Any) -> None:
+    if has_mps():  # which Ray does not count by itself
+        os.environ.setdefault(*FALLBACK)  # for the workers, which inherit it
+        options["resources"] = {MPS_RESOURCE: 1}
     try:
         with _on_loopback(), _separate_process_groups():
             ray.init(address="local", **options)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trainables.devices import in_float64
 from trainables.trial import CLASS_AVERAGES
 
 
@@ -47,7 +48,8 @@ def top_accuracy(scores: Tensor, labels: Tensor) -> Accuracy:
     best = scores.topk(min(5, n_classes), dim=1).indices
     hits = best == labels[:, None]
     found = (labels, best[:, 0], labels[hits[:, 0]])
-    actual, predicted, correct = torch.stack([torch.bincount(each, minlength=n_classes) for each in found]).double()
+    counts = torch.stack([torch.bincount(each, minlength=n_classes) for each in found])
+    actual, predicted, correct = in_float64(counts)
     return Accuracy(
         top1=hits[:, 0].float().mean().item(),
         top5=hits.any(dim=1).float().mean().item(),

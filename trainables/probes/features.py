@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.data.table import ImageTable, as_tensor, to_float
+from trainables.devices import placed
 
 RAW_PIXELS_SIDE = 32
 
@@ -76,7 +77,7 @@ def labeled_features(encoder: nn.Module | None, table: ImageTable, device: torch
 def _float_batch(images: Tensor | np.ndarray, device: torch.device | str) -> Tensor:
     if isinstance(images, np.ndarray):
         images = torch.tensor(images)  # a copy: arrays from Ray's object store are read-only
-    return to_float(images.to(device))
+    return to_float(placed(images, device))
 
 
 def _downsample(images: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from trainables.augmentation import Augmentation
 from trainables.data.table import ImageTable, as_tensor
+from trainables.devices import CUDA, placed
 from trainables.encoders import Encoder
 from trainables.probes.accuracy import Accuracy, top_accuracy
 from trainables.probes.features import labeled_features
@@ -103,7 +104,7 @@ def fine_tune(
     optimizer = build_optimizer(model, recipe)
     augmentation = Augmentation(AUGMENTATION)
     assert train.labels is not None
-    images, labels = as_tensor(train.images).to(device), as_tensor(train.labels).to(device)
+    images, labels = placed(as_tensor(train.images), device), as_tensor(train.labels).to(device)
     validation_steps = {math.ceil(recipe.budget_steps * i / N_VALIDATIONS) for i in range(1, N_VALIDATIONS + 1)}
     best, best_step = classification_accuracy(model, validation, device).top1, 0
     weights = copy.deepcopy(model.state_dict())
@@ -113,7 +114,7 @@ def fine_tune(
         views = augmentation(images[batch], generator(device, trial.seed, "fine-tuning", step))
         for group in optimizer.param_groups:
             group["lr"] = lr_at(recipe, step - 1)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == CUDA):
             loss = F.cross_entropy(model(views), labels[batch])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from trainables.devices import in_float64
+
 HEALTH_METRICS = FEATURE_STD, RANKME, UNIFORMITY, ALIGNMENT = (
     "health/feature_std",
     "health/rankme",
@@ -56,7 +58,7 @@ def rankme(features: Tensor) -> float:
     The singular values sigma are the square roots of the eigenvalues of the smaller Gram matrix, in float64, which is
     several times faster than an SVD.
     """
-    matrix = features.double()
+    matrix = in_float64(features)
     matrix = matrix / matrix.abs().max().clamp(min=1e-30)
     gram = matrix.t() @ matrix if matrix.shape[0] >= matrix.shape[1] else matrix @ matrix.t()
     singular_values = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()

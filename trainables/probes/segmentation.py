@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainables.data.table import VOID, ImageTable, as_tensor, to_float
+from trainables.devices import in_float64
 from trainables.encoders import Encoder
 from trainables.errors import DataError
 from trainables.probes.linear import Standardizer, select_weight_decay
@@ -175,7 +176,7 @@ def segmentation_scores(confusion: Tensor, names: Sequence[str]) -> Segmentation
     Raises:
         DataError: The matrix is empty.
     """
-    matrix = confusion.double()
+    matrix = in_float64(confusion)
     correct, truth, predicted = matrix.diagonal(), matrix.sum(dim=1), matrix.sum(dim=0)
     iou = {
         name: float(correct[k] / (truth[k] + predicted[k] - correct[k])) for k, name in enumerate(names) if truth[k] > 0

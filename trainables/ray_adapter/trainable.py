@@ -28,6 +28,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from trainables import plugins, simulated
 from trainables.data.table import Splits
+from trainables.devices import device_of
 from trainables.distributed import synchronize_batchnorm
 from trainables.encoders import Encoder
 from trainables.errors import CheckpointError, UserError
@@ -138,7 +139,7 @@ def _is_transient(error: Exception) -> bool:
 
 def _run_here(trial: TrialConfig, shared: Shared) -> None:
     """Run a whole trial in this process."""
-    device = torch.device("cuda" if "GPU" in shared.resources and torch.cuda.is_available() else "cpu")
+    device = device_of(shared.resources)
     torch.set_num_threads(max(1, math.floor(shared.resources["CPU"])))
     store = _store(shared)
     reporter = _reporter(trial, shared, store, _send_to_tune)

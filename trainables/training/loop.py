@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from trainables.augmentation import Augmentation
 from trainables.data.table import ImageTable, Splits, as_tensor
+from trainables.devices import CUDA, placed
 from trainables.distributed import mean_over_workers
 from trainables.encoders import Encoder, encoder_of
 from trainables.errors import ConfigError
@@ -127,7 +128,7 @@ class TrialRun:
             raise ConfigError(f"trial {trial.trial_id} starts from the weights {trial.weights}, which were not given")
         table = splits.pretext_train.subset(trial.n_images, trial.data_seed)
         _check_batches(trial, table, worker)
-        self._images = as_tensor(table.images).to(worker.device)
+        self._images = placed(as_tensor(table.images), worker.device)
         task = build_task(trial, table.image_size, table.n_channels, None if resume else weights)
         task.fit_to(self._images.cpu())
         self.task = task.to(worker.device).to(memory_format=torch.channels_last)
@@ -146,7 +147,7 @@ class TrialRun:
     @property
     def replay(self) -> bool:
         """Whether steps may be replayed as a CUDA graph."""
-        return self.worker.device.type == "cuda" and self.worker.world_size == 1
+        return self.worker.device.type == CUDA and self.worker.world_size == 1
 
     @property
     def lr(self) -> float:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from trainables.augmentation import Augmentation
+from trainables.devices import CUDA
 from trainables.rng import generator
 from trainables.tasks import Batch, PretextTask
 from trainables.training.loop import build_task
@@ -56,7 +57,7 @@ def try_step(trial: TrialConfig, images: Tensor, data_bytes: int, fraction: floa
         data_bytes: Size of the images that a trial keeps on the device, in bytes.
         fraction: Share of the GPU that the trial may use, in (0, 1].
     """
-    device = torch.device("cuda")
+    device = torch.device(CUDA)
     torch.cuda.set_per_process_memory_fraction(fraction)
     try:
         kept = torch.empty(data_bytes, dtype=torch.uint8, device=device)

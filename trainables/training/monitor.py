@@ -9,6 +9,7 @@ from torch import Tensor
 
 from trainables.augmentation import Augmentation
 from trainables.data.table import ImageTable, Splits, as_tensor
+from trainables.devices import placed
 from trainables.encoders import Encoder, recalibrated
 from trainables.probes.accuracy import largest_class
 from trainables.probes.features import extract_features
@@ -140,9 +141,9 @@ class OnlineProbes:
 def calibration_images(splits: Splits, device: torch.device) -> Tensor:
     """Return the training images (uint8 [N, 3, S, S]) that a probed encoder's BatchNorm statistics are estimated on."""
     table = splits.pretext_train if splits.probe_train is None else splits.probe_train
-    return as_tensor(table.images[:CALIBRATION_IMAGES]).to(device)
+    return placed(as_tensor(table.images[:CALIBRATION_IMAGES]), device)
 
 
 def _first(table: ImageTable, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
     assert table.labels is not None
-    return as_tensor(table.images[:count]).to(device), as_tensor(table.labels[:count]).to(device)
+    return placed(as_tensor(table.images[:count]), device), as_tensor(table.labels[:count]).to(device)

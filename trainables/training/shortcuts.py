@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from trainables.devices import in_float64
 from trainables.training.validation import Validation, standard_error
 
 LIGHTING, BORDER = "lighting", "border"
@@ -48,8 +49,10 @@ def lighting_only(images: Tensor) -> Tensor:
     side = torch.linspace(-1, 1, images.shape[-1], dtype=torch.float64)
     powers = [(row, column) for row in range(3) for column in range(3 - row)]
     terms = torch.stack([(side[:, None] ** row * side**column).flatten() for row, column in powers], dim=1)
-    basis = torch.linalg.qr(terms).Q.to(images.device)  # [S S, 6], orthonormal
-    return _as(images, (images.flatten(2).double() @ basis @ basis.T).view(images.shape))
+    basis = torch.linalg.qr(terms).Q  # [S S, 6], orthonormal
+    values = in_float64(images.flatten(2))
+    basis = basis.to(values.device)
+    return _as(images, (values @ basis @ basis.T).view(images.shape))
 
 
 def border_only(images: Tensor) -> Tensor:
@@ -61,7 +64,7 @@ def border_only(images: Tensor) -> Tensor:
     Returns:
         Images of the same shape and type.
     """
-    reduced = images.double()
+    reduced = in_float64(images)
     margin = max(1, round(MARGIN * images.shape[-1]))
     reduced[..., margin:-margin, margin:-margin] = reduced.mean(dim=(2, 3), keepdim=True)
     return _as(images, reduced)
@@ -70,8 +73,8 @@ def border_only(images: Tensor) -> Tensor:
 def _as(images: Tensor, values: Tensor) -> Tensor:
     """Return values in the type of the images, rounded and within its range."""
     if images.dtype == torch.float32:
-        return values.float()
-    return values.round().clamp(0, torch.iinfo(images.dtype).max).to(images.dtype)
+        return values.to(images.device, torch.float32)
+    return values.round().clamp(0, torch.iinfo(images.dtype).max).to(images.device, images.dtype)
 
 
 CONTROLS: Mapping[str, Callable[[Tensor], Tensor]] = {LIGHTING: lighting_only, BORDER: border_only}

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.augmentation.cuda_graphs import CudaGraphCache
+from trainables.devices import CUDA
 from trainables.tasks import Batch, PretextTask
 
 Means = dict[str, Tensor]  # the mean of each metric over the samples of a batch
@@ -55,7 +56,7 @@ class Passes:
         """
         self._clear()
         device = batch.inputs.device.type
-        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+        with torch.autocast(device, torch.bfloat16, enabled=device == CUDA):
             objective, means = self._forward(batch)
         objective.backward()
         self._metrics = list(means)

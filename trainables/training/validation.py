@@ -12,6 +12,7 @@ from torch import Tensor
 
 from trainables.augmentation import Augmentation
 from trainables.data.table import ImageTable, as_tensor
+from trainables.devices import in_float64, placed
 from trainables.encoders.calibration import temporary_statistics
 from trainables.recent import quarters
 from trainables.rng import generator
@@ -86,8 +87,8 @@ class Validation:
     ) -> None:
         self.task = task
         self.batch_size = chosen.batch
-        self.images = as_tensor(validation.images[: chosen.images]).to(device)
-        self.calibration = as_tensor(train.images[: chosen.calibration]).to(device)
+        self.images = placed(as_tensor(validation.images[: chosen.images]), device)
+        self.calibration = placed(as_tensor(train.images[: chosen.calibration]), device)
         self.augmentation = Augmentation(task.validation_policy)
         self.draws = chosen.draws if chosen.draws > 1 and draws_differ(task, self.images[: chosen.batch]) else 1
 
@@ -117,7 +118,7 @@ class Validation:
             numbers = generator(batch.device, 0, "validation", i + draw * len(batches))
             output = self.task(self.task.draw(batch, self.augmentation, numbers))
             for name, samples in output.metrics.items():
-                values[name].append(self.task.by_image(samples.double(), len(batch)))
+                values[name].append(self.task.by_image(in_float64(samples), len(batch)))
         return {name: torch.cat(parts) for name, parts in values.items()}
 
     def _see_calibration_images(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import re
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -15,6 +16,7 @@ from analysis.report.plain import answer
 from study.cli.outcome import MLFLOW_ROWS, _places, show_outcome
 from study.config.validation import check_config
 from study.driver import Outcome
+from study.execution.resources import BOOTSTRAP_CONFIG
 from study.tracking.pages import MlflowPages, mlflow_pages
 from tests.analysis.simulated_studies import simulate
 
@@ -84,6 +86,15 @@ def test_the_commands_are_whole_lines(outcome: Outcome):
     assert f"MLflow  {pages.command}" in lines
     assert f"        {pages.runs}" in lines
     assert pages.command.endswith("mlflow ui --backend-store-uri sqlite:///runs.db")
+
+
+def test_on_the_head_of_a_cluster_it_says_how_to_fetch_the_folder(
+    outcome: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert "ray rsync-down" not in shown(outcome)
+    (tmp_path / Path(BOOTSTRAP_CONFIG).name).write_text("cluster_name: demo")  # as `ray up` leaves it there
+    assert f"ray rsync-down CLUSTER.yaml {outcome.folder}/ {outcome.folder.name}" in shown(outcome)
 
 
 def test_where_mlflow_shows_only_the_first_runs_of_a_view_it_is_said(outcome: Outcome):

@@ -289,3 +289,23 @@ def test_the_script_copied_alone_finds_the_installed_package_and_never_its_neigh
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=tmp_path)
     assert ended.stderr.startswith("error: 'quik' is neither"), ended.stderr
     assert ended.returncode == 2
+
+
+def test_the_reference_recipes_that_cannot_run_are_listed_with_the_reason(run: Command, tmp_path: Path):
+    for part in ("train", "test"):
+        for name in ("cat", "dog"):
+            (tmp_path / "data/cifar10" / part / name).mkdir(parents=True)
+            for shade in range(4):
+                color = (40 * shade, len(name + part), ord(name[0]))
+                Image.new("RGB", (32, 32), color).save(tmp_path / "data/cifar10" / part / name / f"{shade}.png")
+    done = run("reference", "--data-root", "data", "--json")
+    recipes = {each["recipe"]: each for each in json.loads(done.out)["recipes"]}
+    assert done.code == 0
+    assert {each["answer"] for each in recipes.values()} == {"NOT RUN"}
+    assert recipes["conv4-rotation"]["reason"] == "needs 50,000 training images, and there are 8"
+    assert "NOT RUN" in (tmp_path / "studies/reference/report.html").read_text()
+
+
+def test_the_reference_recipes_refuse_the_options_of_a_study(run: Command):
+    assert "--set: the reference recipes are fixed" in run("reference", "--set", "budget_steps=1").err
+    assert "add --data-root DIR" in run("reference").err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import pytest
 
 from study.config import strict_yaml
 from study.config.sections import ResourcesConfig
-from study.execution import resources
+from study.execution import cluster, resources
 from study.execution.resources import check
+from trainables.devices import FALLBACK
 from trainables.errors import ConfigError
 
 Nodes = Callable[..., None]
@@ -136,3 +138,15 @@ def test_an_autoscaler_is_known_by_the_names_of_its_kinds_of_nodes(
     monkeypatch.setattr(resources, "_internal_kv_get", lambda key: status)
     monkeypatch.setattr(resources, "is_autoscaler_v2", lambda: second)
     assert resources._has_autoscaler() == autoscaled
+
+
+def test_a_local_ray_on_a_mac_counts_its_gpu_and_lets_pytorch_fall_back_to_the_cpu(monkeypatch: pytest.MonkeyPatch):
+    given: dict[str, Any] = {}
+    monkeypatch.setenv(FALLBACK[0], "")
+    monkeypatch.delenv(FALLBACK[0])
+    monkeypatch.setattr(cluster, "has_mps", lambda: True)
+    monkeypatch.setattr(cluster, "_hide_token", lambda: None)
+    monkeypatch.setattr(cluster.ray, "init", lambda **options: given.update(options))
+    cluster._start_local(num_cpus=2)
+    assert given["resources"] == {"mps": 1}
+    assert os.environ[FALLBACK[0]] == "1"
