@@ -69,7 +69,7 @@ def connect(cpus: int | None = None, *, dashboard: bool = False) -> None:
 
 
 def _start_local(**options: Any) -> None:
-    if has_mps():  # which Ray does not count by itself
+    if has_mps():  # Ray counts only GPUs of other makers
         os.environ.setdefault(*FALLBACK)  # for the workers, which inherit it
         options["resources"] = {MPS_RESOURCE: 1}
     try:

@@ -48,7 +48,7 @@ class Recipe:
 
     @property
     def trials(self) -> tuple[TrialConfig, ...]:
-        """The trials to run with each seed: the recipe's own, and that of another library if there is one."""
+        """The trials to run with each seed: the recipe's own, and the other library's if there is one."""
         return (self.trial, self.expected) if isinstance(self.expected, TrialConfig) else (self.trial,)
 
 

@@ -17,7 +17,7 @@ import typer
 from typer.testing import CliRunner
 
 import analysis.__main__
-from study.cli import commands, launch
+from study.cli import commands, launch, reference
 from study.cli import run as run_command
 from study.config.presets import preset_summaries
 from study.series import Series
@@ -117,7 +117,8 @@ finally:
 
 def test_the_examples_of_help_are_accepted(run: Command, monkeypatch: pytest.MonkeyPatch):
     (Path.cwd() / "my_study.yaml").write_text(tiny().to_yaml())
-    ran: list[Series] = []
+    ran: list[Series | None] = []
+    monkeypatch.setattr(reference, "run_reference", lambda *_, **__: ran.append(None))
     monkeypatch.setattr(launch, "run_parts", lambda series, *_, **__: ran.append(series) or {})
     monkeypatch.setattr(launch, "show_plans", lambda series, **__: ran.append(series))
     for command in run_command.EXAMPLES:
