@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from trainables.augmentation import Augmentation
-from trainables.data.table import to_float
 from trainables.errors import ConfigError
 from trainables.reference.recipes import LIGHTLY_TASK
 from trainables.tasks import TASKS, Batch, Output
@@ -47,9 +48,9 @@ def register() -> None:
                 return super().draw(images, augmentation, generator)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(generator.initial_seed())  # torchvision draws from the global generator
-                views = [self.views(to_pil_image(image.cpu())) for image in images]
-            first, second = (torch.stack([pair[side] for pair in views]).to(images.device) for side in (0, 1))
-            return Batch(to_float(first), to_float(second))
+                pairs: list[Any] = [self.views(to_pil_image(image.cpu())) for image in images]
+            first, second = (torch.stack(views).to(images.device) for views in zip(*pairs, strict=True))
+            return Batch(first, second)
 
         def forward(self, batch: Batch) -> Output:
             """Return lightly's loss as the objective, and SimCLR's metrics."""
