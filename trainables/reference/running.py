@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from trainables import files
-from trainables.data.folders import load_folder
+from trainables.data.readers.folders import load_folder
 from trainables.data.request import Request
 from trainables.data.splits import make_splits
 from trainables.data.table import Splits
