@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+CORE = (pytest.mark.core, pytest.mark.slow)  # of a parameter that `make test` leaves out and `.ci/run` runs
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from analysis import figures
-from tests.conftest import REPOSITORY
+from tests.conftest import CORE, REPOSITORY
 
 pytest.importorskip("mkdocs", reason="the site needs the extra `docs`")
+pytestmark = [*CORE]
 
 
 @pytest.fixture(scope="module")

@@ -212,6 +212,8 @@ def test_ablation_differences_are_those_of_paired_seeds(executed: Execute, simul
     assert expected == sorted(expected, reverse=True), "the largest gain first"
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_ablation_of_a_study_without_one_says_so_in_a_line(tmp_path: Path) -> None:
     study = write_study(tmp_path / "quick")
     with pytest.raises(CellExecutionError) as raised:

@@ -52,6 +52,8 @@ def test_no_gradient_reaches_the_target_network() -> None:
     assert all(weight.grad is not None for weight in task.predictor.parameters())
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_the_trained_encoder_is_the_online_network_alone() -> None:
     states = []
     config = trial("byol")

@@ -40,6 +40,8 @@ class TestExamples(TaskConformance):
         super().test_passes_the_self_test(name, self_test)
 
 
+@pytest.mark.core
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_a_resumed_trial_gives_the_same_curve_and_weights_to_the_bit(name: str) -> None:
     whole, resumed = Run(trial(name)), Run(trial(name))

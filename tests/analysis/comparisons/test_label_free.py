@@ -40,6 +40,8 @@ def test_each_task_has_the_means_of_its_chosen_configuration(tmp_path: Path):
     assert found.loc["rotation", "seeds"] == len(chosen)
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_the_report_of_a_study_without_labels_says_what_a_choice_by_each_measure_costs(tmp_path: Path):
     page = write_report(write_study(tmp_path / "bare", labeled=False, tasks=("rotation", "simclr"))).read_text()
     words = re.sub("<[^>]*>", "", page).replace("\N{MINUS SIGN}", "-")

@@ -70,6 +70,8 @@ def test_sync_brings_mlflow_up_to_date(run: Command, tmp_path: Path):
     assert "0 metric values" in run("sync", "demo", "--tracking-uri", uri).out
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_sync_uses_the_store_that_the_study_is_configured_with(run: Command, tmp_path: Path):
     write(tmp_path / "demo", study_events("demo"))
     uri = f"sqlite:///{tmp_path}/of_the_study.db"
@@ -79,6 +81,8 @@ def test_sync_uses_the_store_that_the_study_is_configured_with(run: Command, tmp
     assert not (tmp_path / "mlflow.db").exists()
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_sync_names_deleted_runs_and_delivers_them_again_once_they_are_restored(run: Command, tmp_path: Path):
     events, uri = study_events("demo"), f"sqlite:///{tmp_path}/mlflow.db"
     write(tmp_path / "demo", events[:6])

@@ -35,6 +35,7 @@ from study.execution.journal import Journal
 from study.execution.recorder import Recorder, _storage_error_of
 from study.execution.search import tpe
 from study.plan.history import History
+from tests.conftest import CORE
 from tests.study.executed_studies import FakeTrial, Study, assert_recorded_once_and_in_order
 from tests.study.studies import tiny
 from trainables.errors import ConfigError, StorageError
@@ -52,7 +53,6 @@ def study(local_ray: None, tmp_path: Path):
     return start
 
 
-CORE = (pytest.mark.core, pytest.mark.slow)
 BEST_FIRST = {"lr": [1e-3, 1e-2, 0.1, 0.3]}  # after three steps; so that successive halving has something to stop
 
 
@@ -234,6 +234,8 @@ def cut_off(folder: Path, last_steps: dict[str, int]) -> None:
     (folder / JOURNAL_FILE).write_bytes(b"".join(map(to_line, kept)))
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_a_trial_still_at_chance_after_its_patience_is_stopped_with_that_reason(study: Any):
     # SimCLR without a step worth mentioning stays exactly where the untrained network is, on every image.
     search = {"algorithm": "grid", "scheduler": "none", "chance_patience": 3, "space": {"lr": [1e-9]}}

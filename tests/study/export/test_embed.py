@@ -69,6 +69,8 @@ def test_every_file_gives_the_features_of_the_encoder_itself(form: str, study: P
             torch.testing.assert_close(loaded.features(batch), encoder.eval()(batch), rtol=0, atol=1e-6)
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_encoders_that_mlflow_has_not_received_are_registered_by_sync_once(
     study: Path, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,11 +16,12 @@ from torch import nn
 from study.export.mlflow_models import log_model
 from study.tracking.state import TrackingError
 from study.tracking.sync import sync
+from tests.conftest import CORE
 from tests.study.mlflow_stores import runs_by_key, stored_points
 from tests.study.tracked_journals import study_events, trial, write
 
 
-@pytest.mark.parametrize("where", ["sqlite", pytest.param("server", marks=[pytest.mark.core, pytest.mark.slow])])
+@pytest.mark.parametrize("where", ["sqlite", pytest.param("server", marks=CORE)])
 def test_a_registered_model_gives_the_same_features(
     where: str, folder: Path, store: str, request: pytest.FixtureRequest
 ) -> None:

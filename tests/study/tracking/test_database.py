@@ -50,6 +50,8 @@ def test_a_new_database_is_one_that_mlflow_takes_and_an_old_one_is_left_alone(tm
         create_database(other)
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_of_two_that_create_it_at_once_both_have_it_and_nothing_else_is_left(tmp_path: Path):
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     threads = [threading.Thread(target=create_database, args=(uri,)) for _ in range(2)]

@@ -344,6 +344,8 @@ def test_the_users_own_mlflow_settings_are_respected_and_ours_do_not_stay(
     assert dict(os.environ) == before
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_a_server_stores_what_a_file_does(folder: Path, server: Server) -> None:
     url = server.url
     not_finite_numbers_are_kept(folder, url, study="numbers")

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.conftest import CORE
 from trainables.data import load_splits
 from trainables.data.splits import content_keys
 from trainables.data.table import UNLABELED, VOID, ImageTable, Splits
@@ -47,7 +48,7 @@ def load(name: str, root: Path, **options: object) -> Splits:
     return load_splits(name, root=root, max_train=MAX_TRAIN, **options)  # type: ignore[arg-type]
 
 
-@pytest.fixture(scope="session", params=[*WRITTEN, *(f"real {name}" for name in REAL)])
+@pytest.fixture(scope="session", params=[*WRITTEN, *(pytest.param(f"real {name}", marks=CORE) for name in REAL)])
 def named_root(request: pytest.FixtureRequest, written_root: Path) -> tuple[str, Path]:
     if request.param.startswith("real "):
         return request.param.removeprefix("real "), request.getfixturevalue("data_root")

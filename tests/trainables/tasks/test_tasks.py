@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
+from tests.conftest import CORE
 from trainables.rng import generator
 from trainables.tasks import TASKS, Batch, self_test, shuffled
+from trainables.tasks.self_test import stays_at_chance_when_shuffled
 from trainables.testing import TaskConformance
-from trainables.testing.tasks import images, new_task
+from trainables.testing.tasks import SELF_TESTS, images, new_task
 
 
 @pytest.mark.parametrize("name", TASKS.built_in)
@@ -19,6 +23,16 @@ class TestEveryTask(TaskConformance):
         "context_encoder": frozenset({"mask", "mask_ratio", "block_size", "overlap"}),
         "context_prediction": frozenset({"gap", "jitter", "gray", "color_drop", "standardize"}),
     }
+
+    @pytest.mark.parametrize(
+        "self_test",
+        [
+            pytest.param(each, id=each.__name__, marks=CORE if each is stays_at_chance_when_shuffled else ())
+            for each in SELF_TESTS
+        ],
+    )
+    def test_passes_the_self_test(self, name: str, self_test: Any) -> None:
+        super().test_passes_the_self_test(name, self_test)
 
 
 def test_tasks_are_registered_by_their_names() -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.conftest import CORE
 from tests.trainables.tiny import splits, trial
 from trainables.errors import FusionError
 from trainables.tasks import TASKS
@@ -93,7 +94,7 @@ def assert_same(found: Recorder, expected: Recorder) -> None:
     assert (weights - expected_weights).norm() < TOLERANCE * expected_weights.norm()
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", [pytest.param(task, marks=CORE if task != "simclr" else ()) for task in TASKS])
 def test_fused_trials_train_as_they_do_alone(task: str) -> None:
     trials = variants(task)
     for fused, config in zip(together(trials), trials, strict=True):

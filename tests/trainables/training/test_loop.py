@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.conftest import CORE
 from tests.trainables.tiny import splits, trial, with_unreadable_test
 from trainables.data.table import as_tensor
 from trainables.errors import ConfigError, DataError
@@ -188,7 +189,6 @@ def test_images_without_labels_train_too() -> None:
 
 # --- resuming ----------------------------------------------------------------------------------------------------
 
-CORE = (pytest.mark.core, pytest.mark.slow)
 RESUMED = [
     *({"task": task} for task in TASKS),
     pytest.param({"task": "context_encoder", "options": {"adversarial_weight": 0.01}}, marks=CORE),

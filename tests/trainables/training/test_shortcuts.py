@@ -75,6 +75,8 @@ def test_the_controls_change_nothing_else(name: str, monkeypatch: pytest.MonkeyP
     assert {metric: value for metric, value in whole.items() if metric not in found} == without
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_a_light_or_a_frame_that_tells_which_way_is_up_solves_rotation() -> None:
     """Planted cues: a light from above, and a bright line along the upper side; without either, nothing is learned."""
     training = {"budget_steps": 60, "report_every": 60, "width": 8, "lr": 5e-3, "augmentation": {}}
