@@ -15,6 +15,7 @@ import yaml
 from analysis import records
 from analysis.data.load import load
 from analysis.data.study import SIMULATED
+from analysis.pages.benchmark import benchmark
 from analysis.pages.original_report import original_report
 from analysis.pages.parts import Part
 from analysis.pages.transfer import transfer_matrix
@@ -28,7 +29,7 @@ from trainables.errors import UserError
 FILE_NAME = "series.yaml"  # in the folder of a series
 
 PAGES: dict[str, Callable[[Mapping[str, Part]], tuple[list[str], list[Section]]]] = {
-    page.__name__: page for page in (original_report, transfer_matrix)
+    page.__name__: page for page in (original_report, transfer_matrix, benchmark)
 }
 
 

@@ -124,6 +124,12 @@ TRANSFER = Sentence(
     "are shown to be better. The largest difference: {largest}",
     ALWAYS,
 )
+BENCHMARK = Sentence(
+    "benchmark",
+    "**{study}**: {n_better} of {n} cells are shown to be better than untrained networks of the same seeds; the table "
+    "has the answer of each.",
+    ALWAYS,
+)
 
 # Studies compared with each other. Rows: one comparison of a study with the first, for one task and metric.
 STUDY_BETTER = Sentence(

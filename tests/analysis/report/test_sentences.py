@@ -75,6 +75,7 @@ CASES: dict[
     "features_equivalent": ([said(EQUIVALENT)], [said(each) for each in ANSWERS if each != EQUIVALENT]),
     "features_not_shown_better": ([said(INCONCLUSIVE), said(TOO_FEW)], [said(BETTER)]),
     "transfer": ([said(each) for each in ANSWERS], [said()]),
+    "benchmark": ([said(each) for each in ANSWERS], [said()]),
     "study_better": ALL_BETTER,
     "study_worse": ([said(WORSE)], [said(each) for each in ANSWERS if each != WORSE]),
     "study_equivalent": ([said(EQUIVALENT)], [said(each) for each in ANSWERS if each != EQUIVALENT]),

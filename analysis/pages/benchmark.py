@@ -1,0 +1,75 @@
+"""The page of the small-data benchmark: each task at each number of images and strength, in every study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from analysis.comparisons import BETTER, PRETRAINING
+from analysis.pages.parts import Part
+from analysis.report import sentences
+from analysis.report.blocks import Block, Section, Table, Text
+from analysis.report.words import NONE, count, difference, number
+
+TITLE = "What does each task learn from few images?"
+KEYS = ["task", "n_images", "augmentation_strength"]
+HOW = (
+    "A seed draws the images, the weights and the order. Each cell is compared with the untrained networks of the same "
+    "seeds, by the final probe. The verdict is the one on the mean curve of the cell."
+)
+
+
+def benchmark(parts: Mapping[str, Part]) -> tuple[list[str], list[Section]]:
+    """Return the summary and the sections of the page; each part is a study of one data set."""
+    frames = {name: frame for name, part in parts.items() if len(frame := benchmark_frame(part))}
+    if not frames:
+        return [], [Section("benchmark", TITLE, [Text("No cell has been trained and probed yet.", "caveat")])]
+    tables: list[Block] = [_table(name, frame) for name, frame in frames.items()]
+    return [_count(name, frame) for name, frame in frames.items()], [Section("benchmark", TITLE, [*tables, Text(HOW)])]
+
+
+def benchmark_frame(part: Part) -> pd.DataFrame:
+    """Collect the ablated cells of a study that differ in nothing but the number of images and the strength.
+
+    Returns:
+        One row per task, n_images and augmentation_strength, in this order: these columns, those of
+        `findings.against_untrained`, and the cell's verdict, missing with fewer than two seeds.
+    """
+    compared = part.findings.against_untrained
+    compared = compared.loc[compared["design"] == PRETRAINING]
+    ablated = part.findings.ablated
+    if compared.empty or ablated.empty:
+        return pd.DataFrame(columns=[*KEYS, "cell", "verdict"])
+    settings = ablated[["cell", *KEYS]].drop_duplicates(["task", "cell"])
+    verdicts = part.findings.cell_verdicts.query("phase == 'ablate'")[["task", "cell", "verdict"]]
+    frame = compared.merge(settings, on=["task", "cell"]).merge(verdicts, on=["task", "cell"], how="left")
+    return frame.drop_duplicates(KEYS).sort_values(KEYS, ignore_index=True)
+
+
+def _table(name: str, frame: pd.DataFrame) -> Table:
+    rows = [
+        [
+            *(row["task"], row["answer"], NONE if pd.isna(row["verdict"]) else row["verdict"]),
+            *(count(row["n_images"]) if pd.notna(row["n_images"]) else "all", number(row["augmentation_strength"], 1)),
+            *(number(row["mean"]), number(row["baseline_mean"]), difference(row), count(row["n_seeds"])),
+        ]
+        for _, row in frame.iterrows()
+    ]
+    head = [
+        "task",
+        "compared with untrained",
+        "verdict",
+        "images",
+        "strength",
+        "mean",
+        "untrained",
+        "difference",
+        "seeds",
+    ]
+    return Table(f"{name}: {frame['metric'].iloc[0]}", head, rows, 3)
+
+
+def _count(name: str, frame: pd.DataFrame) -> str:
+    """Return how many cells of a study are better than untrained networks."""
+    return sentences.BENCHMARK.say(frame, study=name, n_better=int((frame["answer"] == BETTER).sum()), n=len(frame))
