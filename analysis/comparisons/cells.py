@@ -28,8 +28,9 @@ def planned_comparisons(runs: pd.DataFrame, baseline: str, designs: pd.DataFrame
     Raises:
         UserError: If a cell ran but its baseline did not. It is not an error if neither has run yet.
     """
-    present = runs.loc[~are_baselines(runs["task"]), ["task", "cell"]].drop_duplicates()
+    present = runs[["task", "cell"]].drop_duplicates()
     if designs is None:
+        present = present.loc[~are_baselines(present["task"])]
         every = present.assign(design=EVERY_CELL, baseline=baseline)
     else:
         every = designs.loc[(designs["baseline"] != "") & designs["task"].isin(present["task"])]

@@ -12,11 +12,10 @@ import pandas as pd
 
 from analysis.comparisons.cells import KEY
 from analysis.comparisons.designs import Compared, Metric, compare
-from analysis.data.baselines import are_baselines
 from analysis.data.classes import imbalanced
 from analysis.data.study import Study
 from analysis.data.tables import long_form
-from trainables.trial import RANDOM_INIT, labels_name
+from trainables.trial import BASELINES, RANDOM_INIT, WEIGHTS, is_baseline, labels_name
 
 DESIGN = "few labels"
 FROZEN, TUNED, SUPERVISED = "frozen", "fine-tuned", "supervised"
@@ -25,7 +24,7 @@ _RESULT = re.compile(r"probe/(?P<dataset>.+)/(?P<way>linear|fine_tuned)/(?P<labe
 _BALANCED = re.compile(f"{_RESULT.pattern}_balanced_accuracy")
 _STEP = re.compile(f"{_RESULT.pattern}_step")
 _WAYS = {"linear": FROZEN, "fine_tuned": TUNED}
-_PROBES = {FROZEN: "linear", TUNED: "fine_tuned", SUPERVISED: "fine_tuned"}
+_PROBES = {way: name for name, way in _WAYS.items()}
 _ABOUT = ["trial_id", "task", "seed", "status"]
 
 
@@ -56,30 +55,61 @@ def label_results(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def compare_few_labels(study: Study, margin: float | None) -> list[Compared]:
-    """Compare the three methods at each number of labels, paired by seed, with one family per task and data set."""
+    """Compare the methods at each number of labels, paired by seed, with one family per task and data set.
+
+    Each task, and weights that exist already, are compared with supervised training of the study's encoder. Each task's
+    encoders are also compared with the weights, used in the same way.
+    """
     results = label_results(study.runs.loc[study.runs["probe_split"] == "test"])
-    found = []
-    for (dataset, task), own in results.loc[~are_baselines(results["task"])].groupby(["dataset", "task"], sort=False):
-        column = column_of(str(dataset))
-        untrained = (results["dataset"] == dataset) & (results["task"] == RANDOM_INIT)
-        scratch = results.loc[untrained & (results["way"] == TUNED)]
-        runs = pd.concat([own, scratch.assign(task=task, way=SUPERVISED)], ignore_index=True)
-        runs["cell"] = [cell_of(way, labels) for way, labels in zip(runs["way"], runs["labels"], strict=True)]
-        runs["result"] = [
-            f"probe/{dataset}/{_PROBES[way]}/{labels_word(labels)}_labels{'_balanced_accuracy' if balanced else ''}"
-            for way, labels, balanced in zip(runs["way"], runs["labels"], runs["balanced"], strict=True)
-        ]
-        runs = runs.rename(columns={"value": column}).assign(probe_split="test")
-        rows = [
-            (task, DESIGN, cell_of(way, labels), cell_of(other, labels))
-            for labels in own["labels"].unique()
-            for way, other in PAIRS
-        ]
-        ran = set(runs["cell"])
-        designs = pd.DataFrame([row for row in rows if ran >= set(row[2:])], columns=KEY, dtype="str")
-        if len(designs):
-            found.append(compare(runs, designs, Metric(column, "max"), margin, study.per_image))
-    return found
+    return [
+        compare(runs, designs, Metric(column_of(str(dataset)), "max"), margin, study.per_image)
+        for dataset, of_dataset in results.groupby("dataset", sort=False)
+        for task in networks(of_dataset)
+        for runs, designs in [_planned(of_dataset, task)]
+        if len(designs)
+    ]
+
+
+def networks(results: pd.DataFrame) -> list[str]:
+    """Return the tasks of `label_results` with networks that were trained: pretext tasks, then weights that exist."""
+    return sorted(results.loc[~results["task"].isin(BASELINES), "task"].unique(), key=is_baseline)
+
+
+def _planned(results: pd.DataFrame, task: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the runs of a task and of what it is compared with, a cell per way and number of labels, and designs."""
+    others = [] if is_baseline(task) else [other for other in networks(results) if is_baseline(other)]
+    runs = results.loc[results["task"].isin([task, *others, RANDOM_INIT])].copy()
+    runs = runs.loc[(runs["task"] != RANDOM_INIT) | (runs["way"] == TUNED)]
+    dataset = str(runs["dataset"].iloc[0])
+    runs["result"] = [
+        f"probe/{dataset}/{_PROBES[way]}/{labels_word(labels)}_labels{'_balanced_accuracy' if balanced else ''}"
+        for way, labels, balanced in zip(runs["way"], runs["labels"], runs["balanced"], strict=True)
+    ]
+    runs["way"] = [way_of(way, of, task) for way, of in zip(runs["way"], runs["task"], strict=True)]
+    runs["cell"] = [cell_of(way, labels) for way, labels in zip(runs["way"], runs["labels"], strict=True)]
+    pairs = [*PAIRS, *((way, way_of(way, other, task)) for other in others for way in (FROZEN, TUNED))]
+    rows = [
+        (task, DESIGN, cell_of(way, labels), cell_of(other, labels))
+        for labels in results.loc[results["task"] == task, "labels"].unique()
+        for way, other in pairs
+    ]
+    ran = set(runs["cell"])
+    designs = pd.DataFrame([row for row in rows if ran >= set(row[2:])], columns=KEY, dtype="str")
+    runs = runs.rename(columns={"value": column_of(dataset)}).assign(task=task, probe_split="test")
+    return runs, designs
+
+
+def way_of(way: str, network: str, task: str) -> str:
+    """Return what a method is called that is compared with those of `task`: `frozen`, `supervised`, `frozen NAME`.
+
+    Args:
+        way: FROZEN or TUNED.
+        network: Task of `label_results` whose network is used: `task`, `random_init`, or weights.
+        task: The task that others are compared with.
+    """
+    if network == RANDOM_INIT:
+        return SUPERVISED
+    return way if network == task else f"{way} {network.removeprefix(WEIGHTS)}"
 
 
 def cell_of(way: str, labels: int | None) -> str:

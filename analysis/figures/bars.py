@@ -13,12 +13,12 @@ from matplotlib.patches import Patch
 from analysis.comparisons import BETTER, EQUIVALENT, INCONCLUSIVE, TOO_FEW, WORSE
 from analysis.data.classes import levels_of
 from analysis.figures.style import (
-    BASELINE_NAMES,
     CHANCE_STYLE,
     COLORS,
     LARGEST_STYLE,
     SMALL,
     axes,
+    baseline_name,
     legend_below,
     listed,
     title,
@@ -86,7 +86,7 @@ def accuracy_bars(
     for low, high in reported:
         ax.axhspan(low, high, color="0.75", alpha=0.6, zorder=0)
     answers = {} if compared is None else dict(zip(compared["task"], compared["answer"], strict=True))
-    names = [BASELINE_NAMES.get(task, task.replace("_", "\n")) for task in tasks]
+    names = [baseline_name(task) if is_baseline(task) else task.replace("_", "\n") for task in tasks]
     answered = [_STANDING.get(answers.get(task, ""), "") for task in tasks]
     ax.set_xticks(range(len(tasks)), [f"{name}\n{words}".strip() for name, words in zip(names, answered, strict=True)])
     ax.set_xlim(-0.55, len(tasks) - 0.45)

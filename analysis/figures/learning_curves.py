@@ -12,13 +12,13 @@ from matplotlib.collections import LineCollection
 
 from analysis.data.tables import configurations, is_accuracy, split_note, split_of
 from analysis.figures.style import (
-    BASELINE_NAMES,
-    BASELINE_STYLES,
     COLORS,
     LINE_COLORS,
     LONGEST_NAME,
     MARKERS,
     axes,
+    baseline_name,
+    baseline_style,
     chance_lines,
     finish,
     listed,
@@ -47,7 +47,7 @@ def learning_curves(
         runs: The trials to draw.
         metric: Name of the metric.
         ax: Axes to draw on; None creates a figure.
-        baselines: Runs of untrained encoders and raw pixels. If `metric` is a probe, the means of the same final probe
+        baselines: Runs of baselines. If `metric` is a probe, the means of the same final probe
             on validation images are horizontal lines.
 
     Raises:
@@ -86,15 +86,14 @@ def learning_curves(
 
 
 def _baseline_lines(ax: Axes, baselines: pd.DataFrame, dataset: str, metric: str) -> None:
-    """Draw the means of the final probe of untrained encoders and raw pixels, which the online probe approximates."""
+    """Draw the baselines' means of the final probe, which the online probe approximates."""
     column = f"probe/{dataset}/{metric.removeprefix('probe/')}"
     if not metric.startswith("probe/") or column not in baselines:
         return
     own = baselines.loc[baselines["probe_split"] == "validation"]
     for task, mean in own.groupby("task", sort=False)[column].mean().dropna().items():
-        if task in BASELINE_STYLES:
-            name = f"{BASELINE_NAMES[str(task)]}, final probe {mean:.3f}"
-            ax.axhline(mean, color="0.45", linestyle=BASELINE_STYLES[str(task)], linewidth=1.5, label=name)
+        name = f"{baseline_name(str(task))}, final probe {mean:.3f}"
+        ax.axhline(mean, color="0.45", linestyle=baseline_style(str(task)), linewidth=1.5, label=name)
 
 
 def _names(runs: pd.DataFrame) -> pd.Series:

@@ -15,14 +15,14 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from analysis.data.baselines import are_baselines
 from analysis.data.tables import LAST, probe_results, probe_summary, split_note, split_of, stage_results
 from analysis.figures.style import (
-    BASELINE_NAMES,
-    BASELINE_STYLES,
     COLORS,
     LOG_AXES,
     MARKERS,
     SHADES,
     SMALL,
     axes,
+    baseline_name,
+    baseline_style,
     chance_lines,
     finish,
     label,
@@ -120,8 +120,8 @@ def _probes_by_task(runs: pd.DataFrame, dataset: str, names: dict[str, str], met
         places = _positions(means["task"], tasks) + shift
         ax.scatter(places, means["mean"], marker="_", s=420, color=color, linewidths=2.5, label=f"{names[probe]}, mean")
         for row in summary.loc[are_baselines(summary["task"]) & (summary["probe"] == probe)].itertuples():
-            name = f"{BASELINE_NAMES[row.task]}, {names[probe]} {row.mean:.3f}"
-            ax.axhline(row.mean, color=color, linestyle=BASELINE_STYLES[row.task], linewidth=1.3, label=name)
+            name = f"{baseline_name(row.task)}, {names[probe]} {row.mean:.3f}"
+            ax.axhline(row.mean, color=color, linestyle=baseline_style(row.task), linewidth=1.3, label=name)
     level_lines(ax, runs, f"probe/{dataset}/{next(iter(names))}")
     ax.set_xticks(range(len(tasks)), [task.replace("_", "\n") for task in tasks])
     ax.set_xlim(-0.5, max(len(tasks), 1) - 0.5)
@@ -158,8 +158,8 @@ def probe_by_stage(runs: pd.DataFrame, dataset: str, probe: str = "linear", ax: 
         own = results.loc[results["task"] == task]
         color = "0.4" if is_baseline(task) else color
         means = own.groupby("stage")["value"].mean()
-        style = BASELINE_STYLES.get(task, "-")
-        ax.plot(means.index, means, style, color=color, marker=marker, label=BASELINE_NAMES.get(task, task))
+        name, style = (baseline_name(task), baseline_style(task)) if is_baseline(task) else (task, "-")
+        ax.plot(means.index, means, linestyle=style, color=color, marker=marker, label=name)
         ax.scatter(own["stage"], own["value"], marker=marker, s=22, facecolors="none", edgecolors=color)
     level_lines(ax, runs, f"probe/{dataset}/{probe}")
     ax.set_xticks(sorted(results["stage"].unique()))

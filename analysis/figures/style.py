@@ -22,7 +22,7 @@ from analysis.data.classes import levels_of
 from analysis.data.study import SIMULATED, Study
 from analysis.data.tables import chance_column, is_accuracy, is_share
 from trainables.errors import UserError
-from trainables.trial import ONLINE_PROBES, RANDOM_INIT, RAW_PIXELS
+from trainables.trial import ONLINE_PROBES, RANDOM_INIT, RAW_PIXELS, WEIGHTS
 
 COLORS = sns.color_palette("colorblind").as_hex()
 LINE_COLORS = [COLORS[index] for index in (0, 1, 2, 3, 4, 5, 7, 9)]  # without the two that are faint as a line
@@ -30,8 +30,8 @@ MARKERS = "os^DvPX*"
 LINE_STYLES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)))
 LARGEST_STYLE: dict[str, Any] = {"color": "0.25", "linestyle": (0, (7, 2, 1, 2, 1, 2)), "linewidth": 1.3}
 CHANCE_STYLE: dict[str, Any] = {"color": "0.25", "linestyle": "--", "linewidth": 1.3}
-BASELINE_STYLES = {RANDOM_INIT: "-.", RAW_PIXELS: ":"}
-BASELINE_NAMES = {RANDOM_INIT: "untrained", RAW_PIXELS: "raw pixels"}
+_BASELINE_STYLES = {RANDOM_INIT: "-.", RAW_PIXELS: ":"}
+_BASELINE_NAMES = {RANDOM_INIT: "untrained", RAW_PIXELS: "raw pixels"}
 ALERT = "#b00020"  # red that is readable on white
 TINT = "#fbe3e6"  # background of a simulated study's figures in a notebook
 SHADES = sns.color_palette("crest", as_cmap=True)  # from light to dark, so it works in gray too
@@ -51,6 +51,16 @@ LONGEST_NAME = 68  # characters of a configuration in a legend
 ONE_LINE = 44  # characters of a row's name if the row has room for one line
 MOST_PASSES = 3  # runs of the layout engine in `settle`
 SMALLEST, LEADING = 6, 1.25  # points of a name in several lines; line spacing as a multiple of the font size
+
+
+def baseline_name(task: str) -> str:
+    """Return what figures call a baseline: `untrained`, `raw pixels`, or the name of weights that exist already."""
+    return _BASELINE_NAMES.get(task, task.removeprefix(WEIGHTS))
+
+
+def baseline_style(task: str) -> Any:
+    """Return the line style of a baseline."""
+    return _BASELINE_STYLES.get(task, (0, (7, 2)))
 
 
 def axes(ax: Axes | None, size: tuple[float, float] = SIZE) -> Axes:

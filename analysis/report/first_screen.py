@@ -19,6 +19,7 @@ from analysis.records.phases import CONFIRM, SEARCH
 from analysis.report.plain import Answer, NextStep, gain
 from analysis.report.words import NONE, PROBES, counted, listed, points
 from trainables.errors import UserError
+from trainables.trial import WEIGHTS
 
 QUESTIONS = {  # what a pretext task asks of an image, for readers who have not met it
     "rotation": "By how much was the image turned?",
@@ -29,7 +30,7 @@ QUESTIONS = {  # what a pretext task asks of an image, for readers who have not 
 TILE = 72  # px, shown at half that size
 STEPS = (0.01, 0.02, 0.05, 0.1, 0.2)  # distances between the ticks of the axis
 MOST_TICKS = 8
-CHARACTER_WIDTH = 1.9  # % of the axis on a phone, for the labels of lines
+CHARACTER_WIDTH = 2.2  # % of the axis where it is narrow, for the labels of lines
 BUILT_IN = "shapes"  # data set whose images a simulated study, which has none, shows
 
 
@@ -202,7 +203,7 @@ def _levels(levels: Mapping[str, float], margin: float, top: float) -> list[Leve
     for name, value in levels.items():
         line = next((each for each in near if abs(levels[each] - value) <= margin), name)
         same = "= " if points(levels[line]) == points(value) else "≈ "
-        near.setdefault(line, []).append(f"{'' if line == name else same}{name} {points(value)}")
+        near.setdefault(line, []).append(f"{'' if line == name else same}{name.removeprefix(WEIGHTS)} {points(value)}")
     placed: list[Level] = []
     lowest = min(near, key=levels.__getitem__, default="")
     for line in sorted(near, key=levels.__getitem__, reverse=True):  # so that no line crosses the label of another

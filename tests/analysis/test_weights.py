@@ -10,10 +10,15 @@ import pytest
 
 import analysis
 from analysis.comparisons import BETTER, WEIGHTS_TEST, WORSE
-from analysis.findings import compute_findings
+from analysis.figures import accuracy_by_task, learning_curves
+from analysis.findings import Findings, compute_findings
 from analysis.findings.gains import task_gains
+from analysis.report.blocks import Folded, Table
 from analysis.report.plain import answer
+from analysis.report.sections.baselines import how_it_compares
+from analysis.report.sources import Sources
 from study.config.validation import check_config
+from tests.analysis.figure_helpers import lines
 from tests.analysis.simulated_studies import simulate
 
 
@@ -37,8 +42,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return simulate(config, output)
 
 
-def test_every_task_is_compared_with_the_weights_at_each_of_its_seeds(folder: Path) -> None:
-    findings = compute_findings(analysis.load(folder))
+@pytest.fixture(scope="module")
+def findings(folder: Path) -> Findings:
+    return compute_findings(analysis.load(folder))
+
+
+def test_every_task_is_compared_with_the_weights_at_each_of_its_seeds(findings: Findings) -> None:
     own = findings.against_weights
     assert set(own["task"]) == {"rotation", "simclr"}
     assert set(own["baseline"]) == {"weights:imagenet"}
@@ -55,8 +64,7 @@ def test_every_task_is_compared_with_the_weights_at_each_of_its_seeds(folder: Pa
     )
 
 
-def test_the_first_screen_answers_for_the_best_task(folder: Path) -> None:
-    findings = compute_findings(analysis.load(folder))
+def test_the_first_screen_answers_for_the_best_task(folder: Path, findings: Findings) -> None:
     answered = answer(findings, folder)
     row = answered.gains.weights.iloc[0]
     assert row["task"] == answered.gains.rows["task"].iloc[0]
@@ -80,8 +88,27 @@ def test_weights_that_are_worse_are_said_to_be(folder: Path) -> None:
     )
 
 
-def test_weights_are_a_level_of_the_plot_and_no_pretext_task(folder: Path) -> None:
-    findings = compute_findings(analysis.load(folder))
+def test_the_report_compares_every_task_with_the_weights(findings: Findings) -> None:
+    blocks = how_it_compares(findings, Sources(findings)).blocks
+    [folded] = [each for each in blocks if isinstance(each, Folded) and "weights that exist already" in each.summary]
+    [table] = folded.blocks
+    assert isinstance(table, Table)
+    assert [row[:2] for row in table.rows] == [["rotation", "imagenet"], ["simclr", "imagenet"]]
+    assert {row[3] for row in table.rows} == {WORSE}
+
+
+def test_figures_draw_weights_as_a_line_of_their_name(folder: Path) -> None:
+    study = analysis.load(folder)
+    tested = study.runs.query("probe_split == 'test'")
+    assert any(name.startswith("imagenet, linear") for name in lines(accuracy_by_task(tested, "cifar10")))
+    confirmed, baselines = (
+        study.runs.query("phase == @phase", local_dict={"phase": each}) for each in ("confirm", "baselines")
+    )
+    ax = learning_curves(study.curves, confirmed.query("task == 'rotation'"), "probe/linear", baselines=baselines)
+    assert any(name.startswith("imagenet, final probe") for name in lines(ax))
+
+
+def test_weights_are_a_level_of_the_plot_and_no_pretext_task(findings: Findings) -> None:
     gains = task_gains(findings)
     assert "weights:imagenet" in gains.levels
     assert set(gains.rows["task"]) == {"rotation", "simclr"}

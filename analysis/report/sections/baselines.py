@@ -54,7 +54,7 @@ from analysis.report.words import (
     signed,
 )
 from analysis.stats.paired import MIN_SEEDS
-from trainables.trial import BASELINES, CLASS_AVERAGES, RANDOM_INIT
+from trainables.trial import BASELINES, CLASS_AVERAGES, RANDOM_INIT, WEIGHTS
 
 BALANCED_ACCURACY = CLASS_AVERAGES[0]
 MOST_CELLS = 12  # rows in the table across tasks
@@ -92,6 +92,7 @@ def _blocks(findings: Findings, sources: Sources) -> Iterator[Block]:
         yield from few_labels(findings, sources)
         yield from by_class(findings)
         yield from _untrained(findings, PRETRAINING_TEST)
+        yield from _weights(findings)
     yield from near_duplicates(findings)
     yield from _in_the_ablation(findings)
     yield from _untrained(findings, PRETRAINING)
@@ -181,24 +182,45 @@ def _stages(sources: Sources) -> Iterator[Block]:
 def _untrained(findings: Findings, design: str) -> Iterator[Block]:
     """Yield one design's comparisons with untrained encoders of the same seeds."""
     own = findings.against_untrained.loc[findings.against_untrained["design"] == design]
+    split = "test" if design == PRETRAINING_TEST else "validation"
+    where = "on the test split" if split == "test" else "in the ablation, on validation"
+    title = f"Did pre-training help at all? Every comparison {where}"
+    caption = f"Pre-trained encoders compared with untrained ones of the same shape and seeds, {where}."
+    yield from _every(findings, own.assign(name=own["cell"]), split, title, caption, ("cell", "untrained"))
+
+
+def _weights(findings: Findings) -> Iterator[Block]:
+    """Yield the comparisons with weights that exist already."""
+    own = findings.against_weights
+    title = "Is pre-training better than the weights that exist already? Every comparison on the test split"
+    caption = (
+        "Pre-trained encoders compared with weights that exist already, on the test split. Weights have no seed; all "
+        "seeds of a task are compared with the same ones."
+    )
+    names = own["baseline"].str.removeprefix(WEIGHTS)
+    yield from _every(findings, own.assign(name=names), "test", title, caption, ("weights", "theirs"))
+
+
+def _every(
+    findings: Findings, own: pd.DataFrame, split: str, title: str, caption: str, words: tuple[str, str]
+) -> Iterator[Block]:
+    """Yield a folded table of comparisons; `words` head the columns of their `name` and of what they compare with."""
     if own.empty:
         return
     rows = [
         [
-            *(row.task, row.cell, metric_words(row.metric), row.answer),
+            *(row.task, row.name, metric_words(row.metric), row.answer),
             *(number(row.mean), number(row.baseline_mean), signed(row.mean_difference)),
             *(interval(row.ci_low, row.ci_high) or NONE, p_cell(row.p_holm), count(row.n_seeds)),
         ]
         for row in own.itertuples()
     ]
-    head = ["task", "cell", "metric", "answer", "mean", "untrained", "difference", "95% interval", "Holm p", "seeds"]
-    where = "on the test split" if design == PRETRAINING_TEST else "in the ablation, on validation"
-    split = "test" if design == PRETRAINING_TEST else "validation"
+    name, level = words
+    head = ["task", name, "metric", "answer", "mean", level, "difference", "95% interval", "Holm p", "seeds"]
     runs = findings.study.runs.query("probe_split == @split", local_dict={"split": split})
-    guessed = guessing(runs, (name for name in own["metric"] if name in runs), split)
-    caption = f"Pre-trained encoders compared with untrained ones of the same shape and seeds, {where}."
+    guessed = guessing(runs, (column for column in own["metric"] if column in runs), split)
     caption = f"{caption} {interval_scope(own)}".strip() + guessed
-    yield Folded(f"Did pre-training help at all? Every comparison {where}", [Table(caption, head, rows, 4)])
+    yield Folded(title, [Table(caption, head, rows, 4)])
 
 
 def _in_the_ablation(findings: Findings) -> Iterator[Block]:

@@ -7,8 +7,17 @@ from collections.abc import Iterator
 import pandas as pd
 
 from analysis.comparisons import interval_scope, label_results
-from analysis.comparisons.few_labels import FROZEN, PAIRS, SUPERVISED, TUNED, cell_of, column_of, labels_word
-from analysis.data.baselines import are_baselines
+from analysis.comparisons.few_labels import (
+    FROZEN,
+    PAIRS,
+    SUPERVISED,
+    TUNED,
+    cell_of,
+    column_of,
+    labels_word,
+    networks,
+    way_of,
+)
 from analysis.data.classes import BALANCED
 from analysis.figures import label_curves
 from analysis.findings import Findings
@@ -17,7 +26,9 @@ from analysis.report.pictures import Picture, picture
 from analysis.report.sections.more_data import labels_or_images
 from analysis.report.sources import Sources
 from analysis.report.words import answered, guessing, number
-from trainables.trial import RANDOM_INIT
+from trainables.trial import RANDOM_INIT, WEIGHTS, is_baseline
+
+WAYS = (FROZEN, TUNED)
 
 
 def few_labels(findings: Findings, sources: Sources) -> Iterator[Block]:
@@ -27,11 +38,13 @@ def few_labels(findings: Findings, sources: Sources) -> Iterator[Block]:
     """
     runs = sources.runs.query("probe_split == 'test'")
     results = label_results(runs.value)
-    trained = results.loc[~are_baselines(results["task"])]
     pictures: list[Picture] = []
-    for dataset, own in trained.groupby("dataset", sort=False):
-        yield _table(findings, str(dataset), results.loc[results["dataset"] == dataset])
-        for task in own["task"].unique():
+    for dataset, own in results.groupby("dataset", sort=False):
+        if not (tasks := networks(own)):
+            continue
+        yield _table(findings, str(dataset), own)
+        yield from _against_weights(findings, str(dataset), own)
+        for task in tasks:
             means = own.loc[own["task"] == task].groupby(["way", "labels"], sort=False, dropna=False)["value"].mean()
             values = ", ".join(f"{cell_of(way, labels)} {mean:.3f}" for (way, labels), mean in means.items())
             name = f"few-labels-{len(pictures)}"
@@ -51,23 +64,49 @@ def _table(findings: Findings, dataset: str, results: pd.DataFrame) -> Table:
     guessed = guessing(findings.study.runs.query("probe_split == 'test'"), [f"probe/{dataset}/{probe}"], "test")
     scratch = results.loc[results["task"] == RANDOM_INIT]
     rows = []
-    trained = results.loc[~are_baselines(results["task"])]
-    order = {task: index for index, task in enumerate(trained["task"].unique())}
-    by_task = trained.sort_values("task", key=lambda tasks: tasks.map(order), kind="stable")
-    for (task, labels), own in by_task.groupby(["task", "labels"], sort=False, dropna=False):
+    for task, labels, own in _by_labels(results, networks(results)):
         same = scratch["labels"].isna() if pd.isna(labels) else scratch["labels"] == labels
-        means = [own.loc[own["way"] == way, "value"].mean() for way in (FROZEN, TUNED)]
+        means = [own.loc[own["way"] == way, "value"].mean() for way in WAYS]
         means.append(scratch.loc[same & (scratch["way"] == TUNED), "value"].mean())
         keys = [(task, cell_of(way, labels), cell_of(other, labels)) for way, other in PAIRS]
         compared = [answered(effects, key) for key in keys]
         rows.append([str(task), labels_word(labels), *map(number, means), *compared])
-    head = ["task", "labels per class", FROZEN, TUNED, SUPERVISED, *(f"{way} vs. {other}" for way, other in PAIRS)]
+    head = ["network", "labels per class", FROZEN, TUNED, SUPERVISED, *(f"{way} vs. {other}" for way, other in PAIRS)]
+    of = " of the study's own encoder" if any(map(is_baseline, networks(results))) else ""
     caption = (
         f"Few labels of {dataset}: test {measure}, mean over seeds. Each seed samples its own labeled images. All "
-        "methods use the same images and steps, and select on the full validation split. Differences have 95% "
-        f"intervals; answers are Holm-adjusted per task. {scope}{guessed}"
+        f"methods use the same images and steps, and select on the full validation split. Supervised training{of} "
+        f"starts from scratch. Differences have 95% intervals; answers are Holm-adjusted per task. {scope}{guessed}"
     )
     return Table(caption, head, rows, 2)
+
+
+def _against_weights(findings: Findings, dataset: str, results: pd.DataFrame) -> Iterator[Table]:
+    """Yield a table that compares own pre-training with weights that exist already, used in the same way."""
+    given = [task for task in networks(results) if is_baseline(task)]
+    if not given:
+        return
+    effects = findings.few_labels.loc[findings.few_labels["metric"] == column_of(dataset)]
+    scope, effects = interval_scope(effects), effects.set_index(["task", "cell", "baseline"])
+    rows = []
+    for other in given:
+        for task, labels, _ in _by_labels(results, [task for task in networks(results) if task not in given]):
+            keys = [(task, cell_of(way, labels), cell_of(way_of(way, other, task), labels)) for way in WAYS]
+            compared = [answered(effects, key) for key in keys]
+            rows.append([task, labels_word(labels), other.removeprefix(WEIGHTS), *compared])
+    caption = (
+        f"Own pre-training compared with weights that exist already, on the same labeled images of {dataset}. "
+        f"Differences have 95% intervals; answers are Holm-adjusted per task. {scope}"
+    )
+    yield Table(caption, ["task", "labels per class", "weights", *WAYS], rows, 3)
+
+
+def _by_labels(results: pd.DataFrame, tasks: list[str]) -> Iterator[tuple[str, int | None, pd.DataFrame]]:
+    """Yield task, number of labels, fewest first, and their rows."""
+    for task in tasks:
+        own = results.loc[results["task"] == task]
+        for labels, rows in own.groupby("labels", sort=False, dropna=False):
+            yield task, labels, rows
 
 
 def _still_improving(results: pd.DataFrame) -> Iterator[Text]:

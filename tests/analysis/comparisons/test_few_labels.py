@@ -34,13 +34,17 @@ def findings(tmp_path_factory: pytest.TempPathFactory) -> Findings:
     return compute_findings(analysis.load(write_study(tmp_path_factory.mktemp("study"))))
 
 
-def evaluated() -> pd.DataFrame:
+OWN, UNTRAINED = ("rotation", FROZEN, TUNED), ("random_init", {"10": 0.2, "all": 0.4}, SUPERVISED)
+GIVEN = ("weights:imagenet", {"10": 0.55, "all": 0.60}, {"10": 0.50, "all": 0.80})
+
+
+def evaluated(*given: tuple[str, dict[str, float], dict[str, float]]) -> pd.DataFrame:
     """Return the final probes of six seeds: a seed moves all ways alike, and a way has some noise of its own."""
     rng = np.random.default_rng(0)
     rows = []
     for seed in SEEDS:
         shift = rng.normal(0, 0.05)
-        for task, frozen, tuned in (("rotation", FROZEN, TUNED), ("random_init", {"10": 0.2, "all": 0.4}, SUPERVISED)):
+        for task, frozen, tuned in (OWN, UNTRAINED, *given):
             row = {"trial_id": f"{task}{seed}", "task": task, "seed": seed, "status": "FINISHED", "cell": ""}
             for labels in FROZEN:
                 for way, levels in (("linear", frozen), ("fine_tuned", tuned)):
@@ -104,6 +108,38 @@ def test_a_study_without_supervised_runs_still_compares_the_other_two(findings: 
     runs = evaluated().query("task == 'rotation'")
     [(found, _)] = compare_few_labels(dataclasses.replace(findings.study, runs=runs), None)
     assert list(found["baseline"].unique()) == ["frozen, 10 labels a class", "frozen, all labels a class"]
+
+
+def test_weights_that_exist_already_are_compared_in_the_same_way_on_the_same_labels(findings: Findings):
+    study = dataclasses.replace(findings.study, runs=evaluated(GIVEN))
+    own, given = (found for found, _ in compare_few_labels(study, 0.02))
+    assert set(given["task"]) == {"weights:imagenet"}
+    assert not given["baseline"].str.contains("imagenet").any()
+    found = own.set_index(["cell", "baseline"])
+    assert len(found) == 6 + 4
+    for way, labels, difference, answer in (
+        ("frozen", "10", -0.15, "worse"),
+        ("fine-tuned", "10", -0.05, "worse"),
+        ("frozen", "all", 0.0, "equivalent"),
+        ("fine-tuned", "all", -0.10, "worse"),
+    ):
+        row = found.loc[(f"{way}, {labels} labels a class", f"{way} imagenet, {labels} labels a class")]
+        assert row["mean_difference"] == pytest.approx(difference, abs=0.005)
+        assert (row["answer"], row["n_seeds"]) == (answer, len(SEEDS))
+
+
+def test_the_report_compares_own_pre_training_with_the_weights(findings: Findings):
+    runs = pd.concat([findings.study.runs, evaluated(GIVEN)], ignore_index=True)
+    study = dataclasses.replace(findings.study, runs=runs)
+    effects = pd.concat([found for found, _ in compare_few_labels(study, 0.02)], ignore_index=True)
+    found = dataclasses.replace(findings, study=study, few_labels=effects)
+    tables = [block for block in how_it_compares(found, Sources(found)).blocks if isinstance(block, Table)]
+    [levels] = [table for table in tables if table.caption.startswith("Few labels of")]
+    assert [row[:2] for row in levels.rows[2:]] == [["weights:imagenet", "10"], ["weights:imagenet", "all"]]
+    [compared] = [table for table in tables if table.caption.startswith("Own pre-training compared with weights")]
+    assert [row[:3] for row in compared.rows] == [["rotation", "10", "imagenet"], ["rotation", "all", "imagenet"]]
+    assert compared.rows[0][3].startswith("worse, −0.15")
+    assert compared.rows[1][3].startswith("equivalent, ")
 
 
 def test_curves_show_the_means_of_each_way_at_each_number_of_labels():
