@@ -21,14 +21,14 @@ from pydantic import BaseModel
 from search_spaces import SPECS
 from search_spaces.ablations import DESIGNS
 from search_spaces.space import Choice, Domain, LogUniform, Uniform
-from study.config.json_schema import FILE_NAME, attributes, schema_text
+from study.config.json_schema import attributes, schema_text
+from study.config.presets import SCHEMA
 from study.config.schema import StudyConfig
 from trainables.augmentation import OPS
 from trainables.encoders import ENCODERS
 from trainables.tasks import TASKS
 
 DOCS = Path(__file__).parent
-SCHEMA = DOCS.parent / "study" / "presets" / FILE_NAME
 PAGES = (DOCS / "configuration.md", DOCS / "tasks.md")
 # Names that a validator checks, which the schema shows as plain strings.
 NAMES = {"tasks": TASKS, "encoder.name": ENCODERS, "ablate.designs": DESIGNS, "ablate.ops": OPS}
@@ -40,7 +40,7 @@ def main() -> None:
     """Rewrite the tables of both pages, and the JSON schema."""
     for page in PAGES:
         page.write_text(with_tables(page.read_text(encoding="utf-8")), encoding="utf-8")
-    SCHEMA.write_text(schema_text(), encoding="utf-8")
+    Path(str(SCHEMA)).write_text(schema_text(), encoding="utf-8")
 
 
 def with_tables(text: str) -> str:

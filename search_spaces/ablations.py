@@ -170,12 +170,7 @@ def register_design(name: str) -> Callable[[Design], Design]:
     Raises:
         ConfigError: The name is taken.
     """
-
-    def register(design: Design) -> Design:
-        DESIGNS.add(name, design, design.__module__)
-        return design
-
-    return register
+    return DESIGNS.decorator(name)
 
 
 def default_cures(base: TrialConfig) -> dict[str, tuple[Any, ...]]:

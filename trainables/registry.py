@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
 
 from trainables.errors import ConfigError, suggestion
 
 T = TypeVar("T")
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 ALL: dict[str, Registry[Any]] = {}  # by kind
@@ -35,6 +36,26 @@ class Registry(dict[str, T]):
         self.built_in = tuple(built_in)
         self.owners: dict[str, str] = {}
         ALL[kind] = self
+
+    def decorator(
+        self, name: str, value_of: Callable[[Decorated], T] | None = None
+    ) -> Callable[[Decorated], Decorated]:
+        """Return a decorator that registers a function or class of a plug-in, and returns it unchanged.
+
+        Args:
+            name: Name of the value.
+            value_of: Returns the value to register for the function or class; by default it is the value.
+
+        Raises:
+            ConfigError: On decoration, as `add` does.
+        """
+
+        def register(decorated: Decorated) -> Decorated:
+            value = cast(T, decorated) if value_of is None else value_of(decorated)
+            self.add(name, value, decorated.__module__)
+            return decorated
+
+        return register
 
     def add(self, name: str, value: T, owner: str) -> None:
         """Register a value of a plug-in. The module that registered a name may register it again, as notebooks do.

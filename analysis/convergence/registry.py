@@ -86,12 +86,7 @@ def register_verdict(verdict: Verdict, *, before: str) -> Callable[[Rule], Rule]
         raise ConfigError(f"{where}: letter {verdict.letter!r} {of}; taken are {', '.join(sorted(taken))}")
     if not re.fullmatch("#[0-9a-fA-F]{6}", verdict.color):
         raise ConfigError(f"{where}: color {verdict.color!r}: must be written as #rrggbb")
-
-    def register(rule: Rule) -> Rule:
-        CATALOG.add(verdict.name, AddedVerdict(**vars(verdict), rule=rule, before=before), rule.__module__)
-        return rule
-
-    return register
+    return CATALOG.decorator(verdict.name, lambda rule: AddedVerdict(**vars(verdict), rule=rule, before=before))
 
 
 def rules_with(plugin_names: Collection[str] = ()) -> Rules:

@@ -16,7 +16,6 @@ from trainables.augmentation import OPS
 from trainables.encoders import ENCODERS
 from trainables.tasks import TASKS
 
-FILE_NAME = "study.schema.json"  # beside the presets, whose first lines name it
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 STUDY, PART, SERIES = "Study", "Part", "Series"  # definitions; a part of a series needs no name
 

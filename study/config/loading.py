@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from study.config import strict_yaml
-from study.config.plugins import with_paths, with_plugins
+from study.config.plugins import with_plugin_paths, with_plugins
 from study.config.presets import preset_names, preset_text, series_names
 from study.config.schema import StudyConfig
 from study.config.validation import check_config, one_line
@@ -84,7 +84,7 @@ def read_source(source: str) -> dict[str, Any]:
     """
     try:
         folder = Path(source).parent
-        return with_weight_paths(with_paths(_parse(source, _read_text(source)), folder), folder)
+        return _with_paths(_parse(source, _read_text(source)), folder)
     except ConfigError as error:
         raise one_line(error) from error
 
@@ -114,6 +114,16 @@ def _parse(source: str, text: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"{source}: must contain `key: value` lines, not {content!r}")
     return content
+
+
+def _with_paths(content: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return plain data of a YAML file, a study or series, with the paths of plug-ins and weights below its folder."""
+    changed = with_weight_paths(with_plugin_paths(content, folder), folder)
+    if isinstance(parts := content.get("parts"), dict):
+        changed["parts"] = {
+            name: _with_paths(part, folder) if isinstance(part, dict) else part for name, part in parts.items()
+        }
+    return changed
 
 
 def _without_tasks(content: dict[str, Any], tasks: Collection[str]) -> dict[str, Any]:

@@ -8,9 +8,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from study.config.weights import baseline_entries
 from trainables import plugins, registry
 from trainables.encoders.names import REFERENCE
 from trainables.errors import ConfigError
+
+_NAMED_AS_PLUGINS = ("verdict", "section")  # kinds that no other key names
 
 
 class PluginConfig(BaseModel):
@@ -29,8 +32,9 @@ class PluginConfig(BaseModel):
 def with_plugins(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return plain data whose `plugins` are loaded and recorded as `{name, sha256}`.
 
-    A name that is not registered is looked up among the entry points of installed packages; the module of the one that
-    has it becomes one of `plugins`. Nothing else is imported.
+    A name that is not registered is looked up among the entry points of installed packages, and so is the name of a
+    verdict or section in `plugins`; the module of the one that has it becomes one of `plugins`. Nothing else is
+    imported.
 
     Raises:
         ConfigError: A plug-in cannot be loaded or registers nothing, or a name is registered by a module that is not
@@ -39,8 +43,9 @@ def with_plugins(content: Mapping[str, Any]) -> dict[str, Any]:
     listed = content.get("plugins") or []
     if not isinstance(listed, list) or not all(isinstance(entry, str) or _is_record(entry) for entry in listed):
         raise ConfigError(f"plugins = {listed!r}: must be a list of modules and files, for example [./my_task.py]")
-    found = {plugin.name: plugin for plugin in map(plugins.obtain, listed)}
-    if len(found) < len(listed):
+    obtained = [plugin for entry in listed for plugin in _obtained(entry)]
+    found = {plugin.name: plugin for plugin in obtained}
+    if any(found[plugin.name] != plugin for plugin in obtained):
         raise ConfigError(f"plugins = {listed!r}: two of them have one name; leave one out, or rename its file")
     named = list(_named(content))
     for kind, name in named:
@@ -58,17 +63,12 @@ def with_plugins(content: Mapping[str, Any]) -> dict[str, Any]:
     return {**content, "plugins": [{"name": each.name, "sha256": each.sha256} for each in found.values()]}
 
 
-def with_paths(content: dict[str, Any], folder: Path) -> dict[str, Any]:
+def with_plugin_paths(content: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Return plain data of a YAML file with the paths of plug-ins below its folder, or below `plugins/` there."""
-    changed = dict(content)
-    if isinstance(content.get("plugins"), list):
-        changed["plugins"] = [_with_path(entry, folder) for entry in content["plugins"]]
-    if isinstance(content.get("parts"), dict):
-        changed["parts"] = {
-            name: with_paths(part, folder) if isinstance(part, dict) else part
-            for name, part in content["parts"].items()
-        }
-    return changed
+    listed = content.get("plugins")
+    return (
+        {**content, "plugins": [_with_path(each, folder) for each in listed]} if isinstance(listed, list) else content
+    )
 
 
 def _with_path(entry: Any, folder: Path) -> Any:
@@ -87,6 +87,18 @@ def _is_record(entry: Any) -> bool:
         and entry.keys() == {"name", "sha256"}
         and all(isinstance(value, str) for value in entry.values())
     )
+
+
+def _obtained(entry: str | Mapping[str, str]) -> list[plugins.Plugin]:
+    """Load what an entry of `plugins` names: a module, a file, or a verdict or section of installed packages."""
+    if not isinstance(entry, str) or plugins.is_file(entry):
+        return [plugins.obtain(entry)]
+    modules = {kind: plugins.entry_point(kind, entry) for kind in _NAMED_AS_PLUGINS}
+    own = {kind: plugins.obtain(module) for kind, module in modules.items() if module}
+    for kind, plugin in own.items():
+        if (kind, entry) not in plugins.names_of(plugin):
+            raise ConfigError(f"plugins: {entry}: {plugin.name} declares this {kind}, but does not register it")
+    return list(own.values()) or [plugins.obtain(entry)]
 
 
 def _module_of(kind: str, name: str) -> str | None:
@@ -113,9 +125,7 @@ def _named(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     evaluate, ablate = parts.get("evaluate", {}), parts.get("ablate", {})
     candidates: list[tuple[str, Any]] = [("task", name) for name in _items(content.get("tasks"))]
     candidates += [("encoder", parts.get("encoder", {}).get("name")), ("dataset", content.get("dataset"))]
-    baselines = content.get("baselines")
-    if isinstance(baselines, list):
-        candidates += [("encoder", each.get("encoder")) for each in baselines if isinstance(each, Mapping)]
+    candidates += [("encoder", each.get("encoder")) for each in baseline_entries(content)]
     candidates += [("dataset", name) for name in _items(evaluate.get("datasets"))]
     candidates += [("design", name) for name in _items(ablate.get("designs"))]
     candidates += [("op", name) for name in _items(ablate.get("ops"))]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.resources
 import re
 from importlib.resources.abc import Traversable
+from pathlib import Path
 
 PRESETS = importlib.resources.files("study") / "presets"
 SERIES = PRESETS / "series"
+SCHEMA = PRESETS / "study.schema.json"  # beside the presets, whose first lines name it
 EDITOR_LINE = "# yaml-language-server:"  # names the JSON schema of a YAML file for editors
 
 
@@ -34,6 +36,11 @@ def preset_summaries() -> dict[str, str]:
     """
     names = sorted([*preset_names(), *series_names()], key=lambda name: (name != "quick", name))
     return {name: _first_sentence(preset_text(name)) for name in names}
+
+
+def editor_line() -> str:
+    """Return the first line of a YAML file anywhere on this machine, from which an editor knows the schema."""
+    return f"{EDITOR_LINE} $schema={Path(str(SCHEMA)).as_uri()}\n"
 
 
 def _first_sentence(text: str) -> str:

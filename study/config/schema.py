@@ -16,6 +16,7 @@ from search_spaces.ablations import Comparison, Levels, ablation, changed
 from study.config import strict_yaml
 from study.config.names import Name, Positive, TaskName
 from study.config.plugins import PluginConfig
+from study.config.presets import editor_line
 from study.config.sections import (
     FROZEN,
     AblateConfig,
@@ -51,7 +52,8 @@ class StudyConfig(BaseModel):
 
     Attributes:
         name: Name of the study, of its folder and of its MLflow experiment.
-        plugins: Modules and files that add tasks, encoders, data sets or ops: `[package.module, ./my_task.py]`.
+        plugins: Modules and files that add tasks, encoders, data sets and more: `[package.module, ./my_task.py]`; and
+            verdicts and sections of installed packages, by their names.
         tasks: Pretext tasks.
         dataset: Data set to train on, by name or as `folder:PATH`.
         data_root: Folder with the data sets.
@@ -212,5 +214,5 @@ class StudyConfig(BaseModel):
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
     def to_yaml(self) -> str:
-        """Return the whole configuration as YAML, in the order of the fields."""
-        return strict_yaml.dump(self.model_dump(mode="json"))
+        """Return the whole configuration as YAML, in the order of the fields, after a line for editors."""
+        return editor_line() + strict_yaml.dump(self.model_dump(mode="json"))

@@ -7,15 +7,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from study.config.schema import StudyConfig
 from trainables.encoders.names import TIMM
 from trainables.encoders.timm_models import expected_inputs
-from trainables.encoders.weights import digest, read_weights
+from trainables.encoders.weights import digest
 from trainables.errors import ConfigError
 
 _EXAMPLE = "[{weights: FILE, encoder: timm/NAME, name: NAME}]"
+
+
+def baseline_entries(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the entries of `baselines` in plain data that have not been validated.
+
+    Raises:
+        ConfigError: They are not a list of mappings.
+    """
+    entries = content.get("baselines") or []
+    if not isinstance(entries, list) or not all(isinstance(each, Mapping) for each in entries):
+        raise ConfigError(f"baselines = {entries!r}: must be a list of mappings, for example {_EXAMPLE}")
+    return entries
 
 
 def with_weights(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -30,10 +39,7 @@ def with_weights(content: Mapping[str, Any]) -> dict[str, Any]:
         initial = {"weights": initial}
     if isinstance(initial, Mapping):
         changed["init_weights"] = _recorded(initial, "init_weights")
-    baselines = content.get("baselines") or []
-    if not isinstance(baselines, list) or not all(isinstance(each, Mapping) for each in baselines):
-        raise ConfigError(f"baselines = {baselines!r}: must be a list of mappings, for example {_EXAMPLE}")
-    if baselines:
+    if baselines := baseline_entries(content):
         changed["baselines"] = [_baseline(each, f"baselines[{index}]") for index, each in enumerate(baselines)]
         names = [each["name"] for each in changed["baselines"]]
         if repeated := {name for name in names if names.count(name) > 1}:
@@ -42,30 +48,24 @@ def with_weights(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_weight_paths(content: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Return plain data of a YAML file with the paths of its weights below the file's folder."""
+    """Return plain data of a YAML file with the paths of its weights below the file's folder.
+
+    Raises:
+        ConfigError: The baselines are not a list of mappings.
+    """
     changed = dict(content)
-    if isinstance(content.get("init_weights"), str):
-        changed["init_weights"] = str(folder / Path(content["init_weights"]).expanduser())
-    if isinstance(content.get("baselines"), list):
+    if isinstance(initial := content.get("init_weights"), str):
+        changed["init_weights"] = _below(folder, initial)
+    if baselines := baseline_entries(content):
         changed["baselines"] = [
-            {**each, "weights": str(folder / Path(each["weights"]).expanduser())}
-            if isinstance(each, dict) and isinstance(each.get("weights"), str)
-            else each
-            for each in content["baselines"]
+            {**each, "weights": _below(folder, each["weights"])} if isinstance(each.get("weights"), str) else each
+            for each in baselines
         ]
     return changed
 
 
-def weights_of(config: StudyConfig) -> dict[str, dict[str, Tensor]]:
-    """Return the tensors in each file of weights of a study, by the hash of the file.
-
-    Raises:
-        ConfigError: A file cannot be read.
-    """
-    files = {each.sha256: each.weights for each in config.baselines}
-    if config.init_weights:
-        files[config.init_weights.sha256] = config.init_weights.weights
-    return {sha256: read_weights(Path(path)) for sha256, path in files.items()}
+def _below(folder: Path, path: str) -> str:
+    return str(folder / Path(path).expanduser())
 
 
 def _recorded(entry: Mapping[str, Any], key: str) -> dict[str, Any]:

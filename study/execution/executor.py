@@ -21,12 +21,12 @@ from ray.tune.schedulers import TrialScheduler
 from analysis.records.phases import SEARCH
 from study.config.names import TaskName
 from study.config.schema import StudyConfig
-from study.config.weights import weights_of
 from study.execution import cluster, resources
 from study.execution.journal import Journal
 from study.execution.recorder import Recorder
 from study.execution.search import FIFOScheduler, PerTaskASHA, PerTaskSearcher, population, queued_trials, tpe
 from study.execution.stopping import ChanceStopper
+from study.plan.given_weights import weights_of
 from study.plan.history import History
 from study.plan.phases import Plan
 from trainables import files, plugins

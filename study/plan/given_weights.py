@@ -1,10 +1,12 @@
-"""Checks that weights which exist already fit their encoders and the images, and lines that say how they are used."""
+"""The weights that a study brings: read, checked against their encoders and the images, and described in one line."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+
+from torch import Tensor
 
 from study.config.schema import StudyConfig
 from study.config.sections import EncoderConfig, WeightsBaseline
@@ -31,6 +33,18 @@ def check_weights(config: StudyConfig, table: ImageTable) -> None:
         _check(baseline.name, baseline.weights, baseline.encoder, baseline, table)
     if config.init_weights:
         _check("init_weights", config.init_weights.weights, config.encoder.name, config.encoder, table)
+
+
+def weights_of(config: StudyConfig) -> dict[str, dict[str, Tensor]]:
+    """Return the tensors in each file of weights of a study, by the hash of the file.
+
+    Raises:
+        ConfigError: A file cannot be read.
+    """
+    files = {each.sha256: each.weights for each in config.baselines}
+    if config.init_weights:
+        files[config.init_weights.sha256] = config.init_weights.weights
+    return {sha256: read_weights(Path(path)) for sha256, path in files.items()}
 
 
 def _check(

@@ -282,10 +282,8 @@ def register_op(
         ConfigError: The name is taken.
     """
 
-    def register(function: Function) -> Function:
+    def op(function: Function) -> Op:
         move, change = (function, None) if moves else (None, function)
-        op = Op(draw=draw, move=move, change=change, needs_color=needs_color)
-        REGISTRY.add(name, op, function.__module__)
-        return function
+        return Op(draw=draw, move=move, change=change, needs_color=needs_color)
 
-    return register
+    return REGISTRY.decorator(name, op)

@@ -150,12 +150,7 @@ def register_dataset(name: str, *, image_size: int = 32) -> Callable[[Loader], L
     Raises:
         ConfigError: The name is taken.
     """
-
-    def register(load: Loader) -> Loader:
-        _SOURCES.add(name, _Source(image_size, load), load.__module__)
-        return load
-
-    return register
+    return _SOURCES.decorator(name, functools.partial(_Source, image_size))
 
 
 def _find(name: str) -> _Source:

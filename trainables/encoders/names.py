@@ -49,9 +49,4 @@ def register_encoder(name: str) -> Callable[[Builder], Builder]:
     Raises:
         ConfigError: The name is taken.
     """
-
-    def register(builder: Builder) -> Builder:
-        ENCODERS.add(name, builder, builder.__module__)
-        return builder
-
-    return register
+    return ENCODERS.decorator(name)

@@ -48,12 +48,7 @@ def register_section(name: str, *, after: str = PLACES[-1]) -> Callable[[Write],
         raise ConfigError(f"section {name!r}: after = {after!r}: no such section; {suggestion(after, PLACES)}")
     if name in PLACES:
         raise ConfigError(f"section {name!r}: this package has one of this name; choose another")
-
-    def register(write: Write) -> Write:
-        SECTIONS.add(name, AddedSection(write, after), write.__module__)
-        return write
-
-    return register
+    return SECTIONS.decorator(name, lambda write: AddedSection(write, after))
 
 
 def with_added(sections: Sequence[Section], findings: Findings, folder: Path) -> list[Section]:

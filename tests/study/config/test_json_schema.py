@@ -11,8 +11,9 @@ import jsonschema
 import pytest
 
 from study.config import strict_yaml
-from study.config.json_schema import FILE_NAME, schema_text
-from study.config.presets import EDITOR_LINE, PRESETS, preset_summaries
+from study.config.json_schema import schema_text
+from study.config.loading import load_config
+from study.config.presets import EDITOR_LINE, PRESETS, SCHEMA, preset_names, preset_summaries
 
 VALIDATOR = jsonschema.Draft202012Validator(json.loads(schema_text()))
 FILES = sorted(Path(str(PRESETS)).rglob("*.yaml"))
@@ -32,11 +33,18 @@ def test_the_first_line_of_every_preset_names_the_packaged_schema(path: Path) ->
     first = path.read_text(encoding="utf-8").partition("\n")[0]
     assert first.startswith(f"{EDITOR_LINE} $schema=")
     named = path.parent / first.partition("$schema=")[2]
-    assert named.resolve() == (Path(str(PRESETS)) / FILE_NAME).resolve()
+    assert named.resolve() == Path(str(SCHEMA)).resolve()
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_a_configuration_written_as_yaml_is_valid_and_names_the_packaged_schema(preset: str) -> None:
+    written = load_config(preset).to_yaml()
+    assert [error.message for error in VALIDATOR.iter_errors(strict_yaml.load(written))] == []
+    assert written.partition("\n")[0] == f"{EDITOR_LINE} $schema={Path(str(SCHEMA)).as_uri()}"
 
 
 def test_the_packaged_schema_is_that_of_the_models() -> None:
-    packaged = (PRESETS / FILE_NAME).read_text(encoding="utf-8")
+    packaged = SCHEMA.read_text(encoding="utf-8")
     assert packaged == schema_text(), "run `python docs/reference_tables.py`"
 
 
