@@ -32,26 +32,28 @@ def check_options(given: Mapping[str, Any]) -> None:
     """
     for option, value in given.items():
         if value:
-            raise ConfigError(f"{option}: the reference recipes are fixed; --tasks, --data-root, --output select")
+            raise ConfigError(
+                f"{option}: the reference recipes are fixed; they take only --tasks (names of recipes), --data-root, "
+                "--output, --dry-run and --json"
+            )
 
 
-def run_reference(
-    names: Sequence[str] | None, data_root: Path | None, output: Path, *, dry_run: bool, as_json: bool
-) -> None:
+def run_reference(names: str | None, data_root: Path | None, output: Path, *, dry_run: bool, as_json: bool) -> None:
     """Run the recipes that have no result yet, write the report and show it; exit with SOME_FAILED if one fails.
 
     Args:
-        names: Names of recipes; None for all.
+        names: Names of recipes, with commas; None for all.
         data_root: Data root with CIFAR-10 as class folders in `cifar10`.
         output: Folder that studies are written to; results are in its folder `reference`.
         dry_run: Show what there is, and run nothing.
         as_json: Print the outcome as JSON on standard output.
     """
     torch.set_num_threads(1)  # networks this small are slower with several threads
-    asked, folder = chosen(names), output / NAME
+    asked = chosen([name.strip() for name in names.split(",")] if names else None)
+    folder = output / NAME
     if data_root is None:
         raise ConfigError("reference reads CIFAR-10 as class folders from DIR/cifar10; add --data-root DIR")
-    splits = load_images(data_root / "cifar10")
+    splits = load_images(data_root.expanduser() / "cifar10")
     device = device_of({GPU_RESOURCE: 1})
     obstacles = {recipe.name: obstacle(recipe, splits, device) for recipe in RECIPES}
     try:

@@ -100,13 +100,7 @@ def run(
 
         refused = {"--set": set_, "--plugin": plugin, "--download": download, "--fresh": fresh}
         check_options(refused | {"--self-test": self_test, "--simulate": simulate})
-        run_reference(
-            tasks.split(",") if tasks else None,
-            data_root and data_root.expanduser(),
-            output,
-            dry_run=dry_run,
-            as_json=json_,
-        )
+        run_reference(tasks, data_root, output, dry_run=dry_run, as_json=json_)
         return
     _check_home()
     from study.cli import launch

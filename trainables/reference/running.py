@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +30,6 @@ from trainables.trial import TrialConfig, is_baseline
 HELD_OUT = 0.02  # share of the training images, for the validation of the pretext task
 CHECKPOINT_S = 120.0  # least time between two checkpoints of a trial
 
-logger = logging.getLogger(__name__)
 Say = Callable[[str], None]
 
 
