@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +36,7 @@ class Verdict:
         answer: PASS, FAIL or NOT_RUN.
         seeds: Seeds with a result.
         accuracy: Mean over them; None if there are none.
-        expected: Expected accuracy: the published one, or the mean of the other library with the same seeds.
+        expected: The published accuracy, or the mean of the other library with the same seeds; None without results.
         low: Lower end of the interval of the difference; NaN with fewer than two seeds.
         high: Upper end.
         reason: Why the recipe was not run, or not with all seeds; empty otherwise.
@@ -59,10 +61,16 @@ class Verdict:
     def cells(self) -> list[str]:
         """Return the row of the table with the headings HEAD."""
         seeds = f"{len(self.seeds)} of {len(self.recipe.seeds)}"
-        published = self.recipe.expected if isinstance(self.recipe.expected, float) else self.expected
         difference = " ".join(filter(None, [signed(self.difference), interval(self.low, self.high)]))
-        values = (number(self.accuracy), number(published), difference, f"±{number(self.recipe.tolerance)}")
+        values = (number(self.accuracy), number(self.expected), difference, f"±{number(self.recipe.tolerance)}")
         return [self.recipe.name, self.answer, seeds, *values]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the answer as JSON types, with None for what is not known."""
+        numbers = {"accuracy": self.accuracy, "expected": self.expected, "low": self.low, "high": self.high}
+        known = {name: None if value is None or math.isnan(value) else value for name, value in numbers.items()}
+        about = {"recipe": self.recipe.name, "answer": self.answer, "seeds": list(self.seeds)}
+        return {**about, **known, "tolerance": self.recipe.tolerance, "reason": self.reason}
 
     def sentence(self) -> str:
         """Return the answer in words."""
@@ -89,7 +97,8 @@ def answer(recipe: Recipe, results: Sequence[Result], obstacle: str = "") -> Ver
     reason = "" if len(seeds) == len(recipe.seeds) else obstacle or f"{missing} not run yet"
     seconds = sum(each.train_s for each in results)
     if not seeds:
-        return Verdict(recipe, NOT_RUN, (), None, None, np.nan, np.nan, reason, seconds)
+        published = recipe.expected if isinstance(recipe.expected, float) else None
+        return Verdict(recipe, NOT_RUN, (), None, published, np.nan, np.nan, reason, seconds)
     own = np.array([by_task[recipe.trial.task][seed].accuracy for seed in seeds])
     if isinstance(recipe.expected, float):
         expected = np.full(len(seeds), recipe.expected)

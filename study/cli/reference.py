@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from analysis.pages.reference import FAIL, HEAD, NOT_RUN, PASS, Verdict, answer, write_reference
 from study.cli.console import INTERRUPTED, SOME_FAILED, err, out
@@ -55,30 +56,31 @@ def run_reference(names: str | None, data_root: Path | None, output: Path, *, dr
         raise ConfigError("reference reads CIFAR-10 as class folders from DIR/cifar10; add --data-root DIR")
     splits = load_images(data_root.expanduser() / "cifar10")
     device = device_of({GPU_RESOURCE: 1})
-    obstacles = {recipe.name: obstacle(recipe, splits, device) for recipe in RECIPES}
+    obstacles, code = {recipe.name: obstacle(recipe, splits, device) for recipe in RECIPES}, 0
     try:
         for recipe in asked:
             if not dry_run and not obstacles[recipe.name]:
                 run_recipe(recipe, splits, folder, device, err.print)
     except KeyboardInterrupt:
         err.print(f"interrupted; to resume, run: {resume_command()}")
-        raise typer.Exit(INTERRUPTED) from None
+        code = INTERRUPTED
     verdicts = [answer(recipe, results(recipe, folder), obstacles[recipe.name]) for recipe in RECIPES]
     _show(verdicts, None if dry_run else write_reference(folder, verdicts), as_json=as_json)
     if any(each.answer == FAIL for each in verdicts):
-        raise typer.Exit(SOME_FAILED)
+        code = code or SOME_FAILED
+    raise typer.Exit(code)
 
 
 def _show(verdicts: Sequence[Verdict], page: Path | None, *, as_json: bool) -> None:
     """Print the answers as a table, or as JSON on standard output."""
     if as_json:
-        rows = [{**dict(zip(HEAD, each.cells(), strict=True)), "reason": each.reason} for each in verdicts]
+        rows = [each.to_dict() for each in verdicts]
         sys.stdout.write(json.dumps({"report": page and str(page), "recipes": rows}) + "\n")
         return
     table = Table(*HEAD, title="reference recipes")
     for each in verdicts:
         name, given, *numbers = each.cells()
-        table.add_row(name, f"[{COLORS[given]}]{given}[/{COLORS[given]}]", *numbers)
+        table.add_row(name, Text(given, COLORS[given]), *map(Text, numbers))
     out.print(table)
     for each in verdicts:
         if each.reason:

@@ -23,6 +23,8 @@ def part(tmp_path_factory: pytest.TempPathFactory) -> Part:
     return read_parts(simulate_series(first, tmp_path_factory.mktemp("series")))["cifar10"]
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_each_cell_is_compared_with_the_untrained_networks_of_its_seeds(part: Part):
     frame = benchmark_frame(part)
     cells = [(100, 0.0), (100, 0.5), (100, 1.0), (1000, 0.0), (1000, 0.5), (1000, 1.0)]
@@ -37,6 +39,8 @@ def test_each_cell_is_compared_with_the_untrained_networks_of_its_seeds(part: Pa
         assert row.mean_difference == pytest.approx(own.mean() - untrained)
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_the_page_counts_the_cells_that_are_better_and_shows_them_all(part: Part):
     frame = benchmark_frame(part)
     [sentence], [section] = benchmark({"cifar10": part})
