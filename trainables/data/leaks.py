@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from trainables.data.groups import hold_out_groups, merged
-from trainables.data.near_duplicates import near_duplicates, perceptual_hashes
+from trainables.data.near_duplicates import near_duplicates
 from trainables.data.table import ImageTable, Leaks, Splits
 from trainables.errors import DataError
 
@@ -38,10 +38,9 @@ def separated(table: ImageTable, held_out: np.ndarray, fraction: float, seed: in
     before, order = held_out, np.random.default_rng(np.random.SeedSequence([seed, 0x1EAC])).permutation(len(table))
     labels = labels_of(table)
     groups = np.arange(len(table)) if table.groups is None else table.groups
-    hashes = perceptual_hashes(table.images)
     for _ in range(MAX_ROUNDS):
         inside, outside = np.flatnonzero(held_out), np.flatnonzero(~held_out)
-        pairs = near_duplicates(table.images, table.images, hashes=(hashes, hashes), rows=(inside, outside))
+        pairs = _similar(table, table, (inside, outside))
         if not len(pairs):
             break
         groups = merged(groups, map(tuple, pairs))
@@ -69,7 +68,7 @@ def without_leaks(table: ImageTable, held_out: Sequence[ImageTable], *, near: bo
     if near:
         linked = np.zeros(len(table), bool)
         for other in held_out:
-            linked[near_duplicates(table.images, other.images)[:, 0]] = True
+            linked[_similar(table, other)[:, 0]] = True
         if (n := int((linked & kept).sum())) > 0:
             logger.warning(
                 "%s: %d %s images are near duplicates of held-out ones and are left out", table.name, n, part
@@ -91,12 +90,10 @@ def check_leaks(splits: Splits, policy: str, n_moved: int, name_of: NameOf) -> L
         DataError: There are near duplicates, and the policy is STOP.
     """
     train = splits.pretext_train
-    training_hashes = perceptual_hashes(train.images)
     found: dict[str, np.ndarray] = {}
     named: list[str] = []
     for part, table in (("test", splits.test), ("validation", splits.pretext_validation)):
-        hashes = perceptual_hashes(table.images), training_hashes
-        pairs = near_duplicates(table.images, train.images, hashes=hashes)
+        pairs = _similar(table, train)
         found[part] = np.zeros(len(table), bool)
         found[part][pairs[:, 0]] = True
         _, first = np.unique(pairs[:, 0], return_index=True)  # one pair per held-out image
@@ -118,3 +115,8 @@ def check_leaks(splits: Splits, policy: str, n_moved: int, name_of: NameOf) -> L
 def labels_of(table: ImageTable) -> np.ndarray:
     """Return the labels of a table, int64 [N]; without labels, all images are of one class."""
     return np.zeros(len(table), np.int64) if table.labels is None else table.labels
+
+
+def _similar(first: ImageTable, second: ImageTable, rows: tuple[np.ndarray, np.ndarray] | None = None) -> np.ndarray:
+    """Return the near duplicates of two tables, int64 [P, 2]; see `near_duplicates`."""
+    return near_duplicates(first.images, second.images, hashes=(first.hashes, second.hashes), rows=rows)

@@ -10,7 +10,6 @@ MAX_SHIFT pixels. Silhouettes of one kind agree in their thumbnails, copies also
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -18,9 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainables.data.cache import key_of, remembered
-from trainables.data.table import as_tensor
+from trainables.data.row_hashes import HASH_SIDE, RowHashes, gray, hash_rows
 
-HASH_SIDE = 8  # pixels: side of the thumbnail that finds candidates
 DETAIL_SIDE = 32  # pixels at which candidates are compared; larger images are scaled down to it
 BLURRED_SIDE = 4  # pixels: side of the thumbnail whose structure is not a detail
 MAX_SHIFT = 2
@@ -32,25 +30,11 @@ _CHUNK = 1024
 _MANY = 2**24  # pairs of images; a search among more of them takes a second and is remembered
 
 
-def perceptual_hashes(images: np.ndarray) -> Tensor:
-    """Return the hashes of images, float32 [N, 64], of unit length: their inner products are correlations.
-
-    An image without any contrast has the hash 0, which is similar to no other.
-
-    Args:
-        images: Images of any dtype, [N, C, S, S].
-    """
-    found = [
-        _unit(F.adaptive_avg_pool2d(chunk, HASH_SIDE).flatten(1)) for chunk in _gray(images, np.arange(len(images)))
-    ]
-    return torch.cat(found) if found else torch.zeros(0, HASH_SIDE**2)
-
-
 def near_duplicates(
     first: np.ndarray,
     second: np.ndarray,
     *,
-    hashes: tuple[Tensor, Tensor] | None = None,
+    hashes: tuple[RowHashes, RowHashes] | None = None,
     rows: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> np.ndarray:
     """Find the images of one table with a near duplicate in another one.
@@ -61,17 +45,17 @@ def near_duplicates(
     Args:
         first: Images, [N, C, S, S].
         second: Images, [M, C, S, S].
-        hashes: Their `perceptual_hashes`, if they are known.
+        hashes: Their hashes, if they are known.
         rows: Rows of `first` and of `second` to compare, int64; None for all.
 
     Returns:
         Pairs of rows of `first` and `second`, int64 [P, 2], ascending if `rows` are.
     """
-    own, others = hashes or (perceptual_hashes(first), perceptual_hashes(second))
+    own, others = hashes or (hash_rows(first), hash_rows(second))
     one, other = rows or (np.arange(len(first)), np.arange(len(second)))
 
     def search() -> np.ndarray:
-        found = _candidates(own[one], others[other])
+        found = _candidates(*(torch.from_numpy(hashes) for hashes in (own.perceptual[one], others.perceptual[other])))
         candidates = np.stack([one[found[:, 0]], other[found[:, 1]]], axis=1)
         chunks = (candidates[start : start + _CHUNK] for start in range(0, len(candidates), _CHUNK))
         confirmed = [_detail_correlation(first, second, chunk) >= MIN_DETAIL for chunk in chunks]
@@ -80,7 +64,7 @@ def near_duplicates(
     if len(one) * len(other) < _MANY:
         return search()
     settings = (VERSION, HASH_SIDE, DETAIL_SIDE, BLURRED_SIDE, MAX_SHIFT, MIN_HASH, MIN_DETAIL, N_CANDIDATES)
-    key = key_of(settings, first, "itself" if second is first else second, one, other)
+    key = key_of(settings, str(first.dtype), first.shape, own.content[one], others.content[other], one, other)
     return remembered("near_duplicates", key, search)
 
 
@@ -122,21 +106,6 @@ def _best_shift(fixed: Tensor, shifted: Tensor) -> Tensor:
 def _details(images: np.ndarray, rows: np.ndarray) -> Tensor:
     """Return what a blur removes from the images at `rows`, gray, float32 [R, S, S]; S is at most DETAIL_SIDE."""
     side = min(images.shape[-1], DETAIL_SIDE)
-    scaled = torch.cat([F.adaptive_avg_pool2d(chunk, side) for chunk in _gray(images, rows)])
+    scaled = torch.cat([F.adaptive_avg_pool2d(chunk, side) for chunk in gray(images, rows)])
     blurred = F.interpolate(F.adaptive_avg_pool2d(scaled, BLURRED_SIDE), size=side, mode="bilinear")
     return (scaled - blurred)[:, 0]
-
-
-def _gray(images: np.ndarray, rows: np.ndarray) -> Iterator[Tensor]:
-    """Yield the images at `rows` in gray, float32 [R, 1, S, S], so few at a time that memory stays bounded."""
-    n_rows = max(1, _CHUNK * DETAIL_SIDE**2 // images.shape[-1] ** 2)
-    for start in range(0, len(rows), n_rows):
-        yield as_tensor(images[rows[start : start + n_rows]]).float().mean(1, keepdim=True)
-
-
-def _unit(values: Tensor) -> Tensor:
-    """Return rows without their mean, scaled to unit length; a row without variation becomes 0."""
-    centered = values - values.mean(1, keepdim=True)
-    length = centered.norm(dim=1, keepdim=True)
-    scale = values.abs().amax(1, keepdim=True).clamp_min(1e-12) * values.shape[1] ** 0.5
-    return torch.where(length > 1e-5 * scale, centered / length.clamp_min(1e-30), 0)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from trainables.data.cache import joined
-from trainables.data.groups import hold_out_groups, joined_groups
+from trainables.data.groups import hold_out_groups
 from trainables.data.leaks import (
     ALLOW,
     LEAK,
@@ -119,11 +117,7 @@ def _given(
 
 def content_keys(table: ImageTable) -> list[bytes]:
     """Return a hash of each image's pixels; equal pixels give equal keys."""
-    return [_content_key(image) for image in table.images]
-
-
-def _content_key(image: np.ndarray) -> bytes:
-    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
+    return table.hashes.keys
 
 
 def _without(table: ImageTable, held_out: list[ImageTable], part: str = TRAINING) -> ImageTable:
@@ -161,14 +155,10 @@ def _annotated(table: ImageTable) -> ImageTable | None:
 
 def _joined(table: ImageTable, extra: ImageTable) -> ImageTable:
     """Return one table for pretext training with the images of both: extra images unlabeled, no masks."""
-    groups = None
-    if table.groups is not None or extra.groups is not None:
-        groups = joined_groups(table.groups, len(table), extra.groups, len(extra))
     labels = None
     if table.labels is not None:
         labels = np.concatenate([table.labels, np.full(len(extra), UNLABELED, np.int64)])
-    images = joined(table.images, extra.images)
-    return dataclasses.replace(table, images=images, labels=labels, masks=None, mask_names=(), groups=groups)
+    return table.joined(extra, labels, None)
 
 
 def _moved_parts(train: ImageTable, test: ImageTable, fraction: float) -> tuple[ImageTable, ImageTable, int]:
@@ -188,11 +178,7 @@ def _stacked(first: ImageTable, second: ImageTable) -> ImageTable:
         arrays = getattr(first, field), getattr(second, field)
         return None if arrays[0] is None else np.concatenate(arrays)
 
-    groups = None
-    if first.groups is not None or second.groups is not None:
-        groups = joined_groups(first.groups, len(first), second.groups, len(second))
-    images = joined(first.images, second.images)
-    return dataclasses.replace(first, images=images, labels=stacked("labels"), masks=stacked("masks"), groups=groups)
+    return first.joined(second, stacked("labels"), stacked("masks"))
 
 
 def _too_few(pool: ImageTable) -> str:
@@ -232,6 +218,6 @@ def _namer(tables: Sequence[ImageTable], files: Sequence[Sequence[str]] | None) 
         }
 
     def name_of(table: ImageTable, row: int) -> str:
-        return by_content().get(_content_key(table.images[row]), f"image {row}")
+        return by_content().get(table.hashes.content[row].tobytes(), f"image {row}")
 
     return name_of

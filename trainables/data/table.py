@@ -13,15 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainables.data.cache import file_of, rows, uncached
-from trainables.data.cache.arrays import FileArray
+from trainables.data.cache import file_of, joined, key_of, remembered, rows, uncached
+from trainables.data.cache.arrays import LARGE_BYTES, FileArray
+from trainables.data.groups import joined_groups
 from trainables.data.intensity import Intensity
 from trainables.data.inventory import Inventory
+from trainables.data.row_hashes import RowHashes, hash_rows
 from trainables.errors import DataError
 
 UNLABELED = -1
 DTYPES = ("uint8", "uint16", "float32")
 VOID = 255  # mask value that metrics ignore, as in Pascal VOC
+_HASHES = "hashes"  # the attribute, once it is computed
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +75,8 @@ class ImageTable:
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "images": file_of(self.images) or self.images}
+        state = {name: value for name, value in vars(self).items() if name != _HASHES}
+        return state | {"images": file_of(self.images) or self.images}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         images = state["images"]
@@ -99,6 +103,18 @@ class ImageTable:
     @functools.cached_property
     def fingerprint(self) -> str:
         """Sixteen hex digits of SHA-256 over shapes, bytes, class names and groups."""
+        if self.images.nbytes < LARGE_BYTES or _HASHES not in vars(self):
+            return self._digest()
+        rest = (self.labels, self.masks, self.class_names, self.mask_names, self.groups)
+        key = key_of(str(self.images.dtype), self.images.shape, self.hashes.content, *rest)
+        return remembered("fingerprints", key, lambda: np.array(self._digest())).item()
+
+    @functools.cached_property
+    def hashes(self) -> RowHashes:
+        """Hashes of the images; tables that are made of this one take theirs over."""
+        return hash_rows(self.images)
+
+    def _digest(self) -> str:
         digest = hashlib.sha256()
         for array in (self.images, self.labels, self.masks):
             if array is not None:
@@ -112,13 +128,33 @@ class ImageTable:
 
     def take(self, indices: np.ndarray) -> ImageTable:
         """Return the rows at `indices`, int64 [M], in that order, as a new table."""
-        return dataclasses.replace(
+        taken = dataclasses.replace(
             self,
             images=rows(self.images, indices),
             labels=None if self.labels is None else self.labels[indices],
             masks=None if self.masks is None else np.ascontiguousarray(self.masks[indices]),
             groups=None if self.groups is None else self.groups[indices],
         )
+        if _HASHES in vars(self):
+            vars(taken)[_HASHES] = self.hashes.take(indices)
+        return taken
+
+    def joined(self, other: ImageTable, labels: np.ndarray | None, masks: np.ndarray | None) -> ImageTable:
+        """Return the images and groups of this table and then of another one, with the labels and masks of all."""
+        groups = None
+        if self.groups is not None or other.groups is not None:
+            groups = joined_groups(self.groups, len(self), other.groups, len(other))
+        both = dataclasses.replace(
+            self,
+            images=joined(self.images, other.images),
+            labels=labels,
+            masks=masks,
+            mask_names=() if masks is None else self.mask_names,
+            groups=groups,
+        )
+        if _HASHES in vars(self) and _HASHES in vars(other):
+            vars(both)[_HASHES] = self.hashes.joined(other.hashes)
+        return both
 
     def uncached(self) -> ImageTable:
         """Return the table with its images in memory, for processes that cannot read this machine's files."""

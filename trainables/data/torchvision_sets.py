@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from trainables.data.cache import copied
-from trainables.data.readers.folders import load_folder, read_masked
+from trainables.data.readers.folders import load_folder
 from trainables.data.readers.images import ImageReader, resize_arrays
+from trainables.data.readers.masks import MaskedReader
 from trainables.data.readers.pixels import read_all
 from trainables.data.readers.walk import Walk
 from trainables.data.request import Request, Tables
@@ -126,7 +126,10 @@ def load_voc(request: Request, year: str) -> Tables:
         remaining = dataclasses.replace(request, max_train=request.max_train - len(chosen))
         others = _take(others, remaining.choose(len(others)))
     masks = {**chosen, **test}
-    blocks, kept = read_masked(request, root, masks, len(VOC_CLASSES))
+    reader = MaskedReader(
+        request.image_size, upscale=True, squash=request.squash, masks=masks, n_classes=len(VOC_CLASSES)
+    )
+    images, kept = read_all(list(masks), reader, name=request.name, root=root, on_bad_image=request.on_bad_image)
     paths = _take(list(masks), kept)
     border = sum(path in chosen for path in paths)
     if border in (0, len(paths)):
@@ -134,8 +137,10 @@ def load_voc(request: Request, year: str) -> Tables:
             f"{request.name}: no usable image is left in the {'test' if border else 'training'} part of {base}"
         )
     return Tables(
-        _masked_table(request.name, blocks[:border]),
-        _masked_table(request.name, blocks[border:]),
+        *(
+            ImageTable(request.name, part, masks=reader.masks_of(own), mask_names=VOC_CLASSES)
+            for part, own in ((images[:border], paths[:border]), (images[border:], paths[border:]))
+        ),
         _read_unannotated(request, root, others),
     )
 
@@ -194,11 +199,6 @@ def _open_voc(request: Request, root: Path, year: str, image_set: str, *, downlo
     for path in (*part.images, *part.masks):
         resolve_within(root, str(Path(path).relative_to(root)))
     return dict(sorted(zip(map(Path, part.images), map(Path, part.masks), strict=True)))
-
-
-def _masked_table(name: str, blocks: np.ndarray) -> ImageTable:
-    images, masks = copied(blocks[:, :3]), np.ascontiguousarray(blocks[:, 3])
-    return ImageTable(name, images, masks=masks, mask_names=VOC_CLASSES)
 
 
 def _read_unannotated(request: Request, root: Path, paths: list[Path]) -> ImageTable | None:

@@ -14,12 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from trainables.data import load_splits, near_duplicates
+from trainables.data import load_splits, near_duplicates, row_hashes, table
 from trainables.data.cache import arrays, copied, empty, file_of, folder, joined, key_of, remembered, rows
 from trainables.data.readers import decoded
 from trainables.data.readers.images import ImageReader
-from trainables.data.table import ImageTable
+from trainables.data.readers.masks import MaskedReader
+from trainables.data.table import ImageTable, Splits
 from trainables.errors import DataError
 
 SIDE = 16
@@ -102,6 +104,78 @@ def test_a_folder_gives_the_same_splits_with_and_without_cache(
     assert stored[1].inventory == plain.inventory
     assert file_of(stored[1].pretext_train.images) is not None
     assert file_of(plain.pretext_train.images) is None
+
+
+@pytest.fixture
+def masked(tmp_path: Path, write_photo: Callable[..., Path]) -> Path:
+    """A folder whose manifest names a mask for two thirds of its images."""
+    rows = ["path,mask"]
+    for i in range(18):
+        write_photo(tmp_path / "masked" / f"{i}.png")
+        classes = np.random.default_rng(i).integers(0, 4, (40, 48), np.uint8)
+        Image.fromarray(classes).save(tmp_path / "masked" / f"{i}.gif")
+        rows.append(f"{i}.png," + (f"{i}.gif" if i % 3 else ""))
+    (tmp_path / "masked" / "manifest.csv").write_text("\n".join(rows))
+    return tmp_path / "masked"
+
+
+def test_masks_are_read_once_and_again_after_a_change(masked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load() -> Splits:
+        return load_splits(f"folder:{masked}", root=None, image_size=SIDE)
+
+    first = load()
+    with monkeypatch.context() as patch:
+        patch.setattr(MaskedReader, "__call__", None)
+        second = load()
+    assert second.fingerprint == first.fingerprint
+    assert second.masked
+    assert second.test.mask_names == first.test.mask_names == ("0", "1", "2", "3")
+    Image.fromarray(np.zeros((40, 48), np.uint8)).save(masked / "1.gif")
+    changed = load()
+    monkeypatch.setenv("PRETEXT_STUDY_CACHE", "off")
+    assert changed.fingerprint == load().fingerprint != first.fingerprint
+
+
+def test_pages_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "stacks").mkdir()
+    for i in range(6):
+        pages = [np.random.default_rng([i, page]).integers(0, 9999, (SIDE, SIDE), np.uint16) for page in range(3)]
+        first, *others = map(Image.fromarray, pages)
+        first.save(tmp_path / "stacks" / f"{i}.tif", save_all=True, append_images=others)
+    found = [load_splits(f"folder:{tmp_path / 'stacks'}", root=None, image_size=SIDE, stack="pages")]
+    monkeypatch.setattr(ImageReader, "__call__", None)
+    found.append(load_splits(f"folder:{tmp_path / 'stacks'}", root=None, image_size=SIDE, stack="pages"))
+    assert found[0].fingerprint == found[1].fingerprint
+    assert found[1].inventory == found[0].inventory
+
+
+def test_images_from_the_cache_are_hashed_once(
+    tmp_path: Path, write_classes: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table, "LARGE_BYTES", 1)
+    root = write_classes(tmp_path / "classes")
+    first = load_splits(f"folder:{root}", root=None, image_size=SIDE)
+    expected = first.fingerprint
+    monkeypatch.setattr(row_hashes, "_content", None)
+    monkeypatch.setattr(ImageTable, "_digest", None)
+    second = load_splits(f"folder:{root}", root=None, image_size=SIDE)
+    assert second.fingerprint == expected
+    monkeypatch.undo()
+    for one, other in zip(second.test.hashes, row_hashes.hash_rows(np.array(second.test.images)), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert second.pretext_train.hashes.keys == row_hashes.hash_rows(np.array(second.pretext_train.images)).keys
+
+
+def test_neighbors_in_a_file_are_joined_without_a_copy() -> None:
+    array = empty((8, 3, SIDE, SIDE), np.uint8)
+    array[:] = np.arange(8)[:, None, None, None]
+    both = joined(array[2:5], array[5:7])
+    assert np.shares_memory(both, array)
+    np.testing.assert_array_equal(both, array[2:7])
+    for first, second in ((array[2:4], array[5:7]), (array[5:7], array[2:5]), (array[2:5], np.array(array[5:7]))):
+        apart = joined(first, second)
+        assert not np.shares_memory(apart, array)
+        np.testing.assert_array_equal(apart, np.concatenate([first, second]))
 
 
 def run_python(code: str) -> subprocess.Popen[str]:

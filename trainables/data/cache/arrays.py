@@ -73,7 +73,11 @@ def rows(array: np.ndarray, indices: np.ndarray) -> np.ndarray:
 
 
 def joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the rows of two arrays of one row shape and type."""
+    """Return the rows of two arrays of one row shape and type; not as a copy if they follow each other in a file."""
+    root = _root(first)
+    if root is _root(second) and root.shape[1:] == first.shape[1:] and _is_next(first, second):
+        start = (first.ctypes.data - root.ctypes.data) * len(root) // root.nbytes
+        return np.asarray(root)[start : start + len(first) + len(second)]
     result = empty((len(first) + len(second), *first.shape[1:]), np.result_type(first, second))
     for source, target in ((first, result[: len(first)]), (second, result[len(first) :])):
         for part in _chunks(target):
@@ -96,13 +100,25 @@ def uncached(array: np.ndarray) -> np.ndarray:
 
 def file_of(array: np.ndarray) -> FileArray | None:
     """Return where an array is in a file; None if it is in memory."""
-    root = array
-    while isinstance(root.base, np.ndarray):
-        root = root.base
+    root = _root(array)
     if not isinstance(root, np.memmap) or root.mode == "c" or not array.flags.c_contiguous or not array.size:
         return None
     start = root.offset + array.ctypes.data - root.ctypes.data
     return FileArray(str(root.filename), start, array.shape, array.dtype.str)
+
+
+def _root(array: np.ndarray) -> np.ndarray:
+    """Return the array that has the memory which an array shows."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+def _is_next(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether the second of two arrays in one file begins where the first one ends."""
+    if file_of(first) is None or file_of(second) is None or first.dtype != second.dtype:
+        return False
+    return second.ctypes.data == first.ctypes.data + first.nbytes
 
 
 def _in_file(folder: Path, shape: tuple[int, ...], dtype: np.dtype, n_bytes: int) -> np.ndarray:

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from trainables import files
-from trainables.data.cache.folder import cache_folder, say_unusable
+from trainables.data.cache.arrays import file_of
+from trainables.data.cache.folder import DECODED, cache_folder, say_unusable
 from trainables.errors import StorageError
 
 _UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # absent, cut off or damaged
@@ -40,7 +41,11 @@ def remembered(kind: str, key: str, compute: Callable[[], np.ndarray]) -> np.nda
     folder = cache_folder()
     if folder is None:
         return compute()
-    path = folder / kind / f"{key}.npz"
+    return _kept(folder / kind / f"{key}.npz", compute)
+
+
+def _kept(path: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
+    """Return the array in a file, or what is computed and written to it."""
     try:
         return _read(path)
     except _UNREADABLE:
@@ -50,8 +55,24 @@ def remembered(kind: str, key: str, compute: Callable[[], np.ndarray]) -> np.nda
     try:
         files.write(path, content.getvalue())
     except StorageError as error:
-        say_unusable(folder, error.__cause__ if isinstance(error.__cause__, OSError) else error)
+        say_unusable(cache_folder() or path.parent, error.__cause__ if isinstance(error.__cause__, OSError) else error)
     return result
+
+
+def beside(array: np.ndarray, name: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
+    """Return what `compute` has returned for the same rows of an entry of the cache before, or returns now.
+
+    It is kept in the entry and removed with it. Of an array that is not part of an entry, it is computed each time.
+
+    Args:
+        array: Rows of an entry, which must not change.
+        name: What is computed, and the version of the computation.
+        compute: Function without effects that returns an array.
+    """
+    held = file_of(array)
+    if held is None or (entry := Path(held.path).parent).parent.name != DECODED:
+        return compute()
+    return _kept(entry / f"{name}-{held.offset}-{len(array)}.npz", compute)
 
 
 def _read(path: Path) -> np.ndarray:

@@ -32,8 +32,9 @@ def decode(
         oriented: Whether EXIF orientation is applied.
 
     Returns:
-        The image and its number of pages. Images of 8 bits in color or gray are RGB, with alpha composited on white.
-        All others are their stored values, [C, H, W] of uint8, uint16 or float32, with C = 1 for gray.
+        The image and its number of pages, 1 with `pages`. Images of 8 bits in color or gray are RGB, with alpha
+        composited on white. All others are their stored values, [C, H, W] of uint8, uint16 or float32, with C = 1 for
+        gray.
 
     Raises:
         BadImage: The file cannot be decoded, or has more pixels than Pillow's limit against decompression bombs.
@@ -50,7 +51,7 @@ def decode(
             raise
         with image:
             check_pixels(*image.size)
-            n_pages = _n_frames(image)
+            n_pages = 1 if stack == PAGES else _n_frames(image)  # which reads the headers of all pages
             if stack == CHANNELS and n_pages > 1:
                 return _stacked(image, n_pages), n_pages
             if page and not _turned_to(image, page):

@@ -7,10 +7,10 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -31,24 +31,28 @@ from trainables.data.cache.folder import (
 from trainables.data.intensity import Depth
 from trainables.data.readers.bad_image import BadImage
 from trainables.data.readers.images import ImageReader
+from trainables.data.readers.masks import MaskedReader
 
-VERSION = 1  # to be raised whenever a file is decoded to other values than before
+VERSION = 2  # to be raised whenever a file is decoded to other values than before, or an entry has another form
 _DECODERS = ("pillow", "pillow-heif", "tifffile", "torchvision")
 _PHOTOGRAPH_BYTES = 16_384
+_MASKS = "masks.bin"  # file of an entry
 _AT_ONCE = 256  # files given to the threads at a time, so that decoded images do not pile up
 
 
 class Decoded(NamedTuple):
-    """Images of N files.
+    """Images of N files, M of them usable.
 
     Attributes:
-        images: [N, C, S, S], of the smallest type that holds the values of all, with unspecified rows for bad files;
-            None if all are bad.
+        images: [M, C, S, S], of the smallest type that holds the values of all; None if no file is usable.
         bad: Why files cannot be used, by their index.
+        masks: Masks of the usable files, uint8 [M, S, S], with unspecified rows for files without one; None if the
+            reader reads no masks.
     """
 
     images: np.ndarray | None
     bad: dict[int, BadImage]
+    masks: np.ndarray | None = None
 
 
 def decode_all(paths: Sequence[Path], read: Callable[[Path], np.ndarray]) -> Decoded:
@@ -57,10 +61,10 @@ def decode_all(paths: Sequence[Path], read: Callable[[Path], np.ndarray]) -> Dec
     Args:
         paths: Image files.
         read: Function that reads one file as uint8, uint16 or float32 [C, S, S], or raises BadImage. Only what an
-            ImageReader has read is cached, with what it has found.
+            ImageReader or MaskedReader has read is cached, with what it has found.
     """
     folder = cache_folder()
-    if type(read) is not ImageReader or folder is None or 3 * len(paths) * read.image_size**2 < LARGE_BYTES:
+    if not isinstance(read, ImageReader) or folder is None or 3 * len(paths) * read.image_size**2 < LARGE_BYTES:
         return _decode_all(paths, read)
     try:
         entry = folder / DECODED / _key(paths, read)
@@ -83,8 +87,9 @@ def decode_all(paths: Sequence[Path], read: Callable[[Path], np.ndarray]) -> Dec
 
 def _decode_all(paths: Sequence[Path], read: Callable[[Path], np.ndarray]) -> Decoded:
     images: np.ndarray | None = None
-    first = Path()
+    first, n_usable = Path(), 0
     bad: dict[int, BadImage] = {}
+    masks = empty((len(paths), read.image_size, read.image_size), np.uint8) if isinstance(read, MaskedReader) else None
     for index, result in enumerate(_attempts(read, paths)):
         if isinstance(result, BadImage):
             bad[index] = result
@@ -98,9 +103,15 @@ def _decode_all(paths: Sequence[Path], read: Callable[[Path], np.ndarray]) -> De
         dtype = np.promote_types(images.dtype, result.dtype)
         if dtype != images.dtype:
             narrow, images = images, empty(images.shape, dtype)
-            images[:index] = narrow[:index]
-        images[index] = result
-    return Decoded(images, bad)
+            images[:n_usable] = narrow[:n_usable]
+        images[n_usable] = result
+        if isinstance(read, MaskedReader) and masks is not None and paths[index] in read.read_masks:
+            masks[n_usable] = read.read_masks[paths[index]]
+            read.read_masks[paths[index]] = masks[n_usable]  # which may be in a file
+        n_usable += 1
+    if images is None:
+        return Decoded(None, bad)
+    return Decoded(images[:n_usable], bad, None if masks is None else masks[:n_usable])
 
 
 def _attempts(read: Callable[[Path], np.ndarray], paths: Sequence[Path]) -> Iterator[np.ndarray | BadImage]:
@@ -114,7 +125,9 @@ def _attempts(read: Callable[[Path], np.ndarray], paths: Sequence[Path]) -> Iter
 
     # Pillow releases the GIL while it decodes, but for small files the threads mostly compete for it: 12,000 files
     # of 1 kB took 4 s in one thread and up to 14 s in several.
-    if not any(_is_photograph(path) for path in paths[:: max(1, len(paths) // 8)]):
+    some = paths[:: max(1, len(paths) // 8)]
+    files = [read.page_of(path).file for path in some] if isinstance(read, ImageReader) else some
+    if not any(map(_is_photograph, files)):
         yield from map(attempt, paths)
         return
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
@@ -139,11 +152,17 @@ def _key(paths: Sequence[Path], reader: ImageReader) -> str:
         except importlib.metadata.PackageNotFoundError:
             versions.append("")
     settings = (reader.image_size, reader.upscale, reader.squash, reader.stack, Image.MAX_IMAGE_PIXELS)
-    states = []
-    for path in paths:
-        state = reader.page_of(path).file.stat()
-        states.append((os.fsencode(path), state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino))
-    return key_of(VERSION, *versions, settings, states)
+    states = [_state(path, reader) for path in paths]
+    if not isinstance(reader, MaskedReader):
+        return key_of(VERSION, *versions, settings, states)
+    masks = [_state(reader.masks[path], reader) if path in reader.masks else None for path in paths]
+    return key_of(VERSION, *versions, settings, states, reader.n_classes, masks)
+
+
+def _state(path: Path, reader: ImageReader) -> tuple[bytes, int, int, int, int]:
+    """Return the name of an image or mask, and what changes with its file."""
+    state = reader.page_of(path).file.stat()
+    return os.fsencode(path), state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino
 
 
 def _store(entry: Path, paths: Sequence[Path], reader: ImageReader, decoded: Decoded) -> None:
@@ -163,12 +182,17 @@ def _store(entry: Path, paths: Sequence[Path], reader: ImageReader, decoded: Dec
         "depths": [reader.depths.get(path) for path in paths],
         "stacks": [reader.stacks.get(path) for path in paths],
     }
+    usable = _usable(paths, decoded.bad)
+    if isinstance(reader, MaskedReader):
+        facts["masked"] = [path in reader.read_masks for path in usable]
     if entry.exists():  # it could not be opened
         remove_entry(entry)
     partial = entry.with_name(f".{entry.name}.{uuid.uuid4().hex[:8]}")
     partial.mkdir(parents=True)
     os.rename(held.path, partial / DATA)
     try:
+        if decoded.masks is not None:
+            decoded.masks.tofile(partial / _MASKS)
         for name, content in ((DATA, b""), (FACTS, json.dumps(facts).encode())):
             with (partial / name).open("ab") as file:
                 file.write(content)
@@ -192,7 +216,7 @@ def _opened(entry: Path, paths: Sequence[Path], reader: ImageReader) -> Decoded:
     shape, dtype = tuple(facts["shape"]), np.dtype(facts["dtype"])
     with (entry / DATA).open("rb") as file:
         lock_shared(file)
-        if shape[0] != len(paths) or os.fstat(file.fileno()).st_size != int(np.prod(shape)) * dtype.itemsize:
+        if shape[0] + len(facts["bad"]) != len(paths) or _size(file) < int(np.prod(shape)) * dtype.itemsize:
             raise ValueError(f"{entry} is cut off")
         images = np.asarray(np.memmap(file, dtype, "r", 0, shape))
     bad = {index: BadImage(reason, short_side) for index, reason, short_side in facts["bad"]}
@@ -205,4 +229,18 @@ def _opened(entry: Path, paths: Sequence[Path], reader: ImageReader) -> Decoded:
         if n_pages is not None:
             reader.stacks[path] = n_pages
     os.utime(entry / FACTS)  # the entries used least recently are removed first
-    return Decoded(images, bad)
+    if not isinstance(reader, MaskedReader):
+        return Decoded(images, bad)
+    masks = np.asarray(np.memmap(entry / _MASKS, np.uint8, "r", 0, (shape[0], *shape[2:])))
+    for path, mask, is_masked in zip(_usable(paths, bad), masks, facts["masked"], strict=True):
+        if is_masked:
+            reader.read_masks[path] = mask
+    return Decoded(images, bad, masks)
+
+
+def _usable(paths: Sequence[Path], bad: Mapping[int, BadImage]) -> list[Path]:
+    return [path for index, path in enumerate(paths) if index not in bad]
+
+
+def _size(file: IO[bytes]) -> int:
+    return os.fstat(file.fileno()).st_size

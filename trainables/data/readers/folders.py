@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +11,12 @@ import numpy as np
 from trainables.data.intensity import Intensity
 from trainables.data.inventory import Found
 from trainables.data.readers.decode import PAGES
-from trainables.data.readers.images import ImageReader, read_image_and_mask
+from trainables.data.readers.images import ImageReader
 from trainables.data.readers.layout import Parts, list_parts
 from trainables.data.readers.listing import MANIFEST, Listing
 from trainables.data.readers.manifest import read_manifest
 from trainables.data.readers.masks import MaskedReader
-from trainables.data.readers.pixels import read_all, read_scaled
+from trainables.data.readers.pixels import read_scaled
 from trainables.data.readers.walk import Walk, few
 from trainables.data.request import FORMER, Request, Tables
 from trainables.data.table import ImageTable
@@ -74,27 +74,6 @@ def _list(request: Request, root: Path) -> tuple[Walk, Parts]:
     unread = [f"{name}/{MANIFEST}" for name in below]
     note = f"{few(unread)} not read: put one {MANIFEST} with all images into {root}, or name its folder as the data set"
     return walk, dataclasses.replace(parts, notes=(*parts.notes, *[note] * bool(below)))
-
-
-def read_masked(
-    request: Request, root: Path, masks: Mapping[Path, Path], n_classes: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Read images with their masks, in the order of `masks`.
-
-    Args:
-        request: The request.
-        root: Folder that paths in messages are relative to.
-        masks: Mask file of each image file.
-        n_classes: Number of classes of the masks.
-
-    Returns:
-        Blocks [M, C + 1, S, S] with the mask last, and the indices of their files, int64 [M].
-    """
-
-    def read(path: Path) -> np.ndarray:
-        return read_image_and_mask(path, masks[path], request.image_size, n_classes, squash=request.squash)
-
-    return read_all(list(masks), read, name=request.name, root=root, on_bad_image=request.on_bad_image)
 
 
 def _chosen(request: Request, parts: Parts) -> Parts:

@@ -99,32 +99,6 @@ def fit_image(image: Image.Image | np.ndarray, image_size: int, *, squash: bool 
     return _square(image, image_size, True, squash)
 
 
-def read_image_and_mask(
-    image_path: Path, mask_path: Path, image_size: int, n_classes: int, *, squash: bool = False
-) -> np.ndarray:
-    """Read an image and its class mask with the same crop; the mask is resized by nearest neighbor.
-
-    Smaller images are enlarged. EXIF orientation is ignored, since masks have none.
-
-    Args:
-        image_path: Image file.
-        mask_path: Palette or gray image of class ids: 0 .. n_classes - 1, and 255 for void.
-        image_size: Side S of the result in pixels.
-        n_classes: Number of classes.
-        squash: See `read_image`.
-
-    Returns:
-        [C + 1, S, S], the mask last; uint8 [4, S, S] for images of 8 bits, otherwise of the type of the values.
-
-    Raises:
-        BadImage: As for `read_image`, or the mask does not match its image.
-    """
-    reader = ImageReader(image_size, upscale=True, squash=squash)
-    planes = reader.read(image_path, oriented=False)
-    classes = read_mask(mask_path, reader.sizes[image_path], image_size, n_classes, squash=squash)
-    return np.concatenate([planes, classes[None]]).astype(planes.dtype, copy=False)
-
-
 def read_mask(
     mask_path: Path, size: tuple[int, int], image_size: int, n_classes: int, *, squash: bool = False, page: int = 0
 ) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trainables.data.cache import copied, rows
+from trainables.data.cache import copied
 from trainables.data.intensity import Depth, Intensity, UserWindow, find_intensity
 from trainables.data.readers.bad_image import BadImage
 from trainables.data.readers.decoded import decode_all
@@ -54,7 +54,7 @@ def read_all(
     Raises:
         DataError: A file is broken and `on_bad_image` is `stop`, or no image is left.
     """
-    images, broken = decode_all(paths, read)
+    images, broken, _ = decode_all(paths, read)
     bad = [(paths[index], reason) for index, reason in broken.items()]
     if bad:
         what = f"{name}: {len(bad)} of {len(paths)} images in {root} cannot be used: {_first_few(bad, root)}"
@@ -64,7 +64,7 @@ def read_all(
     if images is None:
         raise DataError(f"{name}: {root} has no images")
     kept = np.setdiff1d(np.arange(len(paths)), list(broken))
-    return (rows(images, kept) if bad else images), kept
+    return images, kept
 
 
 def read_scaled(

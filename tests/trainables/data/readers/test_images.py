@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainables.data.readers.images import BadImage, read_image, read_image_and_mask, resize_arrays
+from trainables.data.readers.images import BadImage, read_image, resize_arrays
+from trainables.data.readers.masks import MaskedReader
 from trainables.data.readers.pixels import read_all
 from trainables.errors import DataError
 
@@ -142,22 +143,28 @@ def _pair(folder: Path, mask: np.ndarray | Image.Image, size: tuple[int, int] = 
     return folder / "image.png", folder / "mask.png"
 
 
+def read_pair(image: Path, mask: Path, squash: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Read an image with its mask of up to 21 classes, [3, 20, 20] and [20, 20]."""
+    reader = MaskedReader(20, upscale=True, squash=squash, masks={image: mask}, n_classes=21)
+    return reader(image), reader.masks_of([image])[0]
+
+
 def test_image_and_mask_are_cut_alike_and_masks_stay_class_ids(tmp_path: Path) -> None:
     mask = np.zeros((60, 40), np.uint8)
     mask[20:40, 10:30] = 7
     mask[0:15] = 255
-    block = read_image_and_mask(*_pair(tmp_path, mask), 20, 21)
-    assert block.shape == (4, 20, 20)
-    assert set(np.unique(block[3])) == {0, 7, 255}
-    assert ((block[0] > 128) == (block[3] == 7)).all()
+    image, cut = read_pair(*_pair(tmp_path, mask))
+    assert (image.shape, cut.shape) == ((3, 20, 20), (20, 20))
+    assert set(np.unique(cut)) == {0, 7, 255}
+    assert ((image[0] > 128) == (cut == 7)).all()
 
 
 def test_a_squashed_mask_still_fits_its_image(tmp_path: Path) -> None:
     mask = np.zeros((60, 40), np.uint8)
     mask[20:40, 10:30] = 7
-    block = read_image_and_mask(*_pair(tmp_path, mask), 20, 21, squash=True)
-    assert ((block[0] > 128) == (block[3] == 7)).mean() > 0.9, "but for pixels on the border"
-    assert (block[3] == 7).mean() == pytest.approx(20 * 20 / (60 * 40), abs=0.02)
+    image, cut = read_pair(*_pair(tmp_path, mask), squash=True)
+    assert ((image[0] > 128) == (cut == 7)).mean() > 0.9, "but for pixels on the border"
+    assert (cut == 7).mean() == pytest.approx(20 * 20 / (60 * 40), abs=0.02)
 
 
 @pytest.mark.parametrize(
@@ -170,14 +177,14 @@ def test_a_squashed_mask_still_fits_its_image(tmp_path: Path) -> None:
 )
 def test_a_mask_that_does_not_fit_is_bad(tmp_path: Path, mask: np.ndarray | Image.Image, reason: str) -> None:
     with pytest.raises(BadImage, match=reason):
-        read_image_and_mask(*_pair(tmp_path, mask), 20, 21)
+        read_pair(*_pair(tmp_path, mask))
 
 
 def test_a_missing_mask_is_named_as_the_fault(tmp_path: Path) -> None:
     image, mask = _pair(tmp_path, np.zeros((60, 40), np.uint8))
     mask.unlink()
     with pytest.raises(BadImage, match="its mask: No such file"):
-        read_image_and_mask(image, mask, 20, 21)
+        read_pair(image, mask)
 
 
 @pytest.fixture

@@ -85,7 +85,7 @@ def test_files_of_one_page_are_read_as_without_the_setting(tmp_path: Path, write
 def test_pages_can_be_grouped_by_their_paths(stacks: Path) -> None:
     tables = read(stacks, group_pattern=r"page \d")
     sides = [np.unique(np.asarray(table.groups)).tolist() for table in (tables.train, tables.test)]
-    assert sorted(sum(sides, [])) == [*range(N_PAGES)]
+    assert sorted(sides[0] + sides[1]) == [*range(N_PAGES)]
 
 
 def test_smaller_copies_and_masks_of_a_page_are_left_out(stacks: Path) -> None:
