@@ -136,13 +136,11 @@ def load_voc(request: Request, year: str) -> Tables:
         raise DataError(
             f"{request.name}: no usable image is left in the {'test' if border else 'training'} part of {base}"
         )
-    return Tables(
-        *(
-            ImageTable(request.name, part, masks=reader.masks_of(own), mask_names=VOC_CLASSES)
-            for part, own in ((images[:border], paths[:border]), (images[border:], paths[border:]))
-        ),
-        _read_unannotated(request, root, others),
+    train_table, test_table = (
+        ImageTable(request.name, images[rows], masks=reader.masks_of(paths[rows]), mask_names=VOC_CLASSES)
+        for rows in (slice(border), slice(border, None))
     )
+    return Tables(train_table, test_table, _read_unannotated(request, root, others))
 
 
 def resolve_within(root: Path, relative: str) -> Path:

@@ -51,7 +51,7 @@ def decode(
             raise
         with image:
             check_pixels(*image.size)
-            n_pages = 1 if stack == PAGES else _n_frames(image)  # which reads the headers of all pages
+            n_pages = 1 if stack == PAGES else _n_frames(image)  # counting reads the headers of all pages
             if stack == CHANNELS and n_pages > 1:
                 return _stacked(image, n_pages), n_pages
             if page and not _turned_to(image, page):

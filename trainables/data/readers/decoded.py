@@ -107,7 +107,7 @@ def _decode_all(paths: Sequence[Path], read: Callable[[Path], np.ndarray]) -> De
         images[n_usable] = result
         if isinstance(read, MaskedReader) and masks is not None and paths[index] in read.read_masks:
             masks[n_usable] = read.read_masks[paths[index]]
-            read.read_masks[paths[index]] = masks[n_usable]  # which may be in a file
+            read.read_masks[paths[index]] = masks[n_usable]  # bounds the memory: the row may be in a file
         n_usable += 1
     if images is None:
         return Decoded(None, bad)
