@@ -69,6 +69,20 @@ def test_every_file_gives_the_features_of_the_encoder_itself(form: str, study: P
             torch.testing.assert_close(loaded.features(batch), encoder.eval()(batch), rtol=0, atol=1e-6)
 
 
+def test_pages_are_embedded_one_by_one_where_the_study_read_pages(encoder: Encoder, tmp_path: Path) -> None:
+    folder, output = tmp_path / "stacks", tmp_path / "features.parquet"
+    folder.mkdir()
+    pages = [Image.fromarray(page) for page in np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE), np.uint8)]
+    pages[0].save(folder / "x.tif", save_all=True, append_images=pages[1:])
+    write_encoder(tmp_path / "encoder", encoder, ABOUT_IT | {"reading": Reading("pages").to_dict()}, EXAMPLE)
+    loaded = load_encoder(str(tmp_path / "encoder"))
+    assert embed(loaded, folder, output) == (3, encoder.feature_dim)
+    features = pd.read_parquet(output).set_index("path")
+    assert list(features.index) == [f"x.tif/page {i}" for i in (1, 2, 3)]
+    second = torch.from_numpy(np.stack([np.asarray(pages[1])] * 3)[None] / np.float32(255))
+    torch.testing.assert_close(torch.from_numpy(features.to_numpy()[1:2].copy()), loaded.features(second))
+
+
 @pytest.mark.core
 @pytest.mark.slow
 def test_encoders_that_mlflow_has_not_received_are_registered_by_sync_once(
