@@ -152,8 +152,7 @@ class ImageTable:
             mask_names=() if masks is None else self.mask_names,
             groups=groups,
         )
-        if _HASHES in vars(self) and _HASHES in vars(other):
-            vars(both)[_HASHES] = self.hashes.joined(other.hashes)
+        vars(both)[_HASHES] = self.hashes.joined(other.hashes)
         return both
 
     def uncached(self) -> ImageTable:

@@ -64,7 +64,9 @@ def decode_all(paths: Sequence[Path], read: Callable[[Path], np.ndarray]) -> Dec
             ImageReader or MaskedReader has read is cached, with what it has found.
     """
     folder = cache_folder()
-    if not isinstance(read, ImageReader) or folder is None or 3 * len(paths) * read.image_size**2 < LARGE_BYTES:
+    if not isinstance(read, ImageReader) or type(read) not in (ImageReader, MaskedReader):
+        return _decode_all(paths, read)
+    if folder is None or 3 * len(paths) * read.image_size**2 < LARGE_BYTES:
         return _decode_all(paths, read)
     try:
         entry = folder / DECODED / _key(paths, read)
