@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from analysis.records import StudyStarted
-from study.plan.estimate import phase_sizes
 from study.plan.phases import Plan
+from study.plan.sizes import phase_sizes
 from trainables.data import Splits
 from trainables.per_image import pack
 

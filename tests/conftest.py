@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from study.plan.machine import Machine, machine_of
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 CORE = (pytest.mark.core, pytest.mark.slow)  # of a parameter that `make test` leaves out and `.ci/run` runs
 
@@ -18,6 +20,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("cache")
         patch.setenv("PRETEXT_STUDY_CACHE", str(folder))
+        machine_of(lambda: Machine(start=8, phase=4, warm_up=3, trial=0.1, end=8))  # or every estimate would rehearse
         yield folder
 
 

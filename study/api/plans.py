@@ -13,11 +13,12 @@ from study.api.sources import Source, config
 from study.cli.words import dataset_lines
 from study.config.schema import StudyConfig
 from study.driver import load_datasets
-from study.plan.estimate import estimate
+from study.plan.estimate import estimate, trial_costs
 from study.plan.feasibility import check_plan
 from study.plan.phases import Plan
 from study.plan.unsearched import unsearched, unsearched_lines
 from study.provenance import describe
+from study.rehearsal import this_machine
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,8 +27,9 @@ class PlannedStudy:
 
     Attributes:
         config: The study's configuration.
-        phases: One row per phase: `phase`, `trials`, and upper bounds of `steps` and training time, `seconds`, on this
-            machine's CPU cores. Reports and probes take extra time.
+        phases: One row per phase, one for the start and one for the report: `phase`, upper bounds of `trials` and
+            `steps`, and the time on this machine, expected `seconds` and their range from `low` to `high`.
+        time: The time of the whole study in words: `3 to 4 minutes on 2 cores, 2 trials at a time`.
         unsearched: Per task, the hyperparameters of its own search space that `search.space` leaves out, each with its
             fixed value.
         datasets: Facts about each data set: image size, classes, images per split, fingerprint and what was found.
@@ -35,16 +37,18 @@ class PlannedStudy:
 
     config: StudyConfig
     phases: pd.DataFrame
+    time: str
     unsearched: Mapping[str, Mapping[str, Any]]
     datasets: Mapping[str, dict[str, Any]]
 
     def __str__(self) -> str:
-        table = self.phases.round({"seconds": 1}).to_string(index=False)
-        return "\n".join([*self._found(), table, *unsearched_lines(self.unsearched)])
+        table = self.phases.round(1).to_string(index=False)
+        return "\n".join([*self._found(), table, self.time, *unsearched_lines(self.unsearched)])
 
     def _repr_html_(self) -> str:
-        table = self.phases.round({"seconds": 1}).to_html(index=False)
-        return "".join([*_paragraphs(self._found()), table, *_paragraphs(unsearched_lines(self.unsearched))])
+        table = self.phases.round(1).to_html(index=False)
+        rest = [self.time, *unsearched_lines(self.unsearched)]
+        return "".join([*_paragraphs(self._found()), table, *_paragraphs(rest)])
 
     def _found(self) -> list[str]:
         return [f"{self.config.name}: {', '.join(self.config.tasks)}", *dataset_lines(self.datasets)]
@@ -75,8 +79,9 @@ def plan(
     planned = Plan(checked, load_datasets(checked, download=download))
     check_plan(planned)
     datasets = {name: describe(splits) for name, splits in planned.datasets.items()}
-    phases = pd.DataFrame([vars(phase) for phase in estimate(planned)])
-    return PlannedStudy(checked, phases, unsearched(planned), datasets)
+    found = estimate(planned, this_machine(), trial_costs(planned))
+    phases = pd.DataFrame([vars(phase) for phase in found.phases])
+    return PlannedStudy(checked, phases, found.words(), unsearched(planned), datasets)
 
 
 def _paragraphs(lines: Iterable[str]) -> Iterator[str]:

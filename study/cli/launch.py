@@ -26,11 +26,12 @@ from study.driver import Outcome, load_datasets, run_study
 from study.execution import cluster
 from study.execution.environment import check_environment
 from study.folder import with_its_split_rules
-from study.plan.estimate import PhaseEstimate, estimate
+from study.plan.estimate import StudyEstimate, estimate, trial_costs
 from study.plan.feasibility import check_plan
 from study.plan.phases import Plan
 from study.plan.unsearched import unsearched, unsearched_lines
 from study.provenance import describe
+from study.rehearsal import this_machine
 from study.series import Series
 from study.tracking.sync import default_tracking_uri
 from trainables.data import Splits, load_splits
@@ -38,6 +39,10 @@ from trainables.data.table import as_tensor
 from trainables.tasks.self_test import self_tests
 
 SELF_TEST_IMAGES = 512
+NOT_COVERED = (
+    "Timed on this machine as it is now. Not covered: other programs that come to use it, downloads, trials that crash "
+    "and start again, and nodes of a cluster."
+)
 
 
 def self_test(config: StudyConfig, download: bool) -> bool:
@@ -109,19 +114,20 @@ def _exit_when_interrupted() -> Iterator[None]:
 def show_plans(series: Series, *, download: bool, as_json: bool) -> None:
     """Show the phases of every part."""
     plans = _plans(series.parts, download=download)
-    phases = {part: estimate(plan) for part, plan in plans.items()}
+    machine = this_machine()
+    estimates = {part: estimate(plan, machine, trial_costs(plan)) for part, plan in plans.items()}
     if as_json:
-        values = {part: [vars(phase) for phase in own] for part, own in phases.items()}
+        values = {part: [vars(phase) for phase in own.phases] for part, own in estimates.items()}
         sys.stdout.write(json.dumps(values if series.name else next(iter(values.values()))) + "\n")
         return
     found = {name: describe(splits) for plan in plans.values() for name, splits in plan.datasets.items()}
     for line in dataset_lines(found):
         out.print(line, highlight=False, markup=False)
     for part, config in series.parts.items():
-        _show_plan(config, phases[part])
+        _show_plan(config, estimates[part])
         for line in unsearched_lines(unsearched(plans[part])):
             out.print(line, highlight=False, markup=False)
-    out.print("Times cover the training steps only, measured on this machine; reports and probes take extra time.")
+    out.print(NOT_COVERED, highlight=False)
 
 
 def _plans(configs: Mapping[str, StudyConfig], *, download: bool) -> dict[str, Plan]:
@@ -133,11 +139,13 @@ def _plans(configs: Mapping[str, StudyConfig], *, download: bool) -> dict[str, P
     return plans
 
 
-def _show_plan(config: StudyConfig, phases: list[PhaseEstimate]) -> None:
-    table = Table("phase", "trials", "steps at most", "minutes at most", title=f"{config.name}: {config.dataset}")
-    for phase in phases:
-        table.add_row(phase.phase, str(phase.trials), f"{phase.steps:,}", f"{phase.seconds / 60:.1f}")
+def _show_plan(config: StudyConfig, found: StudyEstimate) -> None:
+    table = Table("phase", "trials", "steps at most", "minutes", title=f"{config.name}: {config.dataset}")
+    for phase in found.phases:
+        trials, steps = (f"{count:,}" if phase.trials else "" for count in (phase.trials, phase.steps))
+        table.add_row(phase.phase, trials, steps, f"{phase.low / 60:.1f} to {phase.high / 60:.1f}")
     out.print(table)
+    out.print(f"{config.name}: {found.words()}", highlight=False, markup=False)
 
 
 def _outcome_values(outcome: Outcome) -> dict[str, Any]:

@@ -1,115 +1,183 @@
-"""Cost of a study before it runs: trials, steps, and training time measured on this machine."""
+"""Time that a study takes, before it runs: from what its trials cost, measured on this machine."""
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import math
 import os
-import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from analysis.records.phases import ABLATE, BASELINES, CONFIRM, EVALUATE, SEARCH
-from study.config.names import TaskName
+from analysis.records.phases import SEARCH
+from study.plan.costs import TrialCosts, worker_device
+from study.plan.expected import Part, expected_parts
+from study.plan.machine import Machine
 from study.plan.phases import Plan
-from trainables.augmentation import Augmentation
-from trainables.rng import generator
-from trainables.training.loop import build_task
+from study.plan.sizes import phase_sizes
 
-TIMED_STEPS = 3
-
-
-@dataclass(frozen=True)
-class PhaseSize:
-    """Upper bounds for one phase of the plan; schedulers stop trials early.
-
-    Attributes:
-        phase: Name of the phase.
-        trials: Number of trials.
-        steps: Optimizer steps of all trials, by task.
-    """
-
-    phase: str
-    trials: int
-    steps: Mapping[TaskName, int]
+_UNITS = (("hours", 7200, 3600, 10), ("minutes", 120, 60, 1), ("seconds", 0, 1, 1))  # least seconds, seconds, steps
+START, REPORT = "start", "report"  # rows of an estimate beside those of the phases
 
 
 @dataclass(frozen=True)
 class PhaseEstimate:
-    """Upper bounds for one phase of the plan, with its training time.
+    """Size and time of one phase, or of a study's start or end.
 
     Attributes:
-        phase: Name of the phase.
-        trials: Number of trials.
-        steps: Optimizer steps of all trials.
-        seconds: Training time on this machine's CPU cores, without reports and probes.
+        phase: Name of the phase, START or REPORT.
+        trials: Number of trials at most.
+        steps: Optimizer steps of all trials at most.
+        seconds: Expected time, in seconds.
+        low: Time if the search stops trials early and chooses configurations that are cheap for this study.
+        high: Time if no trial is stopped early and the search chooses expensive configurations.
     """
 
     phase: str
     trials: int
     steps: int
     seconds: float
+    low: float
+    high: float
 
 
-def phase_sizes(plan: Plan) -> list[PhaseSize]:
-    """Return the size of each phase of the plan, in the order in which they run."""
-    config = plan.config
-    n_search = {task: _search_trials(plan, task) for task in config.tasks}
-    n_confirm = config.confirm.top_k * config.confirm.n_seeds
-    cells = {task: config.ablation(plan.search_base(task))[0] for task in config.tasks}
-    n_cells, n_seeds = sum(map(len, cells.values())), config.ablate.seeds
-    probed = len(plan.probed) > 0
-    sizes = [
-        PhaseSize(BASELINES, len(plan.baselines()), {}),
-        PhaseSize(SEARCH, sum(n_search.values()), {task: n * config.budget_steps for task, n in n_search.items()}),
-        PhaseSize(CONFIRM, n_confirm * len(config.tasks), dict.fromkeys(config.tasks, n_confirm * config.budget_steps)),
-    ]
-    if n_cells:
-        steps = {task: n_seeds * sum(cell.budget_steps for cell in own) for task, own in cells.items()}
-        sizes.append(PhaseSize(ABLATE, n_seeds * (n_cells + int(probed)), steps))
-    n_evaluate = (len(config.tasks) + 1) * config.confirm.n_seeds + 1
-    return [*sizes, PhaseSize(EVALUATE, n_evaluate if probed else 0, {})]
+@dataclass(frozen=True)
+class StudyEstimate:
+    """Time of a whole study.
 
-
-def estimate(plan: Plan) -> list[PhaseEstimate]:
-    """Return the size and training time of each phase.
-
-    The time of a step is measured on one CPU core with the task's largest batch.
+    Attributes:
+        phases: Its rows, in the order in which they run: START, the phases, REPORT.
+        slots: Number of trials that run at the same time.
+        hardware: What they run on, in words.
     """
+
+    phases: Sequence[PhaseEstimate]
+    slots: int
+    hardware: str
+
+    @property
+    def seconds(self) -> float:
+        """Expected time in seconds."""
+        return math.fsum(phase.seconds for phase in self.phases)
+
+    @property
+    def low(self) -> float:
+        """Sum of the phases' lower ends."""
+        return math.fsum(phase.low for phase in self.phases)
+
+    @property
+    def high(self) -> float:
+        """Sum of the phases' upper ends."""
+        return math.fsum(phase.high for phase in self.phases)
+
+    def words(self) -> str:
+        """Return the range and what it holds for: `3 to 4 minutes on 2 cores, 2 trials at a time`."""
+        trials = "one trial" if self.slots == 1 else f"{self.slots} trials"
+        return f"{time_range(self.low, self.high)} on {self.hardware}, {trials} at a time"
+
+
+def estimate(plan: Plan, machine: Machine, costs: TrialCosts | None) -> StudyEstimate:
+    """Return the time of a study on this machine.
+
+    Args:
+        plan: Plan of the study.
+        machine: What the study costs here beside its trials.
+        costs: Costs of its trials, which are timed as far as they are not known yet, in some seconds; None for
+            simulated trials.
+    """
+    parts, device = expected_parts(plan), worker_device(plan.config.resources.gpu)
+    if costs is not None:
+        costs.include(trial for part in parts for alternative in part.alternatives for trial in alternative)
+    slots = _slots(plan, device)
+    rows = [PhaseEstimate(START, 0, 0, machine.start, machine.start, machine.start)]
+    for size in phase_sizes(plan):
+        own = [part for part in parts if part.phase == size.phase and size.trials]
+        low, high = (_phase_seconds(plan, own, costs, machine, slots, end) for end in (-1, 1)) if own else (0.0, 0.0)
+        rows.append(PhaseEstimate(size.phase, size.trials, sum(size.steps.values()), (low + high) / 2, low, high))
+    rows.append(PhaseEstimate(REPORT, 0, 0, machine.end, machine.end, machine.end))
+    return StudyEstimate(rows, slots, _hardware(device))
+
+
+def trial_costs(plan: Plan) -> TrialCosts | None:
+    """Return the costs of a study's trials, of which none is timed yet; None if they are simulated."""
+    need = plan.config.resources
+    return None if plan.config.simulate else TrialCosts(plan.datasets, worker_device(need.gpu), need.cpu)
+
+
+def time_range(low: float, high: float) -> str:
+    """Return a range of seconds in words: `40 to 50 seconds`, `3 to 4 minutes`, `1.5 to 2 hours`."""
+    unit, _, size, steps = next(each for each in _UNITS if high >= each[1])
+    least, most = math.floor(low / size * steps) / steps, math.ceil(high / size * steps) / steps
+    return f"{most:g} {unit}" if least == most else f"{least:g} to {most:g} {unit}"
+
+
+def asha_share(n_trials: int, budget_steps: int, grace_period: int, reduction_factor: int) -> float:
+    """Return the share of a search's steps that ASHA is expected to run if the results come in random order.
+
+    At each rung, the first trial continues, and of the others one in `reduction_factor`.
+    """
+    share, alive, before, rung = 0.0, float(n_trials), 0, grace_period
+    while rung < budget_steps:
+        share += alive / n_trials * (rung - before) / budget_steps
+        alive, before, rung = 1 + max(0.0, alive - 1) / reduction_factor, rung, rung * reduction_factor
+    return share + alive / n_trials * (budget_steps - before) / budget_steps
+
+
+def makespan(seconds: Iterable[float], slots: int, first: float = 0.0) -> float:
+    """Return when the last of several trials ends that start in order, each on the slot that is free first.
+
+    Args:
+        seconds: Time of each trial.
+        slots: Number of trials that run at the same time.
+        first: Extra time of the first trial on each slot.
+    """
+    free = [first] * slots
+    for each in seconds:
+        heapq.heapreplace(free, free[0] + each)
+    return max(free)
+
+
+def _phase_seconds(
+    plan: Plan, parts: list[Part], costs: TrialCosts | None, machine: Machine, slots: int, end: int
+) -> float:
+    """Return one end of the range of a phase's time: the lower one for -1, the upper one for 1."""
+    share = _search_share(plan) if end < 0 and parts[0].phase == SEARCH else 1.0
+    trials = itertools.chain.from_iterable(_trial_seconds(part, costs, share, end) for part in parts)
+    warm_up = 0.0 if costs is None else machine.warm_up
+    return machine.phase + makespan((machine.trial + each for each in trials), slots, warm_up)
+
+
+def _trial_seconds(part: Part, costs: TrialCosts | None, share: float, end: int) -> list[float]:
+    """Return the time of each trial of a part, one standard deviation of what the search may choose from the mean."""
+    if costs is None:
+        return [0.0] * (len(part.alternatives[0]) * part.repeats)
+    totals = [[costs.seconds(trial, share) for trial in trials] for trials in part.alternatives]
+    sums = [math.fsum(each) for each in totals]
+    mean = math.fsum(sums) / len(sums)
+    spread = math.sqrt(math.fsum((each - mean) ** 2 for each in sums) / len(sums))
+    typical = min(totals, key=lambda each: abs(math.fsum(each) - mean))
+    factor = (mean + end * spread) / math.fsum(typical) if any(typical) else 1.0
+    return [factor * each for each in typical] * part.repeats
+
+
+def _search_share(plan: Plan) -> float:
     config = plan.config
-    slots = max(1, (os.cpu_count() or 1) // (config.resources.cpu * config.workers))
-    per_step = {task: 0.0 if config.simulate else seconds_per_step(plan, task) for task in config.tasks}
-    return [
-        PhaseEstimate(
-            size.phase,
-            size.trials,
-            sum(size.steps.values()),
-            math.fsum(steps * per_step[task] for task, steps in size.steps.items()) / slots,
-        )
-        for size in phase_sizes(plan)
-    ]
+    if config.search.scheduler != "asha":
+        return 1.0
+    return asha_share(
+        config.search.num_samples, config.budget_steps, config.grace_period, config.search.reduction_factor
+    )
 
 
-def seconds_per_step(plan: Plan, task: TaskName) -> float:
-    """Return the time of one optimizer step of a task on one CPU core, in seconds, with its largest batch."""
-    trial = plan.search_base(task).replace(batch_size=max(plan.batch_sizes(task)))
-    table = plan.datasets[trial.dataset].pretext_train
-    images = torch.from_numpy(table.images[: trial.batch_size].copy())
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        network = build_task(trial, table.image_size, table.n_channels).to(memory_format=torch.channels_last)
-        augmentation = Augmentation(dict(trial.augmentation), trial.augmentation_strength)
-        for step in range(TIMED_STEPS + 1):
-            if step == 1:
-                start = time.perf_counter()
-            network(network.draw(images, augmentation, generator("cpu", 0, "estimate"))).objective.backward()
-        return (time.perf_counter() - start) / TIMED_STEPS
-    finally:
-        torch.set_num_threads(threads)
+def _slots(plan: Plan, device: torch.device) -> int:
+    need = plan.config.resources
+    by_cpu = (os.cpu_count() or 1) / need.cpu
+    by_gpu = torch.cuda.device_count() / need.gpu if device.type == "cuda" else math.inf
+    return max(1, int(min(by_cpu, by_gpu) + 1e-6) // plan.config.workers)
 
 
-def _search_trials(plan: Plan, task: TaskName) -> int:
-    search = plan.config.search
-    return len(plan.enumerated(task)) if search.algorithm == "grid" else search.num_samples
+def _hardware(device: torch.device) -> str:
+    cores = os.cpu_count() or 1
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{cores} core{'s' if cores > 1 else ''}"

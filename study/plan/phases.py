@@ -161,13 +161,17 @@ class Plan:
 
     def confirm(self, history: History) -> list[TrialConfig]:
         """Return the best configurations of each task, as one cell each, with every fresh seed."""
-        probe = (self.config.dataset,) if self.datasets[self.config.dataset].annotated else ()
         return [
-            record.trial.replace(phase=CONFIRM, cell=f"candidate-{rank}", seed=seed, probe_datasets=probe)
+            self.confirmed(record.trial, seed, rank)
             for task in self.config.tasks
             for rank, record in enumerate(self.best_searched(history, task), start=1)
             for seed in self.fresh_seeds()
         ]
+
+    def confirmed(self, trial: TrialConfig, seed: int, rank: int = 1) -> TrialConfig:
+        """Return a searched configuration as the candidate of a rank in the confirm phase, with a fresh seed."""
+        probe = (self.config.dataset,) if self.datasets[self.config.dataset].annotated else ()
+        return trial.replace(phase=CONFIRM, cell=f"candidate-{rank}", seed=seed, probe_datasets=probe)
 
     def chosen(self, history: History) -> dict[str, dict[str, Any]]:
         """Return the candidate with the best mean over fresh seeds, for each task that has a candidate.
@@ -220,14 +224,14 @@ class Plan:
         cells = [
             cell for choice in self.chosen(history).values() for cell in self.config.ablation(_config_of(choice))[0]
         ]
+        return [trial for seed in self.ablation_seeds() if cells for trial in self.ablated(cells, seed)]
+
+    def ablated(self, cells: Sequence[TrialConfig], seed: int) -> list[TrialConfig]:
+        """Return ablation cells with one seed, and the untrained encoder of that seed."""
         probed = (self.config.dataset,) if self.datasets[self.config.dataset].labeled else self.probed
-        trials: list[TrialConfig] = []
-        for seed in self.ablation_seeds() if cells else []:
-            own = {"phase": ABLATE, "seed": seed, "probe_datasets": probed}
-            trials += [cell.replace(data_seed=seed, **own) for cell in cells]
-            if probed:
-                trials.append(self._untrained().replace(cell=RANDOM_INIT, **own))
-        return trials
+        own = {"phase": ABLATE, "seed": seed, "probe_datasets": probed}
+        trials = [cell.replace(data_seed=seed, **own) for cell in cells]
+        return [*trials, self._untrained().replace(cell=RANDOM_INIT, **own)] if probed else trials
 
     def designs(self, history: History) -> list[dict[str, str]]:
         """Return the rows of the `designs` frame: the cells of each design, and what each cell is compared with."""

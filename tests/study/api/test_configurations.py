@@ -91,9 +91,10 @@ def test_a_mistake_is_a_typed_error_in_one_line(arguments: dict[str, Any], messa
 
 def test_a_plan_has_the_phases_of_the_dry_run():
     planned = study.plan(TINY)
-    assert list(planned.phases["phase"]) == ["baselines", "search", "confirm", "evaluate"]
-    assert list(planned.phases["trials"])[1:3] == [3, 2]
-    assert planned.phases["seconds"].iloc[1] > 0
+    assert list(planned.phases["phase"]) == ["start", "baselines", "search", "confirm", "evaluate", "report"]
+    assert list(planned.phases["trials"])[2:4] == [3, 2]
+    assert planned.phases["seconds"].iloc[2] > 0
+    assert planned.time in str(planned)
     assert planned.datasets["shapes"]["counts"]["pretext_train"] > 0
     assert "search" in str(planned)
     assert "<table" in planned._repr_html_()

@@ -1,11 +1,21 @@
-"""Size and training time of a study, estimated before it runs."""
+"""Time of a study, estimated before it runs."""
 
 from __future__ import annotations
 
+import dataclasses
+
+import pytest
+import torch
+
 from study.config.validation import check_config
 from study.driver import load_datasets
-from study.plan.estimate import estimate, seconds_per_step
+from study.plan.costs import TrialCosts
+from study.plan.estimate import StudyEstimate, asha_share, estimate, makespan, time_range, trial_costs
+from study.plan.machine import Machine, machine_of
 from study.plan.phases import Plan
+from study.plan.sizes import phase_sizes
+
+MACHINE = Machine(start=10, phase=4, warm_up=3, trial=0.5, end=6)
 
 
 def plan_of(**settings) -> Plan:
@@ -14,33 +24,90 @@ def plan_of(**settings) -> Plan:
     return Plan(config, load_datasets(config))
 
 
+def sizes_of(**settings) -> dict[str, tuple[int, int]]:
+    return {size.phase: (size.trials, sum(size.steps.values())) for size in phase_sizes(plan_of(**settings))}
+
+
 def test_trials_and_steps_are_those_of_the_plan():
-    sizes = {phase.phase: (phase.trials, phase.steps) for phase in estimate(plan_of(confirm={"top_k": 2, "seeds": 3}))}
-    assert sizes == {"baselines": (4, 0), "search": (6, 60), "confirm": (12, 120), "evaluate": (10, 0)}
+    found = sizes_of(confirm={"top_k": 2, "seeds": 3})
+    assert found == {"baselines": (4, 0), "search": (6, 60), "confirm": (12, 120), "evaluate": (10, 0)}
 
 
 def test_a_grid_counts_its_points():
     space = {"lr": {"loguniform": [1e-3, 1e-2]}, "batch_size": [32, 64]}
-    sizes = estimate(plan_of(search={"num_samples": 3, "algorithm": "grid", "space": space}))
-    assert next(phase.trials for phase in sizes if phase.phase == "search") == 2 * 3 * 2
-
-
-def test_time_grows_with_the_budget():
-    short, long = (sum(p.seconds for p in estimate(plan_of(budget_steps=steps))) for steps in (10, 1000))
-    assert long > 10 * short > 0
-
-
-def test_a_step_is_timed_with_the_batches_that_trials_will_have():
-    small, large = (
-        seconds_per_step(plan_of(search={"space": {"batch_size": [size]}}), "rotation") for size in (8, 256)
-    )
-    assert large > 4 * small  # 32 times the work, plus a fixed cost per step
+    found = sizes_of(search={"num_samples": 3, "algorithm": "grid", "space": space})
+    assert found["search"][0] == 2 * 3 * 2
 
 
 def test_an_ablation_counts_every_cell_with_every_seed_at_its_own_budget():
     cures = {"lr": [0.5], "budget_steps": [40]}
-    phases = estimate(plan_of(ablate={"designs": ["cures"], "seeds": 5, "cures": cures}))
-    ablate = next(phase for phase in phases if phase.phase == "ablate")
-    assert ablate.trials == 5 * (2 * 3 + 1)  # base and two cures of two tasks, and the untrained encoder
-    assert ablate.steps == 5 * 2 * (10 + 10 + 40)
-    assert ablate.seconds > 0
+    found = sizes_of(ablate={"designs": ["cures"], "seeds": 5, "cures": cures})
+    assert found["ablate"] == (5 * (2 * 3 + 1), 5 * 2 * (10 + 10 + 40))  # base and two cures of two tasks; untrained
+
+
+def test_the_parts_of_an_estimate_add_up_and_grow_with_steps_and_seeds():
+    quick = {"tasks": ["rotation"], "search": {"num_samples": 8, "space": {"batch_size": [8, 16]}}}
+    plan = plan_of(**quick)
+    costs = trial_costs(plan)
+
+    def estimated(**settings) -> StudyEstimate:
+        config = check_config(plan.config.model_dump(mode="json") | settings)
+        return estimate(dataclasses.replace(plan, config=config), MACHINE, costs)
+
+    first = estimated()
+    assert [row.phase for row in first.phases] == ["start", "baselines", "search", "confirm", "evaluate", "report"]
+    assert first.low < first.seconds < first.high
+    assert estimated(budget_steps=1000).seconds > 2 * first.seconds
+    assert estimated(confirm={"top_k": 2, "seeds": 9}).low > first.low
+
+
+def test_of_a_simulated_study_only_what_ray_and_the_report_take_is_left():
+    plan = plan_of(simulate=True)
+    found = {row.phase: row.seconds for row in estimate(plan, MACHINE, trial_costs(plan)).phases}
+    assert (found["start"], found["report"]) == (10, 6)
+    assert found["baselines"] == pytest.approx(4 + makespan([0.5] * 4, 2), abs=1.5)  # cores of this machine
+
+
+def test_a_step_is_timed_with_the_batches_that_trials_have_and_between_them_it_is_interpolated():
+    plan = plan_of()
+    costs = TrialCosts(plan.datasets, torch.device("cpu"))
+    small, middle, large = (plan.search_base("rotation").replace(batch_size=size) for size in (8, 132, 256))
+    costs.include([small, large, middle])
+    seconds = [costs.seconds(trial.replace(budget_steps=100_000)) for trial in (small, middle, large)]
+    assert seconds[2] > 3 * seconds[0]
+    assert seconds[1] == pytest.approx((seconds[0] + seconds[2]) / 2, rel=0.01)
+    assert costs.seconds(small.replace(lr=0.5, seed=7)) == costs.seconds(small), "neither changes what a step computes"
+
+
+def test_trials_take_the_slot_that_is_free_first():
+    assert makespan([3, 1, 1, 1], slots=2) == 3
+    assert makespan([1, 1, 3], slots=2) == 4  # one slot idles while the last trial runs
+    assert makespan([1, 1], slots=2, first=5) == 6
+    assert makespan([], slots=2) == 0
+
+
+def test_asha_runs_the_expected_share_of_steps():
+    assert asha_share(1, 100, 25, 2) == 1, "a trial that is alone is never stopped"
+    assert asha_share(8, 100, 100, 2) == 1
+    # 8 trials to 25 steps, 1 + 7/2 = 4.5 to 50, and 1 + 3.5/2 = 2.75 to the end
+    assert asha_share(8, 100, 25, 2) == pytest.approx((8 * 25 + 4.5 * 25 + 2.75 * 50) / 800)
+
+
+def test_a_range_is_said_in_the_unit_that_suits_it():
+    assert time_range(41.2, 49.5) == "41 to 50 seconds"
+    assert time_range(185, 236) == "3 to 4 minutes"
+    assert time_range(181, 235.9) == "3 to 4 minutes"
+    assert time_range(5400, 7300) == "1.5 to 2.1 hours"
+    assert time_range(30, 30) == "30 seconds"
+
+
+def test_a_machine_is_measured_once(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PRETEXT_STUDY_CACHE", str(tmp_path))
+    measured = []
+
+    def measure() -> Machine:
+        measured.append(1)
+        return MACHINE
+
+    assert [machine_of(measure), machine_of(measure)] == [MACHINE, MACHINE]
+    assert len(measured) == 1

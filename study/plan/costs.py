@@ -1,0 +1,213 @@
+"""Costs of a trial, timed on this machine: its setup, its optimizer steps, its reports and its final probes.
+
+Only the parts that repeat are timed, on the study's own images, and multiplied by how often a trial repeats them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from trainables.data import Splits
+from trainables.data.table import ImageTable
+from trainables.probes.evaluation import baseline_encoder, evaluate
+from trainables.training import checkpoint
+from trainables.training.loop import TrialRun, Worker
+from trainables.training.step import TrainingStep
+from trainables.trial import RANDOM_INIT, RAW_PIXELS, TrialConfig, is_baseline
+
+PROBED_IMAGES = 2000  # images per split on which the final probes are timed; with more, their time is proportional
+ENOUGH_S, MOST_STEPS = 0.2, 5  # steps are timed until one of these is reached
+FINE_TUNE_STEPS = (2, 6)  # two lengths of fine-tuning, whose difference is the time of its steps
+
+
+@dataclass(frozen=True)
+class TrainingCost:
+    """Seconds of the parts of a trial that trains.
+
+    Attributes:
+        setup: Building the network, the optimizer and the measurements.
+        step: One optimizer step.
+        report: One report, with its online probes and its checkpoint.
+    """
+
+    setup: float
+    step: float
+    report: float
+
+    def between(self, other: TrainingCost, share: float) -> TrainingCost:
+        """Return the cost at a share of the way from this one to another."""
+        parts = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
+        return TrainingCost(*(low + share * (high - low) for low, high in parts))
+
+
+class TrialCosts:
+    """Seconds that trials take, without what Ray, the journal and MLflow add.
+
+    Trials that differ only in what does not change their computation, such as the learning rate and the seed, are timed
+    once. Batch sizes between the smallest and the largest of such trials are interpolated.
+
+    Args:
+        datasets: Splits by name.
+        device: Device that the trials will use.
+        cores: Cores that each trial reserves.
+    """
+
+    def __init__(self, datasets: Mapping[str, Splits], device: torch.device, cores: int = 1) -> None:
+        self._datasets, self._device, self._cores = datasets, device, cores
+        self._batches: dict[TrialConfig, tuple[TrialConfig, TrialConfig]] = {}  # smallest and largest, by computation
+        self._training: dict[TrialConfig, TrainingCost] = {}
+        self._probes: dict[TrialConfig, float] = {}
+
+    def include(self, trials: Iterable[TrialConfig]) -> None:
+        """Make these trials known, so that of each computation the smallest and the largest batch is timed."""
+        for trial in filter(_trains, trials):
+            least, most = self._batches.get(_computation(trial), (trial, trial))
+            self._batches[_computation(trial)] = min(least, trial, key=_batch_size), max(most, trial, key=_batch_size)
+
+    def seconds(self, trial: TrialConfig, share: float = 1.0) -> float:
+        """Return the time of a trial.
+
+        Args:
+            trial: A trial that is included.
+            share: Share of its steps after which it is stopped, without final probes; 1 for a trial that finishes.
+        """
+        probes = self._probe_seconds(trial) if trial.probe_datasets and share == 1 else 0.0
+        if not _trains(trial):
+            return probes
+        cost = self._training_cost(trial)
+        reports = 1 + math.ceil(share * trial.budget_steps / trial.report_every)
+        return cost.setup + share * trial.budget_steps * cost.step + reports * cost.report + probes
+
+    def _training_cost(self, trial: TrialConfig) -> TrainingCost:
+        least, most = self._batches[_computation(trial)]
+        small = self._timed(least)
+        if least.batch_size == most.batch_size:
+            return small
+        share = (trial.batch_size - least.batch_size) / (most.batch_size - least.batch_size)
+        return small.between(self._timed(most), share)
+
+    def _timed(self, trial: TrialConfig) -> TrainingCost:
+        key = _computation(trial).replace(batch_size=trial.batch_size)
+        if key not in self._training:
+            with _threads(self._cores):
+                self._training[key] = _time_training(trial, self._datasets[trial.dataset], self._device)
+        return self._training[key]
+
+    def _probe_seconds(self, trial: TrialConfig) -> float:
+        """Return the time of the final probes; those of a trained encoder are timed on an untrained one."""
+        task = RAW_PIXELS if trial.task == RAW_PIXELS else RANDOM_INIT
+        encoder = {name: getattr(trial, name) for name in ("encoder", "width", "input_size", "mean", "std")}
+        probes = ("probe_datasets", "probe_split", "probe_layers", "labels_per_class", "fine_tune_steps", "dataset")
+        key = TrialConfig("", task, budget_steps=0, **encoder, **{name: getattr(trial, name) for name in probes})
+        if key not in self._probes:
+            with _threads(self._cores):
+                self._probes[key] = _time_probes(key, self._datasets, self._device)
+        return self._probes[key]
+
+
+def worker_device(gpus: float) -> torch.device:
+    """Return the device that trials use on this machine.
+
+    Args:
+        gpus: GPUs that one worker reserves.
+    """
+    return torch.device("cuda" if gpus and torch.cuda.is_available() else "cpu")
+
+
+def _time_training(trial: TrialConfig, splits: Splits, device: torch.device) -> TrainingCost:
+    """Return the cost of a trial's parts; of several workers, each takes its share of a batch."""
+    own = trial.replace(batch_size=trial.batch_size // trial.workers, workers=1, weights="")
+    began = _now(device)
+    run = TrialRun(own, splits, lambda report: _save(report.state()), Worker(device), resume=None)
+    built = _now(device)
+    run.start()
+    reported = _now(device)
+    take_step = TrainingStep(run.task, run.model, run.optimizer, replay=run.replay)
+    warm_up = min(own.budget_steps - 1, 1 if device.type == "cpu" else 3)  # a GPU records the step's graph first
+    for _ in range(warm_up):
+        take_step(run.draw(), run.lr)
+    steps, start = 0, _now(device)
+    while not steps or (steps < min(MOST_STEPS, own.budget_steps - warm_up) and _now(device) - start < ENOUGH_S):
+        take_step(run.draw(), run.lr)
+        steps += 1
+    return TrainingCost(built - began, (_now(device) - start) / steps, reported - built)
+
+
+def _save(state: dict) -> None:
+    checkpoint.to_bytes(state | {"reports": [], "facts": {}})
+
+
+def _time_probes(trial: TrialConfig, datasets: Mapping[str, Splits], device: torch.device) -> float:
+    """Return the time of an untrained encoder's probes, in proportion to the images if there are many."""
+    seconds = 0.0
+    table = datasets[trial.dataset].pretext_train
+    for name in trial.probe_datasets:
+        few, share = _first_images(datasets[name])
+        own = trial.replace(probe_datasets=(name,), labels_per_class=())
+        seconds += _probing(own, table, {name: few}, device) / share
+        if trial.labels_per_class and few.labeled:
+            own = own.replace(labels_per_class=trial.labels_per_class)
+            low, high = (
+                _probing(own.replace(fine_tune_steps=steps), table, {name: few}, device) for steps in FINE_TUNE_STEPS
+            )
+            step = max(0.0, high - low) / (FINE_TUNE_STEPS[1] - FINE_TUNE_STEPS[0])
+            seconds += low + step * trial.fine_tune_steps
+    return seconds
+
+
+def _probing(trial: TrialConfig, table: ImageTable, datasets: Mapping[str, Splits], device: torch.device) -> float:
+    encoder = baseline_encoder(trial, table.image_size, table.n_channels)
+    began = _now(device)
+    evaluate(trial, encoder, datasets, device)
+    return _now(device) - began
+
+
+def _first_images(splits: Splits) -> tuple[Splits, float]:
+    """Return splits with at most PROBED_IMAGES each for the probes, and their share of all probed images."""
+    names = [name for name in ("probe_train", "probe_validation", "test") if getattr(splits, name) is not None]
+    tables = {name: getattr(splits, name) for name in names}
+    few = {name: table.take(torch.arange(min(len(table), PROBED_IMAGES)).numpy()) for name, table in tables.items()}
+    share = sum(map(len, few.values())) / max(1, sum(map(len, tables.values())))
+    return (splits, 1.0) if share == 1 else (dataclasses.replace(splits, **few), share)
+
+
+def _trains(trial: TrialConfig) -> bool:
+    return not is_baseline(trial.task) and not trial.init_from
+
+
+def _batch_size(trial: TrialConfig) -> int:
+    return trial.batch_size
+
+
+def _computation(trial: TrialConfig) -> TrialConfig:
+    """Return a trial in which all fields that do not change what a step computes, and its batch size, are equal."""
+    policy = {op: 1.0 for op, magnitude in dict(trial.augmentation).items() if magnitude * trial.augmentation_strength}
+    options = {name: value for name, value in dict(trial.options).items() if not isinstance(value, float)}
+    trained = {name: getattr(trial, name) for name in ("task", "dataset", "encoder", "width", "optimizer", "workers")}
+    trained |= {name: getattr(trial, name) for name in ("input_size", "mean", "std")}
+    return TrialConfig("", augmentation=policy, options=options, batch_size=1, **trained)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Compute with this many threads inside the block, as trials do that reserve as many cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _now(device: torch.device) -> float:
+    """Return the time in seconds once the device has done all work."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
