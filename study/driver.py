@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,13 +20,12 @@ from analysis.records import (
     FAILED,
     FINISHED,
     HEADLINE_FILE,
+    JOURNAL_FILE,
     KILLED,
     Event,
-    PhaseEnded,
-    PhaseStarted,
     StudyEnded,
 )
-from analysis.records.phases import ABLATE, BASELINES, CONFIRM, EVALUATE, SEARCH
+from analysis.records.phases import CONFIRM
 from analysis.report import write_report
 from analysis.report.plain import Answer, answer
 from study.config.schema import StudyConfig
@@ -34,15 +34,17 @@ from study.execution.executor import Executor
 from study.execution.journal import Journal
 from study.execution.lock import DriverLock
 from study.execution.memory import check_memory
+from study.execution.sequence import run_phases
 from study.export.encoders import Reading, read_metadata, write_encoder
 from study.export.mlflow_models import log_models
 from study.export.recommended import write_recommended
-from study.folder import open_folder, warn_of_other_data, with_its_split_rules
+from study.folder import as_begun, open_folder, warn_of_other_data
 from study.plan.feasibility import check_plan
 from study.plan.history import History
 from study.plan.phases import Plan
 from study.plan.ranking import ranked
 from study.provenance import study_started
+from study.time_budget import TimeBudget, budgeted
 from study.tracking.sync import MlflowTracker
 from trainables import files, simulated
 from trainables.data import Splits, load_splits
@@ -73,6 +75,7 @@ class Outcome:
         tracked: Whether MLflow has received everything.
         answer: What the study answers.
         n_trials: Number of trials.
+        unfinished: Phases that the end of the time budget has left unfinished, which more hours continue.
     """
 
     folder: Path
@@ -82,6 +85,7 @@ class Outcome:
     tracked: bool = True
     answer: Answer | None = None
     n_trials: int = 0
+    unfinished: list[str] = field(default_factory=list)
 
 
 def run_study(
@@ -92,6 +96,7 @@ def run_study(
     fresh: bool = False,
     listeners: Sequence[Listener] = (),
     datasets: Mapping[str, Splits] | None = None,
+    say: Callable[[str], object] = logger.warning,
 ) -> Outcome:
     """Run a study in `output/NAME`, skipping everything that its journal records as done.
 
@@ -104,23 +109,27 @@ def run_study(
         fresh: Whether to move an earlier study of that name aside first.
         listeners: Called on the driver with every event of the journal.
         datasets: Splits from `load_datasets`; None to load them.
+        say: Shows a line to the user: how a time budget has sized the study.
 
     Raises:
-        ConfigError: The folder belongs to a study of another configuration or another process is running it.
+        ConfigError: The folder belongs to a study of another configuration, another process is running it, or the time
+            budget is too short.
         DataError: A data set cannot be used.
         StorageError: A file cannot be written.
     """
-    if not fresh:
-        config = with_its_split_rules(config, output / config.name)
+    began, resumed = time.time(), not fresh and (output / config.name / JOURNAL_FILE).exists()
+    if resumed:
+        config = as_begun(config, output / config.name)
     plan = Plan(config, load_datasets(config, download=download) if datasets is None else datasets)
     check_plan(plan)
     if config.simulate and (unknown := [task for task in config.tasks if task not in simulated.TRUTH.tasks]):
         logger.warning("%s: no declared truth; simulated like any other task (Truth.other_task)", ", ".join(unknown))
+    plan, budget = budgeted(plan, began=began, resumed=resumed, say=say)
     with DriverLock(output, config.name) as lock:
-        return _run(plan, open_folder(config, output, fresh=fresh), lock, listeners)
+        return _run(plan, open_folder(plan.config, output, fresh=fresh), lock, listeners, budget)
 
 
-def _run(plan: Plan, folder: Path, lock: DriverLock, listeners: Sequence[Listener]) -> Outcome:
+def _run(plan: Plan, folder: Path, lock: DriverLock, listeners: Sequence[Listener], budget: TimeBudget) -> Outcome:
     config = plan.config
     cluster.connect(dashboard=config.workers > 1)
     if config.storage is None and cluster.is_multi_node():
@@ -142,13 +151,10 @@ def _run(plan: Plan, folder: Path, lock: DriverLock, listeners: Sequence[Listene
         warn_of_other_data(folder, started)
         journal.append(started)
         executor = Executor(plan, folder, journal, history)
-        for name, run in _phases(plan, executor, history):
-            if name not in history.outcomes:
-                journal.append(PhaseStarted(phase=name))
-                journal.append(PhaseEnded(phase=name, outcome=run()))
+        unfinished = run_phases(plan, executor, history, budget)
         with files.storing(folder):
             report, answered = _write_results(plan, history, executor, folder)
-        journal.append(StudyEnded(status=FINISHED))
+        journal.append(StudyEnded(status=KILLED if unfinished else FINISHED))
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
         if not lock.lost:  # otherwise the journal belongs to another driver by now
@@ -158,45 +164,14 @@ def _run(plan: Plan, folder: Path, lock: DriverLock, listeners: Sequence[Listene
     finally:
         journal.close()
         tracked = tracker.close(INTERRUPTED_PATIENCE_S if interrupted else TRACKING_PATIENCE_S)
-    chosen = history.outcomes[CONFIRM]["chosen"]
     failed = [record.trial.trial_id for record in history.failed()]
-    return Outcome(folder, report, chosen, failed, tracked, answered, len(history.trials))
-
-
-def _phases(plan: Plan, executor: Executor, history: History) -> list[tuple[str, Callable[[], dict[str, Any]]]]:
-    """Return the phases in order, each with the function that runs its trials and returns its outcome."""
-
-    def baselines() -> dict[str, Any]:
-        executor.run(plan.baselines(), BASELINES)
-        return {}
-
-    def search() -> dict[str, Any]:
-        executor.search(*plan.config.tasks)
-        ranking = {task: plan.best_searched(history, task) for task in plan.config.tasks}
-        return {"best": {task: [record.trial.trial_id for record in records] for task, records in ranking.items()}}
-
-    def confirm() -> dict[str, Any]:
-        executor.run(plan.confirm(history), CONFIRM)
-        return {"chosen": plan.chosen(history)}
-
-    def ablate() -> dict[str, Any]:
-        executor.run(plan.ablate(history), ABLATE)
-        return {"designs": plan.designs(history)}
-
-    def evaluate() -> dict[str, Any]:
-        executor.run(plan.evaluate(history), EVALUATE)
-        return {}
-
-    phases = {BASELINES: baselines, SEARCH: search, CONFIRM: confirm, ABLATE: ablate, EVALUATE: evaluate}
-    if not plan.config.ablate.designs:
-        del phases[ABLATE]
-    return list(phases.items())
+    return Outcome(folder, report, _chosen(history), failed, tracked, answered, len(history.trials), unfinished)
 
 
 def _write_results(plan: Plan, history: History, executor: Executor, folder: Path) -> tuple[Path, Answer]:
     """Write the results of a study to its folder; return the path of the report, and its answer."""
     export(folder)
-    write_recommended(folder, plan.config, history.outcomes[CONFIRM]["chosen"])
+    write_recommended(folder, plan.config, _chosen(history))
     findings = compute_findings(load(folder))
     write_tables(folder, findings)
     answered = answer(findings, folder)
@@ -207,13 +182,18 @@ def _write_results(plan: Plan, history: History, executor: Executor, folder: Pat
     return report, answered
 
 
+def _chosen(history: History) -> Mapping[str, Any]:
+    """Return what the confirm phase chose for each task; empty before it has ended."""
+    return history.outcomes.get(CONFIRM, {}).get("chosen", {})
+
+
 def _write_encoders(plan: Plan, history: History, executor: Executor, folder: Path) -> None:
     """Write the encoder of each task's best confirmed trial to `encoders/TASK`, unless it is already there.
 
     The encoder is written as it was probed, with BatchNorm statistics of whole images.
     """
     splits = plan.datasets[plan.config.dataset]
-    for task, choice in history.outcomes[CONFIRM]["chosen"].items():
+    for task, choice in _chosen(history).items():
         confirmed = [history.trials[trial_id] for trial_id in choice["trial_ids"]]
         trial = ranked(confirmed, choice["metric"], choice["mode"])[0].trial
         target = folder / ENCODERS / task

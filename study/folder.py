@@ -14,6 +14,7 @@ from analysis.report import FIGURES
 from study.config import strict_yaml
 from study.config.schema import StudyConfig
 from study.config.validation import check_config
+from study.plan.sizing import with_sizes_of
 from trainables import files, plugins
 from trainables.data.request import FORMER
 from trainables.errors import ConfigError
@@ -51,15 +52,21 @@ def open_folder(config: StudyConfig, output: Path, *, fresh: bool = False) -> Pa
     return folder
 
 
-def with_its_split_rules(config: StudyConfig, folder: Path) -> StudyConfig:
-    """Return a configuration with the split rules that the study in a folder began with, unless it names its own.
+def as_begun(config: StudyConfig, folder: Path) -> StudyConfig:
+    """Return a configuration with what the study in a folder fixed when it began: its split rules, and its sizes.
+
+    Split rules that the configuration names itself are kept. Sizes are fixed if a time budget has set them.
 
     Args:
         config: The configuration that the study is to run or resume with.
         folder: The study's folder, which need not exist.
     """
     started = next(read(folder, StudyStarted), None)
-    if started is None or "split_rules" in config.model_fields_set:
+    if started is None:
+        return config
+    if started.config.get("budget_hours") is not None:
+        config = with_sizes_of(config, started.config)
+    if "split_rules" in config.model_fields_set:
         return config
     return config.model_copy(update={"split_rules": started.config.get("split_rules", FORMER)})
 

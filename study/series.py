@@ -84,6 +84,9 @@ def load_series(source: str, overrides: list[str] | None = None, changes: Mappin
     if (changes or {}).get("tasks"):
         first = next(iter(parts))
         raise ConfigError(f"--tasks: {name} has several parts, each with its own; use --set '{first}.tasks=[...]'")
+    if (changes or {}).get("budget_hours"):
+        first = next(iter(parts))
+        raise ConfigError(f"--hours: {name} has several parts; give each its time, --set {first}.budget_hours=1")
     own: dict[str, list[str]] = {part: [] for part in parts}
     for override in overrides or []:
         if override.startswith("name="):

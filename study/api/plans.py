@@ -13,12 +13,12 @@ from study.api.sources import Source, config
 from study.cli.words import dataset_lines
 from study.config.schema import StudyConfig
 from study.driver import load_datasets
-from study.plan.estimate import estimate, trial_costs
 from study.plan.feasibility import check_plan
 from study.plan.phases import Plan
 from study.plan.unsearched import unsearched, unsearched_lines
 from study.provenance import describe
 from study.rehearsal import this_machine
+from study.time_budget import fitting
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +26,7 @@ class PlannedStudy:
     """What a study would run. A notebook shows it as a table.
 
     Attributes:
-        config: The study's configuration.
+        config: The study's configuration, sized if it has a time budget.
         phases: One row per phase, one for the start and one for the report: `phase`, upper bounds of `trials` and
             `steps`, and the time on this machine, expected `seconds` and their range from `low` to `high`.
         time: The time of the whole study in words: `3 to 4 minutes on 2 cores, 2 trials at a time`.
@@ -79,9 +79,9 @@ def plan(
     planned = Plan(checked, load_datasets(checked, download=download))
     check_plan(planned)
     datasets = {name: describe(splits) for name, splits in planned.datasets.items()}
-    found = estimate(planned, this_machine(), trial_costs(planned))
+    planned, found = fitting(planned, this_machine())
     phases = pd.DataFrame([vars(phase) for phase in found.phases])
-    return PlannedStudy(checked, phases, found.words(), unsearched(planned), datasets)
+    return PlannedStudy(planned.config, phases, found.words(), unsearched(planned), datasets)
 
 
 def _paragraphs(lines: Iterable[str]) -> Iterator[str]:

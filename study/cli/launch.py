@@ -25,14 +25,16 @@ from study.config.schema import StudyConfig
 from study.driver import Outcome, load_datasets, run_study
 from study.execution import cluster
 from study.execution.environment import check_environment
-from study.folder import with_its_split_rules
-from study.plan.estimate import StudyEstimate, estimate, trial_costs
+from study.folder import as_begun
+from study.plan.estimate import StudyEstimate
 from study.plan.feasibility import check_plan
 from study.plan.phases import Plan
+from study.plan.sizing import sizing_words
 from study.plan.unsearched import unsearched, unsearched_lines
 from study.provenance import describe
 from study.rehearsal import this_machine
 from study.series import Series
+from study.time_budget import fitting
 from study.tracking.sync import default_tracking_uri
 from trainables.data import Splits, load_splits
 from trainables.data.table import as_tensor
@@ -68,7 +70,7 @@ def run_parts(series: Series, output: Path, *, download: bool, fresh: bool, as_j
     datasets: dict[str, Mapping[str, Splits]] = {}
     if series.name:  # check all parts first: an error in the last one must not surface after hours
         begun = {
-            part: config if fresh else with_its_split_rules(config, series.folder(output) / config.name)
+            part: config if fresh else as_begun(config, series.folder(output) / config.name)
             for part, config in series.parts.items()
         }
         datasets = {part: plan.datasets for part, plan in _plans(begun, download=download).items()}
@@ -85,6 +87,7 @@ def run_parts(series: Series, output: Path, *, download: bool, fresh: bool, as_j
                 fresh=fresh,
                 listeners=[progress],
                 datasets=datasets.pop(part, None),  # freed when the part ends
+                say=functools.partial(console.print, highlight=False, markup=False),
             )
         if not as_json:
             tracking_uri = config.tracking_uri or default_tracking_uri()
@@ -115,7 +118,8 @@ def show_plans(series: Series, *, download: bool, as_json: bool) -> None:
     """Show the phases of every part."""
     plans = _plans(series.parts, download=download)
     machine = this_machine()
-    estimates = {part: estimate(plan, machine, trial_costs(plan)) for part, plan in plans.items()}
+    sized = {part: fitting(plan, machine) for part, plan in plans.items()}
+    estimates = {part: found for part, (_, found) in sized.items()}
     if as_json:
         values = {part: [vars(phase) for phase in own.phases] for part, own in estimates.items()}
         sys.stdout.write(json.dumps(values if series.name else next(iter(values.values()))) + "\n")
@@ -123,8 +127,10 @@ def show_plans(series: Series, *, download: bool, as_json: bool) -> None:
     found = {name: describe(splits) for plan in plans.values() for name, splits in plan.datasets.items()}
     for line in dataset_lines(found):
         out.print(line, highlight=False, markup=False)
-    for part, config in series.parts.items():
-        _show_plan(config, estimates[part])
+    for part, (plan, found_time) in sized.items():
+        _show_plan(plan.config, found_time)
+        for line in sizing_words(plan, found_time) if plan.config.budget_hours is not None else ():
+            out.print(line, highlight=False, markup=False)
         for line in unsearched_lines(unsearched(plans[part])):
             out.print(line, highlight=False, markup=False)
     out.print(NOT_COVERED, highlight=False)

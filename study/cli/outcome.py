@@ -41,7 +41,8 @@ def show_outcome(outcome: Outcome, name: str, tracking_uri: str, seconds: float,
         seconds: Seconds that the study took.
         console: Console to print on; on anything but a terminal, each line is plain text.
     """
-    title = f"{name}: finished in {duration(seconds)}"
+    how = "stopped at the end of its time, after" if outcome.unfinished else "finished in"
+    title = f"{name}: {how} {duration(seconds)}"
     console.print(Rule(Text(title, style="bold"), align="left") if console.is_terminal else Text(title))
     if outcome.answer is not None:
         _show_answer(outcome.answer, console)
@@ -49,6 +50,8 @@ def show_outcome(outcome: Outcome, name: str, tracking_uri: str, seconds: float,
         console.print(Text.assemble((f"{label:<{LABEL_WIDTH}}", "bold"), value), soft_wrap=True)
     if console.is_terminal:
         console.print(Rule())
+    if outcome.unfinished:
+        err.print(f"unfinished: {', '.join(outcome.unfinished)}; the same command goes on, with its time anew")
     if outcome.failed:
         err.print(f"{counted(len(outcome.failed), 'trial')} failed; the report says why", style="red")
     if not outcome.tracked:

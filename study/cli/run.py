@@ -22,6 +22,7 @@ EXAMPLES = {
     f"{PROGRAM}": "the smallest study, on generated images",
     f"{PROGRAM} small_data --dry-run": "what a study would run, and how long it takes",
     f"{PROGRAM} quick --tasks rotation,simclr --set confirm.seeds=5": "two tasks, more seeds",
+    f"{PROGRAM} cifar10 --hours 3 --data-root ~/data": "as many seeds, steps and trials as fit into three hours",
     f"{PROGRAM} my_study.yaml --data-root ~/data": "a study of your own",
     f"{PROGRAM} small_data --simulate": "try the report in a minute: no network is trained",
     f"{PROGRAM} {REFERENCE} --data-root ~/data": "compare the trainers with published results on CIFAR-10",
@@ -72,6 +73,10 @@ def run(
         list[str] | None,
         typer.Option(metavar="MODULE|FILE.py", help="Add tasks, encoders, data sets or ops; may be repeated."),
     ] = None,
+    hours: Annotated[
+        float | None,
+        typer.Option(metavar="HOURS", help="Size the study to this time, and stop with a report when it is over."),
+    ] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder with the data sets.", metavar="DIR")] = None,
     download: Annotated[bool, typer.Option("--download", metavar="", help="Download missing data sets.")] = False,
     output: Annotated[Path, typer.Option(help="Folder to write studies to.", metavar="DIR")] = Path("studies"),
@@ -109,6 +114,7 @@ def run(
     changes = {
         "tasks": [task.strip() for task in tasks.split(",")] if tasks else None,
         "plugins": plugin,
+        "budget_hours": hours,
         "data_root": str(data_root.expanduser().resolve()) if data_root else None,
     }
     series = load_series(study, set_, changes)

@@ -76,6 +76,8 @@ class StudyConfig(BaseModel):
         encoder: The encoder that all tasks share.
         budget_steps: Optimizer steps per trial.
         report_every: Steps between two reports of a trial.
+        budget_hours: Time that the study may take: when it begins, its seeds, its steps and its search trials are set
+            to what fits, and at the end of the time it stops with a report. null for the settings as they are.
         defaults: Values of TUNABLE fields and of `augmentation`, per task.
         task_options: Options of each task where they differ from its defaults.
         search: The hyperparameter search.
@@ -115,6 +117,7 @@ class StudyConfig(BaseModel):
     encoder: EncoderConfig = EncoderConfig()
     budget_steps: Positive = 500
     report_every: Positive = 25
+    budget_hours: Annotated[float, Field(gt=0, le=100_000)] | None = None
     defaults: dict[TaskName, dict[str, JsonValue]] = {}
     task_options: dict[TaskName, dict[str, JsonValue]] = {}
     search: SearchConfig = SearchConfig()
@@ -197,7 +200,7 @@ class StudyConfig(BaseModel):
     def config_hash(self) -> str:
         """Hash, in twelve hex digits, of every setting that affects results; locations and resources do not."""
         # A study keeps the split rules that it began with, and those from before this setting have no record of it.
-        left_out = {"data_root", "storage", "tracking_uri", "resources", "split_rules"}
+        left_out = {"data_root", "storage", "tracking_uri", "resources", "split_rules", "budget_hours"}
         content = self.model_dump(mode="json", exclude=left_out)
         content = spelling.with_former_names(content)
         if content["evaluate"]["segmentation"]:

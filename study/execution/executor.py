@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
+import math
 import os
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,6 +20,7 @@ import ray
 from ray import tune
 from ray.tune.schedulers import TrialScheduler
 
+from analysis.records import STOPPED, TrialEnded
 from analysis.records.phases import SEARCH
 from study.config.names import TaskName
 from study.config.schema import StudyConfig
@@ -25,7 +28,7 @@ from study.execution import cluster, resources
 from study.execution.journal import Journal
 from study.execution.recorder import Recorder
 from study.execution.search import FIFOScheduler, PerTaskASHA, PerTaskSearcher, population, queued_trials, tpe
-from study.execution.stopping import ChanceStopper
+from study.execution.stopping import ChanceStopper, DeadlineStopper
 from study.plan.given_weights import weights_of
 from study.plan.history import History
 from study.plan.phases import Plan
@@ -50,11 +53,16 @@ class Executor:
         folder: The study's folder.
         journal: Where events are written.
         history: State of the study, which listens to the journal.
+
+    Attributes:
+        deadline: When all trials are stopped, in seconds since the epoch; what they have reported is kept, and they
+            can be resumed.
     """
 
     def __init__(self, plan: Plan, folder: Path, journal: Journal, history: History) -> None:
         self.plan, self.journal, self.history = plan, journal, history
         self.config: StudyConfig = plan.config
+        self.deadline = math.inf
         self._fit_numbers = itertools.count()
         self.storage = storage_of(self.config, folder, history.began)
         files = {} if self.config.simulate else weights_of(self.config)
@@ -73,14 +81,27 @@ class Executor:
         )
         _quiet_tune()
 
-    def run(self, trials: list[TrialConfig], name: str) -> None:
-        """Run the listed trials that have not ended yet.
+    @property
+    def out_of_time(self) -> bool:
+        """Whether the deadline has passed."""
+        return time.time() >= self.deadline
+
+    def run(self, trials: list[TrialConfig], name: str) -> bool:
+        """Run the listed trials that have not ended yet; return False if the deadline left some of them.
 
         Args:
             trials: Trials of one phase.
             name: Name of the phase.
         """
         self._run_listed(name, trials, self.shared)
+        return not self.out_of_time or all(map(self.has_ended, trials))
+
+    def end_stopped(self, phase: str) -> None:
+        """Record the end of the trials of a phase that the deadline has stopped, so that they are not resumed."""
+        for record in [record for record in self.history.of(phase) if not record.ended and self.out_of_time]:
+            reason = f"by the end of the phase's time after {record.step} steps"
+            trial_id = record.trial.trial_id
+            self.journal.append(TrialEnded(trial_id=trial_id, status=STOPPED, reason=reason, steps=record.step))
 
     def search(self, *tasks: TaskName) -> None:
         """Search the hyperparameters of all tasks concurrently, each task with its own searcher and scheduler."""
@@ -92,7 +113,7 @@ class Executor:
                 make = functools.partial(population, plan.space(task), config.grace_period)
                 self._run_listed(f"{SEARCH}-{task}", plan.enumerated(task), shared, make)
         elif config.search.algorithm == "optuna":
-            while self._search_by_tpe(tasks, shared):
+            while not self.out_of_time and self._search_by_tpe(tasks, shared):
                 pass
         else:
             self._run_listed(SEARCH, [trial for task in tasks for trial in plan.enumerated(task)], shared, self._asha)
@@ -116,7 +137,7 @@ class Executor:
         make_scheduler: Callable[[], TrialScheduler] = FIFOScheduler,
     ) -> None:
         """Run the trials that have not ended yet, until all of them have."""
-        while waiting := [trial for trial in trials if not self._ended(trial)]:
+        while not self.out_of_time and (waiting := [trial for trial in trials if not self.has_ended(trial)]):
             tuning = tune.TuneConfig(scheduler=make_scheduler(), num_samples=len(waiting))
             if not self._fit(name, queued_trials(waiting), shared, tuning):
                 return
@@ -150,7 +171,7 @@ class Executor:
                     name=f"{name}.{self.history.drivers}.{next(self._fit_numbers)}",  # a new folder for each experiment
                     storage_path=place,
                     callbacks=[recorder],
-                    stop=stopper,
+                    stop=tune.stopper.CombinedStopper(*filter(None, [stopper, DeadlineStopper(self.deadline)])),
                     verbose=0,
                     progress_reporter=tune.CLIReporter(),  # the one for notebooks clears what their cell has shown
                     failure_config=tune.FailureConfig(max_failures=config.max_failures),
@@ -158,7 +179,8 @@ class Executor:
             ).fit()
         return recorder.given_up
 
-    def _ended(self, trial: TrialConfig) -> bool:
+    def has_ended(self, trial: TrialConfig) -> bool:
+        """Return whether a trial has ended according to the journal."""
         record = self.history.trials.get(trial.trial_id)
         return record is not None and record.ended
 

@@ -1,8 +1,9 @@
-"""Stopping of search trials that have learned nothing."""
+"""Stopping of search trials that have learned nothing, and of all trials at the end of a time budget."""
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -78,6 +79,25 @@ class ChanceStopper(tune.Stopper):
     def stop_all(self) -> bool:
         """Return False: one trial at chance says nothing about the others."""
         return False
+
+
+class DeadlineStopper(tune.Stopper):
+    """Stopper of a whole experiment at a time on the clock. Tune then ends no trial: each can be resumed.
+
+    Args:
+        deadline: Seconds since the epoch; infinite for never.
+    """
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+
+    def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
+        """Return False: no trial is stopped by itself."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Return whether the time is over."""
+        return time.time() >= self.deadline
 
 
 def _compared(facts: Mapping[str, Any], metrics: Metrics, untrained: Metrics) -> dict[str, Learned]:

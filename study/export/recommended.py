@@ -47,6 +47,7 @@ def recommended(config: StudyConfig, chosen: Mapping[str, Mapping[str, Any]]) ->
         "task_options": {task: dict(trial.options) for task, trial in trials.items()},
         "confirm": {"top_k": 1, "seeds": config.confirm.seeds},
         "ablate": {},
+        "budget_hours": None,
     }
     content["search"] |= {
         "num_samples": 1,

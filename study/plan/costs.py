@@ -5,12 +5,11 @@ Only the parts that repeat are timed, on the study's own images, and multiplied 
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -41,11 +40,6 @@ class TrainingCost:
     step: float
     report: float
 
-    def between(self, other: TrainingCost, share: float) -> TrainingCost:
-        """Return the cost at a share of the way from this one to another."""
-        parts = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
-        return TrainingCost(*(low + share * (high - low) for low, high in parts))
-
 
 class TrialCosts:
     """Seconds that trials take, without what Ray, the journal and MLflow add.
@@ -66,7 +60,7 @@ class TrialCosts:
         self._probes: dict[TrialConfig, float] = {}
 
     def include(self, trials: Iterable[TrialConfig]) -> None:
-        """Make these trials known, so that of each computation the smallest and the largest batch is timed."""
+        """Note the smallest and the largest batch of each computation among these trials, which will be timed."""
         for trial in filter(_trains, trials):
             least, most = self._batches.get(_computation(trial), (trial, trial))
             self._batches[_computation(trial)] = min(least, trial, key=_batch_size), max(most, trial, key=_batch_size)
@@ -87,17 +81,20 @@ class TrialCosts:
 
     def _training_cost(self, trial: TrialConfig) -> TrainingCost:
         least, most = self._batches[_computation(trial)]
-        small = self._timed(least)
+        large = self._timed(most)
         if least.batch_size == most.batch_size:
-            return small
+            return large
         share = (trial.batch_size - least.batch_size) / (most.batch_size - least.batch_size)
-        return small.between(self._timed(most), share)
+        small = self._timed(least, report=large.report)
+        return replace(large, step=small.step + share * (large.step - small.step))
 
-    def _timed(self, trial: TrialConfig) -> TrainingCost:
+    def _timed(self, trial: TrialConfig, report: float | None = None) -> TrainingCost:
+        """Return the cost of a trial's parts, timed once; a report is timed only if its time is not given."""
         key = _computation(trial).replace(batch_size=trial.batch_size)
         if key not in self._training:
             with _threads(self._cores):
-                self._training[key] = _time_training(trial, self._datasets[trial.dataset], self._device)
+                splits = self._datasets[trial.dataset]
+                self._training[key] = _time_training(trial, splits, self._device, report)
         return self._training[key]
 
     def _probe_seconds(self, trial: TrialConfig) -> float:
@@ -121,14 +118,15 @@ def worker_device(gpus: float) -> torch.device:
     return torch.device("cuda" if gpus and torch.cuda.is_available() else "cpu")
 
 
-def _time_training(trial: TrialConfig, splits: Splits, device: torch.device) -> TrainingCost:
+def _time_training(trial: TrialConfig, splits: Splits, device: torch.device, report: float | None) -> TrainingCost:
     """Return the cost of a trial's parts; of several workers, each takes its share of a batch."""
     own = trial.replace(batch_size=trial.batch_size // trial.workers, workers=1, weights="")
     began = _now(device)
-    run = TrialRun(own, splits, lambda report: _save(report.state()), Worker(device), resume=None)
+    run = TrialRun(own, splits, lambda made: _save(made.state()), Worker(device), resume=None)
     built = _now(device)
-    run.start()
-    reported = _now(device)
+    if report is None:
+        run.start()
+        report = _now(device) - built
     take_step = TrainingStep(run.task, run.model, run.optimizer, replay=run.replay)
     warm_up = min(own.budget_steps - 1, 1 if device.type == "cpu" else 3)  # a GPU records the step's graph first
     for _ in range(warm_up):
@@ -137,7 +135,7 @@ def _time_training(trial: TrialConfig, splits: Splits, device: torch.device) -> 
     while not steps or (steps < min(MOST_STEPS, own.budget_steps - warm_up) and _now(device) - start < ENOUGH_S):
         take_step(run.draw(), run.lr)
         steps += 1
-    return TrainingCost(built - began, (_now(device) - start) / steps, reported - built)
+    return TrainingCost(built - began, (_now(device) - start) / steps, report)
 
 
 def _save(state: dict) -> None:
@@ -175,7 +173,7 @@ def _first_images(splits: Splits) -> tuple[Splits, float]:
     tables = {name: getattr(splits, name) for name in names}
     few = {name: table.take(torch.arange(min(len(table), PROBED_IMAGES)).numpy()) for name, table in tables.items()}
     share = sum(map(len, few.values())) / max(1, sum(map(len, tables.values())))
-    return (splits, 1.0) if share == 1 else (dataclasses.replace(splits, **few), share)
+    return (splits, 1.0) if share == 1 else (replace(splits, **few), share)
 
 
 def _trains(trial: TrialConfig) -> bool:

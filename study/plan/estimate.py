@@ -101,7 +101,7 @@ def estimate(plan: Plan, machine: Machine, costs: TrialCosts | None) -> StudyEst
 
 
 def trial_costs(plan: Plan) -> TrialCosts | None:
-    """Return the costs of a study's trials, of which none is timed yet; None if they are simulated."""
+    """Return the costs of a study's trials, not timed yet; None if the trials are simulated."""
     need = plan.config.resources
     return None if plan.config.simulate else TrialCosts(plan.datasets, worker_device(need.gpu), need.cpu)
 

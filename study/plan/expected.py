@@ -11,7 +11,7 @@ from study.plan.phases import Plan
 from study.plan.sizes import search_trials
 from trainables.trial import RANDOM_INIT, TrialConfig
 
-MOST_CANDIDATES = 6  # configurations per task that stand for what the search may choose
+MOST_CANDIDATES = 6  # configurations per task, in place of those that the search will choose
 
 
 @dataclass(frozen=True)

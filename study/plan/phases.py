@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from analysis.data.classes import BALANCED, is_imbalanced
 from analysis.records import STOPPED
 from analysis.records.phases import ABLATE, BASELINES, CONFIRM, EVALUATE, SEARCH
 from search_spaces import Space
@@ -23,16 +22,15 @@ from study.config.schema import StudyConfig
 from study.config.sections import WeightsBaseline
 from study.config.seeds import ablation_seeds, fresh_seeds
 from study.plan.history import History, TrialRecord, finished
+from study.plan.objectives import default_objective
 from study.plan.ranking import ranked
 from study.plan.small_sets import fitting_base, fitting_space
 from trainables.augmentation.ops import COLORS, color_ops
 from trainables.data import Splits
 from trainables.objective import direction
-from trainables.probes.accuracy import largest_class
 from trainables.rng import stream_seed
 from trainables.tasks import TASKS
-from trainables.training.monitor import PROBE_QUERIES
-from trainables.trial import ONLINE_PROBES, RANDOM_INIT, RAW_PIXELS, WEIGHTS, TrialConfig
+from trainables.trial import RANDOM_INIT, RAW_PIXELS, WEIGHTS, TrialConfig
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ class Plan:
             if task in self.objectives:
                 metric, mode = self.objectives[task]
                 return metric, mode
-            return _default_probe(self.datasets[self.config.dataset]) or _primary(task)
+            return default_objective(self.datasets[self.config.dataset], task)
         if search.mode is not None:
             return search.metric, search.mode
         return search.metric, direction(search.metric)
@@ -271,24 +269,6 @@ def probed_datasets(config: StudyConfig, datasets: Mapping[str, Splits]) -> tupl
 def _with_weights(trial: TrialConfig, baseline: WeightsBaseline) -> TrialConfig:
     own = {"encoder": baseline.encoder, "width": baseline.width, "weights": baseline.sha256, **baseline.inputs}
     return trial.replace(task=f"{WEIGHTS}{baseline.name}", **own)
-
-
-def _primary(task: TaskName) -> tuple[str, str]:
-    return TASKS[task].primary_metric, TASKS[task].primary_mode
-
-
-def _default_probe(splits: Splits) -> tuple[str, str] | None:
-    """Return the online probe that answers are based on, and its direction; None without labels.
-
-    It is the accuracy of the linear probe, or its balanced accuracy if the images that it is scored on are imbalanced.
-    """
-    if not splits.labeled:
-        return None
-    table = splits.probe_validation
-    assert table is not None
-    assert table.labels is not None
-    share = largest_class(table.labels[:PROBE_QUERIES])
-    return (f"probe/{BALANCED}" if is_imbalanced(share, table.n_classes) else ONLINE_PROBES[0]), "max"
 
 
 def _config_of(choice: Mapping[str, Any]) -> TrialConfig:

@@ -16,7 +16,7 @@ from analysis.data.study import Study
 from analysis.records import StudyStarted
 from study.config.validation import check_config
 from study.execution.journal import Journal
-from study.folder import warn_of_other_data, with_its_split_rules
+from study.folder import as_begun, warn_of_other_data
 from study.provenance import describe
 from study.tracking.metadata import dataset_inputs
 from tests.trainables.data.test_leaks import parts, photographs
@@ -69,18 +69,18 @@ def test_allow_has_the_hash_of_studies_from_before_the_setting() -> None:
 
 def test_a_study_keeps_the_split_rules_that_it_began_with(tmp_path: Path) -> None:
     config = check_config({"name": "demo"})
-    assert with_its_split_rules(config, tmp_path / "new") == config
+    assert as_begun(config, tmp_path / "new") == config
     began: dict[str, Any] = config.model_dump(mode="json")
     for folder, recorded in (("now", began), ("before", {key: began[key] for key in began if key != "split_rules"})):
         journal = Journal(tmp_path / folder)
         journal.append(StudyStarted(study="demo", config=recorded))
         journal.close()
-    assert with_its_split_rules(config, tmp_path / "now").split_rules == 2
-    former = with_its_split_rules(config, tmp_path / "before")
+    assert as_begun(config, tmp_path / "now").split_rules == 2
+    former = as_begun(config, tmp_path / "before")
     assert former.split_rules == 1
     assert former.config_hash == config.config_hash
     named = check_config({"name": "demo", "split_rules": 2})
-    assert with_its_split_rules(named, tmp_path / "before").split_rules == 2
+    assert as_begun(named, tmp_path / "before").split_rules == 2
 
 
 def test_near_duplicates_without_a_test_split_are_recorded_for_validation_alone(

@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import shutil
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from tests.study.executed_studies import FakeTrial, Study, assert_recorded_once_
 from tests.study.studies import tiny
 from trainables.errors import ConfigError, StorageError
 from trainables.ray_adapter.messages import FinalResults, TrialReport, to_result
+from trainables.ray_adapter.storage import CheckpointStore
 from trainables.trial import RANDOM_INIT, RAW_PIXELS, TrialConfig
 
 ALWAYS = 1  # a worker group that dies starts again at most so often
@@ -328,3 +330,19 @@ def test_storage_is_absolute_and_a_folder_of_the_study_wherever_it_lies(
     assert storage_of(tiny(), Path("studies/tiny"), began) == str(tmp_path / "studies" / "tiny")
     assert storage_of(tiny(storage="shared"), Path("x"), began) == str(tmp_path / "shared" / "tiny" / own)
     assert storage_of(tiny(storage="s3://bucket/studies"), Path("x"), began) == f"s3://bucket/studies/tiny/{own}"
+
+
+@pytest.mark.core
+@pytest.mark.slow
+def test_at_the_deadline_trials_stop_with_their_checkpoints_and_can_be_resumed(study: Any):
+    ran = study(budget_steps=100_000, report_every=20)
+    ran.executor.deadline = time.time() + 12
+    trials = [ran.plan.search_base("rotation").replace(seed=seed) for seed in range(3)]
+    assert not ran.executor.run(trials, "confirm"), "not all have ended"
+    assert ran.executor.out_of_time
+    assert time.time() < ran.executor.deadline + 6
+    records = list(ran.history.trials.values())
+    assert not any(record.ended for record in records)
+    state = CheckpointStore(ran.executor.shared.checkpoints).load(records[0].trial.trial_id)
+    assert state is not None
+    assert state["step"] >= records[0].step > 0

@@ -14,6 +14,7 @@ from study.plan.estimate import StudyEstimate, asha_share, estimate, makespan, t
 from study.plan.machine import Machine, machine_of
 from study.plan.phases import Plan
 from study.plan.sizes import phase_sizes
+from tests.study.studies import KnownCosts
 
 MACHINE = Machine(start=10, phase=4, warm_up=3, trial=0.5, end=6)
 
@@ -46,13 +47,11 @@ def test_an_ablation_counts_every_cell_with_every_seed_at_its_own_budget():
 
 
 def test_the_parts_of_an_estimate_add_up_and_grow_with_steps_and_seeds():
-    quick = {"tasks": ["rotation"], "search": {"num_samples": 8, "space": {"batch_size": [8, 16]}}}
-    plan = plan_of(**quick)
-    costs = trial_costs(plan)
+    plan = plan_of(search={"num_samples": 8})
 
     def estimated(**settings) -> StudyEstimate:
         config = check_config(plan.config.model_dump(mode="json") | settings)
-        return estimate(dataclasses.replace(plan, config=config), MACHINE, costs)
+        return estimate(dataclasses.replace(plan, config=config), MACHINE, KnownCosts())
 
     first = estimated()
     assert [row.phase for row in first.phases] == ["start", "baselines", "search", "confirm", "evaluate", "report"]

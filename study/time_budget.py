@@ -1,0 +1,84 @@
+"""Time budget of a driver: the plan that fits into it, and when each phase has to stop so that the rest still fits."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from analysis.records.phases import PHASES
+from study.plan.estimate import REPORT, StudyEstimate, estimate, trial_costs
+from study.plan.machine import Machine
+from study.plan.phases import Plan
+from study.plan.sizing import sized, sizing_words
+from study.rehearsal import this_machine
+
+CUT = "cut"  # key of a phase's outcome: time was over before all of its trials had ended
+
+
+@dataclass(frozen=True)
+class TimeBudget:
+    """The time that a driver has.
+
+    Attributes:
+        end: When it has to be over, in seconds since the epoch; infinite for no limit.
+        estimate: Estimate of the study; None without a limit.
+    """
+
+    end: float = math.inf
+    estimate: StudyEstimate | None = None
+
+    def deadline(self, phase: str, done: Collection[str]) -> float:
+        """Return when a phase has to stop, in seconds since the epoch.
+
+        Its later phases get the time that they need, if there is enough; otherwise the report alone does.
+
+        Args:
+            phase: The phase.
+            done: Phases that have ended.
+        """
+        if self.estimate is None:
+            return self.end
+        need = {row.phase: row.high for row in self.estimate.phases}
+        later = [name for name in PHASES[PHASES.index(phase) + 1 :] if name not in done]
+        last = self.end - need[REPORT]
+        kept = last - math.fsum(need.get(name, 0.0) for name in later)
+        return kept if kept > time.time() else last
+
+
+def fitting(plan: Plan, machine: Machine, seconds: float | None = None) -> tuple[Plan, StudyEstimate]:
+    """Return the plan and its estimate, sized first if its configuration has a time budget.
+
+    Args:
+        plan: Plan of a study that has not begun.
+        machine: What the study costs here beside its trials.
+        seconds: What is left of the time budget; None for all of it.
+    """
+    hours, costs = plan.config.budget_hours, trial_costs(plan)
+    if hours is None:
+        return plan, estimate(plan, machine, costs)
+    return sized(plan, 3600 * hours if seconds is None else seconds, machine, costs)
+
+
+def budgeted(plan: Plan, *, began: float, resumed: bool, say: Callable[[str], object]) -> tuple[Plan, TimeBudget]:
+    """Return the plan that a driver runs, and its time budget.
+
+    Args:
+        plan: Plan of the study, with its former sizes if it is resumed.
+        began: When the driver began, in seconds since the epoch.
+        resumed: Whether the study has begun before, so that its sizes are fixed.
+        say: Shows a line to the user.
+
+    Raises:
+        ConfigError: Not even the smallest plan fits into the budget.
+    """
+    if plan.config.budget_hours is None:
+        return plan, TimeBudget()
+    machine, end = this_machine(), began + 3600 * plan.config.budget_hours
+    if resumed:
+        return plan, TimeBudget(end, estimate(plan, machine, trial_costs(plan)))
+    plan, found = fitting(plan, machine, end - time.time())
+    for line in sizing_words(plan, found):
+        say(line)
+    return plan, TimeBudget(end, found)
