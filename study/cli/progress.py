@@ -20,6 +20,7 @@ from study.cli.words import best_table, dataset_lines
 from study.config.schema import StudyConfig
 from study.plan.best import best_so_far
 from study.plan.history import TrialRecord
+from study.plan.sizing import with_sizes_of
 from trainables.trial import BASELINES, ONLINE_PROBES, RAW_PIXELS, WEIGHTS
 
 MAX_RUNNING = 12  # running trials in the live table
@@ -58,6 +59,8 @@ class Progress:
             self._note_seed(observed)
         match event:
             case StudyStarted():
+                if event.config:
+                    self.config = with_sizes_of(self.config, event.config)
                 for line in dataset_lines(event.datasets):
                     self.console.print(Text(line), soft_wrap=True)
             case PhaseStarted():

@@ -98,11 +98,12 @@ class TrialCosts:
         return self._training[key]
 
     def _probe_seconds(self, trial: TrialConfig) -> float:
-        """Return the time of the final probes; those of a trained encoder are timed on an untrained one."""
+        """Return the time of the final probes, timed on the test split and, for a trained encoder, untrained."""
         task = RAW_PIXELS if trial.task == RAW_PIXELS else RANDOM_INIT
         encoder = {name: getattr(trial, name) for name in ("encoder", "width", "input_size", "mean", "std")}
-        probes = ("probe_datasets", "probe_split", "probe_layers", "labels_per_class", "fine_tune_steps", "dataset")
-        key = TrialConfig("", task, budget_steps=0, **encoder, **{name: getattr(trial, name) for name in probes})
+        probes = ("probe_datasets", "probe_layers", "labels_per_class", "fine_tune_steps", "dataset")
+        own = encoder | {name: getattr(trial, name) for name in probes}
+        key = TrialConfig("", task, budget_steps=0, probe_split="test", **own)
         if key not in self._probes:
             with _threads(self._cores):
                 self._probes[key] = _time_probes(key, self._datasets, self._device)

@@ -11,7 +11,6 @@ from typing import Any
 from analysis.stats import paired
 from analysis.stats.significance import ALPHA
 from study.config.schema import StudyConfig
-from study.config.validation import check_config
 from study.plan.costs import TrialCosts
 from study.plan.estimate import StudyEstimate, estimate, time_range
 from study.plan.machine import Machine
@@ -80,11 +79,10 @@ def with_sizes_of(config: StudyConfig, sized: Mapping[str, Any]) -> StudyConfig:
         config: The configuration as configured.
         sized: The sized configuration as plain data, as the journal records it.
     """
-    content = config.model_dump(mode="json")
-    for section, names in _SETTINGS.items():
-        values = content if not section else content[section]
-        values |= {name: (sized if not section else sized[section])[name] for name in names}
-    return check_config(content)
+    values: dict[str, Any] = {name: sized[name] for name in ("budget_steps", "report_every")}
+    for section, setting in (("search", "num_samples"), ("confirm", "seeds"), ("ablate", "seeds")):
+        values[section] = getattr(config, section).model_copy(update={setting: sized[section][setting]})
+    return config.model_copy(update=values)
 
 
 def sizing_words(plan: Plan, found: StudyEstimate) -> list[str]:
@@ -122,14 +120,6 @@ def detectable_sds(n_seeds: int, n_comparisons: int) -> float:
     In standard deviations of the difference over seeds, at the level ALPHA shared by all comparisons.
     """
     return paired.detectable_noncentrality(n_seeds - 1, ALPHA / n_comparisons) / math.sqrt(n_seeds)
-
-
-_SETTINGS = {
-    "": ("budget_steps", "report_every"),
-    "search": ("num_samples",),
-    "confirm": ("seeds",),
-    "ablate": ("seeds",),
-}  # names of the settings that are sized, by section
 
 
 def _least(config: StudyConfig) -> Sizes:
