@@ -51,7 +51,9 @@ def show_outcome(outcome: Outcome, name: str, tracking_uri: str, seconds: float,
     if console.is_terminal:
         console.print(Rule())
     if outcome.unfinished:
-        err.print(f"unfinished: {', '.join(outcome.unfinished)}; the same command goes on, with its time anew")
+        err.print(
+            f"unfinished: {', '.join(outcome.unfinished)}; the same command resumes them, with the whole time again"
+        )
     if outcome.failed:
         err.print(f"{counted(len(outcome.failed), 'trial')} failed; the report says why", style="red")
     if not outcome.tracked:

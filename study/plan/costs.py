@@ -21,7 +21,7 @@ from trainables.training.loop import TrialRun, Worker
 from trainables.training.step import TrainingStep
 from trainables.trial import RANDOM_INIT, RAW_PIXELS, TrialConfig, is_baseline
 
-PROBED_IMAGES = 2000  # images per split on which the final probes are timed; with more, their time is proportional
+PROBED_IMAGES = 1000  # images per split on which the final probes are timed; with more, their time is proportional
 ENOUGH_S, MOST_STEPS = 0.2, 5  # steps are timed until one of these is reached
 FINE_TUNE_STEPS = (2, 6)  # two lengths of fine-tuning, whose difference is the time of its steps
 
@@ -57,6 +57,7 @@ class TrialCosts:
         self._datasets, self._device, self._cores = datasets, device, cores
         self._batches: dict[TrialConfig, tuple[TrialConfig, TrialConfig]] = {}  # smallest and largest, by computation
         self._training: dict[TrialConfig, TrainingCost] = {}
+        self._reports: dict[TrialConfig, float] = {}
         self._probes: dict[TrialConfig, float] = {}
 
     def include(self, trials: Iterable[TrialConfig]) -> None:
@@ -81,20 +82,21 @@ class TrialCosts:
 
     def _training_cost(self, trial: TrialConfig) -> TrainingCost:
         least, most = self._batches[_computation(trial)]
-        large = self._timed(most)
+        small = self._timed(least)
         if least.batch_size == most.batch_size:
-            return large
+            return small
         share = (trial.batch_size - least.batch_size) / (most.batch_size - least.batch_size)
-        small = self._timed(least, report=large.report)
-        return replace(large, step=small.step + share * (large.step - small.step))
+        return replace(small, step=small.step + share * (self._timed(most).step - small.step))
 
-    def _timed(self, trial: TrialConfig, report: float | None = None) -> TrainingCost:
-        """Return the cost of a trial's parts, timed once; a report is timed only if its time is not given."""
+    def _timed(self, trial: TrialConfig) -> TrainingCost:
+        """Return the cost of a trial's parts, timed once; trials of one task and encoder share the time of a report."""
         key = _computation(trial).replace(batch_size=trial.batch_size)
+        reported = key.replace(batch_size=1, augmentation={}, options={})
         if key not in self._training:
             with _threads(self._cores):
-                splits = self._datasets[trial.dataset]
+                splits, report = self._datasets[trial.dataset], self._reports.get(reported)
                 self._training[key] = _time_training(trial, splits, self._device, report)
+            self._reports[reported] = self._training[key].report
         return self._training[key]
 
     def _probe_seconds(self, trial: TrialConfig) -> float:

@@ -8,13 +8,15 @@ from analysis import records
 from analysis.records import FAILED, FINISHED
 from study.config.schema import StudyConfig
 from study.config.validation import check_config
-from study.driver import _phases, load_datasets
+from study.driver import load_datasets
 from study.execution.journal import Journal
+from study.execution.sequence import run_phases
 from study.plan.feasibility import check_plan
 from study.plan.history import History
 from study.plan.phases import Plan
 from study.provenance import study_started
 from study.series import Series
+from study.time_budget import TimeBudget
 from trainables import simulated
 from trainables.training.loop import Report
 from trainables.trial import TrialConfig, is_baseline
@@ -36,9 +38,7 @@ def simulate(config: StudyConfig, output: Path) -> Path:
     journal = Journal(folder)
     journal.listeners.append(history.observe)
     journal.append(study_started(plan))
-    for phase, run in _phases(plan, _Executor(plan, journal), history):  # type: ignore[arg-type]
-        journal.append(records.PhaseStarted(phase=phase))
-        journal.append(records.PhaseEnded(phase=phase, outcome=run()))
+    run_phases(plan, _Executor(plan, journal), history, TimeBudget())  # type: ignore[arg-type]
     journal.append(records.StudyEnded(status=FINISHED))
     journal.close()
     return folder
@@ -68,7 +68,11 @@ def simulated_config(output: Path) -> StudyConfig:
 
 
 class _Executor:
-    """Does what `study.execution.executor.Executor` does, a trial after the other."""
+    """Does what `study.execution.executor.Executor` does, a trial after the other, without a deadline."""
+
+    out_of_time = False
+
+    def end_stopped(self, phase: str) -> None: ...
 
     def __init__(self, plan: Plan, journal: Journal) -> None:
         self.plan, self.journal = plan, journal
@@ -77,9 +81,10 @@ class _Executor:
         for task in tasks:
             self.run(self.plan.enumerated(task), "search")  # type: ignore[arg-type]
 
-    def run(self, trials: list[TrialConfig], phase: str) -> None:
+    def run(self, trials: list[TrialConfig], phase: str) -> bool:
         for trial in trials:
             self._run(trial)
+        return True
 
     def _run(self, trial: TrialConfig) -> None:
         name, datasets = trial.trial_id, self.plan.datasets
