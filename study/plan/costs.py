@@ -15,6 +15,7 @@ import torch
 
 from trainables.data import Splits
 from trainables.data.table import ImageTable
+from trainables.devices import CPU, CUDA, MPS
 from trainables.probes.evaluation import baseline_encoder, evaluate
 from trainables.training import checkpoint
 from trainables.training.loop import TrialRun, Worker
@@ -112,15 +113,6 @@ class TrialCosts:
         return self._probes[key]
 
 
-def worker_device(gpus: float) -> torch.device:
-    """Return the device that trials use on this machine.
-
-    Args:
-        gpus: GPUs that one worker reserves.
-    """
-    return torch.device("cuda" if gpus and torch.cuda.is_available() else "cpu")
-
-
 def _time_training(trial: TrialConfig, splits: Splits, device: torch.device, report: float | None) -> TrainingCost:
     """Return the cost of a trial's parts; of several workers, each takes its share of a batch."""
     own = trial.replace(batch_size=trial.batch_size // trial.workers, workers=1, weights="")
@@ -131,7 +123,7 @@ def _time_training(trial: TrialConfig, splits: Splits, device: torch.device, rep
         run.start()
         report = _now(device) - built
     take_step = TrainingStep(run.task, run.model, run.optimizer, replay=run.replay)
-    warm_up = min(own.budget_steps - 1, 1 if device.type == "cpu" else 3)  # a GPU records the step's graph first
+    warm_up = min(own.budget_steps - 1, 1 if device.type == CPU else 3)  # a GPU records the step's graph first
     for _ in range(warm_up):
         take_step(run.draw(), run.lr)
     steps, start = 0, _now(device)
@@ -209,6 +201,8 @@ def _threads(count: int) -> Iterator[None]:
 
 def _now(device: torch.device) -> float:
     """Return the time in seconds once the device has done all work."""
-    if device.type == "cuda":
+    if device.type == CUDA:
         torch.cuda.synchronize(device)
+    elif device.type == MPS:
+        torch.mps.synchronize()
     return time.perf_counter()

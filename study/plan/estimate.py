@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import torch
 
 from analysis.records.phases import SEARCH
-from study.plan.costs import TrialCosts, worker_device
+from study.plan.costs import TrialCosts
 from study.plan.expected import Part, expected_parts
 from study.plan.machine import Machine
 from study.plan.phases import Plan
 from study.plan.sizes import phase_sizes
+from trainables.devices import CPU, CUDA, GPU_RESOURCE, MPS, MPS_RESOURCE, device_of
 
 _UNITS = (("hours", 7200, 3600, 10), ("minutes", 120, 60, 1), ("seconds", 0, 1, 1))  # least seconds, seconds, steps
 START, REPORT = "start", "report"  # rows of an estimate beside those of the phases
@@ -87,7 +88,7 @@ def estimate(plan: Plan, machine: Machine, costs: TrialCosts | None) -> StudyEst
         costs: Costs of its trials, which are timed as far as they are not known yet, in some seconds; None for
             simulated trials.
     """
-    parts, device = expected_parts(plan), worker_device(plan.config.resources.gpu)
+    parts, device = expected_parts(plan), _device(plan)
     if costs is not None:
         costs.include(trial for part in parts for alternative in part.alternatives for trial in alternative)
     slots = _slots(plan, device)
@@ -102,8 +103,9 @@ def estimate(plan: Plan, machine: Machine, costs: TrialCosts | None) -> StudyEst
 
 def trial_costs(plan: Plan) -> TrialCosts | None:
     """Return the costs of a study's trials, not timed yet; None if the trials are simulated."""
-    need = plan.config.resources
-    return None if plan.config.simulate else TrialCosts(plan.datasets, worker_device(need.gpu), need.cpu)
+    if plan.config.simulate:
+        return None
+    return TrialCosts(plan.datasets, _device(plan), plan.config.resources.cpu)
 
 
 def time_range(low: float, high: float) -> str:
@@ -171,13 +173,22 @@ def _search_share(plan: Plan) -> float:
     )
 
 
+def _device(plan: Plan) -> torch.device:
+    """Return the device that the trials use on this machine."""
+    need = plan.config.resources
+    return device_of({**need.custom, **({GPU_RESOURCE: need.gpu} if need.gpu else {})})
+
+
 def _slots(plan: Plan, device: torch.device) -> int:
     need = plan.config.resources
     by_cpu = (os.cpu_count() or 1) / need.cpu
-    by_gpu = torch.cuda.device_count() / need.gpu if device.type == "cuda" else math.inf
-    return max(1, int(min(by_cpu, by_gpu) + 1e-6) // plan.config.workers)
+    by_gpu = torch.cuda.device_count() / need.gpu if device.type == CUDA else math.inf
+    by_mps = 1 / need.custom[MPS_RESOURCE] if device.type == MPS else math.inf
+    return max(1, int(min(by_cpu, by_gpu, by_mps) + 1e-6) // plan.config.workers)
 
 
 def _hardware(device: torch.device) -> str:
+    if device.type == CUDA:
+        return torch.cuda.get_device_name(device)
     cores = os.cpu_count() or 1
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{cores} core{'s' if cores > 1 else ''}"
+    return f"{cores} core{'s' if cores > 1 else ''}" if device.type == CPU else "the GPU of this machine"
