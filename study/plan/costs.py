@@ -22,7 +22,8 @@ from trainables.training.loop import TrialRun, Worker
 from trainables.training.step import TrainingStep
 from trainables.trial import RANDOM_INIT, RAW_PIXELS, TrialConfig, is_baseline
 
-PROBED_IMAGES = 1000  # images per split on which the final probes are timed; with more, their time is proportional
+# Images per split on which the final probes are timed, with labels and with masks; with more, time is proportional.
+LABELED_IMAGES, MASKED_IMAGES = 1000, 200
 ENOUGH_S, MOST_STEPS = 0.2, 5  # steps are timed until one of these is reached
 FINE_TUNE_STEPS = (2, 6)  # two lengths of fine-tuning, whose difference is the time of its steps
 
@@ -163,10 +164,11 @@ def _probing(trial: TrialConfig, table: ImageTable, datasets: Mapping[str, Split
 
 
 def _first_images(splits: Splits) -> tuple[Splits, float]:
-    """Return splits with at most PROBED_IMAGES each for the probes, and their share of all probed images."""
+    """Return splits of few images each for the probes, and their share of all probed images."""
+    most = MASKED_IMAGES if splits.masked else LABELED_IMAGES
     names = [name for name in ("probe_train", "probe_validation", "test") if getattr(splits, name) is not None]
     tables = {name: getattr(splits, name) for name in names}
-    few = {name: table.take(torch.arange(min(len(table), PROBED_IMAGES)).numpy()) for name, table in tables.items()}
+    few = {name: table.take(torch.arange(min(len(table), most)).numpy()) for name, table in tables.items()}
     share = sum(map(len, few.values())) / max(1, sum(map(len, tables.values())))
     return (splits, 1.0) if share == 1 else (replace(splits, **few), share)
 

@@ -106,6 +106,8 @@ parts:
 """
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_a_dry_run_of_a_series_shows_the_plan_of_every_part(run: Command):
     Path("two.yaml").write_text(SERIES.format(dataset="shapes"))
     answer = run("two.yaml", "--dry-run", "--json", "--set", "second.confirm.seeds=5")
