@@ -15,6 +15,7 @@ from trainables.data.readers.stored_values import check_channels, open_tiff, pla
 
 FIRST, CHANNELS, PAGES = "first", "channels", "pages"
 STACK = (FIRST, CHANNELS, PAGES)
+UNCOUNTED = -1  # page of a file whose pages cannot be counted
 _ANIMATED = ("TIFF", "GIF", "WEBP", "PNG")  # formats whose frames after the first are images of their own
 _PHOTOMETRIC, _SAMPLES_PER_PIXEL, _GRAY = 262, 277, (0, 1)  # tags of TIFF
 _SUBFILE_TYPE, _SMALLER_COPY_OR_MASK = 254, 0b101  # a tag of TIFF, and its bits for pages that belong to another one
@@ -28,7 +29,7 @@ def decode(
     Args:
         path: Image file.
         stack: `first` reads the first page or frame, `channels` makes each gray page a channel, `pages` reads one page.
-        page: Index of the page to read with `pages`.
+        page: Index of the page to read with `pages`; UNCOUNTED raises the reason why the pages cannot be counted.
         oriented: Whether EXIF orientation is applied.
 
     Returns:
@@ -40,6 +41,8 @@ def decode(
         BadImage: The file cannot be decoded, or has more pixels than Pillow's limit against decompression bombs.
     """
     with decoding():
+        if page == UNCOUNTED:
+            raise BadImage(f"its {len(own_pages(path))} pages could not be counted before; start again")
         head = _head(path)
         if head.startswith(NUMPY):
             return read_numpy(path, page if stack == PAGES else None), 1

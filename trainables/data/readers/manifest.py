@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from trainables.data.readers.decode import UNCOUNTED
 from trainables.data.readers.layout import TEST, TRAIN, UNLABELED, WITHOUT_LABEL, Parts, assembled, split_of
 from trainables.data.readers.listing import MANIFEST, Listing, with_groups
 from trainables.data.readers.walk import N_NAMED, Walk
@@ -149,7 +150,10 @@ def _named_images(walk: Walk, manifest: _Manifest, line: int, file: Path, page: 
     images = walk.images_in(file)
     if not page:
         return images
-    named = [path for path in images if str(walk.pages[path].number + 1) == page]
+    # Of a file whose pages cannot be counted, the reader says why.
+    named = [
+        path for path in images if walk.pages[path].number == UNCOUNTED or str(walk.pages[path].number + 1) == page
+    ]
     if not named:
         has = f"has the pages 1 to {len(images)}" if len(images) > 1 else "has one page"
         manifest.fault(line, f"page {page}, but {walk.relative(file)} {has}; correct it, or leave it empty for all")

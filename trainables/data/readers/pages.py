@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trainables.data.readers.bad_image import BadImage
-from trainables.data.readers.decode import own_pages
+from trainables.data.readers.decode import UNCOUNTED, own_pages
 
 
 class Page(NamedTuple):
@@ -14,7 +14,7 @@ class Page(NamedTuple):
 
     Attributes:
         file: The file.
-        number: Number of the page, from 0.
+        number: Number of the page, from 0; UNCOUNTED if the pages of the file cannot be counted.
     """
 
     file: Path
@@ -25,12 +25,12 @@ def pages_of(file: Path) -> tuple[dict[Path, Page], list[Path]]:
     """Return the pages of a file that are images, by the paths that name them, and the names of the other pages.
 
     The other pages are those that a TIFF file marks as a smaller copy or a mask of another one. A file with one image
-    keeps its name; so does a broken file, which its reader reports.
+    keeps its name; so does a file whose pages cannot be counted, which its reader reports.
     """
     try:
         own = own_pages(file)
     except BadImage:
-        own = []
+        return {file: Page(file, UNCOUNTED)}, []
     kept = [index for index, is_own in enumerate(own) if is_own]
     if not kept:
         return {file: Page(file, 0)}, []

@@ -124,6 +124,19 @@ def test_a_broken_page_is_named_and_skipped_alone(stacks: Path, caplog: pytest.L
     assert [each.names for each in tables.found.left_out] == [("a/0.tif/page 3",)]
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_a_stack_that_is_cut_off_is_named_and_not_read_in_part(stacks: Path) -> None:
+    path = stacks / "a" / "0.tif"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(DataError, match=r"1 of 45 images .* a/0.tif \("):
+        read(stacks)
+    skipped = read(stacks, on_bad_image="skip")
+    assert len(skipped.train) + len(skipped.test) == 44
+    (stacks / "manifest.csv").write_text("path,page\na/0.tif,2\na/2.tif,2\nb/1.tif,3\n")
+    with pytest.raises(DataError, match=r"1 of 3 images .* a/0.tif \("):
+        read(stacks)
+
+
 def test_arrays_of_four_axes_are_images_of_their_own(stacks: Path) -> None:
     np.save(stacks / "b" / "many.npy", np.stack([[stored(50, page)] * 3 for page in range(5)]))
     tables = read(stacks)
