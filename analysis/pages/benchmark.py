@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from analysis.comparisons import BETTER, PRETRAINING
+from analysis.comparisons import BASE, BETTER, PRETRAINING
 from analysis.pages.parts import Part
 from analysis.report import sentences
 from analysis.report.blocks import Block, Section, Table, Text
@@ -41,10 +41,15 @@ def benchmark_frame(part: Part) -> pd.DataFrame:
     ablated = part.findings.ablated
     if compared.empty or ablated.empty:
         return pd.DataFrame(columns=[*KEYS, "cell", "verdict"])
-    settings = ablated[["cell", *KEYS]].drop_duplicates(["task", "cell"])
+    settings = ablated.loc[ablated["cell"].map(_varies_keys_alone), ["cell", *KEYS]].drop_duplicates(["task", "cell"])
     verdicts = part.findings.cell_verdicts.query("phase == 'ablate'")[["task", "cell", "verdict"]]
     frame = compared.merge(settings, on=["task", "cell"]).merge(verdicts, on=["task", "cell"], how="left")
-    return frame.drop_duplicates(KEYS).sort_values(KEYS, ignore_index=True)
+    return frame.sort_values(KEYS, ignore_index=True)
+
+
+def _varies_keys_alone(cell: str) -> bool:
+    """Return whether a cell's name lists no change but those of KEYS; cells of other designs do."""
+    return cell == BASE or all(change.partition("=")[0] in KEYS for change in cell.split(", "))
 
 
 def _table(name: str, frame: pd.DataFrame) -> Table:
