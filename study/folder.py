@@ -12,11 +12,10 @@ from typing import Any
 from analysis.records import CONFIG_FILE, StudyStarted, read
 from analysis.report import FIGURES
 from study.config import strict_yaml
-from study.config.schema import StudyConfig
+from study.config.schema import FORMER_RULES, StudyConfig
 from study.config.validation import check_config
 from study.plan.sizing import with_sizes_of
 from trainables import files, plugins
-from trainables.data.request import FORMER
 from trainables.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -53,9 +52,9 @@ def open_folder(config: StudyConfig, output: Path, *, fresh: bool = False) -> Pa
 
 
 def as_begun(config: StudyConfig, folder: Path) -> StudyConfig:
-    """Return a configuration with what the study in a folder fixed when it began: its split rules, and its sizes.
+    """Return a configuration with what the study in a folder fixed when it began: its rules, and its sizes.
 
-    Split rules that the configuration names itself are kept. Sizes are fixed if a time budget has set them.
+    Rules (FORMER_RULES) that the configuration names itself are kept. Sizes are fixed if a time budget has set them.
 
     Args:
         config: The configuration that the study is to run or resume with.
@@ -66,9 +65,8 @@ def as_begun(config: StudyConfig, folder: Path) -> StudyConfig:
         return config
     if started.config.get("budget_hours") is not None:
         config = with_sizes_of(config, started.config)
-    if "split_rules" in config.model_fields_set:
-        return config
-    return config.model_copy(update={"split_rules": started.config.get("split_rules", FORMER)})
+    unnamed = FORMER_RULES.keys() - config.model_fields_set
+    return config.model_copy(update={name: started.config.get(name, FORMER_RULES[name]) for name in unnamed})
 
 
 def _difference(started: Mapping[str, Any], now: StudyConfig) -> str:

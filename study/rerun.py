@@ -10,7 +10,7 @@ from analysis import records
 from analysis.data.frames import export
 from analysis.records import FAILED, FINISHED, PhaseStarted, Report, StudyEnded, StudyStarted
 from analysis.records.phases import SEARCH
-from study.config.schema import StudyConfig
+from study.config.schema import FORMER_RULES, StudyConfig
 from study.config.validation import check_config
 from study.driver import load_datasets
 from study.execution import cluster, resources
@@ -22,7 +22,6 @@ from study.plan.history import History, TrialRecord
 from study.plan.phases import Plan
 from study.provenance import describe, study_started
 from trainables import plugins
-from trainables.data.request import FORMER
 from trainables.errors import ConfigError
 from trainables.trial import TrialConfig
 
@@ -133,7 +132,7 @@ def _config(folder: Path, trial: TrialConfig) -> StudyConfig:
         )
     suffix = f"-rerun-{trial.trial_id}"
     name = started.study[: MAX_NAME_LENGTH - len(suffix)] + suffix
-    return check_config({"split_rules": FORMER, **started.config, "name": name})
+    return check_config({**FORMER_RULES, **started.config, "name": name})
 
 
 def _check_data(plan: Plan, folder: Path) -> None:

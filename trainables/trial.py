@@ -26,11 +26,14 @@ ONLINE_SCORES = (*ONLINE_PROBES, *(f"{probe}_{average}" for probe in ONLINE_PROB
 # Fields that describe the purpose and the evaluation of a trial rather than its training.
 NON_TRAINING_FIELDS = (
     *("phase", "task", "cell", "seed", "data_seed", "init_from"),
-    *("probe_datasets", "probe_split", "probe_layers", "labels_per_class", "fine_tune_steps"),
+    *("probe_datasets", "probe_split", "probe_layers", "labels_per_class", "fine_tune_steps", "probe_every"),
 )
 
-# Fields of encoders of timm and of weights that exist, which journals and frames contain where they are set.
-WRITTEN_IF_SET: tuple[tuple[str, Any], ...] = (("weights", ""), ("input_size", None), ("mean", []), ("std", []))
+# Fields that journals and frames contain only where they are set.
+WRITTEN_IF_SET: tuple[tuple[str, Any], ...] = (
+    *(("weights", ""), ("input_size", None), ("mean", []), ("std", [])),
+    ("probe_every", None),
+)
 
 # Fields added after the first studies. With these values, a trial keeps the id that it had without the field.
 ID_NEUTRAL_DEFAULTS: tuple[tuple[str, Any], ...] = (
@@ -39,6 +42,9 @@ ID_NEUTRAL_DEFAULTS: tuple[tuple[str, Any], ...] = (
     ("fine_tune_steps", 300),
     *WRITTEN_IF_SET,
 )
+
+# Fields that are not part of the id: neither the network nor the final results depend on them.
+NOT_IN_ID = ("probe_every",)
 
 _LISTS = ("probe_datasets", "labels_per_class", "mean", "std")  # tuples, which are lists in JSON
 
@@ -82,6 +88,8 @@ class TrialConfig:
         input_size: Side in px to which the encoder scales whole images; None for as they are.
         mean: Mean per channel by which the encoder normalizes images; empty for its own.
         std: Standard deviation per channel; empty for its own.
+        probe_every: Steps between reports that measure the features; None for every report, with online probes on more
+            training images. See `measures_features`.
 
     Raises:
         ConfigError: A value is out of range.
@@ -117,6 +125,7 @@ class TrialConfig:
     input_size: int | None = in_range(None, 8, 4096)
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    probe_every: int | None = in_range(None, 1, 10**9)
 
     def __post_init__(self) -> None:
         for name in ("augmentation", "options"):
@@ -137,8 +146,23 @@ class TrialConfig:
     @functools.cached_property
     def trial_id(self) -> str:
         """Key of the trial in journal, frames and MLflow: twelve hex digits of SHA-256 over the canonical JSON."""
-        known = {name: value for name, value in self.identity().items() if (name, value) not in ID_NEUTRAL_DEFAULTS}
+        known = {
+            name: value
+            for name, value in self.identity().items()
+            if (name, value) not in ID_NEUTRAL_DEFAULTS and name not in NOT_IN_ID
+        }
         return hashlib.sha256(_canonical(known).encode()).hexdigest()[:12]
+
+    def measures_features(self, step: int) -> bool:
+        """Return whether the report at a step has `probe/*` and `health/*`, besides the losses that every report has.
+
+        These are the reports at step 0, at the end of the budget and, in between, the first one at or after each
+        multiple of `probe_every`.
+        """
+        if self.probe_every is None or step == 0 or step >= self.budget_steps:
+            return True
+        last_report = (step - 1) // self.report_every * self.report_every
+        return step // self.probe_every > last_report // self.probe_every
 
     def replace(self, **changes: Any) -> TrialConfig:
         """Return a copy with some fields changed."""

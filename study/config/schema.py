@@ -30,6 +30,7 @@ from study.config.sections import (
 )
 from study.config.spaces import for_task, search_space
 from trainables import spelling
+from trainables.data.request import FORMER
 from trainables.errors import ConfigError
 from trainables.tasks import TASKS
 from trainables.trial import TrialConfig
@@ -45,6 +46,9 @@ _HASH_NEUTRAL_DEFAULTS: dict[str, Any] = {
     "baselines": [],
     "init_weights": None,
 }
+# Settings whose default changed what studies do. A study keeps the rules that it began with, and one from before the
+# setting, which has no record of it, keeps the former ones (`study.folder.as_begun`).
+FORMER_RULES: dict[str, Any] = {"split_rules": FORMER, "probe_every": None}
 
 
 class StudyConfig(BaseModel):
@@ -76,6 +80,9 @@ class StudyConfig(BaseModel):
         encoder: The encoder that all tasks share.
         budget_steps: Optimizer steps per trial.
         report_every: Steps between two reports of a trial.
+        probe_every: Steps between two reports that also measure the features: online probes and health. `auto` is a
+            quarter of the budget, or the grace period if that is shorter; null for every report, as in studies before
+            version 0.2.
         budget_hours: Time that the study may take: when it begins, its seeds, its steps and its search trials are set
             to what fits, and at the end of the time it stops with a report. null for the settings as they are.
         defaults: Values of TUNABLE fields and of `augmentation`, per task.
@@ -117,6 +124,7 @@ class StudyConfig(BaseModel):
     encoder: EncoderConfig = EncoderConfig()
     budget_steps: Positive = 500
     report_every: Positive = 25
+    probe_every: Positive | Literal["auto"] | None = "auto"
     budget_hours: Annotated[float, Field(gt=0, le=100_000)] | None = None
     defaults: dict[TaskName, dict[str, JsonValue]] = {}
     task_options: dict[TaskName, dict[str, JsonValue]] = {}
@@ -153,6 +161,7 @@ class StudyConfig(BaseModel):
             weights=self.init_weights.sha256 if self.init_weights else "",
             budget_steps=self.budget_steps,
             report_every=min(self.report_every, self.budget_steps),
+            probe_every=self.steps_between_probes,
             options=self.task_options.get(task, {}),
             workers=self.workers,
             **fields,
@@ -191,6 +200,15 @@ class StudyConfig(BaseModel):
         return min(self.search.grace_period or max(1, self.budget_steps // 4), self.budget_steps)
 
     @property
+    def steps_between_probes(self) -> int | None:
+        """Steps between two reports that measure the features; None for every report."""
+        if self.probe_every != "auto":
+            return self.probe_every
+        report_every = min(self.report_every, self.budget_steps)
+        reports = min(self.budget_steps // 4, self.grace_period) // report_every
+        return reports * report_every if reports > 1 else None
+
+    @property
     def chance_patience(self) -> int:
         """Steps after which a trial at chance is stopped; 0 for never."""
         patience = self.search.chance_patience
@@ -199,8 +217,9 @@ class StudyConfig(BaseModel):
     @property
     def config_hash(self) -> str:
         """Hash, in twelve hex digits, of every setting that affects results; locations and resources do not."""
-        # A study keeps the split rules that it began with, and those from before this setting have no record of it.
         left_out = {"data_root", "storage", "tracking_uri", "resources", "split_rules", "budget_hours"}
+        if self.probe_every in ("auto", FORMER_RULES["probe_every"]):
+            left_out.add("probe_every")
         content = self.model_dump(mode="json", exclude=left_out)
         content = spelling.with_former_names(content)
         if content["evaluate"]["segmentation"]:

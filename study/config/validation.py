@@ -75,6 +75,7 @@ def _validated(content: Mapping[str, Any]) -> StudyConfig:
         if name.lower() in ("cpu", "gpu"):
             raise ConfigError(f"resources.custom.{name}: use resources.{name.lower()}")
     check_seeds(config)
+    _check_probes(config)
     check_network(config.encoder)
     for task in config.tasks:
         if config.tasks.count(task) > 1:
@@ -92,6 +93,22 @@ def _check_secrets(config: StudyConfig) -> None:
                 f"{key} = {uri!r}: a password here would be written to the study's files; leave {key} out and set "
                 "MLFLOW_TRACKING_URI, or pass it through the environment variables of MLflow or the cloud's client"
             )
+
+
+def _check_probes(config: StudyConfig) -> None:
+    """Check that a scheduler that compares trials by their features has measured them when it first decides."""
+    every, settings = config.steps_between_probes, config.search
+    if (
+        every
+        and every > config.grace_period
+        and settings.scheduler != "none"
+        and not settings.metric.startswith("val/")
+    ):
+        raise ConfigError(
+            f"probe_every = {every}: search.scheduler = {settings.scheduler!r} compares trials after "
+            f"{config.grace_period} steps, before their first probe; use at most {config.grace_period}, or a longer "
+            "search.grace_period"
+        )
 
 
 def _check_settings_of_other_tasks(config: StudyConfig) -> None:

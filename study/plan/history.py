@@ -22,7 +22,7 @@ class TrialRecord:
         status: How the trial ended; None while it runs, or after its driver has died.
         reason: Why it was stopped, or the traceback of its failure.
         step: Optimizer steps at its last report.
-        metrics: Metrics of its last report.
+        metrics: Last value of each metric, since not every report has the online probes.
         untrained: Metrics of its report at step 0, of the untrained network.
         facts: Facts known before its first step; None until the trial has reported them.
         results: Results of the final probes.
@@ -43,7 +43,7 @@ class TrialRecord:
         return self.status is not None
 
     def value(self, metric: str) -> float:
-        """Return a metric of the last report or a final result; NaN if the trial has neither."""
+        """Return the last value of a metric or a final result; NaN if the trial has neither."""
         return self.metrics.get(metric, self.results.get(metric, math.nan))
 
 
@@ -119,7 +119,7 @@ def _update(record: TrialRecord, event: TrialEvent) -> None:
         case Facts():
             record.facts = event
         case Report():
-            record.step, record.metrics = event.step, event.metrics
+            record.step, record.metrics = event.step, {**record.metrics, **event.metrics}
             if not event.step:
                 record.untrained = event.metrics
         case TrialEnded():

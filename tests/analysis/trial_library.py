@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.records import FINISHED
+from study.config.schema import StudyConfig
 from trainables.chance import MARGIN
 from trainables.recent import quarters
 from trainables.training.validation import plan
@@ -40,16 +41,21 @@ def load() -> pd.DataFrame:
 
 
 def frames(library: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return `(runs, curves)` as a study would have them: with as many validation images as the product looks at."""
+    """Return `(runs, curves)` as a study would have them.
+
+    They have as many validation images as the product looks at, and features as often as it measures them.
+    """
     runs, points = [], []
     for trial in library.to_dict("records"):
-        row, reports = _run(trial), json.loads(trial["reports"])
-        runs.append(row)
-        for index, report in enumerate(reports):
-            metrics = {name: value for name, value in report.items() if name != "step" and not name.startswith("val/")}
+        runs.append(_run(trial))
+        config = _as_now(TrialConfig.from_dict(json.loads(trial["trial"])))
+        for index, report in enumerate(json.loads(trial["reports"])):
+            step = report.pop("step")
+            left_out = ("val/",) if config.measures_features(step) else ("val/", "probe/", "health/")
+            metrics = {name: value for name, value in report.items() if not name.startswith(left_out)}
             for name, samples in _samples(trial).items():
                 metrics |= _measured(f"val/{name}", samples, trial["steps"], index)
-            points += [(trial["trial_id"], report["step"], name, value) for name, value in metrics.items()]
+            points += [(trial["trial_id"], step, name, value) for name, value in metrics.items()]
     return pd.DataFrame(runs), pd.DataFrame(points, columns=["trial_id", "step", "metric", "value"])
 
 
@@ -108,6 +114,12 @@ def is_false(verdict: str, answer: Any) -> bool:
     if verdict == "still_improving":
         return bool(answer.more_any < MATERIAL)
     return verdict == "at_chance" and bool(answer.learned >= MARGIN)
+
+
+def _as_now(trial: TrialConfig) -> TrialConfig:
+    """Return a trial that measures its features as often as one of a new study."""
+    study = StudyConfig(name="library", budget_steps=trial.budget_steps, report_every=trial.report_every)
+    return trial.replace(probe_every=study.steps_between_probes)
 
 
 def _product_images(trial: dict[str, Any]) -> int:

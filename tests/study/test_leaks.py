@@ -14,6 +14,7 @@ from analysis.comparisons.leaks import leaked_images
 from analysis.data.mlflow import _datasets
 from analysis.data.study import Study
 from analysis.records import StudyStarted
+from study.config.schema import FORMER_RULES
 from study.config.validation import check_config
 from study.execution.journal import Journal
 from study.folder import as_begun, warn_of_other_data
@@ -67,17 +68,17 @@ def test_allow_has_the_hash_of_studies_from_before_the_setting() -> None:
     assert len(set(hashes)) == 3
 
 
-def test_a_study_keeps_the_split_rules_that_it_began_with(tmp_path: Path) -> None:
+def test_a_study_keeps_the_rules_that_it_began_with(tmp_path: Path) -> None:
     config = check_config({"name": "demo"})
     assert as_begun(config, tmp_path / "new") == config
     began: dict[str, Any] = config.model_dump(mode="json")
-    for folder, recorded in (("now", began), ("before", {key: began[key] for key in began if key != "split_rules"})):
+    for folder, recorded in (("now", began), ("before", {key: began[key] for key in began if key not in FORMER_RULES})):
         journal = Journal(tmp_path / folder)
         journal.append(StudyStarted(study="demo", config=recorded))
         journal.close()
-    assert as_begun(config, tmp_path / "now").split_rules == 2
+    assert as_begun(config, tmp_path / "now") == config
     former = as_begun(config, tmp_path / "before")
-    assert former.split_rules == 1
+    assert (former.split_rules, former.probe_every) == (1, None)
     assert former.config_hash == config.config_hash
     named = check_config({"name": "demo", "split_rules": 2})
     assert as_begun(named, tmp_path / "before").split_rules == 2

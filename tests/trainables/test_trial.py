@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from trainables.errors import ConfigError
-from trainables.trial import WRITTEN_IF_SET, TrialConfig
+from trainables.trial import NOT_IN_ID, WRITTEN_IF_SET, TrialConfig
 
 FULL = TrialConfig(
     phase="ablate",
@@ -85,10 +85,11 @@ def test_the_order_of_options_is_no_matter() -> None:
     assert ahead.trial_id == behind.trial_id
 
 
-def test_every_field_is_part_of_the_id() -> None:
-    assert OTHER_VALUES.keys() == {field.name for field in dataclasses.fields(TrialConfig)}
+def test_every_field_is_part_of_the_id_but_how_often_features_are_measured() -> None:
+    assert OTHER_VALUES.keys() | {*NOT_IN_ID} == {field.name for field in dataclasses.fields(TrialConfig)}
     ids = {FULL.replace(**{name: value}).trial_id for name, value in OTHER_VALUES.items()}
     assert len(ids | {FULL.trial_id}) == len(OTHER_VALUES) + 1
+    assert FULL.replace(probe_every=100).trial_id == FULL.trial_id
 
 
 @pytest.mark.parametrize(

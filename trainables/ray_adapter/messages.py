@@ -23,7 +23,7 @@ class Message:
 
     Attributes:
         step: Optimizer steps so far.
-        objective: Value that searchers and schedulers maximize, at the trial's last report.
+        objective: Value that searchers and schedulers maximize, at the trial's last report that has it.
         damaged_checkpoints: Descriptions of the checkpoints that the trial could not resume from.
     """
 

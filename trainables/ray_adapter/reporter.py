@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -63,7 +62,8 @@ class Reporter:
         state = self.store.load(self.trial.trial_id)
         if state is not None and state.get("reports"):
             self._reports = list(state["reports"])
-            self._advance(Report(**self._reports[-1], facts=state["facts"], state=lambda: state))
+            for each in self._reports:
+                self._advance(Report(**each, facts=state["facts"], state=lambda: state))
             self._send(Replay(reports=self._reports, facts=state["facts"], **self._progress()), None)
         return state
 
@@ -79,4 +79,6 @@ class Reporter:
     def _advance(self, report: Report) -> None:
         own = (report.facts["primary_metric"], report.facts["primary_mode"])
         metric, mode = self._objective_metric or own
-        self._step, self._objective = report.step, as_objective(report.metrics.get(metric, math.nan), mode)
+        self._step = report.step
+        if metric in report.metrics:
+            self._objective = as_objective(report.metrics[metric], mode)

@@ -27,6 +27,7 @@ from ray.train.torch import TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from trainables import plugins, simulated
+from trainables.allocator import keep_freed_memory
 from trainables.data.table import Splits
 from trainables.devices import device_of
 from trainables.distributed import synchronize_batchnorm
@@ -141,6 +142,7 @@ def _run_here(trial: TrialConfig, shared: Shared) -> None:
     """Run a whole trial in this process."""
     device = device_of(shared.resources)
     torch.set_num_threads(max(1, math.floor(shared.resources["CPU"])))
+    keep_freed_memory()
     store = _store(shared)
     reporter = _reporter(trial, shared, store, _send_to_tune)
     datasets = {name: ray.get(shared.datasets[name]) for name in {trial.dataset, *trial.probe_datasets}}
@@ -188,6 +190,7 @@ def _worker_loop(config: dict[str, Any]) -> None:
     for plugin in shared.plugins:
         plugins.load(plugin)
     torch.set_num_threads(max(1, math.floor(shared.resources["CPU"])))
+    keep_freed_memory()
     context = ray.train.get_context()
     device = ray.train.torch.get_device()
     worker = Worker(device, context.get_world_rank(), context.get_world_size(), _distributed)

@@ -52,11 +52,13 @@ class Curve:
         return self.measurement.facts
 
     def report(self, index: int) -> dict[str, float]:
-        """Return the metrics of one report; at step 0, without training metrics."""
+        """Return the metrics of one report: those of training not at step 0, those of the features where measured."""
+        step = int(self.steps[index])
+        has_features = step == self.steps[-1] or self.measurement.trial.measures_features(step)
         return {
             name: float(values[index])
             for name, values in self.metrics.items()
-            if self.steps[index] or not (_is_training(name) or _is_change(name))
+            if (step or not (_is_training(name) or _is_change(name))) and (has_features or not _is_of_features(name))
         }
 
 
@@ -238,6 +240,11 @@ def _as_reported(curve: Curve) -> Curve:
 def _is_training(metric: str) -> bool:
     """Return whether a metric is measured during training, so that step 0 has none."""
     return metric.startswith("train/") or metric in ("lr", "grad_norm", "images_per_s")
+
+
+def _is_of_features(metric: str) -> bool:
+    """Return whether a metric is measured on frozen features, which not every report does."""
+    return metric.startswith(("health/", "probe/"))
 
 
 def _is_change(metric: str) -> bool:

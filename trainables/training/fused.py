@@ -32,7 +32,7 @@ from trainables.trial import TrialConfig
 MAY_DIFFER = frozenset(
     {
         *("seed", "data_seed", "n_images", "lr", "weight_decay", "warmup_fraction"),
-        *("augmentation", "augmentation_strength", "budget_steps", "report_every"),
+        *("augmentation", "augmentation_strength", "budget_steps", "report_every", "probe_every"),
         # These describe the purpose and the final probes of a trial.
         *("phase", "cell", "probe_datasets", "probe_split", "probe_layers", "labels_per_class", "fine_tune_steps"),
     }

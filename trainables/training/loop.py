@@ -190,14 +190,15 @@ class TrialRun:
         """Report after every `report_every` steps and at the end; a loss that is not finite ends the trial."""
         if self._due is None:
             return
-        self._send(self._due)
-        if not np.isfinite(self._due["train/loss"]):
+        diverged = not np.isfinite(self._due["train/loss"])
+        self._send(self._due, diverged=diverged)
+        if diverged:
             self._ended = True  # on all workers, or the others would wait forever
         self._running, self._started, self._due = _RunningMeans(), None, None
 
-    def _send(self, metrics: dict[str, float]) -> None:
+    def _send(self, metrics: dict[str, float], *, diverged: bool = False) -> None:
         if self.worker.rank == 0:
-            metrics = metrics | self._monitor.validate(self.step)
+            metrics = metrics | self._monitor.validate(self.step, diverged=diverged)
         self._ended = self._report(Report(self.step, metrics, self._monitor.facts, self._state)) is True
 
     def _state(self) -> dict[str, Any]:

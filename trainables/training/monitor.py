@@ -28,6 +28,7 @@ HEALTH_IMAGES = 256
 # 2020, 2002.05709, appendix B.9).
 ALIGNMENT_VIEWS = {"crop_resize": 1.0, "flip": 1.0, "color_jitter": 0.5, "gray": 0.2}
 PROBE_TRAIN, PROBE_QUERIES = 2000, 1000  # upper limits of the online probes' images
+PROBE_TRAIN_SELDOM = 1000  # the same for trials with `probe_every`, whose reports are to be cheap
 CALIBRATION_IMAGES = 512  # for the BatchNorm statistics of a probed encoder
 
 
@@ -58,12 +59,13 @@ class Monitor:
         device: torch.device,
         history: Mapping[str, Tensor] | None = None,
     ) -> None:
-        self.task, self.budget_steps = task, trial.budget_steps
+        self.trial, self.task = trial, task
         chosen = plan(trial, len(table), len(splits.pretext_validation))
         self.validation = Validation(task, table, splits.pretext_validation, chosen, device)
         self.history = History(history)
         self.views = Augmentation(ALIGNMENT_VIEWS)
-        self.probes = OnlineProbes(splits, device) if splits.labeled else None
+        n_train = PROBE_TRAIN if trial.probe_every is None else PROBE_TRAIN_SELDOM
+        self.probes = OnlineProbes(splits, device, n_train) if splits.labeled else None
         self.calibration = calibration_images(splits, device)
         self.facts = {
             "primary_metric": task.primary_metric,
@@ -78,23 +80,29 @@ class Monitor:
         }
 
     @torch.no_grad()
-    def validate(self, step: int) -> dict[str, float]:
-        """Return `val/*` with its errors (see `History.add`), `health/*` and, with labels, `probe/linear`, `probe/knn`.
+    def validate(self, step: int, *, diverged: bool = False) -> dict[str, float]:
+        """Return `val/*` with its errors (see `History.add`), and where the trial measures its features, these.
 
-        At the end of the budget of a task that has shortcuts, also `shortcut/*` (see `shortcut_metrics`). The task is
-        left in training mode.
+        Features have `health/*` and, with labels, ONLINE_SCORES (see `TrialConfig.measures_features`). At the end of
+        the budget of a task that has shortcuts, there are also `shortcut/*` (see `shortcut_metrics`). The task is left
+        in training mode.
 
         Args:
             step: Optimizer steps so far.
+            diverged: Whether this is the last report for lack of a finite loss; its features are always measured, or
+                those from before would stand for the trial.
         """
         metrics = self.history.add(step, self.validation.per_image())
-        if step >= self.budget_steps and self.task.has_shortcuts:
+        if step >= self.trial.budget_steps and self.task.has_shortcuts:
             metrics |= shortcut_metrics(self.validation)
+        return metrics | self._of_features() if diverged or self.trial.measures_features(step) else metrics
+
+    def _of_features(self) -> dict[str, float]:
         encoder = recalibrated(self.task.encoder, self.calibration)
         images = self.validation.images[:HEALTH_IMAGES]
         draw = generator(images.device, 0, "alignment")
         first, second = (encoder(self.views(images, draw)) for _ in range(2))
-        metrics |= health_metrics(extract_features(encoder, images, device=images.device), first, second)
+        metrics = health_metrics(extract_features(encoder, images, device=images.device), first, second)
         return metrics if self.probes is None else metrics | self.probes.accuracies(encoder)
 
     def _chance(self, trial: TrialConfig) -> dict[str, float]:
@@ -110,15 +118,20 @@ class OnlineProbes:
     Configurations are chosen by the linear probe: it sees differences between encoders that kNN, which weights
     all features equally, does not.
 
+    Args:
+        splits: Data set with labels.
+        device: Device of the encoders.
+        n_train: Images of probe train, at most.
+
     Attributes:
         largest_class: Share of the most frequent class among the queries, the accuracy of always predicting it.
     """
 
-    def __init__(self, splits: Splits, device: torch.device) -> None:
+    def __init__(self, splits: Splits, device: torch.device, n_train: int = PROBE_TRAIN) -> None:
         assert splits.probe_train is not None
         assert splits.probe_validation is not None
         self.n_classes = splits.probe_train.n_classes
-        self.train = _first(splits.probe_train, PROBE_TRAIN, device)
+        self.train = _first(splits.probe_train, n_train, device)
         self.queries = _first(splits.probe_validation, PROBE_QUERIES, device)
         self.largest_class = largest_class(self.queries[1])
         self.path = NewtonPath()

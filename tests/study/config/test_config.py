@@ -258,6 +258,36 @@ def test_reports_come_at_the_end_of_the_budget_at_the_latest():
     assert config.base_trial("rotation", "search").report_every == 10
 
 
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, 125),
+        ({"probe_every": None}, None),
+        ({"probe_every": 50}, 50),
+        ({"report_every": 50}, 100),
+        ({"report_every": 100}, None),
+        ({"search": {"grace_period": 60}}, 50),
+    ],
+    ids=str,
+)
+def test_features_are_measured_each_quarter_of_the_budget_or_as_often_as_is_set(change: dict, expected: int | None):
+    config = check_config({"name": "demo", **change})
+    assert config.base_trial("rotation", "search").probe_every == expected
+
+
+def test_trials_have_the_ids_of_studies_that_measured_features_at_every_report():
+    for every in ("auto", None, 50):
+        trial = check_config({"name": "demo", "probe_every": every}).base_trial("rotation", "search")
+        assert trial.trial_id == "8781bbc0dfa1"
+
+
+def test_a_scheduler_does_not_decide_before_the_first_probe():
+    with pytest.raises(ConfigError, match=r"probe_every = 200: .* use at most 125"):
+        check_config({"name": "demo", "probe_every": 200})
+    check_config({"name": "demo", "probe_every": 200, "search": {"scheduler": "none"}})
+    check_config({"name": "demo", "probe_every": 200, "search": {"metric": "val/loss"}})
+
+
 def test_the_hash_ignores_locations_and_resources():
     config = check_config({"name": "demo"})
     elsewhere = {"data_root": "/a", "storage": "s3://b", "tracking_uri": "c", "resources": {"cpu": 2}}
@@ -271,6 +301,7 @@ def test_the_hash_ignores_locations_and_resources():
         *({"n_images": 100}, {"on_bad_image": "skip"}, {"seed": 1}, {"encoder": {"width": 8}}, {"budget_steps": 10}),
         *({"report_every": 5}, {"defaults": {"rotation": {"lr": 0.1}}}, {"task_options": {"simclr": {}}}),
         *({"search": {"num_samples": 2}}, {"confirm": {"seeds": 2}}, {"evaluate": {"datasets": []}}, {"workers": 2}),
+        {"probe_every": 50},
         {"evaluate": {"segmentation": False}},
     ],
     ids=str,

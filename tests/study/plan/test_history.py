@@ -53,6 +53,14 @@ def test_a_value_is_that_of_the_last_report_not_the_best():
     assert history.trials[key].value("probe/linear") == 0.3
 
 
+def test_a_metric_that_the_last_report_lacks_has_its_value_from_before():
+    history = History()
+    key = add(history, trial(), 0.1, 0.3, status=None)
+    history.observe(Report(trial_id=key, step=2, metrics={"val/loss": 1.0}))
+    record = history.trials[key]
+    assert (record.step, record.value("probe/linear"), record.value("val/loss")) == (2, 0.3, 1.0)
+
+
 def test_a_value_is_a_final_result_where_no_report_has_it_and_nan_where_nothing_has():
     history = History()
     key = add(history, trial(), 0.1, results={"probe/shapes/linear": 0.7})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -56,6 +57,16 @@ def test_a_trial_that_resumes_replays_its_whole_curve_up_to_its_checkpoint(tmp_p
     again.resume()
     assert isinstance(sent[-1], Replay)
     assert [each["step"] for each in sent[-1].reports] == list(range(21))
+
+
+def test_the_objective_is_the_last_one_that_was_measured_also_after_a_restart(tmp_path: Path) -> None:
+    sent: list[Message] = []
+    first = reporter(tmp_path, sent, objective=("probe/linear", "max"))
+    for step, metrics in enumerate(({"probe/linear": 0.1}, {"probe/linear": 0.5}, {"val/accuracy": 0.9})):
+        first.report(dataclasses.replace(report(step), metrics=metrics))
+    assert [each.objective for each in sent] == [0.1, 0.5, 0.5]
+    reporter(tmp_path, sent, objective=("probe/linear", "max")).resume()
+    assert (sent[-1].step, sent[-1].objective) == (2, 0.5)
 
 
 def test_a_trial_without_a_checkpoint_replays_nothing(tmp_path: Path) -> None:

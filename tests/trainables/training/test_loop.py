@@ -119,6 +119,35 @@ def test_a_report_has_every_metric_of_a_curve(task: str) -> None:
     assert last.metrics["grad_norm"] > 0
 
 
+def test_features_are_measured_as_often_as_the_trial_says_and_nothing_else_changes() -> None:
+    often, seldom = (Run(trial(budget_steps=8, probe_every=every)).curve() for every in (None, 5))
+    assert [step for step, metrics in seldom.items() if "probe/linear" in metrics] == [0, 6, 8]
+    for step, metrics in seldom.items():
+        measured = trial(budget_steps=8, probe_every=5).measures_features(step)
+        assert metrics.keys() == {name for name in often[step] if measured or not name.startswith(("probe", "health"))}
+        assert metrics == {name: often[step][name] for name in metrics}
+
+
+def test_a_trial_that_diverges_is_measured_at_its_end_whatever_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Rotation) -> None:
+        with torch.no_grad():
+            self.classifier[-1].bias.fill_(math.nan)
+
+    monkeypatch.setattr(Rotation, "after_step", broken)
+    curve = Run(trial(budget_steps=8, probe_every=6)).curve()
+    assert list(curve) == [0, 2]
+    assert "probe/linear" in curve[2]
+
+
+@pytest.mark.parametrize(
+    ("probe_every", "expected"),
+    [(None, [0, 2, 4, 6, 8, 9]), (1, [0, 2, 4, 6, 8, 9]), (4, [0, 4, 8, 9]), (3, [0, 4, 6, 9]), (50, [0, 9])],
+)
+def test_features_are_measured_at_the_first_report_from_each_multiple_on(probe_every: Any, expected: list) -> None:
+    each = trial(budget_steps=9, probe_every=probe_every)
+    assert [step for step in (0, 2, 4, 6, 8, 9) if each.measures_features(step)] == expected
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_the_untrained_network_is_reported_at_chance(task: str) -> None:
     report = Run(trial(task, budget_steps=0)).reports[0]
