@@ -89,8 +89,8 @@ class Monitor:
 
         Args:
             step: Optimizer steps so far.
-            diverged: Whether this is the last report for lack of a finite loss; its features are always measured, or
-                those from before would stand for the trial.
+            diverged: Whether the loss is not finite, so that this is the trial's last report. Its features are always
+                measured: a search must not choose the trial for features that it had before.
         """
         metrics = self.history.add(step, self.validation.per_image())
         if step >= self.trial.budget_steps and self.task.has_shortcuts:
