@@ -36,13 +36,13 @@ def benchmark_frame(part: Part) -> pd.DataFrame:
         One row per task, n_images and augmentation_strength, in this order: these columns, those of
         `findings.against_untrained`, and the cell's verdict, missing with fewer than two seeds.
     """
-    compared = part.findings.against_untrained
-    compared = compared.loc[compared["design"] == PRETRAINING]
-    ablated = part.findings.ablated
+    findings = part.findings_by_probe if part.probed else part.findings  # photographs have no labels of their own
+    compared = findings.against_untrained.loc[findings.against_untrained["design"] == PRETRAINING]
+    ablated = findings.ablated
     if compared.empty or ablated.empty:
         return pd.DataFrame(columns=[*KEYS, "cell", "verdict"])
     settings = ablated.loc[ablated["cell"].map(_varies_keys_alone), ["cell", *KEYS]].drop_duplicates(["task", "cell"])
-    verdicts = part.findings.cell_verdicts.query("phase == 'ablate'")[["task", "cell", "verdict"]]
+    verdicts = findings.cell_verdicts.query("phase == 'ablate'")[["task", "cell", "verdict"]]
     frame = compared.merge(settings, on=["task", "cell"]).merge(verdicts, on=["task", "cell"], how="left")
     return frame.sort_values(KEYS, ignore_index=True)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 
@@ -12,20 +12,22 @@ from analysis.pages.series import read_parts
 from study.series import load_series
 from tests.analysis.simulated_studies import simulate_series
 
-CHANGES = ["cifar10.tasks=[rotation]", "cifar10.ablate.seeds=3", "cifar10.ablate.sizes=[100,1000]"]
+PARTS = ("cifar10", "photographs")
+CHANGES = [f"{part}.{change}" for part in PARTS for change in ("tasks=[rotation]", "ablate.seeds=3")]
 
 
 @pytest.fixture(scope="module")
-def part(tmp_path_factory: pytest.TempPathFactory) -> Part:
-    """The first part of the benchmark on simulated trials, with one task, two sizes and three seeds."""
-    series = load_series("benchmark", CHANGES).simulated()
-    first = type(series)({"cifar10": series.parts["cifar10"]}, series.name, series.page)
-    return read_parts(simulate_series(first, tmp_path_factory.mktemp("series")))["cifar10"]
+def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Part]:
+    """Two parts of the benchmark on simulated trials, with one task, two sizes and three seeds."""
+    series = load_series("benchmark", [*CHANGES, "cifar10.ablate.sizes=[100,1000]"]).simulated()
+    chosen = replace(series, parts={name: series.parts[name] for name in PARTS})
+    return read_parts(simulate_series(chosen, tmp_path_factory.mktemp("series")))
 
 
 @pytest.mark.core
 @pytest.mark.slow
-def test_each_cell_is_compared_with_the_untrained_networks_of_its_seeds(part: Part):
+def test_each_cell_is_compared_with_the_untrained_networks_of_its_seeds(parts: dict[str, Part]):
+    part = parts["cifar10"]
     frame = benchmark_frame(part)
     cells = [(100, 0.0), (100, 0.5), (100, 1.0), (1000, 0.0), (1000, 0.5), (1000, 1.0)]
     assert list(zip(frame["n_images"], frame["augmentation_strength"], strict=True)) == cells
@@ -41,7 +43,8 @@ def test_each_cell_is_compared_with_the_untrained_networks_of_its_seeds(part: Pa
 
 @pytest.mark.core
 @pytest.mark.slow
-def test_the_page_counts_the_cells_that_are_better_and_shows_them_all(part: Part):
+def test_the_page_counts_the_cells_that_are_better_and_shows_them_all(parts: dict[str, Part]):
+    part = parts["cifar10"]
     frame = benchmark_frame(part)
     [sentence], [section] = benchmark({"cifar10": part})
     assert sentence.startswith(f"**cifar10**: {(frame['answer'] == 'better').sum()} of 6 cells")
@@ -54,8 +57,7 @@ def test_a_study_without_trained_cells_says_so():
 
 @pytest.mark.core
 @pytest.mark.slow
-def test_every_part_of_the_preset_can_be_simulated(tmp_path: Path):
-    series = load_series("benchmark", [f"{name}.ablate.seeds=2" for name in ("cifar10", "fashion", "shapes")])
-    parts = read_parts(simulate_series(series.simulated(), tmp_path))
-    assert list(parts) == ["cifar10", "fashion", "shapes", "photographs"]
-    assert [len(benchmark_frame(each)) for each in parts.values()] == [48, 48, 48, 24]
+def test_photographs_without_labels_are_compared_by_the_probe_on_labeled_images(parts: dict[str, Part]):
+    frame = benchmark_frame(parts["photographs"])
+    assert set(frame["metric"]) == {"probe/cifar10/linear"}
+    assert frame["n_images"].tolist() == [100, 100, 100, 200, 200, 200]
