@@ -38,7 +38,7 @@ def simulate(config: StudyConfig, output: Path) -> Path:
     journal = Journal(folder)
     journal.listeners.append(history.observe)
     journal.append(study_started(plan))
-    run_phases(plan, _Executor(plan, journal), history, TimeBudget())  # type: ignore[arg-type]
+    run_phases(plan, SimulatedExecutor(plan, journal), history, TimeBudget())  # type: ignore[arg-type]
     journal.append(records.StudyEnded(status=FINISHED))
     journal.close()
     return folder
@@ -67,7 +67,7 @@ def simulated_config(output: Path) -> StudyConfig:
     )
 
 
-class _Executor:
+class SimulatedExecutor:
     """Does what `study.execution.executor.Executor` does, a trial after the other, without a deadline."""
 
     out_of_time = False

@@ -9,13 +9,21 @@ from pathlib import Path
 import pytest
 
 from analysis.records import FINISHED, KILLED, PhaseEnded, StudyEnded, StudyStarted, TrialEnded, read
+from study import driver
 from study.config.schema import StudyConfig
 from study.driver import run_study
+from study.execution.journal import Journal
+from study.execution.sequence import run_phases
 from study.folder import as_begun
 from study.plan.estimate import PhaseEstimate, StudyEstimate
+from study.plan.history import History
 from study.plan.machine import Machine, machine_of
+from study.plan.phases import Plan
+from study.provenance import study_started
 from study.time_budget import TimeBudget
-from tests.study.studies import tiny
+from tests.analysis.simulated_studies import SimulatedExecutor
+from tests.study.studies import plan_of, tiny
+from trainables.trial import TrialConfig
 
 ROWS = {
     "start": 10.0,
@@ -47,6 +55,64 @@ def test_without_enough_time_for_the_phases_after_it_a_phase_stops_in_time_for_t
 
 def test_without_a_budget_nothing_stops():
     assert TimeBudget().deadline("search", done=[]) == math.inf
+
+
+class InterruptedExecutor(SimulatedExecutor):
+    """Executor whose time is over when it comes to a phase: it runs one trial of it."""
+
+    def __init__(self, plan: Plan, journal: Journal, last: str) -> None:
+        super().__init__(plan, journal)
+        self.last = last
+
+    def search(self, *tasks: str) -> None:
+        self.out_of_time = self.last == "search"
+        super().search(*tasks) if not self.out_of_time else None
+
+    def run(self, trials: list[TrialConfig], phase: str) -> bool:
+        self.out_of_time = phase == self.last
+        return super().run(trials[:1] if self.out_of_time else trials, phase) and not self.out_of_time
+
+
+def phases_run(folder: Path, last: str = "") -> tuple[list[str], History]:
+    """Run the phases of a simulated study until time is over in the last one; return those that are unfinished."""
+    config = tiny(simulate=True, ablate={"designs": ["cures"], "cures": {"lr": [0.5]}, "seeds": 2})
+    plan, history, journal = plan_of(config), History.read(folder), Journal(folder)
+    journal.listeners.append(history.observe)
+    journal.append(study_started(plan))
+    unfinished = run_phases(plan, InterruptedExecutor(plan, journal, last), history, TimeBudget())  # type: ignore[arg-type]
+    journal.close()
+    return unfinished, history
+
+
+def test_an_ablation_without_time_keeps_what_it_has_and_the_evaluation_still_runs(tmp_path: Path):
+    unfinished, history = phases_run(tmp_path, "ablate")
+    assert unfinished == ["ablate"]
+    assert list(history.outcomes) == ["baselines", "search", "confirm", "ablate", "evaluate"]
+    assert history.outcomes["ablate"]["designs"], "what ran can be compared"
+    assert (len(history.of("ablate")), len(history.of("evaluate"))) == (1, 5)
+    unfinished, history = phases_run(tmp_path)
+    assert not unfinished
+    assert len(history.of("ablate")) == 2 * 3
+    assert "cut" not in history.outcomes["ablate"]
+
+
+@pytest.mark.parametrize(("last", "ended"), [("search", 1), ("confirm", 2), ("evaluate", 4)])
+def test_a_phase_that_the_next_ones_need_is_left_to_a_driver_with_more_time(tmp_path: Path, last: str, ended: int):
+    phases = ["baselines", "search", "confirm", "ablate", "evaluate"]
+    unfinished, history = phases_run(tmp_path, last)
+    assert (list(history.outcomes), unfinished) == (phases[:ended], phases[ended:])
+    assert phases_run(tmp_path)[0] == []
+
+
+@pytest.mark.core
+@pytest.mark.slow
+@pytest.mark.parametrize("last", ["search", "confirm", "ablate"])
+def test_whatever_is_unfinished_there_is_a_report(tmp_path: Path, last: str):
+    _, history = phases_run(tmp_path, last)
+    plan = plan_of(tiny(simulate=True, ablate={"designs": ["cures"], "cures": {"lr": [0.5]}, "seeds": 2}))
+    report, answered = driver._write_results(plan, history, None, tmp_path)  # type: ignore[arg-type]
+    assert report.exists()
+    assert answered.sentences
 
 
 def simulated_study(tmp_path: Path, hours: float) -> StudyConfig:
