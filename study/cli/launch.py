@@ -42,8 +42,8 @@ from trainables.tasks.self_test import self_tests
 
 SELF_TEST_IMAGES = 512
 NOT_COVERED = (
-    "Timed on this machine as it is now. Not covered: other programs that come to use it, downloads, trials that crash "
-    "and start again, and nodes of a cluster."
+    "Timed on this machine as it is now. Not covered: other programs that come to use it, downloads and the reading of "
+    "images, trials that crash and start again, and nodes of a cluster."
 )
 
 

@@ -103,7 +103,7 @@ def run(
     if study == REFERENCE:
         from study.cli.reference import check_options, run_reference
 
-        refused = {"--set": set_, "--plugin": plugin, "--download": download, "--fresh": fresh}
+        refused = {"--set": set_, "--plugin": plugin, "--hours": hours, "--download": download, "--fresh": fresh}
         check_options(refused | {"--self-test": self_test, "--simulate": simulate})
         run_reference(tasks, data_root, output, dry_run=dry_run, as_json=json_)
         return

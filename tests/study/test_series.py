@@ -86,3 +86,11 @@ def test_an_invalid_series_is_refused_in_one_line(tmp_path: Path, text: str, com
 def test_tasks_for_all_parts_are_refused_since_each_part_names_its_own(tmp_path: Path):
     with pytest.raises(ConfigError, match=r"--tasks: two has several parts.*first\.tasks="):
         load(tmp_path, TWO, tasks=["rotation"])
+
+
+def test_the_hours_of_a_series_are_those_of_its_parts(tmp_path: Path):
+    file = tmp_path / "two.yaml"
+    file.write_text("name: two\nparts: {first: {}, second: {}}\n")
+    with pytest.raises(ConfigError, match=r"--set first\.budget_hours=1$"):
+        load_series(str(file), changes={"budget_hours": 3.0})
+    assert load_series(str(file), ["first.budget_hours=2"]).parts["first"].budget_hours == 2
