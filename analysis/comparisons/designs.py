@@ -20,6 +20,7 @@ from analysis.data.baselines import are_baselines
 from analysis.data.classes import comparison_columns
 from analysis.data.per_image import PerImage
 from analysis.data.study import Study
+from analysis.records import FINISHED
 from analysis.records.phases import ABLATE
 from trainables.errors import UserError
 from trainables.trial import RANDOM_INIT, WEIGHTS
@@ -152,7 +153,7 @@ def chosen_against_weights(study: Study, margin: float | None) -> list[Compared]
     of the study's own encoders and over images. All weights that a task is compared with are one family.
     """
     runs = study.runs.loc[study.runs["probe_split"] == "test"]
-    weights = runs.loc[runs["task"].str.startswith(WEIGHTS)]
+    weights = runs.loc[runs["task"].str.startswith(WEIGHTS) & (runs["status"] == FINISHED)]
     found = []
     for task, own in runs.loc[~are_baselines(runs["task"])].groupby("task", sort=False):
         given = [_at_seeds(each, own) for _, each in weights.groupby("task", sort=False)]

@@ -6,10 +6,12 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import analysis
 from analysis.comparisons import BETTER, WEIGHTS_TEST, WORSE
+from analysis.comparisons.designs import chosen_against_weights
 from analysis.figures import accuracy_by_task, learning_curves
 from analysis.findings import Findings, compute_findings
 from analysis.findings.gains import task_gains
@@ -86,6 +88,18 @@ def test_weights_that_are_worse_are_said_to_be(folder: Path) -> None:
     assert (
         answer(findings, folder).sentences[1].startswith("**Pre-training here is better than the weights imagenet.**")
     )
+
+
+def test_weights_that_are_still_probed_with_few_labels_are_compared_at_every_seed_of_a_task(folder: Path) -> None:
+    study = analysis.load(folder)
+    (given,) = study.runs.loc[study.runs["task"].eq("weights:imagenet") & study.runs["probe_split"].eq("test")].index
+    results = [name for name in study.runs if name.startswith("probe/")]
+    unfinished = study.runs.loc[[given]].assign(
+        seed=-1, trial_id="another", status="RUNNING", **dict.fromkeys(results, np.nan)
+    )
+    study = dataclasses.replace(study, runs=pd.concat([study.runs, unfinished], ignore_index=True))
+    found = pd.concat([effects for effects, _ in chosen_against_weights(study, 0.01)])
+    assert set(found["n_seeds"]) == {5}
 
 
 def test_the_report_compares_every_task_with_the_weights(findings: Findings) -> None:
