@@ -94,8 +94,7 @@ def sizing_words(plan: Plan, found: StudyEstimate) -> list[str]:
     seeds = f"{config.confirm.n_seeds} seeds to confirm"
     seeds += f", {config.ablate.seeds} for each cell of the ablation" if config.ablate.designs else ""
     return [
-        f"sized to {config.budget_hours:g} hours: {seeds}, "
-        f"{config.budget_steps:,} steps per trial, {trials}; "
+        f"sized to {config.budget_hours:.3g} hours: {seeds}, {config.budget_steps:,} steps per trial, {trials}; "
         f"estimated at {time_range(found.low, found.high)} on {found.hardware}",
         detectable_words(config, plan),
     ]
@@ -105,6 +104,8 @@ def detectable_words(config: StudyConfig, plan: Plan) -> str:
     """Return which difference the paired seeds of a study detect, and with what probability."""
     comparisons = sum(len(config.ablation(plan.search_base(task))[1]) for task in config.tasks)
     n_seeds = config.ablate.seeds if comparisons else config.confirm.n_seeds
+    if n_seeds < 2:
+        return "one seed cannot show any difference: differences are tested over paired seeds"
     alone, family = (detectable_sds(n_seeds, n) for n in (1, max(1, comparisons)))
     among = f", and of {family:.1f} if it is one of {comparisons}" if comparisons > 1 else ""
     return (

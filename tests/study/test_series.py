@@ -89,8 +89,6 @@ def test_tasks_for_all_parts_are_refused_since_each_part_names_its_own(tmp_path:
 
 
 def test_the_hours_of_a_series_are_those_of_its_parts(tmp_path: Path):
-    file = tmp_path / "two.yaml"
-    file.write_text("name: two\nparts: {first: {}, second: {}}\n")
     with pytest.raises(ConfigError, match=r"--set first\.budget_hours=1$"):
-        load_series(str(file), changes={"budget_hours": 3.0})
-    assert load_series(str(file), ["first.budget_hours=2"]).parts["first"].budget_hours == 2
+        load(tmp_path, TWO, budget_hours=3.0)
+    assert load(tmp_path, TWO, "first.budget_hours=2").parts["first"].budget_hours == 2

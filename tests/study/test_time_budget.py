@@ -132,7 +132,7 @@ def test_a_study_whose_estimate_was_too_short_ends_in_time_with_a_report(
     assert time.time() - began < 12 + 8, "stopping, the report and MLflow on a busy machine"
     assert outcome.unfinished[-1] == "evaluate"
     assert outcome.report.exists()
-    assert said[0].startswith("sized to 0.00333333 hours: 20 seeds to confirm, 96 steps per trial, 48 search trials")
+    assert said[0].startswith("sized to 0.00333 hours: 20 seeds to confirm, 96 steps per trial, 48 search trials")
     assert list(read(outcome.folder, StudyEnded))[-1].status == KILLED
     started = next(read(outcome.folder, StudyStarted))
     assert started.config["confirm"]["seeds"] == 20

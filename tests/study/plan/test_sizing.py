@@ -81,3 +81,4 @@ def test_the_detectable_difference_is_that_of_the_paired_test():
     words = detectable_words(plan().config, plan())
     assert f"{detectable_sds(5, 1):.1f} standard deviations with probability 0.8" in words
     assert words.startswith("with 5 paired seeds")
+    assert detectable_words(tiny(confirm={"seeds": [7]}), plan()).startswith("one seed cannot show")
