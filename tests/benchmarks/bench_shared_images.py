@@ -86,7 +86,7 @@ def measure(splits: Splits, n_processes: int, trial: TrialConfig) -> list[Memory
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(n_processes), context.Queue()
     arguments = [(pickle.dumps(splits), trial.replace(seed=seed), barrier, results) for seed in range(n_processes)]
-    processes = [context.Process(target=train, args=each) for each in arguments]
+    processes = [context.Process(target=train, args=each, daemon=True) for each in arguments]
     for process in processes:
         process.start()
     found = [results.get() for _ in processes]
