@@ -35,12 +35,14 @@ class TrainingCost:
     Attributes:
         setup: Building the network, the optimizer and the measurements.
         step: One optimizer step.
-        report: One report, with its online probes and its checkpoint.
+        report: One report of the losses, and its checkpoint.
+        features: The online probes and the health of those reports that have them.
     """
 
     setup: float
     step: float
     report: float
+    features: float
 
 
 class TrialCosts:
@@ -59,7 +61,7 @@ class TrialCosts:
         self._datasets, self._device, self._cores = datasets, device, cores
         self._batches: dict[TrialConfig, tuple[TrialConfig, TrialConfig]] = {}  # smallest and largest, by computation
         self._training: dict[TrialConfig, TrainingCost] = {}
-        self._reports: dict[TrialConfig, float] = {}
+        self._reports: dict[TrialConfig, tuple[float, float]] = {}
         self._probes: dict[TrialConfig, float] = {}
 
     def include(self, trials: Iterable[TrialConfig]) -> None:
@@ -80,7 +82,10 @@ class TrialCosts:
             return probes
         cost = self._training_cost(trial)
         reports = 1 + math.ceil(share * trial.budget_steps / trial.report_every)
-        return cost.setup + share * trial.budget_steps * cost.step + reports * cost.report + probes
+        steps = (min(i * trial.report_every, trial.budget_steps) for i in range(reports))
+        features = sum(map(trial.measures_features, steps))
+        steps_s = share * trial.budget_steps * cost.step
+        return cost.setup + steps_s + reports * cost.report + features * cost.features + probes
 
     def _training_cost(self, trial: TrialConfig) -> TrainingCost:
         least, most = self._batches[_computation(trial)]
@@ -98,7 +103,7 @@ class TrialCosts:
             with _threads(self._cores):
                 splits, report = self._datasets[trial.dataset], self._reports.get(reported)
                 self._training[key] = _time_training(trial, splits, self._device, report)
-            self._reports[reported] = self._training[key].report
+            self._reports[reported] = self._training[key].report, self._training[key].features
         return self._training[key]
 
     def _probe_seconds(self, trial: TrialConfig) -> float:
@@ -114,7 +119,9 @@ class TrialCosts:
         return self._probes[key]
 
 
-def _time_training(trial: TrialConfig, splits: Splits, device: torch.device, report: float | None) -> TrainingCost:
+def _time_training(
+    trial: TrialConfig, splits: Splits, device: torch.device, report: tuple[float, float] | None
+) -> TrainingCost:
     """Return the cost of a trial's parts; of several workers, each takes its share of a batch."""
     own = trial.replace(batch_size=trial.batch_size // trial.workers, workers=1, weights="")
     began = _now(device)
@@ -122,7 +129,10 @@ def _time_training(trial: TrialConfig, splits: Splits, device: torch.device, rep
     built = _now(device)
     if report is None:
         run.start()
-        report = _now(device) - built
+        reported = _now(device)
+        run.monitor.features()
+        features = _now(device) - reported
+        report = max(0.0, reported - built - features), features
     take_step = TrainingStep(run.task, run.model, run.optimizer, replay=run.replay)
     warm_up = min(own.budget_steps - 1, 1 if device.type == CPU else 3)  # a GPU records the step's graph first
     for _ in range(warm_up):
@@ -131,7 +141,7 @@ def _time_training(trial: TrialConfig, splits: Splits, device: torch.device, rep
     while not steps or (steps < min(MOST_STEPS, own.budget_steps - warm_up) and _now(device) - start < ENOUGH_S):
         take_step(run.draw(), run.lr)
         steps += 1
-    return TrainingCost(built - began, (_now(device) - start) / steps, report)
+    return TrainingCost(built - began, (_now(device) - start) / steps, *report)
 
 
 def _save(state: dict) -> None:
@@ -187,6 +197,7 @@ def _computation(trial: TrialConfig) -> TrialConfig:
     options = {name: value for name, value in dict(trial.options).items() if not isinstance(value, float)}
     trained = {name: getattr(trial, name) for name in ("task", "dataset", "encoder", "width", "optimizer", "workers")}
     trained |= {name: getattr(trial, name) for name in ("input_size", "mean", "std")}
+    trained["probe_every"] = None if trial.probe_every is None else 1  # decides how many images probes are fitted to
     return TrialConfig("", augmentation=policy, options=options, batch_size=1, **trained)
 
 

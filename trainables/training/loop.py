@@ -110,6 +110,7 @@ class TrialRun:
         task: Task to train.
         model: The task, or its wrapper for several workers.
         optimizer: Optimizer of the task's parameters.
+        monitor: Measurements of the task at its reports.
         step: Optimizer steps taken.
     """
 
@@ -138,7 +139,7 @@ class TrialRun:
         self._rows = batches(trial, len(table), first=self.step)
         self._augmentation = Augmentation(dict(trial.augmentation), trial.augmentation_strength)
         history = (resume or {}).get("validation")
-        self._monitor = Monitor(trial, self.task, table, splits, worker.device, history=history)
+        self.monitor = Monitor(trial, self.task, table, splits, worker.device, history=history)
         self._running = _RunningMeans()
         self._started: float | None = None  # time of the first draw since the last report
         self._due: dict[str, float] | None = None  # training metrics of a report that is due
@@ -198,8 +199,8 @@ class TrialRun:
 
     def _send(self, metrics: dict[str, float], *, diverged: bool = False) -> None:
         if self.worker.rank == 0:
-            metrics = metrics | self._monitor.validate(self.step, diverged=diverged)
-        self._ended = self._report(Report(self.step, metrics, self._monitor.facts, self._state)) is True
+            metrics = metrics | self.monitor.validate(self.step, diverged=diverged)
+        self._ended = self._report(Report(self.step, metrics, self.monitor.facts, self._state)) is True
 
     def _state(self) -> dict[str, Any]:
         """Return the state from which `_restore` continues."""
@@ -208,7 +209,7 @@ class TrialRun:
             "step": self.step,
             "task": {name: value.cpu() for name, value in self.task.state_dict().items()},
             "optimizer": self.optimizer.state_dict(),
-            "validation": self._monitor.history.state(),
+            "validation": self.monitor.history.state(),
         }
 
 

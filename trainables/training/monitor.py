@@ -95,9 +95,11 @@ class Monitor:
         metrics = self.history.add(step, self.validation.per_image())
         if step >= self.trial.budget_steps and self.task.has_shortcuts:
             metrics |= shortcut_metrics(self.validation)
-        return metrics | self._of_features() if diverged or self.trial.measures_features(step) else metrics
+        return metrics | self.features() if diverged or self.trial.measures_features(step) else metrics
 
-    def _of_features(self) -> dict[str, float]:
+    @torch.no_grad()
+    def features(self) -> dict[str, float]:
+        """Return `health/*` and, with labels, ONLINE_SCORES of the encoder as it is."""
         encoder = recalibrated(self.task.encoder, self.calibration)
         images = self.validation.images[:HEALTH_IMAGES]
         draw = generator(images.device, 0, "alignment")

@@ -76,6 +76,9 @@ def test_a_step_is_timed_with_the_batches_that_trials_have_and_between_them_it_i
     assert seconds[2] > 3 * seconds[0]
     assert seconds[1] == pytest.approx((seconds[0] + seconds[2]) / 2, rel=0.01)
     assert costs.seconds(small.replace(lr=0.5, seed=7)) == costs.seconds(small), "neither changes what a step computes"
+    often, seldom = (small.replace(budget_steps=200, report_every=10, probe_every=every) for every in (10, 100))
+    costs.include([often])
+    assert costs.seconds(seldom) < costs.seconds(often), "features are measured 3 times instead of 21"
 
 
 def test_trials_take_the_slot_that_is_free_first():
