@@ -28,7 +28,7 @@ from trainables.trial import TrialConfig
 COMMAND = Path(__file__).with_name("run.py")
 NAME = "rehearsal"
 MOST_SLOTS, TRIALS_PER_SLOT = 8, 3
-PATIENCE_S = 600.0
+PATIENCE_S = 300.0
 
 logger = logging.getLogger(__name__)
 
