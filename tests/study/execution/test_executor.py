@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import ray
+import torch
 from ray.exceptions import RayTaskError
 from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 from ray.train.v2.api.exceptions import WorkerGroupError
@@ -39,10 +40,12 @@ from study.plan.history import History
 from tests.conftest import CORE
 from tests.study.executed_studies import FakeTrial, Study, assert_recorded_once_and_in_order
 from tests.study.studies import tiny
+from trainables.encoders import build_encoder
 from trainables.errors import ConfigError, StorageError
+from trainables.probes.evaluation import baseline_encoder, evaluate
 from trainables.ray_adapter.messages import FinalResults, TrialReport, to_result
 from trainables.ray_adapter.storage import CheckpointStore
-from trainables.trial import RANDOM_INIT, RAW_PIXELS, TrialConfig
+from trainables.trial import RANDOM_INIT, RAW_PIXELS, WEIGHTS, TrialConfig
 
 ALWAYS = 1  # a worker group that dies starts again at most so often
 
@@ -152,8 +155,10 @@ def test_a_population_needs_something_that_may_change_while_it_trains(study: Any
         study(search={"scheduler": "pbt", "space": {"batch_size": [8, 16]}}).executor.search("rotation")
 
 
-def test_baselines_train_nothing_and_a_failed_trial_has_its_traceback_and_harms_no_other(study: Any):
-    ran = study()
+def test_baselines_train_nothing_and_a_failed_trial_has_its_traceback_and_harms_no_other(study: Any, tmp_path: Path):
+    weights = build_encoder("conv4", width=4, seed=77).state_dict()
+    torch.save(weights, path := tmp_path / "given.pth")
+    ran = study(baselines=[{"weights": str(path), "encoder": "conv4", "width": 4}], init_weights=str(path))
     base = ran.plan.search_base("rotation")
     good, bad = base, base.replace(batch_size=1000)
     listed = [*ran.plan.baselines(), good, bad]
@@ -170,11 +175,15 @@ def test_baselines_train_nothing_and_a_failed_trial_has_its_traceback_and_harms_
     assert_recorded_once_and_in_order(ran, ran.history.trials[good.trial_id])
     assert ran.history.trials[good.trial_id].status == FINISHED
     baselines = ran.history.of("baselines")
-    assert [record.trial.task for record in baselines] == [RANDOM_INIT, RANDOM_INIT, RAW_PIXELS]
+    assert [record.trial.task for record in baselines] == [RANDOM_INIT, RANDOM_INIT, RAW_PIXELS, f"{WEIGHTS}given"]
     for record in baselines:
         assert (record.status, record.step) == (FINISHED, 0)
         assert ran.kinds(record.trial.trial_id) == [TrialStarted, TrialEnded]
         assert {"probe/shapes/linear", "probe/shapes/knn"} <= set(record.results)
+    given = baselines[-1]
+    encoder = baseline_encoder(given.trial, 16, weights=weights)
+    expected = evaluate(given.trial, encoder, ran.plan.datasets, torch.device("cpu")).results
+    assert given.results == pytest.approx(expected, abs=0.01)  # other numbers of threads round in other ways
 
     known = ran.trial_events()
     again = ran.again()
