@@ -141,7 +141,7 @@ def parse_domain(name: str, value: Any) -> Domain:
             return Choice(values=tuple(values))
         low, high = (float(bound) for bound in values)
         return (Uniform if kind == "uniform" else LogUniform)(low=low, high=high)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise invalid from error
     except ConfigError as error:
         raise ConfigError(f"search.space.{name}: {kind} {error}") from error

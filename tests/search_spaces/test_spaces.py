@@ -114,6 +114,7 @@ def test_yaml_spells_a_domain(text: str, domain: Domain):
         ("{uniform: '12'}", "two numbers"),
         ("{uniform: {1: 2, 3: 4}}", "two numbers"),
         ("{uniform: [null, 1]}", "two numbers"),
+        (f"{{uniform: [0, {10**400}]}}", "two numbers"),  # more than a float can be
         ("{uniform: [0, .inf]}", "finite"),
         ("{uniform: [.nan, 1]}", "finite"),
         ("{uniform: [1, 1]}", "first must be below the second"),
