@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from study.config.names import DesignName, EncoderName, Name, OpName, Positive
+from study.config.names import DesignName, EncoderName, Name, OpName, Positive, TrialCount
 
 FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -63,7 +63,7 @@ class SearchConfig(_Frozen):
             `{TASK: {...}}` applies to one task.
     """
 
-    num_samples: Positive = 8
+    num_samples: TrialCount = 8
     algorithm: Literal["optuna", "random", "grid"] = "optuna"
     scheduler: Literal["asha", "none", "pbt"] = "asha"
     metric: str = "auto"
@@ -83,8 +83,8 @@ class ConfirmConfig(_Frozen):
             study shall share.
     """
 
-    top_k: Positive = 2
-    seeds: Positive | list[int] = 3
+    top_k: TrialCount = 2
+    seeds: TrialCount | list[int] = 3
 
     @property
     def n_seeds(self) -> int:
@@ -111,7 +111,7 @@ class AblateConfig(_Frozen):
     """
 
     designs: list[DesignName] = []
-    seeds: Positive = 5
+    seeds: TrialCount = 5
     margin: Annotated[float, Field(gt=0)] = 0.01
     base: dict[str, JsonValue] = {}
     strengths: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)] = [0.0, 0.5, 1.0]

@@ -245,6 +245,7 @@ def laughs(levels: int) -> bytes:
         (b"name: a\nablate: {factors: {lr: [2020-01-01]}}", "ablate.factors.lr.0 = datetime.date(2020, 1, 1)"),
         (b"name: a\nablate: {base: {lr: .nan}}", "ablate.base.lr = nan: input should be a finite number"),
         (b"name: a\nablate: {base: {lr: {1: 2}}}", "ablate.base.lr.1 = 1: input should be a valid string"),
+        (b"name: a\nconfirm: {seeds: 1000000000}", "confirm.seeds = 1000000000: input should be less than or equal to"),
         (b"name: a\ndataset: " + b"x" * 100_000 + b"\nseed: -1", "seed = -1"),
         (
             b"name: a\nencoder: {name: " + b"x" * 100_000 + b"}",
