@@ -123,7 +123,7 @@ def _plural(schema: dict[str, Any], key: str) -> str:
 def _bounds(schema: dict[str, Any]) -> str:
     low, high = schema.get("minimum"), schema.get("maximum")
     if low is not None and high is not None:
-        return f", {low} to {high}"
+        return f", {low} to {high:,}"
     if low is not None and "exclusiveMaximum" in schema:
         return f", {low} to {schema['exclusiveMaximum'] - 1:,}"
     if low is not None:
