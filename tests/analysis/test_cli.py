@@ -102,6 +102,8 @@ def test_export_writes_frames_as_parquet_or_csv(tmp_path: Path):
     pd.testing.assert_frame_equal(copied.runs, analysis.load(folder).runs)
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_a_tracking_server_is_read_as_a_folder_is(tracked: tuple[Path, str], tmp_path: Path):
     folder, uri = tracked
     rows = json.loads(run("verdicts", uri, "--study", "quick", "--json").stdout)

@@ -88,6 +88,8 @@ def test_a_server_that_hangs_never_blocks_and_nothing_is_lost_or_stored_twice(
     assert len(all_runs(url, "hanging")) == 7
 
 
+@pytest.mark.core
+@pytest.mark.slow
 def test_the_tests_server_listens_on_this_machine_only(server: Server) -> None:
     port = server.port
     listening = {
