@@ -5,27 +5,30 @@ Only the parts that repeat are timed, on the study's own images, and multiplied 
 
 from __future__ import annotations
 
+import functools
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
 
 from trainables.data import Splits
-from trainables.data.table import ImageTable
 from trainables.devices import CPU, CUDA, MPS
-from trainables.probes.evaluation import baseline_encoder, evaluate
-from trainables.training import checkpoint
+from trainables.encoders import Encoder
+from trainables.probes.evaluation import baseline_encoder, evaluate, few_label_probes
+from trainables.probes.few_labels import N_VALIDATIONS
 from trainables.training.loop import TrialRun, Worker
 from trainables.training.step import TrainingStep
 from trainables.trial import RANDOM_INIT, RAW_PIXELS, TrialConfig, is_baseline
 
 # Images per split on which the final probes are timed, with labels and with masks; with more, time is proportional.
 LABELED_IMAGES, MASKED_IMAGES = 1000, 200
+FEW_IMAGES = 100  # the same for few labels, for which a network is validated many times while it is fine-tuned
 ENOUGH_S, MOST_STEPS = 0.2, 5  # steps are timed until one of these is reached
-FINE_TUNE_STEPS = (2, 6)  # two lengths of fine-tuning, whose difference is the time of its steps
+# Two lengths of fine-tuning with as many validations, whose difference is the time of its steps.
+FINE_TUNE_STEPS = (N_VALIDATIONS, 2 * N_VALIDATIONS)
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class TrainingCost:
     Attributes:
         setup: Building the network, the optimizer and the measurements.
         step: One optimizer step.
-        report: One report of the losses, and its checkpoint.
+        report: One report of the losses.
         features: The online probes and the health of those reports that have them.
     """
 
@@ -61,7 +64,8 @@ class TrialCosts:
         self._datasets, self._device, self._cores = datasets, device, cores
         self._batches: dict[TrialConfig, tuple[TrialConfig, TrialConfig]] = {}  # smallest and largest, by computation
         self._training: dict[TrialConfig, TrainingCost] = {}
-        self._reports: dict[TrialConfig, tuple[float, float]] = {}
+        self._reports: dict[TrialConfig, float] = {}
+        self._features: dict[TrialConfig, float] = {}
         self._probes: dict[TrialConfig, float] = {}
 
     def include(self, trials: Iterable[TrialConfig]) -> None:
@@ -96,14 +100,19 @@ class TrialCosts:
         return replace(small, step=small.step + share * (self._timed(most).step - small.step))
 
     def _timed(self, trial: TrialConfig) -> TrainingCost:
-        """Return the cost of a trial's parts, timed once; trials of one task and encoder share the time of a report."""
+        """Return the cost of a trial's parts, timed once.
+
+        Trials of one task and encoder share the time of a report, and trials of one encoder that of the features.
+        """
         key = _computation(trial).replace(batch_size=trial.batch_size)
         reported = key.replace(batch_size=1, augmentation={}, options={})
+        featured = reported.replace(task="")
         if key not in self._training:
+            known = self._reports.get(reported), self._features.get(featured)
             with _threads(self._cores):
-                splits, report = self._datasets[trial.dataset], self._reports.get(reported)
-                self._training[key] = _time_training(trial, splits, self._device, report)
-            self._reports[reported] = self._training[key].report, self._training[key].features
+                timed = _time_training(trial, self._datasets[trial.dataset], self._device, *known)
+            self._training[key] = timed
+            self._reports[reported], self._features[featured] = timed.report, timed.features
         return self._training[key]
 
     def _probe_seconds(self, trial: TrialConfig) -> float:
@@ -120,19 +129,27 @@ class TrialCosts:
 
 
 def _time_training(
-    trial: TrialConfig, splits: Splits, device: torch.device, report: tuple[float, float] | None
+    trial: TrialConfig, splits: Splits, device: torch.device, report: float | None, features: float | None
 ) -> TrainingCost:
-    """Return the cost of a trial's parts; of several workers, each takes its share of a batch."""
-    own = trial.replace(batch_size=trial.batch_size // trial.workers, workers=1, weights="")
+    """Return the cost of a trial's parts; of several workers, each takes its share of a batch.
+
+    Args:
+        trial: The trial.
+        splits: Data set to train on.
+        device: Device to compute on.
+        report: Time of a report of the losses, if it is known.
+        features: Time of measuring the features, if it is known.
+    """
+    seldom = None if trial.probe_every is None else trial.budget_steps  # decides how many images probes are fitted to
+    own = trial.replace(batch_size=trial.batch_size // trial.workers, workers=1, weights="", probe_every=seldom)
     began = _now(device)
-    run = TrialRun(own, splits, lambda made: _save(made.state()), Worker(device), resume=None)
+    run = TrialRun(own, splits, lambda _: None, Worker(device), resume=None)
     built = _now(device)
+    if features is None:
+        features = _seconds(device, run.monitor.features)
     if report is None:
-        run.start()
-        reported = _now(device)
-        run.monitor.features()
-        features = _now(device) - reported
-        report = max(0.0, reported - built - features), features
+        measured = _seconds(device, lambda: run.monitor.validate(1))
+        report = max(0.0, measured - features) if own.measures_features(1) else measured
     take_step = TrainingStep(run.task, run.model, run.optimizer, replay=run.replay)
     warm_up = min(own.budget_steps - 1, 1 if device.type == CPU else 3)  # a GPU records the step's graph first
     for _ in range(warm_up):
@@ -141,46 +158,51 @@ def _time_training(
     while not steps or (steps < min(MOST_STEPS, own.budget_steps - warm_up) and _now(device) - start < ENOUGH_S):
         take_step(run.draw(), run.lr)
         steps += 1
-    return TrainingCost(built - began, (_now(device) - start) / steps, *report)
-
-
-def _save(state: dict) -> None:
-    checkpoint.to_bytes(state | {"reports": [], "facts": {}})
+    return TrainingCost(built - began, (_now(device) - start) / steps, report, features)
 
 
 def _time_probes(trial: TrialConfig, datasets: Mapping[str, Splits], device: torch.device) -> float:
     """Return the time of an untrained encoder's probes, in proportion to the images if there are many."""
     seconds = 0.0
     table = datasets[trial.dataset].pretext_train
+    encoder = baseline_encoder(trial, table.image_size, table.n_channels)
     for name in trial.probe_datasets:
-        few, share = _first_images(datasets[name])
+        splits = datasets[name]
+        few, share = _first_images(splits, MASKED_IMAGES if splits.masked else LABELED_IMAGES)
         own = trial.replace(probe_datasets=(name,), labels_per_class=())
-        seconds += _probing(own, table, {name: few}, device) / share
-        if trial.labels_per_class and few.labeled:
-            own = own.replace(labels_per_class=trial.labels_per_class)
-            low, high = (
-                _probing(own.replace(fine_tune_steps=steps), table, {name: few}, device) for steps in FINE_TUNE_STEPS
-            )
-            step = max(0.0, high - low) / (FINE_TUNE_STEPS[1] - FINE_TUNE_STEPS[0])
-            seconds += low + step * trial.fine_tune_steps
+        all_labels = _seconds(device, functools.partial(evaluate, own, encoder, {name: few}, device)) / share
+        seconds += all_labels
+        if trial.labels_per_class and splits.labeled:  # a fit to raw pixels takes about as long with few labels
+            n_fits = len(trial.labels_per_class)
+            seconds += n_fits * all_labels if encoder is None else _few_label_seconds(trial, encoder, splits, device)
     return seconds
 
 
-def _probing(trial: TrialConfig, table: ImageTable, datasets: Mapping[str, Splits], device: torch.device) -> float:
-    encoder = baseline_encoder(trial, table.image_size, table.n_channels)
-    began = _now(device)
-    evaluate(trial, encoder, datasets, device)
-    return _now(device) - began
+def _few_label_seconds(trial: TrialConfig, encoder: Encoder, splits: Splits, device: torch.device) -> float:
+    """Return the time of the probes with few labels: steps of fine-tuning, and what grows with the images."""
+    few, share = _first_images(splits, FEW_IMAGES)
+
+    def timed(steps: int) -> float:
+        return _seconds(device, lambda: few_label_probes(trial.replace(fine_tune_steps=steps), encoder, few, device))
+
+    low, high = map(timed, FINE_TUNE_STEPS)
+    step = max(0.0, high - low) / (FINE_TUNE_STEPS[1] - FINE_TUNE_STEPS[0])
+    return max(0.0, low - FINE_TUNE_STEPS[0] * step) / share + trial.fine_tune_steps * step
 
 
-def _first_images(splits: Splits) -> tuple[Splits, float]:
-    """Return splits of few images each for the probes, and their share of all probed images."""
-    most = MASKED_IMAGES if splits.masked else LABELED_IMAGES
+def _first_images(splits: Splits, most: int) -> tuple[Splits, float]:
+    """Return splits of at most this many images each for the probes, and their share of all probed images."""
     names = [name for name in ("probe_train", "probe_validation", "test") if getattr(splits, name) is not None]
     tables = {name: getattr(splits, name) for name in names}
     few = {name: table.take(torch.arange(min(len(table), most)).numpy()) for name, table in tables.items()}
     share = sum(map(len, few.values())) / max(1, sum(map(len, tables.values())))
     return (splits, 1.0) if share == 1 else (replace(splits, **few), share)
+
+
+def _seconds(device: torch.device, work: Callable[[], object]) -> float:
+    began = _now(device)
+    work()
+    return _now(device) - began
 
 
 def _trains(trial: TrialConfig) -> bool:

@@ -87,7 +87,7 @@ def _probe(trial: TrialConfig, encoder: Encoder | None, splits: Splits, device: 
     found = Evaluation()
     if splits.labeled:
         found |= _classification(trial, encoder, splits, device)
-        found |= _few_labels(trial, encoder, splits, device)
+        found |= few_label_probes(trial, encoder, splits, device)
     if splits.masked:
         found |= _segmentation(trial, encoder, splits, device)
     if encoder is not None and trial.probe_layers == "all":
@@ -138,7 +138,7 @@ def _accuracies(name: str, found: Accuracy, *, top5: bool = False) -> Evaluation
     return Evaluation(results, {} if found.correct is None else {name: pack(found.correct.cpu().numpy())})
 
 
-def _few_labels(trial: TrialConfig, encoder: Encoder | None, splits: Splits, device: torch.device) -> Evaluation:
+def few_label_probes(trial: TrialConfig, encoder: Encoder | None, splits: Splits, device: torch.device) -> Evaluation:
     """Return the results of the linear probe and of fine-tuning for each requested number of labels."""
     assert splits.probe_train is not None
     assert splits.probe_validation is not None
