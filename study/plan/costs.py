@@ -102,7 +102,7 @@ class TrialCosts:
     def _timed(self, trial: TrialConfig) -> TrainingCost:
         """Return the cost of a trial's parts, timed once.
 
-        Trials of one task and encoder share the time of a report, and trials of one encoder that of the features.
+        Trials of one task and encoder share the time of a report. Trials of one encoder share the time of the features.
         """
         key = _computation(trial).replace(batch_size=trial.batch_size)
         reported = key.replace(batch_size=1, augmentation={}, options={})
