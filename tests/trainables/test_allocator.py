@@ -12,10 +12,10 @@ import resource, sys
 import torch
 from trainables.allocator import keep_freed_memory
 kept = keep_freed_memory() if sys.argv[1] == "kept" else True
-for step in range(10):
-    if step == 5:
+for step in range(40):
+    if step == 20:  # by now the heap has grown to what a step needs
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.zeros(8_000_000).add(1)  # 32 MB each
+    torch.zeros(10_000_000).add(1)  # 40 MB each; the C library may keep what is below 32 MiB
 assert kept
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
@@ -31,5 +31,4 @@ def test_freed_memory_is_reused_without_new_pages() -> None:
         )
         for name in ("kept", "returned")
     }
-    print(faults)
-    assert faults["kept"] < 100 < faults["returned"]
+    assert faults["kept"] < 0.2 * faults["returned"]
