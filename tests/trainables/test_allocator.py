@@ -31,4 +31,4 @@ def test_freed_memory_is_reused_without_new_pages() -> None:
         )
         for name in ("kept", "returned")
     }
-    assert faults["kept"] < 0.2 * faults["returned"]
+    assert faults["kept"] < 100 < faults["returned"]

@@ -188,7 +188,7 @@ def chosen(names: Sequence[str] | None) -> list[Recipe]:
     """Return the recipes of these names, in the order of RECIPES; None for all.
 
     Raises:
-        ConfigError: There is no recipe of a name.
+        ConfigError: A name is not the name of a recipe.
     """
     known = [recipe.name for recipe in RECIPES]
     for name in names or []:
