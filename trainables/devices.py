@@ -6,6 +6,7 @@ import, operations that it lacks on `mps` run on the CPU, and PyTorch warns of e
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 import torch
@@ -26,6 +27,15 @@ def device_of(resources: Mapping[str, float]) -> torch.device:
     if GPU_RESOURCE in resources and torch.cuda.is_available():
         return torch.device(CUDA)
     return torch.device(MPS if MPS_RESOURCE in resources and has_mps() else CPU)
+
+
+def synchronized_time(device: torch.device) -> float:
+    """Return the time in seconds, by `time.perf_counter`, once a device has done all work that was launched on it."""
+    if device.type == CUDA:
+        torch.cuda.synchronize(device)
+    elif device.type == MPS:
+        torch.mps.synchronize()
+    return time.perf_counter()
 
 
 def in_float64(values: Tensor) -> Tensor:

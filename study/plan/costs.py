@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from trainables.data import Splits
-from trainables.devices import CPU, CUDA, MPS
+from trainables.devices import CPU, synchronized_time
 from trainables.encoders import Encoder
 from trainables.probes.evaluation import baseline_encoder, evaluate, few_label_probes
 from trainables.probes.few_labels import N_VALIDATIONS
@@ -142,9 +141,9 @@ def _time_training(
     """
     seldom = None if trial.probe_every is None else trial.budget_steps  # decides how many images probes are fitted to
     own = trial.replace(batch_size=trial.batch_size // trial.workers, workers=1, weights="", probe_every=seldom)
-    began = _now(device)
+    began = synchronized_time(device)
     run = TrialRun(own, splits, lambda _: None, Worker(device), resume=None)
-    built = _now(device)
+    built = synchronized_time(device)
     if features is None:
         features = _seconds(device, run.monitor.features)
     if report is None:
@@ -154,11 +153,11 @@ def _time_training(
     warm_up = min(own.budget_steps - 1, 1 if device.type == CPU else 3)  # a GPU records the step's graph first
     for _ in range(warm_up):
         take_step(run.draw(), run.lr)
-    steps, start = 0, _now(device)
-    while not steps or (steps < min(MOST_STEPS, own.budget_steps - warm_up) and _now(device) - start < ENOUGH_S):
+    steps, most, start = 0, min(MOST_STEPS, own.budget_steps - warm_up), synchronized_time(device)
+    while not steps or (steps < most and synchronized_time(device) - start < ENOUGH_S):
         take_step(run.draw(), run.lr)
         steps += 1
-    return TrainingCost(built - began, (_now(device) - start) / steps, report, features)
+    return TrainingCost(built - began, (synchronized_time(device) - start) / steps, report, features)
 
 
 def _time_probes(trial: TrialConfig, datasets: Mapping[str, Splits], device: torch.device) -> float:
@@ -200,9 +199,9 @@ def _first_images(splits: Splits, most: int) -> tuple[Splits, float]:
 
 
 def _seconds(device: torch.device, work: Callable[[], object]) -> float:
-    began = _now(device)
+    began = synchronized_time(device)
     work()
-    return _now(device) - began
+    return synchronized_time(device) - began
 
 
 def _trains(trial: TrialConfig) -> bool:
@@ -232,12 +231,3 @@ def _threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _now(device: torch.device) -> float:
-    """Return the time in seconds once the device has done all work."""
-    if device.type == CUDA:
-        torch.cuda.synchronize(device)
-    elif device.type == MPS:
-        torch.mps.synchronize()
-    return time.perf_counter()

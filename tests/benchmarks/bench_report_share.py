@@ -19,6 +19,7 @@ import torch
 from study.config.schema import StudyConfig
 from trainables.allocator import keep_freed_memory
 from trainables.data import Splits, load_splits
+from trainables.devices import CPU, synchronized_time
 from trainables.tasks import TASKS
 from trainables.training import checkpoint
 from trainables.training.loop import TrialRun, Worker
@@ -75,10 +76,7 @@ def _seconds(device: torch.device, work: Callable[[], Any]) -> float:
 
 
 def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-        return time.perf_counter()
-    return time.process_time()
+    return time.process_time() if device.type == CPU else synchronized_time(device)
 
 
 def main() -> None:

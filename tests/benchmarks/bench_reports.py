@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import torch
 
 from search_spaces import SPECS
 from trainables.data import Splits, load_splits
+from trainables.devices import synchronized_time
 from trainables.probes.linear import lbfgs_path
 from trainables.tasks import TASKS
 from trainables.training import monitor
@@ -28,9 +28,9 @@ from trainables.trial import TrialConfig
 
 def seconds(device: torch.device, work: Callable[[], Any]) -> float:
     """Return how long `work` takes, with the kernels that it has launched."""
-    began = _now(device)
+    began = synchronized_time(device)
     work()
-    return _now(device) - began
+    return synchronized_time(device) - began
 
 
 def reports(trial: TrialConfig, splits: Splits, device: torch.device, rounds: int) -> tuple[float, float]:
@@ -64,12 +64,6 @@ def steps(trial: TrialConfig, splits: Splits, device: torch.device, rounds: int)
             launched = rate()
         pairs.append((launched, rate()))
     return tuple(statistics.median(column) for column in zip(*pairs, strict=True))
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def main() -> None:

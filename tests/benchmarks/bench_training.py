@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
-import time
 from pathlib import Path
 
 import torch
@@ -20,6 +19,7 @@ from search_spaces import SPECS
 from trainables import files
 from trainables.augmentation import Augmentation
 from trainables.data import Splits, load_splits
+from trainables.devices import synchronized_time
 from trainables.rng import generator
 from trainables.tasks import TASKS
 from trainables.training import checkpoint
@@ -46,10 +46,10 @@ def bound(trial: TrialConfig, splits: Splits, device: torch.device) -> float:
 
     for _ in range(3):
         step()
-    began = _now(device)
+    began = synchronized_time(device)
     for _ in range(trial.budget_steps):
         step()
-    return trial.budget_steps * trial.batch_size / (_now(device) - began)
+    return trial.budget_steps * trial.batch_size / (synchronized_time(device) - began)
 
 
 def whole(trial: TrialConfig, splits: Splits, device: torch.device, folder: Path) -> tuple[float, float]:
@@ -58,18 +58,12 @@ def whole(trial: TrialConfig, splits: Splits, device: torch.device, folder: Path
 
     def report(found: Report) -> None:
         files.write(folder / "state.pt", checkpoint.to_bytes(found.state()))
-        times.append(_now(device))
+        times.append(synchronized_time(device))
         rates.append(found.metrics.get("images_per_s"))
 
     fit(trial, splits, report, worker=Worker(device))
     between = statistics.median(rate for rate in rates[1:] if rate)
     return trial.budget_steps * trial.batch_size / (times[-1] - times[0]), between
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def main() -> None:
