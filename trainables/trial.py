@@ -153,6 +153,11 @@ class TrialConfig:
         }
         return hashlib.sha256(_canonical(known).encode()).hexdigest()[:12]
 
+    @property
+    def trains(self) -> bool:
+        """Whether the trial trains an encoder; all others only probe one."""
+        return not is_baseline(self.task) and not self.init_from
+
     def measures_features(self, step: int) -> bool:
         """Return whether the report at a step has `probe/*` and `health/*`, besides the losses that every report has.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import math
 import os
 import sys
 import time
@@ -26,7 +27,7 @@ from study.driver import Outcome, load_datasets, run_study
 from study.execution import cluster
 from study.execution.environment import check_environment
 from study.folder import as_begun
-from study.plan.estimate import StudyEstimate
+from study.plan.estimate import StudyEstimate, time_range
 from study.plan.feasibility import check_plan
 from study.plan.phases import Plan
 from study.plan.sizing import sizing_words
@@ -127,12 +128,18 @@ def show_plans(series: Series, *, download: bool, as_json: bool) -> None:
     found = {name: describe(splits) for plan in plans.values() for name, splits in plan.datasets.items()}
     for line in dataset_lines(found):
         out.print(line, highlight=False, markup=False)
-    for part, (plan, found_time) in sized.items():
+    for plan, found_time in sized.values():
         _show_plan(plan.config, found_time)
         for line in sizing_words(plan, found_time) if plan.config.budget_hours is not None else ():
             out.print(line, highlight=False, markup=False)
-        for line in unsearched_lines(unsearched(plans[part])):
-            out.print(line, highlight=False, markup=False)
+    if len(estimates) > 1:
+        low, high = (math.fsum(getattr(each, end) for each in estimates.values()) for end in ("low", "high"))
+        out.print(
+            f"{series.name}: {time_range(low, high)} for all {len(estimates)} parts", highlight=False, markup=False
+        )
+    # Parts often search the same space, so the same line is printed once.
+    for line in dict.fromkeys(line for plan in plans.values() for line in unsearched_lines(unsearched(plan))):
+        out.print(line, highlight=False, markup=False)
     out.print(NOT_COVERED, highlight=False)
 
 
@@ -149,7 +156,8 @@ def _show_plan(config: StudyConfig, found: StudyEstimate) -> None:
     table = Table("phase", "trials", "steps at most", "minutes", title=f"{config.name}: {config.dataset}")
     for phase in found.phases:
         trials, steps = (f"{count:,}" if phase.trials else "" for count in (phase.trials, phase.steps))
-        table.add_row(phase.phase, trials, steps, f"{phase.low / 60:.1f} to {phase.high / 60:.1f}")
+        ends = dict.fromkeys(f"{seconds / 60:.1f}" for seconds in (phase.low, phase.high))  # one if they look equal
+        table.add_row(phase.phase, trials, steps, " to ".join(ends))
     out.print(table)
     out.print(f"{config.name}: {found.words()}", highlight=False, markup=False)
 

@@ -20,7 +20,7 @@ from trainables.probes.evaluation import baseline_encoder, evaluate, few_label_p
 from trainables.probes.few_labels import N_VALIDATIONS
 from trainables.training.loop import TrialRun, Worker
 from trainables.training.step import TrainingStep
-from trainables.trial import RANDOM_INIT, RAW_PIXELS, TrialConfig, is_baseline
+from trainables.trial import RANDOM_INIT, RAW_PIXELS, TrialConfig
 
 # Images per split on which the final probes are timed, with labels and with masks; with more, time is proportional.
 LABELED_IMAGES, MASKED_IMAGES = 1000, 200
@@ -69,7 +69,7 @@ class TrialCosts:
 
     def include(self, trials: Iterable[TrialConfig]) -> None:
         """Note the smallest and the largest batch of each computation among these trials, which will be timed."""
-        for trial in filter(_trains, trials):
+        for trial in (each for each in trials if each.trains):
             least, most = self._batches.get(_computation(trial), (trial, trial))
             self._batches[_computation(trial)] = min(least, trial, key=_batch_size), max(most, trial, key=_batch_size)
 
@@ -81,7 +81,7 @@ class TrialCosts:
             share: Share of its steps after which it is stopped, without final probes; 1 for a trial that finishes.
         """
         probes = self._probe_seconds(trial) if trial.probe_datasets and share == 1 else 0.0
-        if not _trains(trial):
+        if not trial.trains:
             return probes
         cost = self._training_cost(trial)
         reports = 1 + math.ceil(share * trial.budget_steps / trial.report_every)
@@ -202,10 +202,6 @@ def _seconds(device: torch.device, work: Callable[[], object]) -> float:
     began = synchronized_time(device)
     work()
     return synchronized_time(device) - began
-
-
-def _trains(trial: TrialConfig) -> bool:
-    return not is_baseline(trial.task) and not trial.init_from
 
 
 def _batch_size(trial: TrialConfig) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 from analysis.records import StudyStarted
 from analysis.records.phases import ABLATE, CONFIRM, EVALUATE, SEARCH, short_seed
 from analysis.records.phases import BASELINES as BASELINE_PHASE
-from trainables.trial import TrialConfig, is_baseline
+from trainables.trial import TrialConfig
 
 NOTE = "mlflow.note.content"
 PURPOSES = {
@@ -42,10 +42,10 @@ def trial_note(trial: TrialConfig) -> str:
     """Return a trial run's description."""
     images = "all images" if trial.n_images is None else f"{trial.n_images} images"
     cell = f", cell **{escaped(trial.cell)}**" if trial.cell else ""
-    if is_baseline(trial.task) or trial.init_from:
-        what = f"**{trial.task}** {trial.encoder}, probed without further training"
-    else:
+    if trial.trains:
         what = f"**{trial.task}** with {trial.encoder}, {trial.budget_steps} steps of {trial.batch_size} images"
+    else:
+        what = f"**{trial.task}** {trial.encoder}, probed without further training"
     return f"{what}, on {escaped(trial.dataset)} ({images}); phase {trial.phase}{cell}, seed {short_seed(trial.seed)}."
 
 

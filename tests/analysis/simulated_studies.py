@@ -19,7 +19,7 @@ from study.series import Series
 from study.time_budget import TimeBudget
 from trainables import simulated
 from trainables.training.loop import Report
-from trainables.trial import TrialConfig, is_baseline
+from trainables.trial import TrialConfig
 
 
 def simulate_series(series: Series, output: Path) -> Path:
@@ -99,7 +99,7 @@ class SimulatedExecutor:
         self.journal.append(records.TrialStarted.of(trial))
         ended = {"status": FINISHED, "reason": "", "results": {}}
         try:
-            if not is_baseline(trial.task) and not trial.init_from:
+            if trial.trains:
                 simulated.fit(trial, datasets[trial.dataset], report)
             ended |= vars(simulated.evaluate(trial, datasets))
         except RuntimeError as error:  # the simulated failure

@@ -70,7 +70,7 @@ def obstacle(recipe: Recipe, splits: Splits, device: torch.device) -> str:
     if found < recipe.n_images:
         return f"needs {recipe.n_images:,} training images, and there are {found:,}"
     if recipe.needs == CUDA:
-        return "" if device.type == CUDA else f"needs a GPU of NVIDIA, and the device is {device.type}"
+        return "" if device.type == CUDA else f"needs an NVIDIA GPU, and the device is {device.type}"
     if recipe.needs and importlib.util.find_spec(recipe.needs) is None:
         return f"needs the library {recipe.needs}: pip install 'pretext-study[reference]'"
     return ""

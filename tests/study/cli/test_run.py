@@ -101,8 +101,10 @@ def test_a_dry_run_as_json_is_one_object_per_phase(run: Command, study_file: str
 SERIES = """
 name: two
 parts:
-  first: {{max_train: 250, budget_steps: 4, report_every: 2, tasks: [rotation], encoder: {{width: 4}}}}
-  second: {{max_train: 250, budget_steps: 4, tasks: [rotation], encoder: {{width: 4}}, dataset: {dataset}}}
+  first: &first
+    {{max_train: 250, budget_steps: 4, report_every: 2, tasks: [rotation], encoder: {{width: 4}},
+      search: {{space: {{lr: {{uniform: [0.001, 0.01]}}}}}}}}
+  second: {{<<: *first, report_every: 4, dataset: {dataset}}}
 """
 
 
@@ -115,6 +117,9 @@ def test_a_dry_run_of_a_series_shows_the_plan_of_every_part(run: Command):
     assert list(plans) == ["first", "second"]
     confirm = {part: next(phase for phase in phases if phase["phase"] == "confirm") for part, phases in plans.items()}
     assert (confirm["first"]["trials"], confirm["second"]["trials"]) == (2 * 3, 2 * 5)
+    shown = run("two.yaml", "--dry-run").out
+    assert re.search(r"^two: .* (minutes|seconds) for all 2 parts$", shown, re.MULTILINE)
+    assert shown.count("rotation: search.space leaves out") == 1
 
 
 def test_a_series_with_a_part_that_cannot_run_is_refused_before_any_part_runs(run: Command):

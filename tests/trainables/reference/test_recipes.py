@@ -86,7 +86,7 @@ def test_a_learning_rate_that_stays_constant_trains_another_network_than_a_cosin
 def test_recipes_that_cannot_run_here_say_what_they_need():
     reasons = {recipe.name: obstacle(recipe, tiny.splits(), CPU) for recipe in RECIPES}
     assert reasons["conv4-rotation"] == "needs 50,000 training images, and there are 80"
-    assert obstacle(replace(RECIPES[-1], n_images=10), tiny.splits(), CPU).startswith("needs a GPU of NVIDIA")
+    assert obstacle(replace(RECIPES[-1], n_images=10), tiny.splits(), CPU).startswith("needs an NVIDIA GPU")
     assert "pretext-study[reference]" in obstacle(
         replace(LIGHTLY, n_images=10, needs="no_such_library"), tiny.splits(), CPU
     )
