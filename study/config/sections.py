@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from study.config.names import DesignName, EncoderName, Name, OpName, Positive, TrialCount
 
+AUTO = "auto"
 FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
@@ -151,12 +152,15 @@ class ResourcesConfig(_Frozen):
         gpu: GPUs; a fraction lets several trials share one.
         custom: Amounts of other resources by Ray's names: custom ones of `ray start --resources`, or `memory` in bytes.
         labels: Labels that the node must have, as Ray label selectors: `VALUE`, `in(A, B)`, or either after `!`.
+        fuse: Largest number of confirmation or ablation trials that a worker trains as one network, if they differ
+            only in numbers such as the seed; `auto` does so on a GPU if a step is measured to be faster that way.
     """
 
     cpu: Annotated[int, Field(ge=1)] = 1
     gpu: Annotated[float, Field(ge=0)] = 0
     custom: dict[str, Annotated[float, Field(gt=0)]] = {}
     labels: dict[str, str] = {}
+    fuse: Positive | Literal["auto"] = 1
 
 
 class WeightsFile(_Frozen):

@@ -24,10 +24,19 @@ from analysis.records import STOPPED, TrialEnded
 from analysis.records.phases import SEARCH
 from study.config.names import TaskName
 from study.config.schema import StudyConfig
+from study.config.sections import AUTO
 from study.execution import cluster, resources
 from study.execution.journal import Journal
 from study.execution.recorder import Recorder
-from study.execution.search import FIFOScheduler, PerTaskASHA, PerTaskSearcher, population, queued_trials, tpe
+from study.execution.search import (
+    FIFOScheduler,
+    PerTaskASHA,
+    PerTaskSearcher,
+    population,
+    queued_groups,
+    queued_trials,
+    tpe,
+)
 from study.execution.stopping import ChanceStopper, DeadlineStopper
 from study.plan.given_weights import weights_of
 from study.plan.history import History
@@ -36,9 +45,11 @@ from trainables import files, plugins
 from trainables.data import Splits
 from trainables.ray_adapter.storage import CheckpointStore
 from trainables.ray_adapter.trainable import Shared, run_trial
+from trainables.training.fused import fusible_groups
 from trainables.trial import TrialConfig
 
 CHECKPOINTS, TUNE_FOLDER, TRAIN_FOLDER = "checkpoints", "tune", "train"
+MOST_FUSED = 16  # trials in a group, with `fuse: auto`
 
 logger = logging.getLogger(__name__)
 logging.getLogger("ray.tune").setLevel(logging.ERROR)
@@ -78,6 +89,7 @@ class Executor:
             simulate=self.config.simulate,
             weights=weights,
             plugins=tuple(plugins.loaded(each.name) for each in self.config.plugins),
+            compare_fused=self.config.resources.fuse == AUTO,
         )
         _quiet_tune()
 
@@ -93,8 +105,19 @@ class Executor:
             trials: Trials of one phase.
             name: Name of the phase.
         """
+        if groups := self._groups(self._waiting(trials)):
+            tuning = tune.TuneConfig(scheduler=FIFOScheduler(), num_samples=len(groups))
+            self._fit(name, queued_groups(groups), self.shared, tuning)
         self._run_listed(name, trials, self.shared)
-        return not self.out_of_time or all(map(self.has_ended, trials))
+        return not self.out_of_time or not self._waiting(trials)
+
+    def _groups(self, trials: Sequence[TrialConfig]) -> list[list[TrialConfig]]:
+        """Return the trials to train together, each group as one network; all others run alone."""
+        need = self.config.resources
+        if self.config.simulate or (need.fuse == AUTO and not need.gpu):  # on a CPU, fused steps are slower
+            return []
+        most = need.fuse if isinstance(need.fuse, int) else MOST_FUSED
+        return fusible_groups([trial for trial in trials if trial.trains], most)
 
     def end_stopped(self, phase: str) -> None:
         """Record the end of the trials of a phase that the deadline has stopped, so that they are not resumed."""
@@ -137,7 +160,7 @@ class Executor:
         make_scheduler: Callable[[], TrialScheduler] = FIFOScheduler,
     ) -> None:
         """Run the trials that have not ended yet, until all of them have."""
-        while not self.out_of_time and (waiting := [trial for trial in trials if not self.has_ended(trial)]):
+        while not self.out_of_time and (waiting := self._waiting(trials)):
             tuning = tune.TuneConfig(scheduler=make_scheduler(), num_samples=len(waiting))
             if not self._fit(name, queued_trials(waiting), shared, tuning):
                 return
@@ -179,10 +202,9 @@ class Executor:
             ).fit()
         return recorder.given_up
 
-    def has_ended(self, trial: TrialConfig) -> bool:
-        """Return whether a trial has ended according to the journal."""
-        record = self.history.trials.get(trial.trial_id)
-        return record is not None and record.ended
+    def _waiting(self, trials: Sequence[TrialConfig]) -> list[TrialConfig]:
+        """Return those trials that have not ended according to the journal."""
+        return [trial for trial in trials if not self.history.has_ended(trial.trial_id)]
 
 
 def _readable(splits: Splits) -> Splits:

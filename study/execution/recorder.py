@@ -19,10 +19,11 @@ from study.execution.stopping import ChanceStopper
 from study.plan.history import History
 from trainables import files
 from trainables.errors import StorageError
-from trainables.ray_adapter.messages import FinalResults, Replay, TrialReport, Unrecoverable, from_result
-from trainables.ray_adapter.trainable import trial_of
+from trainables.ray_adapter.messages import FinalResults, Replay, TrialReport, Unfused, Unrecoverable, from_result
+from trainables.ray_adapter.trainable import trials_of
 from trainables.trial import TrialConfig
 
+NOT_FUSED = "%d trials are trained one by one, not as one network: %s"
 TERMINAL_COLORS = re.compile(r"\x1b\[[0-9;]*m")
 
 logger = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ class Recorder(tune.Callback):
     ) -> None:
         self.journal, self.history, self.bases, self.stopper = journal, history, bases, stopper
         self.given_up = False
-        self._ids: dict[str, str] = {}  # trial ids by Tune's own ids
+        self._members: dict[str, list[str]] = {}  # trial ids by Tune's own ids; several are trained as one network
         self._running: set[str] = set()
         self._ended: set[str] = set()
         self._progress: dict[str, _Progress] = {}
@@ -75,12 +76,13 @@ class Recorder(tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Record a trial's start, or its restart after a failure."""
-        config = trial_of(trial.config, self.bases)
+        configs = trials_of(trial.config, self.bases)
         # Population-based training changes a running trial's configuration; its id stays the same.
-        trial_id = self._ids.setdefault(trial.trial_id, config.trial_id)
+        members = self._members.setdefault(trial.trial_id, [config.trial_id for config in configs])
         self._running.add(trial.trial_id)
-        if trial_id == config.trial_id:
-            self._append(TrialStarted.of(config))
+        for trial_id, config in zip(members, configs, strict=True):
+            if trial_id == config.trial_id and not self.history.has_ended(trial_id):
+                self._append(TrialStarted.of(config))
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict, **info: Any) -> None:
         """Record a trial's message."""
@@ -90,9 +92,15 @@ class Recorder(tune.Callback):
             return
         for problem in message.damaged_checkpoints:
             logger.warning("%s; falling back to the previous one", problem)
-        trial_id = self._ids[trial.trial_id]
+        members = self._members[trial.trial_id]
+        if isinstance(message, Unfused):
+            logger.warning(NOT_FUSED, len(members), message.reason)
+            return
+        trial_id = members[message.member]
+        if self.history.has_ended(trial_id):
+            return  # sent again by a group that has restarted
         progress = self._progress.setdefault(trial_id, _Progress())
-        progress.step, progress.wall_s = message.step, result.get("time_total_s", 0.0)
+        progress.step, progress.wall_s = message.step, result.get("time_total_s", 0.0) / len(members)
         if isinstance(message, TrialReport | Replay) and self.history.trials[trial_id].facts is None:
             self._append(Facts(trial_id=trial_id, **message.facts))
         match message:
@@ -104,15 +112,24 @@ class Recorder(tune.Callback):
                     self._append(Report(trial_id=trial_id, **report))
             case FinalResults():
                 progress.final = message
+                if len(members) > 1:
+                    self._end(trial_id, FINISHED, "")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Record the end of a trial: finished if it has sent its final results, else stopped."""
-        progress = self._progress.get(self._ids[trial.trial_id], _Progress())
+        """Record the end of a trial: finished if it has sent its final results, else stopped.
+
+        Members of a group have ended with their final results; those without are run alone next.
+        """
+        self._forget(trial)
+        if len(self._members[trial.trial_id]) > 1:
+            return
+        [trial_id] = self._members[trial.trial_id]
+        progress = self._progress.get(trial_id, _Progress())
         if progress.final is not None:
-            self._end(trial, FINISHED, "")
+            self._end(trial_id, FINISHED, "")
         else:
             reason = self.stopper.reasons.get(trial.trial_id) if self.stopper else None
-            self._end(trial, STOPPED, reason or f"by the scheduler after {progress.step} steps")
+            self._end(trial_id, STOPPED, reason or f"by the scheduler after {progress.step} steps")
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Note that a trial waits for a new process, or, after a failed write, for the next driver."""
@@ -123,15 +140,21 @@ class Recorder(tune.Callback):
         """Record a failure with its traceback, unless its cause is outside the trial.
 
         Tune reuses the processes of ended trials. If such a process has died, Tune ends the next trial that it was
-        meant for, regardless of `max_failures`. That trial did not run and is not recorded as failed.
+        meant for, regardless of `max_failures`. That trial did not run and is not recorded as failed. Neither are the
+        members of a group, which are run alone next.
         """
         self._storage_error = self._storage_error or _storage_error_of(trial)
         if trial.trial_id not in self._running and self._ended:
             return
-        if trial.trial_id not in self._ids:
+        if trial.trial_id not in self._members:
             self.on_trial_start(iteration, trials, trial)
+        self._forget(trial)
         reason = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else "unknown error"
-        self._end(trial, FAILED, TERMINAL_COLORS.sub("", reason))
+        reason, members = TERMINAL_COLORS.sub("", reason), self._members[trial.trial_id]
+        if len(members) == 1:
+            self._end(members[0], FAILED, reason)
+        else:
+            logger.warning(NOT_FUSED, len(members), reason.strip().splitlines()[-1])
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """End the phase if something could not be written; Tune swallows errors raised in the other callbacks."""
@@ -150,12 +173,13 @@ class Recorder(tune.Callback):
         except StorageError as error:
             self._storage_error = error
 
-    def _end(self, trial: Any, status: str, reason: str) -> None:
+    def _forget(self, trial: Any) -> None:
+        """Note that Tune has ended a trial, and clear its statistics of every metric, 70 kB that nothing uses."""
         self._ended.add(trial.trial_id)
-        trial_id = self._ids[trial.trial_id]
-        progress = self._progress.pop(trial_id, _Progress())
-        # Tune keeps statistics of every metric, 70 kB per trial, which nothing uses.
         trial.run_metadata.metric_analysis, trial.run_metadata.metric_n_steps = {}, {}
+
+    def _end(self, trial_id: str, status: str, reason: str) -> None:
+        progress = self._progress.pop(trial_id, _Progress())
         self._append(
             TrialEnded(
                 trial_id=trial_id,

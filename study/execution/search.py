@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -27,7 +27,7 @@ from study.plan.history import History
 from study.plan.phases import Plan
 from trainables.errors import ConfigError
 from trainables.objective import OBJECTIVE, as_objective
-from trainables.ray_adapter.trainable import trial_of
+from trainables.ray_adapter.trainable import GROUP, trial_of
 from trainables.tasks import TASKS, build_options
 from trainables.trial import TrialConfig
 
@@ -140,6 +140,12 @@ def queued_trials(trials: Iterable[TrialConfig]) -> dict[str, Any]:
     """
     waiting = iter(trials)
     return {"trial": tune.sample_from(lambda spec: next(waiting).to_dict())}
+
+
+def queued_groups(groups: Iterable[Sequence[TrialConfig]]) -> dict[str, Any]:
+    """Return a search space whose samples are these groups of trials in order."""
+    waiting = iter(groups)
+    return {GROUP: tune.sample_from(lambda spec: [trial.to_dict() for trial in next(waiting)])}
 
 
 class FIFOScheduler(schedulers.FIFOScheduler):

@@ -96,6 +96,10 @@ class History:
                     )
                 _update(self.trials[event.trial_id], event)
 
+    def has_ended(self, trial_id: str) -> bool:
+        """Return whether a trial has started and will not run again."""
+        return trial_id in self.trials and self.trials[trial_id].ended
+
     def of(self, phase: str, task: str | None = None) -> list[TrialRecord]:
         """Return the trials of a phase, of one task or all, in the order in which they started."""
         return [

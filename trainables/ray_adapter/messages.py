@@ -25,11 +25,13 @@ class Message:
         step: Optimizer steps so far.
         objective: Value that searchers and schedulers maximize, at the trial's last report that has it.
         damaged_checkpoints: Descriptions of the checkpoints that the trial could not resume from.
+        member: Index of the trial among those that the worker trains as one network.
     """
 
     step: int = 0
     objective: float = WORST
     damaged_checkpoints: Sequence[str] = ()
+    member: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +80,23 @@ class Unrecoverable(Message):
     """Announcement that the trial is about to fail with an error that a restart would repeat."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Unfused(Message):
+    """Announcement that the worker ends without the results of trials that it was to train as one network.
+
+    Attributes:
+        reason: Why, in one line.
+    """
+
+    reason: str
+
+
 KINDS: dict[str, type[Message]] = {
     "report": TrialReport,
     "replay": Replay,
     "results": FinalResults,
     "unrecoverable": Unrecoverable,
+    "unfused": Unfused,
 }
 _KIND_OF = {kind: name for name, kind in KINDS.items()}
 

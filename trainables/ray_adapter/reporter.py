@@ -26,6 +26,7 @@ class Reporter:
         objective: Metric that the trial's search optimizes, and `max` or `min`; None for its primary metric.
         saves: Whether this worker saves checkpoints; one worker of a group does.
         sends_state: Whether reports carry the trial's state, which population-based training needs.
+        member: Index of the trial among those that are trained as one network.
     """
 
     def __init__(
@@ -37,9 +38,10 @@ class Reporter:
         objective: tuple[str, str] | None = None,
         saves: bool = True,
         sends_state: bool = False,
+        member: int = 0,
     ) -> None:
         self.trial, self.store, self.saves, self.sends_state = trial, store, saves, sends_state
-        self._send, self._objective_metric = send, objective
+        self._send, self._objective_metric, self._member = send, objective, member
         self._step, self._objective = 0, WORST
         self._reports: list[dict[str, Any]] = []  # all so far; part of every checkpoint
 
@@ -74,7 +76,8 @@ class Reporter:
     def _progress(self) -> dict[str, Any]:
         """Return the fields common to all messages, including checkpoints found damaged since the last one."""
         damaged, self.store.damaged = tuple(self.store.damaged), []
-        return {"step": self._step, "objective": self._objective, "damaged_checkpoints": damaged}
+        own = {"step": self._step, "objective": self._objective, "member": self._member}
+        return {**own, "damaged_checkpoints": damaged}
 
     def _advance(self, report: Report) -> None:
         own = (report.facts["primary_metric"], report.facts["primary_mode"])

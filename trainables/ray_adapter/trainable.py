@@ -1,4 +1,4 @@
-"""The Tune trainable: one trial in a Tune actor, its loop hosted by Ray Train.
+"""The Tune trainable: one trial, or several as one network, in a Tune actor, the loop hosted by Ray Train.
 
 With one worker, Ray Train's local mode runs the loop in the Tune actor itself, which Tune reuses from trial to trial:
 starting a worker group would take longer than a small trial trains. With several, the Tune function drives a Ray Train
@@ -32,17 +32,19 @@ from trainables.data.table import Splits
 from trainables.devices import device_of
 from trainables.distributed import synchronize_batchnorm
 from trainables.encoders import Encoder
-from trainables.errors import CheckpointError, UserError
+from trainables.errors import CheckpointError, FusionError, StorageError, UserError, first_line
 from trainables.per_image import Evaluation
 from trainables.probes.evaluation import baseline_encoder, evaluate
-from trainables.ray_adapter.messages import Message, Unrecoverable, to_result
+from trainables.ray_adapter.messages import Message, Unfused, Unrecoverable, to_result
 from trainables.ray_adapter.reporter import Reporter, Send
 from trainables.ray_adapter.storage import CheckpointStore
 from trainables.training import checkpoint
+from trainables.training.fused import Job, fit_fused, fuses_faster
 from trainables.training.loop import Worker, build_task, fit
 from trainables.trial import TrialConfig, is_baseline
 
 STATE_FILE = "state.pt"
+GROUP = "group"  # key of a Tune configuration
 # How often Ray Train polls its workers, in seconds; a report waits for the next poll.
 POLL_INTERVAL = ("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
 TRANSIENT_ERRORS = (  # errors of the machine, which a restart may avoid
@@ -70,6 +72,7 @@ class Shared:
         simulate: Whether trials are simulated by `trainables.simulated` and train nothing.
         plugins: Plug-ins of the study, which every worker loads before its trial.
         weights: Object reference of the tensors in each file of weights, by the hash of the file.
+        compare_fused: Whether to train trials as one network only where that is measured to be faster.
     """
 
     datasets: Mapping[str, Any]
@@ -85,6 +88,12 @@ class Shared:
     simulate: bool = False
     plugins: tuple[plugins.Plugin, ...] = ()
     weights: Mapping[str, Any] = field(default_factory=dict)
+    compare_fused: bool = False
+
+
+def trials_of(config: Mapping[str, Any], bases: Mapping[str, TrialConfig]) -> list[TrialConfig]:
+    """Return the trials of a Tune configuration: one, or those under GROUP, which are trained as one network."""
+    return [TrialConfig.from_dict(each) for each in config[GROUP]] if GROUP in config else [trial_of(config, bases)]
 
 
 def trial_of(config: Mapping[str, Any], bases: Mapping[str, TrialConfig]) -> TrialConfig:
@@ -105,22 +114,23 @@ def trial_of(config: Mapping[str, Any], bases: Mapping[str, TrialConfig]) -> Tri
 
 
 def run_trial(config: dict[str, Any], *, shared: Shared) -> None:
-    """Run one trial as a Tune function.
+    """Run one trial, or a group of trials as one network, as a Tune function.
 
     An error that a restart would repeat is announced by an Unrecoverable message before it is raised. Otherwise Tune
     would restart the trial, as it does after the death of its process.
 
     Args:
-        config: Tune configuration of the trial; see `trial_of`.
+        config: Tune configuration; see `trials_of`.
         shared: Data and settings of the phase.
     """
     try:
         for plugin in shared.plugins:
             plugins.load(plugin)
-        trial = trial_of(config, shared.bases)
-        if is_baseline(trial.task) or trial.init_from or trial.workers == 1 or shared.simulate:
+        trials = trials_of(config, shared.bases)
+        trial = trials[0]
+        if not trial.trains or trial.workers == 1 or shared.simulate:
             TorchTrainer(
-                lambda: _run_here(trial, shared),
+                lambda: _run_fused(trials, shared) if len(trials) > 1 else _run_here(trial, shared),
                 scaling_config=ScalingConfig(num_workers=0),
             ).fit()
         else:
@@ -140,14 +150,11 @@ def _is_transient(error: Exception) -> bool:
 
 def _run_here(trial: TrialConfig, shared: Shared) -> None:
     """Run a whole trial in this process."""
-    device = device_of(shared.resources)
-    torch.set_num_threads(max(1, math.floor(shared.resources["CPU"])))
-    keep_freed_memory()
-    store = _store(shared)
+    device, store = _prepare_process(shared), _store(shared)
     reporter = _reporter(trial, shared, store, _send_to_tune)
     datasets = {name: ray.get(shared.datasets[name]) for name in {trial.dataset, *trial.probe_datasets}}
     if shared.simulate:
-        if not is_baseline(trial.task) and not trial.init_from:
+        if trial.trains:
             simulated.fit(trial, datasets[trial.dataset], reporter.report, resume=reporter.resume())
         reporter.finish(simulated.evaluate(trial, datasets))
         return
@@ -162,6 +169,31 @@ def _run_here(trial: TrialConfig, shared: Shared) -> None:
         given = {"resume": resume, "weights": _weights(trial, shared)}
         encoder = fit(trial, datasets[trial.dataset], reporter.report, worker=Worker(device), **given)
     reporter.finish(evaluate(trial, encoder, datasets, device))
+
+
+def _run_fused(trials: list[TrialConfig], shared: Shared) -> None:
+    """Train trials as one network in this process and probe each; if that fails, they end without results."""
+    device, store = _prepare_process(shared), _store(shared)
+    reporters = [_reporter(trial, shared, store, _send_to_tune, member=i) for i, trial in enumerate(trials)]
+    names = {trials[0].dataset}.union(*(trial.probe_datasets for trial in trials))
+    datasets = {name: ray.get(shared.datasets[name]) for name in names}
+    splits = datasets[trials[0].dataset]
+    try:
+        if shared.compare_fused and not fuses_faster(trials, splits, device):
+            raise FusionError("a step of each takes less time")
+        jobs = [
+            Job(trial, reporter.report, reporter.resume(), _weights(trial, shared))
+            for trial, reporter in zip(trials, reporters, strict=True)
+        ]
+        encoders = fit_fused(jobs, splits, device=device)
+        for trial, encoder, reporter in zip(trials, encoders, reporters, strict=True):
+            reporter.finish(evaluate(trial, encoder, datasets, device))
+    except StorageError:
+        raise
+    except Exception as error:
+        if _is_transient(error) and not isinstance(error, torch.OutOfMemoryError):
+            raise
+        tune.report(to_result(Unfused(reason=first_line(error))))
 
 
 def _run_workers(trial: TrialConfig, shared: Shared) -> None:
@@ -189,8 +221,7 @@ def _worker_loop(config: dict[str, Any]) -> None:
     trial, shared = TrialConfig.from_dict(config["trial"]), config["shared"]
     for plugin in shared.plugins:
         plugins.load(plugin)
-    torch.set_num_threads(max(1, math.floor(shared.resources["CPU"])))
-    keep_freed_memory()
+    _prepare_process(shared)
     context = ray.train.get_context()
     device = ray.train.torch.get_device()
     worker = Worker(device, context.get_world_rank(), context.get_world_size(), _distributed)
@@ -201,16 +232,23 @@ def _worker_loop(config: dict[str, Any]) -> None:
     reporter.finish(evaluate(trial, encoder, datasets, device) if worker.rank == 0 else Evaluation())
 
 
+def _prepare_process(shared: Shared) -> torch.device:
+    """Limit the threads of this process to its CPUs, keep its memory, and return its device."""
+    torch.set_num_threads(max(1, math.floor(shared.resources["CPU"])))
+    keep_freed_memory()
+    return device_of(shared.resources)
+
+
 def _weights(trial: TrialConfig, shared: Shared) -> dict[str, torch.Tensor] | None:
     """Return the tensors that the trial's encoder begins with; None for random ones."""
     return ray.get(shared.weights[trial.weights]) if trial.weights else None
 
 
 def _reporter(
-    trial: TrialConfig, shared: Shared, store: CheckpointStore, send: Send, *, saves: bool = True
+    trial: TrialConfig, shared: Shared, store: CheckpointStore, send: Send, *, saves: bool = True, member: int = 0
 ) -> Reporter:
-    objective = shared.objectives.get(trial.task)
-    return Reporter(trial, store, send, objective=objective, saves=saves, sends_state=shared.population_based)
+    objective, sends_state = shared.objectives.get(trial.task), shared.population_based
+    return Reporter(trial, store, send, objective=objective, saves=saves, sends_state=sends_state, member=member)
 
 
 def _store(shared: Shared) -> CheckpointStore:

@@ -5,13 +5,13 @@ convolutions and batched products (`torch.vmap`; Wang 2021, arXiv:2102.02344), a
 optimizer with a row per trial. Everything else remains separate: random streams, batches, learning rates, reports and
 checkpoints are the same as under `fit`, so a trial can begin fused and resume alone, or the reverse.
 
-Batches are drawn, and reports measured, one trial after the other. Studies do not use this mode yet
-(`docs/speed.md` says what is missing).
+Batches are drawn, and reports measured, one trial after the other. Studies use this mode as `resources.fuse` says.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,12 +20,13 @@ import torch
 from torch import Tensor
 
 from trainables.data.table import Splits
+from trainables.devices import synchronized_time
 from trainables.encoders import Encoder
 from trainables.errors import FusionError, first_line
 from trainables.tasks import TASKS, Batch
 from trainables.training.loop import Report, TrialRun, Worker
 from trainables.training.stack import Stack
-from trainables.training.step import Means, Passes, mean_metrics
+from trainables.training.step import Means, Passes, TrainingStep, mean_metrics
 from trainables.trial import TrialConfig
 
 # Fields in which fused trials may differ: they change numbers, but no shape and no operation of a step.
@@ -37,6 +38,8 @@ MAY_DIFFER = frozenset(
         *("phase", "cell", "probe_datasets", "probe_split", "probe_layers", "labels_per_class", "fine_tune_steps"),
     }
 )
+
+WARM_UP_STEPS, TIMED_STEPS = 3, 5  # a GPU records the graph of a step in the first ones
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,73 @@ def check_fusible(trials: Sequence[TrialConfig]) -> None:
         raise FusionError(f"workers = {trials[0].workers}: fused trials have one worker each; {remedy}")
     if trials and not TASKS[trials[0].task].replayable:
         raise FusionError(f"task {trials[0].task!r} does not declare `replayable`, as fused trials must; {remedy}")
+
+
+def fusible_groups(trials: Sequence[TrialConfig], most: int) -> list[list[TrialConfig]]:
+    """Return groups of trials that `check_fusible` accepts, of about equal size; trials without a group are left out.
+
+    Args:
+        trials: Trials in the order in which they would run alone.
+        most: Largest size of a group.
+    """
+    alike: dict[TrialConfig, list[TrialConfig]] = {}
+    for trial in trials:
+        alike.setdefault(_computation(trial), []).append(trial)
+    groups: list[list[TrialConfig]] = []
+    for members in alike.values():
+        if len(members) > 1 and _is_fusible(members):
+            size = math.ceil(len(members) / math.ceil(len(members) / most))
+            groups += [members[i : i + size] for i in range(0, len(members), size)]
+    return [group for group in groups if len(group) > 1]
+
+
+def _computation(trial: TrialConfig) -> TrialConfig:
+    """Return a trial that is equal for all trials that differ in the fields MAY_DIFFER alone."""
+    return TrialConfig("", trial.task).replace(
+        **{
+            field.name: getattr(trial, field.name)
+            for field in dataclasses.fields(TrialConfig)
+            if field.name not in MAY_DIFFER
+        }
+    )
+
+
+def _is_fusible(trials: Sequence[TrialConfig]) -> bool:
+    try:
+        check_fusible(trials)
+    except FusionError:
+        return False
+    return True
+
+
+def fuses_faster(trials: Sequence[TrialConfig], splits: Splits, device: torch.device) -> bool:
+    """Return whether a step of these trials as one network takes less time than a step of each.
+
+    A few steps are timed, of networks that are then thrown away.
+
+    Args:
+        trials: Trials that `check_fusible` accepts together.
+        splits: Data set to train on.
+        device: Device to compute on.
+
+    Raises:
+        FusionError: The trials cannot be trained as one network.
+    """
+    runs = [TrialRun(trial.replace(weights=""), splits, lambda _: None, Worker(device), None) for trial in trials]
+    batches, first = [run.draw() for run in runs], runs[0]
+    one = TrainingStep(first.task, first.model, first.optimizer, replay=first.replay)
+    alone_s = _seconds(lambda: one(batches[0], first.lr), device)
+    together = FusedStep(runs)
+    return _seconds(lambda: together(batches), device) < len(trials) * alone_s
+
+
+def _seconds(step: Callable[[], object], device: torch.device) -> float:
+    for _ in range(WARM_UP_STEPS):
+        step()
+    began = synchronized_time(device)
+    for _ in range(TIMED_STEPS):
+        step()
+    return synchronized_time(device) - began
 
 
 class FusedStep:

@@ -15,7 +15,7 @@ from tests.trainables.tiny import splits, trial
 from trainables.errors import FusionError
 from trainables.tasks import TASKS
 from trainables.training import checkpoint
-from trainables.training.fused import Job, check_fusible, fit_fused
+from trainables.training.fused import Job, check_fusible, fit_fused, fuses_faster, fusible_groups
 from trainables.training.loop import Report, fit
 from trainables.training.optimizers import build_optimizer
 from trainables.training.stack import Stack
@@ -266,3 +266,31 @@ def test_networks_that_cannot_be_computed_together_are_refused(network: type, pr
     config = trial(encoder=f"{__name__}:{network.__name__}")
     with pytest.raises(FusionError, match=problem):
         together([config, config.replace(seed=1)])
+
+
+# --- groups ------------------------------------------------------------------------------------------------------
+
+
+def test_groups_hold_trials_that_differ_in_numbers_alone() -> None:
+    first, *others = variants()
+    wider, larger = first.replace(width=8), first.replace(batch_size=4)
+    mixed = [first, wider, *others, larger, wider.replace(seed=5)]
+    assert fusible_groups(mixed, 16) == [[first, *others], [wider, wider.replace(seed=5)]]
+
+
+def test_groups_are_of_about_equal_size_and_never_of_one_trial() -> None:
+    seeds = [variants()[0].replace(seed=seed) for seed in range(9)]
+    assert [len(group) for group in fusible_groups(seeds, 8)] == [5, 4]
+    assert [len(group) for group in fusible_groups(seeds, 2)] == [2, 2, 2, 2]  # the ninth runs alone
+    assert fusible_groups(seeds, 1) == fusible_groups([], 8) == []
+    assert fusible_groups([each.replace(workers=2) for each in seeds], 8) == []
+
+
+@pytest.mark.slow
+@pytest.mark.core
+def test_whether_fusing_pays_is_measured() -> None:
+    cpu = torch.device("cpu")
+    tiny = [variants()[0].replace(seed=seed, width=1, batch_size=2) for seed in range(24)]  # mostly overhead
+    assert fuses_faster(tiny, splits(), cpu)
+    wide = [variants()[0].replace(seed=seed, width=64, batch_size=32) for seed in range(2)]  # mostly arithmetic
+    assert not fuses_faster(wide, splits(), cpu)
