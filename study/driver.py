@@ -44,7 +44,7 @@ from study.plan.history import History
 from study.plan.phases import Plan
 from study.plan.ranking import ranked
 from study.provenance import study_started
-from study.time_budget import TimeBudget, budgeted
+from study.timing.budget import TimeBudget, budgeted
 from study.tracking.sync import MlflowTracker
 from trainables import files, simulated
 from trainables.data import Splits, load_splits

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from study.plan.machine import Machine, machine_of
+from study.timing.machine import Machine, machine_of
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CORE = (pytest.mark.core, pytest.mark.slow)  # of a parameter that `make test` leaves out and `.ci/run` runs

@@ -17,8 +17,8 @@ from study.plan.feasibility import check_plan
 from study.plan.phases import Plan
 from study.plan.unsearched import unsearched, unsearched_lines
 from study.provenance import describe
-from study.rehearsal import this_machine
-from study.time_budget import fitting
+from study.timing.budget import fitting
+from study.timing.rehearsal import this_machine
 
 
 @dataclass(frozen=True, eq=False)

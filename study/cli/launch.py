@@ -27,15 +27,15 @@ from study.driver import Outcome, load_datasets, run_study
 from study.execution import cluster
 from study.execution.environment import check_environment
 from study.folder import as_begun
-from study.plan.estimate import StudyEstimate, time_range
 from study.plan.feasibility import check_plan
 from study.plan.phases import Plan
-from study.plan.sizing import sizing_words
 from study.plan.unsearched import unsearched, unsearched_lines
 from study.provenance import describe
-from study.rehearsal import this_machine
 from study.series import Series
-from study.time_budget import fitting
+from study.timing.budget import fitting
+from study.timing.estimate import StudyEstimate, time_range
+from study.timing.rehearsal import this_machine
+from study.timing.sizing import sizing_words
 from study.tracking.sync import default_tracking_uri
 from trainables.data import Splits, load_splits
 from trainables.data.table import as_tensor

@@ -8,7 +8,7 @@ from analysis import records
 from analysis.records import JOURNAL_FILE, Event, PhaseStarted, StudyStarted
 from study.cli.words import duration
 from study.plan.history import History
-from study.plan.pace import Pace
+from study.timing.pace import Pace
 
 WRITING = "writing the report"
 NOT_KNOWN, ESTIMATE = "time left not known yet", "about {} left (an estimate from the trials so far)"

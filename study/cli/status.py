@@ -23,7 +23,7 @@ from analysis.records import PhaseStarted, StudyEnded, StudyStarted
 from study.cli.words import best_table, duration
 from study.plan.best import Best, best_so_far
 from study.plan.history import History, TrialRecord
-from study.plan.pace import Pace
+from study.timing.pace import Pace
 
 WAITING, RUNS, DONE = "waiting", "running", "done"
 

@@ -10,7 +10,7 @@ from analysis.records.phases import ABLATE, BASELINES, CONFIRM, EVALUATE, SEARCH
 from study.execution.executor import Executor
 from study.plan.history import History
 from study.plan.phases import Plan
-from study.time_budget import CUT, TimeBudget
+from study.timing.budget import CUT, TimeBudget
 
 
 def run_phases(plan: Plan, executor: Executor, history: History, budget: TimeBudget) -> list[str]:

@@ -1,4 +1,4 @@
-"""The plan of a study: its phases, trials and cost, and what its history leaves to do. `study.plan(...)` shows one."""
+"""The plan of a study: its phases and trials, and what its history leaves to do. `study.plan(...)` shows one."""
 
 from study.callable_package import make_callable
 

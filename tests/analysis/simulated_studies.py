@@ -16,7 +16,7 @@ from study.plan.history import History
 from study.plan.phases import Plan
 from study.provenance import study_started
 from study.series import Series
-from study.time_budget import TimeBudget
+from study.timing.budget import TimeBudget
 from trainables import simulated
 from trainables.training.loop import Report
 from trainables.trial import TrialConfig

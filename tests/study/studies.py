@@ -11,9 +11,9 @@ from analysis.records import FINISHED, Report, TrialEnded, TrialStarted
 from study.config.schema import StudyConfig
 from study.config.validation import check_config
 from study.driver import load_datasets
-from study.plan.costs import TrialCosts
 from study.plan.history import History
 from study.plan.phases import Plan
+from study.timing.costs import TrialCosts
 from trainables.data import ImageTable, Splits
 from trainables.trial import TrialConfig
 

@@ -9,10 +9,10 @@ import itertools
 import pytest
 
 from analysis.stats import paired
-from study.plan.estimate import estimate
-from study.plan.machine import Machine
 from study.plan.phases import Plan
-from study.plan.sizing import USED, detectable_sds, detectable_words, sized, with_sizes_of
+from study.timing.estimate import estimate
+from study.timing.machine import Machine
+from study.timing.sizing import USED, detectable_sds, detectable_words, sized, with_sizes_of
 from tests.study.studies import KnownCosts, plan_of, tiny
 from trainables.errors import ConfigError
 

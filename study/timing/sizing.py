@@ -11,10 +11,10 @@ from typing import Any
 from analysis.stats import paired
 from analysis.stats.significance import ALPHA
 from study.config.schema import StudyConfig
-from study.plan.costs import TrialCosts
-from study.plan.estimate import StudyEstimate, estimate, time_range
-from study.plan.machine import Machine
 from study.plan.phases import Plan
+from study.timing.costs import TrialCosts
+from study.timing.estimate import StudyEstimate, estimate, time_range
+from study.timing.machine import Machine
 from trainables.errors import ConfigError
 
 LEAST_SEEDS, LEAST_TRIALS, LEAST_STEPS = 3, 4, 0.25  # the last one is a share of the configured steps

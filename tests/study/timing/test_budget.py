@@ -15,12 +15,12 @@ from study.driver import run_study
 from study.execution.journal import Journal
 from study.execution.sequence import run_phases
 from study.folder import as_begun
-from study.plan.estimate import PhaseEstimate, StudyEstimate
 from study.plan.history import History
-from study.plan.machine import Machine, machine_of
 from study.plan.phases import Plan
 from study.provenance import study_started
-from study.time_budget import TimeBudget
+from study.timing.budget import TimeBudget
+from study.timing.estimate import PhaseEstimate, StudyEstimate
+from study.timing.machine import Machine, machine_of
 from tests.analysis.simulated_studies import SimulatedExecutor
 from tests.study.studies import plan_of, tiny
 from trainables.trial import TrialConfig

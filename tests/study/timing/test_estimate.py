@@ -9,11 +9,11 @@ import torch
 
 from study.config.validation import check_config
 from study.driver import load_datasets
-from study.plan.costs import TrialCosts
-from study.plan.estimate import StudyEstimate, asha_share, estimate, makespan, time_range, trial_costs
-from study.plan.machine import Machine, machine_of
 from study.plan.phases import Plan
-from study.plan.sizes import phase_sizes
+from study.timing.costs import TrialCosts
+from study.timing.estimate import StudyEstimate, asha_share, estimate, makespan, time_range, trial_costs
+from study.timing.machine import Machine, machine_of
+from study.timing.sizes import phase_sizes
 from tests.study.studies import KnownCosts
 
 MACHINE = Machine(start=10, phase=4, warm_up=3, trial=0.5, end=6)

@@ -8,11 +8,11 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from analysis.records.phases import PHASES
-from study.plan.estimate import REPORT, StudyEstimate, estimate, trial_costs
-from study.plan.machine import Machine
 from study.plan.phases import Plan
-from study.plan.sizing import sized, sizing_words
-from study.rehearsal import this_machine
+from study.timing.estimate import REPORT, StudyEstimate, estimate, trial_costs
+from study.timing.machine import Machine
+from study.timing.rehearsal import this_machine
+from study.timing.sizing import sized, sizing_words
 
 CUT = "cut"  # key of a phase's outcome: time was over before all of its trials had ended
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import torch
 
 from analysis.records.phases import SEARCH
-from study.plan.costs import TrialCosts
-from study.plan.expected import Part, expected_parts
-from study.plan.machine import Machine
 from study.plan.phases import Plan
-from study.plan.sizes import phase_sizes
+from study.timing.costs import TrialCosts
+from study.timing.expected import Part, expected_parts
+from study.timing.machine import Machine
+from study.timing.sizes import phase_sizes
 from trainables.devices import CPU, CUDA, GPU_RESOURCE, MPS, MPS_RESOURCE, device_of
 
 _UNITS = (("hours", 7200, 3600, 10), ("minutes", 120, 60, 1), ("seconds", 0, 1, 1))  # least seconds, seconds, steps

@@ -19,13 +19,13 @@ from analysis.records import Event, PhaseEnded, PhaseStarted, TrialEnded, TrialS
 from analysis.records.phases import CONFIRM
 from study.config.loading import load_config
 from study.config.schema import StudyConfig
-from study.plan.costs import TrialCosts
-from study.plan.machine import Machine, machine_of
+from study.timing.costs import TrialCosts
+from study.timing.machine import Machine, machine_of
 from trainables.data import load_splits
 from trainables.errors import UserError
 from trainables.trial import TrialConfig
 
-COMMAND = Path(__file__).with_name("run.py")
+COMMAND = Path(__file__).parents[1] / "run.py"
 NAME = "rehearsal"
 MOST_SLOTS, TRIALS_PER_SLOT = 8, 3
 PATIENCE_S = 300.0
