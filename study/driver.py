@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -36,7 +37,6 @@ from study.execution.lock import DriverLock
 from study.execution.memory import check_memory
 from study.execution.sequence import run_phases
 from study.export.encoders import Reading, read_metadata, write_encoder
-from study.export.mlflow_models import log_models
 from study.export.recommended import write_recommended
 from study.folder import as_begun, open_folder, warn_of_other_data
 from study.plan.feasibility import check_plan
@@ -143,7 +143,12 @@ def _run(plan: Plan, folder: Path, lock: DriverLock, listeners: Sequence[Listene
         check_memory(plan, concurrent)
     plan = replace(plan, objectives=history.objectives)
     journal.listeners += [history.observe, *listeners]
-    tracker = MlflowTracker(folder, config.tracking_uri, finish=lambda: log_models(folder, config.tracking_uri))
+    tracker = MlflowTracker(
+        folder,
+        config.tracking_uri,
+        prepare=_mlflow_models,
+        finish=lambda: _mlflow_models().log_models(folder, config.tracking_uri),
+    )
     tracker.start()
     interrupted = False
     try:
@@ -166,6 +171,13 @@ def _run(plan: Plan, folder: Path, lock: DriverLock, listeners: Sequence[Listene
         tracked = tracker.close(INTERRUPTED_PATIENCE_S if interrupted else TRACKING_PATIENCE_S)
     failed = [record.trial.trial_id for record in history.failed()]
     return Outcome(folder, report, _chosen(history), failed, tracked, answered, len(history.trials), unfinished)
+
+
+def _mlflow_models() -> ModuleType:
+    """Return the module that logs models, which takes seconds to import."""
+    from study.export import mlflow_models
+
+    return mlflow_models
 
 
 def _write_results(plan: Plan, history: History, executor: Executor, folder: Path) -> tuple[Path, Answer]:

@@ -176,7 +176,8 @@ class Executor:
         config, workers = self.config, self.config.workers
         tuning.reuse_actors = True
         max_concurrent = resources.check(config.resources, workers)
-        if workers > 1:
+        # Without this number, Tune starts the processes of a searcher's trials one after another. A cluster may grow.
+        if workers > 1 or (tuning.search_alg is not None and cluster.is_private()):
             tuning.max_concurrent_trials = max_concurrent
         stopper = ChanceStopper(config.chance_patience) if name.startswith(SEARCH) else None
         recorder = Recorder(self.journal, self.history, shared.bases, stopper)

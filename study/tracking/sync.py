@@ -151,6 +151,7 @@ class MlflowTracker:
         folder: The study's folder.
         tracking_uri: The MLflow store; `default_tracking_uri()` if it is None.
         poll_s: Seconds between two deliveries.
+        prepare: Called first in that thread, for imports that take seconds.
         finish: Called in that thread once the whole journal has been delivered; called again if it raises UserError.
     """
 
@@ -160,10 +161,11 @@ class MlflowTracker:
         tracking_uri: str | None = None,
         *,
         poll_s: float = POLL_S,
+        prepare: Callable[[], object] = lambda: None,
         finish: Callable[[], object] = lambda: None,
     ) -> None:
         self.folder = folder
-        self._finish = finish
+        self._prepare, self._finish = prepare, finish
         self.tracking_uri = tracking_uri or default_tracking_uri()
         self._poll_s = poll_s
         self._closing = threading.Event()
@@ -193,6 +195,7 @@ class MlflowTracker:
         return self._delivered
 
     def _follow(self) -> None:
+        self._prepare()
         pause = self._poll_s
         while not self._given_up.is_set():
             closing = self._closing.is_set()  # read before the delivery, which then covers everything written
