@@ -123,7 +123,8 @@ class TrialEnded(TrialEvent):
         status: FINISHED, STOPPED or FAILED.
         reason: Why the trial was stopped, or the traceback of its failure; empty if it finished.
         steps: Number of optimizer steps that were trained.
-        wall_s: Wall time in seconds; None if it was not recorded.
+        wall_s: Wall time in seconds, for trials that are trained as one network an equal share of it; None if it was
+            not recorded.
         results: Results of the final probes by name, such as `probe/shapes/linear`.
         checkpoint: Path of the last checkpoint; empty if there is none.
         per_image: Results of each evaluated image, packed, by name (`trainables.per_image.Evaluation`).
