@@ -20,6 +20,7 @@ from analysis.figures.probes import (
     search_scatter,
 )
 from analysis.figures.search import importance_bars, parallel_coordinates
+from analysis.figures.size_gains import size_gains
 from analysis.figures.size_law import size_law
 from analysis.figures.survival_curves import survival_curves
 from analysis.figures.verdict_map import verdict_map
@@ -42,6 +43,7 @@ __all__ = [
     "probe_by_stage",
     "sample_grid",
     "search_scatter",
+    "size_gains",
     "size_law",
     "size_strength_map",
     "survival_curves",

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import pandas as pd
 
-from analysis.comparisons import BASE, BETTER, PRETRAINING
+from analysis.comparisons import BASE, BETTER, PRETRAINING, TOO_FEW, WORSE
+from analysis.figures import size_gains
 from analysis.pages.parts import Part
 from analysis.report import sentences
-from analysis.report.blocks import Block, Section, Table, Text
-from analysis.report.words import NONE, count, difference, number
+from analysis.report.blocks import Block, Folded, Gallery, Heading, Section, Table, Text
+from analysis.report.pictures import Picture, call, picture
+from analysis.report.words import NONE, count, difference, listed, number, signed
 
 TITLE = "What does each task learn from few images?"
 KEYS = ["task", "n_images", "augmentation_strength"]
@@ -25,8 +27,11 @@ def benchmark(parts: Mapping[str, Part]) -> tuple[list[str], list[Section]]:
     frames = {name: frame for name, part in parts.items() if len(frame := benchmark_frame(part))}
     if not frames:
         return [], [Section("benchmark", TITLE, [Text("No cell has been trained and probed yet.", "caveat")])]
-    tables: list[Block] = [_table(name, frame) for name, frame in frames.items()]
-    return [_count(name, frame) for name, frame in frames.items()], [Section("benchmark", TITLE, [*tables, Text(HOW)])]
+    blocks: list[Block] = [Text(HOW)]
+    for name, frame in frames.items():
+        pictures = Gallery(list(_pictures(parts[name], frame)))
+        blocks += [Heading(name), pictures, Folded(f"The {len(frame)} cells of {name}", [_table(name, frame)])]
+    return [_count(name, frame) for name, frame in frames.items()], [Section("benchmark", TITLE, blocks)]
 
 
 def benchmark_frame(part: Part) -> pd.DataFrame:
@@ -50,6 +55,24 @@ def benchmark_frame(part: Part) -> pd.DataFrame:
 def _varies_keys_alone(cell: str) -> bool:
     """Return whether a cell's name lists no change but those of KEYS; cells of other designs do."""
     return cell == BASE or all(change.partition("=")[0] in KEYS for change in cell.split(", "))
+
+
+def _pictures(part: Part, frame: pd.DataFrame) -> Iterator[Picture]:
+    shown = call(benchmark_frame, part.shown())
+    for task in frame.loc[frame["n_images"].notna(), "task"].unique():
+        own = frame.loc[frame["task"] == task]
+        cells = listed(
+            f"{count(row.n_images)} images at strength {row.augmentation_strength:g} {signed(row.mean_difference)}"
+            for row in own.itertuples()
+        )
+        yield picture(
+            f"{part.name}-{task}",
+            f"{task}: difference of {own['metric'].iloc[0]} from untrained networks, {cells}",
+            size_gains,
+            shown,
+            task,
+            caption="Above the dashed line: better than untrained networks. Filled markers: shown to be better or worse.",
+        )
 
 
 def _table(name: str, frame: pd.DataFrame) -> Table:
@@ -76,5 +99,9 @@ def _table(name: str, frame: pd.DataFrame) -> Table:
 
 
 def _count(name: str, frame: pd.DataFrame) -> str:
-    """Return how many cells of a study are better than untrained networks."""
-    return sentences.BENCHMARK.say(frame, study=name, n_better=int((frame["answer"] == BETTER).sum()), n=len(frame))
+    """Return how many cells of a study are better or worse than untrained networks."""
+    n_better, n_worse, n_untested = (int((frame["answer"] == each).sum()) for each in (BETTER, WORSE, TOO_FEW))
+    untested = f"; {n_untested} have too few seeds to test" if n_untested else ""
+    return sentences.BENCHMARK.say(
+        frame, study=name, n=len(frame), n_better=n_better, n_worse=n_worse, untested=untested
+    )

@@ -126,8 +126,8 @@ TRANSFER = Sentence(
 )
 BENCHMARK = Sentence(
     "benchmark",
-    "**{study}**: {n_better} of {n} cells are shown to be better than untrained networks of the same seeds; the table "
-    "has the answer of each.",
+    "**{study}**: of {n} cells, {n_better} are shown to be better than untrained networks of the same seeds, {n_worse} "
+    "worse{untested}.",
     ALWAYS,
 )
 

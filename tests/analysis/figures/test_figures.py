@@ -30,7 +30,7 @@ def test_there_is_a_figure_for_every_question_of_the_design():
         *("learning_curves", "accuracy_by_task", "search_scatter", "verdict_map", "effects_forest", "pair_heatmap"),
         *("size_strength_map", "survival_curves", "size_law", "parallel_coordinates", "importance_bars"),
         *("sample_grid", "what_a_task_sees", "accuracy_bars", "transfer_map", "miou_by_task", "probe_by_stage"),
-        *("label_curves", "balanced_accuracy_by_task"),
+        *("label_curves", "balanced_accuracy_by_task", "size_gains"),
     }
 
 

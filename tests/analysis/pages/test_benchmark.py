@@ -9,6 +9,7 @@ import pytest
 from analysis.pages.benchmark import benchmark, benchmark_frame
 from analysis.pages.parts import Part
 from analysis.pages.series import read_parts
+from analysis.report.blocks import Folded, Gallery
 from study.series import load_series
 from tests.analysis.simulated_studies import simulate_series
 
@@ -47,8 +48,15 @@ def test_the_page_counts_the_cells_that_are_better_and_shows_them_all(parts: dic
     part = parts["cifar10"]
     frame = benchmark_frame(part)
     [sentence], [section] = benchmark({"cifar10": part})
-    assert sentence.startswith(f"**cifar10**: {(frame['answer'] == 'better').sum()} of 6 cells")
-    assert len(section.blocks[0].rows) == 6  # type: ignore[union-attr]
+    better, worse = ((frame["answer"] == each).sum() for each in ("better", "worse"))
+    assert sentence.startswith(f"**cifar10**: of 6 cells, {better} are shown to be better than untrained")
+    assert f"{worse} worse" in sentence
+    assert sentence.endswith("; 6 have too few seeds to test.") == (frame["answer"] == "too few seeds").all()
+    [picture] = next(block for block in section.blocks if isinstance(block, Gallery)).pictures
+    assert "100 images at strength 0 " in picture.alt
+    assert len(picture.draw().lines) > 3
+    [folded] = [block for block in section.blocks if isinstance(block, Folded)]
+    assert len(folded.blocks[0].rows) == 6  # type: ignore[union-attr]
 
 
 def test_a_study_without_trained_cells_says_so():
