@@ -9,7 +9,7 @@ from matplotlib.ticker import NullLocator
 from analysis.figures.style import LINE_COLORS, LINE_STYLES, MARKERS, NAMES, axes, finish, label, require
 from trainables.errors import UserError
 
-MARGIN = 0.05  # of the y axis above and below
+MARGIN = 0.05  # share of the y axis that is free above and below
 SPREAD = 0.04  # distance of the lines' points at one size, in powers of e, so that intervals do not cover each other
 
 
