@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
+from analysis.comparisons import BETTER, WORSE
 from analysis.figures.style import LINE_COLORS, LINE_STYLES, MARKERS, NAMES, axes, finish, label, require
 from trainables.errors import UserError
 
@@ -41,7 +42,7 @@ def size_gains(frame: pd.DataFrame, task: str, ax: Axes | None = None) -> Axes:
         own = frame.loc[(frame["task"] == task) & (frame["augmentation_strength"] == strength)].sort_values("n_images")
         color, marker, line = LINE_COLORS[index], MARKERS[index], LINE_STYLES[index]
         x = own["n_images"].astype(float) * (1 + SPREAD * (index - (len(strengths) - 1) / 2))
-        shown = own["answer"].isin(["better", "worse"])
+        shown = own["answer"].isin([BETTER, WORSE])
         ax.plot(x, own["mean_difference"], color=color, linestyle=line, linewidth=1.2)
         ax.vlines(x, own["ci_low"], own["ci_high"], color=color, linewidth=1.2)
         for filled in (True, False):

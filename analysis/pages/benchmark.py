@@ -29,7 +29,7 @@ def benchmark(parts: Mapping[str, Part]) -> tuple[list[str], list[Section]]:
         return [], [Section("benchmark", TITLE, [Text("No cell has been trained and probed yet.", "caveat")])]
     blocks: list[Block] = [Text(HOW)]
     for name, frame in frames.items():
-        pictures = Gallery(list(_pictures(parts[name], frame)))
+        pictures = Gallery(list(_pictures(parts[name])))
         blocks += [Heading(name), pictures, Folded(f"The {len(frame)} cells of {name}", [_table(name, frame)])]
     return [_count(name, frame) for name, frame in frames.items()], [Section("benchmark", TITLE, blocks)]
 
@@ -57,10 +57,11 @@ def _varies_keys_alone(cell: str) -> bool:
     return cell == BASE or all(change.partition("=")[0] in KEYS for change in cell.split(", "))
 
 
-def _pictures(part: Part, frame: pd.DataFrame) -> Iterator[Picture]:
-    shown = call(benchmark_frame, part.shown())
-    for task in frame.loc[frame["n_images"].notna(), "task"].unique():
-        own = frame.loc[frame["task"] == task]
+def _pictures(part: Part) -> Iterator[Picture]:
+    shown = call(benchmark_frame, part.shown()).query(
+        "n_images.notna()"
+    )  # cells of all images have no place on the axis
+    for task, own in shown.value.groupby("task"):
         cells = listed(
             f"{count(row.n_images)} images at strength {row.augmentation_strength:g} {signed(row.mean_difference)}"
             for row in own.itertuples()
