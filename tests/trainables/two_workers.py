@@ -17,6 +17,7 @@ from trainables.trial import TrialConfig
 TRAINING = """
     import json
     import math
+    import os
     import sys
     import torch
     from torch.nn.parallel import DistributedDataParallel
@@ -55,6 +56,7 @@ TRAINING = """
     with open(f"{out}/{rank}.json", "w") as file:
         json.dump(curves, file)
     torch.distributed.destroy_process_group()
+    os._exit(0)  # threads of gloo that are still alive abort an interpreter that shuts down (pytorch issue 190489)
 """
 
 Curve = list[tuple[int, dict[str, float]]]

@@ -128,6 +128,7 @@ def test_workers_together_minimise_the_loss_of_the_whole_batch(monkeypatch: pyte
 
 
 GATHERING = """
+    import os
     import sys
     import torch
     import torch.distributed as dist
@@ -143,6 +144,7 @@ GATHERING = """
     (loss / 2).backward()  # DistributedDataParallel averages the workers' gradients
     torch.save({"loss": loss.detach(), "gradients": [first.grad, second.grad]}, f"{out}/{rank}.pt")
     dist.destroy_process_group()
+    os._exit(0)  # as in tests.trainables.two_workers
 """
 
 
