@@ -58,9 +58,8 @@ def _varies_keys_alone(cell: str) -> bool:
 
 
 def _pictures(part: Part) -> Iterator[Picture]:
-    shown = call(benchmark_frame, part.shown()).query(
-        "n_images.notna()"
-    )  # cells of all images have no place on the axis
+    # Cells of all images have no place on the axis.
+    shown = call(benchmark_frame, part.shown()).query("n_images.notna()")
     for task, own in shown.value.groupby("task"):
         cells = listed(
             f"{count(row.n_images)} images at strength {row.augmentation_strength:g} {signed(row.mean_difference)}"
@@ -86,15 +85,8 @@ def _table(name: str, frame: pd.DataFrame) -> Table:
         for _, row in frame.iterrows()
     ]
     head = [
-        "task",
-        "compared with untrained",
-        "verdict",
-        "images",
-        "strength",
-        "mean",
-        "untrained",
-        "difference",
-        "seeds",
+        *("task", "compared with untrained", "verdict", "images", "strength"),
+        *("mean", "untrained", "difference", "seeds"),
     ]
     return Table(f"{name}: {frame['metric'].iloc[0]}", head, rows, 3)
 

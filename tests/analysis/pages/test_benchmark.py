@@ -13,14 +13,16 @@ from analysis.report.blocks import Folded, Gallery
 from study.series import load_series
 from tests.analysis.simulated_studies import simulate_series
 
-PARTS = ("cifar10", "photographs")
+PARTS = ("cifar10", "shapes", "photographs")
 CHANGES = [f"{part}.{change}" for part in PARTS for change in ("tasks=[rotation]", "ablate.seeds=3")]
+
+SIZES = ["cifar10.ablate.sizes=[100,1000]", "shapes.ablate.sizes=[100,null]", "shapes.n_images=null"]
 
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Part]:
-    """Two parts of the benchmark on simulated trials, with one task, two sizes and three seeds."""
-    series = load_series("benchmark", [*CHANGES, "cifar10.ablate.sizes=[100,1000]"]).simulated()
+    """Three parts of the benchmark on simulated trials, with one task, two sizes and three seeds."""
+    series = load_series("benchmark", [*CHANGES, *SIZES]).simulated()
     chosen = replace(series, parts={name: series.parts[name] for name in PARTS})
     return read_parts(simulate_series(chosen, tmp_path_factory.mktemp("series")))
 
@@ -57,6 +59,16 @@ def test_the_page_counts_the_cells_that_are_better_and_shows_them_all(parts: dic
     assert len(picture.draw().lines) > 3
     [folded] = [block for block in section.blocks if isinstance(block, Folded)]
     assert len(folded.blocks[0].rows) == 6  # type: ignore[union-attr]
+
+
+@pytest.mark.core
+@pytest.mark.slow
+def test_cells_of_all_images_are_in_the_table_and_not_in_the_figure(parts: dict[str, Part]):
+    [_], [section] = benchmark({"shapes": parts["shapes"]})
+    [picture] = next(block for block in section.blocks if isinstance(block, Gallery)).pictures
+    [folded] = [block for block in section.blocks if isinstance(block, Folded)]
+    assert {row[3] for row in folded.blocks[0].rows} == {"100", "all"}  # type: ignore[union-attr]
+    assert [tick.get_text() for tick in picture.draw().get_xticklabels()] == ["100"]
 
 
 def test_a_study_without_trained_cells_says_so():
