@@ -85,7 +85,7 @@ class StudyConfig(BaseModel):
             version 0.2.
         budget_hours: Time that the study may take: when it begins, its seeds, its steps and its search trials are set
             to what fits, and at the end of the time it stops with a report. null for the settings as they are.
-        defaults: Values of TUNABLE fields and of `augmentation`, per task.
+        defaults: Values per task of hyperparameters that the search does not vary, and of `augmentation`.
         task_options: Options of each task where they differ from its defaults.
         search: The hyperparameter search.
         confirm: The confirmation on fresh seeds.
