@@ -21,7 +21,6 @@ from analysis.records import (
     FAILED,
     FINISHED,
     HEADLINE_FILE,
-    JOURNAL_FILE,
     KILLED,
     Event,
     StudyEnded,
@@ -38,7 +37,7 @@ from study.execution.memory import check_memory
 from study.execution.sequence import run_phases
 from study.export.encoders import Reading, read_metadata, write_encoder
 from study.export.recommended import write_recommended
-from study.folder import as_begun, open_folder, warn_of_other_data
+from study.folder import as_begun, has_begun, open_folder, warn_of_other_data
 from study.plan.feasibility import check_plan
 from study.plan.history import History
 from study.plan.phases import Plan
@@ -117,7 +116,7 @@ def run_study(
         DataError: A data set cannot be used.
         StorageError: A file cannot be written.
     """
-    began, resumed = time.time(), not fresh and (output / config.name / JOURNAL_FILE).exists()
+    began, resumed = time.time(), not fresh and has_begun(output / config.name)
     if resumed:
         config = as_begun(config, output / config.name)
     plan = Plan(config, load_datasets(config, download=download) if datasets is None else datasets)
@@ -138,9 +137,10 @@ def _run(plan: Plan, folder: Path, lock: DriverLock, listeners: Sequence[Listene
             "name a shared folder or a URI, for example --set storage=s3://BUCKET/studies"
         )
     concurrent = resources.check(config.resources, config.workers)
-    history, journal = History.read(folder), Journal(folder)
+    history = History.read(folder)
     if not history.outcomes:
         check_memory(plan, concurrent)
+    journal = Journal(folder)
     plan = replace(plan, objectives=history.objectives)
     journal.listeners += [history.observe, *listeners]
     tracker = MlflowTracker(
@@ -207,7 +207,8 @@ def _write_encoders(plan: Plan, history: History, executor: Executor, folder: Pa
     splits = plan.datasets[plan.config.dataset]
     for task, choice in _chosen(history).items():
         confirmed = [history.trials[trial_id] for trial_id in choice["trial_ids"]]
-        trial = ranked(confirmed, choice["metric"], choice["mode"])[0].trial
+        best = ranked(confirmed, choice["metric"], choice["mode"])[0]
+        trial = best.trial
         target = folder / ENCODERS / task
         if read_metadata(target).get("trial_id") == trial.trial_id:
             continue
@@ -220,7 +221,7 @@ def _write_encoders(plan: Plan, history: History, executor: Executor, folder: Pa
         metadata["reading"] = Reading(plan.config.stack, table.intensity, plan.config.resize).to_dict()
         if plan.config.plugins:
             metadata["plugins"] = [each.model_dump() for each in plan.config.plugins]
-        metadata |= {"study": plan.config.name, "trial_id": trial.trial_id, "step": trial.budget_steps}
+        metadata |= {"study": plan.config.name, "trial_id": trial.trial_id, "step": best.step}
         write_encoder(target, encoder, metadata, splits.pretext_validation.images[:N_EXAMPLES])
 
 
@@ -234,7 +235,7 @@ def load_datasets(
         download: Whether to download missing data sets.
         load: Function that loads one data set; a cached `load_splits` lets several studies share it.
     """
-    root = Path(config.data_root).expanduser() if config.data_root else None
+    root = files.expanded(config.data_root) if config.data_root else None
     names = dict.fromkeys([config.dataset, *(config.evaluate.datasets or [])])
     if config.simulate:
         loaded = {

@@ -51,6 +51,11 @@ def open_folder(config: StudyConfig, output: Path, *, fresh: bool = False) -> Pa
     return folder
 
 
+def has_begun(folder: Path) -> bool:
+    """Return whether a driver has started the study of a folder, which need not exist."""
+    return next(read(folder, StudyStarted), None) is not None
+
+
 def as_begun(config: StudyConfig, folder: Path) -> StudyConfig:
     """Return a configuration with what the study in a folder fixed when it began: its rules, and its sizes.
 

@@ -6,6 +6,7 @@ import, operations that it lacks on `mps` run on the CPU, and PyTorch warns of e
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Mapping
 
@@ -36,6 +37,15 @@ def synchronized_time(device: torch.device) -> float:
     elif device.type == MPS:
         torch.mps.synchronize()
     return time.perf_counter()
+
+
+def free_memory(device: torch.device) -> None:
+    """Return memory that this process no longer uses to a device."""
+    gc.collect()
+    if device.type == CUDA:
+        torch.cuda.empty_cache()
+    elif device.type == MPS:
+        torch.mps.empty_cache()
 
 
 def in_float64(values: Tensor) -> Tensor:

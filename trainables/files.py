@@ -9,10 +9,22 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from trainables.errors import StorageError
+from trainables.errors import ConfigError, StorageError
 
 PARTIAL = ".partial-"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+def expanded(path: str | Path) -> Path:
+    """Return a path with a leading `~` or `~USER` replaced by that home folder.
+
+    Raises:
+        ConfigError: There is no such user, or the user has no home folder.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{path}: there is no home folder {Path(path).parts[0]}; give the path in full") from error
 
 
 @contextlib.contextmanager

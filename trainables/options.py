@@ -16,12 +16,20 @@ from trainables.errors import ConfigError
 _WHOLE = (int, int | None, "int", "int | None")
 
 
-def in_range(default: Any, low: float, high: float, *, exclusive_low: bool = False) -> Any:
+def in_range(default: Any, low: float, high: float, *, exclusive_low: bool = False, changes_sizes: bool = False) -> Any:
     """Return a dataclass field that allows numbers in [low, high], or in (low, high] with `exclusive_low`.
 
     Fields of type int accept whole numbers only. If `default` is None, None is allowed, too.
+
+    Args:
+        default: Default of the field.
+        low: Lowest number.
+        high: Highest number.
+        exclusive_low: Whether `low` itself is not allowed.
+        changes_sizes: Whether the number decides sizes of what is computed, and with them the time of a step.
     """
-    return dataclasses.field(default=default, metadata={"low": low, "high": high, "exclusive_low": exclusive_low})
+    limits = {"low": low, "high": high, "exclusive_low": exclusive_low, "changes_sizes": changes_sizes}
+    return dataclasses.field(default=default, metadata=limits)
 
 
 def one_of(default: Any, *choices: Any) -> Any:

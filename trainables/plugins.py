@@ -77,7 +77,7 @@ def find(name: str, folders: Iterable[Path] = (Path(),)) -> Plugin:
     """
     if not is_file(name):
         return Plugin(name, _digest(path.read_bytes() for path in _files_of_module(name)))
-    paths = [folder / Path(name).expanduser() for folder in folders]
+    paths = [folder / files.expanded(name) for folder in folders]
     path = next((each for each in paths if each.is_file()), None)
     if path is None:
         raise ConfigError(f"plugins: {name}: no such file; give its path from the folder of the YAML file, or in full")
@@ -246,7 +246,7 @@ def _files_of_module(name: str) -> list[Path]:
         spec = importlib.util.find_spec(name) if all(map(str.isidentifier, name.split("."))) else None
     except (ImportError, ValueError):
         spec = None
-    if spec is None or not (spec.origin or spec.submodule_search_locations):
+    if spec is None or not (spec.has_location or spec.submodule_search_locations):
         raise ConfigError(f"plugins: {name}: no such module; install its package, or give a file: ./{name}.py")
     if spec.submodule_search_locations:
         return sorted(path for place in spec.submodule_search_locations for path in Path(place).rglob("*.py"))

@@ -16,6 +16,7 @@ from analysis.data.plugins import load_plugins
 from analysis.data.study import Study
 from analysis.records import PhaseEnded, PhaseStarted, StudyEnded, StudyStarted, TrialEnded
 from trainables.errors import UserError
+from trainables.files import expanded
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ def load(source: str | Path, study: str | None = None) -> Study:
         from analysis.data.mlflow import load_runs  # MLflow takes seconds to import
 
         return load_runs(str(source), study)
-    folder = Path(source).expanduser()
+    folder = expanded(source)
     if study is not None:
         raise UserError(f"study = {study!r} is only for a tracking URI, but {folder} is a folder; leave it out")
     runs, curves = _folder_frames(folder)

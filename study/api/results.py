@@ -21,6 +21,7 @@ from analysis.report.plain import Answer, answer
 from analysis.report.text import markup
 from study.cli.outcome import gain_cells
 from study.export.pretrained import PretrainedEncoder, load_pretrained
+from trainables import files
 
 
 class StudyResult:
@@ -132,5 +133,5 @@ def load(path: str | Path) -> StudyResult:
     Raises:
         UserError: There is no study in this folder.
     """
-    folder = Path(path).expanduser()
+    folder = files.expanded(path)
     return StudyResult(folder, analysis.load(folder))

@@ -14,6 +14,7 @@ from study.api.sources import Source, config
 from study.driver import run_study
 from study.execution import cluster
 from study.execution.environment import check_environment
+from trainables import files
 
 
 def run(
@@ -54,7 +55,7 @@ def run(
     """
     checked = config(source, set=set, simulate=simulate, **fields)
     check_environment()  # before the data are loaded, which may take minutes
-    parent = Path(output).expanduser()
+    parent = files.expanded(output)
     shown = shown_progress(checked, parent, fresh=fresh, visible=progress)
     with _quiet_mlflow(), cluster.session(), shown as listeners:
         outcome = run_study(checked, parent, download=download, fresh=fresh, listeners=listeners)

@@ -16,6 +16,7 @@ from rich.text import Text
 from analysis.pages.reference import FAIL, HEAD, NOT_RUN, PASS, Verdict, answer, write_reference
 from study.cli.console import INTERRUPTED, SOME_FAILED, err, out
 from study.cli.signals import resume_command
+from trainables import files
 from trainables.devices import GPU_RESOURCE, device_of
 from trainables.errors import ConfigError
 from trainables.reference.recipes import RECIPES, chosen
@@ -54,7 +55,7 @@ def run_reference(names: str | None, data_root: Path | None, output: Path, *, dr
     folder = output / NAME
     if data_root is None:
         raise ConfigError("reference reads CIFAR-10 as class folders from DIR/cifar10; add --data-root DIR")
-    splits = load_images(data_root.expanduser() / "cifar10")
+    splits = load_images(files.expanded(data_root) / "cifar10")
     device = device_of({GPU_RESOURCE: 1})
     obstacles, code = {recipe.name: obstacle(recipe, splits, device) for recipe in RECIPES}, 0
     try:

@@ -48,5 +48,6 @@ def _compared(done: Rerun) -> str:
     values = f"{each.before!r} in the study, {each.now!r} now"
     return (
         f"not identical: {each.where}, {each.metric}: {values}. Other versions of the packages, numbers of threads or "
-        "devices round differently; `python -m analysis compare` lists the versions of both studies"
+        "devices round differently, and so does a trial that was trained as one network with others "
+        "(`resources.fuse`); `python -m analysis compare` lists the versions of both studies"
     )

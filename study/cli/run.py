@@ -14,6 +14,7 @@ import typer
 from analysis.command_line import Version, command_with, examples, names, new_app, section
 from study.cli.console import SOME_FAILED, run_app
 from study.config.presets import preset_summaries
+from trainables import files
 from trainables.errors import ConfigError
 
 PROGRAM = "python study/run.py"
@@ -115,7 +116,7 @@ def run(
         "tasks": [task.strip() for task in tasks.split(",")] if tasks else None,
         "plugins": plugin,
         "budget_hours": hours,
-        "data_root": str(data_root.expanduser().resolve()) if data_root else None,
+        "data_root": str(files.expanded(data_root).resolve()) if data_root else None,
     }
     series = load_series(study, set_, changes)
     if simulate:

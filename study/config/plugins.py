@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from study.config.weights import baseline_entries
-from trainables import plugins, registry
+from trainables import files, plugins, registry
 from trainables.encoders.names import REFERENCE
 from trainables.errors import ConfigError
 
@@ -76,7 +76,7 @@ def _with_path(entry: Any, folder: Path) -> Any:
         places = [folder / plugins.FOLDER / entry["name"], folder / entry["name"]]
         return {**entry, "name": str(next((path for path in places if path.is_file()), places[0]))}
     if isinstance(entry, str) and entry.endswith(".py"):
-        return str(folder / Path(entry).expanduser())
+        return str(folder / files.expanded(entry))
     return entry
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from analysis.records.phases import FRESH_SEEDS
 from study.config.schema import StudyConfig
 from trainables.errors import ConfigError
@@ -19,6 +21,13 @@ def ablation_seeds(config: StudyConfig) -> list[int]:
     """Return the seeds of the ablate phase; its cells are paired by seed."""
     first = _first(config) + ABLATION_SEEDS
     return [first + i for i in range(config.ablate.seeds)]
+
+
+def unused_seeds(config: StudyConfig) -> list[int]:
+    """Return as many seeds as the confirm phase has, which no phase of the study uses."""
+    used = {config.seed, *fresh_seeds(config), *ablation_seeds(config)}
+    unused = (seed for seed in itertools.count(_first(config)) if seed not in used)
+    return list(itertools.islice(unused, config.confirm.n_seeds))
 
 
 def check_seeds(config: StudyConfig) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from trainables import files
 from trainables.encoders.names import TIMM
 from trainables.encoders.timm_models import expected_inputs
 from trainables.encoders.weights import digest
@@ -65,7 +66,7 @@ def with_weight_paths(content: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _below(folder: Path, path: str) -> str:
-    return str(folder / Path(path).expanduser())
+    return str(folder / files.expanded(path))
 
 
 def _recorded(entry: Mapping[str, Any], key: str) -> dict[str, Any]:
@@ -75,7 +76,7 @@ def _recorded(entry: Mapping[str, Any], key: str) -> dict[str, Any]:
     """
     if not isinstance(entry.get("weights"), str):
         raise ConfigError(f"{key}.weights: is missing; name a safetensors file or a state dict of PyTorch")
-    path, known = Path(entry["weights"]).expanduser().absolute(), entry.get("sha256")
+    path, known = files.expanded(entry["weights"]).absolute(), entry.get("sha256")
     if known and not path.exists():
         return {**entry, "weights": str(path)}
     found = digest(path)

@@ -21,7 +21,7 @@ from ray import tune
 from ray.tune.schedulers import TrialScheduler
 
 from analysis.records import STOPPED, TrialEnded
-from analysis.records.phases import SEARCH
+from analysis.records.phases import ABLATE, SEARCH
 from study.config.names import TaskName
 from study.config.schema import StudyConfig
 from study.config.sections import AUTO
@@ -105,19 +105,31 @@ class Executor:
             trials: Trials of one phase.
             name: Name of the phase.
         """
-        if groups := self._groups(self._waiting(trials)):
-            tuning = tune.TuneConfig(scheduler=FIFOScheduler(), num_samples=len(groups))
-            self._fit(name, queued_groups(groups), self.shared, tuning)
-        self._run_listed(name, trials, self.shared)
+        # A phase that time may cut has complete seeds before others begin, so it is not grouped over its seeds.
+        cut = name == ABLATE and math.isfinite(self.deadline)
+        for block in _by_seed(trials) if cut and self._fuses else [trials]:
+            if groups := self._groups(self._waiting(block)):
+                tuning = tune.TuneConfig(scheduler=FIFOScheduler(), num_samples=len(groups))
+                self._fit(name, queued_groups(groups), self.shared, tuning)
+            self._run_listed(name, block, self.shared)
         return not self.out_of_time or not self._waiting(trials)
+
+    @property
+    def _fuses(self) -> bool:
+        need = self.config.resources
+        if self.config.simulate or (need.fuse == AUTO and not need.gpu):  # on a CPU, fused steps are slower
+            return False
+        return need.fuse != 1
 
     def _groups(self, trials: Sequence[TrialConfig]) -> list[list[TrialConfig]]:
         """Return the trials to train together, each group as one network; all others run alone."""
-        need = self.config.resources
-        if self.config.simulate or (need.fuse == AUTO and not need.gpu):  # on a CPU, fused steps are slower
+        if not self._fuses:
             return []
-        most = need.fuse if isinstance(need.fuse, int) else MOST_FUSED
-        return fusible_groups([trial for trial in trials if trial.trains], most)
+        trained, most = [trial for trial in trials if trial.trains], self.config.resources.fuse
+        if most == AUTO:  # small enough groups that no slot is idle
+            slots = resources.check(self.config.resources, self.config.workers)
+            most = min(MOST_FUSED, math.ceil(len(trained) / slots))
+        return fusible_groups(trained, int(most))
 
     def end_stopped(self, phase: str) -> None:
         """Record the end of the trials of a phase that the deadline has stopped, so that they are not resumed."""
@@ -160,10 +172,11 @@ class Executor:
         make_scheduler: Callable[[], TrialScheduler] = FIFOScheduler,
     ) -> None:
         """Run the trials that have not ended yet, until all of them have."""
-        while not self.out_of_time and (waiting := self._waiting(trials)):
-            tuning = tune.TuneConfig(scheduler=make_scheduler(), num_samples=len(waiting))
-            if not self._fit(name, queued_trials(waiting), shared, tuning):
-                return
+        for part in _by_reservation(trials, self.config.workers):
+            while not self.out_of_time and (waiting := self._waiting(part)):
+                tuning = tune.TuneConfig(scheduler=make_scheduler(), num_samples=len(waiting))
+                if not self._fit(name, queued_trials(waiting), shared, tuning, trains=part[0].trains):
+                    break
 
     def _asha(self) -> TrialScheduler:
         settings = self.config.search
@@ -171,13 +184,15 @@ class Executor:
             return FIFOScheduler()
         return PerTaskASHA(self.config.budget_steps, self.config.grace_period, settings.reduction_factor)
 
-    def _fit(self, name: str, space: dict[str, Any] | None, shared: Shared, tuning: tune.TuneConfig) -> bool:
+    def _fit(
+        self, name: str, space: dict[str, Any] | None, shared: Shared, tuning: tune.TuneConfig, *, trains: bool = True
+    ) -> bool:
         """Run one Tune experiment; return whether Tune has given up trials that must be run again."""
         config, workers = self.config, self.config.workers
         tuning.reuse_actors = True
         max_concurrent = resources.check(config.resources, workers)
         # Without this number, Tune starts the processes of a searcher's trials one after another. A cluster may grow.
-        if workers > 1 or (tuning.search_alg is not None and cluster.is_private()):
+        if (workers > 1 and trains) or (tuning.search_alg is not None and cluster.is_private()):
             tuning.max_concurrent_trials = max_concurrent
         stopper = ChanceStopper(config.chance_patience) if name.startswith(SEARCH) else None
         recorder = Recorder(self.journal, self.history, shared.bases, stopper)
@@ -188,7 +203,7 @@ class Executor:
             # trials exchange (PBT) must be where every node can reach them.
             place = f"{self.storage}/{TUNE_FOLDER}" if shared.population_based else scratch
             tune.Tuner(
-                tune.with_resources(trainable, _reserved(config)),
+                tune.with_resources(trainable, _reserved(config, trains=trains)),
                 param_space=space,
                 tune_config=tuning,
                 run_config=tune.RunConfig(
@@ -213,9 +228,23 @@ def _readable(splits: Splits) -> Splits:
     return splits if cluster.is_private() else splits.uncached()
 
 
-def _reserved(config: StudyConfig) -> tune.PlacementGroupFactory:
-    """Return what Tune reserves per trial; a worker group reserves its own resources."""
-    if config.workers > 1:
+def _by_seed(trials: Sequence[TrialConfig]) -> list[list[TrialConfig]]:
+    """Return the trials of each seed, in the order in which the seeds occur."""
+    blocks: dict[int, list[TrialConfig]] = {}
+    for trial in trials:
+        blocks.setdefault(trial.seed, []).append(trial)
+    return list(blocks.values())
+
+
+def _by_reservation(trials: Sequence[TrialConfig], workers: int) -> list[list[TrialConfig]]:
+    """Return the trials that only probe, which run in one process, apart from those that several workers train."""
+    parts = [[trial for trial in trials if trial.trains == trains] for trains in (False, True)]
+    return [part for part in (parts if workers > 1 else [list(trials)]) if part]
+
+
+def _reserved(config: StudyConfig, *, trains: bool) -> tune.PlacementGroupFactory:
+    """Return what Tune reserves per trial; the workers of a trial that trains reserve their own resources."""
+    if config.workers > 1 and trains:
         return tune.PlacementGroupFactory([{"memory": 1}])  # a byte, since Tune accepts no empty bundle
     bundle, labels = resources.of_worker(config.resources), config.resources.labels
     if not labels:
@@ -237,7 +266,7 @@ def storage_of(config: StudyConfig, folder: Path, began: float) -> str:
     """
     if config.storage is None:
         return str(folder.resolve())
-    root = config.storage if "://" in config.storage else str(Path(config.storage).expanduser().resolve())
+    root = config.storage if "://" in config.storage else str(files.expanded(config.storage).resolve())
     return f"{root}/{config.name}/{datetime.fromtimestamp(began, UTC):%Y%m%d-%H%M%S-%f}"
 
 

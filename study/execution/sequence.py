@@ -45,10 +45,10 @@ def _phases(plan: Plan, executor: Executor, history: History) -> list[tuple[str,
 
     def search() -> dict[str, Any] | None:
         executor.search(*plan.config.tasks)
-        ranking = {task: plan.best_searched(history, task) for task in plan.config.tasks}
-        if executor.out_of_time and not all(ranking.values()):
+        if executor.out_of_time and not all(plan.best_searched(history, task) for task in plan.config.tasks):
             return None
-        executor.end_stopped(SEARCH)
+        executor.end_stopped(SEARCH)  # before the ranking, which is the one that the next phase confirms
+        ranking = {task: plan.best_searched(history, task) for task in plan.config.tasks}
         return {"best": {task: [record.trial.trial_id for record in records] for task, records in ranking.items()}}
 
     def confirm() -> dict[str, Any] | None:

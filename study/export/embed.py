@@ -55,7 +55,7 @@ def embed(encoder: LoadedEncoder, folder: Path, output: Path, *, on_bad_image: s
         StorageError: `output` cannot be written.
     """
     write = writer_of(output)
-    root = folder.expanduser().resolve()
+    root = files.expanded(folder).resolve()
     if not root.is_dir():
         raise DataError(f"{root} is not a folder of images")
     reading = encoder.reading

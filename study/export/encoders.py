@@ -167,7 +167,7 @@ def load_encoder(model: str, *, task: str | None = None, tracking_uri: str | Non
         if task is not None:
             raise ConfigError(f"--task {task}: {model} is one model; a task selects an encoder in a study's folder")
         return _from_mlflow(model, tracking_uri)
-    path = Path(model).expanduser()
+    path = files.expanded(model)
     if path.is_file():
         return _from_weights(path.parent) if path.name == WEIGHTS else _from_program(path)
     if (path / METADATA).is_file():

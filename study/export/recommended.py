@@ -8,6 +8,7 @@ from typing import Any
 
 from study.config.names import TUNABLE
 from study.config.schema import StudyConfig
+from study.config.seeds import unused_seeds
 from study.config.validation import check_config
 from trainables import files
 from trainables.trial import TrialConfig
@@ -34,9 +35,10 @@ def write_recommended(folder: Path, config: StudyConfig, chosen: Mapping[str, Ma
 
 
 def recommended(config: StudyConfig, chosen: Mapping[str, Mapping[str, Any]]) -> StudyConfig:
-    """Return the study that trains each task's chosen configuration on fresh seeds.
+    """Return the study that trains each task's chosen configuration on seeds that this study has not used.
 
-    It does not search: the space of each task is the chosen learning rate, and its defaults are the other values.
+    On the seeds by which a configuration was chosen, its result is optimistic. The study does not search: the space of
+    each task is the chosen learning rate, and its defaults are the other values.
     """
     trials = {task: TrialConfig.from_dict(choice["config"]) for task, choice in chosen.items()}
     content = config.model_dump(mode="json")
@@ -45,7 +47,7 @@ def recommended(config: StudyConfig, chosen: Mapping[str, Mapping[str, Any]]) ->
         "tasks": list(trials),
         "defaults": {task: _settings(trial) for task, trial in trials.items()},
         "task_options": {task: dict(trial.options) for task, trial in trials.items()},
-        "confirm": {"top_k": 1, "seeds": config.confirm.seeds},
+        "confirm": {"top_k": 1, "seeds": unused_seeds(config)},
         "ablate": {},
         "budget_hours": None,
     }

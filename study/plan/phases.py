@@ -79,7 +79,8 @@ class Plan:
     def baselines(self, phase: str = BASELINES, split: str = "validation") -> list[TrialConfig]:
         """Return one untrained encoder per fresh seed, raw pixels, and existing weights, on every probed data set.
 
-        Weights have no seed: they are probed once, or with few labels once for each seed, which draws the labels.
+        Raw pixels and weights have no seed: they are probed once, or with few labels once for each seed, which draws
+        the labels.
 
         Args:
             phase: Phase that the trials belong to, `baselines` or `evaluate`.
@@ -93,7 +94,8 @@ class Plan:
         untrained = [common.replace(seed=seed) for seed in self.fresh_seeds()]
         seeds = self.fresh_seeds() if common.labels_per_class else self.fresh_seeds()[:1]
         weights = [_with_weights(common, each).replace(seed=seed) for each in self.config.baselines for seed in seeds]
-        return [*untrained, common.replace(task=RAW_PIXELS), *weights]
+        pixels = common.replace(task=RAW_PIXELS)
+        return [*untrained, *([pixels.replace(seed=seed) for seed in seeds] if seeds[1:] else [pixels]), *weights]
 
     def _evaluation_fields(self) -> dict[str, Any]:
         """Return the fields of a trial that only the final evaluation sets."""

@@ -5,19 +5,22 @@ Only the parts that repeat are timed, on the study's own images, and multiplied 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
 from trainables.data import Splits
-from trainables.devices import CPU, synchronized_time
+from trainables.devices import CPU, free_memory, synchronized_time
 from trainables.encoders import Encoder
 from trainables.probes.evaluation import baseline_encoder, evaluate, few_label_probes
 from trainables.probes.few_labels import N_VALIDATIONS
+from trainables.tasks import TASKS
 from trainables.training.loop import TrialRun, Worker
 from trainables.training.step import TrainingStep
 from trainables.trial import RANDOM_INIT, RAW_PIXELS, TrialConfig
@@ -110,6 +113,7 @@ class TrialCosts:
             known = self._reports.get(reported), self._features.get(featured)
             with _threads(self._cores):
                 timed = _time_training(trial, self._datasets[trial.dataset], self._device, *known)
+                free_memory(self._device)  # for the trials that are about to start on it
             self._training[key] = timed
             self._reports[reported], self._features[featured] = timed.report, timed.features
         return self._training[key]
@@ -124,6 +128,7 @@ class TrialCosts:
         if key not in self._probes:
             with _threads(self._cores):
                 self._probes[key] = _time_probes(key, self._datasets, self._device)
+                free_memory(self._device)
         return self._probes[key]
 
 
@@ -211,11 +216,21 @@ def _batch_size(trial: TrialConfig) -> int:
 def _computation(trial: TrialConfig) -> TrialConfig:
     """Return a trial in which all fields that do not change what a step computes, and its batch size, are equal."""
     policy = {op: 1.0 for op, magnitude in dict(trial.augmentation).items() if magnitude * trial.augmentation_strength}
-    options = {name: value for name, value in dict(trial.options).items() if not isinstance(value, float)}
+    options = _options_that_cost(trial)
     trained = {name: getattr(trial, name) for name in ("task", "dataset", "encoder", "width", "optimizer", "workers")}
     trained |= {name: getattr(trial, name) for name in ("input_size", "mean", "std")}
     trained["probe_every"] = None if trial.probe_every is None else 1  # decides how many images probes are fitted to
     return TrialConfig("", augmentation=policy, options=options, batch_size=1, **trained)
+
+
+def _options_that_cost(trial: TrialConfig) -> dict[str, Any]:
+    """Return the options that change what a step computes; of most real numbers, whether they are 0."""
+    kept = dict(trial.options)
+    for field in dataclasses.fields(TASKS[trial.task].Options):
+        if field.type in (float, "float") and field.name in kept:
+            value = float(kept[field.name])
+            kept[field.name] = round(value, 1) if field.metadata.get("changes_sizes") else float(value != 0)
+    return kept
 
 
 @contextmanager

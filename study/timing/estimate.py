@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +14,7 @@ from analysis.records.phases import SEARCH
 from study.plan.phases import Plan
 from study.timing.costs import TrialCosts
 from study.timing.expected import Part, expected_parts
-from study.timing.machine import Machine
+from study.timing.machine import Machine, n_cores
 from study.timing.sizes import phase_sizes
 from trainables.devices import CPU, CUDA, GPU_RESOURCE, MPS, MPS_RESOURCE, device_of
 
@@ -181,7 +180,7 @@ def _device(plan: Plan) -> torch.device:
 
 def _slots(plan: Plan, device: torch.device) -> int:
     need = plan.config.resources
-    by_cpu = (os.cpu_count() or 1) / need.cpu
+    by_cpu = n_cores() / need.cpu
     by_gpu = torch.cuda.device_count() / need.gpu if device.type == CUDA else math.inf
     by_mps = 1 / need.custom[MPS_RESOURCE] if device.type == MPS else math.inf
     return max(1, int(min(by_cpu, by_gpu, by_mps) + 1e-6) // plan.config.workers)
@@ -190,5 +189,5 @@ def _slots(plan: Plan, device: torch.device) -> int:
 def _hardware(device: torch.device) -> str:
     if device.type == CUDA:
         return torch.cuda.get_device_name(device)
-    cores = os.cpu_count() or 1
+    cores = n_cores()
     return f"{cores} core{'s' if cores > 1 else ''}" if device.type == CPU else "the GPU of this machine"

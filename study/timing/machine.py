@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,6 +34,13 @@ class Machine:
     end: float
 
 
+def n_cores() -> int:
+    """Return the number of cores that Ray finds on this machine, which a container may limit."""
+    from ray._private.utils import get_num_cpus  # Ray takes a second to import
+
+    return max(1, int(get_num_cpus(override_docker_cpu_warning=True)))
+
+
 def machine_of(measure: Callable[[], Machine]) -> Machine:
     """Return what is remembered of this machine in the user's cache, or measure and remember it.
 
@@ -42,5 +48,5 @@ def machine_of(measure: Callable[[], Machine]) -> Machine:
         measure: Function that measures it, once for each version of the packages that it depends on.
     """
     versions = [importlib.metadata.version(package) for package in _PACKAGES]
-    key = key_of(platform.node(), platform.python_version(), os.cpu_count(), *versions)
+    key = key_of(platform.node(), platform.python_version(), n_cores(), *versions)
     return Machine(*remembered("machine", key, lambda: np.array(dataclasses.astuple(measure()))).tolist())

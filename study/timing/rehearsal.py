@@ -20,7 +20,7 @@ from analysis.records.phases import CONFIRM
 from study.config.loading import load_config
 from study.config.schema import StudyConfig
 from study.timing.costs import TrialCosts
-from study.timing.machine import Machine, machine_of
+from study.timing.machine import Machine, machine_of, n_cores
 from trainables.data import load_splits
 from trainables.errors import UserError
 from trainables.trial import TrialConfig
@@ -61,12 +61,12 @@ def measure() -> Machine:
     Raises:
         UserError: It did not finish.
     """
-    slots = min(MOST_SLOTS, os.cpu_count() or 1)
+    slots = min(MOST_SLOTS, n_cores())
     settings = [
         *(f"name={NAME}", "tasks=[rotation]", "max_train=300", "encoder.width=4", "budget_steps=4", "report_every=4"),
         *("search.num_samples=1", "search.space={lr: [0.001]}", "defaults={}", "ablate.designs=[]", "ablate.base={}"),
         *("ablate.cures={}", f"confirm.seeds={TRIALS_PER_SLOT * slots}"),
-        f"resources.cpu={(os.cpu_count() or 1) // slots}",
+        f"resources.cpu={n_cores() // slots}",
     ]
     logger.warning("timing what a study takes on this machine beside its trials: half a minute, once")
     with tempfile.TemporaryDirectory(prefix=f"{NAME}-") as folder:

@@ -156,16 +156,21 @@ def _grown(sizes: Sizes, dimension: str, goal: int, fits: Callable[[Sizes], bool
 def _resized(plan: Plan, sizes: Sizes) -> Plan:
     """Return the plan with these sizes. Listed seeds and the points of a grid stay as they are."""
     config = plan.config
+    factor = sizes.report_every / config.report_every
     confirm = {} if isinstance(config.confirm.seeds, list) else {"seeds": sizes.seeds}
     search = {} if config.search.algorithm == "grid" else {"num_samples": sizes.trials}
     values = {
-        "budget_steps": max(1, round(config.budget_steps * sizes.report_every / config.report_every)),
+        "budget_steps": max(1, round(config.budget_steps * factor)),
         "report_every": sizes.report_every,
         "confirm": config.confirm.model_copy(update=confirm),
         "ablate": config.ablate.model_copy(update={"seeds": sizes.seeds}),
         "search": config.search.model_copy(update=search),
     }
-    return dataclasses.replace(plan, config=config.model_copy(update=values))
+    resized = config.model_copy(update=values)
+    if isinstance(config.probe_every, int):  # a scheduler needs a probe before it first decides
+        probe_every = min(max(1, round(config.probe_every * factor)), resized.grace_period)
+        resized = resized.model_copy(update={"probe_every": probe_every})
+    return dataclasses.replace(plan, config=resized)
 
 
 def _refuse(plan: Plan, seconds: float, sizes: Sizes, found: StudyEstimate) -> None:

@@ -111,6 +111,11 @@ def sync(
             ) from error
         except (*UNREACHABLE, StorageError) as error:
             raise TrackingError(f"MLflow at {uri} cannot be written: {first_line(error)}") from error
+        except ImportError as error:  # of the database's driver
+            missing = first_line(error)
+            raise TrackingError(
+                f"MLflow at {uri} needs a package: {missing}; install it where the study runs"
+            ) from error
 
 
 def run_id_of(folder: Path, tracking_uri: str | None, trial_id: str) -> tuple[str, str]:

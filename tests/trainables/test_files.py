@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from trainables import files
-from trainables.errors import StorageError
+from trainables.errors import ConfigError, StorageError
 
 
 @pytest.mark.parametrize("moment", ["fsync", "replace"])
@@ -57,3 +57,9 @@ def test_a_place_that_cannot_be_written_is_named_with_what_to_do(tmp_path: Path)
         open("/dev/full", "wb", buffering=0) as full,
     ):
         full.write(b"content")
+
+
+def test_a_home_folder_that_does_not_exist_is_an_error_that_names_it() -> None:
+    assert files.expanded("~/images") == Path.home() / "images"
+    with pytest.raises(ConfigError, match="~nobody_here/images: there is no home folder ~nobody_here"):
+        files.expanded("~nobody_here/images")

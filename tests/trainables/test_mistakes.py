@@ -114,3 +114,16 @@ def test_every_test_that_the_list_of_mistakes_names_is_there() -> None:
     for path, name in listed:
         text = (ROOT / path).read_text(encoding="utf-8")
         assert re.search(rf"def {name}\(", text), f"{path} has no {name}"
+
+
+def test_an_encoder_whose_last_checkpoint_is_damaged_is_not_replaced_by_an_earlier_one(tmp_path: Path) -> None:
+    from trainables.ray_adapter.trainable import trained_encoder
+
+    store, trained = CheckpointStore(str(tmp_path)), trial("rotation")
+    saved: list[str] = []
+    fit(trained, splits(), lambda report: saved.append(store.save(trained.trial_id, report.state())))  # type: ignore[func-returns-value]
+    content = bytearray(Path(saved[-1]).read_bytes())
+    content[len(content) // 2] ^= 1
+    Path(saved[-1]).write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"the last checkpoint of trial \w+ under .* is damaged"):
+        trained_encoder(trained.replace(init_from=trained.trial_id), store, splits())

@@ -60,7 +60,15 @@ def test_a_file_with_other_content_than_a_study_recorded_is_refused(tmp_path: Pa
     assert tuple(REGISTRY) == REGISTRY.built_in
 
 
-@pytest.mark.parametrize(("name", "what"), [("no_such.py", "no such file"), ("no_such_module", "no such module")])
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("no_such.py", "no such file"),
+        ("no_such_module", "no such module"),
+        ("zipimport", "no such module"),  # part of the interpreter, without a file
+        ("sys", "no such module"),
+    ],
+)
 def test_what_does_not_exist_is_told_with_what_to_do(name: str, what: str) -> None:
     with pytest.raises(ConfigError, match=f"plugins: {name}: {what}; "):
         plugins.find(name)

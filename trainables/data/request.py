@@ -12,6 +12,7 @@ from trainables.data.intensity import UserWindow
 from trainables.data.inventory import Found
 from trainables.data.table import ImageTable
 from trainables.errors import DataError
+from trainables.files import expanded
 
 ON_BAD_IMAGE = ("stop", "skip")
 ON_SMALL_IMAGE = ("stop", "enlarge")
@@ -104,7 +105,7 @@ class Request:
         """
         if self.root is None:
             raise DataError(f"{self.name} is read from a data root, but none was given; add --data-root DIR")
-        root = self.root.expanduser().resolve()
+        root = expanded(self.root).resolve()
         if not root.is_dir() and not self.download:
             raise DataError(
                 f"{self.name}: the data root {root} is not a folder; give an existing one with --data-root DIR"

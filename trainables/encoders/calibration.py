@@ -29,7 +29,7 @@ def recalibrated(encoder: Encoder, images: Tensor, *, batch_size: int = 256) -> 
         images: uint8, uint16 or float32 [N, C, S, S].
         batch_size: Largest batch.
     """
-    encoder = copy.deepcopy(encoder)
+    encoder = copy.deepcopy(encoder).eval()  # only BatchNorm sees the images as in training, and dropout does not
 
     def see_all() -> None:
         # Equal batch sizes, since the average weights all batches equally, whatever their size.
@@ -38,7 +38,7 @@ def recalibrated(encoder: Encoder, images: Tensor, *, batch_size: int = 256) -> 
                 encoder(to_float(batch, torch.channels_last))
 
     _estimate(_batch_norms(encoder), see_all)
-    return encoder.eval()
+    return encoder
 
 
 @contextlib.contextmanager

@@ -159,7 +159,15 @@ def _model(library: Any, name: str, in_channels: int, image_size: int) -> nn.Mod
 
 
 def _per_channel(values: Sequence[float], in_channels: int) -> Tensor:
-    """Return values as [1, C, 1, 1]; images that are not red, green and blue get the mean of three values."""
+    """Return values as [1, C, 1, 1]; images that are not red, green and blue get the mean of three values.
+
+    Raises:
+        ConfigError: There is another number of values.
+    """
+    if len(values) not in (1, 3, in_channels):
+        raise ConfigError(
+            f"encoder.mean and encoder.std: {len(values)} values for {in_channels} channels; give one for each"
+        )
     if len(values) not in (1, in_channels):
         values = [sum(values) / len(values)]
     return torch.tensor(list(values), dtype=torch.float32).view(1, -1, 1, 1).expand(1, in_channels, 1, 1).clone()

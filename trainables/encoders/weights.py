@@ -45,7 +45,17 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     try:
         content = _read_safetensors(path) if path.suffix == SAFETENSORS else torch.load(path, "cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+    # Whatever a file of another kind makes the unpickler do.
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+        EOFError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        pickle.PickleError,
+    ) as error:
         raise ConfigError(f"weights {path}: neither safetensors nor a state dict: {first_line(error)}") from error
     inner = next((content[key] for key in NESTED if isinstance(content, Mapping) and key in content), content)
     if not isinstance(inner, Mapping) or not inner or not all(isinstance(each, Tensor) for each in inner.values()):

@@ -8,10 +8,11 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pyarrow.fs
 
 from trainables import files
-from trainables.errors import CheckpointError, StorageError
+from trainables.errors import CheckpointError, StorageError, first_line
 from trainables.training import checkpoint
 
 KEPT = 2  # newest checkpoints per trial; the older one is the fallback if the newer one is damaged
@@ -23,6 +24,9 @@ logger = logging.getLogger(__name__)
 class CheckpointStore:
     """Checkpoints of many trials under one root.
 
+    Raises:
+        StorageError: pyarrow does not know this kind of URI, or lacks what it needs.
+
     Attributes:
         root: Absolute path, or URI such as `s3://bucket/study`, that every node that runs trials can reach.
         damaged: Descriptions of the checkpoints that `load` has skipped.
@@ -31,7 +35,10 @@ class CheckpointStore:
     def __init__(self, root: str) -> None:
         self.root = root
         self.damaged: list[str] = []
-        self._files, self._base = pyarrow.fs.FileSystem.from_uri(root if "://" in root else Path(root).as_uri())
+        try:
+            self._files, self._base = pyarrow.fs.FileSystem.from_uri(root if "://" in root else Path(root).as_uri())
+        except (pyarrow.ArrowException, OSError) as error:
+            raise StorageError(f"storage: {root}: pyarrow cannot open this location ({first_line(error)})") from error
 
     def write_token(self) -> str:
         """Write and return a new token, with which other nodes can check that they reach this storage.

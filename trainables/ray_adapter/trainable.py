@@ -268,9 +268,17 @@ def trained_encoder(trial: TrialConfig, store: CheckpointStore, splits: Splits) 
         splits: Data set that the encoder was trained on.
 
     Raises:
-        CheckpointError: That trial has no checkpoint in `store`.
+        CheckpointError: That trial has no checkpoint in `store`, or its last one is damaged: the one before it has an
+            encoder of fewer steps, which the trial's results do not describe.
     """
+    n_damaged = len(store.damaged)
     state = store.load(trial.init_from)
+    if len(store.damaged) > n_damaged:
+        raise CheckpointError(
+            f"the last checkpoint of trial {trial.init_from} under {store.root} is damaged, and the one before it has "
+            "the encoder of an earlier step. Restore the file and run the same command again, or run the study with "
+            "--fresh"
+        )
     if state is None:
         raise CheckpointError(
             f"no checkpoint of trial {trial.init_from} under {store.root}; it is needed to evaluate the encoder. "

@@ -53,8 +53,8 @@ class ContextPredictionOptions:
     """
 
     pairs_per_image: int = one_of(8, 1, 8, 40)
-    gap: float = in_range(0.0, 0.0, 0.5)
-    jitter: float = in_range(0.25, 0.0, 0.5)
+    gap: float = in_range(0.0, 0.0, 0.5, changes_sizes=True)
+    jitter: float = in_range(0.25, 0.0, 0.5, changes_sizes=True)
     gray: float = in_range(0.66, 0.0, 1.0)
     color_drop: float = in_range(0.0, 0.0, 1.0)
     standardize: bool = one_of(True, True, False)
@@ -111,7 +111,7 @@ class ContextPrediction(PretextTask):
             labels = sample(functools.partial(torch.randint, len(DIRECTIONS)), generator, n, 1)
             neighbors = labels + (labels >= CENTER).long()
             cells = torch.cat([torch.full_like(neighbors, CENTER), neighbors], dim=1)
-        inputs = (whole, cells, *self._numbers(cells, whole.shape[1], generator))
+        inputs = (whole, cells, self.luma_weights, *self._numbers(cells, whole.shape[1], generator))
         patches = self._graphs(self._patches, *inputs) if images.is_cuda else self._patches(*inputs)
         return Batch(patches, labels.expand(n, -1), {"pairs": pairs})
 
@@ -159,14 +159,18 @@ class ContextPrediction(PretextTask):
         self,
         images: Tensor,
         cells: Tensor,
+        luma_weights: Tensor,
         shift: Tensor,
         jitter: Tensor,
         chosen: Tensor,
         noise: Tensor | None,
     ) -> Tensor:
-        """Return the patches [N, G, C, p, p] of the cells [N, G]; the other arguments come from `_numbers`."""
+        """Return the patches [N, G, C, p, p] of the cells [N, G]; the last arguments come from `_numbers`.
+
+        A recorded graph copies its arguments, but reads attributes where they were, and fused training moves buffers.
+        """
         top, left = self._places(cells, shift, jitter)
-        patches = self._remove_color_cues(cut(images, top, left, self.patch), chosen, noise)
+        patches = self._remove_color_cues(cut(images, top, left, self.patch), luma_weights, chosen, noise)
         flat = patches.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         return flat.unflatten(0, cells.shape)
 
@@ -181,11 +185,11 @@ class ContextPrediction(PretextTask):
         top, left = origin + offset + pitch * torch.stack([cells // 3, cells % 3])
         return top, left
 
-    def _remove_color_cues(self, patches: Tensor, chosen: Tensor, noise: Tensor | None) -> Tensor:
+    def _remove_color_cues(self, patches: Tensor, luma_weights: Tensor, chosen: Tensor, noise: Tensor | None) -> Tensor:
         """Remove the colors that would reveal a patch's position (chromatic aberration, lighting)."""
         channels = patches.shape[2]
         if self.options.gray:
-            luma = (patches * self.luma_weights).sum(dim=2, keepdim=True)
+            luma = (patches * luma_weights).sum(dim=2, keepdim=True)
             patches = torch.where(chosen[0] < self.options.gray, luma, patches)
         if noise is not None:
             kept = (chosen[1] * channels).long() == torch.arange(channels, device=patches.device).view(-1, 1, 1)

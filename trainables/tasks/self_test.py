@@ -47,7 +47,7 @@ def self_tests(name: str, images: torch.Tensor, *, options: dict | None = None, 
 
     Args:
         name: Name of the task.
-        images: uint8, uint16 or float32 [N, C, S, S], N >= 128.
+        images: uint8, uint16 or float32 [N, C, S, S]; batches have at most IMAGES of them.
         options: Options that differ from the task's defaults.
         seed: Seed of the initialization.
     """
@@ -77,7 +77,7 @@ def starts_at_chance(task: PretextTask, images: torch.Tensor) -> SelfTest:
     task.eval()
     batch = task.draw(images[:IMAGES], Augmentation(task.validation_policy), generator("cpu", 0, "self-test"))
     metric = next((metric.name for metric in task.metrics if metric.normalized), "loss")
-    chance = task.chance(IMAGES, training=False)[metric]
+    chance = task.chance(min(IMAGES, len(images)), training=False)[metric]
     task.train()
     # BatchNorm must see data once: an untrained encoder has no statistics to evaluate with.
     value = float(task(batch).metrics[metric].mean())
@@ -89,7 +89,7 @@ def overfits_one_batch(task: PretextTask, images: torch.Tensor) -> SelfTest:
     """Check that the task memorizes one fixed batch."""
     task.train()
     fixed = task.draw(images[:IMAGES], Augmentation(task.validation_policy), generator("cpu", 0, "self-test"))
-    metric, chance = _primary(task)
+    metric, chance = _primary(task, min(IMAGES, len(images)))
     bound = SOLVED_SHARE if metric.mode == "max" else SOLVED_FRACTION * chance
 
     def solved(value: float) -> bool:
@@ -114,7 +114,7 @@ def stays_at_chance_when_shuffled(task: PretextTask, images: torch.Tensor) -> Se
 
     task.train()
     _train(task, draw, SHUFFLED_STEPS)
-    metric, chance = _primary(task)
+    metric, chance = _primary(task, min(IMAGES, len(images)))
     with torch.no_grad():
         samples = torch.cat([task(draw(STEPS + i)).metrics[metric.name] for i in range(8)])
     value = float(samples.mean())
@@ -170,7 +170,7 @@ def _learned(name: str, images: torch.Tensor, augmentation: Augmentation, steps:
 
     task.train()
     _train(task, draw, steps)
-    metric, chance = _primary(task)
+    metric, chance = _primary(task, min(IMAGES // 2, len(images)))
     with torch.no_grad():
         value = float(torch.cat([task(draw(steps + i)).metrics[metric.name] for i in range(8)]).mean())
     return (value - chance) / (1 - chance) if metric.mode == "max" else 1 - value / chance
@@ -197,7 +197,7 @@ def _train(
     return value
 
 
-def _primary(task: PretextTask) -> tuple[Metric, float]:
+def _primary(task: PretextTask, batch_size: int) -> tuple[Metric, float]:
     """Return the task's primary metric and its level at chance in training."""
     metric = task.metrics[0]
-    return metric, task.chance(IMAGES, training=True)[metric.name]
+    return metric, task.chance(batch_size, training=True)[metric.name]

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainables.data.table import Splits
 from trainables.devices import synchronized_time
@@ -38,6 +40,8 @@ MAY_DIFFER = frozenset(
         *("phase", "cell", "probe_datasets", "probe_split", "probe_layers", "labels_per_class", "fine_tune_steps"),
     }
 )
+
+_STATE = frozenset({"_parameters", "_buffers", "_modules"})  # attributes of modules that are stacked
 
 WARM_UP_STEPS, TIMED_STEPS = 3, 5  # a GPU records the graph of a step in the first ones
 
@@ -85,7 +89,10 @@ def fit_fused(jobs: Sequence[Job], splits: Splits, *, device: torch.device | Non
             for run, means in zip(active, take_step([run.draw() for run in active]), strict=True):
                 run.count(means)
             for run in active:
+                began = time.perf_counter()
                 run.report_if_due()
+                for other in active:
+                    other.leave_out(time.perf_counter() - began)
         take_step.release()
     return [run.task.encoder for run in runs]
 
@@ -186,6 +193,7 @@ class FusedStep:
 
     def __init__(self, runs: list[TrialRun]) -> None:
         self.runs = runs
+        _check_attributes([run.task for run in runs])
         self._stack = Stack([run.task for run in runs], [run.optimizer for run in runs])
         self._passes = Passes(self._forward, self._stack.clear_gradients, replay=runs[0].replay)
 
@@ -226,6 +234,36 @@ class FusedStep:
     def _forward_one(self, tensors: Mapping[str, Tensor], batch: Batch) -> tuple[Tensor, Means]:
         output = torch.func.functional_call(self.runs[0].task, dict(tensors), (batch,))
         return output.objective, mean_metrics(output.metrics)
+
+
+def _check_attributes(tasks: Sequence[nn.Module]) -> None:
+    """Raise FusionError if a number, text or tensor that is neither parameter nor buffer differs between tasks.
+
+    The pass is computed with the modules of the first task, so the others would silently use its value.
+    """
+    first, *others = (dict(task.named_modules()) for task in tasks)
+    for other in others:
+        for path, module in first.items():
+            for name, value in vars(module).items():
+                if name not in _STATE and _differ(value, vars(other[path]).get(name)):
+                    where = f"{path}.{name}" if path else name
+                    raise FusionError(
+                        f"attribute {where} of the task differs between the trials; make it a buffer "
+                        "(register_buffer), or train them one at a time"
+                    )
+
+
+def _differ(one: Any, other: Any) -> bool:
+    """Return whether two values that can be compared are different."""
+    if isinstance(one, Tensor):
+        return not (isinstance(other, Tensor) and torch.equal(one, other))
+    if isinstance(one, np.ndarray):
+        return not np.array_equal(one, other)
+    if isinstance(one, list | tuple):
+        return len(one) != len(other) or any(map(_differ, one, other))
+    if isinstance(one, dict):
+        return one.keys() != other.keys() or any(_differ(value, other[key]) for key, value in one.items())
+    return isinstance(one, int | float | str | bytes | None) and repr(one) != repr(other)  # NaN is like NaN
 
 
 def _stacked(batches: Sequence[Batch]) -> Batch:

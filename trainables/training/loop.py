@@ -197,6 +197,11 @@ class TrialRun:
             self._ended = True  # on all workers, or the others would wait forever
         self._running, self._started, self._due = _RunningMeans(), None, None
 
+    def leave_out(self, seconds: float) -> None:
+        """Do not count the last `seconds`, in which another trial has reported, as training time."""
+        if self._started is not None:
+            self._started += seconds
+
     def _send(self, metrics: dict[str, float], *, diverged: bool = False) -> None:
         if self.worker.rank == 0:
             metrics = metrics | self.monitor.validate(self.step, diverged=diverged)

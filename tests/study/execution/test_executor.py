@@ -32,7 +32,8 @@ from analysis.records import (
     read,
     to_line,
 )
-from study.execution.executor import storage_of
+from study.config.validation import check_config
+from study.execution.executor import _by_reservation, _by_seed, _reserved, storage_of
 from study.execution.journal import Journal
 from study.execution.recorder import Recorder, _storage_error_of
 from study.execution.search import tpe
@@ -364,3 +365,17 @@ def test_at_the_deadline_trials_stop_with_their_checkpoints_and_can_be_resumed(s
     state = CheckpointStore(ran.executor.shared.checkpoints).load(records[0].trial.trial_id)
     assert state is not None
     assert state["step"] >= records[0].step > 0
+
+
+def test_trials_that_only_probe_reserve_a_worker_of_their_own_where_several_workers_train_one():
+    config = check_config({"name": "two", "workers": 2, "resources": {"cpu": 3}})
+    probing, training = TrialConfig("baselines", RANDOM_INIT, budget_steps=0), TrialConfig("confirm", "rotation")
+    assert _by_reservation([training, probing], workers=2) == [[probing], [training]]
+    assert _by_reservation([training, probing], workers=1) == [[training, probing]]
+    assert _reserved(config, trains=False).bundles == [{"CPU": 3.0}]
+    assert _reserved(config, trains=True).bundles == [{"memory": 1.0}]
+
+
+def test_an_ablation_that_time_may_cut_is_grouped_seed_by_seed():
+    trials = [TrialConfig("ablate", "rotation", cell=cell, seed=seed) for seed in (5, 6) for cell in ("a", "b")]
+    assert [{trial.seed for trial in block} for block in _by_seed(trials)] == [{5}, {6}]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from analysis.records.phases import CONFIRM
 from study.config.loading import load_config
+from study.config.seeds import ablation_seeds, fresh_seeds
 from study.config.validation import check_config
 from study.driver import load_datasets
 from study.export.recommended import write_recommended
@@ -30,6 +31,9 @@ def test_the_recommended_study_loads_and_its_only_trials_are_the_chosen_configur
     for task, choice in chosen.items():
         (trial,) = plan.enumerated(task)
         assert trial.replace(phase=CONFIRM).to_dict() == choice["config"]
+    seeds = fresh_seeds(again)
+    assert len(seeds) == len(fresh_seeds(config))
+    assert not {*seeds} & {config.seed, *fresh_seeds(config), *ablation_seeds(config)}, "these chose the configuration"
 
 
 def test_nothing_is_written_where_nothing_was_chosen(tmp_path):

@@ -10,11 +10,12 @@ import torch
 from study.config.validation import check_config
 from study.driver import load_datasets
 from study.plan.phases import Plan
-from study.timing.costs import TrialCosts
+from study.timing.costs import TrialCosts, _computation
 from study.timing.estimate import StudyEstimate, asha_share, estimate, makespan, time_range, trial_costs
 from study.timing.machine import Machine, machine_of
 from study.timing.sizes import phase_sizes
 from tests.study.studies import KnownCosts
+from trainables.trial import TrialConfig
 
 MACHINE = Machine(start=10, phase=4, warm_up=3, trial=0.5, end=6)
 
@@ -113,3 +114,18 @@ def test_a_machine_is_measured_once(tmp_path, monkeypatch: pytest.MonkeyPatch):
 
     assert [machine_of(measure), machine_of(measure)] == [MACHINE, MACHINE]
     assert len(measured) == 1
+
+
+def test_options_that_change_what_a_step_computes_are_timed_apart():
+    def key(task: str, **options: float) -> TrialConfig:
+        return _computation(TrialConfig("", task, options=options))
+
+    assert key("context_prediction", jitter=0.0) != key("context_prediction", jitter=0.35), "patches of other sizes"
+    assert key("context_prediction", gray=0.5) == key("context_prediction", gray=0.6)
+    assert key("context_encoder", adversarial_weight=0) != key("context_encoder", adversarial_weight=0.001)
+    assert key("simclr", temperature=0.2) == key("simclr", temperature=0.5)
+
+
+def test_trials_are_counted_on_the_cores_that_ray_finds(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("ray._private.utils.get_num_cpus", lambda **options: 3.0)
+    assert estimate(plan_of(), MACHINE, KnownCosts()).words().endswith("on 3 cores, 3 trials at a time")

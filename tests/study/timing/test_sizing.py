@@ -9,6 +9,7 @@ import itertools
 import pytest
 
 from analysis.stats import paired
+from study.config.validation import check_config
 from study.plan.phases import Plan
 from study.timing.estimate import estimate
 from study.timing.machine import Machine
@@ -82,3 +83,11 @@ def test_the_detectable_difference_is_that_of_the_paired_test():
     assert f"{detectable_sds(5, 1):.1f} standard deviations with probability 0.8" in words
     assert words.startswith("with 5 paired seeds")
     assert detectable_words(tiny(confirm={"seeds": [7]}), plan()).startswith("one seed cannot show")
+
+
+def test_steps_between_probes_shrink_with_the_steps_so_that_a_sized_study_can_be_resumed():
+    config = tiny(budget_steps=200, report_every=10, probe_every=40, budget_hours=1, search={"num_samples": 8})
+    small = sized(plan_of(config), 130, MACHINE, KnownCosts())[0].config
+    assert small.budget_steps < 200
+    assert small.probe_every <= small.grace_period
+    assert check_config(small.model_dump(mode="json")) == small

@@ -79,3 +79,9 @@ def test_whoever_is_killed_while_creating_it_leaves_none_or_a_whole_one(tmp_path
         assert ended.returncode == -signal.SIGKILL
         create_database(uri)
         assert [each.name for each in MlflowClient(tracking_uri=uri).search_experiments()] == ["Default"]
+
+
+def test_a_database_whose_driver_is_not_installed_is_an_error_that_names_it(tmp_path: Path):
+    write(tmp_path / "study", study_events())
+    with pytest.raises(TrackingError, match="needs a package: No module named 'psycopg"):
+        sync(tmp_path / "study", "postgresql://127.0.0.1/mlflow")

@@ -151,3 +151,11 @@ def test_an_encoder_up_to_a_stage_gives_that_stages_features() -> None:
         assert part.feature_dim == features.shape[1]
         assert not part.training
         torch.testing.assert_close(part(images), features.mean(dim=(2, 3)), rtol=0, atol=0)
+
+
+def test_dropout_is_off_while_an_encoder_is_recalibrated() -> None:
+    network = torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    state, images = torch.get_rng_state(), pictures(40)
+    first, second = (recalibrated(network, images)[2].running_var for _ in range(2))  # type: ignore[arg-type,index]
+    assert torch.equal(first, second)
+    assert torch.equal(torch.get_rng_state(), state), "a probe must not change the random numbers of training"

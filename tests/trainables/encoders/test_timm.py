@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tests.trainables.tiny import splits, trial
 from trainables.distributed import synchronize_batchnorm
-from trainables.encoders import build_encoder
+from trainables.encoders import build_encoder, timm_models
 from trainables.encoders.timm_models import TimmNetwork, expected_inputs
 from trainables.errors import ConfigError
 from trainables.testing import EncoderConformance
@@ -110,3 +110,9 @@ def test_a_batchnorm_keeps_its_activation_when_workers_share_its_statistics() ->
     shared = synchronize_batchnorm(encoder)
     assert list(shared.state_dict()) == keys
     torch.testing.assert_close(shared(images), alone)
+
+
+def test_a_mean_of_the_wrong_length_is_an_error() -> None:
+    model = timm_models._model(pytest.importorskip("timm"), "test_efficientnet", 4, 32)
+    with pytest.raises(ConfigError, match="2 values for 4 channels"):
+        TimmNetwork(model, image_size=32, in_channels=4, input_size=None, mean=[0.1, 0.9], std=[0.5])

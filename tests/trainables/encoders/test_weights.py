@@ -94,7 +94,9 @@ def test_no_code_in_a_file_runs_and_no_other_content_is_read(tmp_path: Path, cap
     torch.save({"a": _Harmful()}, tmp_path / "harmful.pth")
     torch.save([1, 2], tmp_path / "list.pth")
     (tmp_path / "text.safetensors").write_text("text")
-    for name in ("harmful.pth", "list.pth", "text.safetensors", "missing.pth"):
+    (tmp_path / "users.pth").write_text("root:x:0:0:root:/root:/bin/bash\n")  # the unpickler raises IndexError
+    (tmp_path / "words.pth").write_text("hello world")  # KeyError
+    for name in ("harmful.pth", "list.pth", "text.safetensors", "users.pth", "words.pth", "missing.pth"):
         with pytest.raises(ConfigError, match=f"weights .*{name}"):
             read_weights(tmp_path / name)
     assert "code ran" not in capsys.readouterr().out

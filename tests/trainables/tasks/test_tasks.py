@@ -72,6 +72,10 @@ def test_the_start_control_fails_for_a_head_that_is_not_at_chance() -> None:
     assert not self_test.starts_at_chance(task, images(64)).passed
 
 
+def test_an_untrained_task_passes_on_few_images_too() -> None:
+    assert self_test.starts_at_chance(new_task("simclr"), images(24)).passed
+
+
 def test_all_self_tests_of_a_task_come_in_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(self_test, "STEPS", 1)
     monkeypatch.setattr(self_test, "SHUFFLED_STEPS", 1)

@@ -197,3 +197,9 @@ def test_a_place_of_the_same_name_on_another_nodes_disk_is_refused(tmp_path: Pat
     store.write_token()  # as an earlier study has left one there
     with pytest.raises(StorageError, match=r"on node 10.0.0.2 is not the folder"):
         store.check("another", node="10.0.0.2")
+
+
+@pytest.mark.parametrize("uri", ["foo://bar/studies", "s3:///studies"])
+def test_a_location_that_pyarrow_cannot_open_is_an_error_that_names_it(uri: str) -> None:
+    with pytest.raises(StorageError, match=f"storage: {uri}: "):
+        CheckpointStore(uri)

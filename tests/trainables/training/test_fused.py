@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import time
 from typing import Any
 
 import pytest
@@ -13,10 +14,11 @@ from torch import Tensor, nn
 from tests.conftest import CORE
 from tests.trainables.tiny import splits, trial
 from trainables.errors import FusionError
+from trainables.rng import generator
 from trainables.tasks import TASKS
 from trainables.training import checkpoint
 from trainables.training.fused import Job, check_fusible, fit_fused, fuses_faster, fusible_groups
-from trainables.training.loop import Report, fit
+from trainables.training.loop import Report, build_task, fit
 from trainables.training.optimizers import build_optimizer
 from trainables.training.stack import Stack
 from trainables.trial import TrialConfig
@@ -294,3 +296,37 @@ def test_whether_fusing_pays_is_measured() -> None:
     assert fuses_faster(tiny, splits(), cpu)
     wide = [variants()[0].replace(seed=seed, width=64, batch_size=32) for seed in range(2)]  # mostly arithmetic
     assert not fuses_faster(wide, splits(), cpu)
+
+
+def test_a_number_of_the_task_that_is_no_buffer_is_refused_where_it_differs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fit_to(self: Any, images: Tensor) -> None:
+        self.brightness = float(images.float().mean())
+
+    monkeypatch.setattr(TASKS["rotation"], "fit_to", fit_to)
+    first, *others = variants()
+    with pytest.raises(FusionError, match="attribute brightness of the task differs between the trials"):
+        together([first, *others])
+    together([first, first.replace(seed=5, lr=0.5)])
+
+
+def test_a_graph_of_the_patches_reads_no_tensor_that_fused_training_moves() -> None:
+    task = build_task(trial("context_prediction", options={"gray": 1.0}), 20)
+    images = torch.rand(4, 3, 20, 20)
+    cells = torch.arange(9).expand(4, 9)
+    arguments = (images, cells, task.luma_weights.clone(), *task._numbers(cells, 3, generator("cpu", 0, "draw")))
+    expected = task._patches(*arguments)
+    task.luma_weights.fill_(torch.nan)
+    assert torch.equal(task._patches(*arguments), expected)
+
+
+def test_the_speed_of_a_trial_leaves_out_the_reports_of_others() -> None:
+    class Slow(Recorder):
+        def __call__(self, report: Report) -> bool:
+            time.sleep(0.3)
+            return super().__call__(report)
+
+    often, seldom = (variants()[0].replace(seed=seed, report_every=every) for seed, every in ((0, 1), (1, STEPS)))
+    slow, other = Slow(), Recorder()
+    fit_fused([Job(often, slow), Job(seldom, other)], splits())
+    seconds = STEPS * seldom.batch_size / other.curve[STEPS]["images_per_s"]
+    assert seconds < 0.3 * STEPS

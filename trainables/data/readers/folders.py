@@ -21,6 +21,7 @@ from trainables.data.readers.walk import Walk, few
 from trainables.data.request import FORMER, Request, Tables
 from trainables.data.table import ImageTable
 from trainables.errors import DataError
+from trainables.files import expanded
 
 UNUSABLE = "that cannot be used as images"  # why files are left out, with on_bad_image: skip
 TOO_SMALL = "smaller than image_size"
@@ -34,7 +35,7 @@ def load_folder(request: Request, folder: Path) -> Tables:
             of it; or its manifest has faults.
         ConfigError: `group_pattern` is not a regular expression, or contradicts a manifest.
     """
-    root = folder.expanduser().resolve()
+    root = expanded(folder).resolve()
     if not root.is_dir():
         raise DataError(f"{request.name}: {root} is not a folder")
     try:
