@@ -21,7 +21,7 @@ from study.config.schema import StudyConfig
 from study.plan.best import best_so_far
 from study.plan.history import TrialRecord
 from study.timing.sizing import with_sizes_of
-from trainables.trial import BASELINES, ONLINE_PROBES, RAW_PIXELS, WEIGHTS
+from trainables.trial import BASELINES, ONLINE_PROBES, RAW_PIXELS, WEIGHTS, TrialConfig
 
 MAX_RUNNING = 12  # running trials in the live table
 STAMP_WIDTH, N_BAR_LINES = 8, 4
@@ -75,7 +75,7 @@ class Progress:
                 self._say(ended_line(record, self._metric(record), seed, names, room))
 
     def _note_seed(self, event: Event) -> None:
-        if isinstance(event, TrialStarted) and event.config.task != RAW_PIXELS:
+        if isinstance(event, TrialStarted) and _has_seed(event.config):
             seeds = self._seeds.setdefault(event.phase, [])
             if event.config.seed not in seeds:
                 seeds.append(event.config.seed)
@@ -87,10 +87,10 @@ class Progress:
     def _seed_words(self, record: TrialRecord) -> str:
         """Return which of the phase's seeds a trial has; empty in the search, where all trials have the same.
 
-        Raw pixels have none.
+        Raw pixels have none, unless it draws their few labels.
         """
         phase, trial = record.trial.phase, record.trial
-        if phase == SEARCH or trial.task == RAW_PIXELS:
+        if phase == SEARCH or not _has_seed(trial):
             return ""
         n_seeds = self.config.ablate.seeds if phase == ABLATE else self.config.confirm.n_seeds
         return f"seed {self._seeds[phase].index(trial.seed) + 1}/{n_seeds}"
@@ -138,3 +138,7 @@ class Progress:
             step = f"{record.step}/{record.trial.budget_steps}"
             table.add_row(title(record, self._seed_words(record)), step, "  ".join(shown))
         return table
+
+
+def _has_seed(trial: TrialConfig) -> bool:
+    return trial.task != RAW_PIXELS or bool(trial.labels_per_class)

@@ -111,7 +111,7 @@ def sync(
             ) from error
         except (*UNREACHABLE, StorageError) as error:
             raise TrackingError(f"MLflow at {uri} cannot be written: {first_line(error)}") from error
-        except ImportError as error:  # of the database's driver
+        except ImportError as error:  # SQLAlchemy imports the driver of a database when it connects
             missing = first_line(error)
             raise TrackingError(
                 f"MLflow at {uri} needs a package: {missing}; install it where the study runs"

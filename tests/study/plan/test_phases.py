@@ -212,6 +212,15 @@ def test_baselines_are_probed_on_every_data_set_of_the_evaluation():
     assert [trial.probe_datasets for trial in plan.baselines()] == [("shapes", "others")] * 3
 
 
+def test_with_few_labels_every_baseline_is_probed_on_the_labels_of_each_seed():
+    plan = plan_of(tiny(confirm={"seeds": 3}, evaluate={"labels_per_class": [5]}))
+    evaluated = plan.evaluate(whole_history(plan))
+    seeds = {task: [trial.seed for trial in evaluated if trial.task == task] for task in BASELINES}
+    assert seeds == dict.fromkeys(BASELINES, plan.fresh_seeds())
+    (pixels,) = [trial for trial in plan.baselines() if trial.task == RAW_PIXELS]
+    assert pixels.seed == 0
+
+
 def test_an_unlabeled_data_set_is_searched_by_each_tasks_own_metric_and_has_no_probes():
     plan = plan_of(tiny(dataset="unlabeled", tasks=list(TASKS)))
     for task, kind in TASKS.items():
