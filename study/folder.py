@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from analysis.records import CONFIG_FILE, StudyStarted, read
+from analysis.records import CONFIG_FILE, ENCODERS, StudyStarted, read
 from analysis.report import FIGURES
 from study.config import strict_yaml
 from study.config.schema import FORMER_RULES, StudyConfig
@@ -45,7 +45,7 @@ def open_folder(config: StudyConfig, output: Path, *, fresh: bool = False) -> Pa
             f"{folder} belongs to a study of another configuration:\n{difference}\n"
             "Give this one another name (--set name=...), or use --fresh to move the earlier one aside"
         )
-    files.remove_partial(folder, folder / FIGURES)
+    files.remove_partial(folder, folder / FIGURES, folder / plugins.FOLDER, *folder.glob(f"{ENCODERS}/*"))
     plugins.store([each.name for each in config.plugins], folder)
     files.write(file, config.to_yaml().encode())
     return folder

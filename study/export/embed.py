@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -105,13 +104,3 @@ def writer_of(output: Path) -> Callable[..., None]:
 def written_path(path: str) -> str:
     r"""Return a path as UTF-8: other bytes become `\xHH` and backslashes `\\`, so that no two paths coincide."""
     return os.fsencode(path.replace("\\", r"\\")).decode(errors="backslashreplace")
-
-
-def original_path(written: str) -> str:
-    """Return the path that `written_path` has written."""
-    encoded = re.sub(
-        rb"\\(?:\\|x([0-9a-f]{2}))",
-        lambda found: bytes.fromhex(found[1].decode()) if found[1] else b"\\",
-        written.encode(),
-    )
-    return os.fsdecode(encoded)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tempfile
 import warnings
 from collections import defaultdict
 from collections.abc import Mapping
@@ -20,9 +21,10 @@ from analysis.data.tables import LAST
 from analysis.records import FAILED, FINISHED, STOPPED, Report, StudyStarted, TrialEnded, TrialEvent, TrialStarted
 from analysis.records.phases import SEARCH
 from search_spaces import Choice, Domain, LogUniform, Space, Uniform
+from study.config.schema import StudyConfig
 from study.config.validation import check_config
 from study.plan.history import History, TrialRecord
-from trainables import plugins
+from trainables import files, plugins
 from trainables.errors import ConfigError
 
 STATES = {FINISHED: TrialState.COMPLETE, STOPPED: TrialState.PRUNED, FAILED: TrialState.FAIL, None: TrialState.RUNNING}
@@ -55,6 +57,16 @@ def export_optuna(folder: Path, path: Path) -> dict[str, int]:
     if not any(trials.values()):
         raise ConfigError(f"{folder} has no search trial yet; run the study first")
     path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}{files.PARTIAL}", dir=path.parent) as place:
+        whole = Path(place, path.name)
+        counts = _write(whole, folder, started, config, trials)
+        whole.rename(path)  # a reader finds all studies or no file
+    return counts
+
+
+def _write(
+    path: Path, folder: Path, started: StudyStarted, config: StudyConfig, trials: Mapping[str, list[TrialRecord]]
+) -> dict[str, int]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = optuna.storages.RDBStorage(f"sqlite:///{path.resolve()}")
     events, counts = _events(folder), {}
@@ -71,6 +83,7 @@ def export_optuna(folder: Path, path: Path) -> dict[str, int]:
         space = config.space(task)
         study.add_trials([_frozen(record, space, metric, events[record.trial.trial_id]) for record in own])
         counts[name] = len(own)
+    storage.engine.dispose()
     return counts
 
 

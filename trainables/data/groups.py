@@ -88,11 +88,6 @@ def joined_groups(first: np.ndarray | None, n_first: int, second: np.ndarray | N
     return np.concatenate([first, second]).astype(np.int64)
 
 
-def in_one_group(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Return the classes whose images are all in one group, ascending: they cannot be in two splits."""
-    return np.array([label for label in np.unique(labels) if len(np.unique(groups[labels == label])) == 1], np.int64)
-
-
 def _approach(counts: np.ndarray, wanted: np.ndarray, visited: list[int], chosen: np.ndarray) -> None:
     """Hold out each visited group that brings every class closer to its wanted number, in place."""
     totals = counts.sum(axis=0)

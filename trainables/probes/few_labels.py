@@ -45,9 +45,6 @@ class Classifier(nn.Module):
         with torch.no_grad():
             self.head.weight.copy_(weight)
             self.head.bias.copy_(bias)
-        for module in self.encoder.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.momentum = 0.1  # recalibration left a cumulative average, which would hardly adapt
 
     def forward(self, images: Tensor) -> Tensor:
         """Return scores [N, K]."""

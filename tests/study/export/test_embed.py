@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from PIL import Image
 from analysis.records import ENCODERS
 from study.cli import commands
 from study.export import mlflow_models
-from study.export.embed import embed, original_path
+from study.export.embed import embed
 from study.export.encoders import METADATA, PROGRAM, WEIGHTS, Reading, load_encoder, read_example, write_encoder
 from study.tracking.state import TrackingError
 from study.tracking.sync import run_id_of, sync
@@ -254,6 +255,16 @@ def test_another_format_is_refused_before_any_work(
         commands.main()
     assert ended.value.code == 2
     assert f"error: --output {name}: must end with .parquet or .csv" in capsys.readouterr().err
+
+
+def original_path(written: str) -> str:
+    """Return the path that `written_path` has written."""
+    encoded = re.sub(
+        rb"\\(?:\\|x([0-9a-f]{2}))",
+        lambda found: bytes.fromhex(found[1].decode()) if found[1] else b"\\",
+        written.encode(),
+    )
+    return os.fsdecode(encoded)
 
 
 def test_names_in_any_encoding_are_written_so_that_they_can_be_read_back(
