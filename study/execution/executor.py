@@ -20,7 +20,7 @@ import ray
 from ray import tune
 from ray.tune.schedulers import TrialScheduler
 
-from analysis.records import STOPPED, TrialEnded
+from analysis.records import STOPPED, Report, TrialEnded, read
 from analysis.records.phases import ABLATE, SEARCH
 from study.config.names import TaskName
 from study.config.schema import StudyConfig
@@ -43,6 +43,7 @@ from study.plan.history import History
 from study.plan.phases import Plan
 from trainables import files, plugins
 from trainables.data import Splits
+from trainables.objective import WORST, as_objective
 from trainables.ray_adapter.storage import CheckpointStore
 from trainables.ray_adapter.trainable import Shared, run_trial
 from trainables.training.fused import fusible_groups
@@ -182,7 +183,20 @@ class Executor:
         settings = self.config.search
         if settings.scheduler != "asha":
             return FIFOScheduler()
-        return PerTaskASHA(self.config.budget_steps, self.config.grace_period, settings.reduction_factor)
+        scheduler = PerTaskASHA(self.config.budget_steps, self.config.grace_period, settings.reduction_factor)
+        ended = {record.trial.trial_id: record.trial for record in self.history.of(SEARCH) if record.ended}
+        curves: dict[str, list[tuple[int, float]]] = {trial_id: [] for trial_id in ended}
+        for report in read(self.journal.path.parent, Report) if ended else ():
+            if report.trial_id not in ended:
+                continue
+            curve, (metric, mode) = curves[report.trial_id], self.plan.metric(ended[report.trial_id].task)
+            last = curve[-1][1] if curve else WORST  # a report without the metric has the objective of the one before
+            curve.append(
+                (report.step, as_objective(report.metrics[metric], mode) if metric in report.metrics else last)
+            )
+        for trial_id, curve in curves.items():
+            scheduler.recall(trial_id, ended[trial_id].task, curve)
+        return scheduler
 
     def _fit(
         self, name: str, space: dict[str, Any] | None, shared: Shared, tuning: tune.TuneConfig, *, trains: bool = True

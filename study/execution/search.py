@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -196,6 +197,21 @@ class PerTaskASHA(FIFOScheduler):
             stop_last_trials=False,
         )
         self._by_task: dict[str, AsyncHyperBandScheduler] = {}
+
+    def recall(self, trial_id: str, task: str, objectives: Iterable[tuple[int, float]]) -> None:
+        """Compare further trials with one that has ended, too, for example under an earlier driver.
+
+        Args:
+            trial_id: Id of the trial.
+            task: Its task.
+            objectives: Step and objective of each of its reports, in their order.
+        """
+        ended: Any = SimpleNamespace(trial_id=trial_id, config={"task": task})
+        controller: Any = None
+        scheduler = self._of(ended)
+        scheduler.on_trial_add(controller, ended)
+        for step, objective in objectives:
+            scheduler.on_trial_result(controller, ended, {"step": step, OBJECTIVE: objective})
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Add a trial to its task."""

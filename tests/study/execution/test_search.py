@@ -70,6 +70,18 @@ def test_asha_stops_the_worse_of_two_but_no_trial_at_the_end_of_its_budget():
     assert ask(late, 6, 0.1) == "CONTINUE"  # its first report and its last
 
 
+def test_asha_compares_with_trials_that_have_ended_before_the_study_was_resumed():
+    scheduler = PerTaskASHA(max_t=6, grace_period=2, reduction_factor=2)
+    scheduler.recall("earlier", "rotation", [(0, 0.1), (2, 0.9), (4, 0.9)])
+    resumed, other = FakeTrial("resumed", {"task": "rotation"}), FakeTrial("other", {"task": "simclr"})
+    for trial in (resumed, other):
+        scheduler.on_trial_add(None, trial)
+    assert [scheduler.on_trial_result(None, each, {"step": 2, "objective": 0.1}) for each in (resumed, other)] == [
+        "STOP",
+        "CONTINUE",
+    ]
+
+
 def test_asha_never_holds_a_trial_of_one_task_against_those_of_another():
     scheduler = PerTaskASHA(max_t=6, grace_period=2, reduction_factor=2)
     trials = [FakeTrial("good", {"task": "rotation"}), FakeTrial("listed", {"trial": {"task": "simclr"}})]
