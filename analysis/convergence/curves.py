@@ -63,9 +63,9 @@ class Curve:
 
     @property
     def start(self) -> float:
-        """The value that learning began from: the untrained one, else chance, else the first reported."""
-        known = (self.untrained, self.chance, float(self.values[0]))
-        return next(value for value in known if not math.isnan(value))
+        """The value that learning began from: the untrained one, else chance, else the first finite one, else NaN."""
+        known = (self.untrained, self.chance, *self.values.tolist())
+        return next((value for value in known if math.isfinite(value)), math.nan)
 
     @property
     def finite(self) -> Curve:
