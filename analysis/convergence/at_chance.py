@@ -53,12 +53,17 @@ def learning_excluded(head: Head) -> bool:
 
 
 def learning_shown(head: Head) -> bool:
-    """Return whether any report of any measure shows learning of more than the margin."""
+    """Return whether any report of any measure shows learning, see `Learned.shown`."""
     return any(
         compared(curve, int(report)).shown(look)
         for curve in measures(head)
         for look, report in enumerate(np.flatnonzero((curve.steps > 0) & np.isfinite(curve.values)), start=1)
     )
+
+
+def left_chance(trial: Trial) -> bool:
+    """Return whether every head is shown to have learned; a trial without a validation metric shows nothing."""
+    return bool(trial.heads) and all(learning_shown(head) for head in trial.heads)
 
 
 def compared(curve: Curve, report: int) -> Learned:

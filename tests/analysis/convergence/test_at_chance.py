@@ -6,8 +6,11 @@ import math
 import re
 from typing import Any
 
+import pandas as pd
 import pytest
 
+from analysis.comparisons import learned_verdicts
+from analysis.convergence import ended
 from tests.analysis.convergence.made_curves import classified
 
 
@@ -123,3 +126,10 @@ def test_nothing_validated_shows_no_learning() -> None:
     found = classified({"train/loss": [1.0, 0.9, 0.8]})
     assert found.verdict == "undecided"
     assert "nothing shows what it learned" in found.evidence
+    assert found.possible == "at_chance or still_improving or converged or overfit"
+    assert pd.isna(left_chance(found))
+
+
+def left_chance(found: Any) -> Any:
+    """Return whether the trial counts as having left chance; NA if that is open."""
+    return ended(pd.DataFrame([found]), learned_verdicts()).iloc[0]
