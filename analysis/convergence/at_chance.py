@@ -23,6 +23,7 @@ TAKE_OFF_STEPS = (500, 2000)  # steps at chance of a healthy context prediction:
 # has memorized its training images.
 UNSTABLE_RATIO, MEMORIZED_RATIO = 1.1, 0.8
 WEAK_AUGMENTATION = 0.25  # strength below which SimCLR's two views are nearly the same image
+NOT_LEFT = "; it is not shown to have left chance"  # in the evidence of a verdict that leaves this open
 ALL_PAIRS = 40  # pairs of neighbors in the 3x3 grid of context prediction
 
 
@@ -64,6 +65,11 @@ def learning_shown(head: Head) -> bool:
 def left_chance(trial: Trial) -> bool:
     """Return whether every head is shown to have learned; a trial without a validation metric shows nothing."""
     return bool(trial.heads) and all(learning_shown(head) for head in trial.heads)
+
+
+def unless_left(trial: Trial, verdict: str) -> tuple[str, ...]:
+    """Return the verdicts that remain beside one that says nothing about chance: `at_chance` unless that was left."""
+    return () if left_chance(trial) else (VERDICT.name, verdict)
 
 
 def compared(curve: Curve, report: int) -> Learned:

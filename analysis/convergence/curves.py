@@ -68,6 +68,12 @@ class Curve:
         return next((value for value in known if math.isfinite(value)), math.nan)
 
     @property
+    def reference(self) -> float:
+        """The level above which a value counts as learned: the better of chance and the untrained one, else `start`."""
+        known = [value for value in (self.untrained, self.chance) if math.isfinite(value)]
+        return self.sign * max(self.sign * value for value in known) if known else self.start
+
+    @property
     def finite(self) -> Curve:
         """The reports of finite values; possibly none."""
         return self.where(np.isfinite(self.values))

@@ -68,12 +68,15 @@ class Share(NamedTuple):
 
 
 def gain(curve: Curve) -> Difference | None:
-    """Return the change from the untrained network, or from chance if that is unknown, to the last report."""
+    """Return the change from the untrained network, or from chance if that is better, to the last report.
+
+    An untrained network that is certain of its guesses is worse than chance; it has learned nothing by getting there.
+    """
     seen = curve.finite
     if not len(seen.trained):
         return None
-    amount = curve.sign * (seen.last - seen.start)
-    if math.isnan(seen.untrained):
+    amount = curve.sign * (seen.last - seen.reference)
+    if seen.reference != seen.untrained:
         return Difference(amount, float(seen.errors[-1]), 0, curve.n_images)
     return Difference(amount, _error(seen, [0], [-1], seen.gain_errors), 0, curve.n_images)
 
