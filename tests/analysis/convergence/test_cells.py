@@ -13,7 +13,8 @@ import pytest
 from analysis.convergence import cell_verdicts, verdicts
 from analysis.convergence.cells import pooled
 from analysis.convergence.reading import trials
-from analysis.records import FINISHED
+from analysis.data.frames import RUNNING
+from analysis.records import FINISHED, KILLED
 
 STEPS = np.arange(0, 501, 25)
 
@@ -78,6 +79,24 @@ def test_broken_seeds_are_counted_and_the_others_pooled() -> None:
     most = runs.loc[runs["trial_id"] != "t0"].assign(cell="other")
     (cell,) = cell_verdicts(most, curves).itertuples()
     assert (cell.verdict, cell.n_verdict, cell.others) == ("diverged", 2, {"still_improving": 2})
+
+
+@pytest.mark.parametrize("status", [RUNNING, KILLED])
+def test_a_seed_that_has_just_begun_does_not_hide_how_the_others_ended(status: str) -> None:
+    flat = np.where(STEPS < 100, 0.25 + 0.0035 * STEPS, 0.6)
+    runs, curves = seeds([flat] * 4, images=0.002, budget_steps=500)
+    (whole,) = cell_verdicts(runs, curves).itertuples()
+    assert (whole.verdict, whole.n_seeds, whole.n_verdict) == ("converged", 4, 4)
+    begun = curves.loc[(curves["trial_id"] != "t3") | (curves["step"] <= 75)]
+    runs.loc[3, "status"] = status
+    (cell,) = cell_verdicts(runs, begun).itertuples()
+    assert (cell.verdict, cell.n_seeds, cell.n_verdict, cell.others) == ("converged", 3, 3, {})
+    assert cell.evidence.endswith("(mean of 3 seeds); 1 of 4 seeds not ended yet")
+    # With one that has ended, the cell is still in progress, and its verdict is on all of its seeds.
+    runs.loc[1:, "status"] = status
+    (cell,) = cell_verdicts(runs, begun).itertuples()
+    assert (cell.verdict, cell.n_seeds) == ("still_improving", 4)
+    assert cell.evidence.endswith("(mean of 4 seeds); 3 of 4 seeds not ended yet")
 
 
 def test_a_cell_of_one_seed_has_no_verdict_of_its_own() -> None:
