@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri, stdtrit
 
 from analysis import records
 from analysis.convergence import collapsed, diverged, failed
 from analysis.convergence.classify import classify, possible
 from analysis.convergence.curves import Curve, Head, Trial
-from analysis.convergence.progress import SETTLED
+from analysis.convergence.progress import SETTLED, seeds_scale
 from analysis.convergence.reading import trials
 from analysis.convergence.registry import CATALOG, Rules, rules_with
 from analysis.data.frames import RUNNING
@@ -127,6 +126,7 @@ def _mean(seeds: Sequence[Curve]) -> Curve:
         recent_errors=_error(recents, [seed.recent_errors for seed in aligned]),
         n=min(seed.n for seed in aligned),
         n_images=min(seed.n_images for seed in aligned),
+        n_seeds=len(aligned),
     )
 
 
@@ -140,9 +140,9 @@ def _error(values: np.ndarray, errors: Sequence[np.ndarray]) -> np.ndarray:
     """Return the standard error of a mean over seeds at each report, float64 [k]; NaN where the images' is unknown.
 
     The seeds' part is scaled such that the quantile of the normal distribution, with which the rules multiply it,
-    gives the bound of Student's t with S - 1 degrees of freedom.
+    gives the bound of Student's t with S - 1 degrees of freedom at the level SETTLED. Bounds at higher levels are
+    further apart, see `progress.Difference`.
     """
     count = len(values)
-    scale = stdtrit(count - 1, SETTLED) / ndtri(SETTLED)
-    seeds = values.var(axis=0, ddof=1) / count * scale**2
+    seeds = values.var(axis=0, ddof=1) / count * seeds_scale(count, SETTLED) ** 2
     return np.sqrt(seeds + np.mean(np.square(errors), axis=0))

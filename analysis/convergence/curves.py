@@ -32,6 +32,7 @@ class Curve:
         chance: Level of a network that has learned nothing; NaN if unknown.
         n: Number of predictions behind each value; 0 if unknown.
         n_images: Number of images that the predictions are made of; 0 if unknown.
+        n_seeds: Number of trials that the values are means of.
     """
 
     metric: str
@@ -45,6 +46,7 @@ class Curve:
     chance: float = math.nan
     n: int = 0
     n_images: int = 0
+    n_seeds: int = 1
 
     @property
     def sign(self) -> int:

@@ -11,10 +11,13 @@ import pandas as pd
 import pytest
 
 from analysis.convergence import cell_verdicts, verdicts
+from analysis.convergence.cells import _error as mean_error
 from analysis.convergence.cells import pooled
+from analysis.convergence.progress import GAINED, IMPROVED, PROBE_IMPROVED, Difference
 from analysis.convergence.reading import trials
 from analysis.data.frames import RUNNING
 from analysis.records import FINISHED, KILLED
+from trainables.chance import _nats
 
 STEPS = np.arange(0, 501, 25)
 
@@ -66,6 +69,29 @@ def test_the_error_of_a_mean_counts_seeds_by_students_t_and_images_once() -> Non
     assert mean.values == pytest.approx(0.52)
     scale = 2.92 / 1.645  # Student's t with two degrees of freedom over the normal distribution, one-sided 95%
     assert mean.errors == pytest.approx(math.hypot(0.02 / math.sqrt(3) * scale, 0.02), rel=1e-3)
+
+
+@pytest.mark.parametrize("n_seeds", [2, 3, 5, 10])
+@pytest.mark.parametrize("level", [IMPROVED, GAINED, PROBE_IMPROVED])
+def test_bounds_on_a_mean_over_seeds_are_as_seldom_wrong_as_they_claim(n_seeds: int, level: float) -> None:
+    count = 100_000
+    values = np.random.default_rng(0).normal(0, 1, (n_seeds, count))
+    errors = mean_error(values, [np.zeros(count)] * n_seeds)
+    reach = Difference(0.0, 1.0, since=0, n_images=0, n_seeds=n_seeds).upper(level)
+    wrong = np.mean(values.mean(axis=0) > reach * errors)
+    print(f"\n{n_seeds} seeds at {level:.1%}: {wrong:.2%}")
+    assert wrong == pytest.approx(1 - level, abs=0.003)
+
+
+@pytest.mark.parametrize(("n_seeds", "stated"), [(2, 0.026), (3, 0.015), (5, 0.007)])
+def test_cells_that_learned_nothing_are_seldom_shown_to_have_learned(n_seeds: int, stated: float) -> None:
+    count, bound = 100_000, math.sqrt(2 * _nats(1))
+    values = np.random.default_rng(0).normal(0, 1, (n_seeds, count))
+    seeds_alone = np.mean(values.mean(axis=0) > bound * mean_error(values, [np.zeros(count)] * n_seeds))
+    guessing = np.mean(values.mean(axis=0) > bound * mean_error(values, [np.ones(count)] * n_seeds))
+    print(f"\n{n_seeds} seeds: {seeds_alone:.2%} where seeds alone differ, {guessing:.2%} of guessing cells")
+    assert seeds_alone == pytest.approx(stated, abs=0.001)  # stated by docs/statistics.md
+    assert guessing < 0.001
 
 
 def test_broken_seeds_are_counted_and_the_others_pooled() -> None:
