@@ -43,11 +43,15 @@ class Learned(NamedTuple):
         return self.share + (z + (z**3 + z) / (4 * max(1, n - 1)) if n else z) * self.error
 
     def shown(self, look: int = 1) -> bool:
-        """Return whether learning of more than MARGIN is shown, by the bound of `clears_chance` against the reference.
+        """Return whether learning is shown: more than MARGIN, and more than none by the bound of `clears_chance`.
+
+        Nothing is shown by a share whose error is unknown.
 
         Args:
             look: Number of reports examined so far, including this one.
         """
+        if not math.isfinite(self.error):
+            return False
         return self.share > max(MARGIN, math.sqrt(2 * _nats(look)) * self.error)
 
     def excluded(self, n: int = 0) -> bool:

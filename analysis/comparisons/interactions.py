@@ -73,26 +73,25 @@ def factorial_effects(
         estimate is of their sum, with the factors shown. Of several aliased terms, the first has the estimate; the rows
         of the others have none. Only seeds with a value of every cell count; n_failed is the number of failed trials. A
         cell that failed at every seed is left out of the design, and the terms that it would have separated are
-        aliased. With fewer than 5 seeds, there are estimates but no tests; one term alone needs 3 if all have per-image
-        results. n_evaluated is the number of images of intervals over new images, missing for those over seeds alone.
+        aliased. A task has no rows if all of its trials failed, or if those that ended vary no factor. With fewer than
+        5 seeds, there are estimates but no tests; one term alone needs 3 if all have per-image results. n_evaluated is
+        the number of images of intervals over new images, missing for those over seeds alone.
 
     Raises:
         UserError: If a metric or factor is unknown, no task varies any factor, or two cells have the same factors.
     """
-    runs = _named(_pretext(outcomes(runs, metric)))
+    ended = _named(_pretext(outcomes(runs, metric)))
     if unknown := [name for name in factors if name not in runs]:
         raise UserError(f"no column {unknown[0]!r} in these runs; factors are columns such as lr, option/NAME")
+    if not any(len(_levels(own, factors).columns) for _, own in _pretext(runs).groupby("task")):
+        raise UserError(f"no task of these runs has two levels of any of {', '.join(factors)}; nothing to estimate")
     rows: list[dict[str, Any]] = []
-    for task, own in runs.groupby("task", sort=False):
-        known = [name for name in factors if own[name].notna().any()]  # not another task's option
-        levels = pd.DataFrame({name: factor_levels(own[name], str(task)) for name in known}, index=own.index)
-        varied = [name for name in known if levels[name].nunique() > 1]
-        if varied:
-            design = own[["task", "seed", "value", "trial_id"]].join(levels[varied])
+    for task, own in ended.groupby("task", sort=False):
+        levels = _levels(own, factors)
+        if varied := list(levels):  # empty while the other levels are still running
+            design = own[["task", "seed", "value", "trial_id"]].join(levels)
             check_one_run_per_seed(design, ["task", *varied])
             rows += _factorial(str(task), design, varied, metric, per_image or PerImage())
-    if not rows:
-        raise UserError(f"no task of these runs has two levels of any of {', '.join(factors)}; nothing to estimate")
     return pd.DataFrame(rows, columns=list(FACTORIAL_DTYPES)).astype(FACTORIAL_DTYPES)
 
 
@@ -119,13 +118,14 @@ def pair_synergy(
         UserError: If `designs` has no pairs among these runs, or a cell that a pair needs did not run.
     """
     cells = designs.loc[designs["design"] == "pairs", ["task", "cell"]].drop_duplicates()
-    used = _named(outcomes(runs, metric)).merge(cells, on=["task", "cell"])
-    if used.empty:
+    started = _named(runs).merge(cells, on=["task", "cell"])
+    ended = outcomes(started, metric)
+    if started.empty:
         raise UserError("no cell of a design `pairs` in these runs; to run it: --set 'ablate.designs=[pairs]'")
-    check_one_run_per_seed(used, ["task", "cell"])
+    check_one_run_per_seed(ended, ["task", "cell"])
     rows: list[dict[str, Any]] = []
-    for task, own in used.groupby("task", sort=False):
-        rows += _synergies(str(task), own, metric, per_image or PerImage())
+    for task, own in started.groupby("task", sort=False):
+        rows += _synergies(str(task), own, ended.loc[ended["task"] == task], metric, per_image or PerImage())
     return pd.DataFrame(rows, columns=list(SYNERGY_DTYPES)).astype(SYNERGY_DTYPES)
 
 
@@ -169,11 +169,24 @@ def task_interaction(runs: pd.DataFrame, metric: str, cells: Sequence[str] | Non
     return _anova(whole, len(tasks))
 
 
+def _levels(runs: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
+    """Return the levels of the factors that vary among one task's runs, as ordered categories."""
+    known = [name for name in factors if runs[name].notna().any()]  # not another task's option
+    task = str(runs["task"].iloc[0])
+    levels = {name: factor_levels(runs[name], task) for name in known}
+    return pd.DataFrame({name: own for name, own in levels.items() if own.nunique() > 1}, index=runs.index)
+
+
 def _factorial(
     task: str, runs: pd.DataFrame, factors: list[str], metric: str, per_image: PerImage
 ) -> list[dict[str, Any]]:
-    """Return the rows of one task. runs: seed, value, trial_id, and the factors as ordered categories."""
+    """Return the rows of one task; none if all of its trials failed.
+
+    runs: seed, value, trial_id, and the factors as ordered categories.
+    """
     values = runs.pivot(index=factors, columns="seed", values="value").dropna(how="all")
+    if values.empty:
+        return []
     whole = values.dropna(axis="columns")
     model = factorial.terms(whole.index.to_frame(index=False))
     estimates, aliases = factorial.fit(model, whole.to_numpy(np.float64))
@@ -189,13 +202,23 @@ def _factorial(
     ]
 
 
-def _synergies(task: str, runs: pd.DataFrame, metric: str, per_image: PerImage) -> list[dict[str, Any]]:
-    """Return the rows of one task. runs: its cells of the design `pairs`, with their policies."""
-    policy = [name for name in runs if name.startswith(POLICY)]
+def _synergies(
+    task: str, started: pd.DataFrame, ended: pd.DataFrame, metric: str, per_image: PerImage
+) -> list[dict[str, Any]]:
+    """Return the rows of one task.
+
+    Args:
+        task: Name of the task.
+        started: Runs of its cells of the design `pairs`, with their policies.
+        ended: Those that have ended, with their values.
+        metric: Name of the result.
+        per_image: Per-image results of the trials.
+    """
+    policy = [name for name in started if name.startswith(POLICY)]
     values: dict[tuple[str, ...], pd.DataFrame] = {}
-    for _, own in runs.groupby("cell", sort=False):
+    for cell, own in started.groupby("cell", sort=False):
         active = tuple(name.removeprefix(POLICY) for name in policy if own[name].iloc[0] > 0)  # NaN: off
-        values[active] = own.set_index("seed")[["value", "trial_id"]]
+        values[active] = ended.loc[ended["cell"] == cell].set_index("seed")[["value", "trial_id"]]
     singles = [ops for ops in values if len(ops) == 1]
     pairs = [ops for ops in values if len(ops) == 2]
     needed = {part for pair in pairs for part in ((), pair[:1], pair[1:])}
@@ -207,8 +230,8 @@ def _synergies(task: str, runs: pd.DataFrame, metric: str, per_image: PerImage) 
     images: list[np.ndarray | None] = []
     for ops in [*singles, *pairs]:
         parts = [ops] if len(ops) == 1 else [ops, ops[:1], ops[1:], ()]
-        ended = pd.concat([values[part] for part in parts], axis=1, join="inner", keys=range(len(parts)))
-        complete = ended.dropna().swaplevel(axis=1)
+        seeds = pd.concat([values[part] for part in parts], axis=1, join="inner", keys=range(len(parts)))
+        complete = seeds.dropna().swaplevel(axis=1)
         whole, trials = complete["value"].to_numpy(np.float64), complete["trial_id"].to_numpy().T
         synergies.append(whole @ SYNERGY if len(ops) == 2 else np.full(len(whole), np.nan))
         found = image_contributions(trials, np.full_like(trials, metric), per_image) if len(ops) == 2 else None
@@ -219,7 +242,7 @@ def _synergies(task: str, runs: pd.DataFrame, metric: str, per_image: PerImage) 
                 "first": ops[0],
                 "second": ops[-1],
                 "n_seeds": len(whole),
-                "n_failed": len(ended) - len(whole),
+                "n_failed": len(seeds) - len(whole),
                 "mean": whole[:, 0].mean() if len(whole) else math.nan,
             }
         )

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy.special import stdtrit
 
 from analysis.data.study import Study
 from analysis.data.tables import LAST, chance_column, last_values
@@ -24,7 +24,7 @@ CUES: Mapping[str, str] = {  # metric: what the images are reduced to
 # have learned: the little that a weak network knows of natural images is often light, as of the sky. docs/statistics.md
 # has the rates with which real images reach both.
 LEFT, LEARNED = 0.75, 0.5
-_Z = norm.ppf(0.975)
+LEVEL = 0.975  # one-sided: 95% between both ends
 COLUMNS = ["task", "cue", "metric", "n_seeds", "whole", "reduced", "chance", "ci_low", "ci_high", "left"]
 
 
@@ -34,7 +34,8 @@ def shortcuts(study: Study) -> pd.DataFrame:
     Returns:
         One row per task and cue that was measured, with the columns COLUMNS: means over the fresh seeds of the metric
         on whole and on reduced images, its chance level, the 95% interval of the mean on reduced images over new images
-        and new seeds, and the share `left` of what the task has learned above chance.
+        and new seeds (over new images only for one seed, which does not show how seeds differ), and the share `left` of
+        what the task has learned above chance.
     """
     last, rows = last_values(study.runs, study.curves).set_index("trial_id"), []
     for task, choice in study.outcomes.get(CONFIRM, {}).get("chosen", {}).items():
@@ -44,10 +45,10 @@ def shortcuts(study: Study) -> pd.DataFrame:
                 continue
             metric = str(own["primary_metric"].iloc[0])
             whole, chance = float(own[LAST + metric].mean()), float(own[chance_column(metric)].iloc[0])
-            reduced, error = float(own[LAST + cue].mean()), _error(own[LAST + cue], own[f"{LAST}{cue}_se"])
+            values, over_images = (own[name].to_numpy(np.float64) for name in (LAST + cue, f"{LAST}{cue}_se"))
+            reduced, half = float(values.mean()), float(half_width(values, over_images))
             left = (reduced - chance) / (whole - chance) if whole > chance else math.nan
-            ends = (reduced - _Z * error, reduced + _Z * error)
-            rows.append((task, cue, metric, len(own), whole, reduced, chance, *ends, left))
+            rows.append((task, cue, metric, len(own), whole, reduced, chance, reduced - half, reduced + half, left))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -61,7 +62,19 @@ def is_shortcut(rows: pd.DataFrame) -> pd.Series:
     return (learned >= LEARNED * (1 - rows["chance"])) & (rows["ci_low"] >= rows["chance"] + LEFT * learned)
 
 
-def _error(values: pd.Series, over_images: pd.Series) -> float:
-    """Return the standard error of a mean over seeds, which share their images."""
-    over_seeds = float(values.var(ddof=1) / len(values)) if len(values) > 1 else 0.0
-    return float(np.sqrt(over_seeds + (over_images**2).mean()))
+def half_width(values: np.ndarray, over_images: np.ndarray) -> np.ndarray:
+    """Return half the width of the 95% interval of a mean over seeds, float64 [...].
+
+    The seeds share their images, so their errors over images do not average out. Each of the two parts has its own
+    quantile: Student's t with S - 1 degrees of freedom for the seeds, the normal distribution for the images. For one
+    seed, the interval is over new images only.
+
+    Args:
+        values: The metric of each seed, float64 [..., S].
+        over_images: Its standard error over images, float64 [..., S].
+    """
+    n_seeds = values.shape[-1]
+    images = stdtrit(math.inf, LEVEL) ** 2 * np.mean(np.square(over_images), axis=-1)
+    if n_seeds == 1:
+        return np.sqrt(images)
+    return np.sqrt(stdtrit(n_seeds - 1, LEVEL) ** 2 * values.var(axis=-1, ddof=1) / n_seeds + images)

@@ -23,6 +23,7 @@ TAKE_OFF_STEPS = (500, 2000)  # steps at chance of a healthy context prediction:
 # has memorized its training images.
 UNSTABLE_RATIO, MEMORIZED_RATIO = 1.1, 0.8
 WEAK_AUGMENTATION = 0.25  # strength below which SimCLR's two views are nearly the same image
+NOT_LEFT = "; it is not shown to have left chance"  # in the evidence of a verdict that leaves this open
 ALL_PAIRS = 40  # pairs of neighbors in the 3x3 grid of context prediction
 
 
@@ -53,12 +54,22 @@ def learning_excluded(head: Head) -> bool:
 
 
 def learning_shown(head: Head) -> bool:
-    """Return whether any report of any measure shows learning of more than the margin."""
+    """Return whether any report of any measure shows learning, see `Learned.shown`."""
     return any(
         compared(curve, int(report)).shown(look)
         for curve in measures(head)
         for look, report in enumerate(np.flatnonzero((curve.steps > 0) & np.isfinite(curve.values)), start=1)
     )
+
+
+def left_chance(trial: Trial) -> bool:
+    """Return whether every head is shown to have learned; a trial without a validation metric shows nothing."""
+    return bool(trial.heads) and all(learning_shown(head) for head in trial.heads)
+
+
+def unless_left(trial: Trial, verdict: str) -> tuple[str, ...]:
+    """Return the verdicts that remain beside one that says nothing about chance: `at_chance` unless that was left."""
+    return () if left_chance(trial) else (VERDICT.name, verdict)
 
 
 def compared(curve: Curve, report: int) -> Learned:

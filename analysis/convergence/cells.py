@@ -9,19 +9,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri, stdtrit
 
 from analysis import records
 from analysis.convergence import collapsed, diverged, failed
 from analysis.convergence.classify import classify, possible
 from analysis.convergence.curves import Curve, Head, Trial
-from analysis.convergence.progress import SETTLED
+from analysis.convergence.progress import SETTLED, seeds_scale
 from analysis.convergence.reading import trials
 from analysis.convergence.registry import CATALOG, Rules, rules_with
+from analysis.data.frames import RUNNING
 from trainables.recent import quarters
 
 CELL = ["phase", "task", "cell"]
 COLUMNS = (*CELL, "n_seeds", "verdict", "possible", "n_verdict", "others", "evidence", "cure")
+NOT_ENDED = (RUNNING, records.KILLED)  # a trial that was interrupted can be resumed
 # Ends of training that a mean over seeds would hide; they are counted instead.
 BROKEN = (failed.VERDICT.name, diverged.VERDICT.name, collapsed.VERDICT.name)
 
@@ -33,16 +34,18 @@ def cell_verdicts(runs: pd.DataFrame, curves: pd.DataFrame, plugins: Collection[
     Otherwise the curves of the other seeds are averaged and classified like one trial. The error of a mean counts the
     scatter between seeds and, once, the error that the validation images give each of them, since the seeds share them.
 
+    Once two trials of a cell have ended, the verdict is on those that have: curves are averaged at the steps that all
+    of them reported, so a trial that has just begun would hide the end of the others. The evidence counts the rest.
+
     Args:
         runs: One row per trial, as `analysis.load` returns it.
         curves: One row per reported value, as `analysis.load` returns it.
         plugins: See `verdicts`.
 
     Returns:
-        One row per cell with phase, task, cell; n_seeds, the trials that trained; the verdict, the verdicts that are
-        `possible` (see `verdicts`), the evidence and the cure;
-        n_verdict, the trials that have this verdict by themselves; and others, the number of trials with each other
-        verdict, as a dict.
+        One row per cell with phase, task, cell; n_seeds, the trials that the verdict is on; the verdict, the verdicts
+        that are `possible` (see `verdicts`), the evidence and the cure; n_verdict, how many of these trials have this
+        verdict by themselves; and others, how many have each other verdict, as a dict.
     """
     rows, rules = [], rules_with(plugins)
     of_cell: dict[tuple[str, ...], list[Trial]] = {}
@@ -54,8 +57,10 @@ def cell_verdicts(runs: pd.DataFrame, curves: pd.DataFrame, plugins: Collection[
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _verdict(found: Sequence[Trial], rules: Rules) -> dict[str, Any]:
+def _verdict(trained: Sequence[Trial], rules: Rules) -> dict[str, Any]:
     """Return the columns of one cell by name, without those that name the cell."""
+    ended = [trial for trial in trained if trial.row["status"] not in NOT_ENDED]
+    found = ended if len(ended) > 1 else trained
     single = [classify(trial, rules) for trial in found]
     names = [verdict.name for verdict, _ in single]
     order = list(CATALOG)
@@ -73,6 +78,8 @@ def _verdict(found: Sequence[Trial], rules: Rules) -> dict[str, Any]:
         trial = pooled(healthy)
         verdict, finding = classify(trial, rules)
         evidence = f"{finding.evidence} (mean of {len(healthy)} seeds)"
+    if len(ended) < len(trained):
+        evidence += f"; {len(trained) - len(ended)} of {len(trained)} seeds not ended yet"
     cure = "; or ".join(verdict.remedies(finding, trial))
     return {
         "n_seeds": len(found),
@@ -119,6 +126,7 @@ def _mean(seeds: Sequence[Curve]) -> Curve:
         recent_errors=_error(recents, [seed.recent_errors for seed in aligned]),
         n=min(seed.n for seed in aligned),
         n_images=min(seed.n_images for seed in aligned),
+        n_seeds=len(aligned),
     )
 
 
@@ -132,9 +140,9 @@ def _error(values: np.ndarray, errors: Sequence[np.ndarray]) -> np.ndarray:
     """Return the standard error of a mean over seeds at each report, float64 [k]; NaN where the images' is unknown.
 
     The seeds' part is scaled such that the quantile of the normal distribution, with which the rules multiply it,
-    gives the bound of Student's t with S - 1 degrees of freedom.
+    gives the bound of Student's t with S - 1 degrees of freedom at the level SETTLED. Bounds at higher levels are
+    further apart, see `progress.Difference`.
     """
     count = len(values)
-    scale = stdtrit(count - 1, SETTLED) / ndtri(SETTLED)
-    seeds = values.var(axis=0, ddof=1) / count * scale**2
+    seeds = values.var(axis=0, ddof=1) / count * seeds_scale(count, SETTLED) ** 2
     return np.sqrt(seeds + np.mean(np.square(errors), axis=0))

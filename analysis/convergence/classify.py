@@ -32,9 +32,9 @@ def verdicts(runs: pd.DataFrame, curves: pd.DataFrame, plugins: Collection[str] 
 
     Returns:
         One row per trial, all columns str. `verdict` is one of CATALOG, by the first rule that finds something.
-        `possible` names the verdicts that the numbers leave possible, joined by OR: those of an undecided trial, or the
-        verdict alone. `evidence` has the numbers that the verdict is based on. `cure` says what to change, and from
-        what value.
+        `possible` names the verdicts that the numbers leave possible, joined by OR: those of an undecided trial; the
+        verdict alone; or the verdict and `at_chance`, where the trial is not shown to have left chance. `evidence` has
+        the numbers that the verdict is based on. `cure` says what to change, and from what value.
 
     Raises:
         UserError: If a frame lacks a column that the verdicts need.
@@ -63,8 +63,8 @@ def possible(verdict: Verdict, finding: Finding) -> str:
 def ended(verdicts: pd.DataFrame, wanted: Collection[str]) -> pd.Series:
     """Return whether each trial ended with one of some verdicts, as boolean; NA where its numbers leave that open.
 
-    An undecided trial is known to have ended so if every verdict that it leaves possible is wanted, and known not to
-    have if none is.
+    A trial is known to have ended so if every verdict that its numbers leave possible is wanted, and known not to have
+    if none is.
 
     Args:
         verdicts: Frame with the columns verdict and `possible`; without the latter, an undecided trial may be anything.

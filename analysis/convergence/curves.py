@@ -32,6 +32,7 @@ class Curve:
         chance: Level of a network that has learned nothing; NaN if unknown.
         n: Number of predictions behind each value; 0 if unknown.
         n_images: Number of images that the predictions are made of; 0 if unknown.
+        n_seeds: Number of trials that the values are means of.
     """
 
     metric: str
@@ -45,6 +46,7 @@ class Curve:
     chance: float = math.nan
     n: int = 0
     n_images: int = 0
+    n_seeds: int = 1
 
     @property
     def sign(self) -> int:
@@ -63,9 +65,15 @@ class Curve:
 
     @property
     def start(self) -> float:
-        """The value that learning began from: the untrained one, else chance, else the first reported."""
-        known = (self.untrained, self.chance, float(self.values[0]))
-        return next(value for value in known if not math.isnan(value))
+        """The value that learning began from: the untrained one, else chance, else the first finite one, else NaN."""
+        known = (self.untrained, self.chance, *self.values.tolist())
+        return next((value for value in known if math.isfinite(value)), math.nan)
+
+    @property
+    def reference(self) -> float:
+        """The level above which a value counts as learned: the better of chance and the untrained one, else `start`."""
+        known = [value for value in (self.untrained, self.chance) if math.isfinite(value)]
+        return self.sign * max(self.sign * value for value in known) if known else self.start
 
     @property
     def finite(self) -> Curve:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.convergence.at_chance import learning_shown
+from analysis.convergence.at_chance import NOT_LEFT, learning_shown, unless_left
 from analysis.convergence.changes import exceeds_noise, material_drop, mean_around
 from analysis.convergence.curves import Head, Trial
 from analysis.convergence.evidence import describe_drop
@@ -23,12 +23,16 @@ def find(trial: Trial) -> Finding | None:
             if drop is None or (curve is not head.main and improving(head.main)):
                 continue
             training = trial.training(curve)
+            possible = unless_left(trial, VERDICT.name)
+            unknown = NOT_LEFT if possible else ""
             if training is None:
-                return Finding(f"{describe_drop(curve, drop)}; no training metric was reported")
+                evidence = f"{describe_drop(curve, drop)}; no training metric was reported{unknown}"
+                return Finding(evidence, possible=possible)
             before, after = (mean_around(training, step, drop.window) for step in (drop.best_step, trial.steps))
             if not exceeds_noise(training, training.sign * (before - after), drop.window):
                 training_trend = f"while {training.metric} went from {before:.4g} to {after:.4g}"
-                return Finding(f"{describe_drop(curve, drop)}, {training_trend}", best_step=drop.best_step)
+                evidence = f"{describe_drop(curve, drop)}, {training_trend}{unknown}"
+                return Finding(evidence, best_step=drop.best_step, possible=possible)
     return None
 
 

@@ -11,7 +11,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
 from analysis.convergence.changes import MATERIAL_SHARE
 from analysis.convergence.curves import Curve
@@ -31,12 +31,14 @@ class Difference(NamedTuple):
         error: Its standard error; NaN if unknown.
         since: Step of the earlier report, or of the last one of an earlier quarter.
         n_images: Number of images behind the error; 0 if unknown.
+        n_seeds: Number of trials behind it, by which `cells` has scaled the error of a mean over seeds.
     """
 
     amount: float
     error: float
     since: int
     n_images: int
+    n_seeds: int = 1
 
     def lower(self, level: float) -> float:
         """Return the one-sided lower bound; -inf if the error is unknown."""
@@ -50,7 +52,8 @@ class Difference(NamedTuple):
         if math.isnan(self.error):
             return math.inf
         dof = self.n_images - 1 if self.n_images > 1 else math.inf
-        return float(stdtrit(dof, level)) * self.error
+        wider = seeds_scale(self.n_seeds, level) / seeds_scale(self.n_seeds, SETTLED)
+        return float(stdtrit(dof, level)) * self.error * wider
 
 
 class Share(NamedTuple):
@@ -67,15 +70,23 @@ class Share(NamedTuple):
     upper: float
 
 
+def seeds_scale(n_seeds: int, level: float) -> float:
+    """Return the factor from the normal distribution's quantile to Student's t with S - 1 degrees of freedom."""
+    return float(stdtrit(n_seeds - 1, level) / ndtri(level)) if n_seeds > 1 else 1.0
+
+
 def gain(curve: Curve) -> Difference | None:
-    """Return the change from the untrained network, or from chance if that is unknown, to the last report."""
+    """Return the change from the untrained network, or from chance if that is better, to the last report.
+
+    An untrained network that is certain of its guesses is worse than chance; it has learned nothing by getting there.
+    """
     seen = curve.finite
     if not len(seen.trained):
         return None
-    amount = curve.sign * (seen.last - seen.start)
-    if math.isnan(seen.untrained):
-        return Difference(amount, float(seen.errors[-1]), 0, curve.n_images)
-    return Difference(amount, _error(seen, [0], [-1], seen.gain_errors), 0, curve.n_images)
+    amount = curve.sign * (seen.last - seen.reference)
+    if seen.reference != seen.untrained:
+        return Difference(amount, float(seen.errors[-1]), 0, curve.n_images, curve.n_seeds)
+    return Difference(amount, _error(seen, [0], [-1], seen.gain_errors), 0, curve.n_images, curve.n_seeds)
 
 
 def recent_gain(curve: Curve) -> Difference | None:
@@ -86,7 +97,7 @@ def recent_gain(curve: Curve) -> Difference | None:
     second, last = quarters(seen.steps.tolist())
     amount = curve.sign * float(seen.values[last].mean() - seen.values[second].mean())
     error = _error(seen, second, last, seen.recent_errors)
-    return Difference(amount, error, int(seen.steps[second[-1]]), curve.n_images)
+    return Difference(amount, error, int(seen.steps[second[-1]]), curve.n_images, curve.n_seeds)
 
 
 def recent_share(curve: Curve) -> Share | None:

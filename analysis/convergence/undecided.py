@@ -17,12 +17,15 @@ from trainables.chance import MARGIN, UPPER_QUANTILE
 PAID_BY = "which more steps or larger batches pay for if the data set has them"
 MOST_IMAGES = 20  # times as many validation images: beyond that, the answer is not to be had by looking
 
+# Verdicts that take a validation metric, and that are all possible without one.
+NEED_VALIDATION = tuple(each.VERDICT.name for each in (at_chance, still_improving, converged, overfit))
+
 
 def find(trial: Trial) -> Finding:
     """Name the verdicts that remain, and the numbers that leave them open; tried last, it always applies."""
     if not any(len(head.main.trained) for head in trial.heads):
         evidence = f"no validation metric in {trial.steps:,} steps: nothing shows what it learned"
-        return Finding(evidence, possible=tuple(remaining(trial)))
+        return Finding(evidence, possible=NEED_VALIDATION)
     numbers = "; ".join(_numbers(head.main) for head in trial.heads if len(head.main.trained))
     names = tuple(remaining(trial))
     return Finding(f"{OR.join(names)} are possible: {numbers}", possible=names)
@@ -31,7 +34,7 @@ def find(trial: Trial) -> Finding:
 def remaining(trial: Trial) -> list[str]:
     """Return the names of the verdicts that the numbers do not exclude."""
     names = []
-    if not all(at_chance.learning_shown(head) for head in trial.heads):
+    if not at_chance.left_chance(trial):
         names.append(at_chance.VERDICT.name)
     shares = [recent_share(head.main) for head in trial.heads]
     if any(each is None or each.upper >= MATERIAL_SHARE for each in shares):

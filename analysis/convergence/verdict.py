@@ -18,7 +18,7 @@ class Finding:
         evidence: The numbers that the verdict is based on, as one line of text.
         best_step: Step around which validation was best; 0 if the verdict does not depend on it.
         more_steps: Further steps that are worth training; 0 if none are.
-        possible: Names of the verdicts that the numbers leave possible; empty where they leave one.
+        possible: Names of the verdicts that the numbers leave possible; empty where they leave this one alone.
     """
 
     evidence: str

@@ -190,9 +190,10 @@ def search_scatter(
             same batch size.
 
     Raises:
-        UserError: If no trial has a value of `metric`.
+        UserError: If no trial has a finite value of `metric`.
     """
-    drawn = runs.loc[runs[metric].notna()] if metric in runs else runs.iloc[:0]
+    # A diverged trial, whose loss may be infinite, has no value.
+    drawn = runs.loc[np.isfinite(runs[metric].astype("float64"))] if metric in runs else runs.iloc[:0]
     if drawn.empty:
         numbers = [name for name in runs if name.startswith((LAST, "probe/"))]
         raise UserError(f"no value of {metric!r} in these runs; columns to draw: {listed(numbers)}")

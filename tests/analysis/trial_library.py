@@ -63,15 +63,15 @@ def answers(library: pd.DataFrame) -> pd.DataFrame:
     """Return what unseen images say of each trial, indexed by trial_id.
 
     Returns:
-        more: gain of twice the steps as a share of what the trial had gained, in the primary metric; more_any: the
-        largest such share of its metrics; learned: the largest share of the way from the reference level to a perfect
-        score that the trial learned, over its metrics.
+        more: gain of twice the steps as a share of what the trial had gained, in the primary metric, from the better
+        of chance and the untrained network; more_any: the largest such share of its metrics; learned: the largest share
+        of the way from that level to a perfect score that the trial learned, over its metrics.
     """
     rows = {}
     for trial in library.to_dict("records"):
         facts = json.loads(trial["facts"])
         primary = facts["primary_metric"].removeprefix("val/")
-        shares = {name: _share(trial, name) for name in _samples(trial)}
+        shares = {name: _share(trial, name, facts) for name in _samples(trial)}
         learned = max(_learned(trial, name, facts) for name in shares)
         rows[trial["trial_id"]] = {"more": shares[primary], "more_any": max(shares.values()), "learned": learned}
     return pd.DataFrame.from_dict(rows, orient="index")
@@ -182,14 +182,19 @@ def _sign(name: str) -> int:
     return -1 if "loss" in name else 1
 
 
-def _share(trial: dict[str, Any], name: str) -> float:
+def _share(trial: dict[str, Any], name: str, facts: dict[str, Any]) -> float:
     """Return what twice the steps added as a share of the gain; where nothing was gained, 1 or 0 by its sign."""
-    start, end, double = (trial[f"gold/{name}/{which}"] for which in ("untrained", "end", "double"))
-    gained, more = _sign(name) * (end - start), _sign(name) * (double - end)
+    end, double = (trial[f"gold/{name}/{which}"] for which in ("end", "double"))
+    gained, more = _sign(name) * (end - _reference(trial, name, facts)), _sign(name) * (double - end)
     return more / gained if gained > 0 else float(more > 0)
 
 
 def _learned(trial: dict[str, Any], name: str, facts: dict[str, Any]) -> float:
-    sign, chance = _sign(name), facts["chance"][f"val/{name}"]
-    level = sign * max(sign * chance, sign * trial[f"gold/{name}/untrained"])
+    sign, level = _sign(name), _reference(trial, name, facts)
     return sign * (trial[f"gold/{name}/end"] - level) / (1 - level if sign > 0 else level)
+
+
+def _reference(trial: dict[str, Any], name: str, facts: dict[str, Any]) -> float:
+    """Return the better of chance and the untrained network's level."""
+    sign, chance = _sign(name), facts["chance"][f"val/{name}"]
+    return sign * max(sign * chance, sign * trial[f"gold/{name}/untrained"])

@@ -47,6 +47,14 @@ def test_a_loss_that_only_fluctuates_does_not_clear_chance() -> None:
     assert false_alarms(losses, chance, 500, mode="min", standard_error=error) <= allowed(runs)
 
 
+@pytest.mark.parametrize("error", [math.nan, math.inf])
+def test_nothing_is_shown_and_nothing_excluded_where_the_error_is_unknown(error: float) -> None:
+    for value in (0.25, 0.9):
+        found = learned(Level(value, error), 0.25, mode="max")
+        assert not found.shown()
+        assert not found.excluded()
+
+
 def test_looking_often_costs_evidence() -> None:
     # 164 of 1,024 is 3.2 standard deviations above 1/8: enough at the first look, not at the fiftieth.
     value = 164 / 1024

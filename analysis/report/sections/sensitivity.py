@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 
 from analysis.comparisons import importance, searched_columns
 from analysis.comparisons.hyperparameter_importance import MIN_TRIALS
+from analysis.comparisons.selection import finished_values
 from analysis.data import tables
 from analysis.data.classes import online_probe
 from analysis.data.ranking import rank_trials
 from analysis.figures import importance_bars, parallel_coordinates, search_scatter
 from analysis.findings import Findings, queries
-from analysis.records import FINISHED
 from analysis.records.phases import SEARCH
 from analysis.report.blocks import Block, Gallery, Section, Table, Text
 from analysis.report.pictures import Picture, call, picture
@@ -68,7 +69,7 @@ def compared_by(findings: Findings, searched: pd.DataFrame, task: str) -> str:
     if chosen:
         return tables.LAST + chosen if tables.LAST + chosen in searched else chosen
     probe = tables.LAST + online_probe(searched)
-    if probe in searched and searched[probe].notna().any():
+    if len(_finite(searched, probe)):
         return probe
     named = searched.loc[searched["primary_metric"] != "", "primary_metric"]
     return tables.LAST + (named.iloc[0] if len(named) else "")
@@ -93,13 +94,14 @@ def _table(searched: pd.DataFrame, columns: dict[str, str]) -> Table:
 
 def _pictures(sources: Sources, searched: pd.DataFrame, task: str, column: str) -> Iterator[Picture]:
     own = searched.loc[searched["task"] == task]
-    if column not in own or own[column].isna().all():
+    known = _finite(own, column)
+    if known.empty:
         return
     metric = column.removeprefix(tables.LAST)
     runs = sources.last.query(f"task == {task!r} and phase == 'search'")
-    ends = f"{metric} at the last report, from {own[column].min():.3g} to {own[column].max():.3g}"
+    ends = f"{metric} at the last report, from {known.min():.3g} to {known.max():.3g}"
     varied = searched_columns(own)
-    if varied and own[column].notna().sum() >= FEWEST_LINES:
+    if varied and len(known) >= FEWEST_LINES:
         alt = f"{task}: {len(own)} search trials as lines through {listed(varied)} to {ends}"
         caption = "Follow the dark lines: where they pass through one place of an axis, that setting mattered."
         yield picture(f"parallel-{task}", alt, parallel_coordinates, runs, column, caption=caption)
@@ -118,10 +120,16 @@ def _pictures(sources: Sources, searched: pd.DataFrame, task: str, column: str) 
     yield picture(f"search-{task}", alt, search_scatter, runs, metric=column, caption=caption)
 
 
+def _finite(runs: pd.DataFrame, column: str) -> pd.Series:
+    """Return the finite values of a column, possibly none: the loss of a trial that diverged may be infinite."""
+    values = runs[column].astype("float64") if column in runs else pd.Series(dtype="float64")
+    return values.loc[np.isfinite(values)]
+
+
 def _no_importance(searched: pd.DataFrame, task: str, column: str) -> str:
     """Return why the importance of a task's settings cannot be estimated; empty if it can."""
-    own = searched.loc[(searched["task"] == task) & (searched["status"] == FINISHED)]
-    usable = own.loc[own[column].notna()] if column in own else own.iloc[:0]
+    own = searched.loc[searched["task"] == task]
+    usable = own.loc[np.isfinite(finished_values(own, column))] if column in own else own.iloc[:0]
     varied = searched_columns(usable)
     if len(usable) < MIN_TRIALS:
         return f"{task}: {len(usable)} finished trials of at least {MIN_TRIALS} needed"

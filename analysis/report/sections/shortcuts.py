@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from analysis.comparisons.shortcuts import CUES, is_shortcut, shortcuts
 from analysis.findings import Findings
 from analysis.report import sentences
@@ -19,10 +21,16 @@ def shortcut_warnings(findings: Findings) -> dict[str, str]:
             task=task,
             metric=metric_words(first["metric"]),
             reduced=listed(
-                f"{number(row.reduced)} {interval(row.ci_low, row.ci_high)} on images reduced to {CUES[row.cue]}"
+                f"{number(row.reduced)} {_interval(row)} on images reduced to {CUES[row.cue]}"
                 for row in rows.itertuples()
             ),
             whole=number(first["whole"]),
             chance=number(first["chance"]),
         )
     return said
+
+
+def _interval(row: Any) -> str:
+    """Return the interval of a row of `shortcuts`, and what it is over where that is not both seeds and images."""
+    found = interval(row.ci_low, row.ci_high)
+    return f"{found} (one seed: over new images only)" if row.n_seeds == 1 else found

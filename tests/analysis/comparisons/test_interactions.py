@@ -207,6 +207,37 @@ def test_a_cell_that_always_failed_leaves_effects_unbiased_and_what_it_mixes_up_
     assert found["estimate"].tolist()[:2] == pytest.approx([0.02, 0.01])
 
 
+def test_a_task_all_of_whose_trials_failed_has_no_effects_and_no_synergy():
+    first, _ = study("factorial", lr_and_flip)
+    other, _ = study("factorial", lr_and_flip, base=BASE.replace(task="context_prediction"))
+    runs = pd.concat([first.assign(status="FAILED"), other], ignore_index=True)
+    assert set(factorial_effects(runs, METRIC, list(FACTORS))["task"]) == {"context_prediction"}
+    none = factorial_effects(first.assign(**{METRIC: np.nan}), METRIC, list(FACTORS))
+    assert none.empty
+    assert none.dtypes.astype(str).to_dict() == FACTORIAL_DTYPES
+    pairs, designs = study("pairs", op_truth)
+    found = pair_synergy(pairs.assign(status="FAILED"), METRIC, designs)
+    assert found["synergy"].isna().all()
+    assert set(found["n_seeds"]) == {0}
+
+
+def test_a_design_has_no_effects_until_a_second_level_of_a_factor_has_ended():
+    runs, _ = study("factorial", lr_and_flip)
+    one_cell = (runs["lr"] == 1e-3) & (runs["augmentation/flip"] == 1)
+    running = runs.assign(status=runs["status"].where(one_cell, "RUNNING"))
+    assert factorial_effects(running, METRIC, ["lr", "augmentation/flip"]).empty
+    with pytest.raises(UserError, match="no task of these runs has two levels"):
+        factorial_effects(runs.loc[one_cell], METRIC, ["lr", "augmentation/flip"])
+
+
+def test_a_factor_that_failures_leave_at_one_level_has_no_effect():
+    runs, _ = study("factorial", lr_and_flip)
+    runs.loc[(runs["lr"] == 1e-2) | (runs["augmentation/flip"] == 1), "status"] = "FAILED"
+    found = factorial_effects(runs, METRIC, ["lr", "augmentation/flip", "augmentation/noise", "n_images"])
+    assert by_term(found, "estimate")["augmentation/noise"] == pytest.approx(0)
+    assert found["estimate"].notna().sum() < len(found)
+
+
 def test_below_5_seeds_a_factorial_is_estimated_and_not_tested():
     found = factorial_effects(study("factorial", lr_and_flip, n_seeds=4)[0], METRIC, list(FACTORS))
     assert by_term(found, "estimate")["lr"] == pytest.approx(0.035)
@@ -284,6 +315,15 @@ def test_a_synergy_takes_the_seeds_that_have_all_four_cells_and_counts_the_faile
     assert found.loc[("flip", "gray")].tolist() == [4, 1]
     assert found.loc[("crop_resize", "gray")].tolist() == [6, 0]
     assert found.loc[("flip", "flip")].tolist() == [5, 1]
+
+
+def test_a_synergy_waits_for_cells_that_are_still_running():
+    runs, designs = study("pairs", op_truth)
+    running = runs.assign(status=runs["status"].where(runs["cell"] == "only flip", "RUNNING"))
+    found = pair_synergy(running, METRIC, designs).set_index(["first", "second"])
+    assert found["synergy"].isna().all()
+    assert found["n_seeds"].to_dict() == {pair: 6 * (pair == ("flip", "flip")) for pair in found.index}
+    assert set(found["n_failed"]) == {0}
 
 
 def test_a_synergy_without_its_single_ops_is_refused():

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.comparisons.shortcuts import is_shortcut, shortcuts
+from analysis.comparisons.shortcuts import half_width, is_shortcut, shortcuts
 from analysis.data.study import Study
 from analysis.report.sections.shortcuts import shortcut_warnings
 
@@ -36,7 +37,25 @@ def test_seeds_share_their_images_so_their_errors_do_not_average_out() -> None:
     assert row["ci_high"] - row["ci_low"] == pytest.approx(2 * 1.96 * 0.02, rel=1e-3)
     assert row["left"] == pytest.approx((0.8 - 0.25) / (0.88 - 0.25))
     spread = shortcuts(study([0.7, 0.9], se=0.0)).iloc[0]
-    assert spread["ci_high"] - spread["ci_low"] == pytest.approx(2 * 1.96 * 0.1, rel=1e-3)
+    assert spread["ci_high"] - spread["ci_low"] == pytest.approx(2 * 12.706 * 0.1, rel=1e-3)  # t of one degree
+
+
+@pytest.mark.parametrize("n_seeds", [2, 3, 5, 10])
+@pytest.mark.parametrize(("seeds", "images"), [(0.05, 0.001), (0.02, 0.02), (0.001, 0.02)])
+def test_intervals_cover_the_mean_over_new_seeds_and_new_images(n_seeds: int, seeds: float, images: float) -> None:
+    generator, count = np.random.default_rng(0), 20_000
+    of_images = generator.normal(0, images, (count, 1))  # the same for all seeds
+    values = 0.8 + of_images + generator.normal(0, seeds, (count, n_seeds))
+    covered = np.mean(np.abs(values.mean(axis=1) - 0.8) <= half_width(values, np.full(values.shape, images)))
+    print(f"\n{n_seeds} seeds, SD of seeds {seeds} and of images {images}: {covered:.1%}")
+    assert covered >= 0.945
+
+
+def test_one_seed_shows_new_images_only_and_the_report_says_so() -> None:
+    row = shortcuts(study([0.86], se=0.01)).iloc[0]
+    assert row["ci_high"] - row["ci_low"] == pytest.approx(2 * 1.96 * 0.01, rel=1e-3)
+    assert "0.860 [0.840, 0.880] (one seed: over new images only) on images" in said(study([0.86]))["rotation"]
+    assert "one seed" not in said(study([0.85, 0.87]))["rotation"]
 
 
 def test_both_numbers_are_stated_where_a_cue_suffices() -> None:

@@ -6,8 +6,9 @@ import math
 
 import pytest
 
+from analysis.convergence import verdicts
 from analysis.records import FAILED, STOPPED
-from tests.analysis.convergence.made_curves import FLAT, LOSS, classified, flat
+from tests.analysis.convergence.made_curves import FLAT, LOSS, classified, flat, frames
 
 
 @pytest.mark.parametrize("metric", ["train/loss", "val/loss", "val/loss_fraction"])
@@ -21,6 +22,19 @@ def test_a_loss_that_is_not_finite_has_diverged(metric: str) -> None:
 def test_a_loss_that_was_not_finite_for_a_while_has_not_diverged() -> None:
     recovered = [1.39, math.inf, 1.1, 0.9, 0.85, 0.83, 0.82, 0.82, 0.82]
     assert classified(flat(val__loss=recovered, train__loss=LOSS)).verdict == "converged"
+
+
+@pytest.mark.parametrize("first", [math.nan, math.inf])
+def test_a_loss_that_was_not_finite_at_its_first_report_is_compared_with_the_first_finite_one(first: float) -> None:
+    runs, curves = frames(flat(train__loss=[9.0, *LOSS[1:]]))  # of no known chance level, and not validated at step 0
+    training = curves["metric"] == "train/loss"
+    curves.loc[training & (curves["step"] == 0), ["step", "value"]] = (5, first)
+    (found,) = verdicts(runs, curves).itertuples()
+    assert found.verdict == "converged"
+    curves.loc[training & (curves["step"] == 200), "value"] = 9.0
+    (exploded,) = verdicts(runs, curves).itertuples()
+    assert exploded.verdict == "diverged"
+    assert "train/loss 9 at step 200 is 8.18 x its initial 1.1" in exploded.evidence
 
 
 def test_a_training_loss_that_grew_beyond_its_start_has_diverged() -> None:

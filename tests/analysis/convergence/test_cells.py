@@ -11,9 +11,13 @@ import pandas as pd
 import pytest
 
 from analysis.convergence import cell_verdicts, verdicts
+from analysis.convergence.cells import _error as mean_error
 from analysis.convergence.cells import pooled
+from analysis.convergence.progress import GAINED, IMPROVED, PROBE_IMPROVED, Difference
 from analysis.convergence.reading import trials
-from analysis.records import FINISHED
+from analysis.data.frames import RUNNING
+from analysis.records import FINISHED, KILLED
+from trainables.chance import _nats
 
 STEPS = np.arange(0, 501, 25)
 
@@ -67,6 +71,29 @@ def test_the_error_of_a_mean_counts_seeds_by_students_t_and_images_once() -> Non
     assert mean.errors == pytest.approx(math.hypot(0.02 / math.sqrt(3) * scale, 0.02), rel=1e-3)
 
 
+@pytest.mark.parametrize("n_seeds", [2, 3, 5, 10])
+@pytest.mark.parametrize("level", [IMPROVED, GAINED, PROBE_IMPROVED])
+def test_bounds_on_a_mean_over_seeds_are_as_seldom_wrong_as_they_claim(n_seeds: int, level: float) -> None:
+    count = 100_000
+    values = np.random.default_rng(0).normal(0, 1, (n_seeds, count))
+    errors = mean_error(values, [np.zeros(count)] * n_seeds)
+    reach = Difference(0.0, 1.0, since=0, n_images=0, n_seeds=n_seeds).upper(level)
+    wrong = np.mean(values.mean(axis=0) > reach * errors)
+    print(f"\n{n_seeds} seeds at {level:.1%}: {wrong:.2%}")
+    assert wrong == pytest.approx(1 - level, abs=0.003)
+
+
+@pytest.mark.parametrize(("n_seeds", "stated"), [(2, 0.026), (3, 0.015), (5, 0.007)])
+def test_cells_that_learned_nothing_are_seldom_shown_to_have_learned(n_seeds: int, stated: float) -> None:
+    count, bound = 100_000, math.sqrt(2 * _nats(1))
+    values = np.random.default_rng(0).normal(0, 1, (n_seeds, count))
+    seeds_alone = np.mean(values.mean(axis=0) > bound * mean_error(values, [np.zeros(count)] * n_seeds))
+    guessing = np.mean(values.mean(axis=0) > bound * mean_error(values, [np.ones(count)] * n_seeds))
+    print(f"\n{n_seeds} seeds: {seeds_alone:.2%} where seeds alone differ, {guessing:.2%} of guessing cells")
+    assert seeds_alone == pytest.approx(stated, abs=0.001)  # stated by docs/statistics.md
+    assert guessing < 0.001
+
+
 def test_broken_seeds_are_counted_and_the_others_pooled() -> None:
     learning, exploded = rising(1, 0.0)[0], rising(1, 0.0)[0].copy()
     runs, curves = seeds([learning] * 3 + [exploded] * 2, images=0.002)
@@ -78,6 +105,24 @@ def test_broken_seeds_are_counted_and_the_others_pooled() -> None:
     most = runs.loc[runs["trial_id"] != "t0"].assign(cell="other")
     (cell,) = cell_verdicts(most, curves).itertuples()
     assert (cell.verdict, cell.n_verdict, cell.others) == ("diverged", 2, {"still_improving": 2})
+
+
+@pytest.mark.parametrize("status", [RUNNING, KILLED])
+def test_a_seed_that_has_just_begun_does_not_hide_how_the_others_ended(status: str) -> None:
+    flat = np.where(STEPS < 100, 0.25 + 0.0035 * STEPS, 0.6)
+    runs, curves = seeds([flat] * 4, images=0.002, budget_steps=500)
+    (whole,) = cell_verdicts(runs, curves).itertuples()
+    assert (whole.verdict, whole.n_seeds, whole.n_verdict) == ("converged", 4, 4)
+    begun = curves.loc[(curves["trial_id"] != "t3") | (curves["step"] <= 75)]
+    runs.loc[3, "status"] = status
+    (cell,) = cell_verdicts(runs, begun).itertuples()
+    assert (cell.verdict, cell.n_seeds, cell.n_verdict, cell.others) == ("converged", 3, 3, {})
+    assert cell.evidence.endswith("(mean of 3 seeds); 1 of 4 seeds not ended yet")
+    # With one that has ended, the cell is still in progress, and its verdict is on all of its seeds.
+    runs.loc[1:, "status"] = status
+    (cell,) = cell_verdicts(runs, begun).itertuples()
+    assert (cell.verdict, cell.n_seeds) == ("still_improving", 4)
+    assert cell.evidence.endswith("(mean of 4 seeds); 3 of 4 seeds not ended yet")
 
 
 def test_a_cell_of_one_seed_has_no_verdict_of_its_own() -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
-from analysis.convergence import verdicts
+from analysis.comparisons import learned_verdicts
+from analysis.convergence import ended, verdicts
 from analysis.convergence.still_improving import TWICE_THE_STEPS
 from study.execution.stopping import ChanceStopper
 from tests.analysis import trial_library
 from tests.analysis.trial_library import FITTED, TESTED
 from trainables.ray_adapter.messages import TrialReport, to_result
 
+PAGE = Path(__file__).parents[3] / "docs" / "statistics.md"
 FALSE = {"at_chance": 0.05, "converged": 0.05, "still_improving": 0.10}
 UNDECIDED = {5: 0.40, 12: 0.20}  # by reports after step 0
 FEW_IMAGES = "voc2012"  # 25 or 50 validation images leave more than half of the trials undecided
@@ -40,6 +44,28 @@ def test_a_verdict_that_is_given_is_seldom_false(judged: pd.DataFrame, half: tup
     given = judged.loc[judged["dataset"].isin(half) & (judged["verdict"] == verdict)]
     print(f"\n{verdict}: {given['false'].sum()} of {len(given)} false")
     assert given["false"].sum() <= FALSE[verdict] * len(given)
+
+
+def test_hardly_a_trial_that_counts_as_having_left_chance_had_learned_nothing(judged: pd.DataFrame) -> None:
+    left = ended(judged, learned_verdicts())
+    learned = judged.loc[left.fillna(False), "learned"]
+    counts = {"left": len(learned), "not": int((~left).sum()), "open": int(left.isna().sum())}
+    print(f"\n{counts}; {(learned < trial_library.MARGIN).sum()} learned less than {trial_library.MARGIN:.0%}")
+    assert (learned > 0).all()
+    assert (learned < trial_library.MARGIN).mean() <= 0.02
+    assert counts["open"] <= 0.25 * len(judged)
+    stated = f"Of the library's {len(judged)} trials, {counts['left']} count as having left chance, {counts['not']} as"
+    assert f"{stated} not, and {counts['open']} are open." in " ".join(PAGE.read_text().split())
+
+
+def test_the_page_states_how_often_verdicts_on_the_library_are_false(judged: pd.DataFrame) -> None:
+    page = PAGE.read_text()
+    for verdict in ("at_chance", "still_improving"):
+        given = judged.loc[judged["verdict"] == verdict]
+        (row,) = (line for line in page.splitlines() if line.startswith(f"| `{verdict}` |"))
+        assert f"| {given['false'].sum()} of {len(given)} real trials" in row
+        held_out = given.loc[given["dataset"].isin(TESTED), "false"]
+        assert f"{held_out.sum()} of {len(held_out)}" in page
 
 
 @pytest.mark.parametrize("reports", UNDECIDED)

@@ -130,6 +130,16 @@ def test_the_search_scatter_without_values_lists_what_can_be_drawn(study: analys
         search_scatter(study.runs, ax=ax)
 
 
+def test_the_search_scatter_leaves_out_infinite_losses(study: analysis.Study, ax: Axes):
+    runs = last_values(study.runs, study.curves).query("task == 'simclr' and phase == 'search'")
+    search_scatter(runs.assign(**{"last/val/loss": [3.0, np.inf, 2.0, np.nan]}), ax=ax, metric="last/val/loss")
+    drawn = np.concatenate([np.asarray(points.get_offsets())[:, 1] for points in ax.collections])
+    assert sorted(drawn[np.isfinite(drawn)]) == [2.0, 3.0]
+    assert "2 of 4 trials have no value" in ax.get_title(loc="left")
+    with pytest.raises(UserError, match="no value of 'last/val/loss'"):
+        search_scatter(runs.assign(**{"last/val/loss": np.inf}), ax=ax, metric="last/val/loss")
+
+
 def test_a_setting_that_is_constant_gets_no_color_bar(study: analysis.Study, ax: Axes):
     runs = last_values(study.runs, study.curves).query("phase == 'search'")
     search_scatter(runs.assign(batch_size=64, augmentation_strength=0.5), ax=ax)

@@ -38,6 +38,12 @@ def test_the_stopper_leaves_alone_a_trial_that_has_once_cleared_chance():
     assert not stopper("a", result(200, 0.25))
 
 
+def test_a_value_of_unknown_error_says_nothing_of_learning():
+    stopper = ChanceStopper(patience=100)
+    assert not stopper("a", result(50, 0.5, error=float("nan")))
+    assert stopper("a", result(200, 0.25))
+
+
 def test_the_stopper_stops_nothing_that_may_have_learned():
     assert ChanceStopper(patience=10)("a", result(10, 0.26))  # at most 2.2% of the way to a perfect score
     assert not ChanceStopper(patience=10)("a", result(10, 0.28))
