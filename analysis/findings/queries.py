@@ -83,17 +83,23 @@ def chosen(findings: Findings) -> dict[str, dict[str, Any]]:
     return findings.study.outcomes.get(CONFIRM, {}).get("chosen", {})
 
 
-def ranked(findings: Findings, task: str) -> pd.DataFrame:
-    """Return a task's effects against its main baseline, one row per cell, the largest gain first.
+def main_baseline(findings: Findings, task: str) -> str:
+    """Return the base if any cell of a task is compared with it, otherwise the baseline with the most comparisons."""
+    own = distinct(findings.effects.loc[findings.effects["task"] == task])
+    counts = own["baseline"].value_counts()
+    return BASE if counts.empty or BASE in counts else str(counts.index[0])
 
-    The main baseline is the base if any cell is compared with it, otherwise the one with the most comparisons. Equal
-    gains keep the order of the designs, and cells without a value come last.
+
+def ranked(findings: Findings, task: str, baseline: str = BASE) -> pd.DataFrame:
+    """Return a task's effects against one baseline, one row per cell, the largest gain first.
+
+    Equal gains keep the order of the designs, and cells without a value come last. There are no rows if no cell is
+    compared with the baseline: a design may compare its cells with another one, such as `no augmentation`.
     """
     own = distinct(findings.effects.loc[findings.effects["task"] == task])
+    own = own.loc[own["baseline"] == baseline]
     if own.empty:
         return own
-    counts = own["baseline"].value_counts()
-    own = own.loc[own["baseline"] == (BASE if BASE in counts else counts.index[0])]
     sign = -1 if findings.metrics[task].mode == "min" else 1
     return own.sort_values("mean_difference", key=lambda values: -sign * values, kind="stable", ignore_index=True)
 
@@ -104,21 +110,20 @@ def distinct(compared: pd.DataFrame) -> pd.DataFrame:
 
 
 def cures(findings: Findings, task: str) -> pd.DataFrame:
-    """Return the rows of `ranked` that are better than their baseline, the best first."""
+    """Return the cells that are better than the base, the best first: changes to recommend."""
     effects = ranked(findings, task)
     return effects.loc[effects["answer"] == BETTER]
 
 
 def take_offs(findings: Findings, task: str) -> pd.DataFrame:
-    """Return the cells that leave chance at more seeds than their main baseline, the largest gain first.
+    """Return the cells that leave chance at more seeds than the base, the largest gain first.
 
     The columns are those of `Findings.take_off_changes`, with n_learned and n_baseline_learned: the numbers of its
     pairs in which the cell and the baseline left chance.
     """
     changes = findings.take_off_changes
     own = changes.loc[(changes["task"] == task) & (changes["rate_difference"] > 0)]
-    own = own.loc[own["baseline"].isin(ranked(findings, task)["baseline"].head(1))]
-    own = distinct(own).sort_values("rate_difference", ascending=False, kind="stable")
+    own = distinct(own.loc[own["baseline"] == BASE]).sort_values("rate_difference", ascending=False, kind="stable")
     return own.assign(n_learned=own["both"] + own["only_cell"], n_baseline_learned=own["both"] + own["only_baseline"])
 
 

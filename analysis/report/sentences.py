@@ -160,8 +160,10 @@ ABLATION_FOUND_BETTER = Sentence(
     all_are(BETTER),
 )
 BETTER_CELLS = Sentence("better_cells", "Better than {baseline} in {measured}, largest gain first:", all_are(BETTER))
-WORSE_CELLS = Sentence("worse_cells", "**Worse**: {cells}.", all_are(WORSE))
-EQUIVALENT_CELLS = Sentence("equivalent_cells", "**Equivalent**, within {margin}: {cells}.", all_are(EQUIVALENT))
+WORSE_CELLS = Sentence("worse_cells", "**Worse** than {baseline}: {cells}.", all_are(WORSE))
+EQUIVALENT_CELLS = Sentence(
+    "equivalent_cells", "**Equivalent** to {baseline}, within {margin}: {cells}.", all_are(EQUIVALENT)
+)
 NO_CHANGE_BETTER = Sentence("no_change_better", "no tested change does better ({numbers})", all_are(WORSE, EQUIVALENT))
 NO_CHANGE_SHOWN_BETTER = Sentence(
     "no_change_shown_better",

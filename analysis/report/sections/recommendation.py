@@ -74,7 +74,7 @@ def _glance(findings: Findings) -> Table:
             metrics.append(row["metric"])
             numbers = [number(row["mean"]), number(row["baseline_mean"]), difference(row)]
         rows.append([task, ended, _helps(findings, task), *numbers])
-    head = ["task", "as chosen, it …", "largest gain shown in the ablation"]
+    head = ["task", "as chosen, it …", "largest gain shown over the ablation's base"]
     if not metrics:  # nothing was probed on the test split, as without labels
         return Table("Each task's chosen configuration.", head, [row[: len(head)] for row in rows], len(head))
     probe = PROBES[metrics[0].rsplit("/", 1)[-1]]
@@ -91,7 +91,7 @@ def _helps(findings: Findings, task: str) -> str:
     better = queries.cures(findings, task)
     if len(better):
         return f"{quoted(better.iloc[0]['cell'])} {signed(better.iloc[0]['mean_difference'])}"
-    return "none shown" if task in queries.ablated_tasks(findings) else NONE
+    return "none shown" if len(queries.ranked(findings, task)) else NONE
 
 
 def _of_task(findings: Findings, task: str, choice: dict[str, Any]) -> list[Block]:
@@ -112,8 +112,8 @@ def _of_task(findings: Findings, task: str, choice: dict[str, Any]) -> list[Bloc
 
 
 def _does_better(findings: Findings, task: str) -> str:
-    """Return whether the ablation found a cell better than the chosen configuration."""
-    if task not in queries.ablated_tasks(findings):
+    """Return whether the ablation found a cell better than the chosen configuration; empty if its base did not run."""
+    if not queries.base_settings(findings, task):
         return ""
     better, changes = queries.cures(findings, task), queries.base_changes(findings, task)
     if not changes and len(better):

@@ -110,7 +110,7 @@ def cure_clause(findings: Findings, task: str) -> str:
     """Return which change helps a task most, with its numbers, or why the study cannot say."""
     ranked = queries.ranked(findings, task)
     if ranked.empty:
-        return factorial_clause(findings, task) or "nothing was compared with it"
+        return factorial_clause(findings, task) or "no change was compared with the base"
     better = queries.cures(findings, task)
     if len(better):
         return _cured(findings, task, better)
