@@ -242,7 +242,7 @@ def _tests(
 
 
 def _answer(row: dict[str, Any], mode: Mode, margin: float | None, alpha: float) -> str:
-    inside = margin is not None and not (row["ci_low"] <= -margin or margin <= row["ci_high"])
+    inside = margin is not None and -margin < row["ci_low"] and row["ci_high"] < margin  # false without an interval
     if inside and row["p_equivalence_holm"] <= alpha and not row["n_failed"] and not row["n_baseline_failed"]:
         return EQUIVALENT
     gained = (row["mean_difference"] > 0) == (mode == "max")
