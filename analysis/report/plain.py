@@ -267,11 +267,12 @@ def _cured(findings: Findings, row: pd.Series) -> bool:
 
 def _gained(row: pd.Series) -> str:
     """Return the gain of a change in the unit of its metric, with its interval and number of seeds."""
-    low, high = sorted((abs(row["ci_low"]), abs(row["ci_high"])))
-    name, seeds = str(row["metric"]).rsplit("/", 1)[-1], counted(row["n_seeds"], "seed")
-    if name == "linear" and is_share(row["metric"]):
-        span = f"95% interval {points(low)} to {points(high)}, {seeds}"
-        more = points(abs(row["mean_difference"]))
-        return f"the linear classifier gets {more} more of 100 {row['split']} images right ({span})"
-    by = f"{number(abs(row['mean_difference']))} (95% interval {number(low)} to {number(high)}, {seeds})"
-    return f"the gain in {metric_words(row['metric'])} is {by}"
+    gained, low, high = (row[name] for name in ("mean_difference", "ci_low", "ci_high"))
+    if row["mode"] == "min":
+        gained, low, high = -gained, -high, -low
+    is_linear = str(row["metric"]).rsplit("/", 1)[-1] == "linear" and is_share(row["metric"])
+    words, seeds = points if is_linear else number, counted(row["n_seeds"], "seed")
+    sure = f"the same at all {seeds}" if pd.isna(low) else f"95% interval {words(low)} to {words(high)}, {seeds}"
+    if is_linear:
+        return f"the linear classifier gets {points(gained)} more of 100 {row['split']} images right ({sure})"
+    return f"the gain in {metric_words(row['metric'])} is {number(gained)} ({sure})"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from analysis.comparisons import PRETRAINING_TEST
 from analysis.findings import Findings, queries
 from analysis.findings.gains import task_gains
 from analysis.report.first_screen import _levels, first_screen
-from analysis.report.plain import answer, cure, headline, next_step, order_note
+from analysis.report.plain import _gained, answer, cure, headline, next_step, order_note
 
 TASKS = ("rotation", "simclr", "context_prediction")
 
@@ -102,6 +103,24 @@ def test_the_cure_is_the_one_that_makes_a_failing_run_converge(findings: Finding
     none = findings.effects.assign(answer="inconclusive")
     assert cure(dataclasses.replace(findings, effects=none)).startswith("**No change is shown to help** ")
     assert cure(dataclasses.replace(findings, ablated=findings.ablated.iloc[:0])) == ""
+
+
+@pytest.mark.parametrize(
+    ("metric", "mode", "numbers", "text"),
+    [
+        ("probe/shapes/linear", "max", (0.043, -0.044, 0.13), "gets 4.3 more of 100 validation images right (95% "
+         "interval −4.4 to 13.0, 8 seeds)"),
+        ("last/val/loss", "min", (-0.043, -0.13, 0.044), "the gain in val/loss is 0.043 (95% interval −0.044 to "
+         "0.130, 8 seeds)"),
+        ("last/val/accuracy", "max", (0.75, float("nan"), float("nan")), "is 0.750 (the same at all 8 seeds)"),
+    ],
+)  # fmt: skip
+def test_the_interval_of_a_gain_has_the_ends_and_the_signs_of_the_numbers(
+    metric: str, mode: str, numbers: tuple[float, float, float], text: str
+):
+    row = pd.Series({"metric": metric, "mode": mode, "split": "validation", "n_seeds": 8})
+    names = ["mean_difference", "ci_low", "ci_high"]
+    assert _gained(pd.concat([row, pd.Series(numbers, names)])).endswith(text)
 
 
 def test_the_next_command_answers_what_is_open(findings: Findings, tmp_path: Path):
