@@ -19,7 +19,7 @@ from analysis.comparisons import (
     learned_verdicts,
     rank_tasks,
 )
-from analysis.convergence import ended
+from analysis.convergence import CONVERGED, ended
 from analysis.data import tables
 from analysis.data.classes import BALANCED
 from analysis.findings.compute import Findings
@@ -38,6 +38,7 @@ class CellConvergence:
     Attributes:
         verdict: The verdict on all seeds together, or on the only one.
         left_chance: Whether it left chance; None where its numbers leave that open.
+        converged: Whether it converged; None where its numbers leave that open.
         count: Number of trials with this verdict by themselves.
         n_trials: Number of trials with any verdict.
         others: Number of trials with each other verdict.
@@ -47,6 +48,7 @@ class CellConvergence:
 
     verdict: str
     left_chance: bool | None
+    converged: bool | None
     count: int
     n_trials: int
     others: dict[str, int]
@@ -134,18 +136,22 @@ def convergence(findings: Findings, phase: str, task: str, cell: str) -> CellCon
     if len(found):
         row = found.iloc[0]
         counts = row["n_verdict"], row["n_seeds"], row["others"]
-        return CellConvergence(row["verdict"], _left_chance(found), *counts, row["evidence"], row["cure"])
+        return CellConvergence(row["verdict"], *_known(found), *counts, row["evidence"], row["cure"])
     own = verdicts.loc[(verdicts["phase"] == phase) & (verdicts["task"] == task) & (verdicts["cell"] == cell)]
     if own.empty:
         return None
     row = own.iloc[0]
-    return CellConvergence(row["verdict"], _left_chance(own), 1, 1, {}, row["evidence"], row["cure"])
+    return CellConvergence(row["verdict"], *_known(own), 1, 1, {}, row["evidence"], row["cure"])
 
 
-def _left_chance(verdicts: pd.DataFrame) -> bool | None:
-    """Return whether the first of these left chance."""
-    known = ended(verdicts.iloc[:1], learned_verdicts()).iloc[0]
-    return None if pd.isna(known) else bool(known)
+def _known(verdicts: pd.DataFrame) -> tuple[bool | None, bool | None]:
+    """Return whether the first of these left chance, and whether it converged."""
+    first = verdicts.iloc[:1]
+    left_chance, converged = (
+        None if pd.isna(known := ended(first, wanted).iloc[0]) else bool(known)
+        for wanted in (learned_verdicts(), [CONVERGED])
+    )
+    return left_chance, converged
 
 
 def chosen_cell(findings: Findings, task: str) -> str:

@@ -17,7 +17,7 @@ from analysis.findings.gains import TaskGains
 from analysis.findings.inputs import images_of
 from analysis.records.phases import CONFIRM, SEARCH
 from analysis.report.plain import Answer, NextStep, gain
-from analysis.report.words import NONE, PROBES, counted, listed, points
+from analysis.report.words import NONE, PROBES, each_seed, listed, points
 from trainables.errors import UserError
 from trainables.trial import WEIGHTS
 
@@ -181,10 +181,8 @@ def _ending(findings: Findings, task: str) -> tuple[str, str]:
     """Return how the chosen configuration ended or else the search trials, and what that means."""
     found = queries.convergence(findings, CONFIRM, task, queries.chosen_cell(findings, task))
     if found is not None:
-        others = [f"{n} {CATALOG[name].label}" for name, n in found.others.items()]
-        share = f"{found.count} of {counted(found.n_trials, 'seed')}"
         verdict = CATALOG[found.verdict]
-        return f"{verdict.label} ({'; '.join([share, *others])})", f"{verdict.meaning}. {found.evidence}"
+        return f"{verdict.label} ({each_seed(found)})", f"{verdict.meaning}. {found.evidence}"
     verdicts = findings.verdicts
     own = verdicts.loc[(verdicts["phase"] == SEARCH) & (verdicts["task"] == task), "verdict"]
     counts = [f"{n} {CATALOG[str(name)].label}" for name, n in own.value_counts().items()]

@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis.comparisons import BASE, BETTER, EQUIVALENT, TOO_FEW, WORSE
 from analysis.comparisons.cells import KEY
-from analysis.convergence import CATALOG, CONVERGED, STILL_IMPROVING
+from analysis.convergence import STILL_IMPROVING
 from analysis.data.tables import is_share
 from analysis.findings import Findings, queries
 from analysis.findings.gains import TaskGains, task_gains
@@ -22,7 +22,7 @@ from analysis.report.claims import first_true
 from analysis.report.sections.leaks import leak_warnings
 from analysis.report.sections.shortcuts import shortcut_warnings
 from analysis.report.sections.summary import not_known
-from analysis.report.words import circumstances, counted, listed, metric_words, number, points, quoted
+from analysis.report.words import circumstances, counted, ending, listed, metric_words, number, points, quoted
 from analysis.stats.paired import MIN_SEEDS
 from trainables.trial import WEIGHTS
 
@@ -244,12 +244,7 @@ def _change(findings: Findings, task: str, row: pd.Series) -> str:
     """Return how the base of a task's ablation ended, and how it ends with a change that is better."""
     words = circumstances(queries.base_settings(findings, task), queries.base_changes(findings, task))
     found = {cell: queries.convergence(findings, ABLATE, task, cell) for cell in (BASE, row["cell"])}
-    ends = {
-        cell: "ended without a verdict"
-        if end is None
-        else f"{CATALOG[end.verdict].verb} ({end.count} of {counted(end.n_trials, 'seed')})"
-        for cell, end in found.items()
-    }
+    ends = {cell: ending(end) if end else "ended without a verdict" for cell, end in found.items()}
     before, after = f"{words} {ends[BASE]}".strip(), ends[row["cell"]]
     if len({end and end.verdict for end in found.values()}) == 1:  # it ended the same way
         said = {"task": task, "words": words, "cell": quoted(row["cell"]), "numbers": _gained(row)}
@@ -260,9 +255,9 @@ def _change(findings: Findings, task: str, row: pd.Series) -> str:
 
 
 def _cured(findings: Findings, row: pd.Series) -> bool:
-    """Return whether the base of a task's ablation fails and the changed cell converges."""
+    """Return whether the base of a task's ablation is known not to converge, and the changed cell to converge."""
     ends = [queries.convergence(findings, ABLATE, row["task"], cell) for cell in (BASE, row["cell"])]
-    return [end is not None and end.verdict == CONVERGED for end in ends] == [False, True]
+    return [end and end.converged for end in ends] == [False, True]
 
 
 def _gained(row: pd.Series) -> str:

@@ -150,7 +150,17 @@ STUDIES_NOT_TOLD_APART = Sentence(
 )
 
 # Changes of an ablation compared with their baseline. Rows: `effects` of the cells named.
-CURES = Sentence("cures", "**{cell}** cures it ({rate} then converge): {numbers}{more}", all_are(BETTER))
+CURES = Sentence(
+    "cures",
+    "**{cell}** cures it, as it then {ending}: {numbers}{more}",
+    both(
+        all_are(BETTER),
+        Condition(
+            "the base is known not to have converged, and the cell converged",
+            lambda rows: bool(((rows["base_converged"] == False) & (rows["converged"] == True)).all()),  # noqa: E712
+        ),
+    ),
+)
 HELPS = Sentence("helps", "**{cell}** helps, though it {ending}: {numbers}{more}", all_are(BETTER))
 DOES_BETTER = Sentence("does_better", "**{cell}** does better: {numbers}{more}", all_are(BETTER))
 ALSO_BETTER = Sentence("also_better", "; also better, not compared with it: {cells}", all_are(BETTER))

@@ -143,15 +143,20 @@ def converged_count(rate: pd.Series) -> str:
 
 
 def ending(found: CellConvergence) -> str:
-    """Return how the trials of a cell ended: `overfits (4 of 5 seeds; 1 converged)`.
+    """Return how the trials of a cell ended: `overfits (4 of 5 seeds; 1 converged)`."""
+    return f"{CATALOG[found.verdict].verb} ({each_seed(found)})"
 
-    The verdict is on all seeds together, and the counts are of single seeds; none may have that verdict by itself.
+
+def each_seed(found: CellConvergence) -> str:
+    """Return how many seeds of a cell have its verdict by themselves, and how many another: `4 of 5 seeds; 1 failed`.
+
+    The verdict is on all seeds together; none may have it by itself.
     """
     others = [f"{n} {CATALOG[name].label}" for name, n in found.others.items()]
-    share = f"{found.count} of {counted(found.n_trials, 'seed')}"
+    seeds = counted(found.n_trials, "seed")
     if not found.count:
-        share = f"{counted(found.n_trials, 'seed')} together; singly"
-    return f"{CATALOG[found.verdict].verb} ({'; '.join([share, *others])})"
+        return f"{seeds} together; each alone: {', '.join(others)}"
+    return "; ".join([f"{found.count} of {seeds}", *others])
 
 
 def first_clause(evidence: str) -> str:

@@ -45,6 +45,7 @@ class Setup:
         return f"{self.n_seeds} seeds" + (f", {self.n_images} images" if self.n_images else "")
 
 
+ENDS = {"base_converged": False, "converged": True}  # of the base and of a cell that may cure it
 SETUPS = (Setup(5), Setup(10), Setup(3, 400), Setup(5, 400))
 Select = Callable[[np.ndarray, np.ndarray], np.ndarray]  # answers and means of a study [M] -> the rows of the sentence
 
@@ -152,7 +153,7 @@ class Case:
         for own, mean in zip(said, means, strict=True):
             rows = tuple(own[self.select(own, mean)])
             if rows not in cache:
-                frame = pd.DataFrame({"answer": list(rows), "learned": self.learned})
+                frame = pd.DataFrame({"answer": list(rows), "learned": self.learned, **ENDS})
                 cache[rows] = self.sentence.may(frame)
             appears += cache[rows]
         return appears / studies

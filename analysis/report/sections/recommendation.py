@@ -8,7 +8,6 @@ from typing import Any
 
 import yaml
 
-from analysis.convergence import CATALOG
 from analysis.data.tables import LAST, split_of
 from analysis.findings import Findings, queries
 from analysis.records.phases import CONFIRM
@@ -21,6 +20,7 @@ from analysis.report.words import (
     circumstances,
     counted,
     difference,
+    ending,
     guessing,
     listed,
     metric_words,
@@ -66,7 +66,7 @@ def _glance(findings: Findings) -> Table:
     metrics: list[str] = []
     for task in queries.chosen(findings):
         found = queries.convergence(findings, CONFIRM, task, queries.chosen_cell(findings, task))
-        ended = f"{CATALOG[found.verdict].verb}, {found.count} of {found.n_trials}" if found else NONE
+        ended = ending(found) if found else NONE
         tested = queries.against_untrained(findings, task, dataset)
         numbers = [NONE] * 3
         if tested is not None:

@@ -162,16 +162,14 @@ def _cured(findings: Findings, task: str, better: pd.DataFrame) -> str:
     row, others = better.iloc[0], better.iloc[1:]
     before = queries.convergence(findings, ABLATE, task, BASE)
     after = queries.convergence(findings, ABLATE, task, row["cell"])
-    rate = queries.rate(findings, ABLATE, task, row["cell"])
     cells = f"{quoted(others.iloc[0]['cell'])}" if len(others) == 1 else counted(len(others), "other change")
     more = sentences.ALSO_BETTER.say(others, cells=cells) if len(others) else ""
     words = {"cell": quoted(row["cell"]), "numbers": _numbers(row), "more": more}
-    if before is None or after is None or before.verdict == CONVERGED:
+    if before is None or after is None or before.converged is not False:
         return sentences.DOES_BETTER.say(row, **words)
-    if after.verdict == CONVERGED and rate is not None:
-        converged = f"{rate['n_converged']} of {counted(rate['n_seeds'], 'seed')}"
-        return sentences.CURES.say(row, rate=converged, **words)
-    return sentences.HELPS.say(row, ending=ending(after), **words)
+    ends = pd.DataFrame([row]).assign(base_converged=before.converged, converged=after.converged)
+    sentence = sentences.CURES if sentences.CURES.may(ends) else sentences.HELPS
+    return sentence.say(ends, ending=ending(after), **words)
 
 
 def _with_baselines(findings: Findings, found: UntrainedComparison, dataset: str) -> str:

@@ -32,6 +32,11 @@ def said(*answers: str, learned: list[bool] | None = None) -> Rows:
     return {"answer": list(answers), "learned": learned or [True] * len(answers)}
 
 
+def ends(base: bool | None, cell: bool | None, n: int = 1, answer: str = BETTER) -> Rows:
+    """Return rows of changes whose base and cell converged, did not, or are undecided (None)."""
+    return {"answer": [answer] * n, "base_converged": [base] * n, "converged": [cell] * n}
+
+
 def with_p(*p_holm: float) -> Rows:
     return {"p_holm": list(p_holm)}
 
@@ -80,7 +85,10 @@ CASES: dict[
     "study_worse": ([said(WORSE)], [said(each) for each in ANSWERS if each != WORSE]),
     "study_equivalent": ([said(EQUIVALENT)], [said(each) for each in ANSWERS if each != EQUIVALENT]),
     "studies_not_told_apart": ([said(INCONCLUSIVE), said(TOO_FEW)], [said(BETTER), said(WORSE), said(EQUIVALENT)]),
-    "cures": ALL_BETTER,
+    "cures": (
+        [ends(False, True), ends(False, True, n=2)],
+        [ends(None, True), ends(True, True), ends(False, None), ends(False, False), ends(False, True, answer=WORSE)],
+    ),
     "helps": ALL_BETTER,
     "does_better": ALL_BETTER,
     "also_better": ALL_BETTER,

@@ -10,9 +10,11 @@ import pytest
 
 import analysis
 from analysis.findings import Findings, compute_findings
+from analysis.report.first_screen import _ending
+from analysis.report.plain import cure
 from analysis.report.sections.summary import summary
 from tests.analysis.journals import TRUTH, write_study
-from tests.analysis.report.pages import Page
+from tests.analysis.report.pages import Page, section
 
 
 def test_the_summary_says_what_pre_training_is_worth_first(findings: Findings):
@@ -83,8 +85,8 @@ def test_the_summary_names_each_tasks_trouble_its_evidence_and_its_cure(findings
     row = cured.iloc[0]
     assert re.match(
         r"\*\*rotation\*\* on 200 images without augmentation overfits \(5 of 5 seeds\): val/accuracy worsened from "
-        r"its best, 0\.\d+ around step \d+, to 0\.\d+ at step 200; \*\*`augmentation_strength=1`\*\* cures it "
-        r"\(5 of 5 seeds then converge\): linear probe on shapes \(validation split\) ",
+        r"its best, 0\.\d+ around step \d+, to 0\.\d+ at step 200; \*\*`augmentation_strength=1`\*\* cures it"
+        r", as it then converges \(5 of 5 seeds\): linear probe on shapes \(validation split\) ",
         text["rotation"],
     )
     interval = f"+{row['mean_difference']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}], 5 seeds, Holm p < 0.001"
@@ -99,6 +101,41 @@ def test_the_summary_names_each_tasks_trouble_its_evidence_and_its_cure(findings
     assert "untrained" not in text["rotation"] + text["simclr"]
     assert "no change is shown to help" in text["context_prediction"]
     assert "can be missed" in text["context_prediction"]
+
+
+def with_end(findings: Findings, cell: str, **columns: object) -> Findings:
+    """Return the findings with other values of the verdict on a cell of rotation's ablation."""
+    ends = findings.cell_verdicts.copy()
+    [place] = ends.index[(ends["phase"] == "ablate") & (ends["task"] == "rotation") & (ends["cell"] == cell)]
+    for name, value in columns.items():
+        ends.at[place, name] = value
+    return dataclasses.replace(findings, cell_verdicts=ends)
+
+
+def test_a_cure_that_all_seeds_show_together_is_not_said_of_none_of_them(findings: Findings):
+    none = {"n_verdict": 0, "others": {"undecided": 5}}
+    together = "converges (5 seeds together; each alone: 5 undecided)"
+    found = with_end(findings, "augmentation_strength=1", **none)
+    assert f"cures it, as it then {together}: " in " ".join(summary(found))
+    assert f"**With `augmentation_strength=1` it {together}**" in cure(found)
+    chosen = findings.cell_verdicts["phase"] == "confirm"
+    ends = findings.cell_verdicts.assign(
+        n_verdict=findings.cell_verdicts["n_verdict"].mask(chosen, 0),
+        others=[
+            {"failed": 3} if here else each for here, each in zip(chosen, findings.cell_verdicts["others"], strict=True)
+        ],
+    )
+    found = dataclasses.replace(findings, cell_verdicts=ends)
+    assert "is undecided (3 seeds together; each alone: 3 failed)" in section(found, "what-to-use")
+    assert _ending(found, "rotation")[0] == "undecided (3 seeds together; each alone: 3 failed)"
+
+
+def test_nothing_is_cured_whose_failure_is_not_known(findings: Findings):
+    found = with_end(findings, "base", verdict="undecided", possible="still_improving or converged")
+    assert "**`augmentation_strength=1`** does better: " in " ".join(summary(found))
+    assert "cures it" not in " ".join(summary(found))
+    found = with_end(findings, "base", verdict="undecided", possible="still_improving or overfit")
+    assert "**`augmentation_strength=1`** cures it, as it then converges (5 of 5 seeds): " in " ".join(summary(found))
 
 
 def test_the_summary_says_what_makes_a_task_leave_chance_even_if_its_probe_shows_nothing(findings: Findings):
