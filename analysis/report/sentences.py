@@ -47,7 +47,9 @@ PLAIN_CHANGE = Sentence(
 )
 PLAIN_GAIN = Sentence("plain_gain", "**{task}** {words}: **{cell} helps**; with it, {numbers}.", all_are(BETTER))
 PLAIN_NO_CHANGE = Sentence(
-    "plain_no_change", "**No change is shown to help** {tasks}: the ablation tested {n}.", none_is(BETTER)
+    "plain_no_change",
+    "**No change is shown to be better than the base** for {tasks}: the ablation compared {n} with it.",
+    none_is(BETTER),
 )
 # Weights that exist already. Rows: the best task's comparison with them, on the test split.
 PLAIN_BETTER_THAN_WEIGHTS = Sentence(
@@ -174,20 +176,25 @@ WORSE_CELLS = Sentence("worse_cells", "**Worse** than {baseline}: {cells}.", all
 EQUIVALENT_CELLS = Sentence(
     "equivalent_cells", "**Equivalent** to {baseline}, within {margin}: {cells}.", all_are(EQUIVALENT)
 )
-NO_CHANGE_BETTER = Sentence("no_change_better", "no tested change does better ({numbers})", all_are(WORSE, EQUIVALENT))
+BETTER_ELSEWHERE = Sentence("better_elsewhere", "; better than another cell: {cells}", all_are(BETTER))
+NO_CHANGE_BETTER = Sentence(
+    "no_change_better", "no change compared with the base is better ({numbers})", all_are(WORSE, EQUIVALENT)
+)
 NO_CHANGE_SHOWN_BETTER = Sentence(
     "no_change_shown_better",
-    "no change is shown to help: the largest difference, {largest}, is inconclusive (differences below {detectable} "
-    "can be missed)",
+    "no change is shown to be better than the base: the largest difference, {largest}, is inconclusive (differences "
+    "below {detectable} can be missed)",
     both(none_is(BETTER), first_is(INCONCLUSIVE)),
 )
 NO_CHANGE_TESTED = Sentence(
     "no_change_tested",
-    "no change is shown to help: the largest difference is {largest}",
+    "no change is shown to be better than the base: the largest difference is {largest}",
     both(none_is(BETTER), first_is(TOO_FEW)),
 )
 NOTHING_SHOWN_BETTER = Sentence(
-    "nothing_shown_better", "No change that the ablation tested is shown to do better.", none_is(BETTER)
+    "nothing_shown_better",
+    "No change that the ablation compared with this configuration is shown to be better.",
+    none_is(BETTER),
 )
 
 # Seeds at which a task leaves chance. Rows: `take_offs` of the change named.

@@ -39,6 +39,7 @@ from analysis.report.words import (
 from trainables.trial import RAW_PIXELS
 
 LONGEST_REASON = 100  # characters
+MOST_NAMED = 3  # comparisons with cells other than the base that a sentence names
 
 
 def summary(findings: Findings) -> list[str]:
@@ -108,17 +109,20 @@ def _no_gain(findings: Findings, known: dict[str, UntrainedComparison], best: st
 
 def cure_clause(findings: Findings, task: str) -> str:
     """Return which change helps a task most, with its numbers, or why the study cannot say."""
+    better = queries.cures(findings, task)
+    return _cured(findings, task, better) if len(better) else _not_cured(findings, task) + _elsewhere(findings, task)
+
+
+def _not_cured(findings: Findings, task: str) -> str:
+    """Return why no change can be called better than the base."""
     ranked = queries.ranked(findings, task)
     if ranked.empty:
-        return factorial_clause(findings, task) or "no change was compared with the base"
-    better = queries.cures(findings, task)
-    if len(better):
-        return _cured(findings, task, better)
+        return "no change was compared with the base"
     if sentences.NO_CHANGE_BETTER.may(ranked):
         return sentences.NO_CHANGE_BETTER.say(ranked, numbers=_no_better(ranked))
     open_rows = ranked.loc[~ranked["answer"].isin([WORSE, EQUIVALENT]) & ranked["mean_difference"].notna()]
     if open_rows.empty:
-        return "no tested change has a value to compare"
+        return "no change compared with the base has a value"
     first = open_rows.iloc[0]
     words = {
         "largest": f"{quoted(first['cell'])} {_numbers(first)}",
@@ -126,6 +130,19 @@ def cure_clause(findings: Findings, task: str) -> str:
     }
     candidates = (sentences.NO_CHANGE_SHOWN_BETTER, sentences.NO_CHANGE_TESTED)
     return first_true(candidates, open_rows).say(open_rows, **words)
+
+
+def _elsewhere(findings: Findings, task: str) -> str:
+    """Return what the ablation shows without the base: cells better than another one, and effects of factors."""
+    rows = queries.distinct(findings.effects.loc[findings.effects["task"] == task])
+    rows = rows.loc[(rows["answer"] == BETTER) & (rows["baseline"] != BASE)]
+    cells = [
+        f"{quoted(row.cell)} than {quoted(row.baseline)} ({signed(row.mean_difference)})" for row in rows.itertuples()
+    ]
+    named = cells if len(cells) <= MOST_NAMED else [*cells[:MOST_NAMED], f"{len(cells) - MOST_NAMED} more"]
+    factors = factorial_clause(findings, task)
+    said = sentences.BETTER_ELSEWHERE.say(rows, cells=listed(named)) if named else ""
+    return said + (f"; {factors}" if factors else "")
 
 
 def take_off_clause(findings: Findings, task: str) -> str:

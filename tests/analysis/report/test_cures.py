@@ -94,7 +94,7 @@ def test_augmentation_ops_are_reported_by_leave_one_out_pairs_and_main_effects(t
     designs = ("leave_one_out", "pairs", "factorial")
     found = compute_findings(analysis.load(write_study(tmp_path, designs=designs, tasks=("rotation",))))
     text = section(found, "cures")
-    assert "no tested change does better (2 worse, the worst `only color_jitter`" in text
+    assert "no change compared with the base is better (2 worse, the worst `only color_jitter`" in text
     assert "**pairs, compared with `no augmentation`**: better `base` (+0.1" in text
     assert re.search(r"color_jitter \+ crop_resize\|\+0\.0\d\d\|\[", text)
     assert "The factorial design of rotation" in text
@@ -108,7 +108,8 @@ def test_a_change_is_recommended_only_if_it_was_compared_with_the_base(findings:
     found = compute_findings(analysis.load(write_study(tmp_path, designs=("pairs",), tasks=("rotation",))))
     assert set(found.effects["baseline"]) == {"no augmentation"}
     assert cure(found) == ""
-    assert summary(found)[1].endswith("; no change was compared with the base.")
+    better = "better than another cell: `only color_jitter` than `no augmentation` (+0.02"
+    assert f"; no change was compared with the base; {better}" in summary(found)[1]
     use = section(found, "what-to-use")
     assert "The ablation found better" not in use
     assert "is shown to do better" not in use

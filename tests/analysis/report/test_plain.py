@@ -101,7 +101,9 @@ def test_the_cure_is_the_one_that_makes_a_failing_run_converge(findings: Finding
     assert "it converges (5 of 5 seeds)**, and the linear classifier gets " in text
     assert "more of 100 validation images right (95% interval " in text
     none = findings.effects.assign(answer="inconclusive")
-    assert cure(dataclasses.replace(findings, effects=none)).startswith("**No change is shown to help** ")
+    assert cure(dataclasses.replace(findings, effects=none)).startswith(
+        "**No change is shown to be better than the base** for "
+    )
     assert cure(dataclasses.replace(findings, ablated=findings.ablated.iloc[:0])) == ""
 
 

@@ -96,6 +96,7 @@ CASES: dict[
     "better_cells": ALL_BETTER,
     "worse_cells": ([said(WORSE, WORSE)], [said(WORSE, INCONCLUSIVE), said(BETTER)]),
     "equivalent_cells": ([said(EQUIVALENT)], [said(EQUIVALENT, INCONCLUSIVE), said(TOO_FEW)]),
+    "better_elsewhere": ALL_BETTER,
     "no_change_better": NO_GAIN,
     "no_change_shown_better": (
         [said(INCONCLUSIVE, TOO_FEW)],

@@ -6,13 +6,14 @@ import dataclasses
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import analysis
 from analysis.findings import Findings, compute_findings
 from analysis.report.first_screen import _ending
 from analysis.report.plain import cure
-from analysis.report.sections.summary import summary
+from analysis.report.sections.summary import cure_clause, summary
 from tests.analysis.journals import TRUTH, write_study
 from tests.analysis.report.pages import Page, section
 
@@ -91,7 +92,7 @@ def test_the_summary_names_each_tasks_trouble_its_evidence_and_its_cure(findings
     )
     interval = f"+{row['mean_difference']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}], 5 seeds, Holm p < 0.001"
     assert interval in text["rotation"]
-    assert "converges (5 of 5 seeds); no tested change does better (3 worse, the worst" in text["simclr"]
+    assert "converges (5 of 5 seeds); no change compared with the base is better (3 worse, the worst" in text["simclr"]
     assert "stays at chance (5 of 5 seeds): val/accuracy" in text["context_prediction"]
     assert re.search(
         r"features are not shown to be better than untrained ones \(linear probe on shapes \(validation split\) "
@@ -99,7 +100,7 @@ def test_the_summary_names_each_tasks_trouble_its_evidence_and_its_cure(findings
         text["context_prediction"],
     )
     assert "untrained" not in text["rotation"] + text["simclr"]
-    assert "no change is shown to help" in text["context_prediction"]
+    assert "no change is shown to be better than the base" in text["context_prediction"]
     assert "can be missed" in text["context_prediction"]
 
 
@@ -138,12 +139,28 @@ def test_nothing_is_cured_whose_failure_is_not_known(findings: Findings):
     assert "**`augmentation_strength=1`** cures it, as it then converges (5 of 5 seeds): " in " ".join(summary(found))
 
 
+def test_what_is_better_than_another_cell_is_not_passed_over(tmp_path: Path):
+    designs = ("leave_one_out", "factorial")
+    found = compute_findings(analysis.load(write_study(tmp_path, tasks=("rotation",), designs=designs)))
+    shown = found.factorial.assign(p_holm=[0.003, *[0.5] * (len(found.factorial) - 1)], estimate=0.06)
+    other = found.effects.iloc[[0]].assign(baseline="n_images=1000", answer="better")
+    found = dataclasses.replace(found, factorial=shown, effects=pd.concat([found.effects, other]))
+    clause = cure_clause(found, "rotation")
+    assert clause.startswith("no change compared with the base is better (2 worse, ")
+    assert f"; better than another cell: `{other['cell'].iloc[0]}` than `n_images=1000` (" in clause
+    assert f"; effects shown: `{shown['term'].iloc[0]}` from " in clause
+    assert "is shown to be better than the base** for rotation" in cure(found)
+
+
 def test_the_summary_says_what_makes_a_task_leave_chance_even_if_its_probe_shows_nothing(findings: Findings):
     text = next(sentence for sentence in summary(findings) if sentence.startswith("**context_prediction** on"))
     row = findings.take_off_changes.query("cell == 'option/pairs_per_image=40'").iloc[0]
     assert row["rate_difference"] == 1
     rate = "(5 of 5 seeds, 0 without it; too few seeds to test: 6 could show it)"
-    assert f"; it left chance at more seeds with `option/pairs_per_image=40` {rate}; no change is shown to help" in text
+    assert (
+        f"; it left chance at more seeds with `option/pairs_per_image=40` {rate}; no change is shown to be better"
+        in text
+    )
     assert "left chance" not in "".join(summary(findings)).replace(text, "")
     for p_holm, claim in ((0.03, "it leaves chance more often with"), (0.3, "which is not shown to be more than luck")):
         tested = findings.take_off_changes.assign(p_holm=p_holm)
