@@ -259,7 +259,8 @@ def _table(findings: Findings, own: pd.DataFrame) -> Table:
         "seeds",
     ]
     tests = listed(sorted(set(own["test"]) - {""})) or "no test"
-    guessed = guessing(findings.ablated, own["metric"].unique(), own["split"].iloc[0])
+    runs = findings.ablated.loc[findings.ablated["task"] == own["task"].iloc[0]]
+    guessed = guessing(runs, own["metric"].unique(), own["split"].iloc[0])
     caption = (
         f"{measured(own.iloc[0])}, {tests}; Holm-adjusted over the cells of a design, where a comparison that several "
         f"designs share counts once, in the first. {interval_scope(own)}{guessed} {RATES}"

@@ -13,6 +13,7 @@ from analysis.findings import Findings, compute_findings
 from analysis.report.blocks import pictures_in
 from analysis.report.page import sections_of
 from analysis.report.plain import cure
+from analysis.report.sections.cures import _table
 from analysis.report.sections.summary import summary
 from analysis.report.words import interval, signed
 from tests.analysis.journals import TRUTH, write_study
@@ -79,6 +80,15 @@ def test_effects_maps_and_take_off_are_drawn_of_each_task(page: Page):
         assert re.search(rf"effects_forest\(.*task == '{task}' and design == 'cures'.*margin=0.01", code)
     assert f"{runs}'converged'".replace(task, "rotation") in code
     assert re.search(r"survival_curves\(kaplan_meier\(steps_to\(.*task == 'context_prediction'", code)
+
+
+def test_each_tasks_table_has_the_chance_of_that_task(tmp_path: Path):
+    tasks = ("rotation", "context_prediction")
+    folder = write_study(tmp_path, tasks=tasks, designs=("cures",), labeled=False)
+    found = compute_findings(analysis.load(folder))
+    for task, chance in zip(tasks, ("0.250", "0.125"), strict=True):
+        caption = _table(found, found.effects.query("task == @task", local_dict={"task": task})).caption
+        assert f"Scores of guessing: val/accuracy, chance {chance}." in caption
 
 
 def test_few_seeds_are_shown_and_not_tested(tmp_path: Path):
