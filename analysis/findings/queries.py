@@ -161,6 +161,12 @@ def chosen_cell(findings: Findings, task: str) -> str:
     return str(cells.iloc[0]) if len(cells) else ""
 
 
+def n_candidates(findings: Findings, task: str) -> int:
+    """Return the number of configurations that the confirm phase compared for a task."""
+    runs = findings.study.runs
+    return int(runs.loc[(runs["phase"] == CONFIRM) & (runs["task"] == task), "cell"].nunique())
+
+
 def base_changes(findings: Findings, task: str) -> dict[str, tuple[Any, Any]]:
     """Return the settings in which the ablation's base differs from the chosen configuration: {name: (chosen, base)}.
 

@@ -102,8 +102,9 @@ def headline(findings: Findings, gains: TaskGains) -> list[str]:
         return [not_known(findings, gains.dataset)]
     rows = gains.rows.set_index("task", drop=False)
     better = rows.loc[rows["answer"] == BETTER]
+    notes = [*filter(None, [order_note(gains), candidates_note(findings, gains)]), *_pixels(gains)]
     if better.empty:
-        return [_none(gains, rows), *_weights(findings, gains), *filter(None, [order_note(gains)]), *_pixels(gains)]
+        return [_none(gains, rows), *_weights(findings, gains), *notes]
     best = str(better.index[0])
     rivals = queries.task_rivals(findings, best, gains.metric)
     compared = pd.concat([better.loc[[best], ["answer"]], rivals[["answer"]]])
@@ -115,8 +116,7 @@ def headline(findings: Findings, gains: TaskGains) -> list[str]:
         lead,
         *_weights(findings, gains),
         *_others(rows, best, rivals),
-        *filter(None, [order_note(gains)]),
-        *_pixels(gains),
+        *notes,
     ]
 
 
@@ -174,6 +174,17 @@ def order_note(gains: TaskGains) -> str:
     if gains.ordered_by != VALIDATION or gains.test_agrees:
         return ""
     return "Tasks are listed by **validation** score, by which a study chooses; their test means are in another order."
+
+
+def candidates_note(findings: Findings, gains: TaskGains) -> str:
+    """Return that scores are those of the best of several configurations; empty if each task had only one."""
+    most = max(queries.n_candidates(findings, task) for task in gains.rows["task"])
+    if most < 2:
+        return ""
+    return (
+        f"Each task's configuration was chosen from up to {most} candidates by their means over these seeds, which "
+        "tends to make its score look slightly higher than it is."
+    )
 
 
 def gain(row: Mapping[str, Any] | pd.Series) -> str:

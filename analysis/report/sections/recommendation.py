@@ -100,13 +100,15 @@ def _of_task(findings: Findings, task: str, choice: dict[str, Any]) -> list[Bloc
     chosen_by = (
         f"Mean {choice.get('metric', '')} {number(choice.get('mean'))} over {counted(len(values), 'fresh seed')}"
     )
+    most = queries.n_candidates(findings, task)
+    best_of = f", the best of {most} candidates on these seeds," if most > 1 else ""
     whole = yaml.safe_dump({task: choice["config"]}, sort_keys=False, allow_unicode=True)
     runs = findings.study.runs
     own = runs.loc[runs["trial_id"].isin(choice.get("trial_ids", []))]
     guessed = guessing(own, [f"{LAST}{choice.get('metric', '')}"], "validation")
     return [
         Heading(task),
-        Text(f"{chosen_by} on the validation split ({each}).{guessed} {_does_better(findings, task)}".strip()),
+        Text(f"{chosen_by}{best_of} on the validation split ({each}).{guessed} {_does_better(findings, task)}".strip()),
         Folded("Full configuration", [Code(whole)]),
     ]
 
