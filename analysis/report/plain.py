@@ -22,7 +22,17 @@ from analysis.report.claims import first_true
 from analysis.report.sections.leaks import leak_warnings
 from analysis.report.sections.shortcuts import shortcut_warnings
 from analysis.report.sections.summary import not_known
-from analysis.report.words import circumstances, counted, ending, listed, metric_words, number, points, quoted
+from analysis.report.words import (
+    circumstances,
+    counted,
+    ending,
+    listed,
+    metric_words,
+    number,
+    picked_interval,
+    points,
+    quoted,
+)
 from analysis.stats.paired import MIN_SEEDS
 from trainables.trial import WEIGHTS
 
@@ -272,13 +282,14 @@ def _cured(findings: Findings, row: pd.Series) -> bool:
 
 
 def _gained(row: pd.Series) -> str:
-    """Return the gain of a change in the unit of its metric, with its interval and number of seeds."""
-    gained, low, high = (row[name] for name in ("mean_difference", "ci_low", "ci_high"))
+    """Return the largest gain of a change in the unit of its metric, with its interval and number of seeds."""
+    gained, (low, high, adjusted) = row["mean_difference"], picked_interval(row)
     if row["mode"] == "min":
         gained, low, high = -gained, -high, -low
     is_linear = str(row["metric"]).rsplit("/", 1)[-1] == "linear" and is_share(row["metric"])
     words, seeds = points if is_linear else number, counted(row["n_seeds"], "seed")
     sure = f"the same at all {seeds}" if pd.isna(low) else f"95% interval {words(low)} to {words(high)}, {seeds}"
+    sure += f"; {adjusted}" if adjusted and not pd.isna(low) else ""
     if is_linear:
         return f"the linear classifier gets {points(gained)} more of 100 {row['split']} images right ({sure})"
     return f"the gain in {metric_words(row['metric'])} is {number(gained)} ({sure})"

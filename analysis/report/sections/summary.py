@@ -160,7 +160,8 @@ def take_off_clause(findings: Findings, task: str) -> str:
 
 
 def _numbers(row: pd.Series) -> str:
-    return f"{measured(row)} {effect(row)}"
+    """Return the numbers of a change that was picked by its difference."""
+    return f"{measured(row)} {effect(row, picked=True)}"
 
 
 def _no_better(ranked: pd.DataFrame) -> str:

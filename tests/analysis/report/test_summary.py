@@ -14,6 +14,7 @@ from analysis.findings import Findings, compute_findings
 from analysis.report.first_screen import _ending
 from analysis.report.plain import cure
 from analysis.report.sections.summary import cure_clause, summary
+from analysis.report.words import effect
 from tests.analysis.journals import TRUTH, write_study
 from tests.analysis.report.pages import Page, section
 
@@ -90,7 +91,9 @@ def test_the_summary_names_each_tasks_trouble_its_evidence_and_its_cure(findings
         r", as it then converges \(5 of 5 seeds\): linear probe on shapes \(validation split\) ",
         text["rotation"],
     )
-    interval = f"+{row['mean_difference']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}], 5 seeds, Holm p < 0.001"
+    ends = f"[{row['family_low']:.3f}, {row['family_high']:.3f}] (adjusted for the number of changes)"
+    assert row["family_low"] < row["ci_low"]
+    interval = f"+{row['mean_difference']:.3f} {ends}, 5 seeds, Holm p < 0.001"
     assert interval in text["rotation"]
     assert "converges (5 of 5 seeds); no change compared with the base is better (3 worse, the worst" in text["simclr"]
     assert "stays at chance (5 of 5 seeds): val/accuracy" in text["context_prediction"]
@@ -102,6 +105,12 @@ def test_the_summary_names_each_tasks_trouble_its_evidence_and_its_cure(findings
     assert "untrained" not in text["rotation"] + text["simclr"]
     assert "no change is shown to be better than the base" in text["context_prediction"]
     assert "can be missed" in text["context_prediction"]
+
+
+def test_a_comparison_without_a_p_says_why_instead_of_nan():
+    row = pd.Series({"answer": "inconclusive", "mean_difference": 0.05, "n_seeds": 5, "note": "other images"})
+    row = pd.concat([row, pd.Series(dict.fromkeys(("ci_low", "ci_high", "p_holm", "family_low"), float("nan")))])
+    assert effect(row) == effect(row, picked=True) == "+0.050, 5 seeds, other images"
 
 
 def with_end(findings: Findings, cell: str, **columns: object) -> Findings:
