@@ -123,7 +123,7 @@ FEATURES_NOT_SHOWN_BETTER = Sentence(
 TRANSFER = Sentence(
     "transfer",
     "**On {dataset}** (test split), an untrained encoder scores {untrained}. {n_better} of {n} pre-trained encoders "
-    "are shown to be better. The largest difference: {largest}",
+    "are shown to be better. The largest gain: {largest}",
     ALWAYS,
 )
 BENCHMARK = Sentence(
@@ -182,13 +182,13 @@ NO_CHANGE_BETTER = Sentence(
 )
 NO_CHANGE_SHOWN_BETTER = Sentence(
     "no_change_shown_better",
-    "no change is shown to be better than the base: the largest difference, {largest}, is inconclusive (differences "
-    "below {detectable} can be missed)",
+    "no change is shown to be better than the base: the largest gain that is left open, {largest}, is inconclusive "
+    "(differences below {detectable} can be missed)",
     both(none_is(BETTER), first_is(INCONCLUSIVE)),
 )
 NO_CHANGE_TESTED = Sentence(
     "no_change_tested",
-    "no change is shown to be better than the base: the largest difference is {largest}",
+    "no change is shown to be better than the base: the largest gain that is left open is {largest}",
     both(none_is(BETTER), first_is(TOO_FEW)),
 )
 NOTHING_SHOWN_BETTER = Sentence(
@@ -197,7 +197,15 @@ NOTHING_SHOWN_BETTER = Sentence(
     none_is(BETTER),
 )
 
-# Seeds at which a task leaves chance. Rows: `take_offs` of the change named.
+# Seeds at which a task leaves chance. Rows: `take_offs` of the change named, or of all changes of the base.
+NO_CHANGE_LEFT_CHANCE = Sentence(
+    "no_change_left_chance",
+    "it left chance at more seeds with none of the changes",
+    Condition(
+        "every row has seeds at which both are decided, and none has more that left chance",
+        lambda rows: bool(((rows["n_pairs"] > 0) & (rows["rate_difference"] <= 0)).all()),
+    ),
+)
 LEAVES_CHANCE = Sentence(
     "leaves_chance", "it leaves chance more often with {cell} ({rate}, Holm {p}){more}", SIGNIFICANT
 )
@@ -312,7 +320,7 @@ CAUSE = Sentence(
 )
 NO_CAUSE_SHOWN = Sentence(
     "no_cause_shown",
-    "**No single change is shown to be what it lacked**: the largest difference is {largest}.",
+    "**No single change is shown to be what it lacked**: the largest gain is {largest}.",
     Condition(
         "no row is `better` and left chance", lambda rows: not ((rows["answer"] == BETTER) & rows["learned"]).any()
     ),

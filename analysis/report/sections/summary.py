@@ -149,7 +149,12 @@ def take_off_clause(findings: Findings, task: str) -> str:
     """Return which change makes a task leave chance, and at how many seeds, which the probe may not show."""
     found = queries.take_offs(findings, task)
     if found.empty:
-        return "it left chance at more seeds with none of the changes"
+        changes = findings.take_off_changes
+        own = changes.loc[(changes["task"] == task) & (changes["baseline"] == BASE)]
+        known = sentences.NO_CHANGE_LEFT_CHANCE.may(own)
+        return (
+            sentences.NO_CHANGE_LEFT_CHANCE.say(own) if known else "whether a change makes it leave chance is not known"
+        )
     row = found.iloc[0]
     rate = f"{row['n_learned']} of {counted(row['n_pairs'], 'seed')}, {row['n_baseline_learned']} without it"
     others = len(found) - 1

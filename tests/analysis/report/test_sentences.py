@@ -104,6 +104,10 @@ CASES: dict[
     ),
     "no_change_tested": ([said(TOO_FEW, INCONCLUSIVE)], [said(INCONCLUSIVE), said(TOO_FEW, BETTER)]),
     "nothing_shown_better": OPEN,
+    "no_change_left_chance": (
+        [{"n_pairs": [5, 3], "rate_difference": [0.0, -0.2]}],
+        [{"n_pairs": [5, 0], "rate_difference": [0.0, NAN]}, {"n_pairs": [5], "rate_difference": [0.2]}],
+    ),
     "leaves_chance": ([with_p(0.05), with_p(0.001)], [with_p(0.051), with_p(NAN)]),
     "left_chance_tested": ([with_p(0.3)], [with_p(0.05), with_p(NAN)]),
     "left_chance_untested": ([with_p(NAN)], [with_p(0.01), with_p(0.9)]),

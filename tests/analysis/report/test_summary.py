@@ -13,7 +13,7 @@ import analysis
 from analysis.findings import Findings, compute_findings
 from analysis.report.first_screen import _ending
 from analysis.report.plain import cure
-from analysis.report.sections.summary import cure_clause, summary
+from analysis.report.sections.summary import cure_clause, summary, take_off_clause
 from analysis.report.words import effect
 from tests.analysis.journals import TRUTH, write_study
 from tests.analysis.report.pages import Page, section
@@ -183,6 +183,18 @@ def test_the_summary_says_what_makes_a_task_leave_chance_even_if_its_probe_shows
         if sentence.startswith("**context_prediction** on")
     )
     assert "; it left chance at more seeds with none of the changes; " in text
+    unknown = findings.take_off_changes.assign(n_pairs=0, rate_difference=float("nan"))
+    words = take_off_clause(dataclasses.replace(findings, take_off_changes=unknown), "context_prediction")
+    assert words == "whether a change makes it leave chance is not known"
+
+
+def test_the_largest_gain_is_that_of_the_comparisons_left_open(findings: Findings):
+    own = findings.effects["task"] == "simclr"
+    effects = findings.effects.assign(answer=findings.effects["answer"].mask(own, "worse"))
+    first = effects.index[own & (effects["cell"] == "option/temperature=0.2")]
+    effects.loc[first, "answer"] = "inconclusive"
+    clause = cure_clause(dataclasses.replace(findings, effects=effects), "simclr")
+    assert "the largest gain that is left open, `option/temperature=0.2` linear probe" in clause
 
 
 def test_the_summary_is_at_the_top_and_three_to_six_sentences_long(findings: Findings, page: Page):
