@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from analysis.comparisons import PRETRAINING_TEST
-from analysis.findings import Findings, queries
+from analysis.findings import Findings, compute_findings, queries
 from analysis.findings.gains import task_gains
 from analysis.report.first_screen import _levels, first_screen
 from analysis.report.plain import _gained, answer, cure, headline, next_step, order_note
@@ -167,6 +167,29 @@ def test_the_plot_has_every_task_seed_and_level_where_its_value_is(findings: Fin
         assert row.seeds == pytest.approx([scale * value for value in expected["seeds"]])
         assert len(row.seeds) == expected["n_seeds"]
         assert 0 <= row.mean <= 100
+
+
+def without_last_evaluation(findings: Findings, task: str) -> Findings:
+    """Return the findings of the study in which the last evaluation of a task failed, at a seed of high features."""
+    runs = findings.study.runs.copy()
+    column, test_split = f"probe/{queries.main_dataset(findings)}/linear", runs["probe_split"] == "test"
+    runs.loc[runs.index[test_split & (runs["task"] == "random_init")][-1], column] = 0.6
+    failed = runs.index[test_split & (runs["task"] == task)][-1]
+    runs.loc[failed, "status"] = "FAILED"
+    runs.loc[failed, column] = float("nan")
+    return compute_findings(dataclasses.replace(findings.study, runs=runs))
+
+
+def test_the_line_of_untrained_networks_is_of_the_seeds_in_the_comparison(findings: Findings, tmp_path: Path):
+    both = without_last_evaluation(findings, "rotation")
+    screen = first_screen(both, answer(both, tmp_path))
+    text = {row.task: row.gain for row in screen.rows}
+    assert text["rotation"].endswith(" at the same seeds")
+    assert "at the same seeds" not in text["simclr"]
+    alone = without_last_evaluation(compute_findings(findings.study, task="rotation"), "rotation")
+    gains = task_gains(alone)
+    assert gains.levels["untrained"] == gains.rows["untrained"].iloc[0] < 0.5
+    assert "at the same seeds" not in first_screen(alone, answer(alone, tmp_path)).rows[0].gain
 
 
 def test_levels_within_the_margin_share_a_line_and_no_label_overlaps_another():
