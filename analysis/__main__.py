@@ -143,8 +143,10 @@ def effects(
         raise UserError(f"{loaded.name}: nothing was compared; name designs under `ablate` in the study's YAML")
     if not print_all_columns(found, csv, as_json):
         warn_if_simulated(loaded)
-        for (name, design, reference), rows in found.groupby(["task", "design", "baseline"], sort=False):
-            title = f"{name}, {design}: {rows['metric'].iloc[0]} against {reference}"
+        for (name, design, reference, measured), rows in found.groupby(
+            ["task", "design", "baseline", "metric"], sort=False
+        ):
+            title = f"{name}, {design}: {measured} against {reference}"
             Console(highlight=False).print(effect_table(rows, title))
 
 

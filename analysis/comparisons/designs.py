@@ -101,9 +101,15 @@ def task_comparisons(designs: pd.DataFrame, own: pd.DataFrame, baseline: str | N
 
 
 def compare(
-    runs: pd.DataFrame, designs: pd.DataFrame, metric: Metric, margin: float | None, per_image: PerImage
+    runs: pd.DataFrame,
+    designs: pd.DataFrame,
+    metric: Metric,
+    margin: float | None,
+    per_image: PerImage,
+    *,
+    across_tasks: bool = False,
 ) -> Compared:
-    """Return the effects of one task's designs and their paired differences.
+    """Return the effects of designs and their paired differences.
 
     The column split names the split that the metric was measured on, the same for a cell and its baseline.
 
@@ -113,9 +119,18 @@ def compare(
         metric: The metric to compare by.
         margin: The smallest difference that matters; None skips equivalence.
         per_image: Per-image results of the runs.
+        across_tasks: As for `effects`.
     """
     seeds = paired_differences(runs, metric.column, designs=designs).assign(metric=metric.column)
-    found = effects(runs, metric.column, designs=designs, mode=metric.mode, margin=margin, per_image=per_image)
+    found = effects(
+        runs,
+        metric.column,
+        designs=designs,
+        mode=metric.mode,
+        margin=margin,
+        per_image=per_image,
+        across_tasks=across_tasks,
+    )
     return found.assign(metric=metric.column, mode=metric.mode, split=tables.split_of(runs, metric.column)), seeds
 
 
@@ -129,21 +144,25 @@ def cells_against_untrained(
     for task, metric in metrics.items():
         own = ablated.loc[ablated["task"] == task].merge(shapes, on=["encoder", "width"])
         if metric.column in untrained and untrained[metric.column].notna().any() and len(own):
-            found.append(_against_untrained(own, untrained, PRETRAINING, metric, margin, study.per_image))
+            found.append(_against_untrained([own], untrained, PRETRAINING, metric, margin, study.per_image))
     return found
 
 
 def chosen_against_untrained(study: Study, margin: float | None) -> list[Compared]:
-    """Compare the confirmed encoders of each task with untrained ones on the test split of every data set."""
+    """Compare the confirmed encoders of each task with untrained ones on the test split of every data set.
+
+    All tasks are one family per metric: the headline says which of them help.
+    """
     runs = study.runs.loc[study.runs["probe_split"] == "test"]
     untrained = runs.loc[runs["task"] == RANDOM_INIT]
     trained = runs.loc[~are_baselines(runs["task"])].assign(cell=CHOSEN)
-    return [
-        _against_untrained(own, untrained, PRETRAINING_TEST, Metric(column, "max"), margin, study.per_image)
-        for _, own in trained.groupby("task", sort=False)
-        for column in comparison_columns(runs)
-        if own[column].notna().any() and untrained[column].notna().any()
-    ]
+    found = []
+    for column in comparison_columns(runs):
+        tasks = [own for _, own in trained.groupby("task", sort=False) if own[column].notna().any()]
+        if tasks and untrained[column].notna().any():
+            metric = Metric(column, "max")
+            found.append(_against_untrained(tasks, untrained, PRETRAINING_TEST, metric, margin, study.per_image))
+    return found
 
 
 def chosen_against_weights(study: Study, margin: float | None) -> list[Compared]:
@@ -176,16 +195,18 @@ def _at_seeds(weights: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
 
 
 def _against_untrained(
-    own: pd.DataFrame,
+    tasks: list[pd.DataFrame],
     untrained: pd.DataFrame,
     design: str,
     metric: Metric,
     margin: float | None,
     per_image: PerImage,
 ) -> Compared:
-    """Compare the cells of one task with untrained encoders, by seed, as one family."""
-    task = own["task"].iloc[0]
-    runs = pd.concat([own, untrained.assign(task=task, cell=RANDOM_INIT)], ignore_index=True)
-    rows = [(task, design, cell, RANDOM_INIT) for cell in own["cell"].unique()]
-    designs = pd.DataFrame(rows, columns=KEY, dtype="str")
-    return compare(runs, designs, metric, margin, per_image)
+    """Compare the cells of tasks with untrained encoders, by seed, all as one family."""
+    parts, rows = [], []
+    for own in tasks:
+        task = own["task"].iloc[0]
+        parts += [own, untrained.assign(task=task, cell=RANDOM_INIT)]
+        rows += [(task, design, cell, RANDOM_INIT) for cell in own["cell"].unique()]
+    runs, designs = pd.concat(parts, ignore_index=True), pd.DataFrame(rows, columns=KEY, dtype="str")
+    return compare(runs, designs, metric, margin, per_image, across_tasks=True)

@@ -53,14 +53,15 @@ def effects(
     margin: float | None = None,
     confidence: float = 1 - ALPHA,
     per_image: PerImage | None = None,
+    across_tasks: bool = False,
 ) -> pd.DataFrame:
     """Compare each cell with its baseline over the seeds that both have, one row per comparison.
 
     Seeds. n_seeds counts the seeds with a value of both cells; mean, baseline_mean and all further columns are computed
     from these. n_failed counts the seeds at which the cell failed (status FAILED, or no finite value) and the baseline
     did not, n_baseline_failed the reverse. A trial that has not ended, or was killed from outside, is not an outcome.
-    With fewer than 5 seeds, or 3 if all have per-image results and the family has no other comparison, nothing is
-    tested: there are means, all other numbers are NaN, and the answer is `too few seeds`.
+    With fewer than 5 seeds, or 3 if all have per-image results and the family has no other comparison of the task,
+    nothing is tested: there are means, all other numbers are NaN, and the answer is `too few seeds`.
 
     Numbers. mean_difference is cell minus baseline; ci_low and ci_high are its interval for this comparison alone, over
     new seeds and new images (`analysis.stats.crossed`); n_evaluated is the number of images. Without per-image results
@@ -96,6 +97,7 @@ def effects(
         confidence: Confidence of the intervals; alpha, the level of all tests, is 1 - confidence.
         per_image: Per-image results of the trials, found by the runs' columns `trial_id` and, if it exists, `result`,
             the name of the result in place of `metric`.
+        across_tasks: Whether the comparisons of a design in all tasks are one family, for a claim on any of the tasks.
 
     Returns:
         A frame with the columns EFFECT_DTYPES.
@@ -109,7 +111,7 @@ def effects(
     pairs = _pairs(runs, metric, distinct)
     families = [
         _family(rows, pairs.merge(rows), mode, margin, 1 - confidence, per_image or PerImage())
-        for _, rows in distinct.groupby(["task", "design"], sort=False)
+        for _, rows in distinct.groupby(["design"] if across_tasks else ["task", "design"], sort=False)
     ]
     found = pd.DataFrame([row for rows in families for row in rows], columns=list(EFFECT_DTYPES))
     return comparisons.merge(found.drop(columns="design"), on=COMPARISON)[list(EFFECT_DTYPES)].astype(EFFECT_DTYPES)
@@ -159,13 +161,16 @@ def _family(
     alpha: float,
     per_image: PerImage,
 ) -> list[dict[str, Any]]:
-    by_comparison = pairs.groupby(["cell", "baseline"])
+    by_comparison = pairs.groupby(COMPARISON)
+    of_task = comparisons["task"].value_counts()
     rows = []
     for row in comparisons.to_dict("records"):
-        key = (row["cell"], row["baseline"])
+        key = tuple(row[name] for name in COMPARISON)
         own = pairs.loc[by_comparison.groups.get(key, [])]
         rows.append(
-            row | _counts_and_means(own) | _differences(own.dropna(subset="difference"), per_image, len(comparisons))
+            row
+            | _counts_and_means(own)
+            | _differences(own.dropna(subset="difference"), per_image, int(of_task[row["task"]]))
         )
     tested = [row for row in rows if row["n_seeds"] >= row["min_seeds"]]
     for row in tested:
@@ -242,7 +247,7 @@ def _tests(
 
 
 def _answer(row: dict[str, Any], mode: Mode, margin: float | None, alpha: float) -> str:
-    inside = margin is not None and not (row["ci_low"] <= -margin or margin <= row["ci_high"])
+    inside = margin is not None and -margin < row["ci_low"] and row["ci_high"] < margin  # false without an interval
     if inside and row["p_equivalence_holm"] <= alpha and not row["n_failed"] and not row["n_baseline_failed"]:
         return EQUIVALENT
     gained = (row["mean_difference"] > 0) == (mode == "max")

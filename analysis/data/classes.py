@@ -18,6 +18,7 @@ from trainables.trial import CLASS_AVERAGES, ONLINE_PROBES, is_baseline
 MIN_RATIO = 3.0
 FEW_IMAGES = 20  # the 95% interval of the accuracy of a class with fewer images may be wider than 0.4
 
+ROUNDING = 1e-6  # relative difference between two records of one level
 BALANCED = "linear_balanced_accuracy"
 _LARGEST = re.compile(r"probe/(?P<dataset>.+)/largest_class")
 _IOU = re.compile(r"probe/(?P<dataset>.+)/iou/(?P<name>.+)")
@@ -85,7 +86,7 @@ def headline_results(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 class Levels(NamedTuple):
-    """Scores of predictors that do not look at the image; NaN if unknown or not defined for a metric.
+    """Scores of predictors that do not look at the image; NaN if unknown, not defined for a metric, or not one number.
 
     Attributes:
         chance: Of guessing every class equally often.
@@ -99,6 +100,9 @@ class Levels(NamedTuple):
 def levels_of(runs: pd.DataFrame, column: str) -> Levels:
     """Return the levels to compare the accuracy of a probe with.
 
+    A level that the runs do not agree on is NaN: different pretext tasks, and SimCLR at different batch sizes, have
+    different levels of chance.
+
     Args:
         runs: Runs of one split, with `last_values` for the online probes.
         column: A column of `runs`: a final result, or `last/METRIC`.
@@ -109,7 +113,13 @@ def levels_of(runs: pd.DataFrame, column: str) -> Levels:
     else:
         metric = column.removeprefix(LAST)
         names = [chance_column(metric), "largest_class" if metric in ONLINE_PROBES else ""]
-    return Levels(*(float(runs[name].max()) if name in runs else np.nan for name in names))
+    return Levels(*(_agreed(runs[name]) if name in runs else np.nan for name in names))
+
+
+def _agreed(values: pd.Series) -> float:
+    """Return the value that all runs with one have; NaN if they differ by more than a rounding error."""
+    low, high = float(values.min()), float(values.max())
+    return high if high - low <= ROUNDING * abs(high) else np.nan
 
 
 def online_probe(last: pd.DataFrame) -> str:
@@ -120,9 +130,11 @@ def online_probe(last: pd.DataFrame) -> str:
             version, accuracy is the one to compare them by.
     """
     accuracy, balanced = LAST + ONLINE_PROBES[0], f"{LAST}probe/{BALANCED}"
-    chance, largest = levels_of(last, accuracy)
     if balanced not in last or (last[accuracy].notna() & last[balanced].isna()).any():
         return ONLINE_PROBES[0]
+    chance, largest = (
+        last[name].max() if name in last else np.nan for name in (chance_column(ONLINE_PROBES[0]), "largest_class")
+    )
     return f"probe/{BALANCED}" if is_imbalanced(largest, 1 / chance) else ONLINE_PROBES[0]
 
 

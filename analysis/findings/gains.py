@@ -83,7 +83,11 @@ def task_gains(findings: Findings, dataset: str = "") -> TaskGains:
     metric = str(next(iter(known.values())).row["metric"])
     weights = findings.against_weights
     weights = weights.loc[(weights["task"] == order[0]) & (weights["metric"] == metric)]
-    levels = _levels(findings, dataset, metric) | dict(zip(weights["baseline"], weights["baseline_mean"], strict=True))
+    levels = _levels(findings, dataset, metric)
+    untrained = {row["untrained"] for row in rows}
+    if len(untrained) == 1:  # the seeds that every task has, without those at which a task failed
+        levels["untrained"] = float(untrained.pop())
+    levels |= dict(zip(weights["baseline"], weights["baseline_mean"], strict=True))
     return TaskGains(dataset, metric, pd.DataFrame(rows), ordered_by, levels, weights)
 
 

@@ -19,7 +19,7 @@ from analysis.comparisons import (
     learned_verdicts,
     rank_tasks,
 )
-from analysis.convergence import ended
+from analysis.convergence import CONVERGED, ended
 from analysis.data import tables
 from analysis.data.classes import BALANCED
 from analysis.findings.compute import Findings
@@ -38,6 +38,7 @@ class CellConvergence:
     Attributes:
         verdict: The verdict on all seeds together, or on the only one.
         left_chance: Whether it left chance; None where its numbers leave that open.
+        converged: Whether it converged; None where its numbers leave that open.
         count: Number of trials with this verdict by themselves.
         n_trials: Number of trials with any verdict.
         others: Number of trials with each other verdict.
@@ -47,6 +48,7 @@ class CellConvergence:
 
     verdict: str
     left_chance: bool | None
+    converged: bool | None
     count: int
     n_trials: int
     others: dict[str, int]
@@ -83,17 +85,23 @@ def chosen(findings: Findings) -> dict[str, dict[str, Any]]:
     return findings.study.outcomes.get(CONFIRM, {}).get("chosen", {})
 
 
-def ranked(findings: Findings, task: str) -> pd.DataFrame:
-    """Return a task's effects against its main baseline, one row per cell, the largest gain first.
+def main_baseline(findings: Findings, task: str) -> str:
+    """Return the base if any cell of a task is compared with it, otherwise the baseline with the most comparisons."""
+    own = distinct(findings.effects.loc[findings.effects["task"] == task])
+    counts = own["baseline"].value_counts()
+    return BASE if counts.empty or BASE in counts else str(counts.index[0])
 
-    The main baseline is the base if any cell is compared with it, otherwise the one with the most comparisons. Equal
-    gains keep the order of the designs, and cells without a value come last.
+
+def ranked(findings: Findings, task: str, baseline: str = BASE) -> pd.DataFrame:
+    """Return a task's effects against one baseline, one row per cell, the largest gain first.
+
+    Equal gains keep the order of the designs, and cells without a value come last. There are no rows if no cell is
+    compared with the baseline: a design may compare its cells with another one, such as `no augmentation`.
     """
     own = distinct(findings.effects.loc[findings.effects["task"] == task])
+    own = own.loc[own["baseline"] == baseline]
     if own.empty:
         return own
-    counts = own["baseline"].value_counts()
-    own = own.loc[own["baseline"] == (BASE if BASE in counts else counts.index[0])]
     sign = -1 if findings.metrics[task].mode == "min" else 1
     return own.sort_values("mean_difference", key=lambda values: -sign * values, kind="stable", ignore_index=True)
 
@@ -104,21 +112,20 @@ def distinct(compared: pd.DataFrame) -> pd.DataFrame:
 
 
 def cures(findings: Findings, task: str) -> pd.DataFrame:
-    """Return the rows of `ranked` that are better than their baseline, the best first."""
+    """Return the cells that are better than the base, the best first: changes to recommend."""
     effects = ranked(findings, task)
     return effects.loc[effects["answer"] == BETTER]
 
 
 def take_offs(findings: Findings, task: str) -> pd.DataFrame:
-    """Return the cells that leave chance at more seeds than their main baseline, the largest gain first.
+    """Return the cells that leave chance at more seeds than the base, the largest gain first.
 
     The columns are those of `Findings.take_off_changes`, with n_learned and n_baseline_learned: the numbers of its
     pairs in which the cell and the baseline left chance.
     """
     changes = findings.take_off_changes
     own = changes.loc[(changes["task"] == task) & (changes["rate_difference"] > 0)]
-    own = own.loc[own["baseline"].isin(ranked(findings, task)["baseline"].head(1))]
-    own = distinct(own).sort_values("rate_difference", ascending=False, kind="stable")
+    own = distinct(own.loc[own["baseline"] == BASE]).sort_values("rate_difference", ascending=False, kind="stable")
     return own.assign(n_learned=own["both"] + own["only_cell"], n_baseline_learned=own["both"] + own["only_baseline"])
 
 
@@ -129,18 +136,22 @@ def convergence(findings: Findings, phase: str, task: str, cell: str) -> CellCon
     if len(found):
         row = found.iloc[0]
         counts = row["n_verdict"], row["n_seeds"], row["others"]
-        return CellConvergence(row["verdict"], _left_chance(found), *counts, row["evidence"], row["cure"])
+        return CellConvergence(row["verdict"], *_known(found), *counts, row["evidence"], row["cure"])
     own = verdicts.loc[(verdicts["phase"] == phase) & (verdicts["task"] == task) & (verdicts["cell"] == cell)]
     if own.empty:
         return None
     row = own.iloc[0]
-    return CellConvergence(row["verdict"], _left_chance(own), 1, 1, {}, row["evidence"], row["cure"])
+    return CellConvergence(row["verdict"], *_known(own), 1, 1, {}, row["evidence"], row["cure"])
 
 
-def _left_chance(verdicts: pd.DataFrame) -> bool | None:
-    """Return whether the first of these left chance."""
-    known = ended(verdicts.iloc[:1], learned_verdicts()).iloc[0]
-    return None if pd.isna(known) else bool(known)
+def _known(verdicts: pd.DataFrame) -> tuple[bool | None, bool | None]:
+    """Return whether the first of these left chance, and whether it converged."""
+    first = verdicts.iloc[:1]
+    left_chance, converged = (
+        None if pd.isna(known := ended(first, wanted).iloc[0]) else bool(known)
+        for wanted in (learned_verdicts(), [CONVERGED])
+    )
+    return left_chance, converged
 
 
 def chosen_cell(findings: Findings, task: str) -> str:
@@ -148,6 +159,12 @@ def chosen_cell(findings: Findings, task: str) -> str:
     trials = chosen(findings).get(task, {}).get("trial_ids", [])
     cells = findings.study.runs.loc[findings.study.runs["trial_id"].isin(trials), "cell"]
     return str(cells.iloc[0]) if len(cells) else ""
+
+
+def n_candidates(findings: Findings, task: str) -> int:
+    """Return the number of configurations that the confirm phase compared for a task."""
+    runs = findings.study.runs
+    return int(runs.loc[(runs["phase"] == CONFIRM) & (runs["task"] == task), "cell"].nunique())
 
 
 def base_changes(findings: Findings, task: str) -> dict[str, tuple[Any, Any]]:

@@ -7,6 +7,7 @@ import pandas as pd
 from analysis.comparisons import BASE, BETTER
 from analysis.convergence import AT_CHANCE, CATALOG, CONVERGED
 from analysis.findings import Findings, queries
+from analysis.findings.queries import CellConvergence
 from analysis.pages.parts import Part
 from analysis.records.phases import ABLATE, CONFIRM
 from analysis.report import sentences
@@ -148,12 +149,16 @@ def _augmentation(cures: Part) -> str:
         return ""
     first = matched(cures.findings).iloc[0]
     found = queries.convergence(cures.findings, ABLATE, TASK, str(first["cell"]))
-    lead = f"**Augmentation by itself** {_cured(found.verdict)}: the run then {ending(found)}. " if found else ""
+    base = queries.convergence(cures.findings, ABLATE, TASK, BASE)
+    lead = f"**Augmentation by itself** {_cured(base, found)}: the run then {ending(found)}. " if found else ""
     return f"{lead}At equal steps, augmentation compared with none is, {'; '.join(heads)}."
 
 
-def _cured(verdict: str) -> str:
-    return {AT_CHANCE: "did not cure it", CONVERGED: "cured it"}.get(verdict, "is not shown to cure it")
+def _cured(base: CellConvergence | None, changed: CellConvergence) -> str:
+    if changed.verdict == AT_CHANCE:
+        return "did not cure it"
+    known = base is not None and base.converged is False and changed.converged is True
+    return "cured it" if known else "is not shown to cure it"
 
 
 def _learned(cures: Part, cell: str) -> bool:

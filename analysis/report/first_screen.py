@@ -17,7 +17,7 @@ from analysis.findings.gains import TaskGains
 from analysis.findings.inputs import images_of
 from analysis.records.phases import CONFIRM, SEARCH
 from analysis.report.plain import Answer, NextStep, gain
-from analysis.report.words import NONE, PROBES, counted, listed, points
+from analysis.report.words import NONE, PROBES, each_seed, listed, points
 from trainables.errors import UserError
 from trainables.trial import WEIGHTS
 
@@ -142,7 +142,10 @@ def first_screen(findings: Findings, answer: Answer) -> FirstScreen:
     levels = _levels(gains.levels, findings.margin or 0.0, top)
     return FirstScreen(
         sentences=answer.sentences,
-        rows=[_row(findings, task, rows.loc[task] if task in evaluated else None, top, strips) for task in tasks],
+        rows=[
+            _row(findings, task, rows.loc[task] if task in evaluated else None, top, strips.get(task, ""), gains.levels)
+            for task in tasks
+        ],
         levels=levels,
         near=f"≈ within {points(findings.margin or 0.0)} of the line" if "≈" in str(levels) else "",
         sees=(f"what it sees of {'a built-in' if findings.study.simulated else 'one'} image") if strips else "",
@@ -154,12 +157,16 @@ def first_screen(findings: Findings, answer: Answer) -> FirstScreen:
     )
 
 
-def _row(findings: Findings, task: str, row: pd.Series | None, top: float, strips: Mapping[str, str]) -> TaskRow:
+def _row(
+    findings: Findings, task: str, row: pd.Series | None, top: float, strip: str, levels: Mapping[str, float]
+) -> TaskRow:
     ended, meaning = _ending(findings, task)
-    question, strip = QUESTIONS.get(task, ""), strips.get(task, "")
+    question = QUESTIONS.get(task, "")
     if row is None:
         return TaskRow(task, question, strip, None, [], None, None, "not evaluated", NONE, "", ended, meaning)
     low, high = (row["untrained"] + row[end] for end in ("ci_low", "ci_high"))
+    line = levels.get("untrained", row["untrained"])
+    own = "" if np.isclose(line, row["untrained"]) else f" from {points(row['untrained'])} at the same seeds"
     span = (None, None) if pd.isna(low) else tuple(float(np.clip(100 * end / top, 0, 100)) for end in (low, high))
     return TaskRow(
         task=task,
@@ -171,7 +178,7 @@ def _row(findings: Findings, task: str, row: pd.Series | None, top: float, strip
         high=span[1],
         answer=str(row["answer"]),
         numbers=points(row["mean"]),
-        gain=gain(row),
+        gain=f"{gain(row)}{own}",
         ended=ended,
         meaning=meaning,
     )
@@ -181,10 +188,8 @@ def _ending(findings: Findings, task: str) -> tuple[str, str]:
     """Return how the chosen configuration ended or else the search trials, and what that means."""
     found = queries.convergence(findings, CONFIRM, task, queries.chosen_cell(findings, task))
     if found is not None:
-        others = [f"{n} {CATALOG[name].label}" for name, n in found.others.items()]
-        share = f"{found.count} of {counted(found.n_trials, 'seed')}"
         verdict = CATALOG[found.verdict]
-        return f"{verdict.label} ({'; '.join([share, *others])})", f"{verdict.meaning}. {found.evidence}"
+        return f"{verdict.label} ({each_seed(found)})", f"{verdict.meaning}. {found.evidence}"
     verdicts = findings.verdicts
     own = verdicts.loc[(verdicts["phase"] == SEARCH) & (verdicts["task"] == task), "verdict"]
     counts = [f"{n} {CATALOG[str(name)].label}" for name, n in own.value_counts().items()]

@@ -53,8 +53,8 @@ GLOSSARY = {
     ),
     "told apart": "The difference between two tasks is shown: `better` or `worse`.",
     "too few seeds": (
-        "Fewer than 5 seeds have a value of both, so nothing is tested. A comparison alone in its family needs 3, if "
-        "the study kept the results of every image."
+        "Fewer than 5 seeds have a value of both, so nothing is tested. The only comparison of a task in its family "
+        "needs 3, if the study kept the results of every image."
     ),
     "untrained encoder": (
         "The same network with its random initial weights (`random_init`), with the same probe. It is often far "

@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis.comparisons import BASE, BETTER, EQUIVALENT, TOO_FEW, WORSE
 from analysis.comparisons.cells import KEY
-from analysis.convergence import CATALOG, CONVERGED, STILL_IMPROVING
+from analysis.convergence import STILL_IMPROVING
 from analysis.data.tables import is_share
 from analysis.findings import Findings, queries
 from analysis.findings.gains import TaskGains, task_gains
@@ -22,7 +22,17 @@ from analysis.report.claims import first_true
 from analysis.report.sections.leaks import leak_warnings
 from analysis.report.sections.shortcuts import shortcut_warnings
 from analysis.report.sections.summary import not_known
-from analysis.report.words import circumstances, counted, listed, metric_words, number, points, quoted
+from analysis.report.words import (
+    circumstances,
+    counted,
+    ending,
+    listed,
+    metric_words,
+    number,
+    picked_interval,
+    points,
+    quoted,
+)
 from analysis.stats.paired import MIN_SEEDS
 from trainables.trial import WEIGHTS
 
@@ -102,8 +112,9 @@ def headline(findings: Findings, gains: TaskGains) -> list[str]:
         return [not_known(findings, gains.dataset)]
     rows = gains.rows.set_index("task", drop=False)
     better = rows.loc[rows["answer"] == BETTER]
+    notes = [*filter(None, [order_note(gains), candidates_note(findings, gains)]), *_pixels(gains)]
     if better.empty:
-        return [_none(gains, rows), *_weights(findings, gains), *filter(None, [order_note(gains)]), *_pixels(gains)]
+        return [_none(gains, rows), *_weights(findings, gains), *notes]
     best = str(better.index[0])
     rivals = queries.task_rivals(findings, best, gains.metric)
     compared = pd.concat([better.loc[[best], ["answer"]], rivals[["answer"]]])
@@ -115,8 +126,7 @@ def headline(findings: Findings, gains: TaskGains) -> list[str]:
         lead,
         *_weights(findings, gains),
         *_others(rows, best, rivals),
-        *filter(None, [order_note(gains)]),
-        *_pixels(gains),
+        *notes,
     ]
 
 
@@ -174,6 +184,17 @@ def order_note(gains: TaskGains) -> str:
     if gains.ordered_by != VALIDATION or gains.test_agrees:
         return ""
     return "Tasks are listed by **validation** score, by which a study chooses; their test means are in another order."
+
+
+def candidates_note(findings: Findings, gains: TaskGains) -> str:
+    """Return that scores are those of the best of several configurations; empty if each task had only one."""
+    most = max(queries.n_candidates(findings, task) for task in gains.rows["task"])
+    if most < 2:
+        return ""
+    return (
+        f"Each task's configuration was chosen from up to {most} candidates by their means over these seeds, which "
+        "tends to make its score look slightly higher than it is."
+    )
 
 
 def gain(row: Mapping[str, Any] | pd.Series) -> str:
@@ -244,12 +265,7 @@ def _change(findings: Findings, task: str, row: pd.Series) -> str:
     """Return how the base of a task's ablation ended, and how it ends with a change that is better."""
     words = circumstances(queries.base_settings(findings, task), queries.base_changes(findings, task))
     found = {cell: queries.convergence(findings, ABLATE, task, cell) for cell in (BASE, row["cell"])}
-    ends = {
-        cell: "ended without a verdict"
-        if end is None
-        else f"{CATALOG[end.verdict].verb} ({end.count} of {counted(end.n_trials, 'seed')})"
-        for cell, end in found.items()
-    }
+    ends = {cell: ending(end) if end else "ended without a verdict" for cell, end in found.items()}
     before, after = f"{words} {ends[BASE]}".strip(), ends[row["cell"]]
     if len({end and end.verdict for end in found.values()}) == 1:  # it ended the same way
         said = {"task": task, "words": words, "cell": quoted(row["cell"]), "numbers": _gained(row)}
@@ -260,18 +276,20 @@ def _change(findings: Findings, task: str, row: pd.Series) -> str:
 
 
 def _cured(findings: Findings, row: pd.Series) -> bool:
-    """Return whether the base of a task's ablation fails and the changed cell converges."""
+    """Return whether the base of a task's ablation is known not to converge, and the changed cell to converge."""
     ends = [queries.convergence(findings, ABLATE, row["task"], cell) for cell in (BASE, row["cell"])]
-    return [end is not None and end.verdict == CONVERGED for end in ends] == [False, True]
+    return [end and end.converged for end in ends] == [False, True]
 
 
 def _gained(row: pd.Series) -> str:
-    """Return the gain of a change in the unit of its metric, with its interval and number of seeds."""
-    low, high = sorted((abs(row["ci_low"]), abs(row["ci_high"])))
-    name, seeds = str(row["metric"]).rsplit("/", 1)[-1], counted(row["n_seeds"], "seed")
-    if name == "linear" and is_share(row["metric"]):
-        span = f"95% interval {points(low)} to {points(high)}, {seeds}"
-        more = points(abs(row["mean_difference"]))
-        return f"the linear classifier gets {more} more of 100 {row['split']} images right ({span})"
-    by = f"{number(abs(row['mean_difference']))} (95% interval {number(low)} to {number(high)}, {seeds})"
-    return f"the gain in {metric_words(row['metric'])} is {by}"
+    """Return the largest gain of a change in the unit of its metric, with its interval and number of seeds."""
+    gained, (low, high, adjusted) = row["mean_difference"], picked_interval(row)
+    if row["mode"] == "min":
+        gained, low, high = -gained, -high, -low
+    is_linear = str(row["metric"]).rsplit("/", 1)[-1] == "linear" and is_share(row["metric"])
+    words, seeds = points if is_linear else number, counted(row["n_seeds"], "seed")
+    sure = f"the same at all {seeds}" if pd.isna(low) else f"95% interval {words(low)} to {words(high)}, {seeds}"
+    sure += f"; {adjusted}" if adjusted and not pd.isna(low) else ""
+    if is_linear:
+        return f"the linear classifier gets {points(gained)} more of 100 {row['split']} images right ({sure})"
+    return f"the gain in {metric_words(row['metric'])} is {number(gained)} ({sure})"

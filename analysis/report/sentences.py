@@ -47,7 +47,9 @@ PLAIN_CHANGE = Sentence(
 )
 PLAIN_GAIN = Sentence("plain_gain", "**{task}** {words}: **{cell} helps**; with it, {numbers}.", all_are(BETTER))
 PLAIN_NO_CHANGE = Sentence(
-    "plain_no_change", "**No change is shown to help** {tasks}: the ablation tested {n}.", none_is(BETTER)
+    "plain_no_change",
+    "**No change is shown to be better than the base** for {tasks}: the ablation compared {n} with it.",
+    none_is(BETTER),
 )
 # Weights that exist already. Rows: the best task's comparison with them, on the test split.
 PLAIN_BETTER_THAN_WEIGHTS = Sentence(
@@ -121,7 +123,7 @@ FEATURES_NOT_SHOWN_BETTER = Sentence(
 TRANSFER = Sentence(
     "transfer",
     "**On {dataset}** (test split), an untrained encoder scores {untrained}. {n_better} of {n} pre-trained encoders "
-    "are shown to be better. The largest difference: {largest}",
+    "are shown to be better. The largest gain: {largest}",
     ALWAYS,
 )
 BENCHMARK = Sentence(
@@ -150,7 +152,17 @@ STUDIES_NOT_TOLD_APART = Sentence(
 )
 
 # Changes of an ablation compared with their baseline. Rows: `effects` of the cells named.
-CURES = Sentence("cures", "**{cell}** cures it ({rate} then converge): {numbers}{more}", all_are(BETTER))
+CURES = Sentence(
+    "cures",
+    "**{cell}** cures it, as it then {ending}: {numbers}{more}",
+    both(
+        all_are(BETTER),
+        Condition(
+            "the base is known not to have converged, and the cell converged",
+            lambda rows: bool(((rows["base_converged"] == False) & (rows["converged"] == True)).all()),  # noqa: E712
+        ),
+    ),
+)
 HELPS = Sentence("helps", "**{cell}** helps, though it {ending}: {numbers}{more}", all_are(BETTER))
 DOES_BETTER = Sentence("does_better", "**{cell}** does better: {numbers}{more}", all_are(BETTER))
 ALSO_BETTER = Sentence("also_better", "; also better, not compared with it: {cells}", all_are(BETTER))
@@ -160,25 +172,40 @@ ABLATION_FOUND_BETTER = Sentence(
     all_are(BETTER),
 )
 BETTER_CELLS = Sentence("better_cells", "Better than {baseline} in {measured}, largest gain first:", all_are(BETTER))
-WORSE_CELLS = Sentence("worse_cells", "**Worse**: {cells}.", all_are(WORSE))
-EQUIVALENT_CELLS = Sentence("equivalent_cells", "**Equivalent**, within {margin}: {cells}.", all_are(EQUIVALENT))
-NO_CHANGE_BETTER = Sentence("no_change_better", "no tested change does better ({numbers})", all_are(WORSE, EQUIVALENT))
+WORSE_CELLS = Sentence("worse_cells", "**Worse** than {baseline}: {cells}.", all_are(WORSE))
+EQUIVALENT_CELLS = Sentence(
+    "equivalent_cells", "**Equivalent** to {baseline}, within {margin}: {cells}.", all_are(EQUIVALENT)
+)
+BETTER_ELSEWHERE = Sentence("better_elsewhere", "; better than another cell: {cells}", all_are(BETTER))
+NO_CHANGE_BETTER = Sentence(
+    "no_change_better", "no change compared with the base is better ({numbers})", all_are(WORSE, EQUIVALENT)
+)
 NO_CHANGE_SHOWN_BETTER = Sentence(
     "no_change_shown_better",
-    "no change is shown to help: the largest difference, {largest}, is inconclusive (differences below {detectable} "
-    "can be missed)",
+    "no change is shown to be better than the base: the largest gain that is left open, {largest}, is inconclusive "
+    "(differences below {detectable} can be missed)",
     both(none_is(BETTER), first_is(INCONCLUSIVE)),
 )
 NO_CHANGE_TESTED = Sentence(
     "no_change_tested",
-    "no change is shown to help: the largest difference is {largest}",
+    "no change is shown to be better than the base: the largest gain that is left open is {largest}",
     both(none_is(BETTER), first_is(TOO_FEW)),
 )
 NOTHING_SHOWN_BETTER = Sentence(
-    "nothing_shown_better", "No change that the ablation tested is shown to do better.", none_is(BETTER)
+    "nothing_shown_better",
+    "No change that the ablation compared with this configuration is shown to be better.",
+    none_is(BETTER),
 )
 
-# Seeds at which a task leaves chance. Rows: `take_offs` of the change named.
+# Seeds at which a task leaves chance. Rows: `take_offs` of the change named, or of all changes of the base.
+NO_CHANGE_LEFT_CHANCE = Sentence(
+    "no_change_left_chance",
+    "it left chance at more seeds with none of the changes",
+    Condition(
+        "every row has seeds at which both are decided, and none has more that left chance",
+        lambda rows: bool(((rows["n_pairs"] > 0) & (rows["rate_difference"] <= 0)).all()),
+    ),
+)
 LEAVES_CHANCE = Sentence(
     "leaves_chance", "it leaves chance more often with {cell} ({rate}, Holm {p}){more}", SIGNIFICANT
 )
@@ -293,7 +320,7 @@ CAUSE = Sentence(
 )
 NO_CAUSE_SHOWN = Sentence(
     "no_cause_shown",
-    "**No single change is shown to be what it lacked**: the largest difference is {largest}.",
+    "**No single change is shown to be what it lacked**: the largest gain is {largest}.",
     Condition(
         "no row is `better` and left chance", lambda rows: not ((rows["answer"] == BETTER) & rows["learned"]).any()
     ),

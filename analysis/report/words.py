@@ -113,6 +113,17 @@ def difference(row: pd.Series) -> str:
     return f"{signed(row['mean_difference'])} {interval(row['ci_low'], row['ci_high'])}".strip()
 
 
+def picked_interval(row: pd.Series) -> tuple[float, float, str]:
+    """Return the interval of a change that was picked from its family as the largest, and what it is adjusted for.
+
+    The largest of several differences is likely to be one that luck made larger: with 20 changes, its interval for one
+    comparison covers the true difference in 75% of studies. The interval that holds for all changes of the family at
+    once covers it, whichever is picked. Without other changes both are the same, and nothing is adjusted.
+    """
+    low, high = row["family_low"], row["family_high"]
+    return low, high, "" if low == row["ci_low"] else "adjusted for the number of changes"
+
+
 def answered(effects: pd.DataFrame, key: Hashable) -> str:
     """Return a comparison's answer, `better, +0.061 [0.043, 0.080]`; NONE if `effects` has no row `key`."""
     if key not in effects.index:
@@ -121,19 +132,23 @@ def answered(effects: pd.DataFrame, key: Hashable) -> str:
     return f"{row['answer']}, {difference(row)}"
 
 
-def effect(row: pd.Series) -> str:
-    """Return a comparison's numbers: `+0.061 [0.043, 0.080], 5 seeds, Holm p = 0.001`."""
+def effect(row: pd.Series, *, picked: bool = False) -> str:
+    """Return a comparison's numbers: `+0.061 [0.043, 0.080], 5 seeds, Holm p = 0.001`.
+
+    Args:
+        row: The comparison.
+        picked: Whether it was picked as the largest of its family, which widens its interval.
+    """
     seeds = counted(row["n_seeds"], "seed")
     if row["answer"] == TOO_FEW:
         return f"{signed(row['mean_difference'])}, {seeds}: too few to test" if row["n_seeds"] else "no seed has both"
     p = row["p_equivalence_holm"] if row["answer"] == EQUIVALENT else row["p_holm"]
     what = "Holm p of equivalence" if row["answer"] == EQUIVALENT else "Holm p"
-    parts = [
-        difference(row),
-        seeds,
-        p_value(p, what),
-    ]
-    return ", ".join(parts)
+    numbers = difference(row)
+    if picked and not pd.isna(row["ci_low"]):
+        low, high, adjusted = picked_interval(row)
+        numbers = f"{signed(row['mean_difference'])} {interval(low, high)}{f' ({adjusted})' if adjusted else ''}"
+    return ", ".join(filter(None, [numbers, seeds, row["note"] if pd.isna(p) else p_value(p, what)]))
 
 
 def converged_count(rate: pd.Series) -> str:
@@ -143,15 +158,20 @@ def converged_count(rate: pd.Series) -> str:
 
 
 def ending(found: CellConvergence) -> str:
-    """Return how the trials of a cell ended: `overfits (4 of 5 seeds; 1 converged)`.
+    """Return how the trials of a cell ended: `overfits (4 of 5 seeds; 1 converged)`."""
+    return f"{CATALOG[found.verdict].verb} ({each_seed(found)})"
 
-    The verdict is on all seeds together, and the counts are of single seeds; none may have that verdict by itself.
+
+def each_seed(found: CellConvergence) -> str:
+    """Return how many seeds of a cell have its verdict by themselves, and how many another: `4 of 5 seeds; 1 failed`.
+
+    The verdict is on all seeds together; none may have it by itself.
     """
     others = [f"{n} {CATALOG[name].label}" for name, n in found.others.items()]
-    share = f"{found.count} of {counted(found.n_trials, 'seed')}"
+    seeds = counted(found.n_trials, "seed")
     if not found.count:
-        share = f"{counted(found.n_trials, 'seed')} together; singly"
-    return f"{CATALOG[found.verdict].verb} ({'; '.join([share, *others])})"
+        return f"{seeds} together; each alone: {', '.join(others)}"
+    return "; ".join([f"{found.count} of {seeds}", *others])
 
 
 def first_clause(evidence: str) -> str:

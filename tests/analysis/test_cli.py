@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import subprocess
@@ -71,6 +72,17 @@ def test_effects_are_a_table_a_design_with_the_untrained_last(folder: Path):
     line = next(line for line in table.splitlines() if "lr=0.003" in line)
     assert line.split()[:3] == ["lr=0.003", "4,", "1"]
     assert line.strip().endswith("too few seeds")
+
+
+def test_effects_of_each_metric_are_a_table(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    found = compute_findings(analysis.load(folder), task="rotation")
+    own = found.against_untrained.query("design == 'pre-training, test split'")
+    other = own.assign(metric="probe/fashion_mnist/linear", mean=0.123)
+    both = dataclasses.replace(found, against_untrained=pd.concat([own, other]))
+    monkeypatch.setattr("analysis.findings.compute_findings", lambda *_, **__: both)
+    table = run("effects", folder, "--task", "rotation").stdout
+    assert table.count("test split:") == 2
+    assert table.count("fashion_mnist") == 1
 
 
 def test_effects_fit_a_narrow_terminal(folder: Path):

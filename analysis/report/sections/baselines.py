@@ -134,9 +134,10 @@ def _warnings(findings: Findings, summary: pd.DataFrame) -> Iterator[Text]:
         yield Text(f"{lead} Without that baseline, these numbers say little.", "caveat")
     trained = summary.loc[summary["task"].isin(queries.tasks(findings)), "n_seeds"]
     compared = findings.against_untrained.loc[findings.against_untrained["design"] == PRETRAINING_TEST]
-    untested = compared.empty or (compared["answer"] == TOO_FEW).any()  # 3 seeds are enough if all kept their images
-    if len(trained) and trained.min() < MIN_SEEDS and untested:
-        few = f"Fewer than {MIN_SEEDS} seeds: means and every seed are shown, without a test."
+    untested = compared["answer"] == TOO_FEW  # 3 seeds are enough if all kept their images
+    if len(trained) and trained.min() < MIN_SEEDS and (compared.empty or untested.any()):
+        named = "" if untested.all() else f" of {listed(compared.loc[untested, 'task'].unique())}"
+        few = f"Fewer than {MIN_SEEDS} seeds{named}: means and every seed are shown, without a test."
         yield Text(f"{few} Differences as small as the standard deviations may be luck.", "caveat")
 
 

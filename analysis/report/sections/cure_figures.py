@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from analysis.comparisons import BASE, data_size_law, kaplan_meier, left_out, steps_to
+from analysis.comparisons import data_size_law, kaplan_meier, left_out, steps_to
 from analysis.data.tables import split_of
 from analysis.figures import effects_forest, pair_heatmap, size_law, size_strength_map, survival_curves
 from analysis.findings import Findings, design_runs, queries
@@ -15,7 +15,7 @@ from analysis.report.sources import Sources
 from analysis.report.words import counted, metric_words, number, signed
 from analysis.stats.scaling_law import MIN_SIZES
 
-SURVIVAL_CELLS = 4  # curves of take-off: the base and the best other cells
+SURVIVAL_CELLS = 4  # curves of take-off: the main baseline and the best other cells
 MAPPED = ("pairs", "size_by_strength")  # designs that a heat map summarizes
 
 
@@ -107,9 +107,9 @@ def _pairs(findings: Findings, sources: Sources, task: str) -> Iterator[Picture]
 
 
 def _take_off(findings: Findings, sources: Sources, task: str) -> Iterator[Picture]:
-    """Yield survival curves of the steps to take-off, for the base and the cells with the largest gains."""
-    ranked = queries.ranked(findings, task) if task in findings.metrics else findings.effects.iloc[:0]
-    cells = [BASE, *ranked["cell"].head(SURVIVAL_CELLS - 1)]
+    """Yield survival curves of the steps to take-off, for the main baseline and the cells with the largest gains."""
+    baseline = queries.main_baseline(findings, task)
+    cells = [baseline, *queries.ranked(findings, task, baseline)["cell"].head(SURVIVAL_CELLS - 1)]
     runs = sources.ablated.query(f"task == {task!r} and cell in {cells!r}")
     counted_runs = _counted(runs.value, findings.study.curves)
     if counted_runs.empty:

@@ -69,13 +69,15 @@ def what_each_did(findings: Findings, sources: Sources) -> Section:
     title = "What did each augmentation and each other cure do?"
     tasks = queries.ablated_tasks(findings)
     changes = [f"{task}: {_best_change(findings, task)}" for task in tasks]
-    lead = f"Largest gain shown: {'; '.join(changes)}." if changes else "No ablation was run."
+    lead = f"Largest gain shown over the base: {'; '.join(changes)}." if changes else "No ablation was run."
     return Section("cures", title, list(_blocks(findings, sources)), lead)
 
 
 def _best_change(findings: Findings, task: str) -> str:
     better = queries.cures(findings, task)
-    return quoted(better.iloc[0]["cell"]) if len(better) else "none"
+    if len(better):
+        return quoted(better.iloc[0]["cell"])
+    return "none" if len(queries.ranked(findings, task)) else "no comparison with it"
 
 
 def _blocks(findings: Findings, sources: Sources) -> Iterator[Block]:
@@ -115,7 +117,7 @@ def _of_task(findings: Findings, sources: Sources, task: str) -> Iterator[Block]
     lead = cure_clause(findings, task)
     yield Heading(task)
     yield Text(f"{ended}{lead if ended else lead[0].upper() + lead[1:]}.", "finding")
-    ranked = queries.ranked(findings, task)
+    ranked = queries.ranked(findings, task, queries.main_baseline(findings, task))
     if better := _better(findings, task, ranked):
         rows = ranked.loc[ranked["answer"] == BETTER]
         yield Text(
@@ -152,10 +154,11 @@ def _rest(findings: Findings, task: str, ranked: pd.DataFrame) -> Iterator[str]:
     by_answer = {answer: ranked.loc[ranked["answer"] == answer] for answer in (WORSE, EQUIVALENT)}
     if len(worse := by_answer[WORSE]):
         cells = listed(f"{quoted(row.cell)} ({signed(row.mean_difference)})" for row in worse.itertuples())
-        yield sentences.WORSE_CELLS.say(worse, cells=cells)
+        yield sentences.WORSE_CELLS.say(worse, baseline=quoted(worse["baseline"].iloc[0]), cells=cells)
     if len(equal := by_answer[EQUIVALENT]):
         cells = listed(f"{quoted(row.cell)} ({signed(row.mean_difference)})" for row in equal.itertuples())
-        yield sentences.EQUIVALENT_CELLS.say(equal, margin=within(findings.margin), cells=cells)
+        words = {"baseline": quoted(equal["baseline"].iloc[0]), "margin": within(findings.margin), "cells": cells}
+        yield sentences.EQUIVALENT_CELLS.say(equal, **words)
     failed = queries.failures(findings, task)
     if len(failed):
         cells = listed(
@@ -256,7 +259,8 @@ def _table(findings: Findings, own: pd.DataFrame) -> Table:
         "seeds",
     ]
     tests = listed(sorted(set(own["test"]) - {""})) or "no test"
-    guessed = guessing(findings.ablated, own["metric"].unique(), own["split"].iloc[0])
+    runs = findings.ablated.loc[findings.ablated["task"] == own["task"].iloc[0]]
+    guessed = guessing(runs, own["metric"].unique(), own["split"].iloc[0])
     caption = (
         f"{measured(own.iloc[0])}, {tests}; Holm-adjusted over the cells of a design, where a comparison that several "
         f"designs share counts once, in the first. {interval_scope(own)}{guessed} {RATES}"

@@ -8,7 +8,6 @@ from typing import Any
 
 import yaml
 
-from analysis.convergence import CATALOG
 from analysis.data.tables import LAST, split_of
 from analysis.findings import Findings, queries
 from analysis.records.phases import CONFIRM
@@ -21,6 +20,7 @@ from analysis.report.words import (
     circumstances,
     counted,
     difference,
+    ending,
     guessing,
     listed,
     metric_words,
@@ -66,7 +66,7 @@ def _glance(findings: Findings) -> Table:
     metrics: list[str] = []
     for task in queries.chosen(findings):
         found = queries.convergence(findings, CONFIRM, task, queries.chosen_cell(findings, task))
-        ended = f"{CATALOG[found.verdict].verb}, {found.count} of {found.n_trials}" if found else NONE
+        ended = ending(found) if found else NONE
         tested = queries.against_untrained(findings, task, dataset)
         numbers = [NONE] * 3
         if tested is not None:
@@ -74,7 +74,7 @@ def _glance(findings: Findings) -> Table:
             metrics.append(row["metric"])
             numbers = [number(row["mean"]), number(row["baseline_mean"]), difference(row)]
         rows.append([task, ended, _helps(findings, task), *numbers])
-    head = ["task", "as chosen, it …", "largest gain shown in the ablation"]
+    head = ["task", "as chosen, it …", "largest gain shown over the ablation's base"]
     if not metrics:  # nothing was probed on the test split, as without labels
         return Table("Each task's chosen configuration.", head, [row[: len(head)] for row in rows], len(head))
     probe = PROBES[metrics[0].rsplit("/", 1)[-1]]
@@ -91,7 +91,7 @@ def _helps(findings: Findings, task: str) -> str:
     better = queries.cures(findings, task)
     if len(better):
         return f"{quoted(better.iloc[0]['cell'])} {signed(better.iloc[0]['mean_difference'])}"
-    return "none shown" if task in queries.ablated_tasks(findings) else NONE
+    return "none shown" if len(queries.ranked(findings, task)) else NONE
 
 
 def _of_task(findings: Findings, task: str, choice: dict[str, Any]) -> list[Block]:
@@ -100,20 +100,22 @@ def _of_task(findings: Findings, task: str, choice: dict[str, Any]) -> list[Bloc
     chosen_by = (
         f"Mean {choice.get('metric', '')} {number(choice.get('mean'))} over {counted(len(values), 'fresh seed')}"
     )
+    most = queries.n_candidates(findings, task)
+    best_of = f", the best of {most} candidates on these seeds," if most > 1 else ""
     whole = yaml.safe_dump({task: choice["config"]}, sort_keys=False, allow_unicode=True)
     runs = findings.study.runs
     own = runs.loc[runs["trial_id"].isin(choice.get("trial_ids", []))]
     guessed = guessing(own, [f"{LAST}{choice.get('metric', '')}"], "validation")
     return [
         Heading(task),
-        Text(f"{chosen_by} on the validation split ({each}).{guessed} {_does_better(findings, task)}".strip()),
+        Text(f"{chosen_by}{best_of} on the validation split ({each}).{guessed} {_does_better(findings, task)}".strip()),
         Folded("Full configuration", [Code(whole)]),
     ]
 
 
 def _does_better(findings: Findings, task: str) -> str:
-    """Return whether the ablation found a cell better than the chosen configuration."""
-    if task not in queries.ablated_tasks(findings):
+    """Return whether the ablation found a cell better than the chosen configuration; empty if its base did not run."""
+    if not queries.base_settings(findings, task):
         return ""
     better, changes = queries.cures(findings, task), queries.base_changes(findings, task)
     if not changes and len(better):

@@ -39,6 +39,7 @@ from analysis.report.words import (
 from trainables.trial import RAW_PIXELS
 
 LONGEST_REASON = 100  # characters
+MOST_NAMED = 3  # comparisons with cells other than the base that a sentence names
 
 
 def summary(findings: Findings) -> list[str]:
@@ -108,17 +109,20 @@ def _no_gain(findings: Findings, known: dict[str, UntrainedComparison], best: st
 
 def cure_clause(findings: Findings, task: str) -> str:
     """Return which change helps a task most, with its numbers, or why the study cannot say."""
+    better = queries.cures(findings, task)
+    return _cured(findings, task, better) if len(better) else _not_cured(findings, task) + _elsewhere(findings, task)
+
+
+def _not_cured(findings: Findings, task: str) -> str:
+    """Return why no change can be called better than the base."""
     ranked = queries.ranked(findings, task)
     if ranked.empty:
-        return factorial_clause(findings, task) or "nothing was compared with it"
-    better = queries.cures(findings, task)
-    if len(better):
-        return _cured(findings, task, better)
+        return "no change was compared with the base"
     if sentences.NO_CHANGE_BETTER.may(ranked):
         return sentences.NO_CHANGE_BETTER.say(ranked, numbers=_no_better(ranked))
     open_rows = ranked.loc[~ranked["answer"].isin([WORSE, EQUIVALENT]) & ranked["mean_difference"].notna()]
     if open_rows.empty:
-        return "no tested change has a value to compare"
+        return "no change compared with the base has a value"
     first = open_rows.iloc[0]
     words = {
         "largest": f"{quoted(first['cell'])} {_numbers(first)}",
@@ -128,11 +132,29 @@ def cure_clause(findings: Findings, task: str) -> str:
     return first_true(candidates, open_rows).say(open_rows, **words)
 
 
+def _elsewhere(findings: Findings, task: str) -> str:
+    """Return what the ablation shows without the base: cells better than another one, and effects of factors."""
+    rows = queries.distinct(findings.effects.loc[findings.effects["task"] == task])
+    rows = rows.loc[(rows["answer"] == BETTER) & (rows["baseline"] != BASE)]
+    cells = [
+        f"{quoted(row.cell)} than {quoted(row.baseline)} ({signed(row.mean_difference)})" for row in rows.itertuples()
+    ]
+    named = cells if len(cells) <= MOST_NAMED else [*cells[:MOST_NAMED], f"{len(cells) - MOST_NAMED} more"]
+    factors = factorial_clause(findings, task)
+    said = sentences.BETTER_ELSEWHERE.say(rows, cells=listed(named)) if named else ""
+    return said + (f"; {factors}" if factors else "")
+
+
 def take_off_clause(findings: Findings, task: str) -> str:
     """Return which change makes a task leave chance, and at how many seeds, which the probe may not show."""
     found = queries.take_offs(findings, task)
     if found.empty:
-        return "it left chance at more seeds with none of the changes"
+        changes = findings.take_off_changes
+        own = changes.loc[(changes["task"] == task) & (changes["baseline"] == BASE)]
+        known = sentences.NO_CHANGE_LEFT_CHANCE.may(own)
+        return (
+            sentences.NO_CHANGE_LEFT_CHANCE.say(own) if known else "whether a change makes it leave chance is not known"
+        )
     row = found.iloc[0]
     rate = f"{row['n_learned']} of {counted(row['n_pairs'], 'seed')}, {row['n_baseline_learned']} without it"
     others = len(found) - 1
@@ -143,7 +165,8 @@ def take_off_clause(findings: Findings, task: str) -> str:
 
 
 def _numbers(row: pd.Series) -> str:
-    return f"{measured(row)} {effect(row)}"
+    """Return the numbers of a change that was picked by its difference."""
+    return f"{measured(row)} {effect(row, picked=True)}"
 
 
 def _no_better(ranked: pd.DataFrame) -> str:
@@ -162,16 +185,14 @@ def _cured(findings: Findings, task: str, better: pd.DataFrame) -> str:
     row, others = better.iloc[0], better.iloc[1:]
     before = queries.convergence(findings, ABLATE, task, BASE)
     after = queries.convergence(findings, ABLATE, task, row["cell"])
-    rate = queries.rate(findings, ABLATE, task, row["cell"])
     cells = f"{quoted(others.iloc[0]['cell'])}" if len(others) == 1 else counted(len(others), "other change")
     more = sentences.ALSO_BETTER.say(others, cells=cells) if len(others) else ""
     words = {"cell": quoted(row["cell"]), "numbers": _numbers(row), "more": more}
-    if before is None or after is None or before.verdict == CONVERGED:
+    if before is None or after is None or before.converged is not False:
         return sentences.DOES_BETTER.say(row, **words)
-    if after.verdict == CONVERGED and rate is not None:
-        converged = f"{rate['n_converged']} of {counted(rate['n_seeds'], 'seed')}"
-        return sentences.CURES.say(row, rate=converged, **words)
-    return sentences.HELPS.say(row, ending=ending(after), **words)
+    ends = pd.DataFrame([row]).assign(base_converged=before.converged, converged=after.converged)
+    sentence = sentences.CURES if sentences.CURES.may(ends) else sentences.HELPS
+    return sentence.say(ends, ending=ending(after), **words)
 
 
 def _with_baselines(findings: Findings, found: UntrainedComparison, dataset: str) -> str:

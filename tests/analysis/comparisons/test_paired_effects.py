@@ -172,10 +172,19 @@ def test_equal_differences_are_judged_by_signs_and_the_note_says_so():
         warnings.simplefilter("error")
         found = only_effect(one_cell([0.25] * 5, [0.5] * 5), margin=0.5)
         only_effect(one_cell([0.0] * 10), margin=0.5)
-    assert (found["p"], found["p_equivalence"], found["answer"]) == (2**-4, 2**-5, "equivalent")
+    assert (found["p"], found["p_equivalence"], found["answer"]) == (2**-4, 2**-5, "inconclusive")
     assert found["note"] == "every seed has the same difference, so there is no interval, and only signs are tested"
     assert np.isnan([found["ci_low"], found["hedges_g"], found["pairing_correlation"]]).all()
     assert only_effect(one_cell([0.0] * 5))["answer"] == "inconclusive"
+    assert only_effect(one_cell([0.25] * 6))["answer"] == "better"
+
+
+def test_seeds_that_agree_by_luck_do_not_show_equivalence():
+    """One seed of ten gains ten times the margin, so five seeds mostly agree that there is no difference."""
+    rng, studies = np.random.default_rng(0), 100
+    found = [only_effect(one_cell(np.where(rng.random(5) < 0.1, 0.1, 0.0)), margin=0.01) for _ in range(studies)]
+    assert sum(np.isnan(row["ci_low"]) for row in found) > studies / 3
+    assert not any(row["answer"] == "equivalent" for row in found)
 
 
 def test_a_family_is_one_design_of_one_task_and_each_cell_has_its_own_baseline():

@@ -17,6 +17,7 @@ from analysis.data.classes import (
     headline_results,
     imbalanced,
     is_imbalanced,
+    levels_of,
 )
 from analysis.data.per_image import PerImage
 from analysis.stats.binomial import wilson_interval
@@ -89,6 +90,14 @@ def test_a_probe_has_the_levels_that_apply_to_it():
     assert levels.loc["linear_balanced_accuracy", "chance"] == 0.5
     assert math.isnan(levels.loc["linear_balanced_accuracy", "largest_class"])
     assert levels.loc["linear_macro_f1"].isna().all()
+
+
+def test_a_level_on_which_runs_do_not_agree_is_not_known():
+    runs = pd.DataFrame({"task": ["simclr", "rotation"], "chance/val/accuracy": [1 / 127, 0.25]})
+    assert math.isnan(levels_of(runs, "last/val/accuracy").chance)
+    assert levels_of(runs.iloc[:1], "last/val/accuracy").chance == 1 / 127
+    again = runs.assign(**{"chance/val/accuracy": [0.1, np.float32(0.1)]})
+    assert levels_of(again, "last/val/accuracy").chance == pytest.approx(0.1)
 
 
 def test_averages_over_classes_are_shown_where_classes_are_imbalanced():

@@ -53,10 +53,18 @@ def test_the_runner_up_is_the_highest_task_that_is_not_told_apart(findings: Find
     assert found["baseline"].tolist() == ["context_prediction", "rotation"]
 
 
-def test_without_a_base_the_baseline_of_most_comparisons_ranks(findings: Findings):
-    effects = findings.effects.query("baseline != 'base'")
-    ranked = queries.ranked(dataclasses.replace(findings, effects=effects), "rotation")
-    assert set(ranked["baseline"]) == {"n_images=1000"}
+def test_a_change_from_another_baseline_is_not_one_of_the_base(findings: Findings):
+    assert queries.main_baseline(findings, "rotation") == "base"
+    others = dataclasses.replace(
+        findings,
+        effects=findings.effects.query("baseline != 'base'"),
+        take_off_changes=findings.take_off_changes.assign(baseline="n_images=1000", rate_difference=1.0),
+    )
+    assert queries.main_baseline(others, "rotation") == "n_images=1000"
+    assert set(queries.ranked(others, "rotation", "n_images=1000")["baseline"]) == {"n_images=1000"}
+    assert (others.effects["answer"] == "better").any()
+    for rows in (queries.ranked, queries.cures, queries.take_offs):
+        assert rows(others, "rotation").empty
 
 
 def test_how_a_cell_ended_is_the_verdict_on_its_seeds_together(findings: Findings):

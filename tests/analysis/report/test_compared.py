@@ -25,6 +25,18 @@ def test_test_accuracies_stand_beside_their_spread_chance_and_baselines(folder: 
     assert "Fewer than 5 seeds: means and every seed are shown" in page.text
 
 
+def test_a_test_is_called_missing_only_for_the_tasks_without_one(findings: Findings):
+    few = "Fewer than 5 seeds: means and every seed are shown, without a test."
+    assert few in "\n".join(texts(how_it_compares(findings, Sources(findings)).blocks))
+    own = findings.against_untrained
+    tested = (own["design"] == "pre-training, test split") & (own["task"] == "simclr")
+    found = own.assign(answer=own["answer"].mask(tested, "better"))
+    changed = dataclasses.replace(findings, against_untrained=found)
+    text = "\n".join(texts(how_it_compares(changed, Sources(changed)).blocks))
+    assert few not in text
+    assert "Fewer than 5 seeds of rotation and context_prediction: means and every seed are shown" in text
+
+
 def test_pre_training_is_tested_against_untrained_encoders_in_the_ablation(findings: Findings, page: Page):
     row = findings.against_untrained.query("design == 'pre-training' and task == 'rotation' and cell == 'base'").iloc[0]
     numbers = f"+{row['mean_difference']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}], 5 seeds"

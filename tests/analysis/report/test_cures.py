@@ -12,6 +12,8 @@ import analysis
 from analysis.findings import Findings, compute_findings
 from analysis.report.blocks import pictures_in
 from analysis.report.page import sections_of
+from analysis.report.plain import cure
+from analysis.report.sections.cures import _table
 from analysis.report.sections.summary import summary
 from analysis.report.words import interval, signed
 from tests.analysis.journals import TRUTH, write_study
@@ -28,7 +30,7 @@ def test_cures_are_ranked_with_interval_answer_and_how_often_they_converge(page:
     assert re.search(
         r"augmentation_strength=1: \+0\.07\d \[0\.0\d\d, 0\.0\d\d\], 5 seeds, Holm p < 0\.001; 5 of 5 converge", text
     )
-    assert "Worse: budget_steps=400 (−0.03" in text
+    assert "Worse than base: budget_steps=400 (−0.03" in text
     assert "size_by_strength, compared with n_images=1000: better n_images=1000, augmentation_strength=1 (+0.0" in text
 
 
@@ -80,6 +82,15 @@ def test_effects_maps_and_take_off_are_drawn_of_each_task(page: Page):
     assert re.search(r"survival_curves\(kaplan_meier\(steps_to\(.*task == 'context_prediction'", code)
 
 
+def test_each_tasks_table_has_the_chance_of_that_task(tmp_path: Path):
+    tasks = ("rotation", "context_prediction")
+    folder = write_study(tmp_path, tasks=tasks, designs=("cures",), labeled=False)
+    found = compute_findings(analysis.load(folder))
+    for task, chance in zip(tasks, ("0.250", "0.125"), strict=True):
+        caption = _table(found, found.effects.query("task == @task", local_dict={"task": task})).caption
+        assert f"Scores of guessing: val/accuracy, chance {chance}." in caption
+
+
 def test_few_seeds_are_shown_and_not_tested(tmp_path: Path):
     found = compute_findings(analysis.load(write_study(tmp_path, designs=("cures",), tasks=("rotation",), n_seeds=3)))
     text = section(found, "cures")
@@ -93,7 +104,7 @@ def test_augmentation_ops_are_reported_by_leave_one_out_pairs_and_main_effects(t
     designs = ("leave_one_out", "pairs", "factorial")
     found = compute_findings(analysis.load(write_study(tmp_path, designs=designs, tasks=("rotation",))))
     text = section(found, "cures")
-    assert "no tested change does better (2 worse, the worst `only color_jitter`" in text
+    assert "no change compared with the base is better (2 worse, the worst `only color_jitter`" in text
     assert "**pairs, compared with `no augmentation`**: better `base` (+0.1" in text
     assert re.search(r"color_jitter \+ crop_resize\|\+0\.0\d\d\|\[", text)
     assert "The factorial design of rotation" in text
@@ -101,6 +112,25 @@ def test_augmentation_ops_are_reported_by_leave_one_out_pairs_and_main_effects(t
     drawn = pictures["pairs-rotation"].draw()
     assert drawn.get_title(loc="left").startswith("rotation: pairs of augmentations")
     plt.close(drawn.get_figure(root=True))
+
+
+def test_a_change_is_recommended_only_if_it_was_compared_with_the_base(findings: Findings, tmp_path: Path):
+    found = compute_findings(analysis.load(write_study(tmp_path, designs=("pairs",), tasks=("rotation",))))
+    assert set(found.effects["baseline"]) == {"no augmentation"}
+    assert cure(found) == ""
+    better = "better than another cell: `only color_jitter` than `no augmentation` (+0.02"
+    assert f"; no change was compared with the base; {better}" in summary(found)[1]
+    use = section(found, "what-to-use")
+    assert "The ablation found better" not in use
+    assert "is shown to do better" not in use
+    cures = section(found, "cures")
+    assert cures.count("Better than `no augmentation` in linear probe on shapes") == 1
+    worse = dataclasses.replace(found, effects=found.effects.assign(answer="worse"))
+    assert "**Worse** than `no augmentation`: `base` (" in section(worse, "cures")
+    unrun = dataclasses.replace(
+        findings, ablated=findings.ablated.query("cell != 'base'")
+    )  # a strength that no cell has
+    assert "The ablation" not in section(unrun, "what-to-use")
 
 
 def test_a_study_without_an_ablation_says_what_would_have_to_be_run(tmp_path: Path):

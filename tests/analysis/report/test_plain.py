@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from analysis.comparisons import PRETRAINING_TEST
-from analysis.findings import Findings, queries
+from analysis.findings import Findings, compute_findings, queries
 from analysis.findings.gains import task_gains
 from analysis.report.first_screen import _levels, first_screen
-from analysis.report.plain import answer, cure, headline, next_step, order_note
+from analysis.report.plain import _gained, answer, cure, headline, next_step, order_note
 
 TASKS = ("rotation", "simclr", "context_prediction")
 
@@ -38,7 +39,11 @@ def test_the_gain_is_said_in_images_with_its_interval(findings: Findings):
     assert f"an untrained network ({100 * row['untrained']:.1f})" in first
     assert "95% interval of that difference is **1.0 to 9.0** (3 seeds)" in first
     assert any(each.startswith("**Not shown to help**: ") and "rotation (" in each for each in others)
-    assert "Which task is best is still open: simclr cannot be told apart from " in others[-1]
+    assert any("Which task is best is still open: simclr cannot be told apart from " in each for each in others)
+    assert others[-1].startswith("Each task's configuration was chosen from up to 2 candidates by their means")
+    one = found.study.runs.query("phase != 'confirm' or cell == 'candidate-1'")
+    alone = dataclasses.replace(found, study=dataclasses.replace(found.study, runs=one))
+    assert not any("candidates" in each for each in said(alone))
 
 
 def test_several_tasks_that_help_are_all_named_and_the_best_only_if_told_apart(findings: Findings):
@@ -100,8 +105,32 @@ def test_the_cure_is_the_one_that_makes_a_failing_run_converge(findings: Finding
     assert "it converges (5 of 5 seeds)**, and the linear classifier gets " in text
     assert "more of 100 validation images right (95% interval " in text
     none = findings.effects.assign(answer="inconclusive")
-    assert cure(dataclasses.replace(findings, effects=none)).startswith("**No change is shown to help** ")
+    assert cure(dataclasses.replace(findings, effects=none)).startswith(
+        "**No change is shown to be better than the base** for "
+    )
     assert cure(dataclasses.replace(findings, ablated=findings.ablated.iloc[:0])) == ""
+
+
+@pytest.mark.parametrize(
+    ("metric", "mode", "numbers", "text"),
+    [
+        ("probe/shapes/linear", "max", (0.043, -0.044, 0.13), "gets 4.3 more of 100 validation images right (95% "
+         "interval −4.4 to 13.0, 8 seeds)"),
+        ("last/val/loss", "min", (-0.043, -0.13, 0.044), "the gain in val/loss is 0.043 (95% interval −0.044 to "
+         "0.130, 8 seeds)"),
+        ("last/val/accuracy", "max", (0.75, float("nan"), float("nan")), "is 0.750 (the same at all 8 seeds)"),
+    ],
+)  # fmt: skip
+def test_the_interval_of_a_gain_has_the_ends_and_the_signs_of_the_numbers(
+    metric: str, mode: str, numbers: tuple[float, float, float], text: str
+):
+    row = pd.Series({"metric": metric, "mode": mode, "split": "validation", "n_seeds": 8})
+    names = ["mean_difference", "family_low", "family_high"]
+    row = pd.concat([row, pd.Series(numbers, names)])
+    assert _gained(pd.concat([row, pd.Series({"ci_low": row["family_low"]})])).endswith(text)
+    if not pd.isna(row["family_low"]):
+        adjusted = text.replace(" seeds)", " seeds; adjusted for the number of changes)")
+        assert _gained(pd.concat([row, pd.Series({"ci_low": -0.01})])).endswith(adjusted)
 
 
 def test_the_next_command_answers_what_is_open(findings: Findings, tmp_path: Path):
@@ -138,6 +167,29 @@ def test_the_plot_has_every_task_seed_and_level_where_its_value_is(findings: Fin
         assert row.seeds == pytest.approx([scale * value for value in expected["seeds"]])
         assert len(row.seeds) == expected["n_seeds"]
         assert 0 <= row.mean <= 100
+
+
+def without_last_evaluation(findings: Findings, task: str) -> Findings:
+    """Return the findings of the study in which the last evaluation of a task failed, at a seed of high features."""
+    runs = findings.study.runs.copy()
+    column, test_split = f"probe/{queries.main_dataset(findings)}/linear", runs["probe_split"] == "test"
+    runs.loc[runs.index[test_split & (runs["task"] == "random_init")][-1], column] = 0.6
+    failed = runs.index[test_split & (runs["task"] == task)][-1]
+    runs.loc[failed, "status"] = "FAILED"
+    runs.loc[failed, column] = float("nan")
+    return compute_findings(dataclasses.replace(findings.study, runs=runs))
+
+
+def test_the_line_of_untrained_networks_is_of_the_seeds_in_the_comparison(findings: Findings, tmp_path: Path):
+    both = without_last_evaluation(findings, "rotation")
+    screen = first_screen(both, answer(both, tmp_path))
+    text = {row.task: row.gain for row in screen.rows}
+    assert text["rotation"].endswith(" at the same seeds")
+    assert "at the same seeds" not in text["simclr"]
+    alone = without_last_evaluation(compute_findings(findings.study, task="rotation"), "rotation")
+    gains = task_gains(alone)
+    assert gains.levels["untrained"] == gains.rows["untrained"].iloc[0] < 0.5
+    assert "at the same seeds" not in first_screen(alone, answer(alone, tmp_path)).rows[0].gain
 
 
 def test_levels_within_the_margin_share_a_line_and_no_label_overlaps_another():

@@ -32,6 +32,11 @@ def said(*answers: str, learned: list[bool] | None = None) -> Rows:
     return {"answer": list(answers), "learned": learned or [True] * len(answers)}
 
 
+def ends(base: bool | None, cell: bool | None, n: int = 1, answer: str = BETTER) -> Rows:
+    """Return rows of changes whose base and cell converged, did not, or are undecided (None)."""
+    return {"answer": [answer] * n, "base_converged": [base] * n, "converged": [cell] * n}
+
+
 def with_p(*p_holm: float) -> Rows:
     return {"p_holm": list(p_holm)}
 
@@ -80,7 +85,10 @@ CASES: dict[
     "study_worse": ([said(WORSE)], [said(each) for each in ANSWERS if each != WORSE]),
     "study_equivalent": ([said(EQUIVALENT)], [said(each) for each in ANSWERS if each != EQUIVALENT]),
     "studies_not_told_apart": ([said(INCONCLUSIVE), said(TOO_FEW)], [said(BETTER), said(WORSE), said(EQUIVALENT)]),
-    "cures": ALL_BETTER,
+    "cures": (
+        [ends(False, True), ends(False, True, n=2)],
+        [ends(None, True), ends(True, True), ends(False, None), ends(False, False), ends(False, True, answer=WORSE)],
+    ),
     "helps": ALL_BETTER,
     "does_better": ALL_BETTER,
     "also_better": ALL_BETTER,
@@ -88,6 +96,7 @@ CASES: dict[
     "better_cells": ALL_BETTER,
     "worse_cells": ([said(WORSE, WORSE)], [said(WORSE, INCONCLUSIVE), said(BETTER)]),
     "equivalent_cells": ([said(EQUIVALENT)], [said(EQUIVALENT, INCONCLUSIVE), said(TOO_FEW)]),
+    "better_elsewhere": ALL_BETTER,
     "no_change_better": NO_GAIN,
     "no_change_shown_better": (
         [said(INCONCLUSIVE, TOO_FEW)],
@@ -95,6 +104,10 @@ CASES: dict[
     ),
     "no_change_tested": ([said(TOO_FEW, INCONCLUSIVE)], [said(INCONCLUSIVE), said(TOO_FEW, BETTER)]),
     "nothing_shown_better": OPEN,
+    "no_change_left_chance": (
+        [{"n_pairs": [5, 3], "rate_difference": [0.0, -0.2]}],
+        [{"n_pairs": [5, 0], "rate_difference": [0.0, NAN]}, {"n_pairs": [5], "rate_difference": [0.2]}],
+    ),
     "leaves_chance": ([with_p(0.05), with_p(0.001)], [with_p(0.051), with_p(NAN)]),
     "left_chance_tested": ([with_p(0.3)], [with_p(0.05), with_p(NAN)]),
     "left_chance_untested": ([with_p(NAN)], [with_p(0.01), with_p(0.9)]),

@@ -6,13 +6,17 @@ import dataclasses
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import analysis
 from analysis.findings import Findings, compute_findings
-from analysis.report.sections.summary import summary
+from analysis.report.first_screen import _ending
+from analysis.report.plain import cure
+from analysis.report.sections.summary import cure_clause, summary, take_off_clause
+from analysis.report.words import effect
 from tests.analysis.journals import TRUTH, write_study
-from tests.analysis.report.pages import Page
+from tests.analysis.report.pages import Page, section
 
 
 def test_the_summary_says_what_pre_training_is_worth_first(findings: Findings):
@@ -83,13 +87,15 @@ def test_the_summary_names_each_tasks_trouble_its_evidence_and_its_cure(findings
     row = cured.iloc[0]
     assert re.match(
         r"\*\*rotation\*\* on 200 images without augmentation overfits \(5 of 5 seeds\): val/accuracy worsened from "
-        r"its best, 0\.\d+ around step \d+, to 0\.\d+ at step 200; \*\*`augmentation_strength=1`\*\* cures it "
-        r"\(5 of 5 seeds then converge\): linear probe on shapes \(validation split\) ",
+        r"its best, 0\.\d+ around step \d+, to 0\.\d+ at step 200; \*\*`augmentation_strength=1`\*\* cures it"
+        r", as it then converges \(5 of 5 seeds\): linear probe on shapes \(validation split\) ",
         text["rotation"],
     )
-    interval = f"+{row['mean_difference']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}], 5 seeds, Holm p < 0.001"
+    ends = f"[{row['family_low']:.3f}, {row['family_high']:.3f}] (adjusted for the number of changes)"
+    assert row["family_low"] < row["ci_low"]
+    interval = f"+{row['mean_difference']:.3f} {ends}, 5 seeds, Holm p < 0.001"
     assert interval in text["rotation"]
-    assert "converges (5 of 5 seeds); no tested change does better (3 worse, the worst" in text["simclr"]
+    assert "converges (5 of 5 seeds); no change compared with the base is better (3 worse, the worst" in text["simclr"]
     assert "stays at chance (5 of 5 seeds): val/accuracy" in text["context_prediction"]
     assert re.search(
         r"features are not shown to be better than untrained ones \(linear probe on shapes \(validation split\) "
@@ -97,8 +103,62 @@ def test_the_summary_names_each_tasks_trouble_its_evidence_and_its_cure(findings
         text["context_prediction"],
     )
     assert "untrained" not in text["rotation"] + text["simclr"]
-    assert "no change is shown to help" in text["context_prediction"]
+    assert "no change is shown to be better than the base" in text["context_prediction"]
     assert "can be missed" in text["context_prediction"]
+
+
+def test_a_comparison_without_a_p_says_why_instead_of_nan():
+    row = pd.Series({"answer": "inconclusive", "mean_difference": 0.05, "n_seeds": 5, "note": "other images"})
+    row = pd.concat([row, pd.Series(dict.fromkeys(("ci_low", "ci_high", "p_holm", "family_low"), float("nan")))])
+    assert effect(row) == effect(row, picked=True) == "+0.050, 5 seeds, other images"
+
+
+def with_end(findings: Findings, cell: str, **columns: object) -> Findings:
+    """Return the findings with other values of the verdict on a cell of rotation's ablation."""
+    ends = findings.cell_verdicts.copy()
+    [place] = ends.index[(ends["phase"] == "ablate") & (ends["task"] == "rotation") & (ends["cell"] == cell)]
+    for name, value in columns.items():
+        ends.at[place, name] = value
+    return dataclasses.replace(findings, cell_verdicts=ends)
+
+
+def test_a_cure_that_all_seeds_show_together_is_not_said_of_none_of_them(findings: Findings):
+    none = {"n_verdict": 0, "others": {"undecided": 5}}
+    together = "converges (5 seeds together; each alone: 5 undecided)"
+    found = with_end(findings, "augmentation_strength=1", **none)
+    assert f"cures it, as it then {together}: " in " ".join(summary(found))
+    assert f"**With `augmentation_strength=1` it {together}**" in cure(found)
+    chosen = findings.cell_verdicts["phase"] == "confirm"
+    ends = findings.cell_verdicts.assign(
+        n_verdict=findings.cell_verdicts["n_verdict"].mask(chosen, 0),
+        others=[
+            {"failed": 3} if here else each for here, each in zip(chosen, findings.cell_verdicts["others"], strict=True)
+        ],
+    )
+    found = dataclasses.replace(findings, cell_verdicts=ends)
+    assert "is undecided (3 seeds together; each alone: 3 failed)" in section(found, "what-to-use")
+    assert _ending(found, "rotation")[0] == "undecided (3 seeds together; each alone: 3 failed)"
+
+
+def test_nothing_is_cured_whose_failure_is_not_known(findings: Findings):
+    found = with_end(findings, "base", verdict="undecided", possible="still_improving or converged")
+    assert "**`augmentation_strength=1`** does better: " in " ".join(summary(found))
+    assert "cures it" not in " ".join(summary(found))
+    found = with_end(findings, "base", verdict="undecided", possible="still_improving or overfit")
+    assert "**`augmentation_strength=1`** cures it, as it then converges (5 of 5 seeds): " in " ".join(summary(found))
+
+
+def test_what_is_better_than_another_cell_is_not_passed_over(tmp_path: Path):
+    designs = ("leave_one_out", "factorial")
+    found = compute_findings(analysis.load(write_study(tmp_path, tasks=("rotation",), designs=designs)))
+    shown = found.factorial.assign(p_holm=[0.003, *[0.5] * (len(found.factorial) - 1)], estimate=0.06)
+    other = found.effects.iloc[[0]].assign(baseline="n_images=1000", answer="better")
+    found = dataclasses.replace(found, factorial=shown, effects=pd.concat([found.effects, other]))
+    clause = cure_clause(found, "rotation")
+    assert clause.startswith("no change compared with the base is better (2 worse, ")
+    assert f"; better than another cell: `{other['cell'].iloc[0]}` than `n_images=1000` (" in clause
+    assert f"; effects shown: `{shown['term'].iloc[0]}` from " in clause
+    assert "is shown to be better than the base** for rotation" in cure(found)
 
 
 def test_the_summary_says_what_makes_a_task_leave_chance_even_if_its_probe_shows_nothing(findings: Findings):
@@ -106,7 +166,10 @@ def test_the_summary_says_what_makes_a_task_leave_chance_even_if_its_probe_shows
     row = findings.take_off_changes.query("cell == 'option/pairs_per_image=40'").iloc[0]
     assert row["rate_difference"] == 1
     rate = "(5 of 5 seeds, 0 without it; too few seeds to test: 6 could show it)"
-    assert f"; it left chance at more seeds with `option/pairs_per_image=40` {rate}; no change is shown to help" in text
+    assert (
+        f"; it left chance at more seeds with `option/pairs_per_image=40` {rate}; no change is shown to be better"
+        in text
+    )
     assert "left chance" not in "".join(summary(findings)).replace(text, "")
     for p_holm, claim in ((0.03, "it leaves chance more often with"), (0.3, "which is not shown to be more than luck")):
         tested = findings.take_off_changes.assign(p_holm=p_holm)
@@ -120,6 +183,18 @@ def test_the_summary_says_what_makes_a_task_leave_chance_even_if_its_probe_shows
         if sentence.startswith("**context_prediction** on")
     )
     assert "; it left chance at more seeds with none of the changes; " in text
+    unknown = findings.take_off_changes.assign(n_pairs=0, rate_difference=float("nan"))
+    words = take_off_clause(dataclasses.replace(findings, take_off_changes=unknown), "context_prediction")
+    assert words == "whether a change makes it leave chance is not known"
+
+
+def test_the_largest_gain_is_that_of_the_comparisons_left_open(findings: Findings):
+    own = findings.effects["task"] == "simclr"
+    effects = findings.effects.assign(answer=findings.effects["answer"].mask(own, "worse"))
+    first = effects.index[own & (effects["cell"] == "option/temperature=0.2")]
+    effects.loc[first, "answer"] = "inconclusive"
+    clause = cure_clause(dataclasses.replace(findings, effects=effects), "simclr")
+    assert "the largest gain that is left open, `option/temperature=0.2` linear probe" in clause
 
 
 def test_the_summary_is_at_the_top_and_three_to_six_sentences_long(findings: Findings, page: Page):

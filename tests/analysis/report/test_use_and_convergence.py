@@ -31,7 +31,9 @@ def test_what_to_use_is_yaml_of_the_chosen_trial(folder: Path, page: Page):
     }
     assert found == {task: TrialConfig.from_dict(choice["config"]) for task, choice in chosen.items()}
     for choice in chosen.values():
-        assert f"Mean probe/linear {choice['mean']:.3f} over 3 fresh seeds" in page.text
+        assert (
+            f"Mean probe/linear {choice['mean']:.3f} over 3 fresh seeds, the best of 2 candidates on these" in page.text
+        )
         assert ", ".join(f"{value:.3f}" for value in choice["values"]) in page.text
 
 
