@@ -165,10 +165,7 @@ def next_step(findings: Findings, gains: TaskGains, folder: Path) -> NextStep:
         return NextStep("See which changes would help each task:", f"{again} {options}")
     fewest = int(gains.rows["n_seeds"].min())
     if fewest < MIN_SEEDS:
-        return NextStep(
-            f"Narrow the intervals with {MIN_SEEDS} fresh seeds instead of {fewest}:",
-            f"{again} --set confirm.seeds={MIN_SEEDS}",
-        )
+        return NextStep(f"Narrow the intervals with {MIN_SEEDS} fresh seeds instead of {fewest}:", again)
     improving = list(gains.rows.loc[gains.rows["verdict"] == STILL_IMPROVING, "task"])
     if improving and (steps := findings.study.config.get("budget_steps")):
         are = "is" if len(improving) == 1 else "are"

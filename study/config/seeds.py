@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 from analysis.records.phases import FRESH_SEEDS
+from analysis.stats.paired import MIN_SEEDS
 from study.config.schema import StudyConfig
 from trainables.errors import ConfigError
 
@@ -24,10 +25,10 @@ def ablation_seeds(config: StudyConfig) -> list[int]:
 
 
 def unused_seeds(config: StudyConfig) -> list[int]:
-    """Return as many seeds as the confirm phase has, which no phase of the study uses."""
+    """Return seeds that no phase of the study uses: as many as the confirm phase has, and enough for a test."""
     used = {config.seed, *fresh_seeds(config), *ablation_seeds(config)}
     unused = (seed for seed in itertools.count(_first(config)) if seed not in used)
-    return list(itertools.islice(unused, config.confirm.n_seeds))
+    return list(itertools.islice(unused, max(MIN_SEEDS, config.confirm.n_seeds)))
 
 
 def check_seeds(config: StudyConfig) -> None:

@@ -141,7 +141,9 @@ def test_the_next_command_answers_what_is_open(findings: Findings, tmp_path: Pat
     finish = f"python study/run.py {folder.as_posix()}/study.yaml --output {tmp_path.as_posix()}"
     assert next_step(findings, gains, folder).command == finish
     (folder / "recommended.yaml").touch()
-    assert next_step(findings, gains, folder).command.endswith("recommended.yaml --set confirm.seeds=5")
+    few = next_step(findings, gains, folder)
+    assert few.why.startswith("Narrow the intervals with 5 fresh seeds")
+    assert few.command.endswith("recommended.yaml")
     bare = dataclasses.replace(findings, ablated=findings.ablated.iloc[:0])
     assert "ablate.designs=[cures]" in next_step(bare, gains, folder).command
     sure = dataclasses.replace(gains, rows=gains.rows.assign(n_seeds=5, verdict="converged"))
