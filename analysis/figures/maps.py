@@ -77,7 +77,8 @@ def size_strength_map(
 ) -> Axes:
     """Draw the mean of `value` for each number of images (rows) and augmentation strength (columns).
 
-    Each square shows its mean and number of seeds; a rate shows how many of them.
+    Each square shows its mean and number of seeds; a rate shows how many of them. A rate of a boolean column is that of
+    the seeds with a value, and the others are counted as undecided.
 
     Args:
         frame: Runs of one task that differ only in these two settings and the seed, or rows of
@@ -102,9 +103,15 @@ def size_strength_map(
     else:
         counts = grid(drawn, value, all_images=all_images, aggregate="count")
     counts = counts.reindex_like(means).fillna(0)
+    shares_of = "seeds"
     if is_rate:
         right = (means * counts).round()
         texts = means.map("{:.2f}\n".format) + right.map("{:.0f} of ".format) + counts.map("{:.0f}".format)
+        if value != "rate" and drawn[value].isna().any():
+            shares_of = "decided seeds"
+            listed = grid(drawn.assign(listed=1.0), "listed", all_images=all_images, aggregate="count")
+            n_open = listed.reindex_like(means).fillna(0) - counts
+            texts += n_open.map(lambda n: f"\n{n:.0f} undecided" if n else "")
     else:
         texts = means.map("{:.3f}\nn=".format) + counts.map("{:.0f}".format)
     texts = texts.where(means.notna(), MISSING)
@@ -114,7 +121,14 @@ def size_strength_map(
     name = value.removeprefix(LAST)
     ax = axes(ax, size=(max(SIZE[0], 2.6 + SQUARE * means.shape[1]), max(3.0, 1.4 + SQUARE * means.shape[0])))
     limits = (0, 1) if is_rate else None
-    _heat(ax, means, texts, f"{name} (share of seeds)" if is_rate else label(name), limits=limits, margin=margin)
+    _heat(
+        ax,
+        means,
+        texts,
+        f"{name} (share of {shares_of})" if is_rate else label(name),
+        limits=limits,
+        margin=margin,
+    )
     ax.set(xlabel="augmentation_strength", ylabel=label("n_images"))
     title(ax, f"{whose(frame)}{name}{split_note(value, split_of(frame, value))}")
     return ax

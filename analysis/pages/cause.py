@@ -85,6 +85,8 @@ def _single(cures: Part) -> str:
     if rows.empty:
         return "Its cures have not been tried yet."
     single = rows.loc[~rows["cell"].str.contains(TOGETHER, regex=False)]
+    if single.empty:
+        return "No cure has been tried alone yet."
     single = single.assign(learned=[_learned(cures, cell) for cell in single["cell"]])
     better = single.loc[(single["answer"] == BETTER) & single["learned"]]
     if better.empty:
@@ -97,9 +99,13 @@ def _single(cures: Part) -> str:
     each = [f"with {quoted(row['cell'])} it {_end(cures, row['cell'])}, {effect(row)}" for _, row in better.iterrows()]
     sentence = sentences.CAUSE.say(better, main=main, also=also, each="; ".join(each))
     rest = single.loc[[_factor(cell) not in factors for cell in single["cell"]]]
-    if len(rest):
-        named = listed(f"{quoted(row['cell'])} ({effect(row)}, {row['answer']})" for _, row in rest.iterrows())
-        sentence += f" Not shown to help alone at {count(_steps(cures, BASE))} steps: {named}."
+    for said, rows in (
+        ("Better, but not shown to leave chance", rest.loc[rest["answer"] == BETTER]),
+        ("Not shown to help alone", rest.loc[rest["answer"] != BETTER]),
+    ):
+        if len(rows):
+            named = listed(f"{quoted(row['cell'])} ({effect(row)}, {row['answer']})" for _, row in rows.iterrows())
+            sentence += f" {said} at {count(_steps(cures, BASE))} steps: {named}."
     return sentence
 
 

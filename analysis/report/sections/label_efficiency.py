@@ -53,7 +53,8 @@ def few_labels(findings: Findings, sources: Sources) -> Iterator[Block]:
             pictures.append(picture(name, alt, label_curves, runs, str(dataset), task, caption=caption))
     yield from labels_or_images(findings)
     if pictures:
-        yield from _still_improving(results)
+        steps = (findings.study.config.get("evaluate") or {}).get("fine_tune_steps")
+        yield from _still_improving(results, steps)
         yield Gallery(pictures)
 
 
@@ -109,13 +110,24 @@ def _by_labels(results: pd.DataFrame, tasks: list[str]) -> Iterator[tuple[str, i
             yield task, labels, rows
 
 
-def _still_improving(results: pd.DataFrame) -> Iterator[Text]:
-    """Yield the cells that are best at their last step: more steps, and not only more labels, may help them."""
+def _still_improving(results: pd.DataFrame, steps: int | None) -> Iterator[Text]:
+    """Yield the cells that are best at their last step: more steps, and not only more labels, may help them.
+
+    Args:
+        results: Results with few labels.
+        steps: Steps of fine-tuning, if they are known.
+    """
+    if steps is None:
+        return
     tuned = results.loc[results["way"] == TUNED]
-    at_last = (tuned["step"] == tuned["step"].max()).groupby([tuned["task"], tuned["labels"]], sort=False, dropna=False)
+    at_last = (tuned["step"] == steps).groupby(
+        [tuned["dataset"], tuned["task"], tuned["labels"]], sort=False, dropna=False
+    )
+    several = tuned["dataset"].nunique() > 1
     cells = [
         cell_of(SUPERVISED if task == RANDOM_INIT else f"{TUNED} {task}", labels)
-        for (task, labels), share in at_last.mean().items()
+        + (f" on {dataset}" if several else "")
+        for (dataset, task, labels), share in at_last.mean().items()
         if share > 0.5
     ]
     if cells:

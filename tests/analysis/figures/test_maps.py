@@ -103,7 +103,10 @@ def test_booleans_and_convergence_rates_are_drawn_alike_as_rates_from_0_to_1():
     for dtype in ("boolean", object):  # with a trial that has no verdict
         some = by_trial["converged"].astype(dtype)
         some[0] = None
-        assert squares(size_strength_map(by_trial.assign(converged=some), "converged", blank()))[2, 0].endswith("of 4")
+        ax = size_strength_map(by_trial.assign(converged=some), "converged", blank())
+        assert squares(ax)[2, 0].endswith(" of 4\n1 undecided")
+        assert squares(ax)[1, 0].endswith(" of 5")
+        assert ax.figure.axes[1].get_ylabel() == "converged (share of decided seeds)"
     assert drawn[0].figure.axes[1].get_ylabel() == "converged (share of seeds)"
 
 

@@ -149,6 +149,20 @@ def test_a_change_that_is_better_and_still_at_chance_is_no_cause(parts: dict[str
     assert "The cause was" not in cause(parts["case"], cures)
 
 
+def test_what_is_better_and_still_at_chance_beside_a_cause_is_not_called_without_help(parts: dict[str, Part]):
+    cures = learned_in(parts["cures"], {STEPS})
+    effects = cures.findings.effects
+    better = (effects["cell"] == PAIRS) & (effects["baseline"] == "base")
+    findings = dataclasses.replace(
+        cures.findings, effects=effects.assign(answer=effects["answer"].mask(better, "better"))
+    )
+    changed = dataclasses.replace(cures)
+    vars(changed)["findings"] = findings  # a cached property
+    text = cause(parts["case"], changed)
+    assert f"Better, but not shown to leave chance at 72 steps: `{PAIRS}`" in text
+    assert PAIRS not in text.partition("Not shown to help alone")[2].partition(".\n")[0]
+
+
 def test_augmentation_is_judged_at_matched_steps_and_not_by_what_more_steps_did(parts: dict[str, Part]):
     cures = learned_in(parts["cures"], {STEPS, BOTH})
     found = matched(cures.findings).set_index("budget_steps")
