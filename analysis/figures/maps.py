@@ -77,8 +77,8 @@ def size_strength_map(
 ) -> Axes:
     """Draw the mean of `value` for each number of images (rows) and augmentation strength (columns).
 
-    Each square shows its mean and number of seeds; a rate shows how many of them. A rate of a boolean column is that of
-    the seeds with a value, and the others are counted as undecided.
+    Each square shows its mean and number of seeds; a rate shows how many of them. In a boolean column, seeds
+    without a value are left out of the rate and counted as undecided.
 
     Args:
         frame: Runs of one task that differ only in these two settings and the seed, or rows of

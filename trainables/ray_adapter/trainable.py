@@ -273,7 +273,7 @@ def trained_encoder(trial: TrialConfig, store: CheckpointStore, splits: Splits) 
     """
     n_damaged = len(store.damaged)
     state = store.load(trial.init_from)
-    if len(store.damaged) > n_damaged:
+    if state is not None and len(store.damaged) > n_damaged:
         raise CheckpointError(
             f"the last checkpoint of trial {trial.init_from} under {store.root} is damaged, and the one before it has "
             "the encoder of an earlier step. Restore the file and run the same command again, or run the study with "

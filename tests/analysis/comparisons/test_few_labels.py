@@ -157,7 +157,9 @@ def test_curves_show_the_means_of_each_way_at_each_number_of_labels():
 
 
 def test_the_report_shows_each_method_and_where_more_steps_may_improve_it(findings: Findings):
-    study = dataclasses.replace(findings.study, runs=pd.concat([findings.study.runs, evaluated()], ignore_index=True))
+    runs = pd.concat([findings.study.runs, evaluated()], ignore_index=True)
+    config = {**findings.study.config, "evaluate": {"fine_tune_steps": 300}}
+    study = dataclasses.replace(findings.study, runs=runs, config=config)
     found = dataclasses.replace(findings, study=study, few_labels=compare_few_labels(study, 0.02)[0][0])
     blocks = how_it_compares(found, Sources(found)).blocks
     [table] = [block for block in blocks if isinstance(block, Table) and block.caption.startswith("Few labels of")]

@@ -14,6 +14,7 @@ import pytest
 
 from analysis.records import FAILED, FINISHED, Report, TrialEnded, TrialEvent, TrialStarted, read
 from study.config.sections import ResourcesConfig
+from study.execution import resources
 from study.execution.journal import Journal
 from study.execution.recorder import Recorder
 from study.plan.history import History
@@ -148,12 +149,19 @@ def test_trials_that_have_ended_are_not_recorded_again_when_their_group_restarts
     assert not history.has_ended(second.trial_id)
 
 
-GROUPS = [(1, 0.5, []), ("auto", 0, []), ("auto", 0.5, [10, 10]), (8, 0, [7, 7, 6])]  # fuse, GPUs, sizes of groups
+# fuse, GPUs of a trial, trials that run at once, sizes of groups
+GROUPS = [
+    *((1, 0.5, 2, []), ("auto", 0, 2, []), (8, 0, 2, [7, 7, 6])),
+    *(("auto", 1, 1, [10, 10]), ("auto", 0.5, 2, [10, 10]), ("auto", 0.25, 4, [5, 5, 5, 5])),
+]
 
 
-@pytest.mark.parametrize(("fuse", "gpu", "sizes"), GROUPS)
-def test_groups_are_made_where_they_are_asked_for(study: Any, fuse: Any, gpu: float, sizes: list[int]):
+@pytest.mark.parametrize(("fuse", "gpu", "slots", "sizes"), GROUPS)
+def test_groups_are_made_where_they_are_asked_for_and_leave_no_slot_idle(
+    study: Any, fuse: Any, gpu: float, slots: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+):
     ran = study(fuse)
+    monkeypatch.setattr(resources, "check", lambda need, workers: slots)
     ran.executor.config = ran.config.model_copy(update={"resources": ResourcesConfig(fuse=fuse, gpu=gpu)})
     baseline = TrialConfig("confirm", RANDOM_INIT, budget_steps=0)
     assert [len(group) for group in ran.executor._groups([baseline, *trials(20)])] == sizes
