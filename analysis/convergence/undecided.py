@@ -48,6 +48,8 @@ def remaining(trial: Trial) -> list[str]:
 
 def remedies(finding: Finding, trial: Trial) -> list[str]:
     """Return what would decide between the verdicts that remain, cheapest first."""
+    if not trial.heads:
+        return ["validation metrics, val/NAME, in its reports"]
     changes = [advice for head in trial.heads for advice in _more_images(head)]
     fewest = min((len(head.main.trained) for head in trial.heads), default=0)
     if fewest < converged.MIN_REPORTS:

@@ -40,7 +40,7 @@ class CellConvergence:
         left_chance: Whether it left chance; None where its numbers leave that open.
         converged: Whether it converged; None where its numbers leave that open.
         count: Number of trials with this verdict by themselves.
-        n_trials: Number of trials with any verdict.
+        n_trials: Number of trials that the verdict is on: those that have ended, once two of them have.
         others: Number of trials with each other verdict.
         evidence: Evidence for the verdict.
         cure: Proposed remedy.

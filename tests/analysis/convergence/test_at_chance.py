@@ -128,6 +128,7 @@ def test_nothing_validated_shows_no_learning() -> None:
     assert "nothing shows what it learned" in found.evidence
     assert found.possible == "at_chance or still_improving or converged or overfit"
     assert pd.isna(left_chance(found))
+    assert found.cure == "validation metrics, val/NAME, in its reports", "more reports of this kind decide nothing"
 
 
 def test_a_probe_that_improves_does_not_show_that_the_task_was_learned() -> None:
