@@ -1,8 +1,9 @@
-"""Draw the pictures of the pages again: `python docs/pictures.py [REPORT.html]`.
+"""Draw the pictures of the pages again: `python docs/pictures.py [REPORT.html] [BENCHMARK]`.
 
 It writes what each pretext task sees (`docs/images/TASK.png`) and, with the report of a study, its first screen
 (`docs/images/report.png`) and what the terminal shows at the end of the study (`docs/images/terminal.png`), which need
-Chromium and playwright.
+Chromium and playwright. With the folder of the benchmark, it writes the figures of each data set that is complete
+(`docs/images/benchmark-DATASET.png`).
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from rich.console import Console
 
 import analysis
 from analysis.data.study import Study
-from analysis.figures import what_a_task_sees
+from analysis.figures import size_gains, what_a_task_sees
 from analysis.findings import compute_findings
+from analysis.pages.benchmark import benchmark_frame
+from analysis.pages.series import read_parts
 from analysis.report.plain import answer
 from study.cli.outcome import show_outcome
 from study.driver import Outcome
@@ -65,6 +68,19 @@ def take_terminal(folder: Path, picture: Path = IMAGES / "terminal.png") -> None
         page.locator("svg").first.screenshot(path=picture)
 
 
+def draw_benchmark(folder: Path, pictures: Path = IMAGES) -> None:
+    """Write a PNG for each data set of the benchmark that has its results on the test split."""
+    for part in read_parts(folder).values():
+        if not (part.study.runs["probe_split"] == "test").any():
+            continue
+        frame = benchmark_frame(part)
+        figure, axes = plt.subplots(2, 2, figsize=(11, 8), layout="constrained")
+        for task, ax in zip(TASKS, axes.flat, strict=True):
+            size_gains(frame, task, ax)
+        figure.savefig(pictures / f"benchmark-{part.study.config['dataset']}.png", dpi=80)
+        plt.close(figure)
+
+
 def _outcome(loaded: Study, folder: Path) -> Outcome:
     answered = answer(compute_findings(loaded), folder)
     return Outcome(folder, folder / "report.html", {}, answer=answered, n_trials=len(loaded.runs))
@@ -90,6 +106,9 @@ def _browser() -> Iterator[Any]:
 
 if __name__ == "__main__":
     draw_tasks()
-    for argument in sys.argv[1:]:
-        take_first_screen(Path(argument))
-        take_terminal(Path(argument).parent)
+    for argument in map(Path, sys.argv[1:]):
+        if argument.is_dir():
+            draw_benchmark(argument)
+        else:
+            take_first_screen(argument)
+            take_terminal(argument.parent)

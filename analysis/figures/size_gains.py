@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
 from analysis.comparisons import BETTER, WORSE
-from analysis.figures.style import LINE_COLORS, LINE_STYLES, MARKERS, NAMES, axes, finish, label, require
+from analysis.figures.style import LINE_COLORS, LINE_STYLES, MARKERS, NAMES, axes, finish, require
 from trainables.errors import UserError
 
 MARGIN = 0.05  # share of the y axis that is free above and below
@@ -56,7 +56,7 @@ def size_gains(frame: pd.DataFrame, task: str, ax: Axes | None = None) -> Axes:
     ax.xaxis.set_minor_locator(NullLocator())
     metric = frame["metric"].iloc[0]
     name = f"difference in {NAMES.get(metric.rsplit('/')[-1], metric)}"
-    finish(ax, label("n_images"), name, f"{task}: difference from untrained networks")
+    finish(ax, "training images", name, f"{task}: difference from untrained networks")
     # Not from 0, where `finish` begins the axis of a share: differences may be negative.
     drawn = frame[["mean_difference", "ci_low", "ci_high"]]
     low, high = min(0.0, drawn.min().min()), max(0.0, drawn.max().max())
