@@ -14,9 +14,10 @@ from analysis.records.phases import SEARCH
 from study.plan.phases import Plan
 from study.timing.costs import TrialCosts
 from study.timing.expected import Part, expected_parts
-from study.timing.machine import Machine, n_cores
+from study.timing.machine import Machine
 from study.timing.sizes import phase_sizes
 from trainables.devices import CPU, CUDA, GPU_RESOURCE, MPS, MPS_RESOURCE, device_of
+from trainables.ray_adapter.cores import n_cores
 
 _UNITS = (("hours", 7200, 3600, 10), ("minutes", 120, 60, 1), ("seconds", 0, 1, 1))  # least seconds, seconds, steps
 START, REPORT = "start", "report"  # rows of an estimate beside those of the phases

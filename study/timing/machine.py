@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainables.data.cache import key_of, remembered
+from trainables.ray_adapter.cores import n_cores
 
 _PACKAGES = ("pretext-study", "torch", "ray", "mlflow")
 
@@ -32,13 +33,6 @@ class Machine:
     warm_up: float
     trial: float
     end: float
-
-
-def n_cores() -> int:
-    """Return the number of cores that Ray finds on this machine, which a container may limit."""
-    from ray._private.utils import get_num_cpus  # Ray takes a second to import
-
-    return max(1, int(get_num_cpus(override_docker_cpu_warning=True)))
 
 
 def machine_of(measure: Callable[[], Machine]) -> Machine:

@@ -20,9 +20,10 @@ from analysis.records.phases import CONFIRM
 from study.config.loading import load_config
 from study.config.schema import StudyConfig
 from study.timing.costs import TrialCosts
-from study.timing.machine import Machine, machine_of, n_cores
+from study.timing.machine import Machine, machine_of
 from trainables.data import load_splits
 from trainables.errors import UserError
+from trainables.ray_adapter.cores import n_cores
 from trainables.trial import TrialConfig
 
 COMMAND = Path(__file__).parents[1] / "run.py"
