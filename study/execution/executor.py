@@ -9,7 +9,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -184,19 +184,23 @@ class Executor:
         if settings.scheduler != "asha":
             return FIFOScheduler()
         scheduler = PerTaskASHA(self.config.budget_steps, self.config.grace_period, settings.reduction_factor)
-        ended = {record.trial.trial_id: record.trial for record in self.history.of(SEARCH) if record.ended}
-        curves: dict[str, list[tuple[int, float]]] = {trial_id: [] for trial_id in ended}
-        for report in read(self.journal.path.parent, Report) if ended else ():
-            if report.trial_id not in ended:
-                continue
-            curve, (metric, mode) = curves[report.trial_id], self.plan.metric(ended[report.trial_id].task)
-            last = curve[-1][1] if curve else WORST  # a report without the metric has the objective of the one before
-            curve.append(
-                (report.step, as_objective(report.metrics[metric], mode) if metric in report.metrics else last)
-            )
-        for trial_id, curve in curves.items():
-            scheduler.recall(trial_id, ended[trial_id].task, curve)
+        for trial, objectives in self._ended_searches():
+            scheduler.recall(trial.trial_id, trial.task, objectives)
         return scheduler
+
+    def _ended_searches(self) -> Iterator[tuple[TrialConfig, list[tuple[int, float]]]]:
+        """Yield the trials of the search that have ended, each with the step and the objective of its reports."""
+        ended = {record.trial.trial_id: record.trial for record in self.history.of(SEARCH) if record.ended}
+        found: dict[str, list[tuple[int, float]]] = {trial_id: [] for trial_id in ended}
+        for report in read(self.journal.path.parent, Report) if ended else ():
+            if report.trial_id in ended:
+                metric, mode = self.plan.metric(ended[report.trial_id].task)
+                own = found[report.trial_id]
+                last = own[-1][1] if own else WORST  # a report without the metric has the objective of the one before
+                value = as_objective(report.metrics[metric], mode) if metric in report.metrics else last
+                own.append((report.step, value))
+        for trial_id, objectives in found.items():
+            yield ended[trial_id], objectives
 
     def _fit(
         self, name: str, space: dict[str, Any] | None, shared: Shared, tuning: tune.TuneConfig, *, trains: bool = True

@@ -95,7 +95,8 @@ class Plan:
         seeds = self.fresh_seeds() if common.labels_per_class else self.fresh_seeds()[:1]
         weights = [_with_weights(common, each).replace(seed=seed) for each in self.config.baselines for seed in seeds]
         pixels = common.replace(task=RAW_PIXELS)
-        return [*untrained, *([pixels.replace(seed=seed) for seed in seeds] if seeds[1:] else [pixels]), *weights]
+        drawn = [pixels.replace(seed=seed) for seed in seeds] if common.labels_per_class else [pixels]
+        return [*untrained, *drawn, *weights]
 
     def _evaluation_fields(self) -> dict[str, Any]:
         """Return the fields of a trial that only the final evaluation sets."""

@@ -379,3 +379,14 @@ def test_trials_that_only_probe_reserve_a_worker_of_their_own_where_several_work
 def test_an_ablation_that_time_may_cut_is_grouped_seed_by_seed():
     trials = [TrialConfig("ablate", "rotation", cell=cell, seed=seed) for seed in (5, 6) for cell in ("a", "b")]
     assert [{trial.seed for trial in block} for block in _by_seed(trials)] == [{5}, {6}]
+
+
+def test_the_objectives_of_ended_searches_are_those_that_the_scheduler_saw(study: Any):
+    ran = study(search={"metric": "val/loss", "scheduler": "asha"})
+    ended, running = (ran.plan.search_base("rotation").replace(lr=lr) for lr in (0.1, 0.2))
+    for trial in (ended, running):
+        ran.journal.append(TrialStarted.of(trial))
+        for step, metrics in ((0, {"val/loss": 1.4}), (2, {"train/loss": 1.0}), (4, {"val/loss": 0.5})):
+            ran.journal.append(Report(trial_id=trial.trial_id, step=step, metrics=metrics))
+    ran.journal.append(TrialEnded(trial_id=ended.trial_id, status=STOPPED, steps=4))
+    assert list(ran.executor._ended_searches()) == [(ended, [(0, -1.4), (2, -1.4), (4, -0.5)])]
