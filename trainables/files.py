@@ -19,12 +19,12 @@ def expanded(path: str | Path) -> Path:
     """Return a path with a leading `~` or `~USER` replaced by that home folder.
 
     Raises:
-        ConfigError: There is no such user, or the user has no home folder.
+        ConfigError: The user does not exist or has no home folder.
     """
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
-        raise ConfigError(f"{path}: there is no home folder {Path(path).parts[0]}; give the path in full") from error
+        raise ConfigError(f"{path}: {Path(path).parts[0]} is not a home folder here; give the full path") from error
 
 
 @contextlib.contextmanager

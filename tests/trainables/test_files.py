@@ -61,5 +61,6 @@ def test_a_place_that_cannot_be_written_is_named_with_what_to_do(tmp_path: Path)
 
 def test_a_home_folder_that_does_not_exist_is_an_error_that_names_it() -> None:
     assert files.expanded("~/images") == Path.home() / "images"
-    with pytest.raises(ConfigError, match="~nobody_here/images: there is no home folder ~nobody_here"):
+    said = "~nobody_here/images: ~nobody_here is not a home folder here; give the full path"
+    with pytest.raises(ConfigError, match=said):
         files.expanded("~nobody_here/images")

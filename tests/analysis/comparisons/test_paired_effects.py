@@ -180,7 +180,7 @@ def test_equal_differences_are_judged_by_signs_and_the_note_says_so():
 
 
 def test_seeds_that_agree_by_luck_do_not_show_equivalence():
-    """One seed of ten gains ten times the margin, so five seeds mostly agree that there is no difference."""
+    """One seed in ten gains ten times the margin; five seeds usually miss it and agree on no difference."""
     rng, studies = np.random.default_rng(0), 100
     found = [only_effect(one_cell(np.where(rng.random(5) < 0.1, 0.1, 0.0)), margin=0.01) for _ in range(studies)]
     assert sum(np.isnan(row["ci_low"]) for row in found) > studies / 3
