@@ -131,7 +131,7 @@ def compute_findings(
 
     Args:
         study: The study.
-        task: Restrict the findings to this task and the baselines.
+        task: Restrict the findings to this task and the baselines. Answers stay those of the whole study.
         metric: Column of `runs`, or metric of `curves`, by which all tasks are compared instead.
         baseline: Cell to compare every other cell with, instead of the designs' baselines.
         margin: The smallest difference that matters, instead of the study's margin.
@@ -139,7 +139,7 @@ def compute_findings(
     Raises:
         UserError: If the study has no such task, metric or baseline, or the margin is not positive.
     """
-    study = study if task is None else _restrict(study, task)
+    whole, study = study, study if task is None else _restrict(study, task)
     trial_verdicts = verdicts(study.runs, study.curves, study.plugins)
     ablated = _ablated(study, trial_verdicts)
     if ablated.empty and (metric or baseline):
@@ -152,7 +152,8 @@ def compute_findings(
     inside = [
         compare(by_task[name], wanted, metrics[name], margin, study.per_image) for name, wanted in designs.items()
     ]
-    untrained = [*cells_against_untrained(study, ablated, metrics, margin), *chosen_against_untrained(study, margin)]
+    helped = chosen_against_untrained(whole, margin)  # all tasks are one family, whichever is asked for
+    untrained = [*cells_against_untrained(study, ablated, metrics, margin), *_of_task(helped, task)]
     weights = chosen_against_weights(study, margin)
     labels, between = compare_few_labels(study, margin), compare_tasks(study, margin)
     counted = _counted(study.runs.loc[study.runs["phase"].isin(COUNTED_PHASES)], trial_verdicts)
@@ -219,6 +220,12 @@ def _restrict(study: Study, task: str) -> Study:
     return dataclasses.replace(
         study, runs=runs, curves=study.curves.loc[study.curves["trial_id"].isin(runs["trial_id"])]
     )
+
+
+def _of_task(compared: list[Compared], task: str | None) -> list[Compared]:
+    if task is None:
+        return compared
+    return [tuple(frame.loc[frame["task"] == task] for frame in both) for both in compared]
 
 
 def _ablated(study: Study, trial_verdicts: pd.DataFrame) -> pd.DataFrame:

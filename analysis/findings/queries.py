@@ -23,7 +23,7 @@ from analysis.convergence import CONVERGED, ended
 from analysis.data import tables
 from analysis.data.classes import BALANCED
 from analysis.findings.compute import Findings
-from analysis.records.phases import CONFIRM
+from analysis.records.phases import ABLATE, CONFIRM
 from trainables.trial import NON_TRAINING_FIELDS, TrialConfig, is_baseline
 
 VALIDATION, TEST = "validation", "test"  # splits that can order tasks
@@ -142,6 +142,19 @@ def convergence(findings: Findings, phase: str, task: str, cell: str) -> CellCon
         return None
     row = own.iloc[0]
     return CellConvergence(row["verdict"], *_known(own), 1, 1, {}, row["evidence"], row["cure"])
+
+
+def with_ends(findings: Findings, compared: pd.DataFrame) -> pd.DataFrame:
+    """Return comparisons of ablated cells with the columns base_converged, converged and learned.
+
+    They say whether the base and the cell converged, and whether the cell left chance; None where that is not known.
+    """
+    found = []
+    for task, cell in zip(compared["task"], compared["cell"], strict=True):
+        base, own = (convergence(findings, ABLATE, task, name) for name in (BASE, cell))
+        found.append((base and base.converged, own and own.converged, own and own.left_chance))
+    columns = ["base_converged", "converged", "learned"]
+    return compared.join(pd.DataFrame(found, compared.index, columns, dtype=object))
 
 
 def _known(verdicts: pd.DataFrame) -> tuple[bool | None, bool | None]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis.comparisons import BASE, BETTER
-from analysis.convergence import AT_CHANCE, CATALOG, CONVERGED
+from analysis.convergence import CATALOG, CONVERGED
 from analysis.findings import Findings, queries
-from analysis.findings.queries import CellConvergence
 from analysis.pages.parts import Part
 from analysis.records.phases import ABLATE, CONFIRM
 from analysis.report import sentences
+from analysis.report.claims import first_true
 from analysis.report.words import count, effect, ending, first_clause, listed, measured, number, quoted
 
 TASK = "context_prediction"
@@ -87,16 +87,19 @@ def _single(cures: Part) -> str:
     single = rows.loc[~rows["cell"].str.contains(TOGETHER, regex=False)]
     if single.empty:
         return "No cure has been tried alone yet."
-    single = single.assign(learned=[_learned(cures, cell) for cell in single["cell"]])
-    better = single.loc[(single["answer"] == BETTER) & single["learned"]]
+    single = queries.with_ends(cures.findings, single)
+    better = single.loc[(single["answer"] == BETTER) & (single["learned"] == True)]  # noqa: E712
     if better.empty:
         first = single.iloc[0]
-        largest = f"{quoted(first['cell'])}, {effect(first)}, {first['answer']}"
+        largest = f"{quoted(first['cell'])}, {effect(first, picked=True)}, {first['answer']}"
         return sentences.NO_CAUSE_SHOWN.say(single, largest=largest)
     factors = list(dict.fromkeys(map(_factor, better["cell"])))
     main, *others = (CAUSES.get(name, quoted(name)) for name in factors)
     also = f", and also {listed(others)}" if others else ""
-    each = [f"with {quoted(row['cell'])} it {_end(cures, row['cell'])}, {effect(row)}" for _, row in better.iterrows()]
+    each = [
+        f"with {quoted(row['cell'])} it {_end(cures, row['cell'])}, {effect(row, picked=True)}"
+        for _, row in better.iterrows()
+    ]
     sentence = sentences.CAUSE.say(better, main=main, also=also, each="; ".join(each))
     rest = single.loc[[_factor(cell) not in factors for cell in single["cell"]]]
     for said, rows in (
@@ -104,7 +107,9 @@ def _single(cures: Part) -> str:
         ("Not shown to help alone", rest.loc[rest["answer"] != BETTER]),
     ):
         if len(rows):
-            named = listed(f"{quoted(row['cell'])} ({effect(row)}, {row['answer']})" for _, row in rows.iterrows())
+            named = listed(
+                f"{quoted(row['cell'])} ({effect(row, picked=True)}, {row['answer']})" for _, row in rows.iterrows()
+            )
             sentence += f" {said} at {count(_steps(cures, BASE))} steps: {named}."
     return sentence
 
@@ -115,18 +120,18 @@ def _both(cures: Part) -> str:
     It is shown if augmentation is better at more steps and the run learns there, while neither change alone is shown to
     be better than the base.
     """
-    own = matched(cures.findings)
+    own = queries.with_ends(cures.findings, matched(cures.findings))
     single = queries.ranked(cures.findings, TASK).set_index("cell")["answer"]
     for _, row in own.loc[(own["baseline"] != BASE) & (own["answer"] == BETTER)].iterrows():
         cell, steps = str(row["cell"]), str(row["baseline"])
         strength = next((name for name in cell.split(TOGETHER) if name != steps), "")
         alone = [single.get(name) for name in (steps, strength)]
-        answers = pd.DataFrame({"answer": [BETTER, *alone], "learned": [_learned(cures, cell), None, None]})
+        answers = pd.DataFrame({"answer": [BETTER, *alone], "learned": [row["learned"], None, None]})
         sentence = next((each for each in (sentences.LACKED_BOTH, sentences.SHOWN_TOGETHER) if each.may(answers)), None)
         if None in alone or sentence is None:
             continue
         each = " and ".join(f"with {quoted(name)} alone it {_end(cures, name)}" for name in (steps, strength))
-        return sentence.say(answers, each=each, end=_end(cures, cell), numbers=effect(row))
+        return sentence.say(answers, each=each, end=_end(cures, cell), numbers=effect(row, picked=True))
     return ""
 
 
@@ -153,23 +158,11 @@ def _augmentation(cures: Part) -> str:
             heads.append(f"by the {head} head, {listed(clauses)}")
     if not heads:
         return ""
-    first = matched(cures.findings).iloc[0]
-    found = queries.convergence(cures.findings, ABLATE, TASK, str(first["cell"]))
-    base = queries.convergence(cures.findings, ABLATE, TASK, BASE)
-    lead = f"**Augmentation by itself** {_cured(base, found)}: the run then {ending(found)}. " if found else ""
+    row = queries.with_ends(cures.findings, matched(cures.findings).head(1))
+    found = queries.convergence(cures.findings, ABLATE, TASK, str(row["cell"].iloc[0]))
+    alone = (sentences.AUGMENTATION_CURED, sentences.AUGMENTATION_LEFT_IT, sentences.AUGMENTATION_NOT_SHOWN)
+    lead = f"{first_true(alone, row).say(row, ending=ending(found))} " if found else ""
     return f"{lead}At equal steps, augmentation compared with none is, {'; '.join(heads)}."
-
-
-def _cured(base: CellConvergence | None, changed: CellConvergence) -> str:
-    if changed.verdict == AT_CHANCE:
-        return "did not cure it"
-    known = base is not None and base.converged is False and changed.converged is True
-    return "cured it" if known else "is not shown to cure it"
-
-
-def _learned(cures: Part, cell: str) -> bool:
-    found = queries.convergence(cures.findings, ABLATE, TASK, cell)
-    return found is not None and found.left_chance is True
 
 
 def _end(cures: Part, cell: str) -> str:

@@ -152,16 +152,14 @@ STUDIES_NOT_TOLD_APART = Sentence(
 )
 
 # Changes of an ablation compared with their baseline. Rows: `effects` of the cells named.
+_CONVERGES_NOW = Condition(
+    "the base is known not to have converged, and the cell converged",
+    lambda rows: bool(((rows["base_converged"] == False) & (rows["converged"] == True)).all()),  # noqa: E712
+)
 CURES = Sentence(
     "cures",
     "**{cell}** cures it, as it then {ending}: {numbers}{more}",
-    both(
-        all_are(BETTER),
-        Condition(
-            "the base is known not to have converged, and the cell converged",
-            lambda rows: bool(((rows["base_converged"] == False) & (rows["converged"] == True)).all()),  # noqa: E712
-        ),
-    ),
+    both(all_are(BETTER), _CONVERGES_NOW),
 )
 HELPS = Sentence("helps", "**{cell}** helps, though it {ending}: {numbers}{more}", all_are(BETTER))
 DOES_BETTER = Sentence("does_better", "**{cell}** does better: {numbers}{more}", all_are(BETTER))
@@ -315,14 +313,34 @@ CAUSE = Sentence(
     "cause",
     "**The cause was {main}**{also}: among single changes, {each}.",
     Condition(
-        "every row is `better` and left chance", lambda rows: bool(((rows["answer"] == BETTER) & rows["learned"]).all())
+        "every row is `better` and left chance",
+        lambda rows: bool(((rows["answer"] == BETTER) & (rows["learned"] == True)).all()),  # noqa: E712
     ),
 )
 NO_CAUSE_SHOWN = Sentence(
     "no_cause_shown",
     "**No single change is shown to be what it lacked**: the largest gain is {largest}.",
     Condition(
-        "no row is `better` and left chance", lambda rows: not ((rows["answer"] == BETTER) & rows["learned"]).any()
+        "no row is `better` and left chance",
+        lambda rows: not ((rows["answer"] == BETTER) & (rows["learned"] == True)).any(),  # noqa: E712
+    ),
+)
+# Augmentation alone. Rows: its comparison with the base.
+AUGMENTATION_CURED = Sentence(
+    "augmentation_cured",
+    "**Augmentation by itself** cured it: the run then {ending}.",
+    both(all_are(BETTER), _CONVERGES_NOW),
+)
+AUGMENTATION_LEFT_IT = Sentence(
+    "augmentation_left_it",
+    "**Augmentation by itself** did not cure it: the run then {ending}.",
+    Condition("the cell is known not to have left chance", lambda rows: bool((rows["learned"] == False).all())),  # noqa: E712
+)
+AUGMENTATION_NOT_SHOWN = Sentence(
+    "augmentation_not_shown",
+    "**Augmentation by itself** is not shown to cure it: the run then {ending}.",
+    Condition(
+        "the condition of `augmentation_cured` is not met", lambda rows: not AUGMENTATION_CURED.condition.met(rows)
     ),
 )
 _TOGETHER = both(first_is(BETTER), Condition("left chance", lambda rows: bool(rows["learned"].iloc[0])))

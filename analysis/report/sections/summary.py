@@ -183,14 +183,13 @@ def _no_better(ranked: pd.DataFrame) -> str:
 def _cured(findings: Findings, task: str, better: pd.DataFrame) -> str:
     """Return whether the better cell with the largest gain cures its task, and which other cells are better, too."""
     row, others = better.iloc[0], better.iloc[1:]
-    before = queries.convergence(findings, ABLATE, task, BASE)
+    ends = queries.with_ends(findings, pd.DataFrame([row]))
     after = queries.convergence(findings, ABLATE, task, row["cell"])
     cells = f"{quoted(others.iloc[0]['cell'])}" if len(others) == 1 else counted(len(others), "other change")
     more = sentences.ALSO_BETTER.say(others, cells=cells) if len(others) else ""
     words = {"cell": quoted(row["cell"]), "numbers": _numbers(row), "more": more}
-    if before is None or after is None or before.converged is not False:
+    if after is None or ends["base_converged"].iloc[0] is not False:
         return sentences.DOES_BETTER.say(row, **words)
-    ends = pd.DataFrame([row]).assign(base_converged=before.converged, converged=after.converged)
     sentence = sentences.CURES if sentences.CURES.may(ends) else sentences.HELPS
     return sentence.say(ends, ending=ending(after), **words)
 

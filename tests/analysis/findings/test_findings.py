@@ -14,6 +14,7 @@ import analysis
 from analysis.data.frames import FrameBuilder
 from analysis.findings import Findings, compute_findings, design_runs, write_tables
 from study.tracking.mlflow_runs import STUDY_FILES
+from tests.analysis import journals
 from tests.analysis.journals import ABLATION_SEEDS, CELLS, DATASET, MARGIN, SEEDS, write_study
 from tests.analysis.simulated_frames import add_trial
 from trainables.errors import StorageError, UserError
@@ -115,6 +116,17 @@ def test_what_was_chosen_is_held_against_untrained_encoders_on_the_test_split(fi
     means = runs.groupby("task")[PROBE].mean()
     row = row_of(own, task="simclr")
     assert row["mean_difference"] == pytest.approx(means["simclr"] - means["random_init"])
+
+
+def test_a_task_asked_for_alone_has_the_answers_of_the_whole_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(journals, "SEEDS", range(100, 105))  # enough for a test
+    study = analysis.load(write_study(tmp_path, designs=("cures",)))
+    whole, alone = compute_findings(study), compute_findings(study, task="simclr")
+    assert whole.against_untrained.query("design == 'pre-training, test split'")["p_holm"].notna().all()
+    for name in ("effects", "against_untrained", "differences"):
+        frame = getattr(whole, name)
+        wanted = frame.loc[frame["task"] == "simclr"].reset_index(drop=True)
+        pd.testing.assert_frame_equal(getattr(alone, name), wanted)
 
 
 def test_every_pair_of_tasks_is_compared_on_the_test_split_the_better_chosen_one_as_the_cell(findings: Findings):

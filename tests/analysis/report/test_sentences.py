@@ -28,7 +28,7 @@ NAN = float("nan")
 Rows = dict[str, list[object]]
 
 
-def said(*answers: str, learned: list[bool] | None = None) -> Rows:
+def said(*answers: str, learned: list[bool | None] | None = None) -> Rows:
     return {"answer": list(answers), "learned": learned or [True] * len(answers)}
 
 
@@ -46,6 +46,10 @@ OPEN = ([said(INCONCLUSIVE), said(TOO_FEW, WORSE, EQUIVALENT)], [said(BETTER), s
 ALL_BETTER = (
     [said(BETTER), said(BETTER, BETTER)],
     [said(each) for each in ANSWERS if each != BETTER] + [said(BETTER, WORSE)],
+)
+CURED = (
+    [ends(False, True), ends(False, True, n=2)],
+    [ends(None, True), ends(True, True), ends(False, None), ends(False, False), ends(False, True, answer=WORSE)],
 )
 CASES: dict[
     str, tuple[list[Rows], list[Rows]]
@@ -85,10 +89,7 @@ CASES: dict[
     "study_worse": ([said(WORSE)], [said(each) for each in ANSWERS if each != WORSE]),
     "study_equivalent": ([said(EQUIVALENT)], [said(each) for each in ANSWERS if each != EQUIVALENT]),
     "studies_not_told_apart": ([said(INCONCLUSIVE), said(TOO_FEW)], [said(BETTER), said(WORSE), said(EQUIVALENT)]),
-    "cures": (
-        [ends(False, True), ends(False, True, n=2)],
-        [ends(None, True), ends(True, True), ends(False, None), ends(False, False), ends(False, True, answer=WORSE)],
-    ),
+    "cures": CURED,
     "helps": ALL_BETTER,
     "does_better": ALL_BETTER,
     "also_better": ALL_BETTER,
@@ -142,9 +143,12 @@ CASES: dict[
     ),
     "cause": (
         [said(BETTER, BETTER)],
-        [said(BETTER, learned=[False]), said(INCONCLUSIVE), said(BETTER, WORSE)],
+        [said(BETTER, learned=[False]), said(BETTER, learned=[None]), said(INCONCLUSIVE), said(BETTER, WORSE)],
     ),
     "no_cause_shown": ([said(BETTER, INCONCLUSIVE, learned=[False, True])], [said(BETTER), said(WORSE, BETTER)]),
+    "augmentation_cured": CURED,
+    "augmentation_left_it": ([said(BETTER, learned=[False])], [said(WORSE), said(BETTER, learned=[None])]),
+    "augmentation_not_shown": (CURED[1], CURED[0]),
     "lacked_both": (
         [said(BETTER, WORSE, EQUIVALENT)],
         [
@@ -211,7 +215,6 @@ NO_CLAIM = (  # texts that match and claim nothing
     "whether pre-training beats an untrained encoder",  # what is not known
     "beats the base",  # heading of a probability
     "Test of whether more seeds converge",
-    "cured it",  # words for a verdict, see `analysis.pages.cause`
 )
 
 
