@@ -118,10 +118,11 @@ def factorial(base: TrialConfig, levels: Levels) -> Iterator[Arm]:
 
 
 def screening(base: TrialConfig, levels: Levels) -> Iterator[Arm]:
-    """Yield a fraction of all combinations of two-level factors that confounds no main effect with an interaction.
+    """Yield a fraction of all combinations in which no main effect is confounded with a two-factor interaction.
 
-    The rows are a Hadamard matrix stacked on its negative (fold-over, Box and Wilson 1951), which has resolution IV for
-    as many factors as the matrix has columns. Two-factor interactions are confounded with each other.
+    Each factor has two levels. The rows are a Hadamard matrix stacked on its negative (fold-over, Box and Wilson 1951),
+    which has resolution IV for as many factors as the matrix has columns. Two-factor interactions are confounded with
+    each other, and main effects with three-factor interactions.
     """
     order = 1 << max(len(levels.factors) - 1, 0).bit_length()
     signs = hadamard(order, dtype=np.int64)[:, : len(levels.factors)]

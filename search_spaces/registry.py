@@ -1,4 +1,4 @@
-"""`TaskSpec`: everything that a study knows about a pretext task, in one place; `register_task` adds a plug-in's."""
+"""`TaskSpec`: defaults, search space and cures of a pretext task; `register_task` adds a plug-in's task."""
 
 from __future__ import annotations
 
@@ -19,21 +19,17 @@ Task = TypeVar("Task", bound=type[PretextTask])
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """A pretext task with its settings.
+    """The settings of a pretext task.
 
     Attributes:
-        task: The task.
         defaults: Fields of TrialConfig before any search.
         space: Search space.
         cures: Possible cures of a flat run, in addition to `ablations.default_cures`: the values to try of each.
-        truth: Truth of simulated trials; None for `Truth.other_task`, which is the same for all tasks without one.
     """
 
-    task: type[PretextTask]
     defaults: Mapping[str, Any] = field(default_factory=dict)
     space: Space = field(default_factory=dict)
     cures: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
-    truth: TaskTruth | None = None
 
 
 _MODULES: dict[str, ModuleType] = {
@@ -45,10 +41,7 @@ _MODULES: dict[str, ModuleType] = {
 
 SPECS: Registry[TaskSpec] = Registry(
     "task spec",
-    {
-        name: TaskSpec(TASKS[name], module.DEFAULT, module.SPACE, module.CURES, TASK_TRUTHS[name])
-        for name, module in _MODULES.items()
-    },
+    {name: TaskSpec(module.DEFAULT, module.SPACE, module.CURES) for name, module in _MODULES.items()},
 )
 
 
@@ -76,10 +69,14 @@ def register_task(
     }
 
     def register(task: Task) -> Task:
-        if not (isinstance(task, type) and issubclass(task, PretextTask) and hasattr(task, "Options")):
+        if not (
+            isinstance(task, type)
+            and issubclass(task, PretextTask)
+            and all(hasattr(task, each) for each in ("name", "Options"))
+        ):
             raise ConfigError(f"register_task: {task!r} must be a subclass of PretextTask with `name` and `Options`")
         TASKS.add(task.name, task, task.__module__)
-        SPECS.add(task.name, TaskSpec(task, defaults or {}, parsed, cures or {}, truth), task.__module__)
+        SPECS.add(task.name, TaskSpec(defaults or {}, parsed, cures or {}), task.__module__)
         if truth is not None:
             TASK_TRUTHS.add(task.name, truth, task.__module__)
         return task

@@ -97,7 +97,7 @@ class Choice(Domain):
 
     def __post_init__(self) -> None:
         if not self.values:
-            raise ConfigError("choice needs at least one value")
+            raise ConfigError("needs at least one value")
 
     def draw(self, rng: np.random.Generator) -> Any:
         """Return one of the values, all with the same probability."""
@@ -122,7 +122,7 @@ def parse_domain(name: str, value: Any) -> Domain:
     Raises:
         ConfigError: The value is anything else.
     """
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         value = {"choice": value}
     elif not isinstance(value, Mapping):
         value = {"choice": [value]}
@@ -134,7 +134,7 @@ def parse_domain(name: str, value: Any) -> Domain:
     kind, values = next(iter(value.items()))
     needed = "a list of values" if kind == "choice" else "two numbers [low, high]"
     invalid = ConfigError(f"search.space.{name}: {kind} needs {needed}, not {values!r}")
-    if not isinstance(values, list):
+    if not isinstance(values, list | tuple):
         raise invalid
     try:
         if kind == "choice":

@@ -68,15 +68,18 @@ class CrossWorkerBatchNorm(_BatchNorm):
     def _normalized(self, inputs: Tensor) -> Tensor:
         if not (self.training and self.shared and several_workers()):
             return super().forward(inputs)
-        assert self.num_batches_tracked is not None
-        self.num_batches_tracked += 1
+        momentum = 0.0 if self.momentum is None else self.momentum
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked += 1
+            if self.momentum is None:  # the average over all batches, as in PyTorch
+                momentum = 1 / float(self.num_batches_tracked)
         workers, statistics = torch.distributed.get_world_size(), (self.running_mean, self.running_var)
         if inputs.is_cuda:
-            settings = (self.eps, self.momentum, torch.distributed.group.WORLD, workers)
+            settings = (self.eps, momentum, torch.distributed.group.WORLD, workers)
             return SyncBatchNormFunction.apply(inputs, self.weight, self.bias, *statistics, *settings)
-        return self._on_cpu(inputs, workers)
+        return self._on_cpu(inputs, workers, momentum)
 
-    def _on_cpu(self, inputs: Tensor, workers: int) -> Tensor:
+    def _on_cpu(self, inputs: Tensor, workers: int, momentum: float) -> Tensor:
         axes = [axis for axis in range(inputs.ndim) if axis != 1]
         variance, mean = torch.var_mean(inputs, axes, correction=0)
         # Double precision: in single precision, the square of a mean far from 0 would cancel the variance.
@@ -84,20 +87,16 @@ class CrossWorkerBatchNorm(_BatchNorm):
         moments = torch.stack([moments[0], moments[1] + moments[0].square()])
         moments = torch.distributed.nn.all_reduce(moments) / workers
         mean, variance = moments[0].float(), (moments[1] - moments[0].square()).float()
-        self._update_running(mean.detach(), variance.detach(), count=workers * inputs.numel() // inputs.shape[1])
+        if self.running_mean is not None and self.running_var is not None:
+            count = workers * inputs.numel() // inputs.shape[1]
+            self.running_mean.lerp_(mean.detach(), momentum)
+            self.running_var.lerp_(variance.detach() * count / (count - 1), momentum)
         shape = (1, -1, *[1] * (inputs.ndim - 2))
         scale = torch.rsqrt(variance + self.eps)
         if self.weight is not None:
             scale = scale * self.weight
         normalized = (inputs - mean.view(shape)) * scale.view(shape)
         return normalized if self.bias is None else normalized + self.bias.view(shape)
-
-    def _update_running(self, mean: Tensor, variance: Tensor, count: int) -> None:
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        assert self.momentum is not None
-        self.running_mean.lerp_(mean, self.momentum)
-        self.running_var.lerp_(variance * count / (count - 1), self.momentum)
 
 
 def synchronize_batchnorm(module: nn.Module) -> nn.Module:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
-from trainables.errors import ConfigError, suggestion
+from trainables.errors import ConfigError
 
 T = TypeVar("T")
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -80,8 +80,3 @@ class Registry(dict[str, T]):
     def remove(self, name: str) -> None:
         """Remove a value of a plug-in."""
         del self[name], self.owners[name]
-
-    def check(self, name: str, key: str) -> None:
-        """Raise ConfigError if there is nothing of this name; `key` is the setting that names it."""
-        if name not in self:
-            raise ConfigError(f"{key} = {name!r}: no such {self.kind}; {suggestion(str(name), self)}")

@@ -10,10 +10,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search_spaces import SPECS, Choice, Domain, LogUniform, Uniform, parse_domain
+from search_spaces import SPECS, Choice, Domain, LogUniform, Uniform, parse_domain, register_task
 from trainables.augmentation import validate_policy
 from trainables.errors import ConfigError
-from trainables.tasks import TASKS, build_options
+from trainables.tasks import TASKS, PretextTask, SimCLR, build_options
 from trainables.trial import TrialConfig
 
 DOMAINS = [(task, name) for task in SPECS for name in SPECS[task].space]
@@ -100,6 +100,19 @@ def test_log_uniform_draws_as_often_below_the_geometric_mean_as_above():
 )
 def test_yaml_spells_a_domain(text: str, domain: Domain):
     assert parse_domain("lr", yaml.safe_load(text)) == domain
+
+
+def test_python_may_spell_a_domain_with_tuples():
+    assert parse_domain("batch_size", (32, 64)) == Choice(values=(32, 64))
+    assert parse_domain("lr", {"uniform": (0.1, 0.2)}) == Uniform(low=0.1, high=0.2)
+
+
+def test_a_task_without_a_name_is_refused():
+    class Nameless(PretextTask):
+        Options = SimCLR.Options
+
+    with pytest.raises(ConfigError, match="must be a subclass of PretextTask with `name` and `Options`"):
+        register_task()(Nameless)
 
 
 @pytest.mark.parametrize(

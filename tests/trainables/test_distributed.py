@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.trainables.tiny import trial
-from tests.trainables.two_workers import Curve, assert_as_one, trained
+from tests.trainables.two_workers import Curve, assert_as_one, run_both, trained
 from trainables.augmentation import OPS
 from trainables.tasks import TASKS
 
@@ -41,6 +41,35 @@ def of_two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Curve, C
 def test_two_workers_follow_the_curve_of_one(of_two: dict[str, tuple[Curve, Curve]], name: str) -> None:
     """Gradients, batch statistics, negatives, order and augmentation draws cover the whole batch."""
     assert_as_one(TRIALS[name], *of_two[name])
+
+
+NORMS = """
+    import os
+    import sys
+    import torch
+    from torch import nn
+    from trainables.distributed import synchronize_batchnorm
+
+    rank, store, out = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    images = torch.randn(3, 8, 3, 4, 4, generator=torch.Generator().manual_seed(0))  # three batches
+    for settings in ({}, {"track_running_stats": False}, {"momentum": None}, {"affine": False}):
+        alone, own = nn.BatchNorm2d(3, **settings), nn.BatchNorm2d(3, **settings)
+        shared = synchronize_batchnorm(nn.Sequential(own))
+        for batch in images:
+            whole, half = alone(batch), shared(batch.chunk(2)[rank])
+            torch.testing.assert_close(half, whole.chunk(2)[rank], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(dict(shared[0].named_buffers()), dict(alone.named_buffers()))
+    open(f"{out}/{rank}", "w").close()
+    torch.distributed.destroy_process_group()
+    os._exit(0)  # as in `tests.trainables.two_workers`
+"""
+
+
+def test_batchnorm_of_two_workers_is_that_of_the_whole_batch(tmp_path: Path) -> None:
+    run_both(NORMS, str(tmp_path / "store"), str(tmp_path))
+    assert (tmp_path / "0").exists()
+    assert (tmp_path / "1").exists()
 
 
 @pytest.mark.core

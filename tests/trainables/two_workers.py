@@ -73,7 +73,13 @@ def trained(folder: Path, *trials: TrialConfig, bad_step: int = 0, plugins: tupl
     """
     arguments = [str(folder / "store"), str(folder), str(bad_step), json.dumps([each.to_dict() for each in trials])]
     arguments += map(str, plugins)
-    code = textwrap.dedent(TRAINING)
+    run_both(TRAINING, *arguments)
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
+
+
+def run_both(code: str, *arguments: str) -> None:
+    """Run code in two processes, each with its rank and the arguments; both must succeed."""
+    code = textwrap.dedent(code)
     workers = [subprocess.Popen([sys.executable, "-W", "ignore", "-c", code, str(r), *arguments]) for r in (0, 1)]
     try:
         assert [worker.wait(timeout=240) for worker in workers] == [0, 0]
@@ -81,7 +87,6 @@ def trained(folder: Path, *trials: TrialConfig, bad_step: int = 0, plugins: tupl
         for worker in workers:
             worker.kill()
             worker.wait()
-    return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
 
 
 def assert_as_one(trial: TrialConfig, first: Curve, second: Curve) -> None:

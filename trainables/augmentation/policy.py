@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 
@@ -13,12 +12,15 @@ from trainables.augmentation import geometry
 from trainables.augmentation.cuda_graphs import CudaGraphCache
 from trainables.augmentation.ops import COLORS, REGISTRY, Draws
 from trainables.data.table import to_float
-from trainables.errors import ConfigError
+from trainables.errors import ConfigError, suggestion
 from trainables.rng import derived, sample
 
 _CHUNK_VALUES = 2**17  # half a MB of float32
 _MIN_CHUNK = 8
 _DTYPES = (torch.uint8, torch.uint16, torch.float32)
+
+# SimCLR's views of CIFAR-10 at jitter strength 0.5, without blur (Chen et al. 2020, arXiv:2002.05709, appendix B.9).
+SIMCLR_CIFAR10_VIEWS: Mapping[str, float] = {"crop_resize": 1.0, "flip": 1.0, "color_jitter": 0.5, "gray": 0.2}
 
 
 class Augmentation:
@@ -112,9 +114,7 @@ def validate_policy(policy: Mapping[str, float]) -> dict[str, float]:
     """
     for op, magnitude in policy.items():
         if op not in REGISTRY:
-            close = difflib.get_close_matches(str(op), REGISTRY, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            raise ConfigError(f"augmentation.{op}: no such op; {hint}There are {', '.join(REGISTRY)}")
+            raise ConfigError(f"augmentation.{op}: no such op; {suggestion(str(op), REGISTRY)}")
         if not _is_number(magnitude) or not 0 <= magnitude <= 1:
             raise ConfigError(f"augmentation.{op} = {magnitude!r}: must be a number in [0, 1]")
     return {op: float(policy[op]) for op in REGISTRY if op in policy}

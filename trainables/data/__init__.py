@@ -1,4 +1,4 @@
-"""Data sets: loaded by name into tables of uint8 images, and split for pretext training, probing and testing."""
+"""Data sets: loaded by name into tables of images, and split for pretext training, probing and testing."""
 
 from trainables.data.load import load_splits, register_dataset
 from trainables.data.request import Request, Tables

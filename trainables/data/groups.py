@@ -89,7 +89,10 @@ def joined_groups(first: np.ndarray | None, n_first: int, second: np.ndarray | N
 
 
 def _approach(counts: np.ndarray, wanted: np.ndarray, visited: list[int], chosen: np.ndarray) -> None:
-    """Hold out each visited group that brings every class closer to its wanted number, in place."""
+    """Hold out each visited group that brings the classes closer to their wanted numbers, in place.
+
+    The distance is the sum over classes of the squared difference, relative to all images of the class.
+    """
     totals = counts.sum(axis=0)
     current = counts[chosen].sum(axis=0)
     for group in visited:

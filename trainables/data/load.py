@@ -106,19 +106,19 @@ def load_splits(
     source = _find(name)
     size = source.native_size if image_size is None else image_size
     request = Request(
-        name,
-        root,
-        size,
-        max_train,
-        seed,
-        download,
-        on_bad_image,
-        resize,
-        stack,
-        window,
-        on_small_image,
-        group_pattern,
-        split_rules,
+        name=name,
+        root=root,
+        image_size=size,
+        max_train=max_train,
+        seed=seed,
+        download=download,
+        on_bad_image=on_bad_image,
+        resize=resize,
+        stack=stack,
+        window=window,
+        on_small_image=on_small_image,
+        group_pattern=group_pattern,
+        split_rules=split_rules,
     )
     tables = source.load(request)
     has_test, fraction = len(tables.test) > 0, VALIDATION_FRACTION
@@ -160,6 +160,12 @@ def _find(name: str) -> _Source:
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise ConfigError(f"dataset = {name!r}: must be a plain name or folder:PATH; known: {', '.join(_SOURCES)}")
     return _SOURCES.get(name, _Source(PHOTO_SIZE, _load_named_folder))
+
+
+def native_size(name: str) -> int:
+    """Return the default side of the images of a data set in pixels."""
+    source = _SOURCES.get(name)
+    return PHOTO_SIZE if source is None else source.native_size
 
 
 def _load_shapes(request: Request) -> Tables:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainables.data.cache import beside
+from trainables.data.cache import remembered_in_entry
 
 HASH_SIDE = 8  # pixels: side of the thumbnail that finds candidates
 VERSION = 1  # to be raised whenever the same images have other hashes than before
@@ -57,7 +57,7 @@ def hash_rows(images: np.ndarray) -> RowHashes:
         parts = (_content(images), _perceptual(images).view(np.uint8))
         return np.concatenate(parts, axis=1)
 
-    packed = beside(images, f"hashes-{VERSION}-{HASH_SIDE}-{torch.__version__}", compute)
+    packed = remembered_in_entry(images, f"hashes-{VERSION}-{HASH_SIDE}-{torch.__version__}", compute)
     perceptual = np.ascontiguousarray(packed[:, _CONTENT_BYTES:]).view(np.float32)
     return RowHashes(np.ascontiguousarray(packed[:, :_CONTENT_BYTES]), perceptual)
 

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -201,6 +202,9 @@ class Leaks:
         return bool(self.test.any() or self.validation.any())
 
 
+_TABLES = ("pretext_train", "pretext_validation", "probe_train", "probe_validation", "test")  # of `Splits`
+
+
 @dataclass(frozen=True, eq=False)
 class Splits:
     """The five splits of one data set, made once and shared by all trials. Rows are in random order.
@@ -246,21 +250,23 @@ class Splits:
 
     def uncached(self) -> Splits:
         """Return the splits with all images in memory, for processes that cannot read this machine's files."""
-        names = ("pretext_train", "pretext_validation", "probe_train", "probe_validation", "test")
-        tables = {name: table for name in names if (table := getattr(self, name)) is not None}
-        in_memory = {id(table): table.uncached() for table in tables.values()}  # two splits may be one table
-        return dataclasses.replace(self, **{name: in_memory[id(table)] for name, table in tables.items()})
+        return self._with_each(ImageTable.uncached)
 
     def without_masks(self) -> Splits:
         """Return the splits for classification probes alone; masks are left out."""
-        return dataclasses.replace(
-            self,
-            pretext_train=self.pretext_train.without_masks(),
-            pretext_validation=self.pretext_validation.without_masks(),
-            probe_train=None if self.probe_train is None else self.probe_train.without_masks(),
-            probe_validation=None if self.probe_validation is None else self.probe_validation.without_masks(),
-            test=self.test.without_masks(),
-        )
+        return self._with_each(ImageTable.without_masks)
+
+    def held_out(self, probe_split: str) -> ImageTable:
+        """Return the annotated images that probes are scored on: the test split for `test`, or else for validation."""
+        if probe_split == "test":
+            return self.test
+        assert self.probe_validation is not None
+        return self.probe_validation
+
+    def _with_each(self, change: Callable[[ImageTable], ImageTable]) -> Splits:
+        tables = {name: table for name in _TABLES if (table := getattr(self, name)) is not None}
+        changed: dict[int, Any] = {id(table): change(table) for table in tables.values()}  # two splits may be one table
+        return dataclasses.replace(self, **{name: changed[id(table)] for name, table in tables.items()})
 
     @property
     def _probed(self) -> tuple[ImageTable | None, ...]:
@@ -269,7 +275,7 @@ class Splits:
     @property
     def fingerprint(self) -> str:
         """Sixteen hex digits of SHA-256 over the fingerprints of the five splits."""
-        tables = (self.pretext_train, self.pretext_validation, self.probe_train, self.probe_validation, self.test)
+        tables = (getattr(self, name) for name in _TABLES)
         joined = "/".join("-" if table is None else table.fingerprint for table in tables)
         return hashlib.sha256(joined.encode()).hexdigest()[:16]
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.encoders.names import TIMM
-from trainables.errors import ConfigError
+from trainables.errors import ConfigError, first_line
 
 # Models of a fixed image size take one of these, the first that a model accepts; others take any size.
 _ANY_SIZE: tuple[dict[str, Any], ...] = (
@@ -134,6 +134,11 @@ def require(name: str) -> Any:
         close = difflib.get_close_matches(model, timm.list_models(), n=3)
         hint = f"did you mean {' or '.join(TIMM + each for each in close)}?" if close else "see timm.list_models()"
         raise ConfigError(f"encoder {name!r}: timm {timm.__version__} has no such model; {hint}")
+    try:
+        timm.get_pretrained_cfg(model)
+    except RuntimeError as error:
+        tags = ", ".join(TIMM + each for each in timm.list_pretrained(f"{model.partition('.')[0]}.*"))
+        raise ConfigError(f"encoder {name!r}: {first_line(error)} It has {tags}") from error
     return timm
 
 

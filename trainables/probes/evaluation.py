@@ -142,7 +142,7 @@ def few_label_probes(trial: TrialConfig, encoder: Encoder | None, splits: Splits
     """Return the results of the linear probe and of fine-tuning for each requested number of labels."""
     assert splits.probe_train is not None
     assert splits.probe_validation is not None
-    held_out = splits.test if trial.probe_split == "test" else splits.probe_validation
+    held_out = splits.held_out(trial.probe_split)
     results = Evaluation()
     for per_class in trial.labels_per_class:
         frozen, tuned = (f"{way}/{labels_name(per_class)}_labels" for way in ("linear", "fine_tuned"))

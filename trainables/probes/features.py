@@ -28,8 +28,8 @@ def extract_features(
     restored afterward.
 
     Args:
-        encoder: Module that maps float images [N, 3, S, S] to features [N, D].
-        images: uint8 [N, 3, S, S].
+        encoder: Module that maps float images [N, C, S, S] to features [N, D].
+        images: uint8, uint16 or float32 [N, C, S, S].
         batch_size: Images per forward pass; None for what is fast on the device.
         device: Device of the encoder.
 
@@ -51,12 +51,12 @@ def raw_pixels(images: Tensor | np.ndarray, *, batch_size: int = 512, device: to
     Images larger than 32 px are area-averaged to 32 px, so that a probe on photographs stays feasible.
 
     Args:
-        images: uint8 [N, 3, S, S].
+        images: uint8, uint16 or float32 [N, C, S, S].
         batch_size: Images per batch.
         device: Device of the result.
 
     Returns:
-        Pixels in [0, 1], float32 [N, 3 * T * T] with T = min(S, 32).
+        Pixels in [0, 1], float32 [N, C * T * T] with T = min(S, 32).
     """
     batches = [_float_batch(images[i : i + batch_size], device) for i in range(0, len(images), batch_size)]
     return torch.cat([_downsample(batch).flatten(1) for batch in batches])

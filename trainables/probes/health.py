@@ -66,6 +66,6 @@ def rankme(features: Tensor) -> float:
     return torch.exp(-(p * p.log()).sum()).item()
 
 
-def uniformity(unit: Tensor, t: float = 2.0) -> float:
-    """Return log mean exp(-t |a - b|^2) over all pairs of rows of l2-normalized features [N, D]."""
-    return torch.pdist(unit).square().mul(-t).exp().mean().log().item()
+def uniformity(unit: Tensor) -> float:
+    """Return log mean exp(-2 |a - b|^2) over all pairs of rows of l2-normalized features [N, D]."""
+    return torch.pdist(unit).square().mul(-2.0).exp().mean().log().item()

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainables.data.table import VOID, ImageTable, as_tensor, to_float
-from trainables.devices import in_float64
+from trainables.devices import in_float64, placed
 from trainables.encoders import Encoder
 from trainables.errors import DataError
 from trainables.probes.linear import Standardizer, select_weight_decay
@@ -28,7 +28,7 @@ MAX_ITERATIONS = 50  # per weight decay; each fit starts at the last, and furthe
 _SAMPLE_SEED = 0x5E6
 _BATCH = 64  # images
 
-FeatureMaps = Callable[[Tensor], Tensor]  # uint8 images [N, 3, S, S] to float feature maps [N, D, H, W], H, W <= S
+FeatureMaps = Callable[[Tensor], Tensor]  # images [N, C, S, S] to float feature maps [N, D, H, W], H, W <= S
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def segmentation_probe(
     split is then read once, in full.
 
     Args:
-        feature_maps: Function from uint8 images to feature maps; see `encoder_maps` and `pixel_maps`.
+        feature_maps: Function from images to feature maps; see `encoder_maps` and `pixel_maps`.
         train: Table with masks.
         validation: Table with masks.
         test: Table with masks to score on, or None to score on `validation`.
@@ -135,9 +135,9 @@ def segmentation_probe(
     )
 
 
-def encoder_maps(encoder: Encoder, stage: int = -1) -> FeatureMaps:
-    """Return the function that computes the feature maps of one stage of an encoder in evaluation mode."""
-    return lambda images: encoder.stages(to_float(images, torch.channels_last))[stage].float()
+def encoder_maps(encoder: Encoder) -> FeatureMaps:
+    """Return the function that computes the feature maps of the last stage of an encoder in evaluation mode."""
+    return lambda images: encoder.stages(to_float(images, torch.channels_last))[-1].float()
 
 
 def pixel_maps(images: Tensor) -> Tensor:
@@ -270,4 +270,4 @@ def _batches(table: ImageTable, device: torch.device) -> Iterator[tuple[int, Ten
     assert table.masks is not None
     images, masks = as_tensor(table.images), as_tensor(table.masks)
     for first in range(0, len(table), _BATCH):
-        yield first, images[first : first + _BATCH].to(device), masks[first : first + _BATCH].to(device)
+        yield first, placed(images[first : first + _BATCH], device), masks[first : first + _BATCH].to(device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from trainables.augmentation import SIMCLR_CIFAR10_VIEWS
 from trainables.devices import CUDA
 from trainables.errors import ConfigError, suggestion
 from trainables.trial import RANDOM_INIT, TrialConfig
@@ -89,7 +90,7 @@ def _small_simclr(task: str) -> TrialConfig:
         width=16,
         lr=2e-3,
         batch_size=128,
-        augmentation={"crop_resize": 1.0, "flip": 1.0, "color_jitter": 0.5, "gray": 0.2},
+        augmentation=SIMCLR_CIFAR10_VIEWS,
         budget_steps=300,
         report_every=100,
     )
@@ -166,7 +167,7 @@ RECIPES: tuple[Recipe, ...] = (
             weight_decay=5e-4,
             warmup_fraction=0.0,
             batch_size=512,
-            augmentation={"crop_resize": 1.0, "flip": 1.0, "color_jitter": 0.5, "gray": 0.2},
+            augmentation=SIMCLR_CIFAR10_VIEWS,
             options={"temperature": 0.5, "projection_hidden": 512, "projection_dim": 128},
             budget_steps=19_400,
             report_every=970,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from trainables.data.load import PHOTO_SIZE
+from trainables.data.load import native_size
 from trainables.data.shapes import CLASS_NAMES as SHAPE_NAMES
 from trainables.data.shapes import MASK_NAMES as SHAPE_MASKS
 from trainables.data.table import ImageTable, Splits
@@ -60,7 +60,7 @@ def load_splits(name: str, *, max_train: int | None = None, seed: int = 0, image
         image_size: Side in pixels; None for the data set's native size.
     """
     rng = np.random.default_rng([seed, *name.encode()])
-    size = image_size or (32 if name in _CLASS_NAMES else PHOTO_SIZE)
+    size = image_size or native_size(name)
     total = N_TRAIN if max_train is None else min(max_train, N_TRAIN)
     n_validation = max(1, round(total / 5))
 

@@ -58,11 +58,11 @@ class Peak(Effect):
 
 
 @dataclass(frozen=True)
-class Levels(Effect):
+class EffectByValue(Effect):
     """A separate effect for each value."""
 
-    of: Mapping[Any, float]
+    effects: Mapping[Any, float]
 
     def __call__(self, value: Any) -> float:
         """Return the effect of a value. Raises KeyError if it is not listed."""
-        return self.of[value]
+        return self.effects[value]

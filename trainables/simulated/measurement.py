@@ -14,10 +14,11 @@ from trainables.data.table import Splits
 from trainables.probes.accuracy import largest_class
 from trainables.rng import generator
 from trainables.simulated.trajectories import N_CLASSES
+from trainables.tasks import by_split
 from trainables.tasks.context_encoder import ContextEncoder
 from trainables.training.loop import build_task
 from trainables.training.monitor import PROBE_QUERIES
-from trainables.training.validation import BATCH, draws_differ, plan
+from trainables.training.validation import BATCH, draws_differ, sample_sizes
 from trainables.trial import TrialConfig
 
 TWO_HEADS = "two_heads"  # context prediction with a jointly trained class head and one summed loss
@@ -90,7 +91,7 @@ class Measurement:
 def monitor_measurement(trial: TrialConfig, splits: Splits) -> Measurement:
     """Return the measurement that the real Monitor would make of a trial on these splits."""
     n_train = trial.n_images or len(splits.pretext_train)
-    chosen = plan(trial, n_train, len(splits.pretext_validation))
+    chosen = sample_sizes(trial, n_train, len(splits.pretext_validation))
     queries = splits.probe_validation if splits.labeled else None
     labels = None if queries is None or queries.labels is None else queries.labels[:PROBE_QUERIES]
     image_size = splits.pretext_train.image_size
@@ -136,7 +137,7 @@ def task_facts(trial: TrialConfig, validation_batch: int, image_size: int) -> Ta
     if trial.task == TWO_HEADS:
         loss = math.log(POSITIONS) + math.log(N_CLASSES)
         levels = {"loss": loss, "accuracy_position": 1 / POSITIONS, "accuracy_class": 1 / N_CLASSES}
-        return TaskFacts("val/loss", "min", POSITIONS, True, 0, _by_split(levels, levels))
+        return TaskFacts("val/loss", "min", POSITIONS, True, 0, by_split(levels, levels))
     size = (trial.encoder, trial.width, image_size)
     return _task_facts(trial.task, trial.options, trial.batch_size, validation_batch, *size)
 
@@ -154,14 +155,9 @@ def _task_facts(
     network = build_task(TrialConfig("simulated", task, encoder=encoder, width=width, options=options), image_size)
     if isinstance(network, ContextEncoder):
         network.mean_error.fill_(_MEAN_ERROR)
-    chance = _by_split(network.chance(batch_size, training=True), network.chance(validation_batch, training=False))
+    chance = by_split(network.chance(batch_size, training=True), network.chance(validation_batch, training=False))
     parameters = sum(weight.numel() for weight in network.parameters())
     images = torch.randint(256, (2, 3, image_size, image_size), generator=generator("cpu", 0, "images")).byte()
     random = draws_differ(network, images)
     samples = network.samples_per_image()
     return TaskFacts(network.primary_metric, network.primary_mode, samples, random, parameters, chance)
-
-
-def _by_split(train: dict[str, float], validation: dict[str, float]) -> dict[str, float]:
-    levels = {f"train/{name}": level for name, level in train.items()}
-    return levels | {f"val/{name}": level for name, level in validation.items()}

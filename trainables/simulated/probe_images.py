@@ -32,10 +32,9 @@ def per_image_results(trial: TrialConfig, dataset: str, splits: Splits, results:
         splits: The data set.
         results: What `probe_results` returned for it.
     """
-    assert splits.probe_validation is not None
     prefix = f"probe/{dataset}/"
     own = {name.removeprefix(prefix): value for name, value in results.items() if math.isfinite(value)}
-    queries = splits.test if trial.probe_split == "test" else splits.probe_validation
+    queries = splits.held_out(trial.probe_split)
     stream = f"simulated/probe images/{dataset}/{trial.probe_split}/{identity(trial)}"
     difficulty = np.random.default_rng(stream_seed(trial.seed, stream)).permutation(len(queries))
     found = {name: difficulty < round(value * len(queries)) for name, value in own.items() if _ACCURACY.fullmatch(name)}

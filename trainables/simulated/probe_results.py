@@ -32,8 +32,7 @@ def probe_results(trial: TrialConfig, dataset: str, splits: Splits, truth: Truth
     All probes share the probed images, so their results are correlated.
     """
     assert splits.probe_train is not None
-    assert splits.probe_validation is not None
-    queries = splits.test if trial.probe_split == "test" else splits.probe_validation
+    queries = splits.held_out(trial.probe_split)
     outcome = "" if is_baseline(trial.task) else draw_outcome(trial, truth)
     accuracy = probe_accuracy(trial, outcome, dataset, truth, draw_shifts(trial, truth))
     rng = np.random.default_rng(

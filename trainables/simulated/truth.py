@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trainables.registry import Registry
-from trainables.simulated.effects import Effect, Levels, LogQuadratic, Peak, Quadratic
+from trainables.simulated.effects import Effect, EffectByValue, LogQuadratic, Peak, Quadratic
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ _CONTEXT_ENCODER = TaskTruth(
         "blur": Peak(-0.010, 1.0),
     },
     interactions={},
-    options={"mask_ratio": Quadratic(0.4, 0.2), "mask": Levels({"random_blocks": 0.0, "center": -0.008})},
+    options={"mask_ratio": Quadratic(0.4, 0.2), "mask": EffectByValue({"random_blocks": 0.0, "center": -0.008})},
 )
 _SIMCLR = TaskTruth(
     gain=0.06,
@@ -135,7 +135,7 @@ _CONTEXT_PREDICTION = TaskTruth(
     options={
         "jitter": Quadratic(0.2, 0.3),
         "gray": Quadratic(0.8, 0.02),
-        "standardize": Levels({True: 0.0, False: 0.006}),
+        "standardize": EffectByValue({True: 0.0, False: 0.006}),
     },
     takeoff_factors={
         "pairs_per_image": {1: 5.0, 8: 1.0, 40: 0.8},

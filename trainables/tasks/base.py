@@ -174,6 +174,12 @@ class PretextTask(nn.Module, ABC):
         return samples.view(-1, n_images).mean(dim=0)
 
 
+def by_split(train: Mapping[str, float], validation: Mapping[str, float]) -> dict[str, float]:
+    """Return values of metrics in training and in validation as those of `train/NAME` and `val/NAME`."""
+    levels = {f"train/{name}": level for name, level in train.items()}
+    return levels | {f"val/{name}": level for name, level in validation.items()}
+
+
 def shuffled(batch: Batch, generator: torch.Generator) -> Batch:
     """Return the batch with its targets separated from its inputs: a control that no network can learn.
 

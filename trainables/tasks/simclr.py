@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.augmentation import Augmentation
+from trainables.augmentation import SIMCLR_CIFAR10_VIEWS, Augmentation
 from trainables.distributed import gathered, worker_rank
 from trainables.options import in_range
 from trainables.tasks.base import Batch, Output, PretextTask
@@ -43,8 +43,7 @@ class SimCLR(PretextTask):
     name = "simclr"
     replayable = True
     Options = SimCLROptions
-    # The paper's CIFAR-10 views at jitter strength 0.5, without blur (appendix B.9), as augmentation magnitudes.
-    validation_policy = {"crop_resize": 1.0, "flip": 1.0, "color_jitter": 0.5, "gray": 0.2}  # noqa: RUF012
+    validation_policy = SIMCLR_CIFAR10_VIEWS
 
     def build_head(self) -> None:
         """Create the projection head."""

@@ -20,6 +20,8 @@ def batch_size_problem(batch_size: int, *, n_images: int, workers: int) -> str:
     """
     if batch_size > n_images:
         return f"is more than the {n_images} training images; use at most {n_images}"
+    if batch_size == 1:
+        return "is too small: BatchNorm needs at least 2 images; use at least 2"
     if batch_size % workers or batch_size < 2 * workers:
         return (
             f"cannot be shared by workers = {workers}: each takes the same number of images, and BatchNorm needs "

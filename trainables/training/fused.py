@@ -29,15 +29,14 @@ from trainables.tasks import TASKS, Batch
 from trainables.training.loop import Report, TrialRun, Worker
 from trainables.training.stack import Stack
 from trainables.training.step import Means, Passes, TrainingStep, mean_metrics
-from trainables.trial import TrialConfig
+from trainables.trial import NON_TRAINING_FIELDS, TrialConfig
 
 # Fields in which fused trials may differ: they change numbers, but no shape and no operation of a step.
 MAY_DIFFER = frozenset(
     {
-        *("seed", "data_seed", "n_images", "lr", "weight_decay", "warmup_fraction"),
-        *("augmentation", "augmentation_strength", "budget_steps", "report_every", "probe_every"),
-        # These describe the purpose and the final probes of a trial.
-        *("phase", "cell", "probe_datasets", "probe_split", "probe_layers", "labels_per_class", "fine_tune_steps"),
+        *(set(NON_TRAINING_FIELDS) - {"task", "init_from"}),
+        *("n_images", "lr", "weight_decay", "warmup_fraction", "augmentation", "augmentation_strength"),
+        *("budget_steps", "report_every"),
     }
 )
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from trainables.augmentation import Augmentation
+from trainables.augmentation import SIMCLR_CIFAR10_VIEWS, Augmentation
 from trainables.data.table import ImageTable, Splits, as_tensor
 from trainables.devices import placed
 from trainables.encoders import Encoder, recalibrated
@@ -18,15 +18,13 @@ from trainables.probes.knn import knn_probe
 from trainables.probes.linear import linear_probe
 from trainables.probes.newton import NewtonPath
 from trainables.rng import generator
-from trainables.tasks import PretextTask
+from trainables.tasks import PretextTask, by_split
 from trainables.training.shortcuts import shortcut_metrics
-from trainables.training.validation import History, Validation, plan
+from trainables.training.validation import History, Validation, sample_sizes
 from trainables.trial import ONLINE_PROBES, TrialConfig
 
 HEALTH_IMAGES = 256
-# Views for `health/alignment`, the same for all tasks: SimCLR's of CIFAR-10 at jitter strength 0.5, without blur (Chen
-# 2020, 2002.05709, appendix B.9).
-ALIGNMENT_VIEWS = {"crop_resize": 1.0, "flip": 1.0, "color_jitter": 0.5, "gray": 0.2}
+ALIGNMENT_VIEWS = SIMCLR_CIFAR10_VIEWS  # views for `health/alignment`, the same for all tasks
 PROBE_TRAIN, PROBE_QUERIES = 2000, 1000  # upper limits of the online probes' images
 PROBE_TRAIN_SELDOM = 1000  # the same for trials with `probe_every`, whose reports are to be cheap
 CALIBRATION_IMAGES = 512  # for the BatchNorm statistics of a probed encoder
@@ -60,7 +58,7 @@ class Monitor:
         history: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.trial, self.task = trial, task
-        chosen = plan(trial, len(table), len(splits.pretext_validation))
+        chosen = sample_sizes(trial, len(table), len(splits.pretext_validation))
         self.validation = Validation(task, table, splits.pretext_validation, chosen, device)
         self.history = History(history)
         self.views = Augmentation(ALIGNMENT_VIEWS)
@@ -108,10 +106,10 @@ class Monitor:
         return metrics if self.probes is None else metrics | self.probes.accuracies(encoder)
 
     def _chance(self, trial: TrialConfig) -> dict[str, float]:
-        train = self.task.chance(trial.batch_size, training=True)
-        validation = self.task.chance(self.validation.batch_size, training=False)
-        levels = {f"train/{name}": level for name, level in train.items()}
-        return levels | {f"val/{name}": level for name, level in validation.items()}
+        return by_split(
+            self.task.chance(trial.batch_size, training=True),
+            self.task.chance(self.validation.batch_size, training=False),
+        )
 
 
 class OnlineProbes:
@@ -154,7 +152,7 @@ class OnlineProbes:
 
 
 def calibration_images(splits: Splits, device: torch.device) -> Tensor:
-    """Return the training images (uint8 [N, 3, S, S]) that a probed encoder's BatchNorm statistics are estimated on."""
+    """Return the training images [N, C, S, S] that a probed encoder's BatchNorm statistics are estimated on."""
     table = splits.pretext_train if splits.probe_train is None else splits.probe_train
     return placed(as_tensor(table.images[:CALIBRATION_IMAGES]), device)
 

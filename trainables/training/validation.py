@@ -30,7 +30,7 @@ MOST_DRAWS = 8
 
 
 @dataclass(frozen=True)
-class Plan:
+class SampleSizes:
     """How many images one report looks at.
 
     Attributes:
@@ -46,7 +46,7 @@ class Plan:
     calibration: int
 
 
-def plan(trial: TrialConfig, n_train: int, n_validation: int) -> Plan:
+def sample_sizes(trial: TrialConfig, n_train: int, n_validation: int) -> SampleSizes:
     """Choose as many validation images, and draws of each, as `COST_SHARE` of the trial's training pays for.
 
     At least one batch is used, whatever it costs.
@@ -64,7 +64,7 @@ def plan(trial: TrialConfig, n_train: int, n_validation: int) -> Plan:
     batch = n_validation // math.ceil(n_validation / BATCH)
     images = max(1, min(affordable, n_validation) // batch) * batch
     draws = max(1, min(affordable // images, math.ceil(ENOUGH_DRAWS / images), MOST_DRAWS))
-    return Plan(images, batch, draws, calibration)
+    return SampleSizes(images, batch, draws, calibration)
 
 
 class Validation:
@@ -83,7 +83,7 @@ class Validation:
     """
 
     def __init__(
-        self, task: PretextTask, train: ImageTable, validation: ImageTable, chosen: Plan, device: torch.device
+        self, task: PretextTask, train: ImageTable, validation: ImageTable, chosen: SampleSizes, device: torch.device
     ) -> None:
         self.task = task
         self.batch_size = chosen.batch
@@ -129,7 +129,7 @@ class Validation:
 
 
 def draws_differ(task: PretextTask, images: Tensor) -> bool:
-    """Return whether two validation draws of the same images, uint8 [N, 3, S, S], differ; leave training mode set."""
+    """Return whether two validation draws of the same images [N, C, S, S] differ; leave training mode set."""
     augmentation = Augmentation(task.validation_policy)
     task.eval()
     first, second = (task.draw(images, augmentation, generator(images.device, 0, "validation", i)) for i in (0, 1))

@@ -22,7 +22,7 @@ from trainables.data.readers import decoded
 from trainables.data.readers.images import ImageReader
 from trainables.data.readers.masks import MaskedReader
 from trainables.data.table import ImageTable, Splits
-from trainables.errors import DataError
+from trainables.errors import ConfigError, DataError
 
 SIDE = 16
 
@@ -287,6 +287,12 @@ def test_without_a_folder_everything_stays_in_memory_and_one_line_says_so(
             assert file_of(result.images) is None
             assert remembered("sums", key_of(1), lambda: np.arange(3)).tolist() == [0, 1, 2]
     assert caplog.text.count("cannot be used") == (named != "off")
+
+
+def test_a_folder_of_a_user_who_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRETEXT_STUDY_CACHE", "~nosuchuser/cache")
+    with pytest.raises(ConfigError, match="~nosuchuser is not a home folder here"):
+        folder.cache_folder()
 
 
 def test_a_full_disk_leaves_images_in_memory(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -75,12 +76,13 @@ def test_dropout_is_off_so_that_training_draws_no_numbers_of_its_own() -> None:
     ("name", "message"),
     [
         ("timm/test_vitt", r"encoder 'timm/test_vitt': timm .* has no such model; did you mean timm/test_vit"),
-        ("timm/resnet18.nobody", "'timm/resnet18.nobody': cannot be built .*Invalid pretrained tag"),
+        ("timm/resnet18.nobody", r"'timm/resnet18.nobody': Invalid pretrained tag \(nobody\).* timm/resnet18.a1_in1k"),
     ],
 )
-def test_an_unknown_model_is_refused_with_close_names(name: str, message: str) -> None:
+@pytest.mark.parametrize("use", [build_encoder, expected_inputs])
+def test_an_unknown_model_is_refused_with_close_names(use: Callable[[str], object], name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        build_encoder(name)
+        use(name)
 
 
 def test_without_timm_one_line_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,8 @@ from study.config.loading import load_config, preset_names
 from study.plan.feasibility import check_plan
 from study.plan.phases import Plan, probed_datasets
 from trainables import simulated
+from trainables.data import register_dataset
+from trainables.registry import ALL
 
 NAMED = ("cifar10", "fashion_mnist", "shapes")
 
@@ -47,6 +49,14 @@ def test_sizes_are_those_asked_for() -> None:
     assert simulated.load_splits("shapes").pretext_train.image_size == 32
     tiny = simulated.load_splits("shapes", max_train=2)
     assert len(tiny.pretext_train) == len(tiny.pretext_validation) == 1
+
+
+def test_a_data_set_of_a_plugin_has_its_own_side() -> None:
+    register_dataset("mine28", image_size=28)(lambda request: pytest.fail("simulated data are not loaded"))
+    try:
+        assert simulated.load_splits("mine28").pretext_train.image_size == 28
+    finally:
+        ALL["dataset"].remove("mine28")
 
 
 def test_equal_arguments_equal_data() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from trainables import simulated
-from trainables.simulated.effects import Levels, LogQuadratic, Peak, Quadratic
+from trainables.simulated.effects import EffectByValue, LogQuadratic, Peak, Quadratic
 from trainables.simulated.response import failure_rate, final_progress, gain, magnitudes, memorization, outcome_rates
 from trainables.simulated.trajectories import (
     AT_CHANCE,
@@ -193,4 +193,4 @@ def test_forms_of_effects() -> None:
     assert Peak(0.01, 0.5)(0.5) == 0.01
     assert Peak(0.01, 0.5)(0.0) == 0
     assert Peak(0.01, 0.2)(1.0) == -0.01
-    assert Levels({"a": 0.1})("a") == 0.1
+    assert EffectByValue({"a": 0.1})("a") == 0.1

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -13,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tests.trainables.two_workers import run_both
 from trainables.rng import generator
 from trainables.tasks.simclr import nt_xent_logits
 from trainables.testing.tasks import images, new_task, sample_batch
@@ -152,10 +150,7 @@ GATHERING = """
 def test_two_workers_see_each_others_negatives_with_gradients(tmp_path: Path) -> None:
     first, second = projections(6)
     torch.save((first, second), tmp_path / "views.pt")
-    arguments = [str(tmp_path / "store"), str(tmp_path), str(tmp_path / "views.pt")]
-    code = textwrap.dedent(GATHERING)
-    workers = [subprocess.Popen([sys.executable, "-W", "ignore", "-c", code, str(r), *arguments]) for r in (0, 1)]
-    assert [worker.wait(timeout=120) for worker in workers] == [0, 0]
+    run_both(GATHERING, str(tmp_path / "store"), str(tmp_path), str(tmp_path / "views.pt"))
     parts = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
 
     whole = [first.clone().requires_grad_(), second.clone().requires_grad_()]

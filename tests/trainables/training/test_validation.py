@@ -14,10 +14,10 @@ from tests.trainables.tiny import SIDE, splits, trial
 from trainables.data.table import ImageTable, as_tensor
 from trainables.tasks import TASKS, PretextTask
 from trainables.training.loop import build_task, fit
-from trainables.training.validation import History, Plan, Validation, plan
+from trainables.training.validation import History, SampleSizes, Validation, sample_sizes
 
 CPU = torch.device("cpu")
-CHOSEN = Plan(images=16, batch=8, draws=1, calibration=32)
+CHOSEN = SampleSizes(images=16, batch=8, draws=1, calibration=32)
 
 
 def built(name: str) -> PretextTask:
@@ -31,7 +31,7 @@ def built(name: str) -> PretextTask:
     return task
 
 
-def measured(task: PretextTask, validation: ImageTable, chosen: Plan = CHOSEN) -> dict[str, torch.Tensor]:
+def measured(task: PretextTask, validation: ImageTable, chosen: SampleSizes = CHOSEN) -> dict[str, torch.Tensor]:
     return Validation(task, splits().pretext_train, validation, chosen, CPU).per_image()
 
 
@@ -93,7 +93,7 @@ def test_validation_takes_all_images_that_five_percent_of_the_trial_pay_for(
     n_validation: int, steps: int, every: int, batch: int
 ) -> None:
     config = trial(budget_steps=steps, report_every=every, batch_size=batch)
-    chosen = plan(config, n_train=1000, n_validation=n_validation)
+    chosen = sample_sizes(config, n_train=1000, n_validation=n_validation)
     passes = (steps / every + 1) * (chosen.images * chosen.draws + chosen.calibration)
     affordable = 0.05 * 2.5 * steps * batch
     if chosen.images > chosen.batch or chosen.draws > 1:
@@ -103,7 +103,7 @@ def test_validation_takes_all_images_that_five_percent_of_the_trial_pay_for(
     assert chosen.images % chosen.batch == 0
     assert chosen.batch <= 100
     assert 1 <= chosen.images <= n_validation
-    assert chosen.batch == plan(trial(), 1000, n_validation).batch
+    assert chosen.batch == sample_sizes(trial(), 1000, n_validation).batch
 
 
 def test_errors_of_changes_are_those_of_paired_differences() -> None:

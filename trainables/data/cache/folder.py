@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from trainables.files import expanded
+
 try:
     import fcntl
 except ImportError:  # Windows, which does not remove files that are in use
@@ -38,7 +40,7 @@ def cache_folder() -> Path | None:
     if named == OFF:
         return None
     if named:
-        return Path(named).expanduser().absolute()
+        return expanded(named).absolute()
     base = os.environ.get("XDG_CACHE_HOME", "")
     try:
         return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "pretext-study"

@@ -41,10 +41,10 @@ def remembered(kind: str, key: str, compute: Callable[[], np.ndarray]) -> np.nda
     folder = cache_folder()
     if folder is None:
         return compute()
-    return _kept(folder / kind / f"{key}.npz", compute)
+    return _load_or_compute(folder / kind / f"{key}.npz", compute)
 
 
-def _kept(path: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
+def _load_or_compute(path: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
     """Return the array in a file, or what is computed and written to it."""
     try:
         return _read(path)
@@ -59,7 +59,7 @@ def _kept(path: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
     return result
 
 
-def beside(array: np.ndarray, name: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
+def remembered_in_entry(array: np.ndarray, name: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
     """Return what `compute` has returned for the same rows of an entry of the cache before, or returns now.
 
     It is kept in the entry and removed with it. Of an array that is not part of an entry, it is computed each time.
@@ -72,7 +72,7 @@ def beside(array: np.ndarray, name: str, compute: Callable[[], np.ndarray]) -> n
     held = file_of(array)
     if held is None or (entry := Path(held.path).parent).parent.name != DECODED:
         return compute()
-    return _kept(entry / f"{name}-{held.offset}-{len(array)}.npz", compute)
+    return _load_or_compute(entry / f"{name}-{held.offset}-{len(array)}.npz", compute)
 
 
 def _read(path: Path) -> np.ndarray:

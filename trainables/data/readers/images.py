@@ -95,7 +95,7 @@ def read_image(path: Path, image_size: int, *, upscale: bool = False, squash: bo
 
 
 def fit_image(image: Image.Image | np.ndarray, image_size: int, *, squash: bool = False) -> np.ndarray:
-    """Return an image, RGB or values [C, H, W], as a square of any size: [C, S, S] with C >= 3 or C = 2."""
+    """Return an image, RGB or values [C, H, W], as a square of any size, [C, S, S]; a single channel becomes three."""
     return _square(image, image_size, True, squash)
 
 
@@ -109,7 +109,7 @@ def read_mask(
         size: Width and height of its image in px.
         image_size: Side S of the result in pixels.
         n_classes: Number of classes.
-        squash: See `read_image`.
+        squash: See `ImageReader`.
         page: Index of the page to read.
 
     Raises:
@@ -150,7 +150,7 @@ def resize_arrays(images: np.ndarray, image_size: int, name: str) -> np.ndarray:
 
 
 def _square(image: Image.Image | np.ndarray, image_size: int, upscale: bool, squash: bool) -> np.ndarray:
-    """Return an image, RGB or values [C, H, W], resized to a square: [C, S, S] with C >= 3 or C = 2."""
+    """Return an image, RGB or values [C, H, W], resized to a square, [C, S, S]; a single channel becomes three."""
     size = _size(image)
     if not upscale and min(size) < image_size:
         reason = f"{format_size(*size)} pixels, too small for image_size {image_size}"

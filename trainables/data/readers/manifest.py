@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from trainables.data.readers.decode import UNCOUNTED
-from trainables.data.readers.layout import TEST, TRAIN, UNLABELED, WITHOUT_LABEL, Parts, assembled, split_of
+from trainables.data.readers.layout import TEST, TRAIN, UNLABELED, VALIDATION, WITHOUT_LABEL, Parts, assembled, split_of
 from trainables.data.readers.listing import MANIFEST, Listing, with_groups
 from trainables.data.readers.walk import N_NAMED, Walk
-from trainables.data.request import CURRENT
+from trainables.data.request import CURRENT, FORMER
 from trainables.errors import ConfigError, DataError, printable, suggestion
 
 COLUMNS = ("path", "label", "group", "split", "mask", "page")
@@ -69,7 +69,7 @@ def read_manifest(walk: Walk, group_pattern: str | None = None, split_rules: int
             f"group_pattern = {group_pattern!r}, but {walk.root / MANIFEST} says what is in the data set: write the "
             "groups into its column group, and remove group_pattern"
         )
-    _check_labels(manifest)
+    _check_labels(manifest, split_rules)
     _check_splits(manifest)
     if manifest.faults:
         more = len(manifest.faults) - N_NAMED
@@ -180,7 +180,7 @@ def _existing(walk: Walk, manifest: _Manifest, line: int, value: str) -> Path | 
     relative = PurePosixPath(value.replace("\\", "/"))
     if not value:
         manifest.fault(line, "the path is empty; remove the line, or name an image")
-    elif relative.is_absolute() or ".." in relative.parts or ":" in relative.parts[0]:
+    elif relative.is_absolute() or ".." in relative.parts or ":" in str(relative).partition("/")[0]:
         manifest.fault(line, f"{value} is not a path below {walk.root}; write it relative to this folder")
     elif not (walk.root / relative).is_file():
         manifest.fault(line, f"{value} is not a file in {walk.root}; correct or remove the line")
@@ -194,16 +194,18 @@ def _existing(walk: Walk, manifest: _Manifest, line: int, value: str) -> Path | 
     return None
 
 
-def _check_labels(manifest: _Manifest) -> None:
+def _check_labels(manifest: _Manifest, split_rules: int) -> None:
     """Note faults of the labels and masks: classes that training images lack, a single class, labels without masks."""
     labeled = [row for row in manifest.rows if row.label]
-    trained = {row.label for row in labeled if split_of(row.split) != TEST}
+    held_out = (TEST,) if split_rules == FORMER else (VALIDATION, TEST, UNLABELED)
+    trained = {row.label for row in labeled if split_of(row.split) not in held_out}
     if "label" in manifest.columns and len(trained) < 2 and manifest.rows:
         what = f"all training images have the label {min(trained)!r}" if trained else "no training image has a label"
         manifest.fault(1, f"{what}, and a probe needs two; for images without labels remove the column label")
     for row in labeled:
         if row.label not in trained:
-            manifest.fault(row.line, f"no training image has the label {row.label!r} of this test image; add some")
+            of = split_of(row.split)
+            manifest.fault(row.line, f"no training image has the label {row.label!r} of this {of} image; add some")
         if "mask" in manifest.columns and row.mask is None:
             manifest.fault(row.line, "a label but no mask; with a column mask, labeled images need both")
 

@@ -11,8 +11,6 @@ import numpy as np
 from trainables.data.readers.images import ImageReader, read_mask
 from trainables.data.table import VOID
 
-_NEXT = np.uint8(1)  # makes VOID 0
-
 
 @dataclass(frozen=True)
 class MaskedReader(ImageReader):
@@ -55,5 +53,5 @@ class MaskedReader(ImageReader):
     @property
     def mask_names(self) -> tuple[str, ...]:
         """The numbers of the classes up to the highest one in any mask."""
-        n_classes = max((int((mask + _NEXT).max()) for mask in self.read_masks.values()), default=0)
-        return tuple(map(str, range(max(1, n_classes))))
+        highest = max((int(mask[mask != VOID].max(initial=0)) for mask in self.read_masks.values()), default=0)
+        return tuple(map(str, range(highest + 1)))

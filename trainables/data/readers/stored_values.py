@@ -16,7 +16,7 @@ MAX_CHANNELS = 64
 
 
 def read_numpy(path: Path, page: int | None) -> np.ndarray:
-    """Return a NumPy array, or an image of one of four axes, as [C, H, W].
+    """Return the image in a NumPy file, or one image of an array of four axes, as [C, H, W].
 
     The channels are the smaller one of the first and the last axis.
     """
@@ -91,7 +91,9 @@ def check_channels(n_channels: int) -> None:
 
 
 def plain(array: np.ndarray) -> np.ndarray:
-    """Return real values as uint8, uint16 or float32: integers as the smallest type that holds them.
+    """Return real values as uint8, uint16 or float32.
+
+    Values of the first two types stay as they are; other integers become uint16 if it holds them.
 
     Raises:
         BadImage: The values are not numbers, or not finite.

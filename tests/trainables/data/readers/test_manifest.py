@@ -129,13 +129,22 @@ def test_the_only_manifest_may_be_one_folder_below(folder: Path, tmp_path_factor
         ("path\nscans/0.png\nscans/0.png\n", r"line 3: scans/0.png is already in line 2"),
         ("path\nscans/99.png\n", r"line 2: scans/99.png is not a file in"),
         ("path\n../x.png\n", r"line 2: ../x.png is not a path below"),
+        ("path\n.\n", r"line 2: . is not a file in"),
         ("path,label\nscans/0.png\n", r"line 2: 1 values for 2 columns"),
         ("path,label\nscans/0.png,a\nscans/1.png,a\n", r"line 1: all training images have the label 'a'"),
         ("path,split\nscans/0.png,train\nscans/1.png,\n", r"line 3: the split is empty"),
         ("path,split\nscans/0.png,train\nscans/1.png,tset\n", r"line 3: split 'tset'; write train"),
         (
             "path,label,split\nscans/0.png,a,train\nscans/1.png,b,train\nscans/2.png,c,test\n",
-            r"line 4: no training image has the label 'c'",
+            r"line 4: no training image has the label 'c' of this test image",
+        ),
+        (
+            "path,label,split\nscans/0.png,a,train\nscans/1.png,b,train\nscans/2.png,c,val\n",
+            r"line 4: no training image has the label 'c' of this validation image",
+        ),
+        (
+            "path,label,split\nscans/0.png,a,train\nscans/1.png,a,val\nscans/2.png,b,val\n",
+            r"line 1: all training images have the label 'a'",
         ),
     ],
 )
