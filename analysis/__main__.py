@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from analysis.command_line import Version, command_with, examples, group_with, new_app
 from analysis.printing import effect_table, plain_table, print_all_columns, verdict_table, warn_if_simulated
+from trainables import files
 from trainables.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ EXAMPLES: dict[str, dict[str, str]] = {  # by command
         f"{PROGRAM} effects studies/small-data --metric val/accuracy --csv": "for the task's own metric, as CSV",
     },
     "compare": {
-        f"{PROGRAM} compare studies/quick studies/quick-wide": "what differs in a study, and whether it did better",
+        f"{PROGRAM} compare studies/quick studies/quick-wide": "what differs between two studies, and which did better",
         f"{PROGRAM} compare studies/quick sqlite:///mlflow.db#wide --output wide": "with a study in MLflow",
     },
     "export": {f"{PROGRAM} export studies/quick --output results --format csv": "all trials and curves as CSV"},
@@ -89,10 +90,10 @@ def report(source: Source, study: StudyName = None, output: Output = None) -> No
     from analysis.pages import series
     from analysis.report import write_report
 
-    if study is None and output is None and series.is_series(Path(source)):
-        typer.echo(series.write_page(Path(source)))
-        return
     folder = _output(source, output)
+    if study is None and output is None and series.is_series(folder):
+        typer.echo(series.write_page(folder))
+        return
     findings = compute_findings(load(source, study))
     folder.mkdir(parents=True, exist_ok=True)
     typer.echo(write_report(folder, findings, source=source))
@@ -172,7 +173,7 @@ def compare(
 ) -> None:
     """Compare studies with the first one: settings and test results, as a page with figures.
 
-    Results are paired where seeds and images are the same.
+    Results are paired by seed where the images are the same.
     """
     from analysis.comparisons.studies import compare_studies
 
@@ -186,8 +187,9 @@ def compare(
     console.print(plain_table(comparison.settings))
     for sentence in comparison_sentences(comparison):
         console.print(escape(sentence.replace("**", "")))
-    output.mkdir(parents=True, exist_ok=True)
-    typer.echo(write_comparison(output, comparison, sources))
+    folder = files.expanded(output)
+    folder.mkdir(parents=True, exist_ok=True)
+    typer.echo(write_comparison(folder, comparison, sources))
 
 
 @_command("export")
@@ -202,7 +204,7 @@ def export(
     from analysis.data.load import load
 
     folder = _output(source, output)
-    if format is Format.PARQUET and folder == Path(source):
+    if format is Format.PARQUET and folder == files.expanded(source):
         frames.export(folder)
         names = [frames.RUNS_FILE, frames.CURVES_FILE]
     else:
@@ -225,7 +227,7 @@ def _write_frames(study: Study, folder: Path, format: Format) -> list[str]:
 def _output(source: str, output: Path | None) -> Path:
     if output is None and URI in source:
         raise UserError(f"{source}: name the folder to write to, for example --output results")
-    return output or Path(source)
+    return files.expanded(output or source)
 
 
 def main() -> None:

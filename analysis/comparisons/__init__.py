@@ -21,7 +21,7 @@ from analysis.comparisons.designs import (
 )
 from analysis.comparisons.event_times import kaplan_meier, median_steps, steps_to
 from analysis.comparisons.few_labels import compare_few_labels, label_results
-from analysis.comparisons.hyperparameter_importance import importance, searched_columns
+from analysis.comparisons.hyperparameter_importance import importance, searched_columns, why_no_importance
 from analysis.comparisons.images import interval_scope
 from analysis.comparisons.interactions import factorial_effects, pair_synergy, task_interaction
 from analysis.comparisons.paired_effects import (
@@ -88,4 +88,5 @@ __all__ = [
     "task_comparisons",
     "task_interaction",
     "task_metrics",
+    "why_no_importance",
 ]

@@ -76,10 +76,11 @@ def importance(
         first: it shows how far to trust a ranking. All three are NaN if n_bootstrap is 0. n_left_out counts the search
         trials of the task that were stopped, failed or have no finite value: after stops by a scheduler, the remaining
         trials are a selection, and the importance applies to trials that were good enough to finish. note says why
-        there is no number: fewer than MIN_TRIALS trials, no setting that varies, or a constant metric.
+        there is no number: fewer than MIN_TRIALS trials, no setting that varies, a constant metric, or a
+        setting that some trials lack.
 
     Raises:
-        UserError: If `runs` have no search or no such metric, or a searched column has gaps.
+        UserError: If `runs` have no search or no such metric.
     """
     _check(runs, metric, mode, evaluator)
     searched = runs.loc[(runs["phase"] == SEARCH) & ~are_baselines(runs["task"])]
@@ -96,10 +97,13 @@ def importance(
 
 
 def searched_columns(trials: pd.DataFrame) -> list[str]:
-    """Return the configuration columns that take more than one value in these trials of one task."""
-    fields = [name for name in TrialConfig.__dataclass_fields__ if name not in NON_TRAINING_FIELDS]
-    names = [name for name in trials if name in fields or name.startswith(("option/", "augmentation/"))]
-    return [name for name in names if trials[name].nunique(dropna=False) > 1]
+    """Return the configuration columns that take more than one value in these trials of one task.
+
+    Fields of TrialConfig come first, in their order.
+    """
+    names = [name for name in TrialConfig.__dataclass_fields__ if name not in NON_TRAINING_FIELDS]
+    names += [name for name in trials if name.startswith(("option/", "augmentation/"))]
+    return [name for name in names if name in trials and trials[name].nunique(dropna=False) > 1]
 
 
 def _of_task(
@@ -112,7 +116,7 @@ def _of_task(
     log_scaled: Collection[str],
 ) -> pd.DataFrame:
     names = searched_columns(trials)
-    if note := _missing_reason(trials, metric, names):
+    if note := why_no_importance(trials, metric):
         nothing = dict.fromkeys(("importance", "low", "high", "first"), np.nan)
         return pd.DataFrame({"hyperparameter": names or [""], **nothing, "note": note})
     columns = {name: _as_searched(trials[name], name in log_scaled) for name in names}
@@ -137,20 +141,22 @@ def _of_task(
     return table.assign(note="").sort_values("importance", ascending=False, kind="stable")
 
 
-def _missing_reason(trials: pd.DataFrame, metric: str, names: list[str]) -> str:
+def why_no_importance(trials: pd.DataFrame, metric: str) -> str:
+    """Return why the importance of hyperparameters cannot be estimated; empty if it can.
+
+    Args:
+        trials: Finished search trials of one task, with finite values.
+        metric: Column of the metric.
+    """
+    names = searched_columns(trials)
     if len(trials) < MIN_TRIALS:
         return f"too few trials: {len(trials)} finished, at least {MIN_TRIALS} are needed"
     if not names:
         return "nothing varies among these trials"
     if trials[metric].nunique() == 1:
         return f"{metric} is the same in all trials"
-    for name in names:
-        if trials[name].isna().any():
-            raise UserError(
-                f"{name} is missing in {trials[name].isna().sum()} of {len(trials)} search trials; "
-                f"fill in the value they used: runs[{name!r}].fillna(...)"
-            )
-    return ""
+    gaps = {name: int(trials[name].isna().sum()) for name in names if trials[name].isna().any()}
+    return ", ".join(f"{name} is missing in {n} of {len(trials)} trials" for name, n in gaps.items())
 
 
 def _as_searched(column: pd.Series, log_scaled: bool) -> tuple[np.ndarray, BaseDistribution]:

@@ -267,11 +267,11 @@ def _statistics(estimates: Sequence[np.ndarray], images: Sequence[np.ndarray | N
         if is_tested:
             tested = paired_test(own, table, sum(enough))
             row |= {"test": tested.test, "p": tested.p_value(), "n_evaluated": tested.n_images}
-            row["cautious_p"] = tested.cautious(row["p"], seeds_mean(own).p_value())
+            row["conservative_p"] = tested.conservative_p(row["p"], seeds_mean(own).p_value())
             row["ci_low"], row["ci_high"] = tested.estimate.interval(1 - ALPHA)
         rows.append(row)
-    cautious = [row.pop("cautious_p", row["p"]) if sum(enough) > 1 else row["p"] for row in rows]
-    adjusted = paired.holm(np.array(cautious))
+    adjusted_from = [row.pop("conservative_p", row["p"]) if sum(enough) > 1 else row["p"] for row in rows]
+    adjusted = paired.holm(np.array(adjusted_from))
     return [row | {"p_holm": p} for row, p in zip(rows, adjusted, strict=True)]
 
 

@@ -35,7 +35,7 @@ def leaked_images(study: Study, dataset: str, split: str = "test") -> np.ndarray
         raise UserError(f"near duplicates of {dataset}: {error}; restore the study from a copy") from error
 
 
-def flattery(study: Study, runs: pd.DataFrame) -> pd.DataFrame:
+def leak_effects(study: Study, runs: pd.DataFrame) -> pd.DataFrame:
     """Compare the linear probe on test images with and without a near duplicate among the training images.
 
     The same trials are scored on both kinds of images; nothing is trained again. The 95% interval holds for other

@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.comparisons.few_labels import FROZEN, label_results
 from analysis.comparisons.selection import finished_values
 from analysis.data.study import Study
-from analysis.stats.scaling_law import MIN_INTERVAL_SEEDS, MIN_INTERVAL_SIZES, Gain, expected_gain, gain_difference
+from analysis.stats.scaling_law import MIN_LAW_SEEDS, MIN_LAW_SIZES, Gain, expected_gain, gain_difference
 
 MORE_LABELS, MORE_IMAGES = 100, 1_000
 SIZES_DESIGN = "size_by_strength"
@@ -85,9 +85,9 @@ def _gain(wide: pd.DataFrame, more: int) -> Gain | None:
 def _needed(wide: pd.DataFrame, more: int, what: str, setting: str, seeds: str) -> str:
     """Return why a gain is not known and which setting would tell."""
     n_seeds, n_sizes = wide.shape
-    if n_sizes < MIN_INTERVAL_SIZES or n_seeds < MIN_INTERVAL_SEEDS:
+    if n_sizes < MIN_LAW_SIZES or n_seeds < MIN_LAW_SEEDS:
         return (
-            f"for {what}, {MIN_INTERVAL_SIZES} numbers in {setting} at {seeds} = {MIN_INTERVAL_SEEDS} or more "
+            f"for {what}, {MIN_LAW_SIZES} numbers in {setting} at {seeds} = {MIN_LAW_SEEDS} or more "
             f"(there are {n_sizes} at {n_seeds} seeds)"
         )
     largest, second = wide.columns[-1], wide.columns[-2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -176,7 +177,7 @@ def _family(
     for row in tested:
         row.update(_tests(row["differences"], row["images"], len(tested), margin, alpha))
     for name in ("p", "p_equivalence"):
-        adjusted = paired.holm(np.array([row[name if len(tested) == 1 else f"cautious_{name}"] for row in tested]))
+        adjusted = paired.holm(np.array([row[name if len(tested) == 1 else f"conservative_{name}"] for row in tested]))
         for row, value in zip(tested, adjusted, strict=True):
             row[f"{name}_holm"] = value
     for row in rows:
@@ -231,9 +232,9 @@ def _tests(
         "smallest_detectable": tested.estimate.smallest_detectable(alpha / n_comparisons),
     }
     alone = seeds_mean(differences)
-    found["cautious_p"] = tested.cautious(found["p"], alone.p_value())
+    found["conservative_p"] = tested.conservative_p(found["p"], alone.p_value())
     equivalence = math.nan if margin is None else alone.equivalence_p(margin)
-    found["cautious_p_equivalence"] = tested.cautious(found["p_equivalence"], equivalence)
+    found["conservative_p_equivalence"] = tested.conservative_p(found["p_equivalence"], equivalence)
     intervals = {
         "ci": tested.estimate.interval(1 - alpha),
         "family": tested.estimate.interval(1 - alpha / n_comparisons),
@@ -274,9 +275,8 @@ def _notes(row: dict[str, Any], n_comparisons: int, margin: float | None, alpha:
     if math.isnan(low):
         return [*notes, "every seed has the same difference, so there is no interval, and only signs are tested"]
     excludes_zero, certain = low > 0 or high < 0, row["p_holm"] <= alpha
-    adjusted = f"Holm's adjustment for {n_comparisons} comparisons"
     if excludes_zero and not certain:
-        reason = adjusted if row["p"] <= alpha else "the sign-flip test"
+        reason = _reason(row, "p", n_comparisons, alpha)
         notes.append(f"the interval excludes 0, but {reason} leaves the answer open")
     if certain and not excludes_zero:
         notes.append("the sign-flip test finds a difference, although the t interval includes 0")
@@ -291,6 +291,15 @@ def _notes(row: dict[str, Any], n_comparisons: int, margin: float | None, alpha:
     if answer != EQUIVALENT and not inside and row["p_equivalence_holm"] <= alpha:
         notes.append("one-sided tests find it within the margin, but the interval reaches beyond it")
     if inside and row["p_equivalence_holm"] > alpha:
-        reason = adjusted if row["p_equivalence"] <= alpha else "the sign-flip test"
+        reason = _reason(row, "p_equivalence", n_comparisons, alpha)
         notes.append(f"the interval is within the margin, but {reason} leaves equivalence open")
     return notes
+
+
+def _reason(row: Mapping[str, Any], name: str, n_comparisons: int, alpha: float) -> str:
+    """Return what makes a p-value larger than its interval suggests."""
+    if row[name] > alpha:
+        return "the sign-flip test"
+    if n_comparisons > 1 and row[f"conservative_{name}"] > row[name]:
+        return f"the p-value over seeds alone, adjusted for {n_comparisons} comparisons,"
+    return f"Holm's adjustment for {n_comparisons} comparisons"

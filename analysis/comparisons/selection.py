@@ -9,9 +9,9 @@ import pandas as pd
 
 from analysis.convergence import ended
 from analysis.data.baselines import are_baselines
-from analysis.data.frames import RUNNING
+from analysis.data.frames import NOT_ENDED
 from analysis.data.tables import LAST
-from analysis.records import FAILED, FINISHED, KILLED, STOPPED
+from analysis.records import FAILED, FINISHED, STOPPED
 from trainables.errors import UserError
 
 _IDENTITY = ["trial_id", "phase", "task", "cell", "seed"]
@@ -41,7 +41,7 @@ def outcomes(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
             f"no metric {metric!r} in these runs; there are: {', '.join(known) or 'none'} "
             f"(analysis.data.tables.last_values adds the columns {LAST}METRIC)"
         )
-    ended = runs.loc[~runs["status"].isin([RUNNING, KILLED])].reset_index(drop=True)
+    ended = runs.loc[~runs["status"].isin(NOT_ENDED)].reset_index(drop=True)
     value = ended[metric].to_numpy(np.float64, na_value=np.nan)
     usable = np.isfinite(value) & (ended["status"] != FAILED).to_numpy(bool)
     return ended.assign(value=np.where(usable, value, np.nan))

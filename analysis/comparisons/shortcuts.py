@@ -15,6 +15,7 @@ from scipy.special import stdtrit
 from analysis.data.study import Study
 from analysis.data.tables import LAST, chance_column, last_values
 from analysis.records.phases import CONFIRM
+from analysis.stats import ALPHA
 
 CUES: Mapping[str, str] = {  # metric: what the images are reduced to
     "shortcut/lighting": "their smooth lighting",
@@ -24,7 +25,6 @@ CUES: Mapping[str, str] = {  # metric: what the images are reduced to
 # have learned: the little that a weak network knows of natural images is often light, as of the sky. docs/statistics.md
 # has the rates with which real images reach both.
 LEFT, LEARNED = 0.75, 0.5
-LEVEL = 0.975  # one-sided: 95% between both ends
 COLUMNS = ["task", "cue", "metric", "n_seeds", "whole", "reduced", "chance", "ci_low", "ci_high", "left"]
 
 
@@ -74,7 +74,7 @@ def half_width(values: np.ndarray, over_images: np.ndarray) -> np.ndarray:
         over_images: Its standard error over images, float64 [..., S].
     """
     n_seeds = values.shape[-1]
-    images = stdtrit(math.inf, LEVEL) ** 2 * np.mean(np.square(over_images), axis=-1)
+    images = stdtrit(math.inf, 1 - ALPHA / 2) ** 2 * np.mean(np.square(over_images), axis=-1)
     if n_seeds == 1:
         return np.sqrt(images)
-    return np.sqrt(stdtrit(n_seeds - 1, LEVEL) ** 2 * values.var(axis=-1, ddof=1) / n_seeds + images)
+    return np.sqrt(stdtrit(n_seeds - 1, 1 - ALPHA / 2) ** 2 * values.var(axis=-1, ddof=1) / n_seeds + images)

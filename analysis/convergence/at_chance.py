@@ -91,9 +91,9 @@ def remedies(finding: Finding, trial: Trial) -> list[str]:
     changes = []
     if row["task"] == "simclr" and strength < WEAK_AUGMENTATION:
         changes.append(
-            f"augmentation_strength 0.5 instead of {strength:g}, since the two views are nearly one image now"
+            f"augmentation_strength 0.5 instead of {strength:g}, since the two views are nearly one image now "
+            f"({DIFFERENT_VIEWS})"
         )
-        changes[-1] += f" ({DIFFERENT_VIEWS})"
     if ratio > UNSTABLE_RATIO:
         changes.append(f"as the training loss is {ratio:.3g} x its chance level, {lower_lr(trial)}")
     elif ratio < MEMORIZED_RATIO:

@@ -17,12 +17,11 @@ from analysis.convergence.curves import Curve, Head, Trial
 from analysis.convergence.progress import SETTLED, seeds_scale
 from analysis.convergence.reading import trials
 from analysis.convergence.registry import CATALOG, Rules, rules_with
-from analysis.data.frames import RUNNING
+from analysis.data.frames import NOT_ENDED
 from trainables.recent import quarters
 
 CELL = ["phase", "task", "cell"]
 COLUMNS = (*CELL, "n_seeds", "verdict", "possible", "n_verdict", "others", "evidence", "cure")
-NOT_ENDED = (RUNNING, records.KILLED)  # a trial that was interrupted can be resumed
 # Ends of training that a mean over seeds would hide; they are counted instead.
 BROKEN = (failed.VERDICT.name, diverged.VERDICT.name, collapsed.VERDICT.name)
 
@@ -69,9 +68,8 @@ def _verdict(trained: Sequence[Trial], rules: Rules) -> dict[str, Any]:
     }
     broken = [name for name in counts if name in BROKEN]
     healthy = [trial for trial, name in zip(found, names, strict=True) if name not in BROKEN]
-    if 2 * len(healthy) <= len(found) or len(healthy) < 2:
-        name = broken[0] if 2 * len(healthy) <= len(found) else next(name for name in counts if name not in BROKEN)
-        first = names.index(name)
+    if 2 * len(healthy) <= len(found):
+        first = names.index(broken[0])
         (verdict, finding), trial = single[first], found[first]
         evidence = finding.evidence
     else:
@@ -101,9 +99,8 @@ def pooled(found: Sequence[Trial]) -> Trial:
         for head in found[0].heads
         if head.main.metric in curves
     )
-    status = (
-        records.FINISHED if all(trial.row["status"] == records.FINISHED for trial in found) else found[0].row["status"]
-    )
+    statuses = (trial.row["status"] for trial in found)
+    status = next((each for each in statuses if each != records.FINISHED), records.FINISHED)
     return Trial({**found[0].row, "status": status}, curves, heads)
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from analysis.convergence.curves import Curve
-from analysis.convergence.noise import ALPHA, estimate_noise
+from analysis.convergence.noise import FALSE_ALARM_RATE, estimate_noise
 
 MATERIAL_SHARE = 0.05  # share of the gain: a smaller change gets no verdict, however certain it is
 
@@ -67,8 +67,8 @@ def drop_from_best(curve: Curve) -> Drop | None:
     """Compare the last level of a curve with its best.
 
     Levels are means of w adjacent reports, with w a fifth of all reports. The best of many noisy levels is too good by
-    selection, so the last level is tested against each of the c earlier ones at ALPHA / c (Bonferroni): of the curves
-    that do not drop, at most a share ALPHA appears to.
+    selection, so the last level is tested against each of the c earlier ones at FALSE_ALARM_RATE / c (Bonferroni):
+    of the curves that do not drop, at most a share FALSE_ALARM_RATE appears to.
 
     Args:
         curve: Reports after step 0 with finite values; the untrained network's value does not count as a best.
@@ -83,7 +83,7 @@ def drop_from_best(curve: Curve) -> Drop | None:
         return None
     levels = np.convolve(curve.sign * curve.values, np.full(window, 1 / window), mode="valid")
     best = int(np.argmax(levels[:earlier]))
-    needed = noise.quantile(ALPHA / earlier) * noise.sd * math.sqrt(2 / window)
+    needed = noise.quantile(FALSE_ALARM_RATE / earlier) * noise.sd * math.sqrt(2 / window)
     return Drop(
         best=curve.sign * float(levels[best]),
         last=curve.sign * float(levels[-1]),

@@ -12,7 +12,7 @@ from analysis.convergence.curves import Curve
 
 # Error rate of each one-sided test on a curve: at most one of 100 flat curves appears to rise or to drop. It is
 # independent of the rate in `trainables.chance`, which all reports of a trial share.
-ALPHA = 0.01
+FALSE_ALARM_RATE = 0.01
 # Expected scatter before any is observed, in standard errors and as a share of the gain, and the weight of this prior
 # in degrees of freedom. Measured on 30 real trials of the four tasks: 0.1 to 1 standard errors, half of them below 0.5;
 # and 0.2 to 5% of the gain.
@@ -33,7 +33,7 @@ class Noise(NamedTuple):
     sd: float
     dof: float
 
-    def quantile(self, alpha: float = ALPHA) -> float:
+    def quantile(self, alpha: float = FALSE_ALARM_RATE) -> float:
         """Return the 1 - alpha quantile of a change in units of its standard deviation."""
         return float(stdtrit(self.dof, 1 - alpha))
 

@@ -20,6 +20,7 @@ from trainables.errors import UserError
 from trainables.trial import ONLINE_PROBES, WRITTEN_IF_SET, TrialConfig
 
 RUNNING = "RUNNING"  # status of a trial that has not ended; the journal records the other statuses
+NOT_ENDED = (RUNNING, records.KILLED)  # a trial that was interrupted can be resumed
 RUNS_FILE, CURVES_FILE = "runs.parquet", "curves.parquet"
 RESPELLED_COLUMNS = ("option/", "augmentation/")  # open columns that earlier versions may have named differently
 

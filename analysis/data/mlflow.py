@@ -42,8 +42,8 @@ PAGE = 1000  # runs per request, the most that a server returns
 def load_runs(uri: str, study: str | None) -> Study:
     """Return the study that `study.tracking.sync` wrote to a tracking server.
 
-    The frames equal the journal's, except that `checkpoint` is empty, `reason` is cut to one line and infinities are
-    NaN, since MLflow stores none.
+    The frames equal the journal's, except that `checkpoint` is empty, `reason` is cut to one line, infinities are NaN,
+    since MLflow stores none, and trials that an interrupted study left running are KILLED.
 
     Args:
         uri: Tracking URI.

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.ticker import LogLocator, MaxNLocator
 
+from analysis.comparisons import searched_columns
 from analysis.data.ranking import rank_trials
 from analysis.data.tables import LAST, mode_of, split_note, split_of
 from analysis.figures.style import (
@@ -32,7 +33,6 @@ from analysis.figures.style import (
 )
 from analysis.records import FINISHED
 from trainables.errors import UserError
-from trainables.trial import NON_TRAINING_FIELDS, TrialConfig
 
 FEW = 6  # most distinct values for which each gets a tick
 UNFINISHED_STYLE: dict[str, Any] = {"color": "0.72", "linestyle": (0, (4, 2)), "linewidth": 0.9}
@@ -65,7 +65,7 @@ def parallel_coordinates(runs: pd.DataFrame, metric: str, ax: Axes | None = None
     runs = runs.assign(**{metric: runs[metric].astype("float64").where(np.isfinite)})  # a diverged trial has no value
     if runs[metric].isna().all():
         raise UserError(f"no value of {metric!r} in these {len(runs)} runs")
-    scales = [_scale(name, runs[name]) for name in _searched(runs)]
+    scales = [_scale(name, runs[name]) for name in searched_columns(runs)]
     if not scales:
         raise UserError("these runs do not differ in any setting; pass the trials of a search")
     scales.append(_scale(metric, runs[metric]))
@@ -149,12 +149,6 @@ class _Scale:
     name: str
     heights: np.ndarray
     ticks: dict[float, str]
-
-
-def _searched(runs: pd.DataFrame) -> list[str]:
-    fields = [name for name in TrialConfig.__dataclass_fields__ if name not in NON_TRAINING_FIELDS]
-    fields += [name for name in runs if name.startswith(("option/", "augmentation/"))]
-    return [name for name in fields if name in runs and runs[name].nunique(dropna=False) > 1]
 
 
 def _scale(name: str, values: pd.Series) -> _Scale:

@@ -70,8 +70,7 @@ class Findings:
             where a trial has no verdict or its numbers leave it open).
         metrics: Metric of each ablated task that has a value.
         margin: The smallest difference that matters, in the metrics' units.
-        effects: `effects` of every task, with the columns metric, mode and seeds_needed of
-            `analysis.comparisons.compare`.
+        effects: `effects` of every task, with the columns metric, mode and split of `analysis.comparisons.compare`.
         against_untrained: The same columns for ablated cells (design PRETRAINING) and confirmed encoders on the test
             split (PRETRAINING_TEST, one metric per data set) against untrained encoders of the same seeds.
         against_weights: The same columns for confirmed encoders on the test split against weights that exist already

@@ -242,11 +242,11 @@ def ordered_tasks(findings: Findings, test_means: Mapping[str, float]) -> tuple[
 
 
 def task_rivals(findings: Findings, task: str, metric: str) -> pd.DataFrame:
-    """Return a task's comparisons with every other task on the test split, with the task as the cell.
+    """Return a task's comparisons with the tasks that rank after it on the test split, with the task as the cell.
 
     Args:
         findings: What was computed for the study.
-        task: A task that ranks before the others: the first of `rank_tasks`, or the one with the highest test mean.
+        task: The task; tasks rank by `rank_tasks`, or else by their means on the test split.
         metric: Column of the runs by which the tasks are compared.
 
     Returns:
@@ -257,6 +257,12 @@ def task_rivals(findings: Findings, task: str, metric: str) -> pd.DataFrame:
     own = own.loc[(own["cell"] == task) & (own["metric"] == metric)]
     own = own.assign(apart=own["answer"] == BETTER)
     return own.sort_values(["apart", "baseline_mean"], ascending=[True, False], kind="stable").drop(columns="apart")
+
+
+def task_favorites(findings: Findings, task: str, metric: str) -> pd.DataFrame:
+    """Return the comparisons on the test split of the tasks that rank before a task with it; see `task_rivals`."""
+    own = findings.between_tasks
+    return own.loc[(own["baseline"] == task) & (own["metric"] == metric)]
 
 
 def rate(findings: Findings, phase: str, task: str, cell: str) -> pd.Series | None:

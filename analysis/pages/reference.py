@@ -13,17 +13,17 @@ import numpy as np
 from analysis.report.blocks import Section, Table, Text
 from analysis.report.page import write_html
 from analysis.report.words import NONE, count, counted, interval, number, signed
+from analysis.stats import ALPHA
 from analysis.stats.paired import t_interval
 from trainables.reference.recipes import Recipe
 from trainables.reference.running import Result
 
 PASS, FAIL, NOT_RUN = "PASS", "FAIL", "NOT RUN"
-CONFIDENCE = 0.95
 HEAD = ("recipe", "answer", "seeds", "accuracy", "expected", "difference", "tolerance")
 HOW = (
     "A recipe passes if its mean accuracy over the seeds differs from the expected one by the tolerance or less. "
-    "The interval of the difference covers new seeds, not new test images; a single seed has none. A pass shows that "
-    "the trainers reach the published level within the tolerance, not that both are the same."
+    "The interval of the difference covers new seeds, not new test images; a single seed has none. A pass says that "
+    "the mean of these seeds is within the tolerance; only an interval within the tolerance shows that for new seeds."
 )
 
 
@@ -61,9 +61,12 @@ class Verdict:
     def cells(self) -> list[str]:
         """Return the row of the table with the headings HEAD."""
         seeds = f"{len(self.seeds)} of {len(self.recipe.seeds)}"
-        difference = " ".join(filter(None, [signed(self.difference), interval(self.low, self.high)]))
-        values = (number(self.accuracy), number(self.expected), difference, f"±{number(self.recipe.tolerance)}")
+        values = (number(self.accuracy), number(self.expected), self._numbers(), f"±{number(self.recipe.tolerance)}")
         return [self.recipe.name, self.answer, seeds, *values]
+
+    def _numbers(self) -> str:
+        """Return the difference with its interval."""
+        return " ".join(filter(None, [signed(self.difference), interval(self.low, self.high)]))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the answer as JSON types, with None for what is not known."""
@@ -79,7 +82,8 @@ class Verdict:
         partly = f"; {self.reason}" if self.reason else ""
         return (
             f"**{self.recipe.name}: {self.answer}**: {number(self.accuracy)} over {counted(len(self.seeds), 'seed')}, "
-            f"expected {number(self.expected)} within {number(self.recipe.tolerance)}{partly}."
+            f"expected {number(self.expected)} within {number(self.recipe.tolerance)}, difference "
+            f"{self._numbers()}{partly}."
         )
 
 
@@ -105,7 +109,7 @@ def answer(recipe: Recipe, results: Sequence[Result], obstacle: str = "") -> Ver
     else:
         expected = np.array([by_task[recipe.expected.task][seed].accuracy for seed in seeds])
     differences = own - expected
-    low, high = map(float, t_interval(differences, CONFIDENCE)) if len(seeds) > 1 else (np.nan, np.nan)
+    low, high = map(float, t_interval(differences, 1 - ALPHA)) if len(seeds) > 1 else (np.nan, np.nan)
     passed = abs(differences.mean()) <= recipe.tolerance  # False for NaN, which a diverged training gives
     found = float(own.mean()), float(expected.mean())
     return Verdict(recipe, PASS if passed else FAIL, seeds, *found, low, high, reason, seconds)

@@ -117,6 +117,7 @@ def headline(findings: Findings, gains: TaskGains) -> list[str]:
         return [_none(gains, rows), *_weights(findings, gains), *notes]
     best = str(better.index[0])
     rivals = queries.task_rivals(findings, best, gains.metric)
+    before = queries.task_favorites(findings, best, gains.metric)
     compared = pd.concat([better.loc[[best], ["answer"]], rivals[["answer"]]])
     is_best = 0 < len(rivals) == len(rows) - 1 and sentences.PLAIN_BEST.may(compared)
     sentence, about = (sentences.PLAIN_BEST, compared) if is_best else (sentences.PLAIN_HELPS, better)
@@ -125,7 +126,7 @@ def headline(findings: Findings, gains: TaskGains) -> list[str]:
     return [
         lead,
         *_weights(findings, gains),
-        *_others(rows, best, rivals),
+        *_others(rows, best, rivals, before),
         *notes,
     ]
 
@@ -223,8 +224,11 @@ def _numbers(gains: TaskGains, row: pd.Series, other: str = "an untrained networ
     """Return a task's score, the difference to another network, and how sure that difference is."""
     score, compared = UNITS[gains.probe]
     level = compared.format(other=other)
-    more = points(abs(row["difference"]))
-    word = "more than" if row["difference"] >= 0 else "fewer than"
+    more, higher = points(abs(row["difference"])), row["difference"] >= 0
+    if gains.probe == "miou":
+        word = f"points {'higher' if higher else 'lower'} than"
+    else:
+        word = "more than" if higher else "fewer than"
     score = score.format(task=row["task"], mean=points(row["mean"]))
     lead = f"{score}, **{more} {word}** {level} ({points(row['untrained'])})."
     seeds = counted(row["n_seeds"], "seed")
@@ -237,16 +241,25 @@ def _numbers(gains: TaskGains, row: pd.Series, other: str = "an untrained networ
     return f"{lead} How sure: the 95% interval of that difference is **{span}** ({seeds}).{end}"
 
 
-def _others(rows: pd.DataFrame, best: str, rivals: pd.DataFrame) -> Iterator[str]:
-    """Yield what is known about the other tasks."""
+def _others(rows: pd.DataFrame, best: str, rivals: pd.DataFrame, before: pd.DataFrame) -> Iterator[str]:
+    """Yield what is known about the other tasks.
+
+    Args:
+        rows: All tasks, by name.
+        best: The first task that is better than untrained.
+        rivals: Its comparisons with tasks that rank after it.
+        before: Comparisons of tasks that rank before it with it.
+    """
     others = rows.loc[rows["task"] != best]
     also, open_ones = others.loc[others["answer"] == BETTER], others.loc[others["answer"] != BETTER]
     for sentence, own in ((sentences.PLAIN_ALSO, also), (sentences.PLAIN_NOT_SHOWN, open_ones)):
         if len(own):
             yield sentence.say(own, tasks=listed(f"{row['task']} ({gain(row)})" for _, row in own.iterrows()))
-    if len(ahead := rivals.loc[rivals["answer"] == WORSE, "baseline"]):
+    after_it, before_it = rivals.set_index("baseline")["answer"], before.set_index("cell")["answer"]
+    if ahead := [*before_it.index[before_it == BETTER], *after_it.index[after_it == WORSE]]:
         yield f"On the test split, {listed(ahead)} {'is' if len(ahead) == 1 else 'are'} better than {best}."
-    if len(close := rivals.loc[~rivals["answer"].isin([BETTER, WORSE]), "baseline"]):
+    answers = pd.concat([before_it, after_it])
+    if close := list(answers.index[~answers.isin([BETTER, WORSE])]):
         yield f"Which task is best is still open: {best} cannot be told apart from {listed(close)}."
 
 

@@ -251,12 +251,12 @@ MEAN_NOT_ABOVE_BASELINE = Sentence(
 )
 NO_SEED_BEAT_CHANCE = Sentence(
     "no_seed_beat_chance",
-    "**{tasks}: no seed of at least one configuration is shown to beat chance.** Check whether its probe beats random "
-    "initialization before using it.",
+    "**{tasks}: at least one configuration has no seed that is shown to beat chance.** Check whether its probe beats "
+    "random initialization before using it.",
     Condition("no row has a bound beyond chance", lambda rows: not rows["beats_chance"].fillna(value=False).any()),
 )
 
-# Test images with a near duplicate among the training images. Rows: `analysis.comparisons.leaks.flattery` of a task.
+# Test images with a near duplicate among the training images. Rows: `comparisons.leaks.leak_effects` of a task.
 _WITHOUT = "without them, the accuracy is {without} instead of {accuracy}"
 LEAK_FLATTERS = Sentence(
     "leak_flatters",
@@ -271,7 +271,7 @@ LEAK_NOT_SHOWN = Sentence(
 
 LEAK_WARNING = Sentence(
     "leak_warning",
-    "**{n} of {total} test images of {dataset} have a near copy among the training images**{numbers}.",
+    "**{n} of {total} test images of {dataset} have a near duplicate among the training images**{numbers}.",
     Condition("there are such images", lambda rows: bool((rows["n_leaked"] > 0).all())),
 )
 

@@ -105,8 +105,10 @@ class CrossedMean:
         def enough(n_seeds: int) -> bool:
             return bool(replace(self, n_seeds=n_seeds).smallest_detectable(alpha) <= difference)
 
+        if np.isnan(self.error):
+            return None
         if not enough(MAX_SEEDS_NEEDED):
-            return MAX_SEEDS_NEEDED if self.seeds > 0 == self.images else None
+            return None if self._detectable_by_images(alpha) > difference else MAX_SEEDS_NEEDED
         low, high = paired.MIN_SEEDS - 1, MAX_SEEDS_NEEDED  # not enough or not allowed, and enough
         while high - low > 1:
             middle = (low + high) // 2
@@ -121,8 +123,11 @@ class CrossedMean:
             alpha: Level of the test.
             n_images: Number of images that this estimate is made of.
         """
-        detectable = paired.detectable_noncentrality(float(self.df_images), alpha) * np.sqrt(self.images)
-        return math.ceil(n_images * float(detectable / difference) ** 2)
+        return math.ceil(n_images * (self._detectable_by_images(alpha) / difference) ** 2)
+
+    def _detectable_by_images(self, alpha: float) -> float:
+        """Return the mean that infinitely many seeds detect on these images with probability POWER."""
+        return float(paired.detectable_noncentrality(float(self.df_images), alpha) * np.sqrt(self.images))
 
 
 @dataclass(frozen=True)
@@ -153,7 +158,7 @@ class PairedTest:
             return float(self.estimate.equivalence_p(margin))
         return float(paired.equivalence_p(self.differences, margin, self.test))
 
-    def cautious(self, crossed: np.ndarray | float, alone: np.ndarray | float) -> float:
+    def conservative_p(self, crossed: np.ndarray | float, alone: np.ndarray | float) -> float:
         """Return the larger of a p-value over seeds and images and one over seeds alone, for Holm's correction.
 
         Far below 5%, the weights of few seeds make the first too small: with 5 seeds, up to 2 times at 0.05 / 20. The
@@ -167,7 +172,7 @@ def least_seeds(n_seeds: int, images: np.ndarray | None, n_comparisons: int) -> 
 
     At 3 seeds, intervals cover about as often as they claim at 95%, and less often at the levels of Holm's correction:
     with 2,000 images and much variance between seeds, 17% of families of 6 comparisons had a false difference by the
-    test over seeds and images alone. A family with one comparison of each task is corrected with the `cautious` p,
+    test over seeds and images alone. A family with one comparison of each task is corrected with the conservative p,
     with which some of four tasks is falsely better than untrained in at most 3.2% of studies (1,000 studies, 200 and
     2,000 images, all variance between seeds or none).
 

@@ -13,7 +13,7 @@ from analysis.stats.aggregates import jackknife_variance
 from analysis.stats.significance import ALPHA
 
 MIN_SIZES = 4  # three to fit the three parameters, one to test the prediction
-MIN_INTERVAL_SIZES, MIN_INTERVAL_SEEDS = 5, 5  # with fewer, the interval of the error does not keep its coverage
+MIN_LAW_SIZES, MIN_LAW_SEEDS = 5, 5  # with fewer, the interval of the error does not keep its coverage
 EXPONENTS = (0.02, 3.0)  # below, the law is a logarithm; above, only one size differs from the others
 WITHIN_NOISE, BEYOND_NOISE = "not shown to be off", "off by more than noise"
 TOO_FEW_SIZES, TOO_FEW_SEEDS = "too few sizes", "too few seeds"
@@ -76,16 +76,22 @@ class Gain(NamedTuple):
     Attributes:
         gain: Value of the law at the larger number minus that at the largest size.
         standard_error: Its standard error over seeds.
+        misfit: Largest error of the gain that the tested prediction leaves open; see `expected_gain`.
         n_seeds: Number of seeds with a value at every size.
     """
 
     gain: float
     standard_error: float
+    misfit: float
     n_seeds: int
 
 
 def expected_gain(sizes: np.ndarray, values: np.ndarray, more: float) -> Gain | None:
     """Extrapolate the law of all sizes by `more` images.
+
+    That the law is not shown to be off does not show that it holds. Its error at the largest size may be as large as
+    either end of its interval, and that of the gain is assumed to be in proportion: by the logarithm of the factor of
+    the extrapolation, of that of the tested one.
 
     Args:
         sizes: Numbers of images, ascending, float64 [n_sizes].
@@ -104,13 +110,18 @@ def expected_gain(sizes: np.ndarray, values: np.ndarray, more: float) -> Gain | 
         law = fit_law(sizes, rows.mean(axis=0))
         return law(sizes[-1] + more) - law(sizes[-1])
 
-    return Gain(gain(values), float(np.sqrt(jackknife_variance(gain, values))), len(values))
+    share = math.log((sizes[-1] + more) / sizes[-1]) / math.log(sizes[-1] / sizes[-2])
+    misfit = share * max(abs(tested.error_low), abs(tested.error_high))
+    return Gain(gain(values), float(np.sqrt(jackknife_variance(gain, values))), misfit, len(values))
 
 
 def gain_difference(first: Gain, second: Gain) -> tuple[float, float]:
-    """Return the 95% interval of the first gain minus the second, of independent seeds (t, the smaller n_seeds - 1)."""
+    """Return the 95% interval of the first gain minus the second.
+
+    Seeds are independent (t, the smaller n_seeds - 1); the misfit of both laws is added at both ends.
+    """
     half = t.ppf(1 - ALPHA / 2, min(first.n_seeds, second.n_seeds) - 1)
-    half *= math.hypot(first.standard_error, second.standard_error)
+    half = half * math.hypot(first.standard_error, second.standard_error) + first.misfit + second.misfit
     difference = first.gain - second.gain
     return difference - half, difference + half
 
@@ -164,8 +175,8 @@ def predict_largest_size(sizes: np.ndarray, values: np.ndarray) -> HeldOutPredic
     law, predicted, observed = _prediction(sizes, values)
     error = predicted - observed
     fitted = counts._replace(**law._asdict(), predicted=predicted, observed=observed, error=error)
-    if n_sizes < MIN_INTERVAL_SIZES or n_seeds < MIN_INTERVAL_SEEDS:
-        return fitted._replace(answer=TOO_FEW_SIZES if n_sizes < MIN_INTERVAL_SIZES else TOO_FEW_SEEDS)
+    if n_sizes < MIN_LAW_SIZES or n_seeds < MIN_LAW_SEEDS:
+        return fitted._replace(answer=TOO_FEW_SIZES if n_sizes < MIN_LAW_SIZES else TOO_FEW_SEEDS)
     half = t.ppf(1 - ALPHA / 2, n_seeds - 1) * np.sqrt(jackknife_variance(lambda rows: _error(sizes, rows), values))
     answer = WITHIN_NOISE if abs(error) <= half else BEYOND_NOISE
     return fitted._replace(error_low=error - half, error_high=error + half, answer=answer)

@@ -56,9 +56,9 @@ def median_time(curve: pd.DataFrame) -> tuple[float, float, float]:
         curve: Frame that `survival_curve` returns.
 
     Returns:
-        Median, lower and upper end: the first steps at which survival, its lower bound and its upper bound are below a
-        half; `inf` if that happens only beyond the last step. Fewer than 6 subjects cannot bound a median: their
-        interval is 0 to `inf`.
+        Median, lower and upper end: the first steps at which survival is at most a half, its lower bound is at most a
+        half or unknown, and its upper bound is below a half; `inf` if that happens only beyond the last step. Fewer
+        than 6 subjects cannot bound a median: their interval is 0 to `inf`.
     """
     median = _first(curve["step"], curve["survival"] <= 0.5 + _ROUNDING)
     low = _first(curve["step"], ~(curve["ci_low"] > 0.5))  # a missing bound excludes nothing

@@ -17,7 +17,7 @@ from analysis.records import FINISHED
 from study.config.schema import StudyConfig
 from trainables.chance import MARGIN
 from trainables.recent import quarters
-from trainables.training.validation import plan
+from trainables.training.validation import sample_sizes
 from trainables.trial import TrialConfig
 
 LIBRARY = Path(__file__).parents[1] / "recorded" / "trial_library.parquet"
@@ -128,7 +128,7 @@ def _product_images(trial: dict[str, Any]) -> int:
     assert config.n_images is not None
     available = max(25, config.n_images // 4)
     kept = len(trial["samples/loss"]) // 2 // len(trial["steps"])
-    return min(kept, plan(config, config.n_images, available).images)
+    return min(kept, sample_sizes(config, config.n_images, available).images)
 
 
 def _run(trial: dict[str, Any]) -> dict[str, Any]:

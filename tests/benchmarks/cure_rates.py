@@ -29,7 +29,7 @@ from search_spaces import SPECS
 from tests.benchmarks.trial_library import GOLD_IMAGES, Images, images, probe_hits
 from trainables.data.table import as_tensor
 from trainables.training.loop import Report, build_task, fit
-from trainables.training.validation import Plan, Validation
+from trainables.training.validation import SampleSizes, Validation
 from trainables.trial import TrialConfig
 
 SEEDS = (0, 1, 2)
@@ -119,7 +119,7 @@ def _measure(trial: TrialConfig, available: Images) -> dict[str, Any]:
     task = build_task(trial, splits.pretext_train.image_size)
     task.fit_to(as_tensor(splits.pretext_train.images))
     task.load_state_dict(last[0].state()["task"])
-    chosen = Plan(GOLD_IMAGES // 100 * 100, 100, 1, min(256, len(splits.pretext_train)))
+    chosen = SampleSizes(GOLD_IMAGES // 100 * 100, 100, 1, min(256, len(splits.pretext_train)))
     gold = Validation(task, splits.pretext_train, available.gold, chosen, torch.device("cpu")).per_image()
     primary = task.primary_metric.removeprefix("val/")
     hits = probe_hits(task, splits, available.gold)

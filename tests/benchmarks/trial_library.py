@@ -39,7 +39,7 @@ from trainables.probes.linear import fit_linear_probe
 from trainables.tasks import PretextTask
 from trainables.training import monitor
 from trainables.training.loop import Report, build_task, fit
-from trainables.training.validation import MOST_DRAWS, Plan, Validation, plan, standard_error
+from trainables.training.validation import MOST_DRAWS, SampleSizes, Validation, sample_sizes, standard_error
 from trainables.trial import TrialConfig
 
 LIBRARY = Path(__file__).parents[1] / "recorded" / "trial_library.parquet"
@@ -155,9 +155,9 @@ def images(dataset: str, root: Path) -> Images:
     return Images(plain[0], plain[1].take(np.arange(used)), gold)
 
 
-def kept_plan(trial: TrialConfig, n_train: int, n_validation: int) -> Plan:
+def kept_plan(trial: TrialConfig, n_train: int, n_validation: int) -> SampleSizes:
     """Return the product's plan with up to KEPT_IMAGES validation images; the product's are the first of them."""
-    chosen = plan(trial, n_train, n_validation)
+    chosen = sample_sizes(trial, n_train, n_validation)
     kept = min(KEPT_IMAGES, n_validation) // chosen.batch * chosen.batch
     return dataclasses.replace(chosen, images=max(chosen.images, kept))
 
@@ -179,7 +179,7 @@ def make_trial(trial: TrialConfig, available: Images) -> dict[str, Any]:
     fit(trial, splits, record)
     double = trial.replace(budget_steps=2 * trial.budget_steps, report_every=2 * trial.budget_steps)
     fit(double, splits, lambda report: states.update(double=copy.deepcopy(report.state())))
-    product = plan(trial, len(splits.pretext_train), len(splits.pretext_validation))
+    product = sample_sizes(trial, len(splits.pretext_train), len(splits.pretext_validation))
     row: dict[str, Any] = {
         "trial": trial.to_json(),
         "facts": json.dumps(facts),
@@ -200,14 +200,16 @@ def _gold(
 ) -> dict[str, Any]:
     """Return each network's gold levels, the errors of their changes, and which gold images its probe gets right."""
     device, levels, row = torch.device("cpu"), {}, {}
-    batch = plan(trial, len(splits.pretext_train), len(splits.pretext_validation)).batch  # SimCLR's loss depends on it
+    batch = sample_sizes(
+        trial, len(splits.pretext_train), len(splits.pretext_validation)
+    ).batch  # SimCLR's loss depends on it
     draws = max(1, min(MOST_DRAWS, 1000 // len(gold)))
     calibration = min(256, len(splits.pretext_train))
     for name, state in networks.items():
         task = build_task(trial, splits.pretext_train.image_size)
         task.fit_to(as_tensor(splits.pretext_train.images))
         task.load_state_dict(state)
-        chosen = Plan(len(gold) // batch * batch, batch, draws, calibration)
+        chosen = SampleSizes(len(gold) // batch * batch, batch, draws, calibration)
         levels[name] = Validation(task, splits.pretext_train, gold, chosen, device).per_image()
         if gold.labels is not None:
             row[f"probe/{name}"] = probe_hits(task, splits, gold)

@@ -42,7 +42,6 @@ from analysis.report.words import (
     NONE,
     PROBES,
     count,
-    counted,
     effect,
     guessing,
     interval,
@@ -53,6 +52,7 @@ from analysis.report.words import (
     p_cell,
     signed,
 )
+from analysis.stats.aggregates import MIN_INTERVAL_SEEDS
 from analysis.stats.paired import MIN_SEEDS
 from trainables.trial import BASELINES, CLASS_AVERAGES, RANDOM_INIT, WEIGHTS
 
@@ -170,7 +170,7 @@ def _stages(sources: Sources) -> Iterator[Block]:
         means = own.groupby(["task", "stage"], sort=False)["value"].mean()
         values = ", ".join(f"{task} stage {stage} {mean:.3f}" for (task, stage), mean in means.items())
         alt = f"{PROBES[probe]} of every stage on {dataset}: {values}"
-        caption = "Where a line peaks before the last stage, features of that stage are the better ones."
+        caption = "Where a line peaks before the last stage, that stage has the highest mean."
         pictures.append(picture(f"stages-{index}", alt, probe_by_stage, runs, dataset, probe, caption=caption))
     if pictures:
         yield Text(
@@ -273,7 +273,7 @@ def _aggregates(findings: Findings) -> list[Block]:
     note = (
         ""
         if means["ci_low"].notna().any()
-        else f" Fewer than 10 seeds ({counted(means['n_seeds'].min(), 'seed')}): descriptive, no interval."
+        else f" Fewer than {MIN_INTERVAL_SEEDS} seeds ({means['n_seeds'].min()}): descriptive, no interval."
     )
     return [Folded("Across tasks: the average of each cell", [Table(caption + note, head, rows)])]
 

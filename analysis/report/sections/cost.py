@@ -9,7 +9,7 @@ from typing import Any
 from analysis.data import tables
 from analysis.data.study import Study
 from analysis.findings import Findings, queries
-from analysis.records import FAILED, KILLED, StudyStarted
+from analysis.records import FAILED, StudyStarted
 from analysis.records.phases import short_seed
 from analysis.report.blocks import Block, Bullets, Code, Folded, Heading, Section, Table, Text
 from analysis.report.sections.trials import Beside, every_trial
@@ -38,7 +38,7 @@ def what_it_cost(findings: Findings, started: StudyStarted | None, beside: Besid
         *_failed(findings),
     ]
     runs = findings.study.runs
-    n_failed = int(runs["status"].isin([FAILED, KILLED]).sum())
+    n_failed = int((runs["status"] == FAILED).sum())
     lead = f"{_duration(findings.study)}, {count(n_failed)} failed."
     return Section("cost", "What was run, and what did it cost?", blocks, lead)
 
@@ -127,7 +127,7 @@ def _inventories(datasets: Mapping[str, dict[str, Any]]) -> Iterator[Block]:
 
 def _failed(findings: Findings) -> list[Block]:
     runs = findings.study.runs
-    bad = runs.loc[runs["status"].isin([FAILED, KILLED])]
+    bad = runs.loc[runs["status"] == FAILED]
     if bad.empty:
         return [Text("No trial failed.")]
     blocks: list[Block] = [Heading("Failed trials")]

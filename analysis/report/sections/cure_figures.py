@@ -48,8 +48,8 @@ def forests(findings: Findings, sources: Sources, task: str, *, mapped: bool) ->
             alt = f"{task}, {design}: difference in {metric_words(column)} from the baseline: {', '.join(values)}"
             options = {"margin": _margin(findings), "metric": column}
             caption = (
-                "Each row is a change, the best on top. A thick line that stays clear of 0 and of the gray margin is a "
-                "difference that matters."
+                "Each row is a change, the best on top. A thin line, which holds for all changes at once, that stays "
+                "clear of 0 and of the gray margin is a difference that matters."
             )
             name = f"effects-{task}-{design}"
             yield picture(name, alt, effects_forest, effects, seeds, caption=caption, **options)
@@ -61,6 +61,7 @@ def _margin(findings: Findings) -> float | None:
 
 def _size_strength(findings: Findings, sources: Sources, task: str) -> Iterator[Picture]:
     frame = _cells(sources, task, "size_by_strength")
+    lower_is_better = findings.metrics[task].mode == "min"
     for value in (findings.metrics[task].column, "converged"):
         known = frame.value[value].notna()
         if not known.any():
@@ -72,10 +73,11 @@ def _size_strength(findings: Findings, sources: Sources, task: str) -> Iterator[
         span = f"from {number(squares.min())} to {number(squares.max())}"
         alt = f"{task}: {name} by number of images and augmentation strength, {span}"
         margin = _margin(findings) if value != "converged" else None
-        caption = (
-            "Upward: more images. To the right: stronger augmentation. If the lower left is pale and the lower right "
-            "is not, augmentation makes up for missing images."
-        )
+        caption = "Upward: more images. To the right: stronger augmentation."
+        if value == "converged" or not lower_is_better:
+            caption += (
+                " Where the lower left is pale and the lower right is not, few images score higher with augmentation."
+            )
         file = f"size-strength-{task}-{value}"
         yield picture(file, alt, size_strength_map, frame, value, margin=margin, caption=caption)
 
@@ -85,10 +87,10 @@ def _pairs(findings: Findings, sources: Sources, task: str) -> Iterator[Picture]
     known = means.value.dropna(subset=["mean"])
     if known.empty:
         return
-    column = findings.metrics[task].column
-    best = known.loc[known["mean"].idxmax()]
-    highest = f"highest for {best['first']} and {best['second']}"
-    alt = f"{task}: mean {metric_words(column)} of each augmentation alone and of each pair, {highest}"
+    column, mode = findings.metrics[task]
+    best = known.loc[known["mean"].idxmin() if mode == "min" else known["mean"].idxmax()]
+    where = f"{'lowest' if mode == 'min' else 'highest'} for {best['first']} and {best['second']}"
+    alt = f"{task}: mean {metric_words(column)} of each augmentation alone and of each pair, {where}"
     own = findings.effects.loc[(findings.effects["task"] == task) & (findings.effects["design"] == "pairs")]
     none = own["baseline_mean"].mean()
     baseline = None if pd.isna(none) else round(float(none), 6)
@@ -102,7 +104,7 @@ def _pairs(findings: Findings, sources: Sources, task: str) -> Iterator[Picture]
         metric=column,
         split=split,
         margin=_margin(findings),
-        caption="Two augmentations help together where their square is darker red than both of its diagonals.",
+        caption="Compare a pair with both of its augmentations alone, on the diagonal. The synergies have the test.",
     )
 
 
@@ -164,7 +166,10 @@ def _law(findings: Findings, sources: Sources, task: str) -> Iterator[Picture]:
     answers = "; ".join(f"strength {row.augmentation_strength:g} {row.answer}" for row in laws.value.itertuples())
     law = f"with a law fitted to all but the largest: {answers}"
     alt = f"{task}: {metric_words(column)} by number of images, {law}"
-    caption = "If the largest size is on the curve fitted to the smaller ones, more images are still worth their cost."
+    caption = (
+        "Ring: measured at the largest size. Cross: predicted from the smaller ones. Whether more images pay depends "
+        "on how steep the curve still is at its end."
+    )
     yield picture(f"size-law-{task}", alt, size_law, frame, laws, column, caption=caption, **options)
 
 

@@ -139,7 +139,10 @@ def _of_task(findings: Findings, sources: Sources, task: str) -> Iterator[Block]
 
 def _better(findings: Findings, task: str, ranked: pd.DataFrame) -> list[str]:
     rows = ranked.loc[ranked["answer"] == BETTER]
-    return [f"{quoted(row['cell'])}: {effect(row)}{_converged(findings, task, row)}" for _, row in rows.iterrows()]
+    return [
+        f"{quoted(row['cell'])}: {effect(row, picked=True)}{_converged(findings, task, row)}"
+        for _, row in rows.iterrows()
+    ]
 
 
 def _converged(findings: Findings, task: str, row: pd.Series) -> str:

@@ -49,7 +49,9 @@ def few_labels(findings: Findings, sources: Sources) -> Iterator[Block]:
             values = ", ".join(f"{cell_of(way, labels)} {mean:.3f}" for (way, labels), mean in means.items())
             name = f"few-labels-{len(pictures)}"
             alt = f"{task} on {dataset}: {values}"
-            caption = "Where the pre-trained lines are above the dash-dotted one, pre-training saves labels."
+            caption = (
+                "Where a pre-trained line is above the dash-dotted one, its mean is higher; the table has the test."
+            )
             pictures.append(picture(name, alt, label_curves, runs, str(dataset), task, caption=caption))
     yield from labels_or_images(findings)
     if pictures:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from analysis.comparisons.leaks import flattery, leaked_images
+from analysis.comparisons.leaks import leak_effects, leaked_images
 from analysis.findings import Findings
 from analysis.report import sentences
 from analysis.report.blocks import Block, Folded, Table, Text
@@ -21,7 +21,7 @@ _CAUTION = "Images with a copy may be easier than others, so only a new split (`
 def near_duplicates(findings: Findings) -> Iterator[Block]:
     """Yield how many images have near duplicates in another split, and the probes on test images with and without."""
     study = findings.study
-    found = _flattery(findings)
+    found = _leak_effects(findings)
     for dataset, info in study.datasets.items():
         if n_moved := info.get("leaks", {}).get("n_moved"):
             moved = f"{counted(n_moved, 'image')} moved to keep them on one side of the splits"
@@ -35,9 +35,9 @@ def near_duplicates(findings: Findings) -> Iterator[Block]:
             yield Folded(f"Near duplicates of {dataset}: every probe with and without them", [_table(own)])
 
 
-def flattered(findings: Findings) -> list[str]:
-    """Return a sentence for each data set whose probes are shown to be flattered, or cannot be compared at all."""
-    found, said = _flattery(findings), []
+def leak_findings(findings: Findings) -> list[str]:
+    """Return a sentence for each data set whose probes are shown to be leak_findings, or cannot be compared at all."""
+    found, said = _leak_effects(findings), []
     for dataset in findings.study.datasets:
         mask = leaked_images(findings.study, dataset)
         own = found.loc[found["dataset"] == dataset]
@@ -48,7 +48,7 @@ def flattered(findings: Findings) -> list[str]:
 
 def leak_warnings(findings: Findings) -> list[str]:
     """Return a plain sentence for each data set whose test images have near duplicates among the training images."""
-    said, found = [], _flattery(findings)
+    said, found = [], _leak_effects(findings)
     for dataset in findings.study.datasets:
         mask = leaked_images(findings.study, dataset)
         if mask is None or not mask.any():
@@ -63,8 +63,8 @@ def leak_warnings(findings: Findings) -> list[str]:
     return said
 
 
-def _flattery(findings: Findings) -> pd.DataFrame:
-    return flattery(findings.study, findings.study.runs.query(TEST))
+def _leak_effects(findings: Findings) -> pd.DataFrame:
+    return leak_effects(findings.study, findings.study.runs.query(TEST))
 
 
 def _name(dataset: str) -> str:
@@ -102,6 +102,6 @@ def _table(own: pd.DataFrame) -> Table:
     caption = (
         f"Test accuracy of the linear probe on the {counted(own['n_leaked'].iloc[0], 'image')} with a near duplicate "
         f"among the training images, and on the {count(own['n_others'].iloc[0])} without. Means over seeds. The "
-        "intervals (Newcombe) are over other images, not over new seeds, and each is for itself."
+        "intervals (Newcombe) are over other images, not over new seeds, and are not adjusted for the number of probes."
     )
     return Table(caption, ["encoder", "with", "without", "difference", "95% interval", "all images", "seeds"], rows)

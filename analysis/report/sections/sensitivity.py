@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from analysis.comparisons import importance, searched_columns
-from analysis.comparisons.hyperparameter_importance import MIN_TRIALS
+from analysis.comparisons import importance, searched_columns, why_no_importance
 from analysis.comparisons.selection import finished_values
 from analysis.data import tables
 from analysis.data.classes import online_probe
@@ -105,8 +104,8 @@ def _pictures(sources: Sources, searched: pd.DataFrame, task: str, column: str) 
         alt = f"{task}: {len(own)} search trials as lines through {listed(varied)} to {ends}"
         caption = "Follow the dark lines: where they pass through one place of an axis, that setting mattered."
         yield picture(f"parallel-{task}", alt, parallel_coordinates, runs, column, caption=caption)
+    mode = tables.mode_of(own, column)
     if not _no_importance(searched, task, column):
-        mode = tables.mode_of(own, column)
         options = {"evaluator": EVALUATOR, "n_bootstrap": RESAMPLES}
         found = call(importance, runs, column, mode, **options)
         shares = ", ".join(f"{row.hyperparameter} {row.importance:.2f}" for row in found.value.itertuples())
@@ -116,7 +115,10 @@ def _pictures(sources: Sources, searched: pd.DataFrame, task: str, column: str) 
         )
         yield picture(f"importance-{task}", alt, importance_bars, found, caption=caption)
     alt = f"{task}: {ends}, of {len(own)} search trials, against lr"
-    caption = "If the points rise toward an edge, the range of learning rates ended too early on that side."
+    caption = (
+        f"If the points {'fall' if mode == 'min' else 'rise'} toward an edge, the range of learning rates may have "
+        "ended too early on that side."
+    )
     yield picture(f"search-{task}", alt, search_scatter, runs, metric=column, caption=caption)
 
 
@@ -130,10 +132,5 @@ def _no_importance(searched: pd.DataFrame, task: str, column: str) -> str:
     """Return why the importance of a task's settings cannot be estimated; empty if it can."""
     own = searched.loc[searched["task"] == task]
     usable = own.loc[np.isfinite(finished_values(own, column))] if column in own else own.iloc[:0]
-    varied = searched_columns(usable)
-    if len(usable) < MIN_TRIALS:
-        return f"{task}: {len(usable)} finished trials of at least {MIN_TRIALS} needed"
-    if not varied or usable[column].nunique() == 1:
-        return f"{task}: no setting varies"
-    gaps = [name for name in varied if usable[name].isna().any()]
-    return f"{task}: {listed(gaps)} missing in some trials" if gaps else ""
+    note = why_no_importance(usable, column)
+    return f"{task}: {note}" if note else ""

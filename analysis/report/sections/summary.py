@@ -10,15 +10,17 @@ import pandas as pd
 from analysis.comparisons import BASE, BETTER, EQUIVALENT, INCONCLUSIVE, TOO_FEW, WORSE
 from analysis.convergence import AT_CHANCE, CONVERGED
 from analysis.data.classes import levels_of
+from analysis.data.frames import NOT_ENDED
 from analysis.data.tables import probe_results
 from analysis.findings import Findings, queries
 from analysis.findings.queries import VALIDATION, UntrainedComparison
+from analysis.records import FAILED
 from analysis.records.phases import ABLATE, CONFIRM, EVALUATE, SEARCH
 from analysis.report import sentences
 from analysis.report.claims import first_true
 from analysis.report.sections.classes import imbalance
 from analysis.report.sections.designs import factorial_clause
-from analysis.report.sections.leaks import flattered
+from analysis.report.sections.leaks import leak_findings
 from analysis.report.words import (
     PROBES,
     circumstances,
@@ -49,7 +51,7 @@ def summary(findings: Findings) -> list[str]:
     return [
         *gain,
         *imbalance(findings),
-        *flattered(findings),
+        *leak_findings(findings),
         *(ablations or _confirmed(findings)),
         *_unfinished(findings),
     ]
@@ -290,11 +292,11 @@ def _last_line(reason: str) -> str:
 
 def _unfinished(findings: Findings) -> list[str]:
     runs = findings.study.runs
-    failed, running = (int((runs["status"] == status).sum()) for status in ("FAILED", "RUNNING"))
+    failed, running = int((runs["status"] == FAILED).sum()), int(runs["status"].isin(NOT_ENDED).sum())
     inconclusive = queries.distinct(findings.effects)["answer"] == INCONCLUSIVE
     parts = []
     if failed:
-        reasons = runs.loc[runs["status"] == "FAILED", "reason"].map(_last_line)
+        reasons = runs.loc[runs["status"] == FAILED, "reason"].map(_last_line)
         why = f" ({reasons.mode().iloc[0]})" if (reasons != "").any() else ""
         parts.append(f"{failed} of {counted(len(runs), 'trial')} failed{why}")
     if inconclusive.any():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,19 @@ def test_seeds_that_gain_the_same_few_images_are_not_better():
     assert row["answer"] == "inconclusive"
     assert pd.isna(row["seeds_needed"])
     assert "a margin of 0.02 needs more than" in row["note"]
+
+
+def test_a_note_names_the_p_value_that_leaves_an_answer_open():
+    rng, reasons = np.random.default_rng(3), set()
+    for _ in range(60):
+        tables = {cell: rng.random((5, 300)) < 0.5 + gain for cell, gain in (("base", 0.0), ("a", 0.04), ("b", 0.0))}
+        runs, per_image = study_of(tables)
+        for row in by_cell(runs, per_image).itertuples():
+            if not (found := re.search("excludes 0, but (.+) leaves", row.note)):
+                continue
+            reasons.add(found[1])
+            assert not found[1].startswith("Holm") or 2 * row.p > 0.05
+    assert "the p-value over seeds alone, adjusted for 2 comparisons," in reasons
 
 
 def test_three_seeds_are_tested_if_all_of_them_kept_their_images_and_two_never():

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.comparisons.leaks import flattery, leaked_images
+from analysis.comparisons.leaks import leak_effects, leaked_images
 from analysis.data.per_image import PerImage
 from analysis.data.study import Study
 from analysis.report.blocks import Folded, Text
-from analysis.report.sections.leaks import flattered, leak_warnings, near_duplicates
+from analysis.report.sections.leaks import leak_findings, leak_warnings, near_duplicates
 from trainables.errors import UserError
 from trainables.per_image import pack
 from trainables.trial import RANDOM_INIT
@@ -57,7 +57,7 @@ def test_accuracies_with_and_without_copies_are_means_over_seeds_and_the_baselin
         "b": ("rotation", correct(0.8, 0.6)),
         "old": ("rotation", None),
     })  # fmt: skip
-    found = flattery(one, one.runs)
+    found = leak_effects(one, one.runs)
     assert found["task"].tolist() == ["rotation", RANDOM_INIT]
     row = found.iloc[0]
     assert (row["n_seeds"], row["n_leaked"], row["n_others"]) == (2, N_LEAKED, N - N_LEAKED)
@@ -79,13 +79,13 @@ def test_the_report_says_by_how_much_the_probe_is_flattered_only_where_shown() -
 def test_where_every_test_image_has_a_copy_nothing_can_be_said() -> None:
     one = study({"a": ("rotation", correct(1, 1))}, leaked=np.ones(N, bool))
     assert "every test image has one among the training images, so nothing shows" in said(one)
-    assert flattered(SimpleNamespace(study=one)) == [said(one)]  # type: ignore[arg-type]
+    assert leak_findings(SimpleNamespace(study=one)) == [said(one)]  # type: ignore[arg-type]
 
 
 def test_the_summary_has_only_what_is_shown() -> None:
     equal, better = (study({"a": ("rotation", correct(share, 0.5))}) for share in (0.55, 0.95))
-    assert flattered(SimpleNamespace(study=equal)) == []  # type: ignore[arg-type]
-    assert len(flattered(SimpleNamespace(study=better))) == 1  # type: ignore[arg-type]
+    assert leak_findings(SimpleNamespace(study=equal)) == []  # type: ignore[arg-type]
+    assert len(leak_findings(SimpleNamespace(study=better))) == 1  # type: ignore[arg-type]
 
 
 def test_what_was_moved_is_said_and_nothing_is_said_without_copies() -> None:
@@ -98,7 +98,7 @@ def test_what_was_moved_is_said_and_nothing_is_said_without_copies() -> None:
 
 def test_an_evaluation_of_other_images_is_left_out_and_damage_is_named() -> None:
     one = study({"a": ("rotation", np.ones(N - 1, bool))})
-    assert flattery(one, one.runs).empty
+    assert leak_effects(one, one.runs).empty
     one.datasets[NAME]["leaks"]["test"] = "bool:400:AAAA"
     with pytest.raises(UserError, match="near duplicates of plates: damaged"):
         leaked_images(one, NAME)
@@ -107,7 +107,7 @@ def test_an_evaluation_of_other_images_is_left_out_and_damage_is_named() -> None
 def test_the_first_screen_says_what_leaks_and_what_it_changes() -> None:
     shown = leak_warnings(SimpleNamespace(study=study({"a": ("rotation", correct(0.95, 0.5))})))  # type: ignore[arg-type]
     assert shown == [
-        "**40 of 400 test images of plates have a near copy among the training images**: on the others, a linear "
+        "**40 of 400 test images of plates have a near duplicate among the training images**: on the others, a linear "
         "classifier on rotation gets 50.0 of 100 right, on all 54.5."
     ]
     unprobed = leak_warnings(SimpleNamespace(study=study({"old": ("rotation", None)})))  # type: ignore[arg-type]

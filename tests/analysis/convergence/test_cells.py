@@ -16,7 +16,7 @@ from analysis.convergence.cells import pooled
 from analysis.convergence.progress import GAINED, IMPROVED, PROBE_IMPROVED, Difference
 from analysis.convergence.reading import trials
 from analysis.data.frames import RUNNING
-from analysis.records import FINISHED, KILLED
+from analysis.records import FINISHED, KILLED, STOPPED
 from trainables.chance import _nats
 
 STEPS = np.arange(0, 501, 25)
@@ -123,6 +123,12 @@ def test_a_seed_that_has_just_begun_does_not_hide_how_the_others_ended(status: s
     (cell,) = cell_verdicts(runs, begun).itertuples()
     assert (cell.verdict, cell.n_seeds) == ("still_improving", 4)
     assert cell.evidence.endswith("(mean of 4 seeds); 3 of 4 seeds not ended yet")
+
+
+@pytest.mark.parametrize("order", [[FINISHED, STOPPED], [STOPPED, FINISHED]])
+def test_pooled_seeds_have_spent_their_budget_only_if_all_have(order: list[str]) -> None:
+    runs, curves = seeds(rising(2, noise=0.01))
+    assert pooled(list(trials(runs.assign(status=order), curves))).row["status"] == STOPPED
 
 
 def test_a_cell_of_one_seed_has_no_verdict_of_its_own() -> None:

@@ -28,7 +28,9 @@ def test_cures_are_ranked_with_interval_answer_and_how_often_they_converge(page:
     ]
     assert ranks == sorted(ranks)
     assert re.search(
-        r"augmentation_strength=1: \+0\.07\d \[0\.0\d\d, 0\.0\d\d\], 5 seeds, Holm p < 0\.001; 5 of 5 converge", text
+        r"augmentation_strength=1: \+0\.07\d \[0\.0\d\d, 0\.\d{3}\] \(adjusted for the number of changes\), 5 seeds, "
+        r"Holm p < 0\.001; 5 of 5 converge",
+        text,
     )
     assert "Worse than base: budget_steps=400 (−0.03" in text
     assert "size_by_strength, compared with n_images=1000: better n_images=1000, augmentation_strength=1 (+0.0" in text

@@ -92,6 +92,16 @@ def test_a_task_that_is_better_on_the_test_split_is_not_called_a_tie(findings: F
     assert not any("cannot be told apart" in each for each in found)
 
 
+def test_a_task_that_ranks_before_the_best_and_is_better_on_the_test_split_is_named(findings: Findings):
+    found = with_answers(findings, "inconclusive", simclr="inconclusive", rotation="better")
+    between = found.between_tasks
+    first = (between["cell"] == "simclr") & (between["baseline"] == "rotation")
+    assert first.sum() == 1
+    ahead = dataclasses.replace(found, between_tasks=between.assign(answer=between["answer"].mask(first, "better")))
+    assert "On the test split, simclr is better than rotation." in said(ahead)
+    assert "Which task is best is still open: rotation cannot be told apart from simclr" in " ".join(said(found))
+
+
 def test_raw_pixels_are_named_where_no_task_is_above_them(findings: Findings):
     gains = task_gains(findings)
     assert not any("Raw pixels" in each for each in headline(findings, gains))

@@ -58,6 +58,6 @@ def test_importance_needs_as_many_finite_values_as_its_computation_does() -> Non
     runs["lr"] = 10 ** rng.uniform(-4, -1, 15)
     assert _no_importance(runs, "simclr", COLUMN) == ""
     runs.loc[0, COLUMN] = np.inf
-    assert _no_importance(runs, "simclr", COLUMN) == "simclr: 14 finished trials of at least 15 needed"
+    assert _no_importance(runs, "simclr", COLUMN) == "simclr: too few trials: 14 finished, at least 15 are needed"
     note = analysis.comparisons.importance(runs, COLUMN, "min", evaluator="ped_anova", n_bootstrap=0)["note"]
     assert note.iloc[0].startswith("too few trials: 14 finished")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.records import StudyStarted, TrialStarted
+from analysis.records import KILLED, StudyStarted, TrialEnded, TrialStarted
 from analysis.report import write_report
 from study.execution.journal import Journal
 from tests.analysis.journals import write_study
@@ -31,8 +31,12 @@ def test_a_study_that_has_only_begun_and_one_with_a_running_trial_get_one_too(tm
     assert "<b>new</b>" in Page(write_report(tmp_path)).text
     trial = TrialConfig("search", "rotation")
     journal.append(TrialStarted.of(trial))
-    journal.close()
     assert "1 trial has not ended yet" in Page(write_report(tmp_path)).text
+    journal.append(TrialEnded(trial_id=trial.trial_id, status=KILLED))
+    journal.close()
+    interrupted = Page(write_report(tmp_path)).text
+    assert "1 trial has not ended yet" in interrupted
+    assert "No trial failed." in interrupted
 
 
 def test_a_folder_that_is_no_study_gets_no_page(tmp_path: Path):

@@ -8,11 +8,14 @@ import html
 import re
 from pathlib import Path
 
+import pandas as pd
+import pytest
 import yaml
 
 import analysis
 from analysis.findings import Findings, compute_findings
 from analysis.records import Facts, Report, TrialStarted
+from analysis.report.sections.verdicts import _above_chance_untrained
 from study.execution.journal import Journal
 from tests.analysis.journals import TRUTH, write_study
 from tests.analysis.report.pages import Page, section
@@ -73,11 +76,18 @@ def test_verdicts_are_counted_and_shown_with_evidence_and_cure(findings: Finding
 
 
 def test_each_configuration_is_shown_with_its_chance_level(page: Page):
-    assert "context_prediction: no seed of at least one configuration is shown to beat chance" in page.text
+    assert "context_prediction: at least one configuration has no seed that is shown to beat chance" in page.text
     assert "rotation: there is a configuration" not in page.text
     assert page.text.count("learning_curves(") == 2 * len(
         [i for i in page.images if "optimizer steps of" in str(i["alt"])]
     )
+
+
+@pytest.mark.parametrize(("n_early", "named"), [(1, False), (2, True)])
+def test_a_task_is_early_only_if_most_of_its_untrained_networks_are(n_early: int, named: bool):
+    values = [0.9] * n_early + [0.25] * (3 - n_early)
+    compared = pd.DataFrame({"task": "simclr", "metric": "val/accuracy", "untrained": values, "chance": 0.25})
+    assert _above_chance_untrained(compared.assign(n_validation=500)) == (["simclr"] if named else [])
 
 
 def test_a_task_that_beats_chance_untrained_is_called_by_name(tmp_path: Path):

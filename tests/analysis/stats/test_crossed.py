@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from analysis.stats import paired
-from analysis.stats.crossed import CrossedMean, crossed_mean, seeds_mean
+from analysis.stats.crossed import MAX_SEEDS_NEEDED, CrossedMean, crossed_mean, seeds_mean
 from tests.benchmarks.crossed_coverage import (
     ACCURACIES,
     N_IMAGES,
@@ -119,6 +119,15 @@ def test_five_seeds_that_gained_the_same_three_of_41_images_have_shown_nothing()
     assert 800 < least < 2_000
     more = dataclasses.replace(estimate, images=estimate.images * 41 / (2 * least), df_images=np.array(100.0))
     assert more.seeds_needed(0.02, 0.05) is not None
+
+
+def test_images_are_blamed_only_where_they_leave_the_difference_open():
+    noisy = CrossedMean(np.array(0.01), 5, *map(np.array, (0.04**2, 1e-5, 1e-9, 399.0)))  # seeds differ, images hardly
+    assert noisy.seeds_needed(0.0005, 0.05) == MAX_SEEDS_NEEDED
+    assert noisy.least_images(0.0005, 0.05, 400) < 400
+    few = dataclasses.replace(noisy, images=np.array(1e-4))
+    assert few.seeds_needed(0.0005, 0.05) is None
+    assert few.least_images(0.0005, 0.05, 400) > 400
 
 
 def test_seeds_alone_are_the_paired_t_test():
