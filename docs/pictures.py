@@ -9,6 +9,7 @@ Chromium and playwright. With the folder of the benchmark, it writes the figures
 from __future__ import annotations
 
 import io
+import math
 import shutil
 import sys
 from collections.abc import Iterator
@@ -74,9 +75,13 @@ def draw_benchmark(folder: Path, pictures: Path = IMAGES) -> None:
         if not (part.study.runs["probe_split"] == "test").any():
             continue
         frame = benchmark_frame(part)
-        figure, axes = plt.subplots(2, 2, figsize=(11, 8), layout="constrained")
-        for task, ax in zip(TASKS, axes.flat, strict=True):
+        tasks = frame["task"].unique()
+        n_rows = math.ceil(len(tasks) / 2)
+        figure, axes = plt.subplots(n_rows, 2, figsize=(11, 4 * n_rows), layout="constrained", squeeze=False)
+        for task, ax in zip(tasks, axes.flat, strict=False):
             size_gains(frame, task, ax)
+        for ax in axes.flat[len(tasks) :]:
+            ax.set_axis_off()
         figure.savefig(pictures / f"benchmark-{part.study.config['dataset']}.png", dpi=80)
         plt.close(figure)
 

@@ -132,10 +132,8 @@ def online_probe(last: pd.DataFrame) -> str:
     accuracy, balanced = LAST + ONLINE_PROBES[0], f"{LAST}probe/{BALANCED}"
     if balanced not in last or (last[accuracy].notna() & last[balanced].isna()).any():
         return ONLINE_PROBES[0]
-    chance, largest = (
-        last[name].max() if name in last else np.nan for name in (chance_column(ONLINE_PROBES[0]), "largest_class")
-    )
-    return f"probe/{BALANCED}" if is_imbalanced(largest, 1 / chance) else ONLINE_PROBES[0]
+    levels = levels_of(last, accuracy)
+    return f"probe/{BALANCED}" if is_imbalanced(levels.largest_class, 1 / levels.chance) else ONLINE_PROBES[0]
 
 
 def class_accuracies(study: Study, runs: pd.DataFrame) -> pd.DataFrame:
