@@ -82,6 +82,8 @@ def with_sizes_of(config: StudyConfig, sized: Mapping[str, Any]) -> StudyConfig:
     values: dict[str, Any] = {name: sized[name] for name in ("budget_steps", "report_every")}
     for section, setting in (("search", "num_samples"), ("confirm", "seeds"), ("ablate", "seeds")):
         values[section] = getattr(config, section).model_copy(update={setting: sized[section][setting]})
+    if isinstance(config.probe_every, int) and isinstance(sized.get("probe_every"), int):
+        values["probe_every"] = sized["probe_every"]
     return config.model_copy(update=values)
 
 
