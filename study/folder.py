@@ -38,6 +38,15 @@ def open_folder(config: StudyConfig, output: Path, *, fresh: bool = False) -> Pa
         aside = folder.with_name(f"{folder.name}.{datetime.now():%Y%m%d-%H%M%S-%f}")
         folder.rename(aside)
         logger.warning("moved the earlier study to %s", aside)
+    check_same_study(config, folder)
+    files.remove_partial(folder, folder / FIGURES, folder / plugins.FOLDER, *folder.glob(f"{ENCODERS}/*"))
+    plugins.store([each.name for each in config.plugins], folder)
+    files.write(file, config.to_yaml().encode())
+    return folder
+
+
+def check_same_study(config: StudyConfig, folder: Path) -> None:
+    """Raise ConfigError if the folder, which need not exist, belongs to a study of another configuration."""
     # Compare with the journal, not with the file: the user may have edited the file and run the study from it.
     started = next(read(folder, StudyStarted), None)
     if started and (difference := _difference(started.config, config)):
@@ -45,10 +54,6 @@ def open_folder(config: StudyConfig, output: Path, *, fresh: bool = False) -> Pa
             f"{folder} belongs to a study of another configuration:\n{difference}\n"
             "Give this one another name (--set name=...), or use --fresh to move the earlier one aside"
         )
-    files.remove_partial(folder, folder / FIGURES, folder / plugins.FOLDER, *folder.glob(f"{ENCODERS}/*"))
-    plugins.store([each.name for each in config.plugins], folder)
-    files.write(file, config.to_yaml().encode())
-    return folder
 
 
 def has_begun(folder: Path) -> bool:
