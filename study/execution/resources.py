@@ -21,6 +21,7 @@ from study.config.sections import ResourcesConfig
 from trainables.errors import ConfigError
 
 BOOTSTRAP_CONFIG = "~/ray_bootstrap_config.yaml"  # where `ray up` stores the cluster's file on the head node
+HEAD = "node:__internal_head__"  # resource by which Ray marks the head node
 NODE_ID = re.compile("node_[0-9a-f]{56}")
 MAX_PENDING_GROUPS = 4  # worker groups that may wait at once for nodes that have not started yet
 
@@ -47,8 +48,9 @@ def check(need: ResourcesConfig, workers: int) -> int:
     if problem := validate_label_selector(need.labels):
         raise ConfigError(f"resources.labels: {problem}")
     alive = [node for node in ray.nodes() if node["Alive"]]
-    running = sum(_capacity(need, node["Resources"], node["Labels"]) for node in alive)
-    pending = _pending_capacity(need, len(alive)) if _has_autoscaler() else 0
+    rooms = [(_capacity(need, node["Resources"], node["Labels"]), HEAD not in node["Resources"]) for node in alive]
+    running, on_workers = sum(room for room, _ in rooms), sum(room for room, is_worker in rooms if is_worker)
+    pending = max(0, _autoscaled_capacity(need, len(alive)) - on_workers) if _has_autoscaler() else 0
     if running + pending < workers:
         raise ConfigError(_shortage(need, workers, alive, running))
     if running < workers:
@@ -89,8 +91,11 @@ def _cluster_file() -> dict[str, Any]:
         return {}
 
 
-def _pending_capacity(need: ResourcesConfig, alive: int) -> int:
-    """Return how many workers fit on the nodes that the autoscaler may still add; a large number if unknown."""
+def _autoscaled_capacity(need: ResourcesConfig, alive: int) -> int:
+    """Return how many workers fit on all nodes but the head node of a cluster of full size; a large number if unknown.
+
+    It is 0 once the cluster has so many nodes that none can be added.
+    """
     unknown, cluster = 2**20, _cluster_file()
     if not cluster:
         return unknown

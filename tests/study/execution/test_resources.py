@@ -108,6 +108,15 @@ def test_what_no_kind_of_node_has_is_not_waited_for(cluster_of: Nodes):
         check(ResourcesConfig(gpu=1), workers=3)
 
 
+@pytest.mark.parametrize("started", [0, 1, 2])
+def test_nodes_that_have_started_are_not_waited_for_again(cluster_of: Nodes, started: int):
+    head = node(CPU=2, **{resources.HEAD: 1.0})
+    cluster_of(head, *[node(**GPU_MACHINE) for _ in range(started)], launched=LAUNCHED)
+    assert check(ResourcesConfig(gpu=1), workers=1) == 2
+    with pytest.raises(ConfigError, match="1 CPU, 1 GPU each"):
+        check(ResourcesConfig(gpu=1), workers=3)
+
+
 def test_nodes_of_unknown_resources_are_waited_for_until_all_have_started(cluster_of: Nodes):
     unseen = LAUNCHED | {"max_workers": 1, "available_node_types": {"own": {"resources": {}}}}
     cluster_of(node(CPU=2), launched=unseen)
