@@ -109,7 +109,7 @@ class Executor:
         # A phase that time may cut has complete seeds before others begin, so it is not grouped over its seeds.
         cut = name == ABLATE and math.isfinite(self.deadline)
         for block in _by_seed(trials) if cut and self._fuses else [trials]:
-            if groups := self._groups(self._waiting(block)):
+            if not self.out_of_time and (groups := self._groups(self._waiting(block))):
                 tuning = tune.TuneConfig(scheduler=FIFOScheduler(), num_samples=len(groups))
                 self._fit(name, queued_groups(groups), self.shared, tuning)
             self._run_listed(name, block, self.shared)
