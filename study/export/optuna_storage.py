@@ -50,12 +50,14 @@ def export_optuna(folder: Path, path: Path) -> dict[str, int]:
     """
     if path.exists():
         raise ConfigError(f"{path} exists; delete it, or name another file with --output")
-    started = next(records.read(folder, StudyStarted))
+    nothing = ConfigError(f"{folder} has no search trial yet; run the study first")
+    if (started := next(records.read(folder, StudyStarted), None)) is None:
+        raise nothing
     plugins.load_recorded(started.config.get("plugins") or [], folder)
     config, history = check_config(started.config), History.read(folder)
     trials = {task: history.of(SEARCH, task) for task in config.tasks}
     if not any(trials.values()):
-        raise ConfigError(f"{folder} has no search trial yet; run the study first")
+        raise nothing
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}{files.PARTIAL}", dir=path.parent) as place:
         whole = Path(place, path.name)
