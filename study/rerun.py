@@ -9,7 +9,7 @@ from pathlib import Path
 from analysis import records
 from analysis.data.frames import export
 from analysis.records import FAILED, FINISHED, PhaseStarted, Report, StudyEnded, StudyStarted
-from analysis.records.phases import SEARCH
+from analysis.records.phases import ABLATE, SEARCH
 from study.config.schema import FORMER_RULES, StudyConfig
 from study.config.validation import check_config
 from study.driver import load_datasets
@@ -86,7 +86,8 @@ def rerun(folder: Path, trial_id: str, output: Path, *, seed: int | None = None,
         folder: The study's folder.
         trial_id: Id of the trial, or its first digits.
         output: Where the study of the run is written.
-        seed: Seed of the run; None for the trial's own. If the trial drew its images by its seed, so does the run.
+        seed: Seed of the run; None for the trial's own. A trial of the ablation draws its images by its seed, and so
+            does the run.
         download: Whether to download missing data sets.
 
     Raises:
@@ -147,7 +148,7 @@ def _check_data(plan: Plan, folder: Path) -> None:
 
 
 def _with_seed(trial: TrialConfig, seed: int) -> TrialConfig:
-    own_images = trial.data_seed == trial.seed
+    own_images = trial.phase == ABLATE and trial.data_seed == trial.seed
     return trial.replace(seed=seed, data_seed=seed if own_images else trial.data_seed)
 
 
