@@ -41,9 +41,10 @@ def test_a_grid_counts_its_points():
     assert found["search"][0] == 2 * 3 * 2
 
 
-def test_an_ablation_counts_every_cell_with_every_seed_at_its_own_budget():
+@pytest.mark.parametrize("evaluate", [{}, {"datasets": []}], ids=["evaluated", "not evaluated"])
+def test_an_ablation_counts_every_cell_with_every_seed_at_its_own_budget(evaluate: dict[str, list[str]]):
     cures = {"lr": [0.5], "budget_steps": [40]}
-    found = sizes_of(ablate={"designs": ["cures"], "seeds": 5, "cures": cures})
+    found = sizes_of(ablate={"designs": ["cures"], "seeds": 5, "cures": cures}, evaluate=evaluate)
     assert found["ablate"] == (5 * (2 * 3 + 1), 5 * 2 * (10 + 10 + 40))  # base and two cures of two tasks; untrained
 
 
