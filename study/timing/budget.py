@@ -32,7 +32,7 @@ class TimeBudget:
     def deadline(self, phase: str, done: Collection[str]) -> float:
         """Return when a phase has to stop, in seconds since the epoch.
 
-        Its later phases get the time that they need, if there is enough; otherwise the report alone does.
+        The phases after it get the time that they need; if there is too little, only the report does.
 
         Args:
             phase: The phase.
