@@ -158,7 +158,7 @@ def _run(plan: Plan, trial: TrialConfig, folder: Path) -> TrialRecord:
     if trial.trial_id in history.trials and history.trials[trial.trial_id].ended:
         raise ConfigError(f"trial {trial.trial_id} has been run again in {folder}; name another folder with --output")
     cluster.connect()
-    resources.check(plan.config.resources, plan.config.workers)
+    resources.max_concurrent_trials(plan.config.resources, plan.config.workers)
     journal.listeners.append(history.observe)
     status = FAILED
     try:

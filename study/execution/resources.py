@@ -6,7 +6,7 @@ import functools
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,8 @@ def of_worker(need: ResourcesConfig) -> dict[str, float]:
     return {name: float(amount) for name, amount in amounts.items() if amount}
 
 
-def check(need: ResourcesConfig, workers: int) -> int:
-    """Check that a trial fits on the cluster, and return how many may run at once.
+def max_concurrent_trials(need: ResourcesConfig, workers: int) -> int:
+    """Return how many trials may run at once on the cluster; at least one, or an error is raised.
 
     Args:
         need: Resources of one worker.
@@ -48,14 +48,20 @@ def check(need: ResourcesConfig, workers: int) -> int:
     if problem := validate_label_selector(need.labels):
         raise ConfigError(f"resources.labels: {problem}")
     alive = [node for node in ray.nodes() if node["Alive"]]
-    rooms = [(_capacity(need, node["Resources"], node["Labels"]), HEAD not in node["Resources"]) for node in alive]
-    running, on_workers = sum(room for room, _ in rooms), sum(room for room, is_worker in rooms if is_worker)
-    pending = max(0, _autoscaled_capacity(need, len(alive)) - on_workers) if _has_autoscaler() else 0
+    running, pending = _room(need, alive), 0
+    if _has_autoscaler():
+        started = _room(need, [node for node in alive if HEAD not in node["Resources"]])
+        pending = max(0, _autoscaled_capacity(need, len(alive)) - started)
     if running + pending < workers:
         raise ConfigError(_shortage(need, workers, alive, running))
     if running < workers:
         logger.warning("no node has %s yet; waiting for one (`ray status` shows pending nodes)", _text(need, workers))
     return max(running, min(running + pending, MAX_PENDING_GROUPS * workers)) // workers
+
+
+def _room(need: ResourcesConfig, nodes: Sequence[Mapping[str, Any]]) -> int:
+    """Return how many workers fit on these nodes of Ray."""
+    return sum(_capacity(need, node["Resources"], node["Labels"]) for node in nodes)
 
 
 def _capacity(need: ResourcesConfig, resources: Mapping[str, float], labels: Mapping[str, str]) -> int:
