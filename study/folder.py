@@ -14,7 +14,7 @@ from analysis.report import FIGURES
 from study.config import strict_yaml
 from study.config.schema import FORMER_RULES, StudyConfig
 from study.config.validation import check_config
-from study.timing.sizing import with_sizes_of
+from study.timing.fit_to_budget import with_sizes_of
 from trainables import files, plugins
 from trainables.errors import ConfigError
 

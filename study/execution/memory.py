@@ -13,7 +13,7 @@ from ray._private.utils import get_system_memory, get_used_memory
 from study.config.names import TaskName
 from study.execution import cluster, resources
 from study.plan.phases import Plan
-from study.timing.sizes import phase_sizes
+from study.timing.phase_sizes import phase_sizes
 from trainables import plugins
 from trainables.errors import ConfigError
 from trainables.training.memory import least_bytes, try_step

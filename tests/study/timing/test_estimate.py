@@ -14,7 +14,7 @@ from study.timing import rehearsal
 from study.timing.costs import TrialCosts, _computation
 from study.timing.estimate import StudyEstimate, asha_share, estimate, makespan, time_range, trial_costs
 from study.timing.machine import Machine, machine_of
-from study.timing.sizes import phase_sizes
+from study.timing.phase_sizes import phase_sizes
 from tests.study.studies import KnownCosts
 from trainables.errors import UserError
 from trainables.trial import TrialConfig

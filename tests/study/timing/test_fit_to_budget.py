@@ -12,8 +12,8 @@ from analysis.stats import paired
 from study.config.validation import check_config
 from study.plan.phases import Plan
 from study.timing.estimate import estimate
+from study.timing.fit_to_budget import USED, detectable_sds, detectable_words, sized, with_sizes_of
 from study.timing.machine import Machine
-from study.timing.sizing import USED, detectable_sds, detectable_words, sized, with_sizes_of
 from tests.study.studies import KnownCosts, plan_of, tiny
 from trainables.errors import ConfigError
 
