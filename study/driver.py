@@ -160,9 +160,8 @@ def _run(plan: Plan, folder: Path, lock: DriverLock, listeners: Sequence[Listene
     tracker.start()
     interrupted = False
     try:
-        started = study_started(plan)
-        warn_of_other_data(folder, started)
-        journal.append(started)
+        warn_of_other_data(folder, plan.datasets)
+        journal.append(study_started(plan))
         executor = Executor(plan, folder, journal, history)
         unfinished = run_phases(plan, executor, history, budget)
         with files.storing(folder):
