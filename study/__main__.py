@@ -1,4 +1,4 @@
-"""Entry point of `python -m study sync|status|list DIR` and `python -m study embed MODEL FOLDER`."""
+"""Entry point of `python -m study`; the commands are in `study.cli.commands`."""
 
 from study.cli.commands import main
 

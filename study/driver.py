@@ -23,7 +23,9 @@ from analysis.records import (
     HEADLINE_FILE,
     KILLED,
     Event,
+    PhaseEnded,
     StudyEnded,
+    read,
 )
 from analysis.records.phases import CONFIRM
 from analysis.report import write_report
@@ -37,7 +39,7 @@ from study.execution.memory import check_memory
 from study.execution.sequence import run_phases
 from study.export.encoders import Reading, read_metadata, write_encoder
 from study.export.recommended import write_recommended
-from study.folder import as_begun, has_begun, open_folder, warn_of_other_data
+from study.folder import as_begun, check_same_study, has_begun, open_folder, warn_of_other_data
 from study.plan.feasibility import check_plan
 from study.plan.history import History
 from study.plan.phases import Plan
@@ -99,7 +101,7 @@ def run_study(
 ) -> Outcome:
     """Run a study in `output/NAME`, skipping everything that its journal records as done.
 
-    An invalid configuration or unusable data raises an error before the folder is touched.
+    An invalid configuration, unusable data or a cluster without room raises an error before the folder is touched.
 
     Args:
         config: The study's configuration.
@@ -125,10 +127,14 @@ def run_study(
         logger.warning("%s: no declared truth; simulated like any other task (Truth.other_task)", ", ".join(unknown))
     plan, budget = budgeted(plan, began=began, resumed=resumed, say=say)
     with DriverLock(output, config.name) as lock:
+        if not fresh:
+            check_same_study(plan.config, output / config.name)  # before Ray starts, which takes seconds
+        _check_cluster(plan, output / config.name, fresh=fresh)
         return _run(plan, open_folder(plan.config, output, fresh=fresh), lock, listeners, budget)
 
 
-def _run(plan: Plan, folder: Path, lock: DriverLock, listeners: Sequence[Listener], budget: TimeBudget) -> Outcome:
+def _check_cluster(plan: Plan, folder: Path, *, fresh: bool) -> None:
+    """Connect to the cluster and raise ConfigError if the plan cannot run on it; the study's folder is only read."""
     config = plan.config
     cluster.connect(dashboard=config.workers > 1)
     if config.storage is None and cluster.is_multi_node():
@@ -136,11 +142,13 @@ def _run(plan: Plan, folder: Path, lock: DriverLock, listeners: Sequence[Listene
             f"storage: the cluster has several nodes, which cannot all reach {folder}; "
             "name a shared folder or a URI, for example --set storage=s3://BUCKET/studies"
         )
-    concurrent = resources.check(config.resources, config.workers)
-    history = History.read(folder)
-    if not history.outcomes:
+    concurrent = resources.max_concurrent_trials(config.resources, config.workers)
+    if fresh or next(read(folder, PhaseEnded), None) is None:
         check_memory(plan, concurrent)
-    journal = Journal(folder)
+
+
+def _run(plan: Plan, folder: Path, lock: DriverLock, listeners: Sequence[Listener], budget: TimeBudget) -> Outcome:
+    config, history, journal = plan.config, History.read(folder), Journal(folder)
     plan = replace(plan, objectives=history.objectives)
     journal.listeners += [history.observe, *listeners]
     tracker = MlflowTracker(
@@ -152,9 +160,8 @@ def _run(plan: Plan, folder: Path, lock: DriverLock, listeners: Sequence[Listene
     tracker.start()
     interrupted = False
     try:
-        started = study_started(plan)
-        warn_of_other_data(folder, started)
-        journal.append(started)
+        warn_of_other_data(folder, plan.datasets)
+        journal.append(study_started(plan))
         executor = Executor(plan, folder, journal, history)
         unfinished = run_phases(plan, executor, history, budget)
         with files.storing(folder):

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from analysis.records import CONFIG_FILE, ENCODERS, StudyStarted, read
+from analysis.records import CONFIG_FILE, ENCODERS, started
 from analysis.report import FIGURES
 from study.config import strict_yaml
 from study.config.schema import FORMER_RULES, StudyConfig
 from study.config.validation import check_config
-from study.timing.sizing import with_sizes_of
+from study.timing.fit_to_budget import with_sizes_of
 from trainables import files, plugins
+from trainables.data import Splits
 from trainables.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -38,22 +39,27 @@ def open_folder(config: StudyConfig, output: Path, *, fresh: bool = False) -> Pa
         aside = folder.with_name(f"{folder.name}.{datetime.now():%Y%m%d-%H%M%S-%f}")
         folder.rename(aside)
         logger.warning("moved the earlier study to %s", aside)
-    # Compare with the journal, not with the file: the user may have edited the file and run the study from it.
-    started = next(read(folder, StudyStarted), None)
-    if started and (difference := _difference(started.config, config)):
-        raise ConfigError(
-            f"{folder} belongs to a study of another configuration:\n{difference}\n"
-            "Give this one another name (--set name=...), or use --fresh to move the earlier one aside"
-        )
+    check_same_study(config, folder)
     files.remove_partial(folder, folder / FIGURES, folder / plugins.FOLDER, *folder.glob(f"{ENCODERS}/*"))
     plugins.store([each.name for each in config.plugins], folder)
     files.write(file, config.to_yaml().encode())
     return folder
 
 
+def check_same_study(config: StudyConfig, folder: Path) -> None:
+    """Raise ConfigError if the folder, which need not exist, belongs to a study of another configuration."""
+    # Compare with the journal, not with the file: the user may have edited the file and run the study from it.
+    began = started(folder)
+    if began and (difference := _difference(began.config, config)):
+        raise ConfigError(
+            f"{folder} belongs to a study of another configuration:\n{difference}\n"
+            "Give this one another name (--set name=...), or use --fresh to move the earlier one aside"
+        )
+
+
 def has_begun(folder: Path) -> bool:
     """Return whether a driver has started the study of a folder, which need not exist."""
-    return next(read(folder, StudyStarted), None) is not None
+    return started(folder) is not None
 
 
 def as_begun(config: StudyConfig, folder: Path) -> StudyConfig:
@@ -65,21 +71,21 @@ def as_begun(config: StudyConfig, folder: Path) -> StudyConfig:
         config: The configuration that the study is to run or resume with.
         folder: The study's folder, which need not exist.
     """
-    started = next(read(folder, StudyStarted), None)
-    if started is None:
+    began = started(folder)
+    if began is None:
         return config
-    if started.config.get("budget_hours") is not None:
-        config = with_sizes_of(config, started.config)
+    if began.config.get("budget_hours") is not None:
+        config = with_sizes_of(config, began.config)
     unnamed = FORMER_RULES.keys() - config.model_fields_set
-    return config.model_copy(update={name: started.config.get(name, FORMER_RULES[name]) for name in unnamed})
+    return config.model_copy(update={name: began.config.get(name, FORMER_RULES[name]) for name in unnamed})
 
 
-def _difference(started: Mapping[str, Any], now: StudyConfig) -> str:
+def _difference(began: Mapping[str, Any], now: StudyConfig) -> str:
     """Return the lines that differ between a recorded configuration and another one; empty if the hashes are equal."""
-    recorded, used = started.get("plugins", []), [each.model_dump() for each in now.plugins]
+    recorded, used = began.get("plugins", []), [each.model_dump() for each in now.plugins]
     if recorded != used:  # the recorded version must not be loaded in place of the one in use
         return _different_lines(strict_yaml.dump({"plugins": recorded}), strict_yaml.dump({"plugins": used}))
-    earlier = check_config(started)
+    earlier = check_config(began)
     same = earlier.config_hash == now.config_hash
     return "" if same else _different_lines(earlier.to_yaml(), now.to_yaml())
 
@@ -89,22 +95,33 @@ def _different_lines(earlier: str, now: str) -> str:
     return "\n".join(line for line in lines if not line.startswith("@@"))
 
 
-def warn_of_other_data(folder: Path, now: StudyStarted) -> None:
+def warn_of_other_data(folder: Path, datasets: Mapping[str, Splits]) -> None:
     """Warn of a data set whose splits are not those that a study began with: its trials would not be comparable.
 
     Args:
         folder: The study's folder.
-        now: What the study is about to record.
+        datasets: Splits by name, as they are now.
     """
-    earlier = next(read(folder, StudyStarted), now)
-    for name, dataset in now.datasets.items():
-        before = earlier.datasets.get(name, {}).get("fingerprint", dataset["fingerprint"])
-        if before != dataset["fingerprint"]:
-            logger.warning(
-                "%s: the images, or their splits, are not those that this study began with (fingerprint %s, now %s), "
-                "so that a test image may have been a training image before. Restore the files, set leak=allow for a "
-                "study from before near duplicates were moved, or begin again with --fresh",
-                name,
-                before,
-                dataset["fingerprint"],
-            )
+    for name, before, fingerprint in changed_data(folder, datasets):
+        logger.warning(
+            "%s: the images, or their splits, are not those that this study began with (fingerprint %s, now %s), "
+            "so that a test image may have been a training image before. Restore the files, set leak=allow for a "
+            "study from before near duplicates were moved, or begin again with --fresh",
+            *(name, before, fingerprint),
+        )
+
+
+def changed_data(folder: Path, datasets: Mapping[str, Splits]) -> Iterator[tuple[str, str, str]]:
+    """Yield name, former and present fingerprint of each data set whose splits are not those that a study began with.
+
+    Args:
+        folder: The study's folder.
+        datasets: Splits by name, as they are now.
+    """
+    began = started(folder)
+    if began is None:
+        return
+    for name, splits in datasets.items():
+        before = began.datasets.get(name, {}).get("fingerprint", splits.fingerprint)
+        if before != splits.fingerprint:
+            yield name, before, splits.fingerprint

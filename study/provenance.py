@@ -10,7 +10,7 @@ from typing import Any
 
 from analysis.records import StudyStarted
 from study.plan.phases import Plan
-from study.timing.sizes import phase_sizes
+from study.timing.phase_sizes import phase_sizes
 from trainables.data import Splits
 from trainables.per_image import pack
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from analysis import records
 from analysis.data.frames import export
-from analysis.records import FAILED, FINISHED, PhaseStarted, Report, StudyEnded, StudyStarted
-from analysis.records.phases import SEARCH
+from analysis.records import FAILED, FINISHED, PhaseStarted, Report, StudyEnded
+from analysis.records.phases import ABLATE, SEARCH
 from study.config.schema import FORMER_RULES, StudyConfig
 from study.config.validation import check_config
 from study.driver import load_datasets
@@ -17,10 +17,10 @@ from study.execution import cluster, resources
 from study.execution.executor import Executor
 from study.execution.journal import Journal
 from study.execution.lock import DriverLock
-from study.folder import open_folder
+from study.folder import changed_data, open_folder
 from study.plan.history import History, TrialRecord
 from study.plan.phases import Plan
-from study.provenance import describe, study_started
+from study.provenance import study_started
 from trainables import plugins
 from trainables.errors import ConfigError
 from trainables.trial import TrialConfig
@@ -86,7 +86,8 @@ def rerun(folder: Path, trial_id: str, output: Path, *, seed: int | None = None,
         folder: The study's folder.
         trial_id: Id of the trial, or its first digits.
         output: Where the study of the run is written.
-        seed: Seed of the run; None for the trial's own. If the trial drew its images by its seed, so does the run.
+        seed: Seed of the run; None for the trial's own. A trial of the ablation draws its images by its seed, and so
+            does the run.
         download: Whether to download missing data sets.
 
     Raises:
@@ -124,30 +125,28 @@ def _record(history: History, trial_id: str, folder: Path) -> TrialRecord:
 
 def _config(folder: Path, trial: TrialConfig) -> StudyConfig:
     """Return the study's configuration under the name of the rerun."""
-    started = next(records.read(folder, StudyStarted))
-    plugins.load_recorded(started.config.get("plugins") or [], folder)
-    if trial.phase == SEARCH and started.config.get("search", {}).get("scheduler") == "pbt":
+    began = records.started(folder)
+    assert began is not None  # since it has a trial
+    plugins.load_recorded(began.config.get("plugins") or [], folder)
+    if trial.phase == SEARCH and began.config.get("search", {}).get("scheduler") == "pbt":
         raise ConfigError(
             f"trial {trial.trial_id} took states from other trials (search.scheduler: pbt), so it cannot be run alone"
         )
     suffix = f"-rerun-{trial.trial_id}"
-    name = started.study[: MAX_NAME_LENGTH - len(suffix)] + suffix
-    return check_config({**FORMER_RULES, **started.config, "name": name})
+    name = began.study[: MAX_NAME_LENGTH - len(suffix)] + suffix
+    return check_config({**FORMER_RULES, **began.config, "name": name})
 
 
 def _check_data(plan: Plan, folder: Path) -> None:
-    began = next(records.read(folder, StudyStarted))
-    for name, splits in plan.datasets.items():
-        known, now = began.datasets.get(name, {}).get("fingerprint"), describe(splits)["fingerprint"]
-        if known is not None and known != now:
-            raise ConfigError(
-                f"{name}: the images are not those of the study (fingerprint {known}, now {now}), so its trials cannot "
-                "be repeated; restore the files, or run a new study"
-            )
+    for name, before, now in changed_data(folder, plan.datasets):
+        raise ConfigError(
+            f"{name}: the images are not those of the study (fingerprint {before}, now {now}), so its trials cannot be "
+            "repeated; restore the files, or run a new study"
+        )
 
 
 def _with_seed(trial: TrialConfig, seed: int) -> TrialConfig:
-    own_images = trial.data_seed == trial.seed
+    own_images = trial.phase == ABLATE and trial.data_seed == trial.seed
     return trial.replace(seed=seed, data_seed=seed if own_images else trial.data_seed)
 
 
@@ -157,7 +156,7 @@ def _run(plan: Plan, trial: TrialConfig, folder: Path) -> TrialRecord:
     if trial.trial_id in history.trials and history.trials[trial.trial_id].ended:
         raise ConfigError(f"trial {trial.trial_id} has been run again in {folder}; name another folder with --output")
     cluster.connect()
-    resources.check(plan.config.resources, plan.config.workers)
+    resources.max_concurrent_trials(plan.config.resources, plan.config.workers)
     journal.listeners.append(history.observe)
     status = FAILED
     try:

@@ -18,11 +18,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from analysis.pages.series import FILE_NAME as SERIES_FILE
 from analysis.pages.series import PAGES, write_page
 from study.config import strict_yaml
 from study.config.loading import build_config, read_source, simulated
+from study.config.names import Name
 from study.config.schema import StudyConfig
+from study.config.validation import one_line
 from trainables import files
 from trainables.errors import ConfigError, suggestion
 
@@ -95,7 +99,10 @@ def load_series(source: str, overrides: list[str] | None = None, changes: Mappin
         part, _, rest = override.partition(".")
         for each in [part] if part in parts else parts:
             own[each].append(rest if part in parts else override)
-    return Series({part: _part(name, part, parts[part], own[part], changes) for part in parts}, name, page)
+    _check_name(source, name)
+    series = Series({part: _part(name, part, parts[part], own[part], changes) for part in parts}, name, page)
+    _check_names_of_parts(source, series)
+    return series
 
 
 def _part(
@@ -107,6 +114,26 @@ def _part(
         raise ConfigError(f"{name}: {error}") from error
 
 
+def _check_name(source: str, name: str) -> None:
+    """Raise ConfigError for a name of a series that a study could not have, since it is the name of a folder, too."""
+    try:
+        TypeAdapter(Name).validate_python(name)
+    except ValidationError as error:
+        message = error.errors()[0]["msg"]
+        raise one_line(ConfigError(f"{source}: name = {name!r}: {message[0].lower()}{message[1:]}")) from error
+
+
+def _check_names_of_parts(source: str, series: Series) -> None:
+    """Raise ConfigError for two parts of one name, which would share a folder."""
+    part_of: dict[str, str] = {}
+    for part, config in series.parts.items():
+        if (first := part_of.setdefault(config.name, part)) != part:
+            raise ConfigError(
+                f"{source}: parts.{part}.name = {config.name!r}: this is also the name of {first}, and so of its "
+                "folder; leave it out, or choose another one"
+            )
+
+
 def _validated(source: str, content: Mapping[str, Any]) -> tuple[str, str, dict[str, dict[str, Any]]]:
     """Return name, page and parts of a series; raise ConfigError if its structure is wrong."""
     for key in content:
@@ -115,7 +142,7 @@ def _validated(source: str, content: Mapping[str, Any]) -> tuple[str, str, dict[
     name, page, parts = content.get("name"), content.get("page", ""), content["parts"]
     if not isinstance(name, str):
         raise ConfigError(f"{source}: name = {name!r}: a series of parts needs a name")
-    if page and page not in PAGES:
+    if page and not (isinstance(page, str) and page in PAGES):
         raise ConfigError(f"{source}: page = {page!r}: no such page; {suggestion(str(page), list(PAGES))}")
     if not isinstance(parts, dict) or not parts or not all(isinstance(part, dict) for part in parts.values()):
         raise ConfigError(f"{source}: parts = {parts!r}: must be studies by name, {{NAME: {{dataset: ...}}}}")

@@ -54,6 +54,12 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def last_line(text: str) -> str:
+    """Return the last line that is not blank, which in a traceback is the error itself; empty if all are blank."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else ""
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """Return the end of a message about an unknown name: the closest known name, if any is close, and all of them."""
     names = list(known)

@@ -18,7 +18,7 @@ from analysis.records.events import (
     TrialEvent,
     TrialStarted,
 )
-from analysis.records.reading import CONFIG_FILE, ENCODERS, HEADLINE_FILE, JOURNAL_FILE, read
+from analysis.records.reading import CONFIG_FILE, ENCODERS, HEADLINE_FILE, JOURNAL_FILE, read, started
 
 __all__ = [
     "CONFIG_FILE",
@@ -45,5 +45,6 @@ __all__ = [
     "phase_seconds",
     "prefix",
     "read",
+    "started",
     "to_line",
 ]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from analysis.records.codec import KINDS, from_line, prefix
-from analysis.records.events import Event
+from analysis.records.events import Event, StudyStarted
 
 JOURNAL_FILE, CONFIG_FILE, ENCODERS = "journal.jsonl", "study.yaml", "encoders"  # in a study's folder
 HEADLINE_FILE = "headline.md"  # the report's first sentences
@@ -48,3 +48,8 @@ def read(folder: Path, *kinds: Any) -> Iterator[Any]:
             event = from_line(line, f"{path}, line {number}")
             if isinstance(event, kinds or Event):
                 yield event
+
+
+def started(folder: Path) -> StudyStarted | None:
+    """Return the event by which the study in `folder` began; None if it has not begun."""
+    return next(read(folder, StudyStarted), None)

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import jinja2
 
+from analysis import records
 from analysis.data.load import load
 from analysis.data.study import SIMULATED
 from analysis.findings import Findings, compute_findings
-from analysis.records import StudyStarted, read
+from analysis.records import StudyStarted
 from analysis.report.blocks import Code, Section, Text, pictures_in, with_pictures
 from analysis.report.first_screen import FirstScreen, first_screen
 from analysis.report.glossary import glossary
@@ -65,9 +66,9 @@ def write_report(
         UserError: If `findings` is None and `folder` does not hold a study.
     """
     findings = findings or compute_findings(load(folder))
-    started = next(read(folder, StudyStarted), None)
+    began = records.started(folder)
     with off_screen():
-        sections, warning = sections_of(findings, folder, started, find_beside(folder, tracking_uri)), ""
+        sections, warning = sections_of(findings, folder, began, find_beside(folder, tracking_uri)), ""
         if findings.study.simulated:
             sections, warning = [marked(each, simulated) for each in sections], SIMULATED
         script = _reproduce(findings, source or folder.as_posix(), pictures_of(sections))

@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis.comparisons import BASE, BETTER, EQUIVALENT, TOO_FEW, WORSE
 from analysis.comparisons.cells import KEY
-from analysis.convergence import STILL_IMPROVING
+from analysis.convergence import CATALOG, STILL_IMPROVING
 from analysis.data.tables import is_share
 from analysis.findings import Findings, queries
 from analysis.findings.gains import TaskGains, task_gains
@@ -23,6 +23,7 @@ from analysis.report.sections.leaks import leak_warnings
 from analysis.report.sections.shortcuts import shortcut_warnings
 from analysis.report.sections.summary import not_known
 from analysis.report.words import (
+    NONE,
     circumstances,
     counted,
     ending,
@@ -199,6 +200,18 @@ def gain(row: Mapping[str, Any] | pd.Series) -> str:
     """Return a task's gain over untrained encoders with its interval: `+7.4 [5.8, 9.0]`."""
     known = "" if pd.isna(row["ci_low"]) else f" [{points(row['ci_low'])}, {points(row['ci_high'])}]"
     return f"{points(row['difference'], sign=True)}{known}"
+
+
+def gain_cells(row: Mapping[str, Any]) -> dict[str, str]:
+    """Return the cells of a task's row of `TaskGains` by heading, for the terminal and notebooks."""
+    return {
+        "task": row["task"],
+        "vs. untrained": row["answer"],
+        "test %": points(row["mean"]),
+        "untrained %": points(row["untrained"]),
+        "difference [95%]": gain(row),
+        "as chosen, it": CATALOG[row["verdict"]].verb if row["verdict"] else NONE,
+    }
 
 
 def _none(gains: TaskGains, rows: pd.DataFrame) -> str:

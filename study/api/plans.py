@@ -17,7 +17,7 @@ from study.plan.feasibility import check_plan
 from study.plan.phases import Plan
 from study.plan.unsearched import unsearched, unsearched_lines
 from study.provenance import describe
-from study.timing.budget import fitting
+from study.timing.fit_to_budget import fit_to_budget
 from study.timing.rehearsal import this_machine
 
 
@@ -79,7 +79,7 @@ def plan(
     planned = Plan(checked, load_datasets(checked, download=download))
     check_plan(planned)
     datasets = {name: describe(splits) for name, splits in planned.datasets.items()}
-    planned, found = fitting(planned, this_machine())
+    planned, found = fit_to_budget(planned, this_machine())
     phases = pd.DataFrame([vars(phase) for phase in found.phases])
     return PlannedStudy(planned.config, phases, found.words(), unsearched(planned), datasets)
 

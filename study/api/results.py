@@ -17,9 +17,8 @@ from analysis.findings import Findings, compute_findings
 from analysis.records import FAILED
 from analysis.records.phases import CONFIRM
 from analysis.report import FILE_NAME
-from analysis.report.plain import Answer, answer
+from analysis.report.plain import Answer, answer, gain_cells
 from analysis.report.text import markup
-from study.cli.outcome import gain_cells
 from study.export.pretrained import PretrainedEncoder, load_pretrained
 from trainables import files
 

@@ -33,8 +33,6 @@ EXAMPLES: dict[str, dict[str, str]] = {  # by command
         f"{PROGRAM} embed studies/quick photos --task rotation": "features of your images, by a study's encoder",
         f"{PROGRAM} embed models:/quick-rotation/1 photos --output rotation.parquet": "by a model in MLflow",
     },
-}
-EXAMPLES |= {
     "rerun": {
         f"{PROGRAM} rerun studies/quick 3f2a": "train the trial again whose id begins with 3f2a, and compare its curve",
         f"{PROGRAM} rerun studies/quick 3f2a --seed 7": "the same configuration with another seed",

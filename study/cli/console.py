@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from study.cli.signals import stop_on_signals
+from study.tracking.state import TrackingError
 from trainables.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,7 +31,5 @@ def run_app(app: typer.Typer) -> None:
     try:
         app()
     except UserError as error:
-        from study.tracking.state import TrackingError  # takes seconds to import, which `--help` must not
-
         err.print(f"error: {error}", style="red")
         sys.exit(SOME_FAILED if isinstance(error, TrackingError) else BAD_INPUT)

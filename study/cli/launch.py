@@ -32,10 +32,9 @@ from study.plan.phases import Plan
 from study.plan.unsearched import unsearched, unsearched_lines
 from study.provenance import describe
 from study.series import Series
-from study.timing.budget import fitting
 from study.timing.estimate import StudyEstimate, time_range
+from study.timing.fit_to_budget import fit_to_budget, sizing_words
 from study.timing.rehearsal import this_machine
-from study.timing.sizing import sizing_words
 from study.tracking.sync import default_tracking_uri
 from trainables.data import Splits, load_splits
 from trainables.data.table import as_tensor
@@ -119,7 +118,7 @@ def show_plans(series: Series, *, download: bool, as_json: bool) -> None:
     """Show the phases of every part."""
     plans = _plans(series.parts, download=download)
     machine = this_machine()
-    sized = {part: fitting(plan, machine) for part, plan in plans.items()}
+    sized = {part: fit_to_budget(plan, machine) for part, plan in plans.items()}
     estimates = {part: found for part, (_, found) in sized.items()}
     if as_json:
         values = {part: [vars(phase) for phase in own.phases] for part, own in estimates.items()}

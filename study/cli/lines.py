@@ -10,6 +10,7 @@ from rich.text import Text
 from analysis.records import FAILED, FINISHED, STOPPED
 from study.cli.words import settings_words
 from study.plan.history import TrialRecord
+from trainables.errors import last_line
 
 COLORS = {FINISHED: "green", STOPPED: "yellow", FAILED: "red"}
 WIDE, DETAILS_WIDTH = 100, 47  # columns after the task from which on there is room for details of this width
@@ -79,8 +80,10 @@ def _is_score(name: str, probe: str) -> bool:
 
 def _short_reason(record: TrialRecord) -> list[str]:
     """Return the words of the most informative line of the reason: the last of a traceback, otherwise the first."""
-    lines = record.reason.strip().splitlines()
-    return f"({lines[-1] if record.status == FAILED else lines[0]})".split() if lines else []
+    if not record.reason.strip():
+        return []
+    line = last_line(record.reason) if record.status == FAILED else record.reason.strip().splitlines()[0]
+    return f"({line})".split()
 
 
 def _packed(details: Sequence[str], values: Sequence[str], reason: Sequence[str], width: int) -> list[str]:

@@ -13,10 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.comparisons import BETTER, WORSE
-from analysis.convergence import CATALOG
 from analysis.data.study import SIMULATED
-from analysis.report.plain import Answer, gain, order_note, points
-from analysis.report.words import NONE, counted
+from analysis.report.plain import Answer, gain_cells, order_note
+from analysis.report.words import counted
 from study.cli.console import err, out
 from study.cli.words import duration
 from study.driver import Outcome
@@ -58,18 +57,6 @@ def show_outcome(outcome: Outcome, name: str, tracking_uri: str, seconds: float,
         err.print(f"{counted(len(outcome.failed), 'trial')} failed; the report says why", style="red")
     if not outcome.tracked:
         err.print(f"MLflow is behind; `python -m study sync {outcome.folder}` brings it up to date")
-
-
-def gain_cells(row: dict) -> dict[str, str]:
-    """Return the cells of a task's row of `TaskGains` by heading, for the terminal and notebooks."""
-    return {
-        "task": row["task"],
-        "vs. untrained": row["answer"],
-        "test %": points(row["mean"]),
-        "untrained %": points(row["untrained"]),
-        "difference [95%]": gain(row),
-        "as chosen, it": CATALOG[row["verdict"]].verb if row["verdict"] else NONE,
-    }
 
 
 def _places(outcome: Outcome, pages: MlflowPages) -> Iterator[tuple[str, str]]:

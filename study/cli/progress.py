@@ -20,7 +20,7 @@ from study.cli.words import best_table, dataset_lines
 from study.config.schema import StudyConfig
 from study.plan.best import best_so_far
 from study.plan.history import TrialRecord
-from study.timing.sizing import with_sizes_of
+from study.timing.fit_to_budget import with_sizes_of
 from trainables.trial import BASELINES, ONLINE_PROBES, RAW_PIXELS, WEIGHTS, TrialConfig
 
 MAX_RUNNING = 12  # running trials in the live table

@@ -56,7 +56,7 @@ def build_config(
     try:
         content = with_plugins(content)  # first, so that the names of its tasks are known
         if added := (changes or {}).get("plugins"):
-            content = with_plugins({**content, "plugins": [*content.get("plugins", []), *added]})
+            content = with_plugins({**content, "plugins": [*(content.get("plugins") or []), *added]})
         chosen = (changes or {}).get("tasks") or _with_overrides(content, overrides or []).get("tasks")
         if chosen != content.get("tasks") and isinstance(chosen, list):
             content = _without_tasks(content, {task for task in TASKS if task not in chosen})

@@ -80,8 +80,8 @@ class ConfirmConfig(_Frozen):
 
     Attributes:
         top_k: Configurations per task.
-        seeds: Number of fresh seeds per configuration, or a list of them, such as `[5, 6, 7]`, for results that another
-            study shall share.
+        seeds: Number of fresh seeds per configuration, or a list of them, such as `[5, 6, 7]`, to use the same seeds as
+            another study.
     """
 
     top_k: TrialCount = 2

@@ -75,7 +75,6 @@ def _validated(content: Mapping[str, Any]) -> StudyConfig:
         if name.lower() in ("cpu", "gpu"):
             raise ConfigError(f"resources.custom.{name}: use resources.{name.lower()}")
     check_seeds(config)
-    _check_probes(config)
     check_network(config.encoder)
     for task in config.tasks:
         if config.tasks.count(task) > 1:
@@ -93,22 +92,6 @@ def _check_secrets(config: StudyConfig) -> None:
                 f"{key} = {uri!r}: a password here would be written to the study's files; leave {key} out and set "
                 "MLFLOW_TRACKING_URI, or pass it through the environment variables of MLflow or the cloud's client"
             )
-
-
-def _check_probes(config: StudyConfig) -> None:
-    """Check that a scheduler that compares trials by their features has measured them when it first decides."""
-    every, settings = config.steps_between_probes, config.search
-    if (
-        every
-        and every > config.grace_period
-        and settings.scheduler != "none"
-        and not settings.metric.startswith("val/")
-    ):
-        raise ConfigError(
-            f"probe_every = {every}: search.scheduler = {settings.scheduler!r} compares trials after "
-            f"{config.grace_period} steps, before their first probe; use at most {config.grace_period}, or a longer "
-            "search.grace_period"
-        )
 
 
 def _check_settings_of_other_tasks(config: StudyConfig) -> None:
@@ -179,14 +162,25 @@ def _check_value(task: TaskName, base: TrialConfig, name: str, value: Any) -> No
 
 
 def _explain(error: pydantic.ValidationError) -> str:
-    """Return the first problem in one line: the key, the value, and what is allowed or the closest known key."""
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"] if part not in _TYPE_PARTS) or "the configuration"
+    """Return the first problem in one line: the key, the value, and what is allowed or the closest known key.
+
+    A value of several types has one error for each type, and all of them say what is allowed.
+    """
+    errors = error.errors()
+    first, key = errors[0], _key(errors[0]["loc"])
     if first["type"] == "extra_forbidden":
         return f"{key}: unknown key; {suggestion(str(first['loc'][-1]), _sibling_keys(first['loc']))}"
     if first["type"] == "missing":
         return f"{key}: is missing"
-    return f"{key} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+    messages = dict.fromkeys(each["msg"] for each in errors if _key(each["loc"]) == key)
+    return f"{key} = {first['input']!r}: {', or '.join(text[0].lower() + text[1:] for text in messages)}"
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    """Return the dotted key at which pydantic has found an error, without the names of types."""
+    parts = [str(part) for part in location]
+    named = [part for part in parts if part not in _TYPE_PARTS and not part.startswith(("tuple[", "literal["))]
+    return ".".join(named) or "the configuration"
 
 
 def _sibling_keys(location: tuple[int | str, ...]) -> list[str]:

@@ -109,7 +109,7 @@ class Executor:
         # A phase that time may cut has complete seeds before others begin, so it is not grouped over its seeds.
         cut = name == ABLATE and math.isfinite(self.deadline)
         for block in _by_seed(trials) if cut and self._fuses else [trials]:
-            if groups := self._groups(self._waiting(block)):
+            if not self.out_of_time and (groups := self._groups(self._waiting(block))):
                 tuning = tune.TuneConfig(scheduler=FIFOScheduler(), num_samples=len(groups))
                 self._fit(name, queued_groups(groups), self.shared, tuning)
             self._run_listed(name, block, self.shared)
@@ -128,7 +128,7 @@ class Executor:
             return []
         trained, most = [trial for trial in trials if trial.trains], self.config.resources.fuse
         if most == AUTO:  # small enough groups that no slot is idle
-            slots = resources.check(self.config.resources, self.config.workers)
+            slots = resources.max_concurrent_trials(self.config.resources, self.config.workers)
             most = min(MOST_FUSED, math.ceil(len(trained) / slots))
         return fusible_groups(trained, int(most))
 
@@ -208,7 +208,7 @@ class Executor:
         """Run one Tune experiment; return whether Tune has given up trials that must be run again."""
         config, workers = self.config, self.config.workers
         tuning.reuse_actors = True
-        max_concurrent = resources.check(config.resources, workers)
+        max_concurrent = resources.max_concurrent_trials(config.resources, workers)
         # Without this number, Tune starts the processes of a searcher's trials one after another. A cluster may grow.
         if (workers > 1 and trains) or (tuning.search_alg is not None and cluster.is_private()):
             tuning.max_concurrent_trials = max_concurrent

@@ -113,6 +113,7 @@ class DriverLock:
 
 def is_driven(folder: Path) -> bool:
     """Return whether a driver runs the study in `folder`; a driver on another host counts until its lease expires."""
+    folder = Path(os.path.abspath(folder))  # not resolved: the lease is next to a link, not to what it leads to
     lease = SoftFileLease(folder.parent / f".{folder.name}.driver", lease_duration=LEASE_S)
     if lease.owner is None:
         return False

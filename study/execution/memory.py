@@ -13,6 +13,7 @@ from ray._private.utils import get_system_memory, get_used_memory
 from study.config.names import TaskName
 from study.execution import cluster, resources
 from study.plan.phases import Plan
+from study.timing.phase_sizes import phase_sizes
 from trainables import plugins
 from trainables.errors import ConfigError
 from trainables.training.memory import least_bytes, try_step
@@ -35,7 +36,7 @@ def check_memory(plan: Plan, concurrent: int) -> None:
         ConfigError: A batch does not fit.
     """
     config = plan.config
-    concurrent = min(concurrent, len(config.tasks) * config.search.num_samples)
+    concurrent = min(concurrent, max(size.trials for size in phase_sizes(plan) if size.steps))
     if config.simulate or not (config.resources.gpu or cluster.is_private()):
         return
     for task in config.tasks:
@@ -53,11 +54,8 @@ def check_memory(plan: Plan, concurrent: int) -> None:
 
 
 def _largest(plan: Plan, task: TaskName) -> list[TrialConfig]:
-    """Return the search's trial with its largest batch and width, and each cell of the ablations that has more."""
-    base = plan.search_base(task)
-    space = plan.space(task)
-    width = max(space["width"].grid(2)) if "width" in space else base.width
-    search = base.replace(batch_size=max(plan.batch_sizes(task)), width=width)
+    """Return the search's trial with its largest batch, and each cell of the ablations that has more."""
+    search = plan.search_base(task).replace(batch_size=max(plan.batch_sizes(task)))
     cells = {
         (cell.batch_size, cell.width, cell.encoder): cell
         for cell in plan.config.ablation(search)[0]

@@ -18,7 +18,7 @@ from study.execution.journal import Journal
 from study.execution.stopping import ChanceStopper
 from study.plan.history import History
 from trainables import files
-from trainables.errors import StorageError
+from trainables.errors import StorageError, last_line
 from trainables.ray_adapter.messages import FinalResults, Replay, TrialReport, Unfused, Unrecoverable, from_result
 from trainables.ray_adapter.trainable import trials_of
 from trainables.trial import TrialConfig
@@ -154,7 +154,7 @@ class Recorder(tune.Callback):
         if len(members) == 1:
             self._end(members[0], FAILED, reason)
         else:
-            logger.warning(NOT_FUSED, len(members), reason.strip().splitlines()[-1])
+            logger.warning(NOT_FUSED, len(members), last_line(reason))
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """End the phase if something could not be written; Tune swallows errors raised in the other callbacks."""

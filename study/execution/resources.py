@@ -6,7 +6,7 @@ import functools
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from study.config.sections import ResourcesConfig
 from trainables.errors import ConfigError
 
 BOOTSTRAP_CONFIG = "~/ray_bootstrap_config.yaml"  # where `ray up` stores the cluster's file on the head node
+HEAD = "node:__internal_head__"  # resource by which Ray marks the head node
 NODE_ID = re.compile("node_[0-9a-f]{56}")
 MAX_PENDING_GROUPS = 4  # worker groups that may wait at once for nodes that have not started yet
 
@@ -33,8 +34,8 @@ def of_worker(need: ResourcesConfig) -> dict[str, float]:
     return {name: float(amount) for name, amount in amounts.items() if amount}
 
 
-def check(need: ResourcesConfig, workers: int) -> int:
-    """Check that a trial fits on the cluster, and return how many may run at once.
+def max_concurrent_trials(need: ResourcesConfig, workers: int) -> int:
+    """Return how many trials may run at once on the cluster; at least one, or an error is raised.
 
     Args:
         need: Resources of one worker.
@@ -47,13 +48,20 @@ def check(need: ResourcesConfig, workers: int) -> int:
     if problem := validate_label_selector(need.labels):
         raise ConfigError(f"resources.labels: {problem}")
     alive = [node for node in ray.nodes() if node["Alive"]]
-    running = sum(_capacity(need, node["Resources"], node["Labels"]) for node in alive)
-    pending = _pending_capacity(need, len(alive)) if _has_autoscaler() else 0
+    running, pending = _room(need, alive), 0
+    if _has_autoscaler():
+        started = _room(need, [node for node in alive if HEAD not in node["Resources"]])
+        pending = max(0, _autoscaled_capacity(need, len(alive)) - started)
     if running + pending < workers:
         raise ConfigError(_shortage(need, workers, alive, running))
     if running < workers:
         logger.warning("no node has %s yet; waiting for one (`ray status` shows pending nodes)", _text(need, workers))
     return max(running, min(running + pending, MAX_PENDING_GROUPS * workers)) // workers
+
+
+def _room(need: ResourcesConfig, nodes: Sequence[Mapping[str, Any]]) -> int:
+    """Return how many workers fit on these nodes of Ray."""
+    return sum(_capacity(need, node["Resources"], node["Labels"]) for node in nodes)
 
 
 def _capacity(need: ResourcesConfig, resources: Mapping[str, float], labels: Mapping[str, str]) -> int:
@@ -89,8 +97,11 @@ def _cluster_file() -> dict[str, Any]:
         return {}
 
 
-def _pending_capacity(need: ResourcesConfig, alive: int) -> int:
-    """Return how many workers fit on the nodes that the autoscaler may still add; a large number if unknown."""
+def _autoscaled_capacity(need: ResourcesConfig, alive: int) -> int:
+    """Return how many workers fit on all nodes but the head node of a cluster of full size; a large number if unknown.
+
+    It is 0 once the cluster has so many nodes that none can be added.
+    """
     unknown, cluster = 2**20, _cluster_file()
     if not cluster:
         return unknown

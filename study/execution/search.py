@@ -24,6 +24,7 @@ from analysis.records import FAILED
 from analysis.records.phases import SEARCH
 from search_spaces import Choice, Domain, LogUniform, Space, Uniform
 from study.config.names import TaskName
+from study.plan.distributions import distribution
 from study.plan.history import History
 from study.plan.phases import Plan
 from trainables.errors import ConfigError
@@ -120,7 +121,7 @@ def tpe(plan: Plan, history: History, task: TaskName) -> tuple[OptunaSearch, int
         multivariate=True,
     )
     searcher = OptunaSearch(
-        space=OptunaSearch.convert_search_space(_tune_space(space)),
+        space={name: distribution(domain) for name, domain in space.items()},
         metric=OBJECTIVE,
         mode="max",
         points_to_evaluate=first,
@@ -280,15 +281,6 @@ def tune_domain(domain: Domain) -> Any:
         case Choice():
             return tune.choice(list(domain.values))
     raise TypeError(f"{type(domain).__name__}: has no equivalent in Tune")
-
-
-def _tune_space(space: Space) -> dict[str, Any]:
-    """Return Tune's form of a search space, where `option/NAME` is nested."""
-    nested: dict[str, Any] = {}
-    for name, domain in space.items():
-        kind, _, inner = name.rpartition("/")
-        (nested.setdefault(kind, {}) if kind else nested)[inner] = tune_domain(domain)
-    return nested
 
 
 def _values(trial: TrialConfig, space: Space) -> dict[str, Any]:

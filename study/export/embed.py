@@ -33,10 +33,9 @@ def embed(encoder: LoadedEncoder, folder: Path, output: Path, *, on_bad_image: s
 
     Its columns are `path` (relative to `folder`, sorted, as `written_path` spells it) and f0, f1, ... as float32, so
     that `frame.set_index("path")` is the matrix [N, D]. Of a study with `stack: pages`, the path of a page is
-    `scan.tif/page 3`. Images are read as in the study: the short side is resized to
-    the encoder's image size, up or down, and the center square is cropped, or the whole image is squashed. Those of
-    more than 8 bits are scaled as the encoder's training images were, or by their own percentiles if it has seen only
-    8 bits.
+    `scan.tif/page 3`. Images are read as in the study: the short side is resized to the encoder's image size, up or
+    down, and the center square is cropped, or the whole image is squashed. Those of more than 8 bits are scaled as the
+    encoder's training images were, or by their own percentiles if it has seen only 8 bits.
 
     Args:
         encoder: Encoder to apply.

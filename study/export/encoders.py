@@ -149,9 +149,9 @@ def read_example(folder: Path) -> np.ndarray:
 def load_encoder(model: str, *, task: str | None = None, tracking_uri: str | None = None) -> LoadedEncoder:
     """Load an encoder from MLflow, from a study's folder, or from an exported file.
 
-    An encoder in a study's folder is built from its weights, loaded with `weights_only`, which cannot run code.
-    If a plug-in registered its architecture, the plug-in's source in the study's folder is run first. A
-    `.pt2` file or an MLflow model can, because PyTorch unpickles parts of its archive: open only files that you trust.
+    An encoder in a study's folder is built from its weights, loaded with `weights_only`, which cannot run code. If a
+    plug-in registered its architecture, the plug-in's source in the study's folder is run first. A `.pt2` file or an
+    MLflow model can run code when it is opened, because PyTorch unpickles parts of it: open only files that you trust.
 
     Args:
         model: MLflow model URI, folder of a study or an encoder, or path of an exported file.

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -20,9 +19,10 @@ from analysis import records
 from analysis.data.tables import LAST
 from analysis.records import FAILED, FINISHED, STOPPED, Report, StudyStarted, TrialEnded, TrialEvent, TrialStarted
 from analysis.records.phases import SEARCH
-from search_spaces import Choice, Domain, LogUniform, Space, Uniform
+from search_spaces import Space
 from study.config.schema import StudyConfig
 from study.config.validation import check_config
+from study.plan.distributions import distribution
 from study.plan.history import History, TrialRecord
 from trainables import files, plugins
 from trainables.errors import ConfigError
@@ -50,29 +50,31 @@ def export_optuna(folder: Path, path: Path) -> dict[str, int]:
     """
     if path.exists():
         raise ConfigError(f"{path} exists; delete it, or name another file with --output")
-    started = next(records.read(folder, StudyStarted))
-    plugins.load_recorded(started.config.get("plugins") or [], folder)
-    config, history = check_config(started.config), History.read(folder)
+    nothing = ConfigError(f"{folder} has no search trial yet; run the study first")
+    if (began := records.started(folder)) is None:
+        raise nothing
+    plugins.load_recorded(began.config.get("plugins") or [], folder)
+    config, history = check_config(began.config), History.read(folder)
     trials = {task: history.of(SEARCH, task) for task in config.tasks}
     if not any(trials.values()):
-        raise ConfigError(f"{folder} has no search trial yet; run the study first")
+        raise nothing
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}{files.PARTIAL}", dir=path.parent) as place:
         whole = Path(place, path.name)
-        counts = _write(whole, folder, started, config, trials)
+        counts = _write(whole, folder, began, config, trials)
         whole.rename(path)  # a reader finds all studies or no file
     return counts
 
 
 def _write(
-    path: Path, folder: Path, started: StudyStarted, config: StudyConfig, trials: Mapping[str, list[TrialRecord]]
+    path: Path, folder: Path, began: StudyStarted, config: StudyConfig, trials: Mapping[str, list[TrialRecord]]
 ) -> dict[str, int]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = optuna.storages.RDBStorage(f"sqlite:///{path.resolve()}")
     events, counts = _events(folder), {}
     for task, own in trials.items():
-        metric, mode = started.objectives[task]
-        name = f"{started.study}/{task}"
+        metric, mode = began.objectives[task]
+        name = f"{began.study}/{task}"
         direction = StudyDirection.MINIMIZE if mode == "min" else StudyDirection.MAXIMIZE
         study = optuna.create_study(storage=storage, study_name=name, direction=direction)
         with warnings.catch_warnings():  # Optuna calls names of metrics experimental
@@ -111,7 +113,7 @@ def _frozen(record: TrialRecord, space: Space, metric: str, events: list[TrialEv
         state=state,
         value=value if keeps_value else None,
         params=params,
-        distributions={name: _distribution(space[name]) for name in params},
+        distributions={name: distribution(space[name]) for name in params},
         intermediate_values=curve,
         user_attrs=_attributes(record),
     )
@@ -127,14 +129,3 @@ def _attributes(record: TrialRecord) -> dict[str, Any]:
     metrics = {f"{LAST}{name}": value for name, value in record.metrics.items()} | dict(record.results)
     finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
     return {"trial_id": record.trial.trial_id, **record.trial.to_columns(), **finite, "reason": record.reason}
-
-
-def _distribution(domain: Domain) -> BaseDistribution:
-    match domain:
-        case Uniform():
-            return FloatDistribution(domain.low, domain.high)
-        case LogUniform():
-            return FloatDistribution(domain.low, domain.high, log=True)
-        case Choice():
-            return CategoricalDistribution(domain.values)
-    raise TypeError(f"{type(domain).__name__}: has no equivalent in Optuna")

@@ -48,6 +48,7 @@ def check_plan(plan: Plan) -> None:
         _check_cells(plan, task, sizes, available)
         network = _task_of(plan, base)
         _check_metric(plan, network)
+        _check_probes(plan, task)
         _check_stages(plan, network.encoder)
         _check_inputs(plan, base, network)
     for name in plan.probed:
@@ -195,4 +196,18 @@ def _check_metric(plan: Plan, network: PretextTask) -> None:
         raise ConfigError(
             f"search.metric = {metric!r}: no such metric of {network.name} on {plan.config.dataset}; "
             f"{suggestion(metric, known)}"
+        )
+
+
+def _check_probes(plan: Plan, task: TaskName) -> None:
+    """Raise ConfigError if a scheduler compares trials by their features before their first probe."""
+    config, (metric, _) = plan.config, plan.metric(task)
+    every, scheduler = config.steps_between_probes, config.search.scheduler
+    if scheduler == "none" or metric.startswith(("val/", "train/")):  # every report has these
+        return
+    if every and every > config.grace_period:
+        raise ConfigError(
+            f"probe_every = {every}: search.scheduler = {scheduler!r} compares trials of {task} by {metric} after "
+            f"{config.grace_period} steps, before their first probe; use at most {config.grace_period}, or a longer "
+            "search.grace_period"
         )

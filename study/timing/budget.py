@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from analysis.records.phases import PHASES
 from study.plan.phases import Plan
 from study.timing.estimate import REPORT, StudyEstimate, estimate, trial_costs
-from study.timing.machine import Machine
+from study.timing.fit_to_budget import fit_to_budget, sizing_words
 from study.timing.rehearsal import this_machine
-from study.timing.sizing import sized, sizing_words
 
 CUT = "cut"  # key of a phase's outcome: time was over before all of its trials had ended
 
@@ -32,7 +31,7 @@ class TimeBudget:
     def deadline(self, phase: str, done: Collection[str]) -> float:
         """Return when a phase has to stop, in seconds since the epoch.
 
-        Its later phases get the time that they need, if there is enough; otherwise the report alone does.
+        The phases after it get the time that they need; if there is too little, only the report does.
 
         Args:
             phase: The phase.
@@ -45,20 +44,6 @@ class TimeBudget:
         last = self.end - need[REPORT]
         kept = last - math.fsum(need.get(name, 0.0) for name in later)
         return kept if kept > time.time() else last
-
-
-def fitting(plan: Plan, machine: Machine, seconds: float | None = None) -> tuple[Plan, StudyEstimate]:
-    """Return the plan and its estimate, sized first if its configuration has a time budget.
-
-    Args:
-        plan: Plan of a study that has not begun.
-        machine: What the study costs here beside its trials.
-        seconds: What is left of the time budget; None for all of it.
-    """
-    hours, costs = plan.config.budget_hours, trial_costs(plan)
-    if hours is None:
-        return plan, estimate(plan, machine, costs)
-    return sized(plan, 3600 * hours if seconds is None else seconds, machine, costs)
 
 
 def budgeted(plan: Plan, *, began: float, resumed: bool, say: Callable[[str], object]) -> tuple[Plan, TimeBudget]:
@@ -78,7 +63,7 @@ def budgeted(plan: Plan, *, began: float, resumed: bool, say: Callable[[str], ob
     machine, end = this_machine(), began + 3600 * plan.config.budget_hours
     if resumed:
         return plan, TimeBudget(end, estimate(plan, machine, trial_costs(plan)))
-    plan, found = fitting(plan, machine, end - time.time())
+    plan, found = fit_to_budget(plan, machine, end - time.time())
     for line in sizing_words(plan, found):
         say(line)
     return plan, TimeBudget(end, found)

@@ -15,7 +15,7 @@ from study.plan.phases import Plan
 from study.timing.costs import TrialCosts
 from study.timing.expected import Part, expected_parts
 from study.timing.machine import Machine
-from study.timing.sizes import phase_sizes
+from study.timing.phase_sizes import phase_sizes
 from trainables.devices import CPU, CUDA, GPU_RESOURCE, MPS, MPS_RESOURCE, device_of
 from trainables.ray_adapter.cores import n_cores
 

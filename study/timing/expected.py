@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from analysis.records.phases import ABLATE, BASELINES, CONFIRM, EVALUATE, SEARCH
 from study.config.names import TaskName
 from study.plan.phases import Plan
-from study.timing.sizes import search_trials
+from study.timing.phase_sizes import search_trials
 from trainables.trial import RANDOM_INIT, TrialConfig
 
 MOST_CANDIDATES = 6  # configurations per task, in place of those that the search will choose

@@ -25,7 +25,7 @@ class Machine:
         phase: Start and end of the processes of a phase.
         warm_up: Extra time of the first training trial of each process.
         trial: Between two trials of a process: Ray Tune, Ray Train, the journal.
-        end: From the last phase to the end of the command: the report, and what MLflow has still to receive.
+        end: From the last phase to the end of the command: the report, and the rest of the delivery to MLflow.
     """
 
     start: float

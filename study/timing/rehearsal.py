@@ -22,7 +22,7 @@ from study.config.schema import StudyConfig
 from study.timing.costs import TrialCosts
 from study.timing.machine import Machine, machine_of
 from trainables.data import load_splits
-from trainables.errors import UserError
+from trainables.errors import UserError, last_line
 from trainables.ray_adapter.cores import n_cores
 from trainables.trial import TrialConfig
 
@@ -102,7 +102,7 @@ def _run(options: list[str], folder: str) -> None:
     except subprocess.TimeoutExpired as error:
         raise UserError(f"it took more than {PATIENCE_S / 60:.0f} minutes") from error
     if done.returncode:
-        raise UserError(f"it ended with code {done.returncode}: {[*done.stderr.splitlines(), ''][0]}")
+        raise UserError(f"it ended with code {done.returncode}: {last_line(done.stderr)}")  # warnings come first
 
 
 def _phases(events: Iterator[Event]) -> Iterator[_Phase]:

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
-from analysis import records
-from study.tracking.state import FILE_NAME, TrackingError, TrackingState, milliseconds
+from study.tracking.state import FILE_NAME, TrackingError, TrackingState
 from study.tracking.store import GONE, UNREACHABLE, check_active, find_runs
 from study.tracking.sync import default_tracking_uri, mlflow_environment
 from trainables.errors import first_line
@@ -29,8 +28,7 @@ def check_not_deleted(folder: Path, tracking_uri: str | None = None) -> None:
             be reached.
     """
     uri = tracking_uri or default_tracking_uri()
-    study = next(records.read(folder), None)
-    state = TrackingState.load(folder, tracking_uri=uri, journal=milliseconds(study)) if study else None
+    state = TrackingState.of(folder, uri)
     if state is None or not state.experiment_id:
         return
     try:

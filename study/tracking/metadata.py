@@ -17,6 +17,7 @@ from analysis.data.study import SIMULATED
 from analysis.records import Facts, StudyStarted
 from analysis.records.phases import SEARCH, short_seed
 from study.tracking.notes import NOTE
+from trainables.errors import last_line
 from trainables.trial import TrialConfig
 
 REASON_LENGTH = 250  # characters of a reason in a tag; the whole text is an artifact
@@ -80,9 +81,8 @@ def simulated_tags(study: StudyStarted, tags: Mapping[str, str]) -> dict[str, st
 
 
 def short_reason(reason: str) -> str:
-    """Return the last non-blank line, which in a traceback is the error itself."""
-    lines = [line.strip() for line in reason.splitlines() if line.strip()]
-    return lines[-1][:REASON_LENGTH] if lines else ""
+    """Return the last line of a reason that is not blank, as much of it as a tag holds."""
+    return last_line(reason)[:REASON_LENGTH]
 
 
 def study_params(config: Any, prefix: str = "") -> dict[str, str]:

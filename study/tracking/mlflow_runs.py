@@ -127,7 +127,7 @@ class RunWriter:
         """End every run left RUNNING by a dead driver as KILLED, at the time of its last event."""
         for key, last in list(self._state.open.items()):
             if study_too or key != STUDY:
-                self._end(key, KILLED, last, {"pretext.reason": "the driver ended before this did"})
+                self._end(key, KILLED, last, {"pretext.reason": "the driver ended before this run did"})
 
     def add_summaries(self, study: Study, headline: str) -> None:
         """Summarize the phases that have ended, and after the study's end the study, with its saved views.

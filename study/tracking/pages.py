@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from analysis import records
-from study.tracking.state import TrackingState, milliseconds
+from study.tracking.state import TrackingState
 from study.tracking.sync import default_tracking_uri
 from trainables.errors import without_secrets
 
@@ -46,8 +45,7 @@ def mlflow_pages(folder: Path, tracking_uri: str | None = None) -> MlflowPages:
     is_server = uri.startswith(("http://", "https://"))
     server = without_secrets(uri).rstrip("/") if is_server else LOCAL_SERVER
     command = "" if is_server else ui_command(uri)
-    study = next(records.read(folder), None)
-    state = TrackingState.load(folder, tracking_uri=uri, journal=milliseconds(study)) if study else None
+    state = TrackingState.of(folder, uri)
     if state is None or not state.experiment_id:  # nothing has been delivered
         return MlflowPages(command, server)
     page = f"{server}/#/experiments/{state.experiment_id}/runs?{MODEL_TRAINING}"

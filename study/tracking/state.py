@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from analysis.records import Event
+from analysis.records import Event, read
 from trainables import files
 from trainables.errors import UserError
 
@@ -57,6 +57,17 @@ class TrackingState:
     artifacts: dict[str, str] = field(default_factory=dict)
     views: dict[str, str] = field(default_factory=dict)
     layout: int = 0
+
+    @classmethod
+    def of(cls, folder: Path, tracking_uri: str) -> TrackingState | None:
+        """Return the state of the delivery of the journal in `folder`; None without a journal.
+
+        Args:
+            folder: The study's folder.
+            tracking_uri: URI of the MLflow store.
+        """
+        first = next(read(folder), None)
+        return None if first is None else cls.load(folder, tracking_uri=tracking_uri, journal=milliseconds(first))
 
     @classmethod
     def load(cls, folder: Path, *, tracking_uri: str, journal: int) -> TrackingState:

@@ -130,8 +130,8 @@ def run_id_of(folder: Path, tracking_uri: str | None, trial_id: str) -> tuple[st
         TrackingError: The trial has not been delivered to the store.
     """
     uri = tracking_uri or default_tracking_uri()
-    study = next(records.read(folder), None)
-    runs = TrackingState.load(folder, tracking_uri=uri, journal=milliseconds(study)).runs if study else {}
+    state = TrackingState.of(folder, uri)
+    runs = state.runs if state else {}
     if f"trial/{trial_id}" not in runs:
         raise TrackingError(f"{folder}: no trial {trial_id} in MLflow at {uri}; sync it first")
     return runs[f"trial/{trial_id}"], uri

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 from analysis.records import KILLED, StudyEnded, StudyStarted, TrialEnded, read
 from tests.acceptance.slurm import Slurm, obstacle, slurm_cluster
 from tests.acceptance.studies import crowding
+from tests.conftest import REPOSITORY
 from tests.study.mlflow_stores import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -80,6 +83,27 @@ def test_before_its_time_limit_a_job_writes_the_report_so_far_and_continues_afte
     assert sum(isinstance(event, StudyStarted) for event in events) == 2
     ended = [event.trial_id for event in events if isinstance(event, TrialEnded) and event.status == "FINISHED"]
     assert len(ended) == len(set(ended))
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["no study has begun", "a report fails"])
+def test_a_job_goes_back_to_the_queue_whatever_becomes_of_its_reports(tmp_path: Path, begun: bool):
+    end = (REPOSITORY / SCRIPT).read_text().partition("\nif $out_of_time && ((")
+    programs = {"python": 'echo "$3" >> reported; exit 1', "scontrol": 'echo "$@" >> queued'}
+    for name, line in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "started").touch()
+    os.utime(tmp_path / "started", (0, 0))
+    for study in ("one", "two") if begun else ():
+        (tmp_path / "studies" / study).mkdir(parents=True)
+        (tmp_path / "studies" / study / "journal.jsonl").touch()
+    before = "set -euo pipefail; out_of_time=true code=130 studies=studies started=started; mkdir -p studies"
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"}
+    done = subprocess.run(["bash", "-c", before + "".join(end[1:])], cwd=tmp_path, env=environment, check=False)
+    assert done.returncode == 130
+    assert (tmp_path / "queued").read_text() == "requeue 7\n"
+    assert (tmp_path / "reported").exists() == begun
+    assert not begun or len((tmp_path / "reported").read_text().splitlines()) == 2
 
 
 def test_a_job_whose_study_is_refused_ends_with_its_line_and_is_not_requeued(slurm: Slurm):

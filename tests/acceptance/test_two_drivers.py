@@ -95,7 +95,19 @@ def test_a_second_driver_of_this_host_is_refused_at_once_and_told_who_holds_the_
     said = refusal(tmp_path)
     assert time.monotonic() - began < LEASE_S
     assert f"{tmp_path / 'tiny'}: process {holder.pid} on {socket.gethostname()} is running this study" in said
-    assert is_driven(tmp_path / "tiny")
+
+
+@pytest.mark.parametrize(("start", "folder"), [(".", "tiny"), ("tiny", "."), ("tiny", "../tiny"), (".", "link")])
+def test_a_study_that_runs_is_found_by_every_path_of_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: str, folder: str
+):
+    name = "link" if folder == "link" else "tiny"
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "tiny")
+    monkeypatch.chdir(tmp_path / start)
+    assert not is_driven(Path(folder))
+    with DriverLock(tmp_path, name):
+        assert is_driven(Path(folder))
 
 
 @pytest.mark.core

@@ -44,6 +44,7 @@ from study.config import strict_yaml
 from study.config.schema import StudyConfig
 from study.config.validation import check_config
 from study.driver import Outcome, run_study
+from study.execution import cluster, memory, resources
 from study.folder import open_folder
 from study.plan.history import History
 from study.plan.ranking import ranked
@@ -278,10 +279,24 @@ def test_where_files_lie_may_change_under_the_same_name(folder: Path):
 
 @pytest.mark.parametrize(
     ("changes", "error"),
-    [({"n_images": 10_000}, ConfigError), ({"dataset": "nowhere"}, DataError)],
-    ids=["impossible plan", "missing data"],
+    [
+        ({"n_images": 10_000}, ConfigError),
+        ({"dataset": "nowhere"}, DataError),
+        ({"resources": {"cpu": 3}}, ConfigError),
+        ({"encoder": {"name": "conv4", "width": 128}}, ConfigError),
+    ],
+    ids=["impossible plan", "missing data", "no such node", "too little memory"],
 )
-def test_a_study_that_cannot_run_leaves_the_folder_as_it_was_even_with_fresh(folder: Path, changes: dict, error: type):
+def test_a_study_that_cannot_run_leaves_the_folder_as_it_was_even_with_fresh(
+    folder: Path, changes: dict, error: type, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(cluster, "connect", lambda **options: None)
+    monkeypatch.setattr(cluster, "is_multi_node", lambda: False)
+    monkeypatch.setattr(cluster, "is_private", lambda: True)
+    monkeypatch.setattr(resources, "_has_autoscaler", lambda: False)
+    two_cores = {"Alive": True, "Resources": {"CPU": 2}, "Labels": {}}
+    monkeypatch.setattr(resources.ray, "nodes", lambda: [two_cores])
+    monkeypatch.setattr(memory, "get_used_memory", lambda: memory.get_system_memory() - 10_000_000)
     with pytest.raises(error):
         run_study(tiny(**changes), folder.parent, fresh=True)
     assert (folder / "results").read_text() == "valuable"

@@ -49,15 +49,15 @@ def test_without_near_duplicates_the_records_are_those_of_earlier_versions() -> 
 
 def test_a_study_that_continues_on_other_splits_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     train, test = parts(photographs())
-    first, other = (describe(make_splits(train, test, leak=leak)) for leak in ("allow", "move"))
+    first, other = (make_splits(train, test, leak=leak) for leak in ("allow", "move"))
     journal = Journal(tmp_path)
-    journal.append(StudyStarted(study="copies", datasets={"plates": first}))
+    journal.append(StudyStarted(study="copies", datasets={"plates": describe(first)}))
     journal.close()
     caplog.clear()
     with caplog.at_level(logging.WARNING):
-        warn_of_other_data(tmp_path, StudyStarted(study="copies", datasets={"plates": first}))
+        warn_of_other_data(tmp_path, {"plates": first})
         assert not caplog.records
-        warn_of_other_data(tmp_path, StudyStarted(study="copies", datasets={"plates": other}))
+        warn_of_other_data(tmp_path, {"plates": other})
     assert "plates: the images, or their splits, are not those that this study began with" in caplog.text
     assert "leak=allow" in caplog.text
 

@@ -56,6 +56,10 @@ def test_another_name_renames_the_series_and_its_parts(tmp_path: Path):
     series = load(tmp_path, TWO, "name=again")
     assert series.folder(Path("studies")) == Path("studies/again")
     assert [config.name for config in series.parts.values()] == ["again-first", "again-second"]
+    with pytest.raises(ConfigError, match=r"name = '': string should match pattern"):
+        load(tmp_path, TWO, "name=")
+    with pytest.raises(ConfigError, match=r"parts\.second\.name = 'same': this is also the name of first"):
+        load(tmp_path, TWO, "first.name=same", "second.name=same")
 
 
 def test_a_simulated_series_leaves_the_real_one_alone(tmp_path: Path):
@@ -74,7 +78,13 @@ def test_a_simulated_series_leaves_the_real_one_alone(tmp_path: Path):
         ("{name: two, page: orignal_report, parts: {a: {}}}", "no such page; did you mean 'original_report'?"),
         ("{name: two, parts: {a: {budget: 3}}}", "a: budget: unknown key; did you mean 'budget_steps'"),
         ("{name: two, parts: {search: {}}}", "parts.search: this is the name of a setting"),
-        ("{name: ../up, parts: {a: {}}}", r"a: name = '\.\./up-a': string should match pattern"),
+        ("{name: ../up, parts: {a: {}}}", r"series\.yaml: name = '\.\./up': string should match pattern"),
+        ("{name: ../up, parts: {a: {name: b}}}", r"series\.yaml: name = '\.\./up': string should match pattern"),
+        ("{name: two, parts: {a: {name: ../b}}}", r"a: name = '\.\./b': string should match pattern"),
+        ("{name: two, page: [report], parts: {a: {}}}", r"page = \['report'\]: no such page"),
+        ("{name: two, page: {a: 1}, parts: {a: {}}}", r"page = {'a': 1}: no such page"),
+        ("{name: two, parts: {a: {name: b}, c: {name: b}}}", r"parts\.c\.name = 'b': this is also the name of a"),
+        ("{name: two, parts: {a: {}, c: {name: two-a}}}", r"parts\.c\.name = 'two-a': this is also the name of a"),
     ],
 )
 def test_an_invalid_series_is_refused_in_one_line(tmp_path: Path, text: str, complaint: str):

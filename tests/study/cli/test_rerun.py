@@ -14,8 +14,9 @@ from analysis.records import FINISHED, JOURNAL_FILE, Event, Report, read, to_lin
 from study.cli import commands
 from study.cli.reruns import rerun_lines
 from study.plan.history import History, TrialRecord
-from study.rerun import Rerun
+from study.rerun import Rerun, _with_seed
 from tests.study.cli.conftest import Command
+from tests.study.studies import plan_of, tiny
 from trainables.trial import TrialConfig
 
 
@@ -73,6 +74,15 @@ def test_a_trial_is_repeated_to_the_bit_and_a_changed_value_is_named(
     assert "now: trial" in other.out
     assert "seed 7" in other.out
     assert "identical" not in other.out
+
+
+def test_another_seed_draws_the_images_that_the_study_would_draw_for_it() -> None:
+    plan = plan_of(tiny(n_images=60, seed=3, ablate={"designs": ["cures"], "cures": {"lr": [0.5]}}))
+    searched, base = plan.search_base("rotation"), plan.search_base("rotation").replace(cell="base")
+    assert _with_seed(searched, 7).data_seed == plan.confirmed(searched, seed=7).data_seed == 3
+    ablated, again = (plan.ablated([base], seed)[0] for seed in (5, 7))
+    assert _with_seed(ablated, 7) == again
+    assert again.data_seed == 7
 
 
 def test_a_trial_that_does_not_exist_is_one_line(simulated_study: Path, run: Command) -> None:

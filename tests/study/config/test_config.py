@@ -149,6 +149,13 @@ def test_an_unknown_key_is_refused_with_the_closest_known_one(content: dict[str,
         ({"defaults": {"rotation": {"lr": None}}}, "defaults.rotation.lr", "None"),
         ({"task_options": {"simclr": {"temperature": 0}}}, "task_options.simclr.temperature", "0"),
         ({"evaluate": {"datasets": "cifar10"}}, "evaluate.datasets", "'cifar10'"),
+        ({"window": "wide"}, "window = ", "'wide': input should be a valid tuple"),
+        (
+            {"resources": {"fuse": "all"}},
+            "resources.fuse = 'all': input should be a valid integer",
+            ", or input should be 'auto'",
+        ),
+        ({"probe_every": 0}, "probe_every", "0: input should be greater than or equal to 1, or input should be 'auto'"),
     ],
 )
 def test_a_wrong_type_or_an_impossible_value_is_refused_with_its_key(content: dict[str, Any], key: str, value: str):
@@ -279,13 +286,6 @@ def test_trials_have_the_ids_of_studies_that_measured_features_at_every_report()
     for every in ("auto", None, 50):
         trial = check_config({"name": "demo", "probe_every": every}).base_trial("rotation", "search")
         assert trial.trial_id == "8781bbc0dfa1"
-
-
-def test_a_scheduler_does_not_decide_before_the_first_probe():
-    with pytest.raises(ConfigError, match=r"probe_every = 200: .* use at most 125"):
-        check_config({"name": "demo", "probe_every": 200})
-    check_config({"name": "demo", "probe_every": 200, "search": {"scheduler": "none"}})
-    check_config({"name": "demo", "probe_every": 200, "search": {"metric": "val/loss"}})
 
 
 def test_the_hash_ignores_locations_and_resources():

@@ -75,6 +75,8 @@ def test_a_study_imports_and_records_the_module_that_has_what_it_names(install: 
 def test_the_command_line_names_a_verdict_as_yaml_does(install: Install) -> None:
     install(ALL)
     assert [each.name for each in load_config("quick", changes={"plugins": ["restless"]}).plugins] == [MODULE]
+    empty = build_config({"name": "demo", "plugins": None}, changes={"plugins": ["restless"]})
+    assert [each.name for each in empty.plugins] == [MODULE]
 
 
 def test_a_package_that_does_not_register_what_it_declares_is_named(install: Install) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ import pytest
 from analysis.records import FAILED, FINISHED, Report, TrialEnded, TrialEvent, TrialStarted, read
 from study.config.sections import ResourcesConfig
 from study.execution import resources
+from study.execution.executor import Executor
 from study.execution.journal import Journal
 from study.execution.recorder import Recorder
 from study.plan.history import History
@@ -161,10 +163,23 @@ def test_groups_are_made_where_they_are_asked_for_and_leave_no_slot_idle(
     study: Any, fuse: Any, gpu: float, slots: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch
 ):
     ran = study(fuse)
-    monkeypatch.setattr(resources, "check", lambda need, workers: slots)
+    monkeypatch.setattr(resources, "max_concurrent_trials", lambda need, workers: slots)
     ran.executor.config = ran.config.model_copy(update={"resources": ResourcesConfig(fuse=fuse, gpu=gpu)})
     baseline = TrialConfig("confirm", RANDOM_INIT, budget_steps=0)
     assert [len(group) for group in ran.executor._groups([baseline, *trials(20)])] == sizes
+
+
+def test_no_group_starts_after_the_deadline(monkeypatch: pytest.MonkeyPatch):
+    executor = object.__new__(Executor)  # without the Ray that a real one puts its data into
+    own = [trial.replace(seed=0) for trial in trials(4)]  # one block of the ablation
+    executor.config, executor.history, executor.shared = tiny(resources={"fuse": 2}), History(), None
+    experiments: list[str] = []
+    monkeypatch.setattr(executor, "_fit", lambda name, *rest, **options: experiments.append(name))
+    for deadline, n_experiments in ((math.inf, 2), (0.0, 0)):  # a group's experiment, and one of the trials it left
+        executor.deadline = deadline
+        experiments.clear()
+        assert executor.run(own, "ablate") is (deadline > 0)
+        assert len(experiments) == n_experiments
 
 
 def test_fusing_does_not_make_another_study():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -75,6 +76,24 @@ def test_a_batch_that_cannot_fit_is_refused_in_one_line(free_memory: pytest.Monk
     assert "with conv4, width 128, takes at least " in message
     assert " in each of 2 trials at once, but 10 MB of memory are free; use smaller batches" in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("phases", "at_once"),
+    [
+        ({"search": {"num_samples": 1}, "confirm": {"seeds": 4}}, 4),
+        ({"search": {"num_samples": 5}}, 5),
+        ({"search": {"num_samples": 10}}, 8),
+        ({"search": {"num_samples": 1}, "ablate": {"designs": ["cures"], "cures": {"lr": [0.5]}, "seeds": 2}}, 6),
+    ],
+    ids=["confirm", "search", "room for fewer", "ablate"],
+)
+def test_as_many_trials_are_counted_as_the_largest_phase_runs_at_once(
+    free_memory: pytest.MonkeyPatch, phases: dict[str, Any], at_once: int
+) -> None:
+    wide = plan_of(tiny(encoder={"name": "conv4", "width": 128}, **phases))
+    with pytest.raises(ConfigError, match=f"in each of {at_once} trials at once"):
+        memory.check_memory(wide, concurrent=8)
 
 
 def test_a_larger_cell_of_the_ablation_is_checked_too(free_memory: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import pytest
 from study.config import strict_yaml
 from study.config.sections import ResourcesConfig
 from study.execution import cluster, resources
-from study.execution.resources import check
+from study.execution.resources import max_concurrent_trials
 from trainables.devices import FALLBACK
 from trainables.errors import ConfigError
 
@@ -73,7 +73,7 @@ LAUNCHED: dict[str, Any] = {
 def test_trials_run_side_by_side_where_nodes_have_room(cluster_of: Nodes, need: Any, workers: int, at_once: int):
     with_gpu = node({"zone": "a"}, CPU=4, GPU=1, memory=9e9)
     cluster_of(with_gpu, node({"zone": "b"}, CPU=4, fast=2), node(alive=False, CPU=64, GPU=8))
-    assert check(ResourcesConfig(**need), workers) == at_once
+    assert max_concurrent_trials(ResourcesConfig(**need), workers) == at_once
 
 
 @pytest.mark.parametrize(
@@ -90,36 +90,45 @@ def test_trials_run_side_by_side_where_nodes_have_room(cluster_of: Nodes, need: 
 def test_what_no_node_has_is_refused_in_one_line(cluster_of: Nodes, need: Any, workers: int, message: str):
     cluster_of(node({"zone": "a"}, CPU=4), node({"zone": "b"}, CPU=2))
     with pytest.raises(ConfigError, match=message):
-        check(ResourcesConfig(**need), workers)
+        max_concurrent_trials(ResourcesConfig(**need), workers)
 
 
 def test_what_the_autoscaler_can_bring_is_waited_for(cluster_of: Nodes, caplog: pytest.LogCaptureFixture):
     cluster_of(node(CPU=2), launched=LAUNCHED)
-    assert check(ResourcesConfig(gpu=0.25), workers=1) == 4
+    assert max_concurrent_trials(ResourcesConfig(gpu=0.25), workers=1) == 4
     assert "no node has 1 CPU, 0.25 GPU yet; waiting for one" in caplog.text
-    assert check(ResourcesConfig(gpu=1), workers=2) == 1
+    assert max_concurrent_trials(ResourcesConfig(gpu=1), workers=2) == 1
 
 
 def test_what_no_kind_of_node_has_is_not_waited_for(cluster_of: Nodes):
     cluster_of(node(CPU=2), launched=LAUNCHED)
     with pytest.raises(ConfigError, match="no node has 1 CPU, 2 GPU, and no autoscaler can add one"):
-        check(ResourcesConfig(gpu=2), workers=1)
+        max_concurrent_trials(ResourcesConfig(gpu=2), workers=1)
     with pytest.raises(ConfigError, match="no node has 1 CPU, 1 GPU each, and"):
-        check(ResourcesConfig(gpu=1), workers=3)
+        max_concurrent_trials(ResourcesConfig(gpu=1), workers=3)
+
+
+@pytest.mark.parametrize("started", [0, 1, 2])
+def test_nodes_that_have_started_are_not_waited_for_again(cluster_of: Nodes, started: int):
+    head = node(CPU=2, **{resources.HEAD: 1.0})
+    cluster_of(head, *[node(**GPU_MACHINE) for _ in range(started)], launched=LAUNCHED)
+    assert max_concurrent_trials(ResourcesConfig(gpu=1), workers=1) == 2
+    with pytest.raises(ConfigError, match="1 CPU, 1 GPU each"):
+        max_concurrent_trials(ResourcesConfig(gpu=1), workers=3)
 
 
 def test_nodes_of_unknown_resources_are_waited_for_until_all_have_started(cluster_of: Nodes):
     unseen = LAUNCHED | {"max_workers": 1, "available_node_types": {"own": {"resources": {}}}}
     cluster_of(node(CPU=2), launched=unseen)
-    assert check(ResourcesConfig(gpu=1), workers=1) == resources.MAX_PENDING_GROUPS
+    assert max_concurrent_trials(ResourcesConfig(gpu=1), workers=1) == resources.MAX_PENDING_GROUPS
     cluster_of(node(CPU=2), node(CPU=2), launched=unseen)
     with pytest.raises(ConfigError, match="no autoscaler can add one"):
-        check(ResourcesConfig(gpu=1), workers=1)
+        max_concurrent_trials(ResourcesConfig(gpu=1), workers=1)
 
 
 def test_an_autoscaler_whose_nodes_are_unknown_is_trusted(cluster_of: Nodes):
     cluster_of(node(), autoscaled=True)
-    assert check(ResourcesConfig(gpu=1), workers=2) == resources.MAX_PENDING_GROUPS
+    assert max_concurrent_trials(ResourcesConfig(gpu=1), workers=2) == resources.MAX_PENDING_GROUPS
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,10 @@ import pytest
 from optuna.trial import TrialState
 
 import analysis
-from analysis.records import FINISHED, STOPPED
+from analysis.records import FINISHED, JOURNAL_FILE, STOPPED, to_line
 from study.export.optuna_storage import export_optuna
+from study.provenance import study_started
+from tests.study.studies import plan_of, tiny
 from trainables.errors import ConfigError
 
 
@@ -35,6 +37,13 @@ def test_every_search_trial_is_there_with_its_settings_and_value(simulated_study
             assert list(trial.intermediate_values) == curve["step"].to_list()
             assert trial.value == curve["value"].iloc[-1]
         assert study.best_trial.state == TrialState.COMPLETE
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["empty journal", "no trial"])
+def test_a_study_without_a_search_trial_is_refused(tmp_path: Path, begun: bool) -> None:
+    (tmp_path / JOURNAL_FILE).write_bytes(to_line(study_started(plan_of(tiny()))) if begun else b"")
+    with pytest.raises(ConfigError, match="has no search trial yet; run the study first"):
+        export_optuna(tmp_path, tmp_path / "search.db")
 
 
 def test_a_file_that_exists_is_kept(simulated_study: Path, tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from trainables.encoders import ENCODERS
 from trainables.errors import ConfigError
 from trainables.tasks import TASKS
 
+SELDOM = {"probe_every": 4}  # of 6 steps, of which a scheduler gives each trial one
+
 
 @pytest.mark.parametrize(
     ("changes", "message"),
@@ -46,11 +48,30 @@ from trainables.tasks import TASKS
             "rotation: the op gray needs red, green and blue, but five_channels has 5 channels",
         ),
         ({"search": {"metric": "probe/linear_balanced"}}, "did you mean 'probe/linear_balanced_accuracy'"),
+        (
+            SELDOM,
+            "probe_every = 4: .* 'asha' compares trials of rotation by probe/linear after 1 steps, .* at most 1,",
+        ),
+        (SELDOM | {"search": {"metric": "health/rankme"}}, "by health/rankme after 1 steps, before their first probe"),
     ],
 )
 def test_what_data_and_configuration_cannot_do_together_is_refused_before_anything_runs(changes: dict, message: str):
     with pytest.raises(ConfigError, match=message):
         check_plan(plan_of(tiny(**changes)))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"search": {"scheduler": "none"}},
+        {"search": {"metric": "val/loss"}},
+        {"search": {"metric": "train/loss"}},
+        {"search": {"grace_period": 4}},
+        {"dataset": "unlabeled"},  # chosen by a metric of the task
+    ],
+)
+def test_probes_may_be_seldom_where_no_scheduler_compares_features(changes: dict):
+    check_plan(plan_of(tiny(**SELDOM | changes)))
 
 
 @pytest.mark.parametrize("task", list(TASKS))

@@ -10,11 +10,13 @@ import torch
 from study.config.validation import check_config
 from study.driver import load_datasets
 from study.plan.phases import Plan
+from study.timing import rehearsal
 from study.timing.costs import TrialCosts, _computation
 from study.timing.estimate import StudyEstimate, asha_share, estimate, makespan, time_range, trial_costs
 from study.timing.machine import Machine, machine_of
-from study.timing.sizes import phase_sizes
+from study.timing.phase_sizes import phase_sizes
 from tests.study.studies import KnownCosts
+from trainables.errors import UserError
 from trainables.trial import TrialConfig
 
 MACHINE = Machine(start=10, phase=4, warm_up=3, trial=0.5, end=6)
@@ -41,9 +43,10 @@ def test_a_grid_counts_its_points():
     assert found["search"][0] == 2 * 3 * 2
 
 
-def test_an_ablation_counts_every_cell_with_every_seed_at_its_own_budget():
+@pytest.mark.parametrize("evaluate", [{}, {"datasets": []}], ids=["evaluated", "not evaluated"])
+def test_an_ablation_counts_every_cell_with_every_seed_at_its_own_budget(evaluate: dict[str, list[str]]):
     cures = {"lr": [0.5], "budget_steps": [40]}
-    found = sizes_of(ablate={"designs": ["cures"], "seeds": 5, "cures": cures})
+    found = sizes_of(ablate={"designs": ["cures"], "seeds": 5, "cures": cures}, evaluate=evaluate)
     assert found["ablate"] == (5 * (2 * 3 + 1), 5 * 2 * (10 + 10 + 40))  # base and two cures of two tasks; untrained
 
 
@@ -102,6 +105,14 @@ def test_a_range_is_said_in_the_unit_that_suits_it():
     assert time_range(181, 235.9) == "3 to 4 minutes"
     assert time_range(5400, 7300) == "1.5 to 2.1 hours"
     assert time_range(30, 30) == "30 seconds"
+
+
+def test_a_rehearsal_that_fails_says_its_error_not_a_warning_before_it(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    lines = ["WARNING ray: old", "error: no room", ""]
+    (tmp_path / "study.py").write_text(f"import sys\nprint(*{lines}, sep='\\n', file=sys.stderr)\nsys.exit(2)")
+    monkeypatch.setattr(rehearsal, "COMMAND", tmp_path / "study.py")
+    with pytest.raises(UserError, match=r"^it ended with code 2: error: no room$"):
+        rehearsal._run([], str(tmp_path))
 
 
 def test_a_machine_is_measured_once(tmp_path, monkeypatch: pytest.MonkeyPatch):

@@ -13,7 +13,7 @@ from analysis.stats.significance import ALPHA
 from study.config.schema import StudyConfig
 from study.plan.phases import Plan
 from study.timing.costs import TrialCosts
-from study.timing.estimate import StudyEstimate, estimate, time_range
+from study.timing.estimate import StudyEstimate, estimate, time_range, trial_costs
 from study.timing.machine import Machine
 from trainables.errors import ConfigError
 
@@ -36,6 +36,23 @@ class Sizes:
     seeds: int
     report_every: int
     trials: int
+
+
+def fit_to_budget(plan: Plan, machine: Machine, seconds: float | None = None) -> tuple[Plan, StudyEstimate]:
+    """Return the plan and its estimate, sized first if its configuration has a time budget.
+
+    Args:
+        plan: Plan of a study that has not begun.
+        machine: What the study costs here beside its trials.
+        seconds: What is left of the time budget; None for all of it.
+
+    Raises:
+        ConfigError: Not even the smallest plan fits.
+    """
+    hours, costs = plan.config.budget_hours, trial_costs(plan)
+    if hours is None:
+        return plan, estimate(plan, machine, costs)
+    return sized(plan, 3600 * hours if seconds is None else seconds, machine, costs)
 
 
 def sized(plan: Plan, seconds: float, machine: Machine, costs: TrialCosts | None) -> tuple[Plan, StudyEstimate]:
@@ -82,6 +99,8 @@ def with_sizes_of(config: StudyConfig, sized: Mapping[str, Any]) -> StudyConfig:
     values: dict[str, Any] = {name: sized[name] for name in ("budget_steps", "report_every")}
     for section, setting in (("search", "num_samples"), ("confirm", "seeds"), ("ablate", "seeds")):
         values[section] = getattr(config, section).model_copy(update={setting: sized[section][setting]})
+    if isinstance(config.probe_every, int) and isinstance(sized.get("probe_every"), int):
+        values["probe_every"] = sized["probe_every"]
     return config.model_copy(update=values)
 
 

@@ -12,8 +12,8 @@ from analysis.stats import paired
 from study.config.validation import check_config
 from study.plan.phases import Plan
 from study.timing.estimate import estimate
+from study.timing.fit_to_budget import USED, detectable_sds, detectable_words, sized, with_sizes_of
 from study.timing.machine import Machine
-from study.timing.sizing import USED, detectable_sds, detectable_words, sized, with_sizes_of
 from tests.study.studies import KnownCosts, plan_of, tiny
 from trainables.errors import ConfigError
 
@@ -68,10 +68,12 @@ def test_listed_seeds_and_grids_stay_as_they_are():
     assert config.search.num_samples == 2
 
 
-def test_a_resumed_study_has_the_sizes_with_which_it_began():
-    fitting = sized(plan(), 300, MACHINE, KnownCosts())[0].config
-    assert with_sizes_of(plan().config, fitting.model_dump(mode="json")) == fitting
-    assert fitting.config_hash != plan().config.config_hash
+@pytest.mark.parametrize("probe_every", ["auto", None, 40])
+def test_a_resumed_study_has_the_sizes_with_which_it_began(probe_every: str | int | None):
+    config = plan().config.model_copy(update={"probe_every": probe_every})
+    fitting = sized(dataclasses.replace(plan(), config=config), 300, MACHINE, KnownCosts())[0].config
+    assert with_sizes_of(config, fitting.model_dump(mode="json")) == fitting
+    assert fitting.config_hash != config.config_hash
     assert fitting.model_copy(update={"budget_hours": None}).config_hash == fitting.config_hash
 
 

@@ -32,7 +32,6 @@ def phase_sizes(plan: Plan) -> list[PhaseSize]:
     n_confirm = config.confirm.top_k * config.confirm.n_seeds
     cells = {task: config.ablation(plan.search_base(task))[0] for task in config.tasks}
     n_cells, n_seeds = sum(map(len, cells.values())), config.ablate.seeds
-    probed = len(plan.probed) > 0
     sizes = [
         PhaseSize(BASELINES, len(plan.baselines()), {}),
         PhaseSize(SEARCH, sum(n_search.values()), {task: n * config.budget_steps for task, n in n_search.items()}),
@@ -40,9 +39,9 @@ def phase_sizes(plan: Plan) -> list[PhaseSize]:
     ]
     if n_cells:
         steps = {task: n_seeds * sum(cell.budget_steps for cell in own) for task, own in cells.items()}
-        sizes.append(PhaseSize(ABLATE, n_seeds * (n_cells + int(probed)), steps))
+        sizes.append(PhaseSize(ABLATE, n_seeds * (n_cells + len(plan.ablated([], seed=0))), steps))
     n_evaluate = len(config.tasks) * config.confirm.n_seeds + len(plan.baselines(EVALUATE, "test"))
-    return [*sizes, PhaseSize(EVALUATE, n_evaluate if probed else 0, {})]
+    return [*sizes, PhaseSize(EVALUATE, n_evaluate if plan.probed else 0, {})]
 
 
 def search_trials(plan: Plan, task: TaskName) -> int:
