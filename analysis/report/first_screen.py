@@ -16,7 +16,8 @@ from analysis.findings import Findings, queries
 from analysis.findings.gains import TaskGains
 from analysis.findings.inputs import images_of
 from analysis.records.phases import CONFIRM, SEARCH
-from analysis.report.plain import Answer, NextStep, gain
+from analysis.report.next_step import NextStep
+from analysis.report.plain import Answer, gain
 from analysis.report.words import NONE, PROBES, each_seed, listed, points
 from trainables.errors import UserError
 from trainables.trial import WEIGHTS

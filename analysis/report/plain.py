@@ -1,4 +1,4 @@
-"""The first screen's sentences: which task helps, by how much, what cures a run that fails, and what to type next."""
+"""The first screen's sentences: which task helps, by how much, and what cures a run that fails."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis.comparisons import BASE, BETTER, EQUIVALENT, TOO_FEW, WORSE
 from analysis.comparisons.cells import KEY
-from analysis.convergence import CATALOG, STILL_IMPROVING
+from analysis.convergence import CATALOG
 from analysis.data.tables import is_share
 from analysis.findings import Findings, queries
 from analysis.findings.gains import TaskGains, task_gains
@@ -19,6 +19,7 @@ from analysis.findings.queries import VALIDATION
 from analysis.records.phases import ABLATE
 from analysis.report import sentences
 from analysis.report.claims import first_true
+from analysis.report.next_step import NextStep, next_step
 from analysis.report.sections.leaks import leak_warnings
 from analysis.report.sections.shortcuts import shortcut_warnings
 from analysis.report.sections.summary import not_known
@@ -34,10 +35,8 @@ from analysis.report.words import (
     points,
     quoted,
 )
-from analysis.stats.paired import MIN_SEEDS
 from trainables.trial import WEIGHTS
 
-RECOMMENDED, CONFIG = "recommended.yaml", "study.yaml"
 CLASSIFIER = "On features of {task}, a linear classifier gets"
 UNITS = {  # probe: sentence about {task} and {mean}, and what it is compared with, {other}
     "linear": (CLASSIFIER + " {mean} of 100 test images right", "on those of {other}"),
@@ -58,19 +57,6 @@ _ABOUT_WEIGHTS = (
     sentences.PLAIN_EQUIVALENT_TO_WEIGHTS,
     sentences.PLAIN_WEIGHTS_NOT_TOLD_APART,
 )
-
-
-@dataclass(frozen=True)
-class NextStep:
-    """What to do next.
-
-    Attributes:
-        why: What the command is for.
-        command: The command; empty if the study cannot name one.
-    """
-
-    why: str
-    command: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,37 +131,6 @@ def cure(findings: Findings) -> str:
     rows = pd.concat(ranked.values())
     n = counted(rows["cell"].nunique(), "change")
     return sentences.PLAIN_NO_CHANGE.say(rows, tasks=listed(ranked), n=n)
-
-
-def next_step(findings: Findings, gains: TaskGains, folder: Path) -> NextStep:
-    """Return the one command that answers what the study leaves open.
-
-    Args:
-        findings: Findings of the study.
-        gains: What each task is worth.
-        folder: The study's folder, with its configuration and, after the confirm phase, `recommended.yaml`.
-    """
-    run, recommended = "python study/run.py", folder / RECOMMENDED
-    if not recommended.exists():
-        if not (folder / CONFIG).exists():
-            return NextStep("", "")
-        where = f" --output {folder.parent.as_posix()}"
-        return NextStep("Finish the study:", f"{run} {(folder / CONFIG).as_posix()}{where}")
-    again = f"{run} {recommended.as_posix()}"
-    if gains.rows.empty or not queries.ablated_tasks(findings):
-        options = "--set 'ablate.designs=[cures]' --set ablate.seeds=5"
-        return NextStep("See which changes would help each task:", f"{again} {options}")
-    fewest = int(gains.rows["n_seeds"].min())
-    if fewest < MIN_SEEDS:
-        return NextStep(f"Narrow the intervals with {MIN_SEEDS} fresh seeds instead of {fewest}:", again)
-    improving = list(gains.rows.loc[gains.rows["verdict"] == STILL_IMPROVING, "task"])
-    if improving and (steps := findings.study.config.get("budget_steps")):
-        are = "is" if len(improving) == 1 else "are"
-        return NextStep(
-            f"Train for twice the steps, since {listed(improving)} {are} still improving at the end:",
-            f"{again} --set budget_steps={2 * steps}",
-        )
-    return NextStep("Train the chosen configurations again, with fresh seeds:", again)
 
 
 def order_note(gains: TaskGains) -> str:

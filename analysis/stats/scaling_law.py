@@ -90,8 +90,7 @@ def expected_gain(sizes: np.ndarray, values: np.ndarray, more: float) -> Gain | 
     """Extrapolate the law of all sizes by `more` images.
 
     That the law is not shown to be off does not show that it holds. Its error at the largest size may be as large as
-    either end of its interval, and that of the gain is assumed to be in proportion: by the logarithm of the factor of
-    the extrapolation, of that of the tested one.
+    either end of its interval. The error of the gain is assumed to be the same per doubling of the number of images.
 
     Args:
         sizes: Numbers of images, ascending, float64 [n_sizes].

@@ -202,7 +202,7 @@ class Leaks:
         return bool(self.test.any() or self.validation.any())
 
 
-_TABLES = ("pretext_train", "pretext_validation", "probe_train", "probe_validation", "test")  # of `Splits`
+_TABLES = ("pretext_train", "pretext_validation", "probe_train", "probe_validation", "test")  # tables of a data set
 
 
 @dataclass(frozen=True, eq=False)

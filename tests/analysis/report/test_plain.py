@@ -12,7 +12,8 @@ from analysis.comparisons import PRETRAINING_TEST
 from analysis.findings import Findings, compute_findings, queries
 from analysis.findings.gains import task_gains
 from analysis.report.first_screen import _levels, first_screen
-from analysis.report.plain import _gained, answer, cure, headline, next_step, order_note
+from analysis.report.next_step import next_step
+from analysis.report.plain import _gained, answer, cure, headline, order_note
 
 TASKS = ("rotation", "simclr", "context_prediction")
 
