@@ -46,7 +46,7 @@ class UsedTerms:
         if entry in self.seen:
             return found[0]
         self.seen.add(entry)
-        return f'<a class="term" href="#{anchor(entry)}" title="{escape(GLOSSARY[entry])}">{found[0]}</a>'
+        return f'<a class="term" href="#{anchor(entry)}" title="{escape(GLOSSARY[entry].replace("`", ""))}">{found[0]}</a>'
 
 
 def anchor(word: str) -> str:

@@ -23,6 +23,11 @@ def test_the_page_is_well_formed_and_its_links_lead_somewhere(page: Page):
     assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
 
 
+def test_names_in_backticks_are_code(folder: Path):
+    html = re.sub(r"<(pre|script|style)\b.*?</\1>", "", (folder / "report.html").read_text(encoding="utf-8"), flags=re.S)
+    assert re.findall(r".{0,30}`.{0,30}", html) == []
+
+
 def test_it_reads_on_a_phone_and_on_paper(folder: Path):
     source = (folder / "report.html").read_text()
     assert '<meta name="viewport" content="width=device-width' in source
