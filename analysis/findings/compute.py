@@ -151,8 +151,8 @@ def compute_findings(
     inside = [
         compare(by_task[name], wanted, metrics[name], margin, study.per_image) for name, wanted in designs.items()
     ]
-    helped = chosen_against_untrained(whole, margin)  # all tasks are one family, whichever is asked for
-    untrained = [*cells_against_untrained(study, ablated, metrics, margin), *_of_task(helped, task)]
+    chosen = chosen_against_untrained(whole, margin)  # all tasks are one family, whichever is asked for
+    untrained = [*cells_against_untrained(study, ablated, metrics, margin), *_of_task(chosen, task)]
     weights = chosen_against_weights(study, margin)
     labels, between = compare_few_labels(study, margin), compare_tasks(study, margin)
     counted = _counted(study.runs.loc[study.runs["phase"].isin(COUNTED_PHASES)], trial_verdicts)

@@ -259,8 +259,8 @@ def task_rivals(findings: Findings, task: str, metric: str) -> pd.DataFrame:
     return own.sort_values(["apart", "baseline_mean"], ascending=[True, False], kind="stable").drop(columns="apart")
 
 
-def task_favorites(findings: Findings, task: str, metric: str) -> pd.DataFrame:
-    """Return the comparisons on the test split of the tasks that rank before a task with it; see `task_rivals`."""
+def rivals_before(findings: Findings, task: str, metric: str) -> pd.DataFrame:
+    """Return the comparisons of the tasks that rank before a task with it, on the test split; see `task_rivals`."""
     own = findings.between_tasks
     return own.loc[(own["baseline"] == task) & (own["metric"] == metric)]
 

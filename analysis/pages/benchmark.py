@@ -71,7 +71,7 @@ def _pictures(part: Part) -> Iterator[Picture]:
             size_gains,
             shown,
             task,
-            caption="Above the dashed line: a higher mean than untrained networks. Filled: shown to be better or worse.",
+            caption="Above the line at 0: a higher mean than untrained networks. Filled: shown to be better or worse.",
         )
 
 

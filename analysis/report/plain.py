@@ -104,7 +104,7 @@ def headline(findings: Findings, gains: TaskGains) -> list[str]:
         return [_none(gains, rows), *_weights(findings, gains), *notes]
     best = str(better.index[0])
     rivals = queries.task_rivals(findings, best, gains.metric)
-    before = queries.task_favorites(findings, best, gains.metric)
+    before = queries.rivals_before(findings, best, gains.metric)
     compared = pd.concat([better.loc[[best], ["answer"]], rivals[["answer"]]])
     is_best = 0 < len(rivals) == len(rows) - 1 and sentences.PLAIN_BEST.may(compared)
     sentence, about = (sentences.PLAIN_BEST, compared) if is_best else (sentences.PLAIN_HELPS, better)

@@ -46,7 +46,8 @@ class UsedTerms:
         if entry in self.seen:
             return found[0]
         self.seen.add(entry)
-        return f'<a class="term" href="#{anchor(entry)}" title="{escape(GLOSSARY[entry].replace("`", ""))}">{found[0]}</a>'
+        meaning = escape(GLOSSARY[entry].replace("`", ""))
+        return f'<a class="term" href="#{anchor(entry)}" title="{meaning}">{found[0]}</a>'
 
 
 def anchor(word: str) -> str:

@@ -36,7 +36,7 @@ def near_duplicates(findings: Findings) -> Iterator[Block]:
 
 
 def leak_findings(findings: Findings) -> list[str]:
-    """Return a sentence for each data set whose probes are shown to be leak_findings, or cannot be compared at all."""
+    """Return a sentence for each data set whose probes are shown to be flattered, or cannot be compared at all."""
     found, said = _leak_effects(findings), []
     for dataset in findings.study.datasets:
         mask = leaked_images(findings.study, dataset)

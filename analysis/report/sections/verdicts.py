@@ -25,8 +25,8 @@ from trainables.trial import ONLINE_PROBES
 
 PHASES = (SEARCH, CONFIRM, ABLATE)
 PROBE_CURVE = (
-    "Are the features getting better? A curve above the untrained line scores higher than without training. The online "
-    "probe only approximates the final one, which that line shows."
+    "Are the features getting better? A curve above the untrained line scores higher than without training. The line "
+    "is of the final probe, which the online probe approximates."
 )
 TASK_CURVE = (
     "Is the task being learned? A curve near the chance line has not left it; one that turns back may overfit; one "
