@@ -76,8 +76,8 @@ def importance(
         first: it shows how far to trust a ranking. All three are NaN if n_bootstrap is 0. n_left_out counts the search
         trials of the task that were stopped, failed or have no finite value: after stops by a scheduler, the remaining
         trials are a selection, and the importance applies to trials that were good enough to finish. note says why
-        there is no number: fewer than MIN_TRIALS trials, no setting that varies, a constant metric, or a
-        setting that some trials lack.
+        there is no number: there are fewer than MIN_TRIALS trials, nothing varies, the metric is constant, or some
+        trials lack a setting.
 
     Raises:
         UserError: If `runs` have no search or no such metric.

@@ -14,7 +14,7 @@ from trainables.encoders import ENCODERS
 from trainables.errors import ConfigError
 from trainables.tasks import TASKS
 
-SELDOM = {"probe_every": 4}  # of 6 steps, of which a scheduler gives each trial one
+SELDOM = {"probe_every": 4}  # of 6 steps; the scheduler first decides after 1
 
 
 @pytest.mark.parametrize(
