@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from trainables import files
+from trainables.allocator import keep_freed_memory
 from trainables.data.readers.folders import load_folder
 from trainables.data.request import Request
 from trainables.data.splits import make_splits
@@ -104,6 +105,7 @@ def run_recipe(recipe: Recipe, splits: Splits, folder: Path, device: torch.devic
         device: Device to compute on.
         say: Called with a line about the progress.
     """
+    keep_freed_memory()
     if any(trial.task == LIGHTLY_TASK for trial in recipe.trials):
         lightly_task.register()
     for seed in recipe.seeds:
