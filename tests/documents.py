@@ -75,7 +75,7 @@ class Block:
         """The block as the tests run it: with the added options."""
         if not self.added_options:
             return self.text
-        return re.sub(r"^(\S*python \S*study/run\.py [^#\n]*)", rf"\1 {self.added_options} ", self.text, flags=re.M)
+        return re.sub(r"^(\S*python \S*study/run\.py) ", rf"\1 {self.added_options} ", self.text, flags=re.M)
 
     def __str__(self) -> str:
         return f"{self.page.relative_to(REPOSITORY)}:{self.line}"

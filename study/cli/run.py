@@ -22,7 +22,9 @@ REFERENCE = "reference"  # recipes with published results, which are not a study
 EXAMPLES = {
     f"{PROGRAM}": "the smallest study, on generated images",
     f"{PROGRAM} small_data --dry-run": "what a study would run, and how long it takes",
-    f"{PROGRAM} quick --tasks rotation,simclr --set confirm.seeds=5": "two tasks, more seeds",
+    f"{PROGRAM} quick --set confirm.seeds=10 --set name=quick-10": (
+        "the same study with more seeds, under a name of its own"
+    ),
     f"{PROGRAM} cifar10 --hours 3 --data-root ~/data": "as many seeds, steps and trials as fit into three hours",
     f"{PROGRAM} my_study.yaml --data-root ~/data": "a study of your own",
     f"{PROGRAM} small_data --simulate": "try the report in a minute: no network is trained",

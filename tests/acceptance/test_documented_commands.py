@@ -91,7 +91,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
     place = Workplace(folder, environment)
     settings = [word for setting in SMALL for word in ("--set", setting)]
     place.run("python", "study/run.py", "quick", "--tasks", "rotation", *settings)
-    (folder / "studies" / "photos").symlink_to(folder / "studies" / "quick")  # it has encoders, a simulated study none
+    for name in ("photos", "first-look"):  # studies of the pages; this one has encoders, a simulated one has none
+        (folder / "studies" / name).symlink_to(folder / "studies" / "quick")
     return place
 
 
