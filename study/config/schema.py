@@ -61,17 +61,19 @@ class StudyConfig(BaseModel):
         tasks: Pretext tasks.
         dataset: Data set to train on, by name or as `folder:PATH`.
         data_root: Folder with the data sets.
-        image_size: Side of the images in px; null for the data set's default.
+        image_size: Side of the images of `dataset` in px; null for its default: 32, or 96 for VOC and folders. Other
+            data sets in `evaluate.datasets` are read at their own default.
         resize: Whether a photograph is cropped or squashed to a square.
         stack: Pages that are read of a file with several: the first, all gray ones as channels, or each as an image.
-        window: Values that become black and white in images of more than 8 bits, one pair or one per channel; null for
-            percentiles of the training images.
+        window: Values that become black and white in images of `dataset` with more than 8 bits, one pair or one per
+            channel; null for percentiles of the training images, as in other data sets of `evaluate.datasets`.
         max_train: Training images to load at most; null for all.
         n_images: Images that the pretext tasks train on; null for all that are loaded.
         on_bad_image: Whether a broken image stops the study or is skipped.
         on_small_image: Whether an image smaller than `image_size` counts as broken or is enlarged.
-        group_pattern: Regular expression that finds the group of an image in its path, such as `plate\d+`; images of
-            one group are never on two sides of a split. null for independent images, or the groups of a manifest.
+        group_pattern: Regular expression that finds the group of an image of `dataset` in its path, such as `plate\d+`;
+            images of one group are never on two sides of a split. null for independent images, or the groups of a
+            manifest, as in other data sets of `evaluate.datasets`.
         leak: Near duplicates across splits: `stop` names them and ends, `move` puts them on one side, `allow` counts
             them; null moves them where the test split is drawn here, and allows them where it is given.
         split_rules: Rules by which files become splits: 2, or 1 for those of studies before version 0.2, which keep
@@ -81,8 +83,8 @@ class StudyConfig(BaseModel):
         budget_steps: Optimizer steps per trial.
         report_every: Steps between two reports of a trial.
         probe_every: Steps between two reports that also measure the features: online probes and health. `auto` is a
-            quarter of the budget, or the grace period if that is shorter; null for every report, as in studies before
-            version 0.2.
+            quarter of the budget, or the grace period if shorter, rounded down to a multiple of `report_every`; every
+            report if fewer than two reports fit into it. null for every report, as in studies before version 0.2.
         budget_hours: Time that the study may take: when it begins, its seeds, its steps and its search trials are set
             to what fits, and at the end of the time it stops with a report. null for the settings as they are.
         defaults: Values per task of hyperparameters that the search does not vary, and of `augmentation`.
