@@ -12,7 +12,10 @@ GLOSSARY = {
     ),
     "base": "The configuration that an ablation changes.",
     "baseline": "What a cell is compared with: the base, the cell without the change, or an untrained encoder.",
-    "better, worse": "The difference is not 0: its Holm p is at most 0.05. The interval shows how large it is.",
+    "better, worse": (
+        "Holm p is at most 0.05, the difference is not shown to be within the margin, and the better side has no "
+        "failed seed. The interval shows how large it is."
+    ),
     "cell": "One configuration of an ablation, trained with several seeds.",
     "chance": (
         "What a model that has learned nothing reaches on average: 1 / number of classes for the accuracy on "
@@ -21,7 +24,8 @@ GLOSSARY = {
     "detectable": "The smallest true difference that this many seeds, with this spread, find with probability 0.8.",
     "encoder": "The network whose features are kept after pre-training. Probes use it frozen.",
     "equivalent": (
-        "The 95% interval is within the margin on both sides: if there is a difference, it is too small to matter."
+        "Both ends of the 95% interval are within the margin, and one-sided tests confirm it. There may be a "
+        "difference, but it is too small to matter."
     ),
     "Holm p": (
         "p-value after Holm's correction for all comparisons of one family, usually the cells of a design. If no "
