@@ -73,7 +73,7 @@ def sync_command(
         str | None, typer.Option(help="MLflow store; by default the store in the study's configuration.")
     ] = None,
 ) -> None:
-    """Send the part of a study's journal that MLflow lacks to MLflow."""
+    """Send MLflow the part of a study's journal that it lacks."""
     from analysis.records import ENCODERS
     from study.execution.lock import is_driven
     from study.tracking.deleted import check_not_deleted
