@@ -43,9 +43,11 @@ class Learned(NamedTuple):
         return self.share + (z + (z**3 + z) / (4 * max(1, n - 1)) if n else z) * self.error
 
     def shown(self, look: int = 1) -> bool:
-        """Return whether learning is shown: more than MARGIN, and more than none by the bound of `clears_chance`.
+        """Return whether learning is shown: more than MARGIN, and more than none by a time-uniform bound.
 
-        Nothing is shown by a share whose error is unknown.
+        Each look spends 6 / (pi look)^2 of TIME_UNIFORM_ALPHA on a one-sided Gaussian bound, so a network that guesses
+        ever shows learning with at most that probability over all looks together, whatever their dependence. Nothing
+        is shown by a share whose error is unknown.
 
         Args:
             look: Number of reports examined so far, including this one.
@@ -99,40 +101,6 @@ def learned(
     return Learned(sign * (metric.value - level) / distance, error / distance, reference, level)
 
 
-def clears_chance(
-    value: float, chance: float, n: int, *, mode: str, standard_error: float | None = None, look: int = 1
-) -> bool:
-    """Return whether a metric is better than chance, beyond a time-uniform bound on the results of guessing.
-
-    With a standard error, the bound is a one-sided Gaussian bound on a mean. An accuracy without one is compared with
-    the Chernoff-Hoeffding bound on a binomial share, P(share >= q) <= exp(-n KL(q || p)) (Hoeffding 1963, theorem 1);
-    it takes all predictions as independent. Each look spends 6 / (pi look)^2 of TIME_UNIFORM_ALPHA, so a network that
-    guesses ever clears chance with at most that probability over all looks together, whatever their dependence.
-
-    Args:
-        value: The metric.
-        chance: Chance level of the metric.
-        n: Number of predictions behind an accuracy.
-        mode: `max` for an accuracy, `min` for a loss.
-        standard_error: Standard error of the metric. Without a finite one, a loss never clears chance.
-        look: Number of reports examined so far, including this one.
-    """
-    if not math.isfinite(value):
-        return False
-    sign = 1 if mode == "max" else -1
-    if standard_error and math.isfinite(standard_error):
-        return sign * (value - chance) > math.sqrt(2 * _nats(look)) * standard_error
-    # An accuracy without scatter: all images right, or the same answer for all.
-    return mode == "max" and value > chance and n * _kl(value, chance) > _nats(look)
-
-
 def _nats(look: int) -> float:
     """Return -ln of the error probability that one look spends."""
     return -math.log(TIME_UNIFORM_ALPHA * 6 / (math.pi * look) ** 2)
-
-
-def _kl(q: float, p: float) -> float:
-    """Return the Kullback-Leibler divergence of Bernoulli(q) from Bernoulli(p), in nats."""
-    q = min(q, 1.0)
-    low = 0.0 if q == 1 else (1 - q) * math.log((1 - q) / (1 - p))
-    return q * math.log(q / p) + low

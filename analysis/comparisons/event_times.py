@@ -7,7 +7,7 @@ therefore up to `report_every` steps late, by the same amount for all trials tha
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -15,18 +15,19 @@ import pandas as pd
 
 from analysis.comparisons.selection import ended_runs, fixed_budget
 from analysis.convergence import CONVERGED
-from analysis.data.tables import is_accuracy
+from analysis.convergence.at_chance import measures, take_off
+from analysis.convergence.curves import Curve, Trial
+from analysis.convergence.reading import trials
 from analysis.records import FAILED
 from analysis.stats.survival import median_time, survival_curve
-from trainables.chance import clears_chance
 from trainables.errors import UserError
 
-Event = Literal["clears_chance", "converged"]
+Event = Literal["left_chance", "converged"]
 TOLERANCE = 2.0  # standard errors within which a value counts as the final one
 
 
 def steps_to(
-    runs: pd.DataFrame, curves: pd.DataFrame, event: Event = "clears_chance", verdicts: pd.DataFrame | None = None
+    runs: pd.DataFrame, curves: pd.DataFrame, event: Event = "left_chance", verdicts: pd.DataFrame | None = None
 ) -> pd.DataFrame:
     """Return the step at which each fixed-budget trial had an event.
 
@@ -39,12 +40,11 @@ def steps_to(
     Args:
         runs: Runs of a study; those of `fixed_budget` count.
         curves: Reports of these trials.
-        event: `clears_chance` is the take-off: the first report after step 0 whose primary metric
-            `trainables.chance.clears_chance` distinguishes from chance, with looks counted as a study's own stopping
-            rule counts them. (At step 0, an untrained SimCLR network may already beat chance, because colors
-            distinguish views.) `converged` is the first report from which the primary metric stays within TOLERANCE
-            standard errors of its last value, for trials whose verdict is `converged`; trials that may have converged
-            or not are left out, since nothing is known about their event.
+        event: `left_chance` is the take-off: the first report by which every head is shown to have learned, as for the
+            verdicts (`analysis.convergence.at_chance`): compared with chance or, if that is better, with the untrained
+            network. `converged` is the first report from which the primary metric stays within TOLERANCE standard
+            errors of its last value, for trials whose verdict is `converged`; trials that may have converged or not
+            are left out, since nothing is known about their event.
         verdicts: As for `convergence_rates`; required for `converged` only.
 
     Returns:
@@ -52,7 +52,7 @@ def steps_to(
         steps is the budget.
 
     Raises:
-        UserError: If no trial trained to a fixed budget, or chance, the standard error of a loss, a curve or a verdict
+        UserError: If no trial trained to a fixed budget, or a curve, a level to compare it with, its noise or a verdict
             is missing.
     """
     kept = fixed_budget(runs)
@@ -60,10 +60,11 @@ def steps_to(
         if verdicts is None:
             raise UserError("event = 'converged' needs the verdicts: steps_to(runs, curves, 'converged', verdicts)")
         kept = kept.assign(converged=ended_runs(kept, verdicts, [CONVERGED])).dropna(subset="converged")
-    elif event != "clears_chance":
-        raise UserError(f"event = {event!r}: it is 'clears_chance' or 'converged'")
+    elif event != "left_chance":
+        raise UserError(f"event = {event!r}: it is 'left_chance' or 'converged'")
     event_step = _settled if event == "converged" else _take_off
-    steps = [event_step(row, reports) for row, reports in _reports(kept, curves)]
+    found = {trial.row["trial_id"]: trial for trial in trials(kept, curves)}
+    steps = [_step(found.get(row.trial_id), row, event_step) for row in kept.itertuples()]
     observed = [step is not None for step in steps]
     censored_at = kept["budget_steps"].to_numpy(np.int64)
     times = kept[["trial_id", "task", "cell", "seed"]].reset_index(drop=True)
@@ -108,45 +109,31 @@ def median_steps(times: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=names)
 
 
-def _reports(kept: pd.DataFrame, curves: pd.DataFrame) -> Iterator[tuple[Any, pd.DataFrame]]:
-    """Yield each trial's row and its reports after step 0: step, value, error (standard error, NaN where unknown)."""
-    points = curves.loc[curves["step"] > 0].merge(kept[["trial_id", "primary_metric"]], on="trial_id")
-    errors = points.loc[points["metric"] == points["primary_metric"] + "_se", ["trial_id", "step", "value"]]
-    points = points.loc[points["metric"] == points["primary_metric"], ["trial_id", "step", "value"]]
-    points = points.merge(errors.rename(columns={"value": "error"}), on=["trial_id", "step"], how="left")
-    by_trial = dict(iter(points.sort_values("step").groupby("trial_id")))
-    for row in kept.itertuples():
-        reports = by_trial.get(row.trial_id, points.iloc[:0])
-        if reports.empty and row.status != FAILED:
-            raise UserError(f"trial {row.trial_id} has no curve of its primary metric {row.primary_metric!r}")
-        yield row, reports
+def _step(trial: Trial | None, row: Any, event_step: Callable[[Trial, Curve], int | None]) -> int | None:
+    """Return the step of a trial's event; None without it, as for a trial that failed before its first report."""
+    curve = None if trial is None else trial.curves.get(row.primary_metric)
+    if trial is None or curve is None or not len(curve.trained):
+        if row.status == FAILED:
+            return None
+        raise UserError(f"trial {row.trial_id} has no curve of its primary metric {row.primary_metric!r}")
+    return event_step(trial, curve)
 
 
-def _take_off(row: Any, reports: pd.DataFrame) -> int | None:
-    if reports.empty:
+def _take_off(trial: Trial, curve: Curve) -> int | None:
+    known = [measure for head in trial.heads for measure in measures(head)]
+    if not known:
+        raise UserError(f"trial {trial.row['trial_id']}: the chance level of {curve.metric} is missing")
+    if all(np.isnan(measure.trained.errors).all() for measure in known):
+        raise UserError(f"trial {trial.row['trial_id']}: {curve.metric}_se is not in the curves, so noise is unknown")
+    return take_off(trial)
+
+
+def _settled(trial: Trial, curve: Curve) -> int | None:
+    if not trial.row["converged"]:
         return None
-    by_share = row.primary_mode == "max"
-    if pd.isna(row.chance) or (by_share and pd.isna(row.n_validation)):
-        raise UserError(f"trial {row.trial_id}: the chance level of {row.primary_metric}, or n_validation, is missing")
-    if not by_share and reports["error"].isna().all():
-        raise UserError(f"trial {row.trial_id}: {row.primary_metric}_se is not in the curves, so noise is unknown")
-    n = int(row.n_validation) if by_share else 0
-    for look, report in enumerate(reports.itertuples(), start=1):
-        error = report.error
-        if clears_chance(report.value, row.chance, n, mode=row.primary_mode, standard_error=error, look=look):
-            return int(report.step)
-    return None
-
-
-def _settled(row: Any, reports: pd.DataFrame) -> int | None:
-    if not row.converged:
-        return None
-    values, final = reports["value"].to_numpy(), reports["value"].iloc[-1]
-    error = reports["error"].iloc[-1]
-    if math.isnan(error) and is_accuracy(row.primary_metric) and not pd.isna(row.n_validation):
-        share = (final * row.n_validation + 2) / (row.n_validation + 4)  # not 0 for an accuracy of 1 (Agresti 1998)
-        error = math.sqrt(share * (1 - share) / row.n_validation)
+    seen = curve.trained
+    error = float(seen.errors[-1])
     if math.isnan(error):
-        raise UserError(f"trial {row.trial_id}: {row.primary_metric}_se is not in the curves, so noise is unknown")
-    away = np.flatnonzero(~(np.abs(values - final) <= TOLERANCE * error))
-    return int(reports["step"].iloc[away[-1] + 1 if len(away) else 0])
+        raise UserError(f"trial {trial.row['trial_id']}: {curve.metric}_se is not in the curves, so noise is unknown")
+    away = np.flatnonzero(~(np.abs(seen.values - seen.last) <= TOLERANCE * error))
+    return int(seen.steps[away[-1] + 1 if len(away) else 0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Literal
 
 import numpy as np
@@ -73,11 +73,11 @@ def importance(
         Columns task, hyperparameter, importance, low, high, first, n_trials, n_left_out, note. importance is a share in
         [0, 1]; the shares of a task sum to 1, even if nothing matters. low and high bound the middle 95% over the
         resamples, of at most 1,000 trials each. first is the share of resamples in which this hyperparameter ranked
-        first: it shows how far to trust a ranking. All three are NaN if n_bootstrap is 0. n_left_out counts the search
-        trials of the task that were stopped, failed or have no finite value: after stops by a scheduler, the remaining
-        trials are a selection, and the importance applies to trials that were good enough to finish. note says why
-        there is no number: there are fewer than MIN_TRIALS trials, nothing varies, the metric is constant, or some
-        trials lack a setting.
+        first: it shows how far to trust a ranking. All three are NaN if n_bootstrap is 0; for `fanova`, a resample
+        whose values are all equal does not count. n_left_out counts the search trials of the task that were stopped,
+        failed or have no finite value: after stops by a scheduler, the remaining trials are a selection, and the
+        importance applies to trials that were good enough to finish. note says why there is no number: there are fewer
+        than MIN_TRIALS trials, nothing varies, the metric is constant, or some trials lack a setting.
 
     Raises:
         UserError: If `runs` have no search or no such metric.
@@ -124,19 +124,15 @@ def _of_task(
     seed = int(rng.integers(2**31))  # the same forests for every task
     with _quiet_optuna():
         found = _evaluate(columns, values, mode, _evaluator(evaluator, seed, _TREES))
-        draws = np.array(
-            [
-                _evaluate(
-                    {name: (column[rows], kind) for name, (column, kind) in columns.items()},
-                    values[rows],
-                    mode,
-                    _evaluator(evaluator, seed, _BOOTSTRAP_TREES),
-                )
-                for rows in rng.integers(0, len(trials), (n_bootstrap, min(len(trials), _MAX_RESAMPLED)))
-            ]
-        ).reshape(n_bootstrap, len(names))
-    low, high = np.quantile(draws, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2], axis=0) if n_bootstrap else (np.nan, np.nan)
-    first = np.bincount(draws.argmax(axis=1), minlength=len(names)) / n_bootstrap if n_bootstrap else np.nan
+        found_again = []
+        for rows in rng.integers(0, len(trials), (n_bootstrap, min(len(trials), _MAX_RESAMPLED))):
+            resampled = {name: (column[rows], kind) for name, (column, kind) in columns.items()}
+            forest = _evaluator(evaluator, seed, _BOOTSTRAP_TREES)
+            with suppress(RuntimeError):  # fANOVA, where no tree has two different values
+                found_again.append(_evaluate(resampled, values[rows], mode, forest))
+    draws = np.array(found_again).reshape(-1, len(names))
+    low, high = np.quantile(draws, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2], axis=0) if len(draws) else (np.nan, np.nan)
+    first = np.bincount(draws.argmax(axis=1), minlength=len(names)) / len(draws) if len(draws) else np.nan
     table = pd.DataFrame({"hyperparameter": names, "importance": found, "low": low, "high": high, "first": first})
     return table.assign(note="").sort_values("importance", ascending=False, kind="stable")
 

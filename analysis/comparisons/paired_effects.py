@@ -34,13 +34,15 @@ EFFECT_DTYPES = {
     **dict.fromkeys(("n_seeds", "n_failed", "n_baseline_failed"), "int64"),
     "n_evaluated": "Int64",
     **dict.fromkeys(("mean", "baseline_mean", "mean_difference", "ci_low", "ci_high"), "float64"),
-    **dict.fromkeys(("family_low", "family_high", "seeds_low", "seeds_high"), "float64"),
+    **dict.fromkeys(("family_low", "family_high", "picked_low", "picked_high"), "float64"),
+    **dict.fromkeys(("seeds_low", "seeds_high"), "float64"),
     **dict.fromkeys(("p", "p_holm", "hedges_g"), "float64"),
     **dict.fromkeys(("pairing_correlation", "smallest_detectable"), "float64"),
     **dict.fromkeys(("p_equivalence", "p_equivalence_holm"), "float64"),
     **dict.fromkeys(("answer", "note", "test"), "str"),
     **dict.fromkeys(("bca_low", "bca_high"), "float64"),
     "seeds_needed": "Int64",
+    "min_seeds": "int64",
 }
 
 
@@ -61,16 +63,18 @@ def effects(
     Seeds. n_seeds counts the seeds with a value of both cells; mean, baseline_mean and all further columns are computed
     from these. n_failed counts the seeds at which the cell failed (status FAILED, or no finite value) and the baseline
     did not, n_baseline_failed the reverse. A trial that has not ended, or was killed from outside, is not an outcome.
-    With fewer than 5 seeds, or 3 if all have per-image results and the family has no other comparison of the task,
-    nothing is tested: there are means, all other numbers are NaN, and the answer is `too few seeds`.
+    With fewer than min_seeds, 5 seeds or 3 if all have per-image results and the family has no other comparison of the
+    task, nothing is tested: there are means, all other numbers are NaN, and the answer is `too few seeds`.
 
     Numbers. mean_difference is cell minus baseline; ci_low and ci_high are its interval for this comparison alone, over
     new seeds and new images (`analysis.stats.crossed`); n_evaluated is the number of images. Without per-image results
     of at least two seeds n_evaluated is missing, and the interval is over new seeds alone, on the same images.
     seeds_low and seeds_high are always the t interval over seeds alone. family_low and family_high are the ends of
     ci_low and ci_high at 1 - alpha/M for the M comparisons tested in the family, which are all correct at once
-    (Bonferroni). test is `crossed t` over seeds and images, and otherwise chosen by `paired.choose_test`; p is
-    two-sided; p_holm is adjusted over the family (Holm), from the larger of p and the p-value over seeds alone.
+    (Bonferroni). picked_low and picked_high do the same for all tested comparisons of the task with one baseline, over
+    all designs: they are the ends for a comparison that was picked as the largest of these. test is `crossed t` over
+    seeds and images, and otherwise chosen by `paired.choose_test`; p is two-sided; p_holm is adjusted over the family
+    (Holm), from the larger of p and the p-value over seeds alone.
     hedges_g is the standardized difference, in standard deviations of the differences. pairing_correlation is the
     correlation of the two cells' values over seeds: high where pairing gained much. smallest_detectable is the
     difference that a t-test at alpha/M would have detected with probability 0.8, and seeds_needed the number of seeds
@@ -114,7 +118,9 @@ def effects(
         _family(rows, pairs.merge(rows), mode, margin, 1 - confidence, per_image or PerImage())
         for _, rows in distinct.groupby(["design"] if across_tasks else ["task", "design"], sort=False)
     ]
-    found = pd.DataFrame([row for rows in families for row in rows], columns=list(EFFECT_DTYPES))
+    every = [row for rows in families for row in rows]
+    _add_picked(every, 1 - confidence, across_tasks=across_tasks)
+    found = pd.DataFrame(every, columns=list(EFFECT_DTYPES))
     return comparisons.merge(found.drop(columns="design"), on=COMPARISON)[list(EFFECT_DTYPES)].astype(EFFECT_DTYPES)
 
 
@@ -187,6 +193,14 @@ def _family(
         row["note"] = "; ".join(_notes(row, len(tested), margin, alpha))
         row.setdefault("test", "")
     return rows
+
+
+def _add_picked(rows: list[dict[str, Any]], alpha: float, *, across_tasks: bool) -> None:
+    """Add the interval of a comparison that is picked from all of its task, or of all tasks, with its baseline."""
+    tested = [row for row in rows if "estimate" in row]
+    groups = [(None if across_tasks else row["task"], row["baseline"]) for row in tested]
+    for row, group in zip(tested, groups, strict=True):
+        row["picked_low"], row["picked_high"] = row["estimate"].interval(1 - alpha / groups.count(group))
 
 
 def _counts_and_means(pairs: pd.DataFrame) -> dict[str, Any]:

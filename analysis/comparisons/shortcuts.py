@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from analysis.data.study import Study
-from analysis.data.tables import LAST, chance_column, last_values
+from analysis.data.tables import LAST, chance_column, is_accuracy, last_values
 from analysis.records.phases import CONFIRM
 from analysis.stats import ALPHA
 
@@ -32,10 +32,10 @@ def shortcuts(study: Study) -> pd.DataFrame:
     """Compare each task's chosen configuration on whole validation images and on reduced ones, at the end of training.
 
     Returns:
-        One row per task and cue that was measured, with the columns COLUMNS: means over the fresh seeds of the metric
-        on whole and on reduced images, its chance level, the 95% interval of the mean on reduced images over new images
-        and new seeds (over new images only for one seed, which does not show how seeds differ), and the share `left` of
-        what the task has learned above chance.
+        One row per cue that was measured on a task with an accuracy, with the columns COLUMNS: means over the fresh
+        seeds of the metric on whole and on reduced images, its chance level, the 95% interval of the mean on reduced
+        images over new images and new seeds (over new images only for one seed, which does not show how seeds differ),
+        and the share `left` of what the task has learned above chance.
     """
     last, rows = last_values(study.runs, study.curves).set_index("trial_id"), []
     for task, choice in study.outcomes.get(CONFIRM, {}).get("chosen", {}).items():
@@ -44,6 +44,8 @@ def shortcuts(study: Study) -> pd.DataFrame:
             if LAST + cue not in own or own[LAST + cue].isna().any() or own.empty:
                 continue
             metric = str(own["primary_metric"].iloc[0])
+            if not is_accuracy(metric):
+                continue  # no scale from guessing to a perfect score
             whole, chance = float(own[LAST + metric].mean()), float(own[chance_column(metric)].iloc[0])
             values, over_images = (own[name].to_numpy(np.float64) for name in (LAST + cue, f"{LAST}{cue}_se"))
             reduced, half = float(values.mean()), float(half_width(values, over_images))

@@ -75,7 +75,8 @@ def compare_studies(
     if len(sources) < 2:
         raise UserError("compare needs at least two studies, for example studies/quick studies/quick-wide")
     studies = _named(sources)
-    margin = margin or next(iter(studies.values())).config.get("ablate", {}).get("margin")
+    if margin is None:
+        margin = next(iter(studies.values())).config.get("ablate", {}).get("margin")
     per_image = PerImage(lambda key: _packed(studies, key))
     found: list[Compared] = [(_empty(COMPARED_DTYPES), _empty(SEED_DTYPES))]
     for own, measure in _measured(studies, metric):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -55,16 +56,27 @@ def learning_excluded(head: Head) -> bool:
 
 def learning_shown(head: Head) -> bool:
     """Return whether any report of any measure shows learning, see `Learned.shown`."""
-    return any(
-        compared(curve, int(report)).shown(look)
-        for curve in measures(head)
-        for look, report in enumerate(np.flatnonzero((curve.steps > 0) & np.isfinite(curve.values)), start=1)
-    )
+    return any(True for _ in _shown_at(head))
 
 
 def left_chance(trial: Trial) -> bool:
     """Return whether every head is shown to have learned; a trial without a validation metric shows nothing."""
-    return bool(trial.heads) and all(learning_shown(head) for head in trial.heads)
+    return take_off(trial) is not None
+
+
+def take_off(trial: Trial) -> int | None:
+    """Return the steps of the report at which the last head is first shown to have learned; None if one is not."""
+    first = [min(_shown_at(head), default=None) for head in trial.heads]
+    known = [step for step in first if step is not None]
+    return max(known) if known and len(known) == len(first) else None
+
+
+def _shown_at(head: Head) -> Iterator[int]:
+    """Yield the steps of the reports that show learning, curve by curve."""
+    for curve in measures(head):
+        for look, report in enumerate(np.flatnonzero((curve.steps > 0) & np.isfinite(curve.values)), start=1):
+            if compared(curve, int(report)).shown(look):
+                yield int(curve.steps[report])
 
 
 def unless_left(trial: Trial, verdict: str) -> tuple[str, ...]:

@@ -6,8 +6,8 @@ from analysis.convergence.at_chance import compared
 from analysis.convergence.changes import MATERIAL_SHARE
 from analysis.convergence.curves import Curve, Trial
 from analysis.convergence.evidence import format_value
-from analysis.convergence.progress import IMPROVED, recent_gain, recent_share
-from analysis.convergence.still_improving import probe_curves
+from analysis.convergence.progress import recent_share
+from analysis.convergence.still_improving import open_probes
 from analysis.convergence.verdict import Finding, Verdict
 
 MIN_REPORTS = 4  # after step 0; fewer do not show where a curve bends
@@ -18,7 +18,7 @@ def find(trial: Trial) -> Finding | None:
 
     A probe that may still improve leaves the trial undecided: features can get better after the loss is flat.
     """
-    if not trial.heads or any(_may_improve(curve) for curve in probe_curves(trial)):
+    if not trial.heads or open_probes(trial):
         return None
     evidence = [_settled(head.main) for head in trial.heads]
     known = [each for each in evidence if each is not None]
@@ -40,11 +40,6 @@ VERDICT = Verdict(
     remedies=remedies,
     learned=True,
 )
-
-
-def _may_improve(probe: Curve) -> bool:
-    recent = recent_gain(probe)
-    return recent is not None and recent.lower(IMPROVED) > 0
 
 
 def _settled(curve: Curve) -> str | None:

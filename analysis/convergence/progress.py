@@ -48,6 +48,12 @@ class Difference(NamedTuple):
         """Return the one-sided upper bound; inf if the error is unknown."""
         return self.amount + self._reach(level)
 
+    def __str__(self) -> str:
+        """Return the change with its 90% interval: `+0.042 [0.013, 0.071]`."""
+        if math.isnan(self.error):
+            return f"{self.amount:+.3g} (its error is unknown)"
+        return f"{self.amount:+.3g} [{self.lower(IMPROVED):.2g}, {self.upper(IMPROVED):.2g}]"
+
     def _reach(self, level: float) -> float:
         if math.isnan(self.error):
             return math.inf

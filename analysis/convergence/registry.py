@@ -6,6 +6,7 @@ add theirs by `register_verdict`; its rule is tried for the trials of studies th
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import re
 from collections.abc import Callable, Collection
@@ -99,19 +100,30 @@ def rules_with(plugin_names: Collection[str] = ()) -> Rules:
     for _, verdict in plugins.items_of(CATALOG, plugin_names):
         assert isinstance(verdict, AddedVerdict)
         place = next(index for index, (known, _) in enumerate(rules) if known.name == verdict.before)
-        rules.insert(place, (verdict, _guarded(verdict)))
+        rules.insert(place, _guarded(verdict))
     return tuple(rules)
 
 
-def _guarded(verdict: AddedVerdict) -> Rule:
-    """Return the rule of a plug-in, which finds nothing where its code fails: a study must not end by that."""
+def _guarded(verdict: AddedVerdict) -> tuple[Verdict, Rule]:
+    """Return a plug-in's verdict and rule, which advise and find nothing where its code fails and end no study."""
 
     def rule(trial: Trial) -> Finding | None:
         try:
             return verdict.rule(trial)
         except Exception as error:  # noqa: BLE001 (code of a plug-in may raise anything)
-            what = f"{type(error).__name__}: {first_line(error)}"
-            logger.warning("verdict %r: its rule failed on trial %s: %s", verdict.name, trial.row["trial_id"], what)
+            _warn(verdict, "rule", trial, error)
             return None
 
-    return rule
+    def remedies(finding: Finding, trial: Trial) -> list[str]:
+        try:
+            return list(verdict.remedies(finding, trial))
+        except Exception as error:  # noqa: BLE001
+            _warn(verdict, "remedies", trial, error)
+            return ["none known: the code of this verdict failed, see the log"]
+
+    return dataclasses.replace(verdict, remedies=remedies), rule
+
+
+def _warn(verdict: Verdict, part: str, trial: Trial, error: Exception) -> None:
+    what = f"{type(error).__name__}: {first_line(error)}"
+    logger.warning("verdict %r: its %s failed on trial %s: %s", verdict.name, part, trial.row["trial_id"], what)

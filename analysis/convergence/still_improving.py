@@ -10,7 +10,7 @@ from analysis.convergence.at_chance import NOT_LEFT, unless_left
 from analysis.convergence.changes import MATERIAL_SHARE
 from analysis.convergence.curves import Curve, Trial, number
 from analysis.convergence.evidence import format_value
-from analysis.convergence.progress import improving, recent_gain, recent_share
+from analysis.convergence.progress import IMPROVED, improving, recent_gain, recent_share
 from analysis.convergence.remedies import Measured
 from analysis.convergence.verdict import Finding, Verdict
 from trainables.trial import ONLINE_PROBES
@@ -27,7 +27,7 @@ def find(trial: Trial) -> Finding | None:
     """
     flat = " and ".join(head.main.metric for head in trial.heads)
     main = [(curve, "") for head in trial.heads for curve in head.curves]
-    probes = [(curve, f"{flat}: no improvement shown, but " if flat else "") for curve in probe_curves(trial)]
+    probes = [(curve, f"no improvement shown in {flat}, but " if flat else "") for curve in probe_curves(trial)]
     possible = unless_left(trial, VERDICT.name)
     unknown = NOT_LEFT if possible else ""
     for curve, before in (*main, *probes):
@@ -39,6 +39,12 @@ def find(trial: Trial) -> Finding | None:
 def probe_curves(trial: Trial) -> list[Curve]:
     """Return the online probes that were reported."""
     return [trial.curves[name] for name in ONLINE_PROBES if name in trial.curves]
+
+
+def open_probes(trial: Trial) -> list[Curve]:
+    """Return the online probes that may still improve: too likely for convergence, too unsure for this verdict."""
+    recents = ((curve, recent_gain(curve)) for curve in probe_curves(trial))
+    return [curve for curve, recent in recents if recent is not None and recent.lower(IMPROVED) > 0]
 
 
 def more_steps(curve: Curve) -> int:
@@ -93,8 +99,11 @@ def _improvement(curve: Curve) -> str | None:
     recent, share = recent_gain(curve), recent_share(curve)
     if recent is None or share is None or not improving(curve):
         return None
+    gained = f"{format_value(curve)} gained {recent} since step {recent.since:,}"
+    if curve.metric in ONLINE_PROBES:
+        return gained  # the forecast was measured on validation metrics alone
     caveat = "; one report after the start cannot tell the end of a curve from its beginning"
     return (
-        f"{format_value(curve)} gained {recent.amount:.3g} ± {recent.error:.2g} since step {recent.since:,}; twice the "
-        f"steps are expected to add {share.estimate:.0%} of its gain{caveat if len(curve.trained) == 1 else ''}"
+        f"{gained}; twice the steps are expected to add {share.estimate:.0%} of its gain"
+        f"{caveat if len(curve.trained) == 1 else ''}"
     )

@@ -10,6 +10,7 @@ from analysis.convergence.changes import MATERIAL_SHARE
 from analysis.convergence.curves import Curve, Head, Trial
 from analysis.convergence.evidence import format_value
 from analysis.convergence.progress import IMPROVED, recent_gain, recent_share
+from analysis.convergence.still_improving import open_probes
 from analysis.convergence.verdict import OR, Finding, Verdict
 from trainables.chance import MARGIN, UPPER_QUANTILE
 
@@ -26,7 +27,8 @@ def find(trial: Trial) -> Finding:
     if not any(len(head.main.trained) for head in trial.heads):
         evidence = f"no validation metric in {trial.steps:,} steps: nothing shows what it learned"
         return Finding(evidence, possible=NEED_VALIDATION)
-    numbers = "; ".join(_numbers(head.main) for head in trial.heads if len(head.main.trained))
+    open_curves = [*(head.main for head in trial.heads if len(head.main.trained)), *open_probes(trial)]
+    numbers = "; ".join(map(_numbers, open_curves))
     names = tuple(remaining(trial))
     return Finding(f"{OR.join(names)} are possible: {numbers}", possible=names)
 
@@ -37,7 +39,7 @@ def remaining(trial: Trial) -> list[str]:
     if not at_chance.left_chance(trial):
         names.append(at_chance.VERDICT.name)
     shares = [recent_share(head.main) for head in trial.heads]
-    if any(each is None or each.upper >= MATERIAL_SHARE for each in shares):
+    if any(each is None or each.upper >= MATERIAL_SHARE for each in shares) or open_probes(trial):
         names.append(still_improving.VERDICT.name)
     if all(each is None or each.lower < MATERIAL_SHARE for each in shares):
         names.append(converged.VERDICT.name)
@@ -74,7 +76,7 @@ def _numbers(curve: Curve) -> str:
     recent = recent_gain(curve)
     if recent is None:
         return f"{format_value(curve)}, with no earlier report to compare with"
-    return f"{format_value(curve)}, {recent.amount:+.3g} ± {recent.error:.2g} since step {recent.since:,}"
+    return f"{format_value(curve)}, {recent} since step {recent.since:,}"
 
 
 def _more_images(head: Head) -> Iterator[str]:

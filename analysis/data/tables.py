@@ -124,12 +124,11 @@ def against_chance(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
         trial_id, phase, task, cell, seed, metric, mode, value, chance, n_validation: The trial and its last report.
         untrained: Value at step 0, NaN if it was not reported. It may be better than chance, for example because
             colors tell views of two images apart.
-        bound: End of the value's one-sided 95% interval toward chance, assuming independent predictions:
-            `accuracy_lower_bound` for an accuracy, value -+ 1.645 standard errors for other metrics that report
-            `METRIC_se`, otherwise NaN.
+        bound: End of the value's one-sided 95% interval toward chance: value -+ 1.645 standard errors over images where
+            `METRIC_se` is reported; `accuracy_lower_bound`, which takes predictions as independent, for an accuracy
+            without it or without scatter; otherwise NaN.
         ratio: value / chance.
-        beats_chance: Whether `bound`, or `value` if there is no bound, is better than chance; missing if chance is
-            unknown.
+        beats_chance: Whether `bound` is better than chance; missing if either is unknown, False for a value of NaN.
     """
     last = _last_points(curves)
     errors = last.loc[last["metric"].str.endswith("_se")].rename(columns={"value": "standard_error"})
@@ -143,11 +142,12 @@ def against_chance(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     sign = np.where(found["mode"] == "min", 1, -1)
     exact = accuracy_lower_bound(found["value"].to_numpy(), found["n_validation"].to_numpy(np.float64, na_value=np.nan))
     normal = found["value"] + sign * norm.ppf(CONFIDENCE) * found["standard_error"]
-    found["bound"] = np.where(found["metric"].map(is_accuracy).astype(bool), exact, normal)
+    is_exact = found["metric"].map(is_accuracy).astype(bool) & ~(found["standard_error"] > 0)
+    found["bound"] = np.where(is_exact, exact, normal)
     found["ratio"] = found["value"] / found["chance"]
-    decisive = found["bound"].fillna(found["value"])
-    beats = pd.Series(sign * (found["chance"] - decisive) > 0, dtype="boolean")
-    found["beats_chance"] = beats.mask(found["chance"].isna())
+    beats = pd.Series(sign * (found["chance"] - found["bound"]) > 0, dtype="boolean")
+    is_unknown = found["bound"].isna() & found["value"].notna()
+    found["beats_chance"] = beats.mask(found["chance"].isna() | is_unknown)
     names = ["trial_id", "phase", "task", "cell", "seed", "metric", "mode", "value", "untrained", "chance"]
     return found[[*names, "n_validation", "bound", "ratio", "beats_chance"]]
 

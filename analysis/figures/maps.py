@@ -97,6 +97,8 @@ def size_strength_map(
         raise UserError(f"no value of {value!r} in these {len(frame)} rows")
     is_rate = value == "rate" or pd.api.types.is_bool_dtype(frame[value].dropna().infer_objects())
     drawn = frame.assign(**{value: frame[value].astype("float64")})
+    if is_rate:
+        drawn = drawn.drop(columns="status", errors="ignore")  # a failed trial counts: its value says that it did not
     means = grid(drawn, value, all_images=all_images).iloc[::-1]  # the largest on top
     if "n_seeds" in frame:
         counts = grid(drawn, "n_seeds", all_images=all_images)
@@ -139,7 +141,7 @@ def transfer_map(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
     A row is the data set that was trained on; a column is the data set that was probed, with a probe of its own. The
     color is the difference from untrained encoders in that column; the text is the mean accuracy and the answer of the
-    test. The last row is the untrained encoders.
+    test. The last row is the untrained encoders, whose mean depends on the seeds that a study has of both.
 
     Args:
         frame: Rows of `analysis.pages.transfer.transfer_frame` for one task.
@@ -156,8 +158,11 @@ def transfer_map(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     differences, texts = (cells.pivot(values=name, **index) for name in ("mean_difference", "text"))
     order, columns = list(dict.fromkeys(frame["trained_on"])), list(dict.fromkeys(frame["probed_on"]))
     differences, texts = (table.reindex(index=order, columns=columns) for table in (differences, texts))
-    untrained = frame.drop_duplicates("probed_on").set_index("probed_on")["baseline_mean"]
-    differences.loc["untrained"], texts.loc["untrained"] = 0.0, untrained[columns].map("{:.3f}".format)
+    untrained = frame.groupby("probed_on")["baseline_mean"].agg(["min", "max"]).loc[columns].round(3)
+    differences.loc["untrained"] = 0.0
+    texts.loc["untrained"] = [
+        f"{low:.3f}" if low == high else f"{low:.3f}\nto {high:.3f}" for low, high in untrained.itertuples(index=False)
+    ]
     ax = axes(ax, size=(max(SIZE[0], 2.6 + 1.3 * len(columns)), max(3.0, 1.4 + SQUARE * len(differences))))
     _heat(ax, differences, texts.fillna(MISSING), "difference from untrained encoders", center=0.0)
     ax.set(xlabel="probed on", ylabel="trained on")

@@ -25,12 +25,12 @@ COLUMNS = ("task", "cell", "step", "survival", "ci_low", "ci_high", "at_risk", "
 MOST_BANDS = 3  # curves with a band; more bands could not be distinguished
 # Texts for each event of `steps_to`: y axis, legend, title, censored trials.
 EVENTS = {
-    "clears_chance": ("share still at chance", "left chance", "steps to take-off", "seeds that ended at chance"),
+    "left_chance": ("share still at chance", "left chance", "steps to take-off", "seeds that ended at chance"),
     "converged": ("share not yet converged", "converged", "steps to convergence", "seeds that ended unconverged"),
 }
 
 
-def survival_curves(kaplan_meier: pd.DataFrame, ax: Axes | None = None, *, event: str = "clears_chance") -> Axes:
+def survival_curves(kaplan_meier: pd.DataFrame, ax: Axes | None = None, *, event: str = "left_chance") -> Axes:
     """Draw the Kaplan-Meier estimate of each cell: the share of seeds still without the event, by optimizer step.
 
     Up to three cells show their intervals as bands. Up to eight curves differ in color, line style and width, so equal
@@ -40,7 +40,7 @@ def survival_curves(kaplan_meier: pd.DataFrame, ax: Axes | None = None, *, event
         kaplan_meier: Columns task, cell, step, survival, ci_low, ci_high, at_risk, events, from
             `analysis.comparisons.kaplan_meier`: one row per cell and step at which the curve falls or ends.
         ax: Axes to draw on; None creates a figure.
-        event: The event that ends the steps, as for `analysis.comparisons.steps_to`: `clears_chance` or `converged`.
+        event: The event that ends the steps, as for `analysis.comparisons.steps_to`: `left_chance` or `converged`.
 
     Raises:
         UserError: If the frame is empty or lacks a column, or the event is unknown.

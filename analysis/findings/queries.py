@@ -145,16 +145,27 @@ def convergence(findings: Findings, phase: str, task: str, cell: str) -> CellCon
 
 
 def with_ends(findings: Findings, compared: pd.DataFrame) -> pd.DataFrame:
-    """Return comparisons of ablated cells with the columns base_converged, converged and learned.
+    """Return comparisons of ablated cells with the columns base_converged, base_learned, converged and learned.
 
-    They say whether the base and the cell converged, and whether the cell left chance; None where that is not known.
+    They say whether the base and the cell converged, and whether they left chance; None where that is not known.
     """
     found = []
     for task, cell in zip(compared["task"], compared["cell"], strict=True):
         base, own = (convergence(findings, ABLATE, task, name) for name in (BASE, cell))
-        found.append((base and base.converged, own and own.converged, own and own.left_chance))
-    columns = ["base_converged", "converged", "learned"]
+        ends = ((end and end.converged, end and end.left_chance) for end in (base, own))
+        found.append(tuple(value for pair in ends for value in pair))
+    columns = ["base_converged", "base_learned", "converged", "learned"]
     return compared.join(pd.DataFrame(found, compared.index, columns, dtype=object))
+
+
+def leads_out_of_chance(changes: pd.DataFrame) -> pd.Series:
+    """Whether each change is better and known to have left chance, which its base is known not to have left.
+
+    Args:
+        changes: Rows that `with_ends` returns.
+    """
+    known = changes[["base_learned", "learned"]].astype("boolean").fillna({"base_learned": True, "learned": False})
+    return (changes["answer"] == BETTER) & known["learned"] & ~known["base_learned"]
 
 
 def _known(verdicts: pd.DataFrame) -> tuple[bool | None, bool | None]:

@@ -88,7 +88,7 @@ def _single(cures: Part) -> str:
     if single.empty:
         return "No cure has been tried alone yet."
     single = queries.with_ends(cures.findings, single)
-    better = single.loc[(single["answer"] == BETTER) & (single["learned"] == True)]  # noqa: E712
+    better = single.loc[queries.leads_out_of_chance(single)]
     if better.empty:
         first = single.iloc[0]
         largest = f"{quoted(first['cell'])}, {effect(first, picked=True)}, {first['answer']}"

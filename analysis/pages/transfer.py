@@ -58,7 +58,7 @@ def transfer_frame(*parts: Part) -> pd.DataFrame:
 def _best(own: pd.DataFrame) -> str:
     """Return a sentence on the largest gain on one data set."""
     row = own.sort_values("mean_difference", ascending=False).iloc[0]
-    numbers = f"{effect(row, picked=True)}, {row['answer']}"
+    numbers = f"{effect(row)}, {row['answer']}"
     largest = f"{row['task']} trained on {row['trained_on']}, {number(row['mean'])} ({numbers})."
     words = {"dataset": row["probed_on"], "untrained": number(row["baseline_mean"]), "largest": largest}
     return sentences.TRANSFER.say(own, n_better=int((own["answer"] == BETTER).sum()), n=len(own), **words)

@@ -119,13 +119,12 @@ def headline(findings: Findings, gains: TaskGains) -> list[str]:
 
 
 def cure(findings: Findings) -> str:
-    """Return the change of the ablation with the largest gain, in plain words; empty without an ablation."""
+    """Return each task's change with the largest gain in the ablation, in plain words; empty without an ablation."""
     ranked = {task: queries.ranked(findings, task) for task in queries.ablated_tasks(findings)}
     ranked = {task: rows for task, rows in ranked.items() if len(rows)}
     better = {task: rows.iloc[0] for task in ranked if len(rows := queries.cures(findings, task))}
     if better:
-        task = max(better, key=lambda name: (_cured(findings, better[name]), abs(better[name]["mean_difference"])))
-        return _change(findings, task, better[task])
+        return " ".join(_change(findings, task, row) for task, row in better.items())
     if not ranked:
         return ""
     rows = pd.concat(ranked.values())
@@ -251,12 +250,6 @@ def _change(findings: Findings, task: str, row: pd.Series) -> str:
     return sentences.PLAIN_CHANGE.say(
         row, task=task, before=before, cell=quoted(row["cell"]), after=after, numbers=_gained(row)
     )
-
-
-def _cured(findings: Findings, row: pd.Series) -> bool:
-    """Return whether the base of a task's ablation is known not to converge, and the changed cell to converge."""
-    ends = [queries.convergence(findings, ABLATE, row["task"], cell) for cell in (BASE, row["cell"])]
-    return [end and end.converged for end in ends] == [False, True]
 
 
 def _gained(row: pd.Series) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from analysis.comparisons import BETTER, EQUIVALENT, INCONCLUSIVE, TOO_FEW, WORSE
 from analysis.comparisons.interactions import DIFFERENT, NOT_SHOWN
 from analysis.comparisons.shortcuts import is_shortcut
+from analysis.findings.queries import leads_out_of_chance
 from analysis.report.claims import (
     ALWAYS,
     NOT_SIGNIFICANT,
@@ -123,7 +124,8 @@ FEATURES_NOT_SHOWN_BETTER = Sentence(
 TRANSFER = Sentence(
     "transfer",
     "**On {dataset}** (test split), an untrained encoder scores {untrained}. {n_better} of {n} pre-trained encoders "
-    "are shown to be better. The largest gain: {largest}",
+    "are shown to be better. The largest gain: {largest} The largest of several gains tends to look larger than it is; "
+    "its interval is not adjusted for that.",
     ALWAYS,
 )
 BENCHMARK = Sentence(
@@ -288,7 +290,10 @@ SHORTCUT = Sentence(
 )
 
 # More labels or more images. Rows: ci_low and ci_high of the difference of their expected gains, for each task.
-_GAINS = "For {task}, {n_labels} more labels are expected to add {labels}, and {n_images} more images {images}: "
+_GAINS = (
+    "For {task}, {n_labels} labels more than {labels_now} are expected to add {labels} (as chosen, test split), and "
+    "{n_images} images more than {images_now} to add {images} (the ablation's base, {split} split): "
+)
 MORE_LABELS = Sentence(
     "more_labels",
     _GAINS + "labels pay more ({difference}).",
@@ -308,21 +313,21 @@ MORE_OF_EITHER = Sentence(
     ),
 )
 
-# The cause of a flat run. Rows: `effects` of single changes, with the column learned: whether the run left chance.
+# The cause of a flat run. Rows: `effects` of single changes with their ends, `queries.with_ends`.
 CAUSE = Sentence(
     "cause",
     "**The cause was {main}**{also}: among single changes, {each}.",
     Condition(
-        "every row is `better` and left chance",
-        lambda rows: bool(((rows["answer"] == BETTER) & (rows["learned"] == True)).all()),  # noqa: E712
+        "every row is `better` and left chance, which its base is known not to have left",
+        lambda rows: bool(leads_out_of_chance(rows).all()),
     ),
 )
 NO_CAUSE_SHOWN = Sentence(
     "no_cause_shown",
     "**No single change is shown to be what it lacked**: the largest gain is {largest}.",
     Condition(
-        "no row is `better` and left chance",
-        lambda rows: not ((rows["answer"] == BETTER) & (rows["learned"] == True)).any(),  # noqa: E712
+        "no row is `better` and left chance, which its base is known not to have left",
+        lambda rows: not leads_out_of_chance(rows).any(),
     ),
 )
 # Augmentation alone. Rows: its comparison with the base.

@@ -114,13 +114,13 @@ def difference(row: pd.Series) -> str:
 
 
 def picked_interval(row: pd.Series) -> tuple[float, float, str]:
-    """Return the interval of a change that was picked from its family as the largest, and what it is adjusted for.
+    """Return the interval of a change that was picked as the largest, and what it is adjusted for.
 
     The largest of several differences is likely to be one that luck made larger: with 20 changes, its interval for one
-    comparison covers the true difference in 75% of studies. The interval that holds for all changes of the family at
-    once covers it, whichever is picked. Without other changes both are the same, and nothing is adjusted.
+    comparison covers the true difference in 75% of studies. The interval that holds for all changes of the task at once
+    covers it, whichever is picked. Without other changes both are the same, and nothing is adjusted.
     """
-    low, high = row["family_low"], row["family_high"]
+    low, high = row["picked_low"], row["picked_high"]
     return low, high, "" if low == row["ci_low"] else "adjusted for the number of changes"
 
 
@@ -137,7 +137,7 @@ def effect(row: pd.Series, *, picked: bool = False) -> str:
 
     Args:
         row: The comparison.
-        picked: Whether it was picked as the largest of its family, which widens its interval.
+        picked: Whether it was picked as the largest of its task, which widens its interval.
     """
     seeds = counted(row["n_seeds"], "seed")
     if row["answer"] == TOO_FEW:

@@ -78,12 +78,14 @@ class Gain(NamedTuple):
         standard_error: Its standard error over seeds.
         misfit: Largest error of the gain that the tested prediction leaves open; see `expected_gain`.
         n_seeds: Number of seeds with a value at every size.
+        largest: The largest size, to which the others are added.
     """
 
     gain: float
     standard_error: float
     misfit: float
     n_seeds: int
+    largest: float
 
 
 def expected_gain(sizes: np.ndarray, values: np.ndarray, more: float) -> Gain | None:
@@ -111,7 +113,8 @@ def expected_gain(sizes: np.ndarray, values: np.ndarray, more: float) -> Gain | 
 
     share = math.log((sizes[-1] + more) / sizes[-1]) / math.log(sizes[-1] / sizes[-2])
     misfit = share * max(abs(tested.error_low), abs(tested.error_high))
-    return Gain(gain(values), float(np.sqrt(jackknife_variance(gain, values))), misfit, len(values))
+    error = float(np.sqrt(jackknife_variance(gain, values)))
+    return Gain(gain(values), error, misfit, len(values), float(sizes[-1]))
 
 
 def gain_difference(first: Gain, second: Gain) -> tuple[float, float]:

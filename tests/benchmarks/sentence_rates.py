@@ -45,7 +45,7 @@ class Setup:
         return f"{self.n_seeds} seeds" + (f", {self.n_images} images" if self.n_images else "")
 
 
-ENDS = {"base_converged": False, "converged": True}  # of the base and of a cell that may cure it
+ENDS = {"base_converged": False, "base_learned": False, "converged": True}  # of the base, of a cell that may cure it
 SETUPS = (Setup(5), Setup(10), Setup(3, 400), Setup(5, 400))
 Select = Callable[[np.ndarray, np.ndarray], np.ndarray]  # answers and means of a study [M] -> the rows of the sentence
 

@@ -19,15 +19,15 @@ MOST_NAMED = 5  # classes that a sentence lists by name
 
 
 def imbalance(findings: Findings) -> list[str]:
-    """Return a sentence for each data set whose answers are based on balanced accuracy, and why."""
+    """Return a sentence for each data set and split whose answers are based on balanced accuracy, and why."""
     found = imbalanced(findings.study.runs)
     order = found["probe_split"].map({"test": 0, "validation": 1})
-    found = found.loc[order.sort_values(kind="stable").index].drop_duplicates("dataset")
+    found = found.loc[order.sort_values(kind="stable").index]
     return [
         f"**Imbalanced classes**: the largest of {row.n_classes} classes has {row.largest_class:.0%} of the "
         f"{row.probe_split} images of {row.dataset}, and predicting it for every image has an accuracy of "
-        f"{number(row.largest_class)}. Answers are based on balanced accuracy, the mean of the classes' accuracies, "
-        f"which is {number(1 / row.n_classes)} for this prediction."
+        f"{number(row.largest_class)}. Answers on this split are based on balanced accuracy, the mean of the classes' "
+        f"accuracies, which is {number(1 / row.n_classes)} for this prediction."
         for row in found.itertuples()
     ]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from analysis.comparisons import data_size_law, kaplan_meier, left_out, steps_to
+from analysis.comparisons import data_size_law, kaplan_meier, steps_to
 from analysis.data.tables import split_of
 from analysis.figures import effects_forest, pair_heatmap, size_law, size_strength_map, survival_curves
 from analysis.findings import Findings, design_runs, queries
@@ -14,6 +14,7 @@ from analysis.report.pictures import Picture, Shown, call, picture
 from analysis.report.sources import Sources
 from analysis.report.words import counted, metric_words, number, signed
 from analysis.stats.scaling_law import MIN_SIZES
+from trainables.errors import UserError
 
 SURVIVAL_CELLS = 4  # curves of take-off: the main baseline and the best other cells
 MAPPED = ("pairs", "size_by_strength")  # designs that a heat map summarizes
@@ -113,10 +114,10 @@ def _take_off(findings: Findings, sources: Sources, task: str) -> Iterator[Pictu
     baseline = queries.main_baseline(findings, task)
     cells = [baseline, *queries.ranked(findings, task, baseline)["cell"].head(SURVIVAL_CELLS - 1)]
     runs = sources.ablated.query(f"task == {task!r} and cell in {cells!r}")
-    counted_runs = _counted(runs.value, findings.study.curves)
-    if counted_runs.empty:
-        return
-    times = call(steps_to, runs, sources.curves)
+    try:
+        times = call(steps_to, runs, sources.curves)
+    except UserError:
+        return  # no trial counts, or a level or an error is unknown
     events = times.value.groupby("cell", sort=False)[["steps", "observed"]]
     if len({tuple(sorted(map(tuple, own.to_numpy()))) for _, own in events}) < 2:
         return  # curves that coincide show nothing
@@ -125,26 +126,6 @@ def _take_off(findings: Findings, sources: Sources, task: str) -> Iterator[Pictu
     alt = f"{task}: share of seeds still at chance against optimizer steps; left chance: {counts}"
     caption = "A curve falls when a seed leaves chance: the further left it falls, the sooner the task starts to learn."
     yield picture(f"take-off-{task}", alt, survival_curves, call(kaplan_meier, times), caption=caption)
-
-
-def _counted(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
-    """Return the runs that `steps_to` counts; none if chance or the noise of their metric is unknown."""
-    kept = runs.loc[(runs["budget_steps"] > 0) & ~runs["trial_id"].isin(left_out(runs)["trial_id"])]
-    own = curves.loc[curves["trial_id"].isin(kept["trial_id"]) & (curves["step"] > 0)]
-    trained = kept.loc[kept["trial_id"].isin(own["trial_id"])]
-    reported = set(zip(own["trial_id"], own["metric"], strict=True))
-    known = [
-        not pd.isna(row.chance)
-        and (row.trial_id, row.primary_metric) in reported
-        and (
-            not pd.isna(row.n_validation)
-            if row.primary_mode == "max"
-            else (row.trial_id, f"{row.primary_metric}_se") in reported
-        )
-        for row in trained.itertuples()
-    ]
-    unseen = kept.loc[~kept["trial_id"].isin(trained["trial_id"]), "status"]
-    return trained if all(known) and (unseen == "FAILED").all() else trained.iloc[:0]
 
 
 def _law(findings: Findings, sources: Sources, task: str) -> Iterator[Picture]:

@@ -218,7 +218,7 @@ def _undecided(findings: Findings, ranked: pd.DataFrame) -> Iterator[Block]:
 
 def _needed(row: Any) -> str:
     if row.answer == TOO_FEW:
-        return f"at least {MIN_SEEDS}"
+        return f"at least {row.min_seeds}"
     if pd.isna(row.seeds_needed):
         return NONE
     return f"{'at least' if row.seeds_needed >= MAX_SEEDS_NEEDED else 'about'} {count(row.seeds_needed)}"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from analysis.comparisons.more_data import MORE_IMAGES, MORE_LABELS, SIZES_DESIGN, MoreData, more_data
+from analysis.data.tables import split_of
 from analysis.findings import Findings, design_runs, queries
 from analysis.report import sentences
 from analysis.report.blocks import Text
@@ -29,22 +30,29 @@ def labels_or_images(findings: Findings) -> Iterator[Text]:
         if found.difference is None:
             unknown.setdefault(found.needed, []).append(task)
         else:
-            yield Text(f"{_QUESTION} {_answer(found, task)}")
+            yield Text(f"{_QUESTION} {_answer(found, task, split_of(findings.ablated, findings.metrics[task].column))}")
     for needed, tasks in unknown.items():
         yield Text(f"{_QUESTION} For {', '.join(tasks)}, this study cannot say. To know takes {'; and '.join(needed)}.")
 
 
-def _answer(found: MoreData, task: str) -> str:
+def _answer(found: MoreData, task: str, split: str) -> str:
     assert found.labels is not None
     assert found.images is not None
     assert found.difference is not None
     low, high = found.difference
     row = pd.Series({"ci_low": low, "ci_high": high})
     sentence = first_true((sentences.MORE_LABELS, sentences.MORE_IMAGES, sentences.MORE_OF_EITHER), row)
-    words = {"labels": signed(found.labels.gain), "images": signed(found.images.gain)}
-    difference = f"{signed(found.labels.gain - found.images.gain)} {interval(low, high)}"
     return sentence.say(
-        row, task=task, n_labels=count(MORE_LABELS), n_images=count(MORE_IMAGES), difference=difference, **words
+        row,
+        task=task,
+        split=split,
+        n_labels=count(MORE_LABELS),
+        labels_now=count(found.labels.largest),
+        labels=signed(found.labels.gain),
+        n_images=count(MORE_IMAGES),
+        images_now=count(found.images.largest),
+        images=signed(found.images.gain),
+        difference=f"{signed(found.labels.gain - found.images.gain)} {interval(low, high)}",
     )
 
 

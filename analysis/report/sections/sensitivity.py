@@ -102,7 +102,7 @@ def _pictures(sources: Sources, searched: pd.DataFrame, task: str, column: str) 
     varied = searched_columns(own)
     if varied and len(known) >= FEWEST_LINES:
         alt = f"{task}: {len(own)} search trials as lines through {listed(varied)} to {ends}"
-        caption = "Follow the dark lines: where they pass through one place of an axis, that setting mattered."
+        caption = "Follow the dark lines: where they pass through one place of an axis, that setting may have mattered."
         yield picture(f"parallel-{task}", alt, parallel_coordinates, runs, column, caption=caption)
     mode = tables.mode_of(own, column)
     if not _no_importance(searched, task, column):
@@ -111,7 +111,8 @@ def _pictures(sources: Sources, searched: pd.DataFrame, task: str, column: str) 
         shares = ", ".join(f"{row.hyperparameter} {row.importance:.2f}" for row in found.value.itertuples())
         alt = f"{task}: importance of each setting for reaching the best quarter of trials by {metric}: {shares}"
         caption = (
-            "The longer a bar, the more the setting decided which trials were best. Long lines mean: hardly known."
+            "The longer a bar, the better the setting separates the best quarter of these trials from the others. Long "
+            "lines mean: hardly known."
         )
         yield picture(f"importance-{task}", alt, importance_bars, found, caption=caption)
     alt = f"{task}: {ends}, of {len(own)} search trials, against lr"

@@ -19,14 +19,14 @@ from analysis.report.blocks import Block, Bullets, Folded, Gallery, Heading, Sec
 from analysis.report.pictures import Picture, Shown, picture
 from analysis.report.sections.shortcuts import shortcut_warnings
 from analysis.report.sources import Sources
-from analysis.report.words import NONE, count, ending, interval, listed, number, quoted
+from analysis.report.words import NONE, converged_count, count, ending, interval, listed, number, quoted
 from analysis.stats import ALPHA
 from trainables.trial import ONLINE_PROBES
 
 PHASES = (SEARCH, CONFIRM, ABLATE)
 PROBE_CURVE = (
-    "Are the features getting better? A curve above the untrained line scores higher than without training. The line "
-    "is of the final probe, which the online probe approximates."
+    "Are the features getting better? Compare a curve with its own first point, before training. The untrained line is "
+    "of the final probe, which has more images than the online probe of the curve."
 )
 TASK_CURVE = (
     "Is the task being learned? A curve near the chance line has not left it; one that turns back may overfit; one "
@@ -110,8 +110,8 @@ def _of_task(findings: Findings, task: str) -> list[Block]:
 
 def _rate(rate: pd.Series) -> str:
     """Return the share of seeds that converged, with its interval and the seeds for which that is not known."""
-    undecided = f", {rate['n_undecided']} undecided" if rate["n_undecided"] else ""
-    return f"{number(rate['rate'], 2)} {interval(rate['ci_low'], rate['ci_high'], 2)}{undecided}"
+    share = converged_count(rate) if rate["n_undecided"] else number(rate["rate"], 2)
+    return f"{share} {interval(rate['ci_low'], rate['ci_high'], 2)}"
 
 
 def _maps(sources: Sources) -> Iterator[Picture]:
@@ -184,8 +184,8 @@ def _compared_with_chance(findings: Findings) -> list[Block]:
     groups = compared.groupby(["task", "configuration", "metric"], sort=False)
     rows = [_chance_row([str(name) or NONE for name in names], group) for names, group in groups]
     caption = (
-        f"Primary validation metric at the last report of the {phase} phase. Bound: one-sided 95%, exact binomial for "
-        "accuracies, normal for other metrics; each applies to a single trial."
+        f"Primary validation metric at the last report of the {phase} phase. Bound: one-sided 95%, from the standard "
+        "error over images, or exact binomial for an accuracy without one; each applies to a single trial."
     )
     blocks: list[Block] = [Table(caption, list(CHANCE_COLUMNS), rows, 3)]
     if at_chance := dict.fromkeys(row[0] for row in rows if row[-1].startswith("0 of")):
@@ -194,13 +194,9 @@ def _compared_with_chance(findings: Findings) -> list[Block]:
     if early := _above_chance_untrained(compared):
         warning = f"{listed(early)}: above chance before the first step, see the column {quoted('untrained')}."
         blocks.append(Text(f"{warning} Compare what it learned with that value, not with chance.", "caveat"))
-    blocks.append(
-        Text(
-            f"If none of these {len(compared)} trials had learned anything, about {ALPHA * len(compared):.1f} would "
-            "still beat the bound by luck. Predictions are assumed to be independent, although some tasks make "
-            "several per image."
-        )
-    )
+    elif n_known := int(compared["beats_chance"].notna().sum()):
+        by_luck = f"about {ALPHA * n_known:.1f} would still beat the bound by luck"
+        blocks.append(Text(f"If none of the {n_known} trials with a bound had learned anything, {by_luck}."))
     return [Folded("Each configuration compared with chance", blocks)]
 
 

@@ -13,7 +13,7 @@ from scipy.stats import binom, binomtest
 from analysis.comparisons import event_times, rates
 from analysis.records import FAILED, STOPPED
 from tests.analysis.comparisons.test_rates import ablation, at_most
-from trainables.chance import clears_chance
+from trainables.chance import Level, learned
 from trainables.errors import UserError
 
 BUDGET, EVERY = 500, 50
@@ -44,7 +44,7 @@ def times_of(steps: np.ndarray, budget: float) -> pd.DataFrame:
     return flat.assign(task="a", observed=observed, steps=flat["steps"].clip(upper=budget).astype(int))
 
 
-def test_take_off_is_the_first_report_that_clears_chance():
+def test_take_off_is_the_first_report_that_shows_learning():
     runs, curves, _ = trials([0.25, 0.26, 0.24, 0.5, 0.6], [0.25, 0.26, 0.25, 0.24, 0.26])
     found = event_times.steps_to(runs, curves)
     assert list(found) == ["trial_id", "task", "cell", "seed", "steps", "observed"]
@@ -52,10 +52,11 @@ def test_take_off_is_the_first_report_that_clears_chance():
 
 
 def test_every_look_makes_the_next_one_dearer_and_the_untrained_network_is_none():
-    enough_once = 0.325
-    assert clears_chance(enough_once, CHANCE, N, mode="max", look=1)
-    assert not clears_chance(enough_once, CHANCE, N, mode="max", look=3)
-    runs, curves, _ = trials([0.9, enough_once], [0.9, 0.25, 0.25, enough_once, 0.5])
+    enough_once = 0.335
+    found = learned(Level(enough_once, 0.0236), CHANCE, mode="max")  # the error of 400 predictions
+    assert found.shown(look=1)
+    assert not found.shown(look=3)
+    runs, curves, _ = trials([0.1, enough_once], [0.1, 0.25, 0.25, enough_once, 0.5])
     assert event_times.steps_to(runs, curves)["steps"].tolist() == [50, 200]
 
 
@@ -67,12 +68,25 @@ def test_a_trial_at_chance_seems_to_take_off_in_at_most_1_percent_of_cases():
     assert event_times.steps_to(runs, curves)["observed"].mean() <= at_most(0.01, 2000)
 
 
-def test_a_loss_takes_off_by_its_standard_error_and_without_one_nothing_is_guessed():
+def test_a_network_that_beats_chance_untrained_has_to_beat_that():
+    runs, curves, _ = trials([0.5, 0.5, 0.5, 0.5], [0.5, 0.5, 0.5, 0.7])
+    assert event_times.steps_to(runs, curves)["observed"].tolist() == [False, True]
+
+
+def test_a_trial_has_left_chance_when_its_last_head_has():
+    runs, curves, _ = trials([0.25, 0.9, 0.9, 0.9])
+    other = curves.assign(metric="val/accuracy_position", value=[0.1, 0.1, 0.1, 0.9])
+    runs = runs.assign(**{"chance/val/accuracy": CHANCE, "chance/val/accuracy_position": 0.1})
+    assert event_times.steps_to(runs, pd.concat([curves, other]))["steps"].tolist() == [150]
+
+
+def test_a_distance_takes_off_by_its_standard_error_and_without_one_nothing_is_guessed():
     runs, curves, _ = trials([1.0, 0.99, 0.5], error=0.05)
-    runs = runs.assign(primary_mode="min", chance=1.0)
+    runs = runs.assign(primary_metric="val/distance", primary_mode="min", chance=1.0)
+    curves["metric"] = curves["metric"].str.replace("accuracy", "distance")
     assert event_times.steps_to(runs, curves)["steps"].tolist() == [100]
-    with pytest.raises(UserError, match="t0: val/accuracy_se is not in the curves"):
-        event_times.steps_to(runs, curves[curves["metric"] == "val/accuracy"])
+    with pytest.raises(UserError, match="t0: val/distance_se is not in the curves"):
+        event_times.steps_to(runs, curves[curves["metric"] == "val/distance"])
 
 
 def test_converged_is_the_first_report_from_which_on_the_metric_stays_where_it_ends():
@@ -113,8 +127,8 @@ def test_a_failed_trial_is_one_that_would_not_have_converged_and_a_stopped_one_i
 
 def test_missing_facts_are_errors():
     runs, curves, _ = trials([0.25, 0.5])
-    with pytest.raises(UserError, match="chance level of val/accuracy, or n_validation, is missing"):
-        event_times.steps_to(runs.assign(chance=np.nan), curves)
+    with pytest.raises(UserError, match="the chance level of val/accuracy is missing"):
+        event_times.steps_to(runs.assign(chance=np.nan), curves[curves["step"] > 0].assign(value=np.nan))
     with pytest.raises(UserError, match="t0 has no curve of its primary metric 'val/accuracy'"):
         event_times.steps_to(runs, curves.head(0))
 

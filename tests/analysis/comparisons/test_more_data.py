@@ -87,15 +87,16 @@ def test_a_law_that_fails_is_not_extrapolated() -> None:
 
 
 def test_the_sentence_follows_the_interval() -> None:
-    large, small = Gain(0.05, 0.002, 0.0, 6), Gain(0.01, 0.002, 0.0, 6)
+    large, small = Gain(0.05, 0.002, 0.0, 6, 800.0), Gain(0.01, 0.002, 0.0, 6, 8000.0)
     for first, second, words in (
         (large, small, "labels pay more (+0.040 [0.033, 0.047])"),
         (small, large, "images pay more"),
         (small, small, "which pays more is not shown"),
     ):
-        said = _answer(MoreData(first, second, gain_difference(first, second)), "rotation")
+        said = _answer(MoreData(first, second, gain_difference(first, second)), "rotation", "validation")
         assert words in said
-        assert f"100 more labels are expected to add +{first.gain:.3f}" in said
+        assert f"100 labels more than {first.largest:,.0f} are expected to add +{first.gain:.3f} (as chosen, " in said
+        assert f"1,000 images more than {second.largest:,.0f} to add +{second.gain:.3f} (the ablation's base, val" in said
 
 
 @pytest.mark.slow

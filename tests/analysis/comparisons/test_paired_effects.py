@@ -40,6 +40,8 @@ def test_a_frame_gives_exactly_the_numbers_of_the_arrays(n: int):
             "ci_high": high,
             "family_low": family_low,
             "family_high": family_high,
+            "picked_low": family_low,
+            "picked_high": family_high,
             "p": p,
             "p_holm": paired.holm(p),
             "hedges_g": paired.hedges_g(differences),

@@ -51,6 +51,14 @@ def test_intervals_cover_the_mean_over_new_seeds_and_new_images(n_seeds: int, se
     assert covered >= 0.945
 
 
+def test_a_loss_has_no_scale_on_which_to_speak_of_a_shortcut() -> None:
+    one = study([2.28, 2.28], whole=1.8)
+    one.runs[["primary_metric", "primary_mode", "chance/val/loss"]] = "val/loss", "min", 2.3
+    one.curves["metric"] = one.curves["metric"].replace("val/accuracy", "val/loss")
+    assert shortcuts(one).empty
+    assert not said(one)
+
+
 def test_one_seed_shows_new_images_only_and_the_report_says_so() -> None:
     row = shortcuts(study([0.86], se=0.01)).iloc[0]
     assert row["ci_high"] - row["ci_low"] == pytest.approx(2 * 1.96 * 0.01, rel=1e-3)

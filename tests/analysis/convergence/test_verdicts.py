@@ -11,6 +11,7 @@ import pytest
 
 from analysis.convergence import VERDICTS, verdicts
 from analysis.records import STOPPED
+from analysis.report.words import first_clause
 from tests.analysis.convergence.made_curves import FLAT, LOSS, RISING, classified, flat, frames
 from tests.analysis.simulated_frames import frames_of
 from trainables.errors import UserError
@@ -33,6 +34,24 @@ def test_the_same_curve_is_undecided_where_its_changes_are_not_certain_enough() 
     assert "twice the steps, budget_steps=400, and compare the two" in found.cure
     few = classified(flat() | {"val/accuracy_recent_se": [0.02] * 9}, n_validation_images=250)
     assert few.verdict == "undecided"
+
+
+def test_a_probe_that_may_still_improve_leaves_that_open_and_is_named() -> None:
+    probe = [0.3, 0.40, 0.43, 0.44, 0.45, 0.46, 0.47, 0.475, 0.48]
+    paired = {"probe/linear_se": [0.02] * 9, "probe/linear_gain_se": [0.02] * 9, "probe/linear_recent_se": [0.021] * 9}
+    found = classified(flat() | {"probe/linear": probe, **paired})
+    assert found.verdict == "undecided"
+    assert found.possible == "still_improving or converged"
+    assert "; probe/linear 0.48 at step 200" in found.evidence
+
+
+def test_a_probe_that_improves_has_no_forecast_which_was_measured_on_validation_metrics_alone() -> None:
+    paired = {"probe/linear_se": [0.01] * 9, "probe/linear_gain_se": [0.01] * 9, "probe/linear_recent_se": [0.01] * 9}
+    found = classified(flat() | {"probe/linear": RISING, **paired})
+    assert found.verdict == "still_improving"
+    assert found.evidence.startswith("no improvement shown in val/accuracy, but probe/linear 0.65 at step 200")
+    assert "expected to add" not in found.evidence
+    assert first_clause(found.evidence) == found.evidence.split("; ")[0]
 
 
 def test_three_reports_do_not_show_where_a_curve_bends() -> None:

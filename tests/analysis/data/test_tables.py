@@ -61,7 +61,8 @@ def test_a_loss_is_judged_by_its_standard_error_where_that_was_reported():
     surely = judged("val/loss", "min", 1.0, 512, **{"val/loss": 0.9, "val/loss_se": 0.05})
     hardly = judged("val/loss", "min", 1.0, 512, **{"val/loss": 0.9, "val/loss_se": 0.07})
     unknown = judged("val/loss", "min", 1.0, 512, **{"val/loss": 0.9})
-    assert (surely["beats_chance"], hardly["beats_chance"], unknown["beats_chance"]) == (True, False, True)
+    assert (surely["beats_chance"], hardly["beats_chance"]) == (True, False)
+    assert pd.isna(unknown["beats_chance"])
     assert surely["bound"] == pytest.approx(0.9 + 1.6449 * 0.05, abs=1e-4)
     assert np.isnan(unknown["bound"])
     assert unknown["ratio"] == pytest.approx(0.9)
@@ -70,6 +71,13 @@ def test_a_loss_is_judged_by_its_standard_error_where_that_was_reported():
 def test_a_diverged_trial_does_not_beat_chance_and_an_unknown_chance_gives_no_answer():
     assert not judged("val/loss", "min", 1.0, 512, **{"val/loss": np.nan})["beats_chance"]
     assert pd.isna(judged("val/loss", "min", np.nan, 512, **{"val/loss": 0.5})["beats_chance"])
+
+
+def test_images_with_several_predictions_are_not_independent_ones():
+    clustered = {"val/accuracy": 0.29, "val/accuracy_se": 0.03}
+    assert not judged("val/accuracy", "max", 0.25, 20_000, **clustered)["beats_chance"]
+    assert judged("val/accuracy", "max", 0.25, 20_000, **(clustered | {"val/accuracy_se": 0.02}))["beats_chance"]
+    assert judged("val/accuracy", "max", 0.25, 200, **{"val/accuracy": 1.0, "val/accuracy_se": 0.0})["beats_chance"]
 
 
 def test_against_chance_finds_the_task_that_learned_nothing(study: analysis.Study):

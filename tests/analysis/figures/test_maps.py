@@ -100,6 +100,10 @@ def test_booleans_and_convergence_rates_are_drawn_alike_as_rates_from_0_to_1():
         counts = by_trial.loc[(by_trial["n_images"] == 200) & (by_trial["augmentation_strength"] == 0), "converged"]
         assert squares(ax)[2, 0] == f"{counts.mean():.2f}\n{counts.sum()} of 5"
     assert squares(drawn[0]) == squares(drawn[1])
+    failed = by_trial.assign(status=["FAILED", *["FINISHED"] * (len(runs) - 1)])
+    failed.loc[0, "converged"] = False
+    ax = size_strength_map(failed, "converged", blank())
+    assert squares(ax)[2, 0] == f"{failed.loc[:4, 'converged'].mean():.2f}\n{failed.loc[:4, 'converged'].sum()} of 5"
     for dtype in ("boolean", object):  # with a trial that has no verdict
         some = by_trial["converged"].astype(dtype)
         some[0] = None

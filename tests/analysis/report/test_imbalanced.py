@@ -113,7 +113,7 @@ def test_the_study_chooses_and_answers_by_balanced_accuracy(findings: Findings):
 def test_the_summary_says_which_classes_are_imbalanced_and_which_metric_that_leads_to(findings: Findings):
     said = " ".join(summary(findings))
     assert "**Imbalanced classes**: the largest of 2 classes has 90% of the test images" in said
-    assert "has an accuracy of 0.900. Answers are based on balanced accuracy" in said
+    assert "has an accuracy of 0.900. Answers on this split are based on balanced accuracy" in said
     assert "which is 0.500 for this prediction" in said
     assert "balanced accuracy of the linear probe" in said
     assert "for always predicting the largest class" not in said.split("**Imbalanced")[0]  # balanced accuracy has none

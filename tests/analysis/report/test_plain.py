@@ -136,10 +136,10 @@ def test_the_interval_of_a_gain_has_the_ends_and_the_signs_of_the_numbers(
     metric: str, mode: str, numbers: tuple[float, float, float], text: str
 ):
     row = pd.Series({"metric": metric, "mode": mode, "split": "validation", "n_seeds": 8})
-    names = ["mean_difference", "family_low", "family_high"]
+    names = ["mean_difference", "picked_low", "picked_high"]
     row = pd.concat([row, pd.Series(numbers, names)])
-    assert _gained(pd.concat([row, pd.Series({"ci_low": row["family_low"]})])).endswith(text)
-    if not pd.isna(row["family_low"]):
+    assert _gained(pd.concat([row, pd.Series({"ci_low": row["picked_low"]})])).endswith(text)
+    if not pd.isna(row["picked_low"]):
         adjusted = text.replace(" seeds)", " seeds; adjusted for the number of changes)")
         assert _gained(pd.concat([row, pd.Series({"ci_low": -0.01})])).endswith(adjusted)
 

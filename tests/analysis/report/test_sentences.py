@@ -29,7 +29,13 @@ Rows = dict[str, list[object]]
 
 
 def said(*answers: str, learned: list[bool | None] | None = None) -> Rows:
-    return {"answer": list(answers), "learned": learned or [True] * len(answers)}
+    n = len(answers)
+    return {"answer": list(answers), "base_learned": [False] * n, "learned": learned or [True] * n}
+
+
+def freed(base: bool | None) -> Rows:
+    """Return a change that left chance and is better than a base that did, did not, or may have (None)."""
+    return {"answer": [BETTER], "base_learned": [base], "learned": [True]}
 
 
 def ends(base: bool | None, cell: bool | None, n: int = 1, answer: str = BETTER) -> Rows:
@@ -143,9 +149,15 @@ CASES: dict[
     ),
     "cause": (
         [said(BETTER, BETTER)],
-        [said(BETTER, learned=[False]), said(BETTER, learned=[None]), said(INCONCLUSIVE), said(BETTER, WORSE)],
+        [
+            *(said(BETTER, learned=[False]), said(BETTER, learned=[None]), said(INCONCLUSIVE), said(BETTER, WORSE)),
+            *(freed(True), freed(None)),
+        ],
     ),
-    "no_cause_shown": ([said(BETTER, INCONCLUSIVE, learned=[False, True])], [said(BETTER), said(WORSE, BETTER)]),
+    "no_cause_shown": (
+        [said(BETTER, INCONCLUSIVE, learned=[False, True]), freed(True)],
+        [said(BETTER), said(WORSE, BETTER)],
+    ),
     "augmentation_cured": CURED,
     "augmentation_left_it": ([said(BETTER, learned=[False])], [said(WORSE), said(BETTER, learned=[None])]),
     "augmentation_not_shown": (CURED[1], CURED[0]),

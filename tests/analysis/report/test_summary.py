@@ -91,8 +91,8 @@ def test_the_summary_names_each_tasks_trouble_its_evidence_and_its_cure(findings
         r", as it then converges \(5 of 5 seeds\): linear probe on shapes \(validation split\) ",
         text["rotation"],
     )
-    ends = f"[{row['family_low']:.3f}, {row['family_high']:.3f}] (adjusted for the number of changes)"
-    assert row["family_low"] < row["ci_low"]
+    ends = f"[{row['picked_low']:.3f}, {row['picked_high']:.3f}] (adjusted for the number of changes)"
+    assert row["picked_low"] <= row["family_low"] < row["ci_low"]
     interval = f"+{row['mean_difference']:.3f} {ends}, 5 seeds, Holm p < 0.001"
     assert interval in text["rotation"]
     assert "converges (5 of 5 seeds); no change compared with the base is better (3 worse, the worst" in text["simclr"]
@@ -109,7 +109,7 @@ def test_the_summary_names_each_tasks_trouble_its_evidence_and_its_cure(findings
 
 def test_a_comparison_without_a_p_says_why_instead_of_nan():
     row = pd.Series({"answer": "inconclusive", "mean_difference": 0.05, "n_seeds": 5, "note": "other images"})
-    row = pd.concat([row, pd.Series(dict.fromkeys(("ci_low", "ci_high", "p_holm", "family_low"), float("nan")))])
+    row = pd.concat([row, pd.Series(dict.fromkeys(("ci_low", "ci_high", "p_holm", "picked_low"), float("nan")))])
     assert effect(row) == effect(row, picked=True) == "+0.050, 5 seeds, other images"
 
 
