@@ -49,7 +49,8 @@ from study.timing.budget import TimeBudget, budgeted
 from study.tracking.sync import MlflowTracker
 from trainables import files, simulated
 from trainables.data import Splits, load_splits
-from trainables.encoders import recalibrated
+from trainables.data.leaks import check_other_set
+from trainables.encoders import calibration_images, recalibrated
 from trainables.errors import ConfigError, UserError
 from trainables.ray_adapter.storage import CheckpointStore
 from trainables.ray_adapter.trainable import trained_encoder
@@ -270,6 +271,8 @@ def load_datasets(
                 split_rules=config.split_rules,
             )
             for name in names
+        for name in [*names][1:]:
+            check_other_set(loaded[config.dataset].pretext_train, loaded[name], config.leak)
         }
     for name, splits in loaded.items():
         if splits.pretext_train.intensity is not None:

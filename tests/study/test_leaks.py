@@ -20,12 +20,14 @@ from study.config.schema import FORMER_RULES
 from study.config.validation import check_config
 from study.execution.journal import Journal
 from study.folder import as_begun, warn_of_other_data
+from study.driver import load_datasets
 from study.provenance import describe
 from study.tracking.metadata import dataset_inputs
 from tests.trainables.data.test_leaks import parts, photographs
 from trainables.data import make_splits
 from trainables.trial import TrialConfig
 
+from trainables.errors import DataError
 
 def test_the_journal_and_mlflow_have_which_images_leak() -> None:
     splits = make_splits(*parts(photographs()))
@@ -101,3 +103,19 @@ def test_near_duplicates_without_a_test_split_are_recorded_for_validation_alone(
     assert in_validation.any()
     assert "validation images have near duplicates among the training images" in caplog.text
     assert "test images" not in caplog.text
+
+
+@pytest.mark.parametrize("leak", ["allow", "move", "stop"])
+def test_copies_of_training_images_in_another_probed_set_are_found(leak: str, caplog: pytest.LogCaptureFixture) -> None:
+    train, test = parts(photographs())
+    bare = replace(train, labels=None, class_names=())
+    own, other = make_splits(bare, bare.take(np.arange(0)), leak="move"), make_splits(train, test)
+    config = check_config({"name": "demo", "dataset": "own", "leak": leak, "evaluate": {"datasets": ["other"]}})
+    found = "plates: .* test images and .* validation images have near duplicates among the training images of plates"
+    caplog.clear()
+    if leak == "stop":
+        with pytest.raises(DataError, match=found):
+            load_datasets(config, load=lambda name, **_: {"own": own, "other": other}[name])
+    else:
+        load_datasets(config, load=lambda name, **_: {"own": own, "other": other}[name])
+        assert re.search(found, caplog.text)
