@@ -50,7 +50,8 @@ class SearchConfig(_Frozen):
     Attributes:
         num_samples: Trials per task; with `grid`, points per continuous hyperparameter.
         algorithm: `optuna` is TPE; `random` and `grid` list all trials before the first one starts.
-        scheduler: Early stopping (`asha`), none, or population based training (`pbt`).
+        scheduler: Early stopping (`asha`), none, or population based training (`pbt`), which confirms the values that
+            the best trials ended with.
         metric: Metric to optimize, taken at a trial's last report, for example `probe/linear_balanced_accuracy` or
             `probe/linear_macro_f1`. `auto` is `probe/linear` (probe validation) where the data set has labels, or its
             balanced accuracy if the classes are clearly imbalanced (`analysis.data.classes.is_imbalanced`), and the
