@@ -16,18 +16,20 @@ from analysis.comparisons.leaks import leaked_images
 from analysis.data.mlflow import _datasets
 from analysis.data.study import Study
 from analysis.records import StudyStarted
+from study.api.sources import config as configured
+from study.config.loading import simulated
 from study.config.schema import FORMER_RULES
 from study.config.validation import check_config
+from study.driver import load_datasets
 from study.execution.journal import Journal
 from study.folder import as_begun, warn_of_other_data
-from study.driver import load_datasets
 from study.provenance import describe
 from study.tracking.metadata import dataset_inputs
 from tests.trainables.data.test_leaks import parts, photographs
 from trainables.data import make_splits
+from trainables.errors import DataError
 from trainables.trial import TrialConfig
 
-from trainables.errors import DataError
 
 def test_the_journal_and_mlflow_have_which_images_leak() -> None:
     splits = make_splits(*parts(photographs()))
@@ -84,8 +86,10 @@ def test_a_study_keeps_the_rules_that_it_began_with(tmp_path: Path) -> None:
     former = as_begun(config, tmp_path / "before")
     assert (former.split_rules, former.probe_every) == (1, None)
     assert former.config_hash == config.config_hash
+    for again in (configured(config), simulated(config)):
+        assert as_begun(again, tmp_path / "before").split_rules == 1
     named = check_config({"name": "demo", "split_rules": 2})
-    assert as_begun(named, tmp_path / "before").split_rules == 2
+    assert as_begun(configured(named), tmp_path / "before").split_rules == 2
 
 
 def test_near_duplicates_without_a_test_split_are_recorded_for_validation_alone(
