@@ -224,12 +224,13 @@ def build_task(
     """Build the trial's task on a fresh encoder, both initialized from the trial's seed, or with weights that exist.
 
     Raises:
-        ConfigError: The task refuses an option or an op of the trial.
+        ConfigError: The task refuses an option or an op of the trial, or the code of a plug-in's task fails.
     """
     kind = TASKS[trial.task]
     check_ops(kind, dict(trial.augmentation))
     encoder = encoder_of(trial, image_size, n_channels, weights)
-    return kind(encoder, build_options(kind, dict(trial.options)), image_size, trial.seed)
+    with TASKS.errors_in_one_line(trial.task):
+        return kind(encoder, build_options(kind, dict(trial.options)), image_size, trial.seed)
 
 
 def _check_batches(trial: TrialConfig, table: ImageTable, worker: Worker) -> None:
