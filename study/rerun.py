@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from analysis import records
 from analysis.data.frames import export
-from analysis.records import FAILED, FINISHED, PhaseStarted, Report, StudyEnded
+from analysis.records import FAILED, FINISHED, KILLED, PhaseStarted, Report, StudyEnded
 from analysis.records.phases import ABLATE, SEARCH
 from study.config.schema import FORMER_RULES, StudyConfig
 from study.config.validation import check_config
@@ -22,7 +23,7 @@ from study.plan.history import History, TrialRecord
 from study.plan.phases import Plan
 from study.provenance import study_started
 from trainables import plugins
-from trainables.errors import ConfigError
+from trainables.errors import ConfigError, UserError
 from trainables.trial import TrialConfig
 
 CLOCK = "images_per_s"  # the one metric that depends on the time and not on the trial alone
@@ -152,21 +153,24 @@ def _with_seed(trial: TrialConfig, seed: int) -> TrialConfig:
 
 def _run(plan: Plan, trial: TrialConfig, folder: Path) -> TrialRecord:
     """Run the trial, or resume an interrupted run of it; return its record."""
-    history, journal = History.read(folder), Journal(folder)
+    history = History.read(folder)
     if trial.trial_id in history.trials and history.trials[trial.trial_id].ended:
         raise ConfigError(f"trial {trial.trial_id} has been run again in {folder}; name another folder with --output")
     cluster.connect()
     resources.max_concurrent_trials(plan.config.resources, plan.config.workers)
     journal.listeners.append(history.observe)
-    status = FAILED
+    journal = Journal(folder)
     try:
         journal.append(study_started(plan))
         journal.append(PhaseStarted(phase=trial.phase))
         Executor(plan, folder, journal, history).run([trial], trial.phase)
         export(folder)
-        status = FINISHED
+        journal.append(StudyEnded(status=FINISHED))
+    except BaseException as error:
+        with contextlib.suppress(OSError, UserError):  # the error that stopped the run is the one to report
+            journal.append(StudyEnded(status=KILLED if isinstance(error, KeyboardInterrupt) else FAILED))
+        raise
     finally:
-        journal.append(StudyEnded(status=status))
         journal.close()
     return history.trials[trial.trial_id]
 
