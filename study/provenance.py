@@ -63,14 +63,20 @@ def describe(splits: Splits) -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """Return the commit of the checkout that this code runs from, None for an installed copy."""
-    folder = Path(__file__).resolve().parent
-    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return found.stdout.strip() or None
+    """Return the commit of the checkout that this code runs from, None for an installed copy.
+
+    A copy may be installed inside of another repository, which ignores it.
+    """
+    file = Path(__file__).resolve()
+    found = ""
+    for command in (("ls-files", "--error-unmatch", file.name), ("rev-parse", "HEAD")):
+        try:
+            found = subprocess.run(
+                ["git", "-C", str(file.parent), *command], capture_output=True, text=True, check=True, timeout=10
+            ).stdout
+        except (OSError, subprocess.SubprocessError):
+            return None
+    return found.strip()
 
 
 def _version(package: str) -> str:
