@@ -195,7 +195,8 @@ def _store(entry: Path, paths: Sequence[Path], reader: ImageReader, decoded: Dec
     try:
         if decoded.masks is not None:
             decoded.masks.tofile(partial / _MASKS)
-        for name, content in ((DATA, b""), (FACTS, json.dumps(facts).encode())):
+        kept = [(_MASKS, b"")] if decoded.masks is not None else []
+        for name, content in (*kept, (DATA, b""), (FACTS, json.dumps(facts).encode())):
             with (partial / name).open("ab") as file:
                 file.write(content)
                 file.flush()
