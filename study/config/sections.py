@@ -185,7 +185,8 @@ class WeightsBaseline(_HasInputs):
         encoder: Architecture.
         name: Name in results; null for the name of the file.
         width: Channels of the first stage; `conv4` only.
-        input_size: Side in px to which a model of timm scales images; null for the side that timm names for it.
+        input_size: Side in px to which a model of timm scales images; null for as they are. If it is left out, the side
+            that timm names for the model.
         mean: Mean per channel by which a model of timm normalizes images in [0, 1]; empty for timm's.
         std: Standard deviation per channel; empty for timm's.
     """
