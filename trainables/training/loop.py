@@ -131,7 +131,7 @@ class TrialRun:
         _check_batches(trial, table, worker)
         self._images = placed(as_tensor(table.images), worker.device)
         task = build_task(trial, table.image_size, table.n_channels, None if resume else weights)
-        task.fit_to(self._images.cpu())
+        task.fit_to(as_tensor(table.images))
         self.task = task.to(worker.device).to(memory_format=torch.channels_last)
         self.optimizer = build_optimizer(self.task, trial)
         self.step = _restore(self.task, self.optimizer, resume) if resume else 0
