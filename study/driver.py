@@ -54,7 +54,6 @@ from trainables.encoders import calibration_images, recalibrated
 from trainables.errors import ConfigError, UserError
 from trainables.ray_adapter.storage import CheckpointStore
 from trainables.ray_adapter.trainable import trained_encoder
-from trainables.training.monitor import calibration_images
 
 N_EXAMPLES = 4  # images stored with an encoder
 # Seconds to wait for MLflow at the end of a study, and after Ctrl-C.
@@ -271,9 +270,9 @@ def load_datasets(
                 split_rules=config.split_rules,
             )
             for name in names
+        }
         for name in [*names][1:]:
             check_other_set(loaded[config.dataset].pretext_train, loaded[name], config.leak)
-        }
     for name, splits in loaded.items():
         if splits.pretext_train.intensity is not None:
             logger.warning("%s: %s", name, splits.pretext_train.intensity.describe())
