@@ -18,7 +18,7 @@ from study.execution import cluster, resources
 from study.execution.executor import Executor
 from study.execution.journal import Journal
 from study.execution.lock import DriverLock
-from study.folder import changed_data, open_folder
+from study.folder import changed_data, check_same_study, open_folder
 from study.plan.history import History, TrialRecord
 from study.plan.phases import Plan
 from study.provenance import study_started
@@ -102,6 +102,7 @@ def rerun(folder: Path, trial_id: str, output: Path, *, seed: int | None = None,
     _check_data(plan, folder)
     trial = before.trial if seed is None else _with_seed(before.trial, seed)
     with DriverLock(output, config.name):
+        check_same_study(config, output / config.name)
         target = open_folder(config, output)
         now = _run(plan, trial, target)
     reports, again = (_reports(each, before_or_now) for each, before_or_now in ((folder, before), (target, now)))
@@ -158,8 +159,8 @@ def _run(plan: Plan, trial: TrialConfig, folder: Path) -> TrialRecord:
         raise ConfigError(f"trial {trial.trial_id} has been run again in {folder}; name another folder with --output")
     cluster.connect()
     resources.max_concurrent_trials(plan.config.resources, plan.config.workers)
-    journal.listeners.append(history.observe)
     journal = Journal(folder)
+    journal.listeners.append(history.observe)
     try:
         journal.append(study_started(plan))
         journal.append(PhaseStarted(phase=trial.phase))
