@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -13,12 +12,14 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
+from trainables.packages import version_of
+
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 
 
 def _print_version(requested: bool) -> None:
     if requested:
-        typer.echo(f"pretext-study {importlib.metadata.version('pretext-study')}")
+        typer.echo(f"pretext-study {version_of('pretext-study') or 'of unknown version'}")
         raise typer.Exit
 
 

@@ -184,7 +184,7 @@ def default_cures(base: TrialConfig) -> dict[str, tuple[Any, ...]]:
         "budget_steps": (4 * base.budget_steps,),
         "n_images": (None,),
     }
-    if base.encoder == "conv4":
+    if base.encoder == "conv4" and not base.weights:
         general["width"] = (max(1, base.width // 2),)
     return {**general, **SPECS[base.task].cures}
 
@@ -242,6 +242,11 @@ def changed(base: TrialConfig, values: Values) -> TrialConfig:
             known = [*FACTORS, "option/NAME", "augmentation/OP"]
             raise ConfigError(f"{name}: no such factor; {suggestion(name, known)}")
     trial = base.with_values(values)
+    if base.weights and (trial.encoder, trial.width) != (base.encoder, base.width):
+        raise ConfigError(
+            f"ablate: {', '.join({'encoder', 'width'} & values.keys())} cannot vary, since init_weights fits "
+            f"{base.encoder} of width {base.width} alone; leave one of them out"
+        )
     validate_policy(dict(trial.augmentation))
     check_ops(TASKS[trial.task], dict(trial.augmentation))
     check_encoder(trial.encoder)

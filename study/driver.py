@@ -49,11 +49,11 @@ from study.timing.budget import TimeBudget, budgeted
 from study.tracking.sync import MlflowTracker
 from trainables import files, simulated
 from trainables.data import Splits, load_splits
-from trainables.encoders import recalibrated
+from trainables.data.leaks import check_other_set
+from trainables.encoders import calibration_images, recalibrated
 from trainables.errors import ConfigError, UserError
 from trainables.ray_adapter.storage import CheckpointStore
 from trainables.ray_adapter.trainable import trained_encoder
-from trainables.training.monitor import calibration_images
 
 N_EXAMPLES = 4  # images stored with an encoder
 # Seconds to wait for MLflow at the end of a study, and after Ctrl-C.
@@ -271,6 +271,8 @@ def load_datasets(
             )
             for name in names
         }
+        for name in [*names][1:]:
+            check_other_set(loaded[config.dataset].pretext_train, loaded[name], config.leak)
     for name, splits in loaded.items():
         if splits.pretext_train.intensity is not None:
             logger.warning("%s: %s", name, splits.pretext_train.intensity.describe())

@@ -23,15 +23,12 @@ logger = logging.getLogger(__name__)
 
 
 def open_folder(config: StudyConfig, output: Path, *, fresh: bool = False) -> Path:
-    """Return the study's folder after writing the configuration to it.
+    """Return the study's folder after writing the configuration to it; see `check_same_study` for one that exists.
 
     Args:
         config: The study's configuration.
         output: Parent of the study's folder.
         fresh: Whether to move an earlier study of that name aside first.
-
-    Raises:
-        ConfigError: The folder belongs to a study of another configuration.
     """
     folder = output / config.name
     file = folder / CONFIG_FILE
@@ -39,7 +36,6 @@ def open_folder(config: StudyConfig, output: Path, *, fresh: bool = False) -> Pa
         aside = folder.with_name(f"{folder.name}.{datetime.now():%Y%m%d-%H%M%S-%f}")
         folder.rename(aside)
         logger.warning("moved the earlier study to %s", aside)
-    check_same_study(config, folder)
     files.remove_partial(folder, folder / FIGURES, folder / plugins.FOLDER, *folder.glob(f"{ENCODERS}/*"))
     plugins.store([each.name for each in config.plugins], folder)
     files.write(file, config.to_yaml().encode())

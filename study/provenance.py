@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 import subprocess
 from pathlib import Path
@@ -12,6 +11,7 @@ from analysis.records import StudyStarted
 from study.plan.phases import Plan
 from study.timing.phase_sizes import phase_sizes
 from trainables.data import Splits
+from trainables.packages import version_of
 from trainables.per_image import pack
 
 PACKAGES = ("pretext-study", "torch", "torchvision", "ray", "mlflow", "optuna", "numpy", "pandas")
@@ -25,7 +25,8 @@ def study_started(plan: Plan) -> StudyStarted:
         config=config.model_dump(mode="json"),
         config_hash=config.config_hash,
         git_commit=git_commit(),
-        versions={package: _version(package) for package in PACKAGES} | {"python": platform.python_version()},
+        versions={package: version_of(package) or "unknown" for package in PACKAGES}
+        | {"python": platform.python_version()},
         datasets={name: describe(splits) for name, splits in plan.datasets.items()},
         plan={size.phase: {"trials": size.trials, "steps": sum(size.steps.values())} for size in phase_sizes(plan)},
         objectives={task: list(plan.metric(task)) for task in config.tasks},
@@ -63,18 +64,17 @@ def describe(splits: Splits) -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """Return the commit of the checkout that this code runs from, None for an installed copy."""
-    folder = Path(__file__).resolve().parent
-    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return found.stdout.strip() or None
+    """Return the commit of the checkout that this code runs from, None for an installed copy.
 
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
+    A copy may be installed inside of another repository, which ignores it.
+    """
+    file = Path(__file__).resolve()
+    found = ""
+    for command in (("ls-files", "--error-unmatch", file.name), ("rev-parse", "HEAD")):
+        try:
+            found = subprocess.run(
+                ["git", "-C", str(file.parent), *command], capture_output=True, text=True, check=True, timeout=10
+            ).stdout
+        except (OSError, subprocess.SubprocessError):
+            return None
+    return found.strip()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from analysis import records
 from analysis.data.frames import export
-from analysis.records import FAILED, FINISHED, PhaseStarted, Report, StudyEnded
+from analysis.records import FAILED, FINISHED, KILLED, PhaseStarted, Report, StudyEnded
 from analysis.records.phases import ABLATE, SEARCH
 from study.config.schema import FORMER_RULES, StudyConfig
 from study.config.validation import check_config
@@ -17,12 +18,12 @@ from study.execution import cluster, resources
 from study.execution.executor import Executor
 from study.execution.journal import Journal
 from study.execution.lock import DriverLock
-from study.folder import changed_data, open_folder
+from study.folder import changed_data, check_same_study, open_folder
 from study.plan.history import History, TrialRecord
 from study.plan.phases import Plan
 from study.provenance import study_started
 from trainables import plugins
-from trainables.errors import ConfigError
+from trainables.errors import ConfigError, UserError
 from trainables.trial import TrialConfig
 
 CLOCK = "images_per_s"  # the one metric that depends on the time and not on the trial alone
@@ -101,6 +102,7 @@ def rerun(folder: Path, trial_id: str, output: Path, *, seed: int | None = None,
     _check_data(plan, folder)
     trial = before.trial if seed is None else _with_seed(before.trial, seed)
     with DriverLock(output, config.name):
+        check_same_study(config, output / config.name)
         target = open_folder(config, output)
         now = _run(plan, trial, target)
     reports, again = (_reports(each, before_or_now) for each, before_or_now in ((folder, before), (target, now)))
@@ -152,21 +154,24 @@ def _with_seed(trial: TrialConfig, seed: int) -> TrialConfig:
 
 def _run(plan: Plan, trial: TrialConfig, folder: Path) -> TrialRecord:
     """Run the trial, or resume an interrupted run of it; return its record."""
-    history, journal = History.read(folder), Journal(folder)
+    history = History.read(folder)
     if trial.trial_id in history.trials and history.trials[trial.trial_id].ended:
         raise ConfigError(f"trial {trial.trial_id} has been run again in {folder}; name another folder with --output")
     cluster.connect()
     resources.max_concurrent_trials(plan.config.resources, plan.config.workers)
+    journal = Journal(folder)
     journal.listeners.append(history.observe)
-    status = FAILED
     try:
         journal.append(study_started(plan))
         journal.append(PhaseStarted(phase=trial.phase))
         Executor(plan, folder, journal, history).run([trial], trial.phase)
         export(folder)
-        status = FINISHED
+        journal.append(StudyEnded(status=FINISHED))
+    except BaseException as error:
+        with contextlib.suppress(OSError, UserError):  # the error that stopped the run is the one to report
+            journal.append(StudyEnded(status=KILLED if isinstance(error, KeyboardInterrupt) else FAILED))
+        raise
     finally:
-        journal.append(StudyEnded(status=status))
         journal.close()
     return history.trials[trial.trial_id]
 

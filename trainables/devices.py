@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -37,6 +37,13 @@ def synchronized_time(device: torch.device) -> float:
     elif device.type == MPS:
         torch.mps.synchronize()
     return time.perf_counter()
+
+
+def seconds_of(work: Callable[[], object], device: torch.device) -> float:
+    """Return the time that work takes in seconds, with all that it launches on a device."""
+    began = synchronized_time(device)
+    work()
+    return synchronized_time(device) - began
 
 
 def free_memory(device: torch.device) -> None:

@@ -13,6 +13,7 @@ from trainables.errors import ConfigError, StorageError
 
 PARTIAL = ".partial-"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP)  # errors of file systems without hard links
 
 
 def expanded(path: str | Path) -> Path:
@@ -60,9 +61,16 @@ def create(path: Path, content: bytes) -> None:
     """
 
     def link(temporary: Path, path: Path) -> None:
-        with contextlib.suppress(FileExistsError):  # another process created it first
+        try:
             os.link(temporary, path)
-        temporary.unlink()
+        except FileExistsError:  # another process created it first
+            pass
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            if not path.exists():
+                os.rename(temporary, path)
+        temporary.unlink(missing_ok=True)
 
     _place(path, content, link)
 

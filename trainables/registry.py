@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar, cast
 
-from trainables.errors import ConfigError
+from trainables.errors import ConfigError, UserError, first_line
 
 T = TypeVar("T")
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -76,6 +77,19 @@ class Registry(dict[str, T]):
         self[name], self.owners[name] = value, owner
         for plugged_in in sorted(self.owners):  # to the end of the dict, in the order of their names
             self[plugged_in] = self.pop(plugged_in)
+
+    @contextlib.contextmanager
+    def errors_in_one_line(self, name: str) -> Iterator[None]:
+        """Turn what the code of a plug-in raises inside this block into a ConfigError that names the value."""
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:
+            if name not in self.owners:
+                raise
+            problem = f"{type(error).__name__}: {first_line(error)}"
+            raise ConfigError(f"{self.kind} {name!r}: the code of {self.owners[name]} failed: {problem}") from error
 
     def remove(self, name: str) -> None:
         """Remove a value of a plug-in."""

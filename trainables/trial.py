@@ -131,7 +131,7 @@ class TrialConfig:
         for name in ("augmentation", "options"):
             value = getattr(self, name)
             pairs = value.items() if isinstance(value, Mapping) else value
-            named = ((spelling.current(str(key)), item) for key, item in pairs)
+            named = ((spelling.current(str(key)), _hashable(item)) for key, item in pairs)
             object.__setattr__(self, name, tuple(sorted(named)))
         object.__setattr__(self, "cell", spelling.current(self.cell))
         for name in _LISTS:
@@ -190,7 +190,7 @@ class TrialConfig:
         """Return plain JSON types; `from_dict` is the inverse. Fields of `WRITTEN_IF_SET` are left out by default."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         values["augmentation"] = dict(self.augmentation)
-        values["options"] = dict(self.options)
+        values["options"] = {name: _listed(value) for name, value in self.options}
         values |= {name: list(getattr(self, name)) for name in _LISTS}
         return {name: value for name, value in values.items() if (name, value) not in WRITTEN_IF_SET}
 
@@ -240,6 +240,16 @@ def labels_name(per_class: int | None) -> str:
 
 def _canonical(values: Mapping[str, Any]) -> str:
     return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _hashable(value: Any) -> Any:
+    """Return a list as a tuple, with the lists in it."""
+    return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value
+
+
+def _listed(value: Any) -> Any:
+    """Return a tuple as a list, as in JSON, with the tuples in it."""
+    return [_listed(item) for item in value] if isinstance(value, tuple) else value
 
 
 def _as_float(value: Any) -> Any:

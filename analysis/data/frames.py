@@ -14,7 +14,7 @@ import pandas as pd
 from analysis import records
 from analysis.data.parquet import write_frame
 from analysis.data.per_image import PER_IMAGE_FILE, per_image_frame
-from analysis.records import Event, Facts, Report, StudyStarted, TrialEnded, TrialStarted
+from analysis.records import Event, Facts, Report, StudyStarted, TrialChanged, TrialEnded, TrialStarted
 from trainables import spelling
 from trainables.errors import UserError
 from trainables.trial import ONLINE_PROBES, WRITTEN_IF_SET, TrialConfig
@@ -137,6 +137,8 @@ def frames(events: Iterable[Event]) -> tuple[pd.DataFrame, pd.DataFrame]:
                 levels = chance_of_probes(event.config.dataset, {}, datasets)
                 columns = event.config.to_columns() | levels
                 builder.trial(event.trial_id, study=study, status=RUNNING, reason="", **columns)
+            case TrialChanged():
+                builder.trial(event.trial_id, **event.config.to_columns())
             case Facts():
                 builder.trial(event.trial_id, **_facts(event))
             case TrialEnded():

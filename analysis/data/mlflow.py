@@ -140,6 +140,7 @@ def _newest(runs: list[Run]) -> list[Run]:
 
 def _add_trial(builder: FrameBuilder, client: MlflowClient, run: Run, study: str) -> None:
     tags, metrics, params = run.data.tags, run.data.metrics, _params(run)
+    params |= json.loads(tags.get("pretext.changed", "{}"))
     names = {stored: from_mlflow(stored, tags) for stored in metrics}
     trial_id = tags["pretext.trial_id"]
     columns = {

@@ -1,6 +1,6 @@
 """Records: the events of a study's journal, their format on disk, and the names of the files in a study's folder."""
 
-from analysis.records.clock import phase_seconds
+from analysis.records.clock import PhaseClock, phase_seconds
 from analysis.records.codec import JournalError, damaged, from_line, prefix, to_line
 from analysis.records.events import (
     FAILED,
@@ -14,6 +14,7 @@ from analysis.records.events import (
     Report,
     StudyEnded,
     StudyStarted,
+    TrialChanged,
     TrialEnded,
     TrialEvent,
     TrialStarted,
@@ -32,11 +33,13 @@ __all__ = [
     "Event",
     "Facts",
     "JournalError",
+    "PhaseClock",
     "PhaseEnded",
     "PhaseStarted",
     "Report",
     "StudyEnded",
     "StudyStarted",
+    "TrialChanged",
     "TrialEnded",
     "TrialEvent",
     "TrialStarted",

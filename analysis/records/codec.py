@@ -21,6 +21,7 @@ from analysis.records.events import (
     Report,
     StudyEnded,
     StudyStarted,
+    TrialChanged,
     TrialEnded,
     TrialStarted,
 )
@@ -32,6 +33,7 @@ KINDS: dict[str, type[Event]] = {
     "study_started": StudyStarted,
     "phase_started": PhaseStarted,
     "trial_started": TrialStarted,
+    "trial_changed": TrialChanged,
     "facts": Facts,
     "report": Report,
     "trial_ended": TrialEnded,
@@ -106,7 +108,7 @@ def _known_fields(kind: type[Event], content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _converted(kind: type[Event], values: dict[str, Any]) -> dict[str, Any]:
-    if kind is TrialStarted:
+    if kind in (TrialStarted, TrialChanged):
         values["config"] = TrialConfig.from_dict(values["config"])
     elif kind is StudyStarted and "config" in values:
         values["config"] = with_current_names(values["config"])

@@ -81,6 +81,17 @@ class TrialStarted(TrialEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrialChanged(TrialEvent):
+    """Population-based training has given a trial the weights of a better one, and other values.
+
+    Attributes:
+        config: Configuration that the trial continues with. The trial keeps its id.
+    """
+
+    config: TrialConfig
+
+
+@dataclass(frozen=True, kw_only=True)
 class Facts(TrialEvent):
     """Properties of a trial that are known before its first step and never change.
 

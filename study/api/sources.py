@@ -47,7 +47,7 @@ def config(
 def _content(source: Source) -> dict[str, Any]:
     """Return the plain data of a source."""
     if isinstance(source, StudyConfig):
-        return source.model_dump(mode="json")
+        return source.model_dump(mode="json", exclude_unset=True)
     if isinstance(source, Mapping):
         content = _plain(source)
     elif isinstance(source, (str, Path)):

@@ -220,12 +220,11 @@ def main() -> None:
 
 
 def _configured_store(folder: Path) -> str | None:
-    """Return the MLflow store that the study in `folder` is configured with, if any."""
-    from analysis.records import CONFIG_FILE
-    from study.config.loading import load_config
+    """Return the MLflow store that the study in `folder` was last run with, if any."""
+    from analysis.records import StudyStarted, read
 
-    file = folder / CONFIG_FILE
-    return load_config(str(file)).tracking_uri if file.exists() else None
+    stores = [event.config.get("tracking_uri") for event in read(folder, StudyStarted)]
+    return stores[-1] if stores else None
 
 
 def _check_study(folder: Path) -> None:

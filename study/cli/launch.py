@@ -69,10 +69,7 @@ def run_parts(series: Series, output: Path, *, download: bool, fresh: bool, as_j
     outcomes: dict[str, Outcome] = {}
     datasets: dict[str, Mapping[str, Splits]] = {}
     if series.name:  # check all parts first: an error in the last one must not surface after hours
-        begun = {
-            part: config if fresh else as_begun(config, series.folder(output) / config.name)
-            for part, config in series.parts.items()
-        }
+        begun = _as_begun(series, output, fresh=fresh)
         datasets = {part: plan.datasets for part, plan in _plans(begun, download=download).items()}
         series.write_description(output)
     for part, config in series.parts.items():
@@ -102,6 +99,13 @@ def run_parts(series: Series, output: Path, *, download: bool, fresh: bool, as_j
     return outcomes
 
 
+def _as_begun(series: Series, output: Path, *, fresh: bool) -> Mapping[str, StudyConfig]:
+    """Return the configuration of every part with what a study in its folder fixed when it began."""
+    if fresh:
+        return series.parts
+    return {part: as_begun(config, series.folder(output) / config.name) for part, config in series.parts.items()}
+
+
 @contextlib.contextmanager
 def _exit_when_interrupted() -> Iterator[None]:
     """Turn KeyboardInterrupt, which typer would swallow silently, into a message and exit code INTERRUPTED."""
@@ -114,9 +118,9 @@ def _exit_when_interrupted() -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from None
 
 
-def show_plans(series: Series, *, download: bool, as_json: bool) -> None:
+def show_plans(series: Series, output: Path, *, download: bool, fresh: bool, as_json: bool) -> None:
     """Show the phases of every part."""
-    plans = _plans(series.parts, download=download)
+    plans = _plans(_as_begun(series, output, fresh=fresh), download=download)
     machine = this_machine()
     sized = {part: fit_to_budget(plan, machine) for part, plan in plans.items()}
     estimates = {part: found for part, (_, found) in sized.items()}

@@ -126,7 +126,7 @@ def run(
     if self_test and not all(launch.self_test(config, download) for config in series.parts.values()):
         raise typer.Exit(SOME_FAILED)
     if dry_run:
-        launch.show_plans(series, download=download, as_json=json_)
+        launch.show_plans(series, output, download=download, fresh=fresh, as_json=json_)
         return
     outcomes = launch.run_parts(series, output, download=download, fresh=fresh, as_json=json_)
     if any(outcome.failed for outcome in outcomes.values()):

@@ -73,7 +73,8 @@ def build_config(
 
 def simulated(config: StudyConfig) -> StudyConfig:
     """Return the same study on simulated trials, named `NAME-simulated`."""
-    return check_config(config.model_dump(mode="json") | {"name": f"{config.name[:53]}-simulated", "simulate": True})
+    named = config.model_dump(mode="json", exclude_unset=True)  # rules that it does not name stay those it began with
+    return check_config(named | {"name": f"{config.name[:53]}-simulated", "simulate": True})
 
 
 def read_source(source: str) -> dict[str, Any]:

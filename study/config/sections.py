@@ -50,7 +50,8 @@ class SearchConfig(_Frozen):
     Attributes:
         num_samples: Trials per task; with `grid`, points per continuous hyperparameter.
         algorithm: `optuna` is TPE; `random` and `grid` list all trials before the first one starts.
-        scheduler: Early stopping (`asha`), none, or population based training (`pbt`).
+        scheduler: Early stopping (`asha`), none, or population based training (`pbt`), which confirms the values that
+            the best trials ended with.
         metric: Metric to optimize, taken at a trial's last report, for example `probe/linear_balanced_accuracy` or
             `probe/linear_macro_f1`. `auto` is `probe/linear` (probe validation) where the data set has labels, or its
             balanced accuracy if the classes are clearly imbalanced (`analysis.data.classes.is_imbalanced`), and the
@@ -184,7 +185,8 @@ class WeightsBaseline(_HasInputs):
         encoder: Architecture.
         name: Name in results; null for the name of the file.
         width: Channels of the first stage; `conv4` only.
-        input_size: Side in px to which a model of timm scales images; null for the side that timm names for it.
+        input_size: Side in px to which a model of timm scales images; null for as they are. If it is left out, the side
+            that timm names for the model.
         mean: Mean per channel by which a model of timm normalizes images in [0, 1]; empty for timm's.
         std: Standard deviation per channel; empty for timm's.
     """

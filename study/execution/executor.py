@@ -149,7 +149,10 @@ class Executor:
                 make = functools.partial(population, plan.space(task), config.grace_period)
                 self._run_listed(f"{SEARCH}-{task}", plan.enumerated(task), shared, make)
         elif config.search.algorithm == "optuna":
-            while not self.out_of_time and self._search_by_tpe(tasks, shared):
+            searched = [task for task in tasks if plan.space(task)]  # a space without hyperparameters has one trial
+            listed = [trial for task in tasks if task not in searched for trial in plan.enumerated(task)]
+            self._run_listed(SEARCH, listed, shared, self._asha)
+            while searched and not self.out_of_time and self._search_by_tpe(searched, shared):
                 pass
         else:
             self._run_listed(SEARCH, [trial for task in tasks for trial in plan.enumerated(task)], shared, self._asha)

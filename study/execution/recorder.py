@@ -13,7 +13,7 @@ import ray
 from ray import tune
 from ray.exceptions import RayTaskError
 
-from analysis.records import FAILED, FINISHED, STOPPED, Event, Facts, Report, TrialEnded, TrialStarted
+from analysis.records import FAILED, FINISHED, STOPPED, Event, Facts, Report, TrialChanged, TrialEnded, TrialStarted
 from study.execution.journal import Journal
 from study.execution.stopping import ChanceStopper
 from study.plan.history import History
@@ -81,8 +81,10 @@ class Recorder(tune.Callback):
         members = self._members.setdefault(trial.trial_id, [config.trial_id for config in configs])
         self._running.add(trial.trial_id)
         for trial_id, config in zip(members, configs, strict=True):
-            if trial_id == config.trial_id and not self.history.has_ended(trial_id):
-                self._append(TrialStarted.of(config))
+            if self.history.has_ended(trial_id):
+                continue
+            same = trial_id == config.trial_id
+            self._append(TrialStarted.of(config) if same else TrialChanged(trial_id=trial_id, config=config))
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict, **info: Any) -> None:
         """Record a trial's message."""

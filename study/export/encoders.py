@@ -124,7 +124,7 @@ def read_encoder(folder: Path) -> Encoder:
         metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
         shape = {key: metadata[key] for key in _SHAPE if key in metadata}
         if metadata["name"] not in ENCODER_NAMES.built_in:
-            plugins.load_recorded(metadata.get("plugins", []), folder.parents[1])
+            plugins.load_recorded(metadata.get("plugins", []), folder.resolve().parents[1])
         encoder = build_encoder(metadata["name"], **shape)
         encoder.load_state_dict(torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True))
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:

@@ -208,6 +208,6 @@ def _check_probes(plan: Plan, task: TaskName) -> None:
     if every and every > config.grace_period:
         raise ConfigError(
             f"probe_every = {every}: search.scheduler = {scheduler!r} compares trials of {task} by {metric} after "
-            f"{config.grace_period} steps, before their first probe; use at most {config.grace_period}, or a longer "
-            "search.grace_period"
+            f"{config.grace_period} step{'s' * (config.grace_period > 1)}, before their first probe; use at most "
+            f"{config.grace_period}, or a longer search.grace_period"
         )

@@ -9,7 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from analysis import records
-from analysis.records import Event, Facts, PhaseEnded, Report, StudyStarted, TrialEnded, TrialEvent, TrialStarted
+from analysis.records import (
+    Event,
+    Facts,
+    PhaseEnded,
+    Report,
+    StudyStarted,
+    TrialChanged,
+    TrialEnded,
+    TrialEvent,
+    TrialStarted,
+)
 from trainables.trial import TrialConfig
 
 
@@ -26,6 +36,7 @@ class TrialRecord:
         untrained: Metrics of its report at step 0, of the untrained network.
         facts: Facts known before its first step; None until the trial has reported them.
         results: Results of the final probes.
+        changed: Configuration that population-based training has given it last; None if it trains with its own.
     """
 
     trial: TrialConfig
@@ -36,6 +47,7 @@ class TrialRecord:
     untrained: Mapping[str, float] = field(default_factory=dict)
     facts: Facts | None = None
     results: Mapping[str, float] = field(default_factory=dict)
+    changed: TrialConfig | None = None
 
     @property
     def ended(self) -> bool:
@@ -87,7 +99,8 @@ class History:
             case PhaseEnded():
                 self.outcomes[event.phase] = event.outcome
             case TrialStarted():
-                self.trials.setdefault(event.trial_id, TrialRecord(event.config)).status = None
+                record = self.trials.setdefault(event.trial_id, TrialRecord(event.config))
+                record.status = record.changed = None
             case TrialEvent():
                 if event.trial_id not in self.trials:
                     kind = type(event).__name__
@@ -120,6 +133,8 @@ def finished(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
 
 def _update(record: TrialRecord, event: TrialEvent) -> None:
     match event:
+        case TrialChanged():
+            record.changed = event.config
         case Facts():
             record.facts = event
         case Report():

@@ -161,9 +161,12 @@ class Plan:
         return best_first[: self.config.confirm.top_k]
 
     def confirm(self, history: History) -> list[TrialConfig]:
-        """Return the best configurations of each task, as one cell each, with every fresh seed."""
+        """Return the best configurations of each task, as one cell each, with every fresh seed.
+
+        After population-based training, the configuration of a trial is the one that it ended with.
+        """
         return [
-            self.confirmed(record.trial, seed, rank)
+            self.confirmed(record.changed or record.trial, seed, rank)
             for task in self.config.tasks
             for rank, record in enumerate(self.best_searched(history, task), start=1)
             for seed in self.fresh_seeds()

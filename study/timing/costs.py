@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from trainables.data import Splits
-from trainables.devices import CPU, free_memory, synchronized_time
+from trainables.devices import CPU, free_memory, seconds_of, synchronized_time
 from trainables.encoders import Encoder
 from trainables.probes.evaluation import baseline_encoder, evaluate, few_label_probes
 from trainables.probes.few_labels import N_VALIDATIONS
@@ -73,8 +73,8 @@ class TrialCosts:
     def include(self, trials: Iterable[TrialConfig]) -> None:
         """Note the smallest and the largest batch of each computation among these trials, which will be timed."""
         for trial in (each for each in trials if each.trains):
-            least, most = self._batches.get(_computation(trial), (trial, trial))
-            self._batches[_computation(trial)] = min(least, trial, key=_batch_size), max(most, trial, key=_batch_size)
+            least, most = self._batches.get(_timed_alike(trial), (trial, trial))
+            self._batches[_timed_alike(trial)] = min(least, trial, key=_batch_size), max(most, trial, key=_batch_size)
 
     def seconds(self, trial: TrialConfig, share: float = 1.0) -> float:
         """Return the time of a trial.
@@ -94,7 +94,7 @@ class TrialCosts:
         return cost.setup + steps_s + reports * cost.report + features * cost.features + probes
 
     def _training_cost(self, trial: TrialConfig) -> TrainingCost:
-        least, most = self._batches[_computation(trial)]
+        least, most = self._batches[_timed_alike(trial)]
         small = self._timed(least)
         if least.batch_size == most.batch_size:
             return small
@@ -106,7 +106,7 @@ class TrialCosts:
 
         Trials of one task and encoder share the time of a report. Trials of one encoder share the time of the features.
         """
-        key = _computation(trial).replace(batch_size=trial.batch_size)
+        key = _timed_alike(trial).replace(batch_size=trial.batch_size)
         reported = key.replace(batch_size=1, augmentation={}, options={})
         featured = reported.replace(task="")
         if key not in self._training:
@@ -150,9 +150,9 @@ def _time_training(
     run = TrialRun(own, splits, lambda _: None, Worker(device), resume=None)
     built = synchronized_time(device)
     if features is None:
-        features = _seconds(device, run.monitor.features)
+        features = seconds_of(run.monitor.features, device)
     if report is None:
-        measured = _seconds(device, lambda: run.monitor.validate(1))
+        measured = seconds_of(lambda: run.monitor.validate(1), device)
         report = max(0.0, measured - features) if own.measures_features(1) else measured
     take_step = TrainingStep(run.task, run.model, run.optimizer, replay=run.replay)
     warm_up = min(own.budget_steps - 1, 1 if device.type == CPU else 3)  # a GPU records the step's graph first
@@ -174,7 +174,7 @@ def _time_probes(trial: TrialConfig, datasets: Mapping[str, Splits], device: tor
         splits = datasets[name]
         few, share = _first_images(splits, MASKED_IMAGES if splits.masked else LABELED_IMAGES)
         own = trial.replace(probe_datasets=(name,), labels_per_class=())
-        all_labels = _seconds(device, functools.partial(evaluate, own, encoder, {name: few}, device)) / share
+        all_labels = seconds_of(functools.partial(evaluate, own, encoder, {name: few}, device), device) / share
         seconds += all_labels
         if trial.labels_per_class and splits.labeled:  # a fit to raw pixels takes about as long with few labels
             n_fits = len(trial.labels_per_class)
@@ -187,7 +187,7 @@ def _few_label_seconds(trial: TrialConfig, encoder: Encoder, splits: Splits, dev
     few, share = _first_images(splits, FEW_IMAGES)
 
     def timed(steps: int) -> float:
-        return _seconds(device, lambda: few_label_probes(trial.replace(fine_tune_steps=steps), encoder, few, device))
+        return seconds_of(lambda: few_label_probes(trial.replace(fine_tune_steps=steps), encoder, few, device), device)
 
     low, high = map(timed, FINE_TUNE_STEPS)
     step = max(0.0, high - low) / (FINE_TUNE_STEPS[1] - FINE_TUNE_STEPS[0])
@@ -203,17 +203,11 @@ def _first_images(splits: Splits, most: int) -> tuple[Splits, float]:
     return (splits, 1.0) if share == 1 else (replace(splits, **few), share)
 
 
-def _seconds(device: torch.device, work: Callable[[], object]) -> float:
-    began = synchronized_time(device)
-    work()
-    return synchronized_time(device) - began
-
-
 def _batch_size(trial: TrialConfig) -> int:
     return trial.batch_size
 
 
-def _computation(trial: TrialConfig) -> TrialConfig:
+def _timed_alike(trial: TrialConfig) -> TrialConfig:
     """Return a trial in which all fields that do not change what a step computes, and its batch size, are equal."""
     policy = {op: 1.0 for op, magnitude in dict(trial.augmentation).items() if magnitude * trial.augmentation_strength}
     options = _options_that_cost(trial)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainables.data.cache import key_of, remembered
+from trainables.packages import version_of
 from trainables.ray_adapter.cores import n_cores
 
 _PACKAGES = ("pretext-study", "torch", "ray", "mlflow")
@@ -41,6 +41,6 @@ def machine_of(measure: Callable[[], Machine]) -> Machine:
     Args:
         measure: Function that measures it, once for each version of the packages that it depends on.
     """
-    versions = [importlib.metadata.version(package) for package in _PACKAGES]
+    versions = map(version_of, _PACKAGES)
     key = key_of(platform.node(), platform.python_version(), n_cores(), *versions)
     return Machine(*remembered("machine", key, lambda: np.array(dataclasses.astuple(measure()))).tolist())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from analysis.records import Event, PhaseEnded, PhaseStarted, StudyStarted
+from analysis.records import Event, PhaseClock, StudyStarted
 from study.plan.history import History
 
 
@@ -17,22 +17,13 @@ class Pace:
 
     def __init__(self) -> None:
         self.plan: Mapping[str, Mapping[str, int]] = {}
-        self._spent: dict[str, float] = {}
-        self._phase = ""
-        self._before: float | None = None
+        self._clock = PhaseClock()
 
     def observe(self, event: Event) -> None:
-        """Add the time since the event before to the phase that runs. The time when no driver ran does not count."""
-        if self._before is not None and self._phase and not isinstance(event, StudyStarted):
-            self._spent[self._phase] = self._spent.get(self._phase, 0.0) + event.time - self._before
-        self._before = event.time
-        match event:
-            case PhaseStarted():
-                self._phase = event.phase
-            case PhaseEnded():
-                self._phase = ""
-            case StudyStarted():
-                self._phase, self.plan = "", event.plan
+        """Count the time of an event and note the plan of the driver that runs."""
+        self._clock.observe(event)
+        if isinstance(event, StudyStarted):
+            self.plan = event.plan
 
     def seconds_left(self, history: History) -> float | None:
         """Return the time that the rest of the plan takes at the pace so far; None if that cannot be estimated yet.
@@ -49,7 +40,7 @@ class Pace:
             trains, records = size["steps"] > 0, history.of(name)
             total = size["steps" if trains else "trials"]
             ended = [record for record in records if record.ended]
-            seconds[trains] += self._spent.get(name, 0.0)
+            seconds[trains] += self._clock.seconds.get(name, 0.0)
             done[trains] += sum(record.step for record in records) if trains else len(ended)
             if name not in history.outcomes:
                 running_steps = sum(record.step for record in records if not record.ended)

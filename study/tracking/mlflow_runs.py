@@ -30,6 +30,7 @@ from analysis.records import (
     Report,
     StudyEnded,
     StudyStarted,
+    TrialChanged,
     TrialEnded,
     TrialEvent,
     TrialStarted,
@@ -104,6 +105,9 @@ class RunWriter:
                 self._phase_started(event)
             case TrialStarted():
                 self._trial_started(event)
+            case TrialChanged():  # params of MLflow cannot change
+                changed = {name: str(value) for name, value in event.config.to_columns().items()}
+                self._outbox.add_tags(self._state.runs[_trial_key(event)], {"pretext.changed": json.dumps(changed)})
             case Facts():
                 self._add_params(_trial_key(event), metadata.facts_params(event))
                 self._add_levels(_trial_key(event), event.chance)

@@ -16,7 +16,7 @@ import torch
 
 from analysis.data.load import load
 from analysis.records import FINISHED
-from study.cli import commands
+from study.config.loading import load_config
 from study.config.validation import check_config
 from study.driver import run_study
 from study.folder import open_folder
@@ -126,7 +126,7 @@ def test_a_study_file_with_a_tag_that_would_run_code_is_refused(tmp_path: Path, 
     (tmp_path / config.name).mkdir()
     (tmp_path / config.name / "study.yaml").write_text(f"name: !!python/object/apply:os.mkdir ['{sprung}']")
     with pytest.raises(ConfigError, match="not valid YAML"):
-        commands._configured_store(tmp_path / config.name)
+        load_config(str(tmp_path / config.name / "study.yaml"))
     open_folder(config, tmp_path)
     assert not sprung.exists()
     assert "!!python" not in (tmp_path / config.name / "study.yaml").read_text()

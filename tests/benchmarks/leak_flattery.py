@@ -21,12 +21,11 @@ import torch
 from search_spaces import SPECS
 from trainables.data import ImageTable, Splits, load_splits
 from trainables.data.near_duplicates import near_duplicates
-from trainables.encoders import Encoder, build_encoder, recalibrated
+from trainables.encoders import Encoder, build_encoder, calibration_images, recalibrated
 from trainables.probes.features import labeled_features
 from trainables.probes.knn import knn_probe
 from trainables.probes.linear import linear_probe
 from trainables.training.loop import fit
-from trainables.training.monitor import calibration_images
 from trainables.trial import TrialConfig
 
 CPU = torch.device("cpu")

@@ -157,6 +157,14 @@ def test_every_cure_changes_one_thing_of_the_base():
     assert set(baselines_of(base, "cures").values()) == {BASE}
 
 
+def test_the_encoder_of_given_weights_does_not_vary():
+    base = trial("rotation").replace(weights="0123456789abcdef")
+    assert not [name for name in cells_of(base, "cures") if name.startswith("width=")]
+    for name, value in (("width", 8), ("encoder", "resnet18")):
+        with pytest.raises(ConfigError, match=f"ablate: {name} cannot vary"):
+            cells_of(base, "cures", cures={name: [value]})
+
+
 @pytest.mark.parametrize("task", list(TASKS))
 def test_the_default_cures_are_values_that_the_task_allows(task: str):
     base = trial(task, n_images=200, augmentation_strength=0.0)

@@ -51,11 +51,10 @@ from study.plan.ranking import ranked
 from tests.conftest import REPOSITORY
 from tests.study.mlflow_stores import eventually, stored_points
 from tests.study.studies import splits_of, tiny
-from trainables.encoders import recalibrated
+from trainables.encoders import calibration_images, recalibrated
 from trainables.errors import ConfigError, DataError
 from trainables.ray_adapter.storage import CheckpointStore
 from trainables.ray_adapter.trainable import trained_encoder
-from trainables.training.monitor import calibration_images
 from trainables.trial import ONLINE_PROBES
 
 PHASES = ["baselines", "search", "confirm", "evaluate"]

@@ -29,7 +29,7 @@ from analysis.records.phases import ABLATE, BASELINES, CONFIRM, EVALUATE, SEARCH
 from study.config import strict_yaml
 from study.config.validation import check_config
 from study.driver import load_datasets, run_study
-from study.folder import open_folder
+from study.folder import check_same_study
 from study.plan.history import History
 from study.plan.phases import Plan
 from study.tracking.sync import sync
@@ -123,7 +123,7 @@ def test_every_phase_of_the_plan_asks_for_the_trials_that_have_ended(recorded: P
 def test_its_configuration_is_taken_for_that_of_the_same_study(recorded: Path, plan: Plan, tmp_path: Path):
     assert next(read(recorded, StudyStarted)).config_hash == plan.config.config_hash
     unpacked("v0.1", tmp_path / "recorded")
-    assert open_folder(plan.config, tmp_path) == tmp_path / "recorded"
+    check_same_study(plan.config, tmp_path / "recorded")
 
 
 @pytest.fixture(scope="module")

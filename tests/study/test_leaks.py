@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,14 +16,18 @@ from analysis.comparisons.leaks import leaked_images
 from analysis.data.mlflow import _datasets
 from analysis.data.study import Study
 from analysis.records import StudyStarted
+from study.api.sources import config as configured
+from study.config.loading import simulated
 from study.config.schema import FORMER_RULES
 from study.config.validation import check_config
+from study.driver import load_datasets
 from study.execution.journal import Journal
 from study.folder import as_begun, warn_of_other_data
 from study.provenance import describe
 from study.tracking.metadata import dataset_inputs
 from tests.trainables.data.test_leaks import parts, photographs
 from trainables.data import make_splits
+from trainables.errors import DataError
 from trainables.trial import TrialConfig
 
 
@@ -80,14 +86,16 @@ def test_a_study_keeps_the_rules_that_it_began_with(tmp_path: Path) -> None:
     former = as_begun(config, tmp_path / "before")
     assert (former.split_rules, former.probe_every) == (1, None)
     assert former.config_hash == config.config_hash
+    for again in (configured(config), simulated(config)):
+        assert as_begun(again, tmp_path / "before").split_rules == 1
     named = check_config({"name": "demo", "split_rules": 2})
-    assert as_begun(named, tmp_path / "before").split_rules == 2
+    assert as_begun(configured(named), tmp_path / "before").split_rules == 2
 
 
 def test_near_duplicates_without_a_test_split_are_recorded_for_validation_alone(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    every = photographs()
+    every = replace(photographs(), labels=None, class_names=())
     splits = make_splits(every, every.take(np.arange(0)), validation_fraction=0.5)
     info = describe(splits)
     assert info["counts"]["test"] == 0
@@ -99,3 +107,19 @@ def test_near_duplicates_without_a_test_split_are_recorded_for_validation_alone(
     assert in_validation.any()
     assert "validation images have near duplicates among the training images" in caplog.text
     assert "test images" not in caplog.text
+
+
+@pytest.mark.parametrize("leak", ["allow", "move", "stop"])
+def test_copies_of_training_images_in_another_probed_set_are_found(leak: str, caplog: pytest.LogCaptureFixture) -> None:
+    train, test = parts(photographs())
+    bare = replace(train, labels=None, class_names=())
+    own, other = make_splits(bare, bare.take(np.arange(0)), leak="move"), make_splits(train, test)
+    config = check_config({"name": "demo", "dataset": "own", "leak": leak, "evaluate": {"datasets": ["other"]}})
+    found = "plates: .* test images and .* validation images have near duplicates among the training images of plates"
+    caplog.clear()
+    if leak == "stop":
+        with pytest.raises(DataError, match=found):
+            load_datasets(config, load=lambda name, **_: {"own": own, "other": other}[name])
+    else:
+        load_datasets(config, load=lambda name, **_: {"own": own, "other": other}[name])
+        assert re.search(found, caplog.text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,18 @@ def test_a_write_that_is_cut_off_leaves_the_file_before(
     monkeypatch.undo()
     files.write(path, b"after")
     assert path.read_bytes() == b"after"
+
+
+def test_a_file_is_created_once_also_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*arguments: Any) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    for name in ("linked", "moved"):
+        files.create(tmp_path / name, b"first")
+        files.create(tmp_path / name, b"second")
+        assert (tmp_path / name).read_bytes() == b"first"
+        monkeypatch.setattr(os, "link", refused)
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_file_is_never_seen_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,10 @@ import pytest
 
 from trainables import plugins
 from trainables.augmentation import REGISTRY
+from trainables.data import load_splits
 from trainables.errors import ConfigError
+from trainables.training.loop import build_task
+from trainables.trial import TrialConfig
 
 OP = "from trainables.augmentation import register_op\n\n@register_op({name!r})\ndef op(images, magnitude, draws):\n"
 
@@ -72,3 +75,35 @@ def test_a_file_with_other_content_than_a_study_recorded_is_refused(tmp_path: Pa
 def test_what_does_not_exist_is_told_with_what_to_do(name: str, what: str) -> None:
     with pytest.raises(ConfigError, match=f"plugins: {name}: {what}; "):
         plugins.find(name)
+
+
+TASK = """
+import dataclasses
+
+from trainables.data import register_dataset
+from search_spaces import register_task
+from trainables.tasks import PretextTask
+
+@register_dataset("broken")
+def load(request):
+    return {}["images"]
+
+@register_task()
+class Broken(PretextTask):
+    name = "broken"
+    @dataclasses.dataclass(frozen=True)
+    class Options:
+        pass
+"""
+
+
+def test_what_the_code_of_a_task_or_a_data_set_raises_is_one_line(tmp_path: Path) -> None:
+    plugin = written(tmp_path, TASK)
+    plugins.load(plugin)
+    try:
+        with pytest.raises(ConfigError, match=r"dataset 'broken': the code of .* failed: KeyError: 'images'"):
+            load_splits("broken", root=None)
+        with pytest.raises(ConfigError, match=r"task 'broken': the code of .* failed: TypeError: Can't instantiate"):
+            build_task(TrialConfig("search", "broken"), 32)
+    finally:
+        plugins.unload(plugin)

@@ -92,6 +92,13 @@ def test_every_field_is_part_of_the_id_but_how_often_features_are_measured() -> 
     assert FULL.replace(probe_every=100).trial_id == FULL.trial_id
 
 
+def test_an_option_may_be_a_list_or_a_tuple_and_the_trial_is_the_same() -> None:
+    listed, tupled = (TrialConfig("search", "own", options={"sizes": value}) for value in ([1, [2, 3]], (1, (2, 3))))  # type: ignore[arg-type]
+    assert {listed, tupled} == {TrialConfig.from_dict(json.loads(listed.to_json()))}
+    assert listed.to_dict()["options"] == {"sizes": [1, [2, 3]]}
+    assert len({each.trial_id for each in (listed, tupled)}) == 1
+
+
 @pytest.mark.parametrize(
     "changes", [{"lr": 1}, {"weight_decay": 0}, {"augmentation_strength": 1}, {"augmentation": {"flip": 1}}]
 )

@@ -112,6 +112,30 @@ def check_leaks(splits: Splits, policy: str, n_moved: int, name_of: NameOf) -> L
     return leaks
 
 
+def check_other_set(train: ImageTable, other: Splits, policy: str | None) -> None:
+    """Warn of near duplicates that the held-out splits of another data set have among the training images of a study.
+
+    Args:
+        train: Images that the pretext tasks train on.
+        other: Splits of a data set that the study probes but does not train on.
+        policy: STOP, MOVE, ALLOW or None; only STOP makes a difference, since no image moves between data sets.
+
+    Raises:
+        DataError: There are near duplicates, and the policy is STOP.
+    """
+    parts = (("test", other.test), ("validation", other.pretext_validation))
+    found = [(len(np.unique(_similar(table, train)[:, 0])), len(table), part) for part, table in parts]
+    counts = " and ".join(f"{n:,} of {total:,} {part} images" for n, total, part in found if n)
+    if not counts:
+        return
+    text = f"{other.name}: {counts} have near duplicates among the training images of {train.name}"
+    if policy == STOP:
+        raise DataError(f"{text}. Remove them from {train.name}, or leave {other.name} out of evaluate.datasets")
+    logger.warning(
+        "%s. Probes may do better on them than on new images; leak: move moves no image between data sets", text
+    )
+
+
 def labels_of(table: ImageTable) -> np.ndarray:
     """Return the labels of a table, int64 [N]; without labels, all images are of one class."""
     return np.zeros(len(table), np.int64) if table.labels is None else table.labels

@@ -88,7 +88,7 @@ def load_splits(
             training images, and a fifth of a set without labels was held out as a test split that nothing read.
 
     Raises:
-        ConfigError: A value is out of range.
+        ConfigError: A value is out of range, or the code of a plug-in's loader fails.
         DataError: The data set is unknown, missing, broken or too small.
     """
     for key, choice, known in (
@@ -120,7 +120,8 @@ def load_splits(
         group_pattern=group_pattern,
         split_rules=split_rules,
     )
-    tables = source.load(request)
+    with _SOURCES.errors_in_one_line(name):
+        tables = source.load(request)
     has_test, fraction = len(tables.test) > 0, VALIDATION_FRACTION
     if not has_test:
         fraction = min(fraction, MOST_VALIDATION / max(1, len(tables.train)))

@@ -44,7 +44,7 @@ def near_duplicates(
 
     Args:
         first: Images, [N, C, S, S].
-        second: Images, [M, C, S, S].
+        second: Images, [M, C, S, S]; their channels and side may be others.
         hashes: Their hashes, if they are known.
         rows: Rows of `first` and of `second` to compare, int64; None for all.
 
@@ -83,7 +83,8 @@ def _candidates(own: Tensor, others: Tensor) -> np.ndarray:
 
 def _detail_correlation(first: np.ndarray, second: np.ndarray, pairs: np.ndarray) -> Tensor:
     """Return the correlation of the details of each pair of images at their best shift, float32 [P]."""
-    one, other = _details(first, pairs[:, 0]), _details(second, pairs[:, 1])
+    side = min(first.shape[-1], second.shape[-1], DETAIL_SIDE)
+    one, other = _details(first, pairs[:, 0], side), _details(second, pairs[:, 1], side)
     return torch.maximum(_best_shift(one, other), _best_shift(other, one))
 
 
@@ -103,9 +104,8 @@ def _best_shift(fixed: Tensor, shifted: Tensor) -> Tensor:
     return best
 
 
-def _details(images: np.ndarray, rows: np.ndarray) -> Tensor:
-    """Return what a blur removes from the images at `rows`, gray, float32 [R, S, S]; S is at most DETAIL_SIDE."""
-    side = min(images.shape[-1], DETAIL_SIDE)
+def _details(images: np.ndarray, rows: np.ndarray, side: int) -> Tensor:
+    """Return what a blur removes from the images at `rows`, gray and scaled to `side` pixels, float32 [R, S, S]."""
     scaled = torch.cat([F.adaptive_avg_pool2d(chunk, side) for chunk in gray(images, rows)])
     blurred = F.interpolate(F.adaptive_avg_pool2d(scaled, BLURRED_SIDE), size=side, mode="bilinear")
     return (scaled - blurred)[:, 0]

@@ -51,7 +51,8 @@ def make_splits(
 
     Args:
         train: Official training part.
-        test: Official test part; it becomes the test split unchanged, unless `test_fraction` is given. Empty for none.
+        test: Official test part; its annotated images become the test split, unless `test_fraction` is given. Empty for
+            none.
         seed: Seed of the validation draw and of the order of the rows.
         validation_fraction: Share of each class to hold out, in (0, 1).
         extra_pretext: Unannotated images that are added to pretext training only.
@@ -65,7 +66,8 @@ def make_splits(
 
     Raises:
         ConfigError: The fraction is outside (0, 1), or there is no such `leak`.
-        DataError: Too few images are left, or there are near duplicates and `leak` is `stop`.
+        DataError: Too few images are left, no test image is annotated though training images are, or there are near
+            duplicates and `leak` is `stop`.
     """
     if not 0 < validation_fraction < 1:
         raise ConfigError(f"validation_fraction = {validation_fraction}: must be between 0 and 1")
@@ -86,6 +88,7 @@ def make_splits(
     if extra_pretext is not None:
         both = [validation, test]
         pretext = _joined(fit, without_leaks(_without(extra_pretext, both), both, near=move))
+    test = _tested(fit, test)
     _warn_of_missing_classes(train, {"validation": validation, "test": test})
     splits = Splits(pretext, validation, _annotated(fit), _annotated(validation), test)
     return dataclasses.replace(splits, leaks=check_leaks(splits, leak, n_test_moved + n_moved, name_of))
@@ -151,6 +154,19 @@ def _annotated(table: ImageTable) -> ImageTable | None:
     if labeled.all():
         return table
     return table.take(np.flatnonzero(labeled)) if labeled.any() else None
+
+
+def _tested(train: ImageTable, test: ImageTable) -> ImageTable:
+    """Return the test images that probes can be scored on; all of them if no training image is annotated."""
+    if _annotated(train) is None:
+        return test
+    annotated = _annotated(test)
+    if not annotated:
+        raise DataError(
+            f"{train.name}: training images have labels or masks, but no test image has; a loader of your own returns "
+            "annotated test images, or images without annotation alone"
+        )
+    return annotated
 
 
 def _joined(table: ImageTable, extra: ImageTable) -> ImageTable:

@@ -47,7 +47,7 @@ class ImageTable:
             are. New images need the same scaling.
 
     Raises:
-        DataError: The shapes or dtypes are wrong.
+        DataError: Shapes, dtypes or labels are wrong.
     """
 
     name: str
@@ -66,13 +66,26 @@ class ImageTable:
                 f"{self.name}: images must be {', '.join(DTYPES[:-1])} or {DTYPES[-1]} [N, C, S, S], "
                 f"not {images.dtype} {images.shape}"
             )
-        if self.labels is not None and self.labels.shape != (len(images),):
-            raise DataError(f"{self.name}: {len(images)} images but labels of shape {self.labels.shape}")
+        self._check_labels()
         if self.masks is not None and self.masks.shape != (len(images), *images.shape[2:]):
             raise DataError(f"{self.name}: images {images.shape} but masks of shape {self.masks.shape}")
         if self.groups is not None and (self.groups.shape != (len(images),) or self.groups.dtype != np.int64):
             raise DataError(
                 f"{self.name}: groups must be int64 [{len(images)}], not {self.groups.dtype} {list(self.groups.shape)}"
+            )
+
+    def _check_labels(self) -> None:
+        labels, last = self.labels, self.n_classes - 1
+        if labels is None:
+            return
+        if labels.shape != (len(self),):
+            raise DataError(f"{self.name}: {len(self)} images but labels of shape {labels.shape}")
+        if labels.dtype != np.int64:
+            raise DataError(f"{self.name}: labels must be int64, not {labels.dtype}; use labels.astype(np.int64)")
+        if len(labels) and (labels.min() < UNLABELED or labels.max() > last):
+            raise DataError(
+                f"{self.name}: labels must be -1 (unlabeled) to {last}, the positions in class_names, "
+                f"not {labels.min()} to {labels.max()}"
             )
 
     def __getstate__(self) -> dict[str, Any]:

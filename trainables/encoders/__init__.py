@@ -18,12 +18,12 @@ from trainables.encoders.names import ENCODERS, check_encoder, register_encoder
 if TYPE_CHECKING:
     from trainables.encoders.base import MEAN, STD, Encoder
     from trainables.encoders.build import build_encoder, encoder_of
-    from trainables.encoders.calibration import recalibrated
+    from trainables.encoders.calibration import calibration_images, recalibrated
 
 _MODULES = {
     **dict.fromkeys(("MEAN", "STD", "Encoder"), "base"),
     **dict.fromkeys(("build_encoder", "encoder_of"), "build"),
-    "recalibrated": "calibration",
+    **dict.fromkeys(("calibration_images", "recalibrated"), "calibration"),
 }
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "STD",
     "Encoder",
     "build_encoder",
+    "calibration_images",
     "check_encoder",
     "encoder_of",
     "recalibrated",

@@ -10,11 +10,20 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from trainables.data.table import to_float
+from trainables.data.table import Splits, as_tensor, to_float
+from trainables.devices import placed
 from trainables.distributed import CrossWorkerBatchNorm
 from trainables.encoders.base import Encoder
 
+CALIBRATION_IMAGES = 512  # for the BatchNorm statistics of a probed encoder
+
 BatchNorm = nn.modules.batchnorm._BatchNorm
+
+
+def calibration_images(splits: Splits, device: torch.device) -> Tensor:
+    """Return the training images [N, C, S, S] that a probed encoder's BatchNorm statistics are estimated on."""
+    table = splits.pretext_train if splits.probe_train is None else splits.probe_train
+    return placed(as_tensor(table.images[:CALIBRATION_IMAGES]), device)
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from trainables.data.table import Splits
-from trainables.encoders import Encoder, encoder_of, recalibrated
+from trainables.encoders import Encoder, calibration_images, encoder_of, recalibrated
 from trainables.errors import ConfigError
 from trainables.per_image import LABELS, Evaluation, pack
 from trainables.probes.accuracy import Accuracy, largest_class, top_accuracy
@@ -23,7 +23,6 @@ from trainables.probes.few_labels import (
 from trainables.probes.knn import knn_probe
 from trainables.probes.linear import linear_probe
 from trainables.probes.segmentation import encoder_maps, pixel_maps, segmentation_probe
-from trainables.training.monitor import calibration_images
 from trainables.trial import CLASS_AVERAGES, RAW_PIXELS, WEIGHTS, TrialConfig, is_baseline, labels_name
 
 _ENDINGS = ("", *(f"_{average}" for average in CLASS_AVERAGES))

@@ -7,13 +7,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.data.table import Splits
-from trainables.encoders import Encoder, recalibrated
+from trainables.encoders import Encoder, calibration_images, recalibrated
 from trainables.probes.features import labeled_features
 from trainables.probes.knn import knn_probe
 from trainables.probes.linear import linear_probe
 from trainables.reference.recipes import ADAM_PROBE, LINEAR_PROBE
 from trainables.rng import generator, initialization
-from trainables.training.monitor import calibration_images
 
 EPOCHS, BATCH, LR = 100, 128, 1e-3
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.data.table import Splits
-from trainables.devices import synchronized_time
+from trainables.devices import seconds_of
 from trainables.encoders import Encoder
 from trainables.errors import FusionError, first_line
 from trainables.tasks import TASKS, Batch
@@ -125,7 +125,7 @@ def fusible_groups(trials: Sequence[TrialConfig], most: int) -> list[list[TrialC
     """
     alike: dict[TrialConfig, list[TrialConfig]] = {}
     for trial in trials:
-        alike.setdefault(_computation(trial), []).append(trial)
+        alike.setdefault(_fused_alike(trial), []).append(trial)
     groups: list[list[TrialConfig]] = []
     for members in alike.values():
         if len(members) > 1 and _is_fusible(members):
@@ -134,7 +134,7 @@ def fusible_groups(trials: Sequence[TrialConfig], most: int) -> list[list[TrialC
     return [group for group in groups if len(group) > 1]
 
 
-def _computation(trial: TrialConfig) -> TrialConfig:
+def _fused_alike(trial: TrialConfig) -> TrialConfig:
     """Return a trial that is equal for all trials that differ in the fields MAY_DIFFER alone."""
     return TrialConfig("", trial.task).replace(
         **{
@@ -177,10 +177,7 @@ def fuses_faster(trials: Sequence[TrialConfig], splits: Splits, device: torch.de
 def _seconds(step: Callable[[], object], device: torch.device) -> float:
     for _ in range(WARM_UP_STEPS):
         step()
-    began = synchronized_time(device)
-    for _ in range(TIMED_STEPS):
-        step()
-    return synchronized_time(device) - began
+    return seconds_of(lambda: [step() for _ in range(TIMED_STEPS)], device)
 
 
 class FusedStep:

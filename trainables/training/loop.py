@@ -131,7 +131,7 @@ class TrialRun:
         _check_batches(trial, table, worker)
         self._images = placed(as_tensor(table.images), worker.device)
         task = build_task(trial, table.image_size, table.n_channels, None if resume else weights)
-        task.fit_to(self._images.cpu())
+        task.fit_to(as_tensor(table.images))
         self.task = task.to(worker.device).to(memory_format=torch.channels_last)
         self.optimizer = build_optimizer(self.task, trial)
         self.step = _restore(self.task, self.optimizer, resume) if resume else 0
@@ -224,12 +224,13 @@ def build_task(
     """Build the trial's task on a fresh encoder, both initialized from the trial's seed, or with weights that exist.
 
     Raises:
-        ConfigError: The task refuses an option or an op of the trial.
+        ConfigError: The task refuses an option or an op of the trial, or the code of a plug-in's task fails.
     """
     kind = TASKS[trial.task]
     check_ops(kind, dict(trial.augmentation))
     encoder = encoder_of(trial, image_size, n_channels, weights)
-    return kind(encoder, build_options(kind, dict(trial.options)), image_size, trial.seed)
+    with TASKS.errors_in_one_line(trial.task):
+        return kind(encoder, build_options(kind, dict(trial.options)), image_size, trial.seed)
 
 
 def _check_batches(trial: TrialConfig, table: ImageTable, worker: Worker) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from trainables.augmentation import SIMCLR_CIFAR10_VIEWS, Augmentation
 from trainables.data.table import ImageTable, Splits, as_tensor
 from trainables.devices import placed
-from trainables.encoders import Encoder, recalibrated
+from trainables.encoders import Encoder, calibration_images, recalibrated
 from trainables.probes.accuracy import largest_class
 from trainables.probes.features import extract_features
 from trainables.probes.health import health_metrics
@@ -27,7 +27,6 @@ HEALTH_IMAGES = 256
 ALIGNMENT_VIEWS = SIMCLR_CIFAR10_VIEWS  # views for `health/alignment`, the same for all tasks
 PROBE_TRAIN, PROBE_QUERIES = 2000, 1000  # upper limits of the online probes' images
 PROBE_TRAIN_SELDOM = 1000  # the same for trials with `probe_every`, whose reports are to be cheap
-CALIBRATION_IMAGES = 512  # for the BatchNorm statistics of a probed encoder
 
 
 class Monitor:
@@ -149,12 +148,6 @@ class OnlineProbes:
         for probe, accuracy in found.items():
             scores |= accuracy.class_averages(probe)
         return scores
-
-
-def calibration_images(splits: Splits, device: torch.device) -> Tensor:
-    """Return the training images [N, C, S, S] that a probed encoder's BatchNorm statistics are estimated on."""
-    table = splits.pretext_train if splits.probe_train is None else splits.probe_train
-    return placed(as_tensor(table.images[:CALIBRATION_IMAGES]), device)
 
 
 def _first(table: ImageTable, count: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -63,14 +63,21 @@ class LARS(torch.optim.Optimizer):
                     continue
                 update = weight.grad.add(weight, alpha=group["weight_decay"])
                 if group["adapt"]:
-                    update = update * _trust_ratio(weight, update, group["trust"])
+                    update = update * trust_ratio(weight, update, group["trust"])
                 momentum = self.state[weight].setdefault("momentum_buffer", torch.zeros_like(weight))
                 momentum.mul_(group["momentum"]).add_(update, alpha=group["lr"])
                 weight.sub_(momentum)
 
 
-def _trust_ratio(weight: Tensor, update: Tensor, trust: float) -> Tensor:
-    """Return trust * |w| / |u|, or 1 if either norm is zero, as a tensor, to avoid waiting for the device."""
-    weight_norm, update_norm = weight.norm(), update.norm()
+def trust_ratio(weight: Tensor, update: Tensor, trust: float, dim: int | None = None) -> Tensor:
+    """Return trust * |w| / |u|, or 1 if either norm is zero, as a tensor, to avoid waiting for the device.
+
+    Args:
+        weight: Weights.
+        update: Their update, of the same shape.
+        trust: Trust coefficient.
+        dim: Dimension of the norms, which is kept; None for those of the whole tensors.
+    """
+    weight_norm, update_norm = (each.norm(dim=dim, keepdim=dim is not None) for each in (weight, update))
     ratio = trust * weight_norm / update_norm
-    return torch.where((weight_norm > 0) & (update_norm > 0), ratio, torch.ones_like(ratio))
+    return torch.where((weight_norm > 0) & (update_norm > 0), ratio, 1.0)

@@ -10,9 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from trainables.training.optimizers import LARS
+from trainables.training.optimizers import LARS, trust_ratio
 from trainables.training.parameter_rows import ParameterRows
 
 
@@ -61,16 +60,9 @@ def _lars(group: ParameterRows) -> None:
     update = torch.addcmul(group.gradients, group.weights, decay)
     if group.setting("adapt"):
         for weight, part in zip(group.weights.split(group.sizes, 1), update.split(group.sizes, 1), strict=True):
-            part.mul_(_trust_ratios(weight, part, group.setting("trust")))
+            part.mul_(trust_ratio(weight, part, group.setting("trust"), dim=1))
     momentum.mul_(group.setting("momentum")).add_(update.mul_(lr))
     group.weights.sub_(momentum)
-
-
-def _trust_ratios(weight: Tensor, update: Tensor, trust: float) -> Tensor:
-    """Return trust * |w| / |u| of each row [K, 1], or 1 where either norm is zero."""
-    weight_norm, update_norm = weight.norm(dim=1, keepdim=True), update.norm(dim=1, keepdim=True)
-    ratio = trust * weight_norm / update_norm
-    return torch.where((weight_norm > 0) & (update_norm > 0), ratio, 1.0)
 
 
 RULES: dict[type[torch.optim.Optimizer], Rule] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import subprocess
 import sys
@@ -17,7 +18,6 @@ from study.execution.journal import Journal
 from tests.conftest import REPOSITORY
 from tests.study.cli.conftest import Command
 from tests.study.mlflow_stores import runs_by_key, stored_points
-from tests.study.studies import tiny
 from tests.study.tracked_journals import START, STUDY_POINTS, study_events, trial, write
 from trainables.trial import TrialConfig
 
@@ -73,9 +73,11 @@ def test_sync_brings_mlflow_up_to_date(run: Command, tmp_path: Path):
 @pytest.mark.core
 @pytest.mark.slow
 def test_sync_uses_the_store_that_the_study_is_configured_with(run: Command, tmp_path: Path):
-    write(tmp_path / "demo", study_events("demo"))
+    first, *rest = study_events("demo")
+    assert isinstance(first, StudyStarted)
     uri = f"sqlite:///{tmp_path}/of_the_study.db"
-    (tmp_path / "demo" / "study.yaml").write_text(tiny(tracking_uri=uri).to_yaml())
+    config = {**first.config, "tracking_uri": uri, "plugins": [{"name": "not_here", "path": "", "sha256": ""}]}
+    write(tmp_path / "demo", [dataclasses.replace(first, config=config), *rest])
     assert run("sync", "demo").code == 0
     assert set(stored_points(uri, "demo").values()) == {1}
     assert not (tmp_path / "mlflow.db").exists()

@@ -120,7 +120,7 @@ def test_the_examples_of_help_are_accepted(run: Command, monkeypatch: pytest.Mon
     ran: list[Series | None] = []
     monkeypatch.setattr(reference, "run_reference", lambda *_, **__: ran.append(None))
     monkeypatch.setattr(launch, "run_parts", lambda series, *_, **__: ran.append(series) or {})
-    monkeypatch.setattr(launch, "show_plans", lambda series, **__: ran.append(series))
+    monkeypatch.setattr(launch, "show_plans", lambda series, *_, **__: ran.append(series))
     for command in run_command.EXAMPLES:
         assert run(*shlex.split(command.removeprefix(run_command.PROGRAM))).code == 0, command
     assert len(ran) == len(run_command.EXAMPLES)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis.records import FINISHED, JOURNAL_FILE, Event, Report, read, to_line
+import study.rerun
+from analysis.records import FAILED, FINISHED, JOURNAL_FILE, KILLED, Event, Report, StudyEnded, read, to_line
 from study.cli import commands
 from study.cli.reruns import rerun_lines
 from study.plan.history import History, TrialRecord
@@ -74,6 +75,22 @@ def test_a_trial_is_repeated_to_the_bit_and_a_changed_value_is_named(
     assert "now: trial" in other.out
     assert "seed 7" in other.out
     assert "identical" not in other.out
+
+
+@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt, KILLED), (RuntimeError, FAILED)])
+def test_a_run_that_is_interrupted_says_so(
+    error: type[BaseException], status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(study.rerun.cluster, "connect", lambda: None)
+    monkeypatch.setattr(study.rerun.resources, "max_concurrent_trials", lambda *_: 1)
+    monkeypatch.setattr(study.rerun, "Executor", stopped)
+    plan = plan_of(tiny())
+    with pytest.raises(error):
+        study.rerun._run(plan, plan.search_base("rotation"), tmp_path)
+    assert [event.status for event in read(tmp_path, StudyEnded)] == [status]
 
 
 def test_another_seed_draws_the_images_that_the_study_would_draw_for_it() -> None:

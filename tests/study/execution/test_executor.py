@@ -19,6 +19,7 @@ from ray.exceptions import RayTaskError
 from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 from ray.train.v2.api.exceptions import WorkerGroupError
 
+from analysis.data.frames import frames
 from analysis.records import (
     FAILED,
     FINISHED,
@@ -158,6 +159,21 @@ def test_of_a_trial_that_has_ended_tune_keeps_no_statistics_of_its_metrics(tmp_p
     assert (record.status, record.step, record.results) == (FINISHED, 1, {"probe/shapes/knn": 0.4})
     kept = trial.run_metadata
     assert (kept.metric_analysis, kept.metric_n_steps, recorder._progress) == ({}, {}, {})
+
+
+def test_what_a_population_gives_to_a_trial_is_recorded(tmp_path: Path):
+    history, journal = History(), Journal(tmp_path)
+    journal.listeners.append(history.observe)
+    recorder, config = Recorder(journal, history, {}), TrialConfig("search", "rotation", lr=0.1)
+    trial = FakeTrial("a", {"trial": config.to_dict()})
+    recorder.on_trial_start(0, [trial], trial)
+    trial.config = {"trial": config.replace(lr=0.2).to_dict()}
+    recorder.on_trial_start(1, [trial], trial)
+    record = history.trials[config.trial_id]
+    assert (record.trial, record.changed) == (config, config.replace(lr=0.2))
+    assert History.read(tmp_path).trials == history.trials
+    runs, _ = frames(read(tmp_path))
+    assert runs[["trial_id", "lr"]].to_numpy().tolist() == [[config.trial_id, 0.2]]
 
 
 def test_a_population_needs_something_that_may_change_while_it_trains(study: Any):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from ray.tune.search.variant_generator import generate_variants
 
 from search_spaces import Choice, Domain, LogUniform, Uniform
 from study.config.loading import load_config, preset_names
+from study.execution.executor import Executor
 from study.execution.search import (
     FIFOScheduler,
     PerTaskASHA,
@@ -20,8 +22,10 @@ from study.execution.search import (
     tune_domain,
 )
 from study.plan.history import History
+from study.plan.phases import Plan
 from tests.study.executed_studies import FakeTrial
 from tests.study.studies import plan_of, tiny
+from trainables.ray_adapter.trainable import Shared
 from trainables.trial import TrialConfig
 
 
@@ -117,6 +121,19 @@ def test_population_based_training_never_leaves_the_space():
         changed, _ = scheduler._get_new_config(None, FakeTrial("a", config))
         assert {name: changed["trial"][name] for name in domains if changed["trial"][name] not in domains[name]} == {}
         assert changed["trial"]["batch_size"] == 8
+
+
+def test_tasks_without_a_space_are_listed_and_optuna_searches_the_others(monkeypatch: pytest.MonkeyPatch):
+    plan = plan_of(tiny(tasks=["rotation", "simclr"]))
+    own = plan.space("simclr")
+    monkeypatch.setattr(Plan, "space", lambda self, task: own if task == "simclr" else {})
+    monkeypatch.setattr(Executor, "__init__", lambda self: None)
+    executor, listed, searched = Executor(), [], []
+    executor.plan, executor.config, executor.shared, executor.deadline = plan, plan.config, Shared({}, ""), math.inf
+    monkeypatch.setattr(executor, "_run_listed", lambda name, trials, *_: listed.extend(trials))
+    monkeypatch.setattr(executor, "_search_by_tpe", lambda tasks, shared: searched.extend(tasks))
+    executor.search("rotation", "simclr")
+    assert (listed, searched) == ([plan.search_base("rotation")], ["simclr"])
 
 
 @pytest.mark.parametrize("preset", preset_names())

@@ -16,7 +16,7 @@ from PIL import Image
 
 from analysis.records import ENCODERS
 from study.cli import commands
-from study.export import mlflow_models
+from study.export import encoders, mlflow_models
 from study.export.embed import embed
 from study.export.encoders import METADATA, PROGRAM, WEIGHTS, Reading, load_encoder, read_example, write_encoder
 from study.tracking.state import TrackingError
@@ -68,6 +68,16 @@ def test_every_file_gives_the_features_of_the_encoder_itself(form: str, study: P
         batch = torch.rand(n_images, 3, SIDE, SIDE)
         with torch.no_grad():
             torch.testing.assert_close(loaded.features(batch), encoder.eval()(batch), rtol=0, atol=1e-6)
+
+
+def test_an_encoder_of_a_plugin_is_found_by_a_relative_path(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, searched = study / ENCODERS / "rotation", []
+    (folder / METADATA).write_text(json.dumps(ABOUT_IT | {"name": "of_a_plugin"}))
+    monkeypatch.setattr(encoders.plugins, "load_recorded", lambda recorded, place: searched.append(place))
+    monkeypatch.chdir(folder)
+    with pytest.raises(ConfigError, match="of_a_plugin"):
+        load_encoder(".")
+    assert searched == [study]
 
 
 def test_pages_are_embedded_one_by_one_where_the_study_read_pages(encoder: Encoder, tmp_path: Path) -> None:

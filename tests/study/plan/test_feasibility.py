@@ -50,9 +50,9 @@ SELDOM = {"probe_every": 4}  # of 6 steps; the scheduler first decides after 1
         ({"search": {"metric": "probe/linear_balanced"}}, "did you mean 'probe/linear_balanced_accuracy'"),
         (
             SELDOM,
-            "probe_every = 4: .* 'asha' compares trials of rotation by probe/linear after 1 steps, .* at most 1,",
+            "probe_every = 4: .* 'asha' compares trials of rotation by probe/linear after 1 step, .* at most 1,",
         ),
-        (SELDOM | {"search": {"metric": "health/rankme"}}, "by health/rankme after 1 steps, before their first probe"),
+        (SELDOM | {"search": {"metric": "health/rankme"}}, "by health/rankme after 1 step, before their first probe"),
     ],
 )
 def test_what_data_and_configuration_cannot_do_together_is_refused_before_anything_runs(changes: dict, message: str):

@@ -9,7 +9,7 @@ import math
 import numpy as np
 import pytest
 
-from analysis.records import FAILED, FINISHED, STOPPED, Facts, StudyStarted
+from analysis.records import FAILED, FINISHED, STOPPED, Facts, StudyStarted, TrialChanged
 from analysis.records.phases import FRESH_SEEDS
 from study.plan.feasibility import check_plan
 from study.plan.history import History
@@ -60,6 +60,14 @@ def test_trials_of_a_search_are_ranked_by_their_last_report_not_by_their_best():
     searched(history, plan, 0.002, 0.1, 0.4)
     searched(history, plan, 0.003, 0.1, 0.3)
     assert rates(plan.best_searched(history, "rotation")) == [0.002, 0.003]
+
+
+def test_a_trial_of_a_population_is_confirmed_with_the_values_that_it_ended_with():
+    plan, history = plan_of(tiny(confirm={"top_k": 1})), History()
+    searched(history, plan, 0.001, 0.1, 0.4)
+    (record,) = history.trials.values()
+    history.observe(TrialChanged(trial_id=record.trial.trial_id, config=record.trial.replace(lr=0.002)))
+    assert {trial.lr for trial in plan.confirm(history)} == {0.002}
 
 
 def test_a_lower_loss_is_better():

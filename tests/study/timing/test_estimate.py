@@ -11,7 +11,7 @@ from study.config.validation import check_config
 from study.driver import load_datasets
 from study.plan.phases import Plan
 from study.timing import rehearsal
-from study.timing.costs import TrialCosts, _computation
+from study.timing.costs import TrialCosts, _timed_alike
 from study.timing.estimate import StudyEstimate, asha_share, estimate, makespan, time_range, trial_costs
 from study.timing.machine import Machine, machine_of
 from study.timing.phase_sizes import phase_sizes
@@ -129,7 +129,7 @@ def test_a_machine_is_measured_once(tmp_path, monkeypatch: pytest.MonkeyPatch):
 
 def test_options_that_change_what_a_step_computes_are_timed_apart():
     def key(task: str, **options: float) -> TrialConfig:
-        return _computation(TrialConfig("", task, options=options))
+        return _timed_alike(TrialConfig("", task, options=options))
 
     assert key("context_prediction", jitter=0.0) != key("context_prediction", jitter=0.35), "patches of other sizes"
     assert key("context_prediction", gray=0.5) == key("context_prediction", gray=0.6)

@@ -136,6 +136,17 @@ def test_masks_are_read_once_and_again_after_a_change(masked: Path, monkeypatch:
     assert changed.fingerprint == load().fingerprint != first.fingerprint
 
 
+def test_images_and_masks_are_on_disk_before_their_entry_is_there(
+    masked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(
+        decoded.os, "fsync", lambda number: synced.append(Path(f"/proc/self/fd/{number}").readlink().name)
+    )
+    load_splits(f"folder:{masked}", root=None, image_size=SIDE)
+    assert {decoded.DATA, decoded.FACTS, decoded._MASKS} <= {*synced}
+
+
 def test_pages_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "stacks").mkdir()
     for i in range(6):

@@ -219,3 +219,11 @@ def test_probes_have_the_labeled_images_and_pretext_tasks_all_without_one_on_bot
     trained = [image.tobytes() for image in splits.pretext_train.images]
     assert not held_out & set(trained)
     assert len(trained) >= len(splits.probe_train) + 30, "all other images are trained on"
+
+
+def test_copies_of_another_side_and_other_channels_are_found() -> None:
+    images = (scenes(5) * 255).astype(np.uint8)
+    larger = images.repeat(3, axis=2).repeat(3, axis=3)[:, :1]
+    smaller = images.reshape(5, 3, SIDE // 2, 2, SIDE // 2, 2).mean((3, 5)).astype(np.uint8)
+    for other in (larger, smaller):
+        assert near_duplicates(other, images).tolist() == [[row, row] for row in range(5)]

@@ -105,6 +105,16 @@ def test_too_few_images_are_refused() -> None:
         make_splits(table(5), table(5))
 
 
+def test_unlabeled_test_images_are_left_out_and_labeled_ones_are_needed() -> None:
+    train = table(50, labels=np.arange(50) % 2)
+    splits = make_splits(train, table(4, seed=1, labels=np.array([0, -1, 1, -1])))
+    assert splits.test.labels is not None
+    assert splits.test.labels.tolist() == [0, 1]
+    for test in (table(4, seed=1, labels=np.full(4, -1)), table(0), table(4, seed=1)):
+        with pytest.raises(DataError, match="no test image has"):
+            make_splits(train, test)
+
+
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -1.0, float("nan")])
 def test_an_impossible_fraction_is_refused(fraction: float) -> None:
     with pytest.raises(ConfigError, match="validation_fraction"):

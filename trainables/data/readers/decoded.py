@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import shutil
@@ -32,6 +31,7 @@ from trainables.data.intensity import Depth
 from trainables.data.readers.bad_image import BadImage
 from trainables.data.readers.images import ImageReader
 from trainables.data.readers.masks import MaskedReader
+from trainables.packages import version_of
 
 VERSION = 2  # to be raised whenever a file is decoded to other values than before, or an entry has another form
 _DECODERS = ("pillow", "pillow-heif", "tifffile", "torchvision")
@@ -147,12 +147,7 @@ def _key(paths: Sequence[Path], reader: ImageReader) -> str:
     Raises:
         OSError: A file cannot be found.
     """
-    versions = []
-    for name in _DECODERS:
-        try:
-            versions.append(importlib.metadata.version(name))
-        except importlib.metadata.PackageNotFoundError:
-            versions.append("")
+    versions = [version_of(name) for name in _DECODERS]
     settings = (reader.image_size, reader.upscale, reader.squash, reader.stack, Image.MAX_IMAGE_PIXELS)
     states = [_state(path, reader) for path in paths]
     if not isinstance(reader, MaskedReader):
@@ -195,7 +190,8 @@ def _store(entry: Path, paths: Sequence[Path], reader: ImageReader, decoded: Dec
     try:
         if decoded.masks is not None:
             decoded.masks.tofile(partial / _MASKS)
-        for name, content in ((DATA, b""), (FACTS, json.dumps(facts).encode())):
+        kept = [(_MASKS, b"")] if decoded.masks is not None else []
+        for name, content in (*kept, (DATA, b""), (FACTS, json.dumps(facts).encode())):
             with (partial / name).open("ab") as file:
                 file.write(content)
                 file.flush()
