@@ -121,6 +121,7 @@ def _step(trial: Trial | None, row: Any, event_step: Callable[[Trial, Curve], in
 
 def _take_off(trial: Trial, curve: Curve) -> int | None:
     known = [measure for head in trial.heads for measure in measures(head)]
+    known = [measure for measure in known if not np.isnan([measure.chance, measure.untrained]).all()]
     if not known:
         raise UserError(f"trial {trial.row['trial_id']}: the chance level of {curve.metric} is missing")
     if all(np.isnan(measure.trained.errors).all() for measure in known):

@@ -128,7 +128,7 @@ def test_a_failed_trial_is_one_that_would_not_have_converged_and_a_stopped_one_i
 def test_missing_facts_are_errors():
     runs, curves, _ = trials([0.25, 0.5])
     with pytest.raises(UserError, match="the chance level of val/accuracy is missing"):
-        event_times.steps_to(runs.assign(chance=np.nan), curves[curves["step"] > 0].assign(value=np.nan))
+        event_times.steps_to(runs.assign(chance=np.nan), curves[curves["step"] > 0])
     with pytest.raises(UserError, match="t0 has no curve of its primary metric 'val/accuracy'"):
         event_times.steps_to(runs, curves.head(0))
 

@@ -38,7 +38,7 @@ def test_the_same_curve_is_undecided_where_its_changes_are_not_certain_enough() 
 
 def test_a_probe_that_may_still_improve_leaves_that_open_and_is_named() -> None:
     probe = [0.3, 0.40, 0.43, 0.44, 0.45, 0.46, 0.47, 0.475, 0.48]
-    paired = {"probe/linear_se": [0.02] * 9, "probe/linear_gain_se": [0.02] * 9, "probe/linear_recent_se": [0.021] * 9}
+    paired = {"probe/linear_se": [0.02] * 9, "probe/linear_gain_se": [0.02] * 9, "probe/linear_recent_se": [0.016] * 9}
     found = classified(flat() | {"probe/linear": probe, **paired})
     assert found.verdict == "undecided"
     assert found.possible == "still_improving or converged"

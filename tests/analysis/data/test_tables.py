@@ -83,7 +83,8 @@ def test_images_with_several_predictions_are_not_independent_ones():
 def test_against_chance_finds_the_task_that_learned_nothing(study: analysis.Study):
     found = tables.against_chance(study.runs, study.curves)
     by_task = found.loc[found["phase"] == "confirm"].groupby("task")["beats_chance"].mean()
-    assert by_task.to_dict() == {"rotation": 1.0, "simclr": 1.0, "context_prediction": 0.0}
+    assert by_task.dropna().to_dict() == {"rotation": 1.0, "context_prediction": 0.0}
+    assert by_task.index[by_task.isna()].tolist() == ["simclr"]  # its loss has no standard error here
     assert (found["n_validation"] == N_VALIDATION).all()
     assert not set(found["task"]) & {"random_init", "raw_pixels"}
 
