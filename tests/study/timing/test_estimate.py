@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
 
+from analysis.records import FINISHED, PhaseEnded, PhaseStarted, TrialEnded, TrialStarted
 from study.config.validation import check_config
 from study.driver import load_datasets
 from study.plan.phases import Plan
@@ -113,6 +115,30 @@ def test_a_rehearsal_that_fails_says_its_error_not_a_warning_before_it(tmp_path,
     monkeypatch.setattr(rehearsal, "COMMAND", tmp_path / "study.py")
     with pytest.raises(UserError, match=r"^it ended with code 2: error: no room$"):
         rehearsal._run([], str(tmp_path))
+
+
+def test_a_rehearsal_leaves_nothing_where_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    asked, temporary = tmp_path / "asked", tmp_path / "temporary"
+    asked.mkdir()
+    temporary.mkdir()
+    (tmp_path / "study.py").write_text("import os\nos.mkdir('mlruns')")
+    monkeypatch.setattr(rehearsal, "COMMAND", tmp_path / "study.py")
+    monkeypatch.chdir(asked)
+    rehearsal._run([], str(temporary))
+    assert (list(asked.iterdir()), list(temporary.iterdir())) == ([], [temporary / "mlruns"])
+
+
+def test_a_phase_takes_what_is_left_of_it_before_its_first_trial_and_after_its_last():
+    trial = TrialConfig("confirm", "rotation")
+    events = [
+        PhaseStarted(phase="confirm", time=10),
+        TrialStarted.of(trial, time=13),
+        TrialEnded(trial_id=trial.trial_id, status=FINISHED, time=20),
+        PhaseEnded(phase="confirm", time=22),
+    ]
+    (phase,) = rehearsal._phases(iter(events))
+    assert (phase.name, phase.trials) == ("confirm", [(trial, 13, 20)])
+    assert rehearsal._around_trials(phase) == 5
 
 
 def test_a_machine_is_measured_once(tmp_path, monkeypatch: pytest.MonkeyPatch):
