@@ -32,6 +32,7 @@ def test_a_server_that_is_away_costs_close_its_timeout_and_one_warning_that_says
     tracker = MlflowTracker(folder, f"http://user:secret@127.0.0.1:{free_port()}", poll_s=0.02)
     with caplog.at_level(logging.WARNING, logger="study"):
         tracker.start()
+        eventually(lambda: "The study continues" in caplog.text)
         begun = time.monotonic()
         assert not tracker.close(timeout_s=1.0)
     assert time.monotonic() - begun < 5 * crowding()
