@@ -90,7 +90,7 @@ def test_the_best_of_many_reports_is_not_compared_with_the_last_as_if_it_were_th
     made = curves(40, 0.01, se=0.01 / PRIOR_OF_SE)
     best = np.mean([one.values.max() - one.last for one in made])
     assert best > 0.02
-    assert np.mean([drop_from_best(one).change.clears for one in made]) <= at_most(FALSE_ALARM_RATE)  # type: ignore[union-attr]
+    assert np.mean([drop_from_best(one).change.clears for one in made]) <= at_most(FALSE_ALARM_RATE, RUNS)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("count", COUNTS)
