@@ -15,6 +15,16 @@ CORE = (pytest.mark.core, pytest.mark.slow)  # of a parameter that `make test` l
 
 
 @pytest.fixture(scope="session", autouse=True)
+def clean_repository() -> Iterator[None]:
+    """Every test runs its studies elsewhere: they leave nothing in the repository."""
+    written = [REPOSITORY / name for name in ("mlruns", "mlartifacts", "mlflow.db", "studies")]
+    before = [path for path in written if path.exists()]
+    yield
+    left = [str(path) for path in written if path.exists() and path not in before]
+    assert not left, "a test has left these; let it change into a temporary folder"
+
+
+@pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The cache of this test run, so that the user's own one stays as it is."""
     with pytest.MonkeyPatch.context() as patch:
@@ -67,6 +77,8 @@ def study_on_ray(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> P
     from tests.analysis.simulated_studies import simulated_config
 
     output = tmp_path_factory.mktemp("on_ray")
-    outcome = run_study(simulated_config(output), output)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(output)  # where MLflow puts the artifacts of such a store
+        outcome = run_study(simulated_config(output), output)
     assert not outcome.failed
     return outcome.folder

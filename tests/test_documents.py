@@ -194,3 +194,17 @@ def test_every_file_that_is_named_exists(page: Path):
         assert not test or f"def {test}(" in found[0].read_text(encoding="utf-8"), f"{name} has no {test}"
     for target in re.findall(r"\]\(([\w./-]+)(?:#[\w-]+)?\)", text):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_test_that_the_page_of_faults_names_exists():
+    rows = [line for line in (REPOSITORY / "docs" / "faults.md").read_text().splitlines() if line.startswith("| ")]
+    named = [re.findall(r"`(tests/[\w/]+\.py|test_\w+)`", row.rpartition(" | ")[2]) for row in rows]
+    paths = [
+        REPOSITORY / (name if name.startswith("tests/") else f"tests/acceptance/{name}.py")
+        for names in named
+        for name in names
+    ]
+    assert len(paths) > 25
+    assert [path for path in paths if not path.is_file()] == []
+    unnamed = [row for row, names in zip(rows, named, strict=True) if not names]
+    assert [row.split(" | ")[0] for row in unnamed] == ["| fault", "| input"], "the headings alone name no test"

@@ -92,6 +92,7 @@ def _run(options: list[str], folder: str) -> None:
     try:
         done = subprocess.run(
             [sys.executable, str(COMMAND), "quick", *options, "--output", folder],
+            cwd=folder,  # MLflow puts its `mlruns` there
             env={**os.environ, "RAY_ADDRESS": "local"},  # never the cluster of somebody else
             stdin=subprocess.DEVNULL,
             capture_output=True,

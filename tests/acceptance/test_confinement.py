@@ -12,7 +12,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 from analysis.data.load import load
 from analysis.records import FINISHED
@@ -160,14 +159,6 @@ def test_any_change_of_a_trials_configuration_makes_its_old_state_another_trials
     assert store.load(after.trial_id) is None
     with pytest.raises(CheckpointError, match=f"belongs to trial {before.trial_id}, not to {after.trial_id}"):
         store.read(str(tmp_path / after.trial_id / "step-000000003.pt"), after.trial_id)
-
-
-def test_a_state_that_population_based_training_hands_on_runs_no_code(sprung: Path):
-    buffer = io.BytesIO()
-    torch.save({"trial_id": "abc", "step": 1, "extra": Trap(sprung)}, buffer)
-    with pytest.raises(CheckpointError, match="not a readable checkpoint"):
-        checkpoint.from_bytes(buffer.getvalue(), where="state.pt")
-    assert not sprung.exists()
 
 
 # --- names ---------------------------------------------------------------------------------------------------------

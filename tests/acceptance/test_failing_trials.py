@@ -17,7 +17,7 @@ from tests.acceptance import faulty_rotation
 from tests.acceptance.faulty_rotation import BUG, FAILING_STEP, FAULTS
 from tests.acceptance.studies import DriverProcess, assert_mlflow_equals_journal, assert_whole
 from tests.conftest import REPOSITORY
-from tests.study.execution.test_executor import Study
+from tests.study.executed_studies import Study
 from tests.study.mlflow_stores import runs_by_key
 from tests.study.studies import tiny
 
@@ -81,7 +81,10 @@ def test_trials_that_raise_fail_alone_and_the_study_goes_on(local_ray: None, tmp
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_trials_whose_loss_explodes_or_becomes_nan_end_as_diverged_and_are_not_chosen(local_ray: None, tmp_path: Path):
+def test_trials_whose_loss_explodes_or_becomes_nan_end_as_diverged_and_are_not_chosen(
+    local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)  # where MLflow puts the artifacts of such a store
     config = tiny(
         budget_steps=30,
         search={

@@ -60,7 +60,10 @@ def test_what_is_found_is_what_is_there(cases: Path, case: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.core] * (case in IN_CI)) for case in FOUND])
-def test_every_folder_is_trained_on_to_a_report(cases: Path, case: str, local_ray: None, tmp_path: Path) -> None:
+def test_every_folder_is_trained_on_to_a_report(
+    cases: Path, case: str, local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where MLflow puts the artifacts of such a store
     store = f"sqlite:///{tmp_path / 'mlflow.db'}"
     few = {"search": {"num_samples": 1}, "confirm": {"seeds": 1}}
     outcome = run_study(tiny(dataset=f"folder:{cases / case}", image_size=32, tracking_uri=store, **few), tmp_path)

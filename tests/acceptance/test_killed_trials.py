@@ -22,7 +22,7 @@ from tests.acceptance.studies import (
     curves_of,
     reported,
 )
-from tests.study.execution.test_executor import Study, assert_recorded_once_and_in_order
+from tests.study.executed_studies import Study, assert_recorded_once_and_in_order
 from tests.study.mlflow_stores import eventually, runs_by_key
 from tests.study.studies import tiny
 
@@ -125,7 +125,10 @@ def test_a_trial_whose_process_is_killed_too_often_fails_alone(driver: Any):
 @pytest.mark.core
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_process_that_dies_between_two_trials_harms_neither(local_ray: None, tmp_path: Path):
+def test_a_process_that_dies_between_two_trials_harms_neither(
+    local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)  # where MLflow puts the artifacts of such a store
     killed = []
 
     def kill_after_first_trial(event: Event) -> None:

@@ -21,7 +21,7 @@ from analysis.records import FINISHED, STOPPED, Report, TrialEnded
 from study.execution import cluster
 from tests.acceptance.nodes import LOOPBACK, hosts, worker_node
 from tests.acceptance.studies import PATIENCE_S, DriverProcess, crowding
-from tests.study.execution.test_executor import BEST_FIRST, Study, assert_recorded_once_and_in_order
+from tests.study.executed_studies import BEST_FIRST, Study, assert_recorded_once_and_in_order
 from tests.study.studies import tiny
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

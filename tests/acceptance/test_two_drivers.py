@@ -17,7 +17,7 @@ import pytest
 from study.cli.signals import SIGNALS, stop_on_signals
 from study.execution import lock
 from study.execution.lock import DriverLock, LockLostError, is_driven
-from tests.acceptance.studies import kill
+from tests.acceptance.studies import crowding, kill
 from tests.conftest import REPOSITORY
 from trainables.errors import ConfigError
 
@@ -89,11 +89,12 @@ def living(output: Path) -> threading.Event:
 
 
 def test_a_second_driver_of_this_host_is_refused_at_once_and_told_who_holds_the_study(
-    tmp_path: Path, holder: subprocess.Popen[str]
+    tmp_path: Path, holder: subprocess.Popen[str], caplog: pytest.LogCaptureFixture
 ):
     began = time.monotonic()
     said = refusal(tmp_path)
-    assert time.monotonic() - began < LEASE_S
+    assert time.monotonic() - began < LEASE_S * crowding()
+    assert caplog.messages == [], "it did not wait for the holder's lease"
     assert f"{tmp_path / 'tiny'}: process {holder.pid} on {socket.gethostname()} is running this study" in said
 
 
@@ -124,19 +125,22 @@ def test_what_a_killed_driver_of_this_host_left_is_taken_over_at_once_and_that_i
     kill(holder)
     began = time.monotonic()
     with DriverLock(tmp_path, "tiny"):
-        assert time.monotonic() - began < LEASE_S
+        assert time.monotonic() - began < LEASE_S * crowding()
         assert str(os.getpid()) in marker(tmp_path).read_text()
-    (line,) = caplog.messages
+    (line,) = caplog.messages  # and none that says that it waits
     assert line == f"{tmp_path / 'tiny'}: took over from process {holder.pid} on {socket.gethostname()}, which is dead"
 
 
-def test_a_study_that_a_driver_on_another_host_runs_is_refused_as_soon_as_that_gives_a_sign_of_life(tmp_path: Path):
+def test_a_study_that_a_driver_on_another_host_runs_is_refused_as_soon_as_that_gives_a_sign_of_life(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(lock, "LEASE_S", 100.0)
     driver_elsewhere(tmp_path)
     stop = living(tmp_path)
     began = time.monotonic()
     said = refusal(tmp_path)
     stop.set()
-    assert time.monotonic() - began < lock.SETTLE_S + LEASE_S
+    assert time.monotonic() - began < 50, "the first sign of life came after 0.3 s"
     assert f"process {os.getpid()} on elsewhere is running this study" in said
     assert "host=elsewhere" in marker(tmp_path).read_text()
 
@@ -144,9 +148,9 @@ def test_a_study_that_a_driver_on_another_host_runs_is_refused_as_soon_as_that_g
 def test_a_driver_on_another_host_that_gives_no_sign_of_life_is_waited_for_and_then_taken_over(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
+    began = time.monotonic()
     driver_elsewhere(tmp_path)
     assert is_driven(tmp_path / "tiny")  # for all that is known
-    began = time.monotonic()
     with DriverLock(tmp_path, "tiny"):
         assert time.monotonic() - began >= LEASE_S
         assert "host=elsewhere" not in marker(tmp_path).read_text()

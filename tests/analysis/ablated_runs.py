@@ -1,13 +1,14 @@
-"""Runs of an ablation for tests: cells with values by seed, and their effects."""
+"""Runs of an ablation for tests: cells with values or verdicts by seed, and their effects."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from analysis.comparisons import effects
+from analysis.records import FAILED, FINISHED
 
 METRIC = "probe/cifar10/linear"
 SPREAD = np.array(
@@ -47,3 +48,13 @@ def with_value(runs: pd.DataFrame, cell: str, seed: int, **columns: object) -> p
 
 def design(*rows: tuple[str, str, str, str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["task", "design", "cell", "baseline"], dtype="str")
+
+
+def ablation(outcomes: Mapping[tuple[str, str], Sequence[str]]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return runs and verdicts of cells {(task, cell): a verdict for each seed}."""
+    flat = [(*key, seed, verdict) for key, verdicts in outcomes.items() for seed, verdict in enumerate(verdicts)]
+    runs = pd.DataFrame(flat, columns=["task", "cell", "seed", "verdict"])
+    runs.insert(0, "trial_id", [f"t{row}" for row in range(len(runs))])
+    runs = runs.assign(phase="ablate", status=FINISHED, budget_steps=500, init_from="")
+    runs.loc[runs["verdict"] == "failed", "status"] = FAILED
+    return runs.drop(columns="verdict"), runs[["trial_id", "verdict"]]

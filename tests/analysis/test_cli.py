@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -30,7 +31,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tracked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = write_study(tmp_path_factory.mktemp("tracked") / "quick", until="search", tasks=("rotation",))
     uri = f"sqlite:///{folder.parent / 'mlflow.db'}"
-    sync.sync(folder, uri)
+    with contextlib.chdir(folder.parent):  # where MLflow puts the artifacts of such a store
+        sync.sync(folder, uri)
     return folder, uri
 
 

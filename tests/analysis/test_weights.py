@@ -44,11 +44,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return simulate(config, output)
 
 
-@pytest.fixture(scope="module")
-def findings(folder: Path) -> Findings:
-    return compute_findings(analysis.load(folder))
-
-
 def test_every_task_is_compared_with_the_weights_at_each_of_its_seeds(findings: Findings) -> None:
     own = findings.against_weights
     assert set(own["task"]) == {"rotation", "simclr"}

@@ -220,7 +220,10 @@ def test_running_a_finished_study_again_runs_no_trial_and_stores_nothing_twice(r
 
 @pytest.mark.core
 @pytest.mark.slow
-def test_a_study_whose_last_phase_was_lost_runs_that_phase_alone(ran: Ran, tmp_path: Path):
+def test_a_study_whose_last_phase_was_lost_runs_that_phase_alone(
+    ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)  # where MLflow puts the artifacts of such a store
     folder = tmp_path / "tiny"
     shutil.copytree(ran.outcome.folder, folder, ignore=shutil.ignore_patterns("mlflow.json", "report.html"))
     events = list(read(folder))

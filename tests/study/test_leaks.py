@@ -25,7 +25,7 @@ from study.execution.journal import Journal
 from study.folder import as_begun, warn_of_other_data
 from study.provenance import describe
 from study.tracking.metadata import dataset_inputs
-from tests.trainables.data.test_leaks import parts, photographs
+from tests.trainables.data.copies import parts, photographs
 from trainables.data import make_splits
 from trainables.errors import DataError
 from trainables.trial import TrialConfig

@@ -5,11 +5,23 @@ from __future__ import annotations
 import torch
 
 from trainables.augmentation import OPS, Augmentation
-from trainables.rng import SharedGenerator, generator, sample
+from trainables.rng import SharedGenerator, generator, sample, stream_seed
 
 
 def shares(stream: str, workers: int) -> list[SharedGenerator]:
     return [generator("cpu", 3, stream, 0, rank=rank, world_size=workers) for rank in range(workers)]
+
+
+def test_the_seeds_of_streams_are_those_that_existing_studies_were_run_with() -> None:
+    assert stream_seed(0, "augmentation", 0) == 8702502941740838038
+    assert stream_seed(7, "augmentation", 12) == 8068451313655393418
+    assert stream_seed(0, "labels") == 5192706566704833423
+
+
+def test_other_seeds_names_and_indices_have_other_streams() -> None:
+    indices = [(), (0,), (0, 1)]
+    seeds = {stream_seed(seed, name, *each) for seed in (0, 1) for name in ("order", "labels") for each in indices}
+    assert len(seeds) == 12
 
 
 def test_the_shares_of_workers_make_up_the_draws_of_one() -> None:

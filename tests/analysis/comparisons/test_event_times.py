@@ -12,7 +12,8 @@ from scipy.stats import binom, binomtest
 
 from analysis.comparisons import event_times, rates
 from analysis.records import FAILED, STOPPED
-from tests.analysis.comparisons.test_rates import ablation, at_most
+from tests.analysis.ablated_runs import ablation
+from tests.analysis.error_rates import at_most
 from trainables.chance import Level, learned
 from trainables.errors import UserError
 

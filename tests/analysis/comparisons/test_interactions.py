@@ -17,7 +17,7 @@ from analysis.comparisons.interactions import ANOVA_DTYPES, FACTORIAL_DTYPES, SY
 from analysis.stats import factorial, paired
 from analysis.stats.split_plot import box_p, interaction_p
 from search_spaces.ablations import Levels, ablation
-from tests.analysis.stats.test_coverage import textbook_f
+from tests.analysis.stats.textbook import textbook_f
 from trainables.errors import UserError
 from trainables.trial import TrialConfig
 

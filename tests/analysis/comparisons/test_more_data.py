@@ -96,7 +96,7 @@ def test_the_sentence_follows_the_interval() -> None:
         said = _answer(MoreData(first, second, gain_difference(first, second)), "rotation", "validation")
         assert words in said
         assert f"100 labels more than {first.largest:,.0f} are expected to add +{first.gain:.3f} (as chosen, " in said
-        assert f"1,000 images more than {second.largest:,.0f} to add +{second.gain:.3f} (the ablation's base, val" in said
+        assert f"1,000 images more than {second.largest:,.0f} to add +{second.gain:.3f} (the ablation's " in said
 
 
 @pytest.mark.slow

@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import binom, binomtest
+from scipy.stats import binomtest
 
 from analysis.comparisons import grid, left_out, rates
 from analysis.records import FAILED, FINISHED, KILLED, STOPPED
+from tests.analysis.ablated_runs import ablation
+from tests.analysis.error_rates import at_most
 from trainables.errors import UserError
 
 SEEDS = (3, 5, 8, 10)
-Key = tuple[str, str]
-
-
-def ablation(outcomes: Mapping[Key, Sequence[str]]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return runs and verdicts of cells {(task, cell): a verdict for each seed}."""
-    flat = [(*key, seed, verdict) for key, verdicts in outcomes.items() for seed, verdict in enumerate(verdicts)]
-    runs = pd.DataFrame(flat, columns=["task", "cell", "seed", "verdict"])
-    runs.insert(0, "trial_id", [f"t{row}" for row in range(len(runs))])
-    runs = runs.assign(phase="ablate", status=FINISHED, budget_steps=500, init_from="")
-    runs.loc[runs["verdict"] == "failed", "status"] = FAILED
-    return runs.drop(columns="verdict"), runs[["trial_id", "verdict"]]
 
 
 def simulated(converged: np.ndarray, cells: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return runs and verdicts of booleans [n_tasks, n_cells, n_seeds]."""
     words = np.where(converged, "converged", "at_chance")
     return ablation({(f"task{i}", cell): words[i, j] for i in range(len(words)) for j, cell in enumerate(cells)})
-
-
-def at_most(rate: float, n: int) -> float:
-    """Return the share that a rate of at most `rate` stays below in n simulations, but once in 10,000 times."""
-    return float(binom.ppf(1 - 1e-4, n, rate) / n)
 
 
 def test_a_rate_stands_with_the_interval_of_clopper_and_pearson():

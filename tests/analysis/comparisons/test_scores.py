@@ -9,7 +9,7 @@ from scipy.stats import binom, mannwhitneyu, norm, trim_mean
 
 from analysis.comparisons import improvement_probabilities, interquartile_means, normalized_scores
 from analysis.records import FAILED
-from tests.analysis.comparisons.test_rates import ablation
+from tests.analysis.ablated_runs import ablation
 from trainables.errors import UserError
 
 TASKS = ("rotation", "simclr", "context_prediction", "context_encoder")

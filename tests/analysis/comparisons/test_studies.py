@@ -125,7 +125,10 @@ def test_what_cannot_be_compared_is_said_in_one_line(studies: dict[str, Path]):
         analysis.compare(studies["wide"], "nowhere")
 
 
-def test_the_command_writes_a_page_of_a_folder_and_a_study_in_mlflow(studies: dict[str, Path], tmp_path: Path):
+def test_the_command_writes_a_page_of_a_folder_and_a_study_in_mlflow(
+    studies: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)  # where MLflow puts the artifacts of such a store
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     sync(studies["wide"], uri)
     ended = CliRunner().invoke(

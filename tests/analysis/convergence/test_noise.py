@@ -8,20 +8,15 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import binom
 
 from analysis.convergence.changes import drop_from_best
 from analysis.convergence.curves import Curve
 from analysis.convergence.noise import FALSE_ALARM_RATE, PRIOR_OF_SE, estimate_noise
 from analysis.convergence.reading import trials
+from tests.analysis.error_rates import at_most
 
 RUNS = 1000
 COUNTS = (5, 10, 20, 40)
-
-
-def at_most(rate: float) -> float:
-    """Return the share of RUNS that a true error rate stays below in 999 of 1,000 cases."""
-    return float(binom.ppf(0.999, RUNS, rate)) / RUNS
 
 
 def curve(values: np.ndarray, *, se: float = math.nan, paired: float = math.nan, mode: str = "max") -> Curve:
@@ -87,7 +82,7 @@ def test_a_flat_curve_seems_to_drop_from_its_best_in_one_of_a_hundred(count: int
     made = curves(count, 0.01, se=0.01 / PRIOR_OF_SE if known else math.nan)
     found = [drop_from_best(one) for one in made]
     falling = np.mean([drop is not None and drop.change.clears for drop in found])
-    assert falling <= at_most(1.5 * FALSE_ALARM_RATE)
+    assert falling <= at_most(1.5 * FALSE_ALARM_RATE, RUNS)
 
 
 def test_the_best_of_many_reports_is_not_compared_with_the_last_as_if_it_were_the_only_one() -> None:
@@ -95,7 +90,7 @@ def test_the_best_of_many_reports_is_not_compared_with_the_last_as_if_it_were_th
     made = curves(40, 0.01, se=0.01 / PRIOR_OF_SE)
     best = np.mean([one.values.max() - one.last for one in made])
     assert best > 0.02
-    assert np.mean([drop_from_best(one).change.clears for one in made]) <= at_most(FALSE_ALARM_RATE)  # type: ignore[union-attr]
+    assert np.mean([drop_from_best(one).change.clears for one in made]) <= at_most(FALSE_ALARM_RATE, RUNS)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("count", COUNTS)

@@ -22,6 +22,7 @@ RIGHT = 0.95  # of the trials whose kind shows in any curve
 # Shares of the cases in which a verdict is given that may be false, and of trials that may be undecided.
 FALSE = {"at_chance": 0.05, "converged": 0.05, "still_improving": 0.10, "overfit": 0.05}
 UNDECIDED = 0.40
+POWER = 0.5  # share of converged trials at the largest size, at least, that have the verdict
 
 
 def simulated(each: int, seed: int) -> pd.DataFrame:
@@ -59,6 +60,7 @@ def check(found: pd.DataFrame) -> None:
         assert (shares <= UNDECIDED).all(), condition
     large = found.loc[found["size"] == max(SIZES)]
     assert (large["truth"] == "at_chance").sum() * RIGHT <= (large["verdict"] == "at_chance").sum()
+    assert (large.loc[large["truth"] == "converged", "verdict"] == "converged").mean() >= POWER
 
 
 @pytest.mark.core

@@ -70,6 +70,14 @@ def test_what_would_decide_is_said_in_images() -> None:
     assert "about 329 validation images (100 now), which more steps or larger batches pay for" in found.cure
 
 
+def test_where_no_number_of_images_would_decide_it_is_said_so() -> None:
+    curve = {"val/accuracy": [0.25, 0.30, 0.50, 0.50, 0.505], "val/accuracy_se": [0.03] * 5}
+    curve |= {"val/accuracy_gain_se": [0.03] * 5, "val/accuracy_recent_se": [0.06] * 5}
+    found = classified(curve, n_validation_images=100)
+    assert found.verdict == "undecided"
+    assert "more than 2,000 validation images (100 now), which more steps or larger batches pay for" in found.cure
+
+
 def test_an_accuracy_that_still_rises_is_not_overfit_though_the_loss_does_too() -> None:
     growing = [1.39, 1.2, 1.25, 1.5, 1.9, 2.2, 2.4, 2.6]
     rising = [0.25, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65]
@@ -93,6 +101,14 @@ def test_a_fall_from_the_best_while_training_gains_is_overfit_and_names_the_cure
     assert cures[2:] == ["fewer steps: about 75 instead of 225"]
     noisy = classified({"val/accuracy": accuracy, "train/loss": loss}, **row | {"n_validation": 30})
     assert noisy.verdict != "overfit"
+
+
+def test_a_fall_without_a_training_metric_is_overfit_and_says_that_training_is_unknown() -> None:
+    found = classified({"val/accuracy": [0.25, 0.5, 0.6, 0.66, 0.64, 0.6, 0.57, 0.55, 0.54, 0.53]})
+    assert found.verdict == "overfit"
+    assert "to 0.53 at step 225: by 0.13" in found.evidence
+    assert found.evidence.endswith("; no training metric was reported")
+    assert "fewer steps" not in found.cure
 
 
 def test_a_fall_that_training_shares_is_not_overfit() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from pathlib import Path
@@ -129,7 +130,8 @@ def tracked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     lines = journal.read_text().replace(f'"{DATASET}"', f'"{request.param}"')
     journal.write_text(lines.replace(f"probe/{DATASET}/", f"probe/{request.param}/"))
     uri = f"sqlite:///{folder.parent / 'mlflow.db'}"
-    sync.sync(folder, uri)
+    with contextlib.chdir(folder.parent):  # where MLflow puts the artifacts of such a store
+        sync.sync(folder, uri)
     return folder, uri
 
 

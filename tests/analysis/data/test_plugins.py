@@ -73,8 +73,9 @@ def test_the_report_of_a_study_without_its_plug_in_says_so(study: Path) -> None:
 
 
 def test_a_study_of_a_tracking_server_runs_no_file_but_uses_what_is_loaded(
-    study: Path, caplog: pytest.LogCaptureFixture, tmp_path: Path
+    study: Path, caplog: pytest.LogCaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # where MLflow puts the artifacts of such a store
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     sync.sync(study, uri)
     plugins.unload(plugins.loaded("my_task.py"))  # of this process, as if it were on another machine

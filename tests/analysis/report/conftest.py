@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-import analysis
-from analysis.findings import Findings, compute_findings
 from analysis.report import write_report
+from tests.analysis.computed import findings_of
 from tests.analysis.journals import write_study
 from tests.analysis.report.pages import Page
 
@@ -20,11 +19,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def findings(folder: Path) -> Findings:
-    return compute_findings(analysis.load(folder))
-
-
-@pytest.fixture(scope="session")
-def page(folder: Path, findings: Findings) -> Page:
+def page(folder: Path) -> Page:
     (folder / "recommended.yaml").write_text("name: again\nbudget_steps: 7  # <steps>\n")
-    return Page(write_report(folder, findings))
+    return Page(write_report(folder, findings_of(folder)))

@@ -11,12 +11,13 @@ import pytest
 
 import analysis
 from analysis.convergence import CATALOG, verdicts
-from analysis.findings import Findings, compute_findings
+from analysis.findings import Findings
 from analysis.report import register_section, write_report
 from analysis.report.blocks import Section, Text
 from analysis.report.sections.registry import PLACES, SECTIONS, with_added
 from search_spaces.ablations import DESIGNS
 from study.config.validation import check_config
+from tests.analysis.computed import findings_of
 from tests.analysis.report.pages import Page
 from tests.analysis.simulated_studies import simulate
 from tests.conftest import REPOSITORY
@@ -58,13 +59,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def findings(folder: Path) -> Findings:
-    return compute_findings(analysis.load(folder))
-
-
-@pytest.fixture(scope="module")
-def page(folder: Path, findings: Findings) -> Page:
-    return Page(write_report(folder, findings))
+def page(folder: Path) -> Page:
+    return Page(write_report(folder, findings_of(folder)))
 
 
 def restless(findings: Findings) -> set[str]:

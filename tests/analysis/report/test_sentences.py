@@ -23,6 +23,9 @@ HOME = REPOSITORY / "analysis" / "report" / "sentences.py"
 SOURCES = [
     *sorted((REPOSITORY / "analysis" / "report").rglob("*.py")),
     *sorted((REPOSITORY / "analysis/pages").glob("*.py")),
+    *sorted((REPOSITORY / "analysis" / "figures").glob("*.py")),
+    *sorted((REPOSITORY / "study" / "cli").glob("*.py")),
+    REPOSITORY / "study" / "tracking" / "notes.py",
 ]
 NAN = float("nan")
 Rows = dict[str, list[object]]
@@ -227,6 +230,7 @@ NO_CLAIM = (  # texts that match and claim nothing
     "whether pre-training beats an untrained encoder",  # what is not known
     "beats the base",  # heading of a probability
     "Test of whether more seeds converge",
+    "(darker is better: ",  # how to read a color
 )
 
 

@@ -17,6 +17,8 @@ from scipy import stats
 from analysis.stats import factorial, paired
 from analysis.stats.paired import PAIRED_T, SIGN_FLIP
 from analysis.stats.split_plot import interaction_p
+from tests.analysis.error_rates import at_most
+from tests.analysis.stats.textbook import textbook_f
 
 N_SEEDS = (3, 5, 8, 10)
 ALPHA = 0.05
@@ -45,10 +47,6 @@ ACCURACY_MEAN = accuracies(np.random.default_rng(1), (10**6,)).mean()
 def close_to(rate: float, nominal: float, n_simulations: int) -> bool:
     """Whether a rate is within four standard errors of the nominal one."""
     return abs(rate - nominal) <= 4 * np.sqrt(nominal * (1 - nominal) / n_simulations)
-
-
-def at_most(rate: float, nominal: float, n_simulations: int) -> bool:
-    return rate <= nominal + 4 * np.sqrt(nominal * (1 - nominal) / n_simulations)
 
 
 def covered(interval: tuple[np.ndarray, np.ndarray], truth: float) -> float:
@@ -124,7 +122,7 @@ def test_holm_keeps_the_error_rate_of_a_whole_family(n: int, n_cells: int, n_dif
     same = slice(n_different, None)
     alone, family = ((q[:, same] <= ALPHA).any(axis=1).mean() for q in (p, paired.holm(p)))
     print(f"\n{n_cells} cells, {n_different} different, {n} seeds: any false, alone {alone:.3f}, Holm {family:.3f}")
-    assert at_most(family, ALPHA, n_simulations)
+    assert family <= at_most(ALPHA, n_simulations)
     assert alone > 2 * ALPHA  # what the adjustment is for
 
 
@@ -153,7 +151,7 @@ def test_a_difference_as_large_as_the_margin_is_called_equivalent_at_most_as_oft
     print(f"\nequivalence at the margin, {n} seeds: {rates[0]:.3f} small noise, {rates[1]:.3f} large")
     exact = ALPHA if test == PAIRED_T else np.floor(ALPHA * 2**n) / 2**n
     assert close_to(rates[0], exact, n_simulations)
-    assert at_most(rates[1], exact, n_simulations)
+    assert rates[1] <= at_most(exact, n_simulations)
 
 
 @pytest.mark.core
@@ -168,8 +166,8 @@ def test_no_kind_of_claim_in_a_family_is_false_more_often_than_stated(n: int):
     p = paired.holm(paired.equivalence_p(differences, 1.0, test))
     false_equivalence = (p <= ALPHA)[:, :3].any(axis=1).mean()
     print(f"\nfamily of 6, {n} seeds: false difference {false_difference:.3f}, equivalence {false_equivalence:.3f}")
-    assert at_most(false_difference, ALPHA, n_simulations)
-    assert at_most(false_equivalence, ALPHA, n_simulations)
+    assert false_difference <= at_most(ALPHA, n_simulations)
+    assert false_equivalence <= at_most(ALPHA, n_simulations)
 
 
 @pytest.mark.core
@@ -267,25 +265,6 @@ def pooled_error_rate(values: np.ndarray, estimates: np.ndarray) -> float:
     return float((2 * stats.t.sf(np.abs(t), df) <= ALPHA).mean())
 
 
-def textbook_f(values: np.ndarray) -> dict[str, np.ndarray]:
-    """Return F [M] of a balanced split plot by the textbook. values: [M, tasks, cells, seeds]."""
-    n_tasks, n_cells, n = values.shape[1:]
-    grand = values.mean(axis=(1, 2, 3), keepdims=True)
-    task, cell = values.mean(axis=(2, 3), keepdims=True), values.mean(axis=(1, 3), keepdims=True)
-    both, seed = values.mean(axis=3, keepdims=True), values.mean(axis=2, keepdims=True)
-
-    def mean_square(part: np.ndarray, df: int) -> np.ndarray:
-        return (np.broadcast_to(part, values.shape) ** 2).sum(axis=(1, 2, 3)) / df
-
-    residual = mean_square(values - both - seed + task, n_tasks * (n - 1) * (n_cells - 1))
-    return {
-        "task": mean_square(task - grand, n_tasks - 1) / mean_square(seed - task, n_tasks * (n - 1)),
-        "cell": mean_square(cell - grand, n_cells - 1) / residual,
-        "task:cell": mean_square(both - task - cell + grand, (n_tasks - 1) * (n_cells - 1)) / residual,
-        "task, held against the residual": mean_square(task - grand, n_tasks - 1) / residual,
-    }
-
-
 def rates_of_interaction(values: np.ndarray) -> dict[str, float]:
     p = interaction_p(values, textbook_f(values))
     return {term: float((own <= ALPHA).mean()) for term, own in p.items()}
@@ -317,7 +296,7 @@ def test_the_task_interaction_keeps_its_error_rate_under_random_seeds_and_any_no
         plain = (stats.f.sf(f, df, n_tasks * (n - 1) * (n_cells - 1)) <= ALPHA).mean()
         shown = ", ".join(f"{term} {rate:.3f}" for term, rate in rates.items())
         print(f"\n{n_tasks} tasks x {n_cells} cells, {n} seeds, noise of {name}: {shown}; uncorrected {plain:.3f}")
-        assert at_most(rates["task:cell"], 0.06, n_simulations)
-        assert at_most(rates["cell"], 0.06, n_simulations)
-        assert at_most(rates["task"], 0.06, n_simulations)
+        assert rates["task:cell"] <= at_most(0.06, n_simulations)
+        assert rates["cell"] <= at_most(0.06, n_simulations)
+        assert rates["task"] <= at_most(0.06, n_simulations)
         assert name != "alike" or rates["task:cell"] > 0.008

@@ -17,18 +17,15 @@ from tests.conftest import REPOSITORY
 from tests.study.studies import TINY
 
 FRESH = """
-import sys, time
-began = time.perf_counter()
+import sys
 import study
-print(time.perf_counter() - began, "torch" in sys.modules, "ray" in sys.modules)
+print("torch" in sys.modules, "ray" in sys.modules)
 """
 
 
-def test_the_import_is_fast_since_nothing_heavy_is_imported():
+def test_the_import_imports_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", FRESH], capture_output=True, text=True, cwd=REPOSITORY, check=True)
-    seconds, torch, ray = done.stdout.split()
-    assert float(seconds) < 2
-    assert (torch, ray) == ("False", "False")
+    assert done.stdout.split() == ["False", "False"]
 
 
 def test_keywords_are_settings_and_set_reaches_into_sections():

@@ -23,6 +23,7 @@ from study.config.presets import preset_summaries
 from study.series import Series
 from tests.conftest import REPOSITORY
 from tests.study.cli.conftest import Command
+from tests.study.cli.light_starts import light_start
 from tests.study.cli.terminal import COLOR, ESCAPE, in_terminal
 from tests.study.studies import tiny
 
@@ -67,19 +68,9 @@ def test_the_examples_are_accepted(name: str):
 
 @pytest.mark.parametrize("name", APPS)
 def test_help_and_version_start_without_what_takes_seconds_to_import(name: str):
-    code = f"""
-import sys
-from {APPS[name].__name__ if name == "study" else "analysis.__main__"} import main
-try:
-    main()
-finally:
-    heavy = {{"torch", "ray", "mlflow", "scipy", "pandas"}} & set(sys.modules)
-    assert not heavy, heavy
-"""
+    module = APPS[name].__name__ if name == "study" else "analysis.__main__"
     for option in ("--help", "--version"):
-        ended = subprocess.run(
-            [sys.executable, "-c", code, option], capture_output=True, text=True, check=False, cwd=REPOSITORY
-        )
+        ended = light_start(module, {"torch", "ray", "mlflow", "scipy", "pandas"}, name, option)
         assert ended.returncode == 0, ended.stderr
         assert not ESCAPE.search(ended.stdout)
     assert ended.stdout == f"pretext-study {importlib.metadata.version('pretext-study')}\n"
@@ -92,20 +83,8 @@ def test_a_terminal_gets_colors_unless_no_color_is_set():
 
 
 def test_help_has_the_presets_and_examples_and_starts_without_what_trains():
-    code = """
-import sys
-from study.cli.run import main
-sys.argv = ["study/run.py", "--help"]
-try:
-    main()
-finally:
-    heavy = {"torch", "ray", "mlflow", "optuna", "scipy", "pandas"} & set(sys.modules)
-    assert not heavy, heavy
-"""
-    environment = {**os.environ, "COLUMNS": "80"}
-    ended = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=REPOSITORY, env=environment
-    )
+    heavy = {"torch", "ray", "mlflow", "optuna", "scipy", "pandas"}
+    ended = light_start("study.cli.run", heavy, "study/run.py", "--help", COLUMNS="80")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert max(map(len, ended.stdout.splitlines())) <= 80
     assert not CONTROL.search(ended.stdout)

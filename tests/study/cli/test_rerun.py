@@ -6,18 +6,33 @@ import dataclasses
 import functools
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import study.rerun
-from analysis.records import FAILED, FINISHED, JOURNAL_FILE, KILLED, Event, Report, StudyEnded, read, to_line
+from analysis.records import (
+    FAILED,
+    FINISHED,
+    JOURNAL_FILE,
+    KILLED,
+    Event,
+    Report,
+    StudyEnded,
+    TrialStarted,
+    read,
+    to_line,
+)
 from study.cli import commands
 from study.cli.reruns import rerun_lines
 from study.plan.history import History, TrialRecord
-from study.rerun import Rerun, _with_seed
+from study.provenance import study_started
+from study.rerun import Difference, Rerun, _config, _first_difference, _with_seed, rerun
 from tests.study.cli.conftest import Command
 from tests.study.studies import plan_of, tiny
+from trainables.errors import ConfigError
 from trainables.trial import TrialConfig
 
 
@@ -106,6 +121,93 @@ def test_a_trial_that_does_not_exist_is_one_line(simulated_study: Path, run: Com
     answer = run(str(simulated_study), "zzz")
     assert (answer.code, answer.out) == (2, "")
     assert re.fullmatch(r"error: .*: no trial 'zzz'; .*\n", answer.err)
+
+
+def recorded(folder: Path, *trials: TrialConfig, **changes: Any) -> Path:
+    """Write the journal of a tiny study that has these trials, whose first event has some fields changed."""
+    search = {"scheduler": changes.pop("scheduler", "asha")}
+    began = dataclasses.replace(study_started(plan_of(tiny(search=search))), **changes)
+    folder.mkdir()
+    (folder / JOURNAL_FILE).write_bytes(b"".join(map(to_line, [began, *map(TrialStarted.of, trials)])))
+    return folder
+
+
+@pytest.fixture
+def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    def connect(**options: object) -> None:
+        pytest.fail("Ray was started")
+
+    monkeypatch.setattr("study.rerun.cluster.connect", connect)
+
+
+def test_a_beginning_that_several_trials_have_is_refused(tmp_path: Path, no_ray: None) -> None:
+    trials = [TrialConfig("search", "rotation", seed=seed) for seed in range(17)]
+    first, count = Counter(trial.trial_id[0] for trial in trials).most_common(1)[0]  # of 16 hex digits
+    folder = recorded(tmp_path / "study", *trials)
+    with pytest.raises(ConfigError, match=f"{count} trials begin with '{first}'; `python -m analysis verdicts "):
+        rerun(folder, first, tmp_path / "out")
+    with pytest.raises(ConfigError, match="no trial ''"):
+        rerun(folder, "", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_trial_that_probes_the_encoder_of_another_is_refused_with_that_one(tmp_path: Path, no_ray: None) -> None:
+    trained = TrialConfig("confirm", "rotation")
+    probes = TrialConfig("evaluate", "rotation", init_from=trained.trial_id)
+    folder = recorded(tmp_path / "study", trained, probes)
+    message = f"^trial {probes.trial_id} trains nothing: it probes the encoder of trial {trained.trial_id}; rerun that"
+    with pytest.raises(ConfigError, match=message):
+        rerun(folder, probes.trial_id, tmp_path / "out")
+
+
+def test_of_population_based_training_only_trials_after_the_search_can_be_run_alone(
+    tmp_path: Path, no_ray: None
+) -> None:
+    searched, confirmed = (TrialConfig(phase, "rotation") for phase in ("search", "confirm"))
+    folder = recorded(tmp_path / "study", searched, confirmed, scheduler="pbt")
+    with pytest.raises(ConfigError, match=rf"^trial {searched.trial_id} took states from other trials \(.*: pbt\)"):
+        rerun(folder, searched.trial_id, tmp_path / "out")
+    assert _config(folder, confirmed).name == f"tiny-rerun-{confirmed.trial_id}"
+
+
+def test_a_trial_whose_images_have_changed_cannot_be_repeated(tmp_path: Path, no_ray: None) -> None:
+    trial = TrialConfig("search", "rotation")
+    folder = recorded(tmp_path / "study", trial, datasets={"shapes": {"fingerprint": "0ld"}})
+    with pytest.raises(ConfigError, match=r"^shapes: .*\(fingerprint 0ld, now \w+\), so its trials cannot be repeated"):
+        rerun(folder, trial.trial_id, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+NAN = float("nan")
+RESULTS: list[dict[str, float]] = [{}, {"probe/shapes/knn": 0.4}, {"probe/shapes/knn": 0.6}]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "difference"),
+    [
+        ({"val/loss": 0.5}, {"val/loss": 0.5, "shortcut/color": 0.9}, None),  # an earlier version did not measure it
+        ({"shortcut/color": 0.8}, {"shortcut/color": 0.9}, ("shortcut/color", 0.8, 0.9)),
+        ({"shortcut/color": 0.8}, {}, ("shortcut/color", 0.8, None)),
+        ({"val/loss": 0.5}, {"val/loss": 0.5, "val/accuracy": 0.9}, ("val/accuracy", None, 0.9)),
+        ({"val/loss": NAN}, {"val/loss": float("nan")}, None),
+        ({"val/loss": NAN}, {"val/loss": 0.5}, ("val/loss", NAN, 0.5)),
+        ({"val/loss": 0.0}, {"val/loss": -0.0}, ("val/loss", 0.0, -0.0)),
+    ],
+)
+def test_values_are_compared_to_the_bit_but_for_what_an_earlier_version_did_not_measure(
+    before: dict[str, float], now: dict[str, float], difference: tuple[Any, ...] | None
+) -> None:
+    record = TrialRecord(TrialConfig("search", "rotation"))
+    found = _first_difference(record, record, {0: {}, 10: before, 20: {"a": 1.0}}, {0: {}, 10: now})
+    assert repr(found) == repr(difference and Difference("step 10", *difference))
+
+
+def test_final_results_are_compared_where_both_runs_have_them() -> None:
+    none, low, high = (TrialRecord(TrialConfig("search", "rotation"), results=each) for each in RESULTS)
+    assert _first_difference(low, high, {}, {}) == Difference("final results", "probe/shapes/knn", 0.4, 0.6)
+    assert _first_difference(low, high, {0: {"a": 1.0}}, {0: {"a": 2.0}}) == Difference("step 0", "a", 1.0, 2.0)
+    assert _first_difference(low, none, {}, {}) is None
+    assert _first_difference(none, low, {}, {}) is None
 
 
 def test_a_folder_without_a_study_is_one_line(run: Command) -> None:

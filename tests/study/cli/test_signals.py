@@ -14,8 +14,10 @@ import pytest
 from tests.conftest import REPOSITORY
 
 SCRIPT = """
-import time
+import os, time
+from study.cli import signals
 from study.cli.signals import resume_command, stop_on_signals
+signals.DUPLICATE_S = float(os.environ.get("DUPLICATE_S", signals.DUPLICATE_S))
 stop_on_signals()
 try:
     print("ready", flush=True)
@@ -61,6 +63,7 @@ def test_the_first_signal_is_an_interruption_and_the_second_the_end(
     assert process.wait(30) == -second
 
 
+@pytest.mark.parametrize("process", [["env", "DUPLICATE_S=5"]], ids=["a slow machine"], indirect=True)
 def test_a_signal_that_comes_twice_at_once_is_one(process: subprocess.Popen[str]):
     """As `timeout` sends it: to its child, and then to the whole group."""
     process.send_signal(signal.SIGTERM)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -26,10 +25,10 @@ from analysis.records import (
 from study.cli.commands import out
 from study.cli.status import read_status, render
 from study.execution.journal import Journal
-from study.plan.best import Best
+from study.plan.best import SHOWN_VALUES, Best
 from study.plan.history import History
 from study.plan.ranking import ranked
-from tests.conftest import REPOSITORY
+from tests.study.cli.light_starts import light_start
 from trainables.trial import TrialConfig
 
 PLAN = {
@@ -141,6 +140,11 @@ def test_the_status_of_an_ended_study_is_that_of_its_results(simulated_study: Pa
     for task, choice in history.outcomes["confirm"]["chosen"].items():
         best = status.best[task]
         assert (best.metric, best.value, best.seeds) == (choice["metric"], choice["mean"], len(choice["seeds"]))
+        trials = [history.trials[trial_id] for trial_id in choice["trial_ids"]]
+        assert len(trials) > 1
+        assert best.untrained == pytest.approx(np.mean([trial.untrained[best.metric] for trial in trials]))
+        assert best.trial_id == choice["trial_ids"][0]
+        assert best.values == {name: getattr(trials[0].trial, name) for name in SHOWN_VALUES if name != "seed"}
     told = pd.read_csv(simulated_study / "verdicts.csv")["verdict"].value_counts().to_dict()
     assert status.verdicts == told
 
@@ -170,20 +174,10 @@ def test_another_terminal_reads_it_in_a_moment_as_a_table_or_as_json(simulated_s
     """Without what trains, which takes many seconds to import, and without a byte written."""
     folder = shutil.copytree(simulated_study, tmp_path / "study", ignore=shutil.ignore_patterns("checkpoints", "tune"))
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    code = """
-import sys
-from study.cli.commands import main
-sys.argv = ["status", "status", *sys.argv[1:]]
-try:
-    main()
-finally:
-    heavy = {"torch", "ray", "mlflow", "optuna"} & set(sys.modules)
-    assert not heavy, heavy
-"""
     answers = []
     for arguments in ([], ["--json"]):
-        command = [sys.executable, "-c", code, str(folder), *arguments]
-        ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=REPOSITORY)
+        heavy = {"torch", "ray", "mlflow", "optuna"}
+        ended = light_start("study.cli.commands", heavy, "status", "status", str(folder), *arguments)
         assert ended.returncode == 0, ended.stderr
         answers.append(ended.stdout)
     assert json.loads(answers[1]) == json.loads(json.dumps(read_status(folder).to_dict()))

@@ -25,6 +25,7 @@ from analysis.records import (
     FINISHED,
     JOURNAL_FILE,
     STOPPED,
+    Event,
     Facts,
     Report,
     TrialEnded,
@@ -34,13 +35,16 @@ from analysis.records import (
     to_line,
 )
 from study.config.validation import check_config
-from study.execution.executor import _by_reservation, _by_seed, _reserved, storage_of
+from study.execution import executor
+from study.execution.executor import Executor, _by_reservation, _by_seed, _reserved, storage_of
 from study.execution.journal import Journal
 from study.execution.recorder import Recorder, _storage_error_of
 from study.execution.search import tpe
+from study.execution.stopping import DeadlineStopper
 from study.plan.history import History
+from tests.acceptance.studies import crowding
 from tests.conftest import CORE
-from tests.study.executed_studies import FakeTrial, Study, assert_recorded_once_and_in_order
+from tests.study.executed_studies import BEST_FIRST, FakeTrial, Study, assert_recorded_once_and_in_order
 from tests.study.studies import tiny
 from trainables.encoders import build_encoder
 from trainables.errors import ConfigError, StorageError
@@ -58,9 +62,6 @@ def study(local_ray: None, tmp_path: Path):
         return Study(tmp_path / "study", tiny(**changes))
 
     return start
-
-
-BEST_FIRST = {"lr": [1e-3, 1e-2, 0.1, 0.3]}  # after three steps; so that successive halving has something to stop
 
 
 @pytest.mark.parametrize(
@@ -140,6 +141,34 @@ def test_population_based_training_ends_every_trial_and_reports_no_step_twice(st
         steps = ran.steps(record.trial.trial_id)
         assert steps == sorted(set(steps))
         assert (record.status, steps[-1]) == (FINISHED, 12)
+
+
+def test_after_the_deadline_the_trials_of_a_phase_that_still_run_end_once_and_no_others(tmp_path: Path):
+    history, journal = History(), Journal(tmp_path)
+    journal.listeners.append(history.observe)
+    finished, running, evaluated = trials = [
+        *(TrialConfig("ablate", "rotation", seed=seed) for seed in (0, 1)),
+        TrialConfig("evaluate", "rotation"),
+    ]
+    for trial in trials:
+        journal.append(TrialStarted.of(trial))
+        journal.append(Report(trial_id=trial.trial_id, step=3, metrics={"val/loss": 0.5}))
+    journal.append(TrialEnded(trial_id=finished.trial_id, status=FINISHED, steps=3))
+    without_ray = object.__new__(Executor)
+    without_ray.history, without_ray.journal = history, journal
+    for deadline in (math.inf, time.time() + 3600):
+        without_ray.deadline = deadline
+        without_ray.end_stopped("ablate")
+        assert [end.trial_id for end in read(tmp_path, TrialEnded)] == [finished.trial_id]
+    without_ray.deadline = time.time()
+    for _ in range(2):
+        without_ray.end_stopped("ablate")
+    ends = [(end.trial_id, end.status, end.reason, end.steps) for end in read(tmp_path, TrialEnded)]
+    assert ends == [
+        (finished.trial_id, FINISHED, "", 3),
+        (running.trial_id, STOPPED, "by the end of the phase's time after 3 steps", 3),
+    ]
+    assert not history.trials[evaluated.trial_id].ended
 
 
 def test_of_a_trial_that_has_ended_tune_keeps_no_statistics_of_its_metrics(tmp_path: Path):
@@ -369,18 +398,32 @@ def test_storage_is_absolute_and_a_folder_of_the_study_wherever_it_lies(
 
 @pytest.mark.core
 @pytest.mark.slow
-def test_at_the_deadline_trials_stop_with_their_checkpoints_and_can_be_resumed(study: Any):
-    ran = study(budget_steps=100_000, report_every=20)
-    ran.executor.deadline = time.time() + 12
+def test_at_the_deadline_trials_stop_with_their_checkpoints_and_can_be_resumed(
+    study: Any, monkeypatch: pytest.MonkeyPatch
+):
+    ran, stoppers, reported = study(budget_steps=100_000, report_every=20), [], []
+
+    class Listed(DeadlineStopper):
+        def __init__(self, deadline: float) -> None:
+            super().__init__(deadline)
+            stoppers.append(self)
+
+    def set_the_deadline(event: Event) -> None:
+        if isinstance(event, Report) and event.step and not reported:
+            reported.append(event.trial_id)
+            ran.executor.deadline = stoppers[-1].deadline = time.time()
+
+    monkeypatch.setattr(executor, "DeadlineStopper", Listed)
+    ran.journal.listeners.append(set_the_deadline)
     trials = [ran.plan.search_base("rotation").replace(seed=seed) for seed in range(3)]
     assert not ran.executor.run(trials, "confirm"), "not all have ended"
     assert ran.executor.out_of_time
-    assert time.time() < ran.executor.deadline + 6
-    records = list(ran.history.trials.values())
-    assert not any(record.ended for record in records)
-    state = CheckpointStore(ran.executor.shared.checkpoints).load(records[0].trial.trial_id)
+    assert time.time() < ran.executor.deadline + 6 * crowding()
+    assert not any(record.ended for record in ran.history.trials.values())
+    (trial_id,) = reported
+    state = CheckpointStore(ran.executor.shared.checkpoints).load(trial_id)
     assert state is not None
-    assert state["step"] >= records[0].step > 0
+    assert state["step"] >= ran.history.trials[trial_id].step > 0
 
 
 def test_trials_that_only_probe_reserve_a_worker_of_their_own_where_several_workers_train_one():

@@ -6,8 +6,10 @@ import math
 from typing import Any
 
 import pytest
+from ray.tune.search.optuna import OptunaSearch
 from ray.tune.search.variant_generator import generate_variants
 
+from analysis.records import FAILED, FINISHED, STOPPED
 from search_spaces import Choice, Domain, LogUniform, Uniform
 from study.config.loading import load_config, preset_names
 from study.execution.executor import Executor
@@ -24,7 +26,7 @@ from study.execution.search import (
 from study.plan.history import History
 from study.plan.phases import Plan
 from tests.study.executed_studies import FakeTrial
-from tests.study.studies import plan_of, tiny
+from tests.study.studies import add, plan_of, tiny
 from trainables.ray_adapter.trainable import Shared
 from trainables.trial import TrialConfig
 
@@ -109,6 +111,32 @@ def test_no_point_of_a_small_space_is_suggested_twice_nor_what_an_earlier_driver
         suggested.append(config)
     assert sorted(suggested, key=lambda config: config["lr"]) == [{"task": "rotation", "lr": lr} for lr in (1e-3, 5e-3)]
     assert searches.n_left == 0
+
+
+@pytest.mark.parametrize(("metric", "sign"), [("probe/linear", 1), ("val/loss", -1)])
+def test_a_resumed_search_knows_the_values_of_its_ended_trials_but_not_of_those_that_failed(
+    metric: str, sign: int, monkeypatch: pytest.MonkeyPatch
+):
+    plan = plan_of(tiny(search={"num_samples": 9, "metric": metric}))
+    base, history, known = plan.search_base("rotation"), History(), {}
+    monkeypatch.setattr(
+        OptunaSearch, "add_evaluated_point", lambda _, values, objective: known.update({values["lr"]: objective})
+    )
+
+    def ran(lr: float, *values: float, status: str | None) -> None:
+        add(history, base.replace(lr=lr), *values, metric=metric, status=status)
+
+    ran(1e-3, 0.1, 0.5, status=FINISHED)
+    ran(2e-3, 0.4, status=STOPPED)
+    ran(3e-3, 0.9, status=FAILED)
+    ran(4e-3, 0.9, math.nan, status=FINISHED)
+    ran(5e-3, status=FINISHED)  # its metric was never reported
+    ran(6e-3, 0.3, status=None)  # its driver has died
+    add(history, base.replace(lr=7e-3, phase="confirm"), 0.9, metric=metric)
+    searcher, left = tpe(plan, history, "rotation")
+    assert known == {1e-3: sign * 0.5, 2e-3: sign * 0.4}
+    assert left == 9 - 5
+    assert searcher.suggest("next") == {"lr": 6e-3}
 
 
 def test_population_based_training_never_leaves_the_space():

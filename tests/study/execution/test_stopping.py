@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -70,6 +71,28 @@ def test_beyond_chance_from_the_start_a_trial_is_compared_with_the_untrained_net
     learning = ChanceStopper(patience=10)
     assert not learning("a", result(0, 0.4, loss=1.2))
     assert not learning("a", result(10, 0.5, loss=1.1))
+
+
+def test_the_later_a_high_value_comes_the_less_it_says():
+    """Among many reports, one is high by chance: 3.7 standard errors show learning at the first, not at the tenth."""
+    high = {"value": 0.2875, "error": 0.01}
+    early, late = ChanceStopper(patience=100), ChanceStopper(patience=100)
+    for step in range(10, 101, 10):
+        assert not early("a", result(step, **high if step == 10 else {"value": 0.25}))
+        assert not late("a", result(step, **high if step == 100 else {"value": 0.25}))
+    assert not early("a", result(110, 0.25))
+    assert late("a", result(110, 0.25))
+
+
+def test_the_error_of_the_change_on_the_same_images_excludes_learning_where_those_of_two_values_could_not():
+    def stops(**metrics: float) -> bool:
+        stopper, ended = ChanceStopper(patience=10), report(10, 0.4, error=0.02, loss=1.2)
+        assert not stopper("a", result(0, 0.4, error=0.02, loss=1.2))
+        return stopper("a", to_result(dataclasses.replace(ended, metrics={**ended.metrics, **metrics})))
+
+    assert not stops()
+    assert stops(**{"val/accuracy_gain_se": 0.005})
+    assert not stops(**{"val/accuracy_gain_se": 0.02})
 
 
 def test_the_stopper_judges_a_resumed_trial_by_its_whole_curve():

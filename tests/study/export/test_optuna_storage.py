@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import optuna
 import pytest
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 import analysis
-from analysis.records import FINISHED, JOURNAL_FILE, STOPPED, to_line
+from analysis.records import (
+    FAILED,
+    FINISHED,
+    JOURNAL_FILE,
+    STOPPED,
+    Event,
+    Report,
+    TrialEnded,
+    TrialStarted,
+    to_line,
+)
 from study.export.optuna_storage import export_optuna
 from study.provenance import study_started
 from tests.study.studies import plan_of, tiny
@@ -37,6 +49,39 @@ def test_every_search_trial_is_there_with_its_settings_and_value(simulated_study
             assert list(trial.intermediate_values) == curve["step"].to_list()
             assert trial.value == curve["value"].iloc[-1]
         assert study.best_trial.state == TrialState.COMPLETE
+
+
+def test_a_loss_is_minimized_and_a_trial_has_the_state_in_which_it_is(tmp_path: Path) -> None:
+    plan = plan_of(tiny(search={"metric": "val/loss"}))
+    base, states = plan.search_base("rotation"), {}
+    events: list[Event] = [study_started(plan)]
+
+    def ran(state: TrialState, *losses: float, status: str | None) -> None:
+        trial = base.replace(lr=0.001 * (2 + len(states)))
+        states[trial.trial_id] = state
+        reports = [
+            Report(trial_id=trial.trial_id, step=step, metrics={"val/loss": loss}) for step, loss in enumerate(losses)
+        ]
+        events.extend([TrialStarted.of(trial), *reports])
+        if status is not None:
+            events.append(TrialEnded(trial_id=trial.trial_id, status=status))
+
+    ran(TrialState.COMPLETE, 0.9, 0.5, status=FINISHED)
+    ran(TrialState.COMPLETE, 0.3, 0.6, status=FINISHED)
+    ran(TrialState.PRUNED, 0.1, status=STOPPED)
+    ran(TrialState.FAIL, 0.1, status=FAILED)
+    ran(TrialState.FAIL, 0.1, math.nan, status=FINISHED)
+    ran(TrialState.FAIL, 0.1, math.inf, status=FINISHED)
+    ran(TrialState.FAIL, status=FINISHED)
+    ran(TrialState.RUNNING, 0.1, status=None)
+    (tmp_path / JOURNAL_FILE).write_bytes(b"".join(map(to_line, events)))
+    assert export_optuna(tmp_path, tmp_path / "search.db") == {"tiny/rotation": 8}
+    study = optuna.load_study(study_name="tiny/rotation", storage=f"sqlite:///{tmp_path / 'search.db'}")
+    assert study.direction == StudyDirection.MINIMIZE
+    assert {trial.user_attrs["trial_id"]: trial.state for trial in study.trials} == states
+    assert [trial.value for trial in study.trials] == [0.5, 0.6, 0.1, None, None, None, None, None]
+    assert study.best_value == 0.5
+    assert [len(trial.intermediate_values) for trial in study.trials] == [2, 2, 1, 1, 1, 1, 0, 1]  # the finite ones
 
 
 @pytest.mark.parametrize("begun", [False, True], ids=["empty journal", "no trial"])

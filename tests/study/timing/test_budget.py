@@ -21,6 +21,7 @@ from study.provenance import study_started
 from study.timing.budget import TimeBudget
 from study.timing.estimate import PhaseEstimate, StudyEstimate
 from study.timing.machine import Machine, machine_of
+from tests.acceptance.studies import crowding
 from tests.analysis.simulated_studies import SimulatedExecutor
 from tests.study.studies import plan_of, tiny
 from trainables.trial import TrialConfig
@@ -115,6 +116,15 @@ def test_whatever_is_unfinished_there_is_a_report(tmp_path: Path, last: str):
     assert answered.sentences
 
 
+@pytest.fixture
+def fast_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let estimates be of two cores that take next to nothing for anything but the report."""
+    monkeypatch.chdir(tmp_path)  # where MLflow puts the artifacts of such a store
+    monkeypatch.setenv("PRETEXT_STUDY_CACHE", str(tmp_path / "cache"))
+    machine_of(lambda: Machine(start=0, phase=0, warm_up=0, trial=0.001, end=5))
+    monkeypatch.setattr("study.timing.estimate.n_cores", lambda: 2)
+
+
 def simulated_study(tmp_path: Path, hours: float) -> StudyConfig:
     store = f"sqlite:///{tmp_path}/mlflow.db"
     return tiny(simulate=True, tracking_uri=store, budget_hours=hours, search={"scheduler": "none"})
@@ -123,13 +133,11 @@ def simulated_study(tmp_path: Path, hours: float) -> StudyConfig:
 @pytest.mark.core
 @pytest.mark.slow
 def test_a_study_whose_estimate_was_too_short_ends_in_time_with_a_report(
-    local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    local_ray: None, tmp_path: Path, fast_machine: None
 ):
-    monkeypatch.setenv("PRETEXT_STUDY_CACHE", str(tmp_path / "cache"))
-    machine_of(lambda: Machine(start=0, phase=0, warm_up=0, trial=0.001, end=5))  # far too fast
     began, said = time.time(), []
     outcome = run_study(simulated_study(tmp_path, 12 / 3600), tmp_path, say=said.append)
-    assert time.time() - began < 12 + 8, "stopping, the report and MLflow on a busy machine"
+    assert time.time() - began < 12 + 8 * crowding(), "stopping, the report and MLflow on a busy machine"
     assert outcome.unfinished[-1] == "evaluate"
     assert outcome.report.exists()
     assert said[0].startswith("sized to 0.00333 hours: 20 seeds to confirm, 96 steps per trial, 48 search trials")
@@ -141,9 +149,7 @@ def test_a_study_whose_estimate_was_too_short_ends_in_time_with_a_report(
 
 
 @pytest.mark.slow
-def test_more_time_completes_a_study_that_was_stopped(local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("PRETEXT_STUDY_CACHE", str(tmp_path / "cache"))
-    machine_of(lambda: Machine(start=0, phase=0, warm_up=0, trial=0.001, end=5))
+def test_more_time_completes_a_study_that_was_stopped(local_ray: None, tmp_path: Path, fast_machine: None):
     stopped = run_study(simulated_study(tmp_path, 12 / 3600), tmp_path)
     assert stopped.unfinished
     ended = {event.trial_id for event in read(stopped.folder, TrialEnded)}

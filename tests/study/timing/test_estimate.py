@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from pathlib import Path
 
 import pytest
 import torch
 
+from analysis.records import FINISHED, PhaseEnded, PhaseStarted, TrialEnded, TrialStarted
 from study.config.validation import check_config
 from study.driver import load_datasets
 from study.plan.phases import Plan
+from study.timing import costs as costs_module
 from study.timing import rehearsal
-from study.timing.costs import TrialCosts, _timed_alike
-from study.timing.estimate import StudyEstimate, asha_share, estimate, makespan, time_range, trial_costs
+from study.timing.costs import TrainingCost, TrialCosts, _timed_alike
+from study.timing.estimate import (
+    StudyEstimate,
+    _trial_seconds,
+    asha_share,
+    estimate,
+    makespan,
+    time_range,
+    trial_costs,
+)
+from study.timing.expected import Part
 from study.timing.machine import Machine, machine_of
 from study.timing.phase_sizes import phase_sizes
 from tests.study.studies import KnownCosts
@@ -20,6 +33,11 @@ from trainables.errors import UserError
 from trainables.trial import TrialConfig
 
 MACHINE = Machine(start=10, phase=4, warm_up=3, trial=0.5, end=6)
+
+
+@pytest.fixture
+def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("study.timing.estimate.n_cores", lambda: 2)
 
 
 def plan_of(**settings) -> Plan:
@@ -64,25 +82,67 @@ def test_the_parts_of_an_estimate_add_up_and_grow_with_steps_and_seeds():
     assert estimated(confirm={"top_k": 2, "seeds": 9}).low > first.low
 
 
-def test_of_a_simulated_study_only_what_ray_and_the_report_take_is_left():
+def test_of_a_simulated_study_only_what_ray_and_the_report_take_is_left(two_cores: None):
     plan = plan_of(simulate=True)
     found = {row.phase: row.seconds for row in estimate(plan, MACHINE, trial_costs(plan)).phases}
     assert (found["start"], found["report"]) == (10, 6)
-    assert found["baselines"] == pytest.approx(4 + makespan([0.5] * 4, 2), abs=1.5)  # cores of this machine
+    assert found["baselines"] == 4 + makespan([0.5] * 4, 2) == 5
+    assert found["search"] == 4 + makespan([0.5] * 6, 2) == 5.5
 
 
-def test_a_step_is_timed_with_the_batches_that_trials_have_and_between_them_it_is_interpolated():
+class RatedCosts(KnownCosts):
+    """Costs of trials that take as many seconds as their learning rate says."""
+
+    def seconds(self, trial: TrialConfig, share: float = 1.0) -> float:
+        return trial.lr * share
+
+
+def test_the_ends_of_a_part_are_one_standard_deviation_of_its_alternatives_from_their_mean():
+    trials = [TrialConfig("confirm", "rotation", lr=seconds) for seconds in (1.0, 2.0, 6.0)]
+    alternatives = tuple((trial, trial) for trial in trials)  # 2, 4 and 12 seconds: 6 on average
+    spread = math.sqrt((4**2 + 2**2 + 6**2) / 3)
+    for end in (-1, 1):
+        found = _trial_seconds(Part("confirm", alternatives, repeats=3), RatedCosts(), 1.0, end)
+        assert found == pytest.approx([(6 + end * spread) / 2] * 6)
+    assert _trial_seconds(Part("search", (tuple(trials),)), RatedCosts(), 0.5, 1) == pytest.approx([0.5, 1.0, 3.0])
+    assert _trial_seconds(Part("confirm", alternatives, repeats=3), None, 1.0, 1) == [0.0] * 6
+
+
+def test_a_step_is_timed_with_the_batches_that_trials_have_and_between_them_it_is_interpolated(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    timed: list[int] = []
+
+    def time_training(trial: TrialConfig, *others: object) -> TrainingCost:
+        timed.append(trial.batch_size)
+        return TrainingCost(setup=1.0, step=0.001 * trial.batch_size, report=0.25, features=4.0)
+
+    monkeypatch.setattr(costs_module, "_time_training", time_training)
     plan = plan_of()
     costs = TrialCosts(plan.datasets, torch.device("cpu"))
-    small, middle, large = (plan.search_base("rotation").replace(batch_size=size) for size in (8, 132, 256))
+    small, middle, large = (
+        plan.search_base("rotation").replace(batch_size=size, budget_steps=1000, report_every=100, probe_every=100)
+        for size in (8, 132, 256)
+    )
     costs.include([small, large, middle])
-    seconds = [costs.seconds(trial.replace(budget_steps=100_000)) for trial in (small, middle, large)]
-    assert seconds[2] > 3 * seconds[0]
-    assert seconds[1] == pytest.approx((seconds[0] + seconds[2]) / 2, rel=0.01)
+    beside_steps = 1.0 + 11 * (0.25 + 4.0)
+    for trial, step in ((small, 0.008), (middle, 0.132), (large, 0.256)):
+        assert costs.seconds(trial) == pytest.approx(beside_steps + 1000 * step)
+        assert costs.seconds(trial, share=0.25) == pytest.approx(1.0 + 4 * 4.25 + 250 * step)  # 4 reports: 0 to 300
+    assert sorted(timed) == [8, 256]
     assert costs.seconds(small.replace(lr=0.5, seed=7)) == costs.seconds(small), "neither changes what a step computes"
     often, seldom = (small.replace(budget_steps=200, report_every=10, probe_every=every) for every in (10, 100))
     costs.include([often])
-    assert costs.seconds(seldom) < costs.seconds(often), "features are measured 3 times instead of 21"
+    assert costs.seconds(often) - costs.seconds(seldom) == pytest.approx(18 * 4.0), "measured 3 times instead of 21"
+
+
+@pytest.mark.slow
+def test_a_larger_batch_takes_more_time():
+    plan = plan_of()
+    costs = TrialCosts(plan.datasets, torch.device("cpu"))
+    small, large = (plan.search_base("rotation").replace(batch_size=size, budget_steps=1000) for size in (8, 256))
+    costs.include([small, large])
+    assert costs.seconds(large) > costs.seconds(small)
 
 
 def test_trials_take_the_slot_that_is_free_first():
@@ -113,6 +173,30 @@ def test_a_rehearsal_that_fails_says_its_error_not_a_warning_before_it(tmp_path,
     monkeypatch.setattr(rehearsal, "COMMAND", tmp_path / "study.py")
     with pytest.raises(UserError, match=r"^it ended with code 2: error: no room$"):
         rehearsal._run([], str(tmp_path))
+
+
+def test_a_rehearsal_leaves_nothing_where_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    asked, temporary = tmp_path / "asked", tmp_path / "temporary"
+    asked.mkdir()
+    temporary.mkdir()
+    (tmp_path / "study.py").write_text("import os\nos.mkdir('mlruns')")
+    monkeypatch.setattr(rehearsal, "COMMAND", tmp_path / "study.py")
+    monkeypatch.chdir(asked)
+    rehearsal._run([], str(temporary))
+    assert (list(asked.iterdir()), list(temporary.iterdir())) == ([], [temporary / "mlruns"])
+
+
+def test_a_phase_takes_what_is_left_of_it_before_its_first_trial_and_after_its_last():
+    trial = TrialConfig("confirm", "rotation")
+    events = [
+        PhaseStarted(phase="confirm", time=10),
+        TrialStarted.of(trial, time=13),
+        TrialEnded(trial_id=trial.trial_id, status=FINISHED, time=20),
+        PhaseEnded(phase="confirm", time=22),
+    ]
+    (phase,) = rehearsal._phases(iter(events))
+    assert (phase.name, phase.trials) == ("confirm", [(trial, 13, 20)])
+    assert rehearsal._around_trials(phase) == 5
 
 
 def test_a_machine_is_measured_once(tmp_path, monkeypatch: pytest.MonkeyPatch):

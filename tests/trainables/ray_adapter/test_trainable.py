@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 import torch
+from ray import tune
 from ray.exceptions import ActorDiedError, OutOfMemoryError
 from ray.train import WorkerGroupError
 
 from tests.trainables.tiny import trial
-from trainables.errors import ConfigError
+from trainables.errors import CheckpointError, ConfigError
 from trainables.objective import WORST
 from trainables.per_image import Evaluation
+from trainables.ray_adapter import trainable
 from trainables.ray_adapter.messages import (
     FinalResults,
     Message,
@@ -28,7 +30,8 @@ from trainables.ray_adapter.messages import (
 )
 from trainables.ray_adapter.reporter import Reporter
 from trainables.ray_adapter.storage import CheckpointStore
-from trainables.ray_adapter.trainable import _is_transient
+from trainables.ray_adapter.trainable import STATE_FILE, _inherited_state, _is_transient
+from trainables.training import checkpoint
 from trainables.training.loop import Report
 
 FACTS = {"primary_metric": "val/accuracy", "primary_mode": "max"}
@@ -146,3 +149,57 @@ def of_group(*errors: Exception) -> WorkerGroupError:
 )
 def test_only_a_transient_error_is_worth_another_start(error: Exception, transient: bool) -> None:
     assert _is_transient(error) == transient
+
+
+# --- states that population-based training copies from trial to trial ------------------------------------------------
+
+
+def hand_on(state: bytes, folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Let Tune give the next trial of this process a state as its checkpoint."""
+    (folder / STATE_FILE).write_bytes(state)
+    patch.setattr(trainable.tune, "get_checkpoint", lambda: tune.Checkpoint.from_directory(str(folder)))
+
+
+def test_a_trial_inherits_the_state_of_a_better_trials_last_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[bytes | None] = []
+    better = Reporter(
+        trial(), CheckpointStore(str(tmp_path)), lambda message, state: sent.append(state), sends_state=True
+    )
+    for step in (1, 2, 3):
+        better.report(report(step))
+    states = [checkpoint.from_bytes(state or b"", where="here") for state in sent]
+    assert [state["step"] for state in states] == [1, 2, 3]
+    hand_on(sent[-1] or b"", tmp_path, monkeypatch)
+    assert _inherited_state() == states[-1]
+
+
+def test_without_population_based_training_no_state_is_sent_and_none_inherited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[bytes | None] = []
+    Reporter(trial(), CheckpointStore(str(tmp_path)), lambda message, state: sent.append(state)).report(report(1))
+    assert sent == [None]
+    monkeypatch.setattr(trainable.tune, "get_checkpoint", lambda: None)
+    assert _inherited_state() is None
+
+
+class Trap:
+    """An object that makes a folder where it is unpickled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.folder),)
+
+
+def test_a_state_that_population_based_training_hands_on_runs_no_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = {"trial_id": "abc", "step": 1, "extra": Trap(tmp_path / "sprung")}
+    hand_on(checkpoint.to_bytes(state), tmp_path, monkeypatch)
+    with pytest.raises(CheckpointError, match=f"{STATE_FILE}: not a readable checkpoint"):
+        _inherited_state()
+    assert not (tmp_path / "sprung").exists()

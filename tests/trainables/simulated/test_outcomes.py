@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.trainables.simulated.test_response import LINEAR, trial
+from tests.trainables.simulated.configurations import LINEAR, trial
 from trainables import simulated
 from trainables.data.table import Splits
 from trainables.errors import ConfigError

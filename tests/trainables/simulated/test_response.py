@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.trainables.simulated.configurations import LINEAR, trial
 from trainables import simulated
 from trainables.simulated.effects import EffectByValue, LogQuadratic, Peak, Quadratic
 from trainables.simulated.response import failure_rate, final_progress, gain, magnitudes, memorization, outcome_rates
@@ -20,23 +21,6 @@ from trainables.simulated.trajectories import (
 )
 from trainables.tasks import TASKS
 from trainables.trial import RANDOM_INIT, TrialConfig
-
-LINEAR = "probe/cifar10/linear"
-POLICY = {"crop_resize": 0.5, "flip": 1.0, "color_jitter": 0.5}
-
-
-def trial(task: str = "rotation", **changes: Any) -> TrialConfig:
-    """Return a trial of all images that has converged."""
-    values: dict[str, Any] = {
-        "dataset": "cifar10",
-        "lr": 4e-3 if task == "context_prediction" else 2e-3,
-        "batch_size": 64,
-        "width": 16,
-        "augmentation": POLICY,
-        "augmentation_strength": 0.5,
-        "budget_steps": 600,
-    }
-    return TrialConfig("search", task, **values | changes)
 
 
 def effect(changed: TrialConfig, base: TrialConfig) -> float:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,7 +19,16 @@ from trainables.errors import FusionError
 from trainables.rng import generator
 from trainables.tasks import TASKS
 from trainables.training import checkpoint
-from trainables.training.fused import Job, check_fusible, fit_fused, fuses_faster, fusible_groups
+from trainables.training import fused as fused_module
+from trainables.training.fused import (
+    TIMED_STEPS,
+    WARM_UP_STEPS,
+    Job,
+    check_fusible,
+    fit_fused,
+    fuses_faster,
+    fusible_groups,
+)
 from trainables.training.loop import Report, build_task, fit
 from trainables.training.optimizers import build_optimizer
 from trainables.training.stack import Stack
@@ -288,8 +299,34 @@ def test_groups_are_of_about_equal_size_and_never_of_one_trial() -> None:
     assert fusible_groups([each.replace(workers=2) for each in seeds], 8) == []
 
 
+@pytest.mark.parametrize(("together_s", "pays"), [(2.9, True), (3.1, False)])
+def test_fusing_pays_if_a_step_of_all_takes_less_time_than_a_step_of_each(
+    together_s: float, pays: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times, timed = iter([1.0, together_s]), []
+
+    def seconds(step: Callable[[], object], device: torch.device) -> float:
+        timed.append(step())
+        return next(times)
+
+    monkeypatch.setattr(fused_module, "_seconds", seconds)
+    assert fuses_faster(variants(), splits(), torch.device("cpu")) == pays
+    alone, together = timed
+    assert isinstance(alone, dict)
+    assert [means.keys() for means in together] == [alone.keys()] * 3
+
+
+def test_steps_are_timed_after_their_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, steps = [0.0], itertools.count()
+
+    def step() -> None:
+        clock[0] += 100.0 if next(steps) < WARM_UP_STEPS else 2.0
+
+    monkeypatch.setattr(fused_module, "synchronized_time", lambda device: clock[0])
+    assert fused_module._seconds(step, torch.device("cpu")) == 2.0 * TIMED_STEPS
+
+
 @pytest.mark.slow
-@pytest.mark.core
 def test_whether_fusing_pays_is_measured() -> None:
     cpu = torch.device("cpu")
     tiny = [variants()[0].replace(seed=seed, width=1, batch_size=2) for seed in range(24)]  # mostly overhead

@@ -85,6 +85,25 @@ def test_several_draws_are_averaged_where_they_differ() -> None:
     assert several.draws == 4
 
 
+def test_a_value_is_the_mean_of_its_images_draws() -> None:
+    task, table = built("context_encoder"), splits().pretext_validation
+    chosen = dataclasses.replace(CHOSEN, draws=4)
+    validation = Validation(task, splits().pretext_train, table, chosen, CPU)
+    measure, each = validation._measure, []
+
+    def record(images: torch.Tensor, draw: int) -> dict[str, torch.Tensor]:
+        each.append(measure(images, draw))
+        return each[-1]
+
+    validation._measure = record  # type: ignore[method-assign]
+    found = validation.per_image()
+    assert len(each) == 4
+    assert all(not torch.equal(each[0]["loss"], other["loss"]) for other in each[1:])
+    for name, values in found.items():
+        np.testing.assert_allclose(values, np.mean([draw[name].numpy() for draw in each], axis=0), rtol=1e-12)
+    torch.testing.assert_close(each[0]["loss"], measured(task, table)["loss"])  # the first draw is that of a single one
+
+
 @pytest.mark.parametrize("n_validation", [1, 25, 200, 1000, 10_000])
 @pytest.mark.parametrize(
     ("steps", "every", "batch"), [(50, 25, 32), (500, 25, 128), (2000, 500, 128), (20_000, 50, 256)]
