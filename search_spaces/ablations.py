@@ -244,7 +244,7 @@ def changed(base: TrialConfig, values: Values) -> TrialConfig:
     trial = base.with_values(values)
     if base.weights and (trial.encoder, trial.width) != (base.encoder, base.width):
         raise ConfigError(
-            f"ablate: {', '.join({'encoder', 'width'} & values.keys())} cannot vary, since init_weights fits "
+            f"ablate: {', '.join(sorted({'encoder', 'width'} & values.keys()))} cannot vary, since init_weights fits "
             f"{base.encoder} of width {base.width} alone; leave one of them out"
         )
     validate_policy(dict(trial.augmentation))

@@ -190,7 +190,7 @@ class TrialConfig:
         """Return plain JSON types; `from_dict` is the inverse. Fields of `WRITTEN_IF_SET` are left out by default."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         values["augmentation"] = dict(self.augmentation)
-        values["options"] = {name: _listed(value) for name, value in self.options}
+        values["options"] = {name: _listed(value) for name, value in dict(self.options).items()}
         values |= {name: list(getattr(self, name)) for name in _LISTS}
         return {name: value for name, value in values.items() if (name, value) not in WRITTEN_IF_SET}
 

@@ -42,7 +42,7 @@ EFFECT_DTYPES = {
     **dict.fromkeys(("answer", "note", "test"), "str"),
     **dict.fromkeys(("bca_low", "bca_high"), "float64"),
     "seeds_needed": "Int64",
-    "min_seeds": "int64",
+    "min_seeds": "Int64",
 }
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tests.conftest import CORE
 from tests.trainables.tiny import splits, trial
+from trainables import devices
 from trainables.errors import FusionError
 from trainables.rng import generator
 from trainables.tasks import TASKS
@@ -322,7 +323,7 @@ def test_steps_are_timed_after_their_warm_up(monkeypatch: pytest.MonkeyPatch) ->
     def step() -> None:
         clock[0] += 100.0 if next(steps) < WARM_UP_STEPS else 2.0
 
-    monkeypatch.setattr(fused_module, "synchronized_time", lambda device: clock[0])
+    monkeypatch.setattr(devices, "synchronized_time", lambda device: clock[0])
     assert fused_module._seconds(step, torch.device("cpu")) == 2.0 * TIMED_STEPS
 
 
