@@ -159,12 +159,12 @@ def with_ends(findings: Findings, compared: pd.DataFrame) -> pd.DataFrame:
 
 
 def leads_out_of_chance(changes: pd.DataFrame) -> pd.Series:
-    """Whether each change is better and known to have left chance, which its base is known not to have left.
+    """Whether each change is better and known to have left chance, which its base is not shown to have left.
 
     Args:
         changes: Rows that `with_ends` returns.
     """
-    known = changes[["base_learned", "learned"]].astype("boolean").fillna({"base_learned": True, "learned": False})
+    known = changes[["base_learned", "learned"]].astype("boolean").fillna(value=False)
     return (changes["answer"] == BETTER) & known["learned"] & ~known["base_learned"]
 
 

@@ -318,7 +318,7 @@ CAUSE = Sentence(
     "cause",
     "**The cause was {main}**{also}: among single changes, {each}.",
     Condition(
-        "every row is `better` and left chance, which its base is known not to have left",
+        "every row is `better` and left chance, which its base is not shown to have left",
         lambda rows: bool(leads_out_of_chance(rows).all()),
     ),
 )
@@ -326,7 +326,7 @@ NO_CAUSE_SHOWN = Sentence(
     "no_cause_shown",
     "**No single change is shown to be what it lacked**: the largest gain is {largest}.",
     Condition(
-        "no row is `better` and left chance, which its base is known not to have left",
+        "no row is `better` and left chance, which its base is not shown to have left",
         lambda rows: not leads_out_of_chance(rows).any(),
     ),
 )

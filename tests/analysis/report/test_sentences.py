@@ -151,10 +151,10 @@ CASES: dict[
         [{"ci_low": [0.1], "ci_high": [0.2]}, {"ci_low": [-0.2], "ci_high": [-0.1]}],
     ),
     "cause": (
-        [said(BETTER, BETTER)],
+        [said(BETTER, BETTER), freed(None)],
         [
             *(said(BETTER, learned=[False]), said(BETTER, learned=[None]), said(INCONCLUSIVE), said(BETTER, WORSE)),
-            *(freed(True), freed(None)),
+            freed(True),
         ],
     ),
     "no_cause_shown": (

@@ -43,6 +43,7 @@ def test_an_interrupted_study_resumes_and_returns_its_results(
         if isinstance(event, Report) and event.step > 0:
             _thread.interrupt_main()
 
+    monkeypatch.chdir(tmp_path)  # where the store of MLflow is
     shown = progress.shown_progress
     with monkeypatch.context() as patch:
         patch.setattr(running, "shown_progress", lambda *args, **kwargs: _with(interrupt, shown(*args, **kwargs)))
