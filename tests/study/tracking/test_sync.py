@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from analysis.records import PhaseStarted, StudyEnded
+import analysis
+from analysis.records import PhaseStarted, StudyEnded, TrialChanged, TrialEnded
 from study.tracking.sync import MlflowTracker, SyncResult, TrackingError, default_tracking_uri, sync
 from tests.study.mlflow_stores import (
     Server,
@@ -105,6 +106,18 @@ def test_a_failed_trial_keeps_its_traceback_and_shows_its_last_line(synced: str)
     path = MlflowClient(tracking_uri=synced).download_artifacts(run.info.run_id, "error.txt")
     assert Path(path).read_text() == TRACEBACK
     assert runs_by_key(synced)[trial(1).trial_id].data.tags["pretext.reason"] == "at chance after 100 steps"
+
+
+def test_values_that_a_trial_went_on_with_are_read_back(folder: Path, store: str) -> None:
+    events, given = study_events(), trial(0).replace(lr=0.5)
+    [place] = [
+        i for i, event in enumerate(events) if isinstance(event, TrialEnded) and event.trial_id == trial(0).trial_id
+    ]
+    write(folder, [*events[:place], TrialChanged(trial_id=trial(0).trial_id, config=given), *events[place:]])
+    sync(folder, store)
+    found = analysis.load(store, study="small-data").runs.set_index("trial_id")
+    assert found.loc[trial(0).trial_id, "lr"] == 0.5
+    assert found.loc[trial(1).trial_id, "lr"] == trial(1).lr
 
 
 def test_every_point_is_there_once_after_syncing_twice(folder: Path, store: str) -> None:
