@@ -80,7 +80,13 @@ def few_steps(folder: Path, ray_address: str, *settings: str) -> tuple[int, str,
     command = [sys.executable, str(REPOSITORY / "study" / "run.py"), "quick", "--output", str(folder.parent), *options]
     environment = os.environ | {"RAY_ADDRESS": ray_address}
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=240 * crowding(), env=environment
+        command,
+        cwd=folder.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240 * crowding(),
+        env=environment,
     )
     report = folder.parent / "quick" / "report.html"
     page = report.read_text(encoding="utf-8") if report.exists() else ""
