@@ -20,5 +20,5 @@ def textbook_f(values: np.ndarray) -> dict[str, np.ndarray]:
         "task": mean_square(task - grand, n_tasks - 1) / mean_square(seed - task, n_tasks * (n - 1)),
         "cell": mean_square(cell - grand, n_cells - 1) / residual,
         "task:cell": mean_square(both - task - cell + grand, (n_tasks - 1) * (n_cells - 1)) / residual,
-        "task, held against the residual": mean_square(task - grand, n_tasks - 1) / residual,
+        "task over the residual": mean_square(task - grand, n_tasks - 1) / residual,
     }
