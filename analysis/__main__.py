@@ -202,11 +202,12 @@ def export(
     """Write the frames `runs` and `curves` to files."""
     from analysis.data import frames
     from analysis.data.load import load
+    from analysis.records.layout import CURVES_FILE, RUNS_FILE
 
     folder = _output(source, output)
     if format is Format.PARQUET and folder == files.expanded(source):
         frames.export(folder)
-        names = [frames.RUNS_FILE, frames.CURVES_FILE]
+        names = [RUNS_FILE, CURVES_FILE]
     else:
         names = _write_frames(load(source, study), folder, format)
     for name in names:

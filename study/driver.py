@@ -20,13 +20,13 @@ from analysis.records import (
     ENCODERS,
     FAILED,
     FINISHED,
-    HEADLINE_FILE,
     KILLED,
     Event,
     PhaseEnded,
     StudyEnded,
     read,
 )
+from analysis.records.layout import HEADLINE_FILE
 from analysis.records.phases import CONFIRM
 from analysis.report import write_report
 from analysis.report.plain import Answer, answer

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.records import CONFIG_FILE, ENCODERS, started
-from analysis.report import FIGURES
+from analysis.records.layout import FIGURES
 from study.config import strict_yaml
 from study.config.schema import FORMER_RULES, StudyConfig
 from study.config.validation import check_config

@@ -153,7 +153,7 @@ def chosen_against_untrained(study: Study, margin: float | None) -> list[Compare
 
     All tasks are one family per metric: the headline says which of them help.
     """
-    runs = study.runs.loc[study.runs["probe_split"] == "test"]
+    runs = study.tested
     untrained = runs.loc[runs["task"] == RANDOM_INIT]
     trained = runs.loc[~are_baselines(runs["task"])].assign(cell=CHOSEN)
     found = []
@@ -171,7 +171,7 @@ def chosen_against_weights(study: Study, margin: float | None) -> list[Compared]
     Weights have no seed. Each seed of a task is compared with their one result, so that an interval is over the seeds
     of the study's own encoders and over images. All weights that a task is compared with are one family.
     """
-    runs = study.runs.loc[study.runs["probe_split"] == "test"]
+    runs = study.tested
     weights = runs.loc[runs["task"].str.startswith(WEIGHTS) & (runs["status"] == FINISHED)]
     found = []
     for task, own in runs.loc[~are_baselines(runs["task"])].groupby("task", sort=False):

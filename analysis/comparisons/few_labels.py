@@ -60,7 +60,7 @@ def compare_few_labels(study: Study, margin: float | None) -> list[Compared]:
     Each task, and weights that exist already, are compared with supervised training of the study's encoder. Each task's
     encoders are also compared with the weights, used in the same way.
     """
-    results = label_results(study.runs.loc[study.runs["probe_split"] == "test"])
+    results = label_results(study.tested)
     return [
         compare(runs, designs, Metric(column_of(str(dataset)), "max"), margin, study.per_image)
         for dataset, of_dataset in results.groupby("dataset", sort=False)

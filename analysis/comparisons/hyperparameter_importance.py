@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
@@ -128,8 +128,11 @@ def _of_task(
         for rows in rng.integers(0, len(trials), (n_bootstrap, min(len(trials), _MAX_RESAMPLED))):
             resampled = {name: (column[rows], kind) for name, (column, kind) in columns.items()}
             forest = _evaluator(evaluator, seed, _BOOTSTRAP_TREES)
-            with suppress(RuntimeError):  # fANOVA, where no tree has two different values
+            try:
                 found_again.append(_evaluate(resampled, values[rows], mode, forest))
+            except RuntimeError as error:
+                if "zero total variance" not in str(error):  # raised by fANOVA where no tree has two different values
+                    raise
     draws = np.array(found_again).reshape(-1, len(names))
     low, high = np.quantile(draws, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2], axis=0) if len(draws) else (np.nan, np.nan)
     first = np.bincount(draws.argmax(axis=1), minlength=len(names)) / len(draws) if len(draws) else np.nan

@@ -63,7 +63,7 @@ def more_data(study: Study, dataset: str, task: str, sizes: pd.DataFrame, metric
 
 def _by_labels(study: Study, dataset: str, task: str, n_labeled: int | None) -> pd.DataFrame:
     """Return the probe on frozen features by seed and total number of labels."""
-    results = label_results(study.runs.loc[study.runs["probe_split"] == "test"])
+    results = label_results(study.tested)
     own = results.loc[(results["dataset"] == dataset) & (results["task"] == task) & (results["way"] == FROZEN)]
     n_classes = study.datasets.get(dataset, {}).get("n_classes", 0)
     total: Any = own["labels"].astype("Float64") * n_classes

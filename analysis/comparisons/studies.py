@@ -128,7 +128,7 @@ def _measured(studies: Mapping[str, Study], wanted: str | None) -> Iterator[tupl
 
 
 def _tested(name: str, study: Study) -> pd.DataFrame:
-    runs = study.runs.loc[(study.runs["probe_split"] == "test") & (study.runs["task"] != RAW_PIXELS)]
+    runs = study.tested.loc[study.tested["task"] != RAW_PIXELS]
     return _as_cell(name, runs.assign(task=runs["task"].replace(RANDOM_INIT, UNTRAINED)))
 
 

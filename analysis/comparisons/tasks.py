@@ -28,7 +28,7 @@ def compare_tasks(study: Study, margin: float | None) -> list[Compared]:
         study: The study.
         margin: The smallest difference that matters, in the metrics' units.
     """
-    runs = study.runs.loc[study.runs["probe_split"] == "test"]
+    runs = study.tested
     trained = runs.loc[~are_baselines(runs["task"])]
     found = []
     for column in comparison_columns(runs):

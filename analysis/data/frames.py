@@ -13,15 +13,15 @@ import pandas as pd
 
 from analysis import records
 from analysis.data.parquet import write_frame
-from analysis.data.per_image import PER_IMAGE_FILE, per_image_frame
+from analysis.data.per_image import per_image_frame
 from analysis.records import Event, Facts, Report, StudyStarted, TrialChanged, TrialEnded, TrialStarted
+from analysis.records.layout import CURVES_FILE, PER_IMAGE_FILE, RUNS_FILE
 from trainables import spelling
 from trainables.errors import UserError
 from trainables.trial import ONLINE_PROBES, WRITTEN_IF_SET, TrialConfig
 
 RUNNING = "RUNNING"  # status of a trial that has not ended; the journal records the other statuses
 NOT_ENDED = (RUNNING, records.KILLED)  # a trial that was interrupted can be resumed
-RUNS_FILE, CURVES_FILE = "runs.parquet", "curves.parquet"
 RESPELLED_COLUMNS = ("option/", "augmentation/")  # open columns that earlier versions may have named differently
 
 _FIELD_DTYPES = {"str": "str", "int": "int64", "float": "float64", "int | None": "Int64"}

@@ -9,12 +9,13 @@ import pandas as pd
 import pyarrow as pa
 
 from analysis import records
-from analysis.data.frames import CURVES_FILE, RUNS_FILE, frames, with_current_columns
+from analysis.data.frames import frames, with_current_columns
 from analysis.data.parquet import journal_bytes, read_frame
 from analysis.data.per_image import per_image_of
 from analysis.data.plugins import load_plugins
 from analysis.data.study import Study
 from analysis.records import PhaseEnded, PhaseStarted, StudyEnded, StudyStarted, TrialEnded
+from analysis.records.layout import CURVES_FILE, RUNS_FILE
 from trainables.errors import UserError
 from trainables.files import expanded
 

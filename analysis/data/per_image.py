@@ -14,11 +14,11 @@ import pyarrow as pa
 from analysis import records
 from analysis.data.parquet import read_frame
 from analysis.records import TrialEnded
+from analysis.records.layout import PER_IMAGE_FILE
 from analysis.stats.influence import balanced_accuracy_images, mean_iou_images
 from trainables.errors import UserError
 from trainables.per_image import LABELS, unpack
 
-PER_IMAGE_FILE = "per_image.parquet"  # in a study's folder, for copies without the journal
 PER_IMAGE_ARTIFACT = "per_image.json"  # artifact of a trial's MLflow run
 
 _DTYPES = {"trial_id": "str", "name": "str", "packed": "str"}

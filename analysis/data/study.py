@@ -59,6 +59,11 @@ class Study:
         return tuple(name for name in named if name not in self.missing_plugins)
 
     @property
+    def tested(self) -> pd.DataFrame:
+        """Rows of `runs` whose final probes were measured on the test split."""
+        return self.runs.loc[self.runs["probe_split"] == "test"]
+
+    @property
     def designs(self) -> pd.DataFrame:
         """Cells of the ablations, one row per cell and design, with str columns task, design, cell and baseline.
 

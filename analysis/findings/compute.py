@@ -46,13 +46,13 @@ from analysis.findings.joint_effects import (
     no_rows,
     synergies,
 )
+from analysis.records.layout import EFFECTS_FILE, VERDICTS_FILE
 from analysis.records.phases import ABLATE, CONFIRM
 from trainables import files
 from trainables.errors import UserError, suggestion
 from trainables.trial import is_baseline
 
 COUNTED_PHASES = (CONFIRM, ABLATE)  # one trial per cell and seed, so that convergence can be counted
-VERDICTS_FILE, EFFECTS_FILE = "verdicts.csv", "effects.csv"
 
 _ABOUT = ["trial_id", "phase", "task", "cell", "seed", "status"]
 

@@ -92,13 +92,13 @@ def task_gains(findings: Findings, dataset: str = "") -> TaskGains:
 
 
 def _values(findings: Findings, task: str, metric: str) -> list[float]:
-    runs = findings.study.runs.query("probe_split == 'test'")
+    runs = findings.study.tested
     return [float(value) for value in runs.loc[runs["task"] == task, metric].dropna()]
 
 
 def _levels(findings: Findings, dataset: str, metric: str) -> dict[str, float]:
     """Return the means of the untrained baselines on the test split, and the levels of guessing."""
-    runs = findings.study.runs.query("probe_split == 'test'")
+    runs = findings.study.tested
     results = probe_results(runs)
     own = results.loc[(results["dataset"] == dataset) & (results["probe"] == metric.rsplit("/", 1)[-1])]
     means = own.groupby("task")["value"].mean()

@@ -29,7 +29,7 @@ def probe_bars(part: Part | None, dataset: str, reported: tuple[Band, ...] = ())
     if part is None or f"probe/{dataset}/linear" not in part.study.runs:
         return [Text(f"The encoders have not been probed on {dataset} yet.", "caveat")]
     gain = pretraining_gain(part.findings, dataset)
-    runs = part.shown("study", "runs").query("probe_split == 'test'")
+    runs = part.shown("study", "tested")
     where = f"design == {PRETRAINING_TEST!r} and metric == 'probe/{dataset}/linear'"
     compared = part.shown("findings", "against_untrained").query(where)
     alt = f"Linear probe of each encoder on {dataset}, train and test. {' '.join(gain)}".replace("*", "")

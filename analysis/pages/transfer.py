@@ -47,7 +47,7 @@ def transfer_frame(*parts: Part) -> pd.DataFrame:
     for part in parts:
         found = part.findings.against_untrained
         own = found.loc[(found["design"] == PRETRAINING_TEST) & found["metric"].str.endswith(LINEAR)]
-        runs = part.study.runs.query("probe_split == 'test'")
+        runs = part.study.tested
         levels = pd.DataFrame([levels_of(runs, name) for name in own["metric"]], own.index, Levels._fields)
         probed = own["metric"].str.removeprefix("probe/").str.rsplit("/", n=1).str[0]
         rows.append(own.assign(trained_on=part.study.config["dataset"], probed_on=probed, **levels))

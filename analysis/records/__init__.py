@@ -19,14 +19,14 @@ from analysis.records.events import (
     TrialEvent,
     TrialStarted,
 )
-from analysis.records.reading import CONFIG_FILE, ENCODERS, HEADLINE_FILE, JOURNAL_FILE, read, started
+from analysis.records.layout import CONFIG_FILE, ENCODERS, JOURNAL_FILE
+from analysis.records.reading import read, started
 
 __all__ = [
     "CONFIG_FILE",
     "ENCODERS",
     "FAILED",
     "FINISHED",
-    "HEADLINE_FILE",
     "JOURNAL_FILE",
     "KILLED",
     "STOPPED",

@@ -8,9 +8,7 @@ from typing import Any, TypeVar, overload
 
 from analysis.records.codec import KINDS, from_line, prefix
 from analysis.records.events import Event, StudyStarted
-
-JOURNAL_FILE, CONFIG_FILE, ENCODERS = "journal.jsonl", "study.yaml", "encoders"  # in a study's folder
-HEADLINE_FILE = "headline.md"  # the report's first sentences
+from analysis.records.layout import JOURNAL_FILE
 
 SomeEvent = TypeVar("SomeEvent", bound=Event)
 

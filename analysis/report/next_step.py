@@ -8,10 +8,9 @@ from pathlib import Path
 from analysis.convergence import STILL_IMPROVING
 from analysis.findings import Findings, queries
 from analysis.findings.gains import TaskGains
+from analysis.records.layout import CONFIG_FILE, RECOMMENDED_FILE
 from analysis.report.words import listed
 from analysis.stats.paired import MIN_SEEDS
-
-RECOMMENDED, CONFIG = "recommended.yaml", "study.yaml"
 
 
 @dataclass(frozen=True)
@@ -35,12 +34,12 @@ def next_step(findings: Findings, gains: TaskGains, folder: Path) -> NextStep:
         gains: What each task is worth.
         folder: The study's folder, with its configuration and, after the confirm phase, `recommended.yaml`.
     """
-    run, recommended = "python study/run.py", folder / RECOMMENDED
+    run, recommended = "python study/run.py", folder / RECOMMENDED_FILE
     if not recommended.exists():
-        if not (folder / CONFIG).exists():
+        if not (folder / CONFIG_FILE).exists():
             return NextStep("", "")
         where = f" --output {folder.parent.as_posix()}"
-        return NextStep("Finish the study:", f"{run} {(folder / CONFIG).as_posix()}{where}")
+        return NextStep("Finish the study:", f"{run} {(folder / CONFIG_FILE).as_posix()}{where}")
     again = f"{run} {recommended.as_posix()}"
     if gains.rows.empty or not queries.ablated_tasks(findings):
         options = "--set 'ablate.designs=[cures]' --set ablate.seeds=5"

@@ -17,6 +17,7 @@ from analysis.data.load import load
 from analysis.data.study import SIMULATED
 from analysis.findings import Findings, compute_findings
 from analysis.records import StudyStarted
+from analysis.records.layout import FIGURES, REPORT_FILE
 from analysis.report.blocks import Code, Section, Text, pictures_in, with_pictures
 from analysis.report.first_screen import FirstScreen, first_screen
 from analysis.report.glossary import glossary
@@ -35,8 +36,6 @@ from analysis.report.sources import Sources
 from analysis.report.text import UsedTerms, anchor, markup
 from trainables import files
 from trainables.errors import without_secrets
-
-FILE_NAME, FIGURES = "report.html", "figures"
 
 
 def write_report(
@@ -116,7 +115,7 @@ def write_html(
         screen=screen,
         new_terms=UsedTerms,
     )
-    path = folder / FILE_NAME
+    path = folder / REPORT_FILE
     files.write(path, page.encode())
     return path
 

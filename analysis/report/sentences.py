@@ -156,7 +156,7 @@ STUDIES_NOT_TOLD_APART = Sentence(
 # Changes of an ablation compared with their baseline. Rows: `effects` of the cells named.
 _CONVERGES_NOW = Condition(
     "the base is known not to have converged, and the cell converged",
-    lambda rows: bool(((rows["base_converged"] == False) & (rows["converged"] == True)).all()),  # noqa: E712
+    lambda rows: bool((rows["base_converged"].eq(False) & rows["converged"].eq(True)).all()),
 )
 CURES = Sentence(
     "cures",

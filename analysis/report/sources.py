@@ -22,6 +22,7 @@ class Sources:
         study, found = findings.study, f"{prefix}{name}"
         self.findings = Shown(findings, found)
         self.runs = Shown(study.runs, f"{prefix}study.runs")
+        self.tested = Shown(study.tested, f"{prefix}study.tested")
         self.curves = Shown(study.curves, f"{prefix}study.curves")
         self.verdicts = Shown(findings.verdicts, f"{found}.verdicts")
         self.ablated = Shown(findings.ablated, f"{found}.ablated")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from search_spaces import Choice, LogUniform, Uniform, register_task
-from trainables.augmentation import Augmentation
+from trainables.augmentation import SIMCLR_CIFAR10_VIEWS, Augmentation
 from trainables.distributed import gathered
 from trainables.options import in_range
 from trainables.tasks import Batch, Output, PretextTask, retrieval, retrieval_chance
@@ -60,7 +60,7 @@ class VICReg(PretextTask):
     name = "vicreg"
     Options = VICRegOptions
     replayable = True
-    validation_policy = {"crop_resize": 1.0, "flip": 1.0, "color_jitter": 0.5, "gray": 0.2}  # noqa: RUF012
+    validation_policy = SIMCLR_CIFAR10_VIEWS
 
     def build_head(self) -> None:
         """Create the expander."""

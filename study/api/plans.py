@@ -62,7 +62,9 @@ def plan(
     download: bool = False,
     **fields: Any,
 ) -> PlannedStudy:
-    """Return what a study would run, as `--dry-run` prints it. The data are read; nothing is trained or written.
+    """Return what a study would run, as `--dry-run` prints it. The data are read; no trial of the study is trained.
+
+    Some steps, reports and probes are timed. The first call on a machine also rehearses a tiny study for half a minute.
 
     Args:
         source: See `study.config`.

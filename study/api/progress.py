@@ -17,7 +17,7 @@ from study.config.schema import StudyConfig
 from study.driver import Listener
 
 SECONDS_BETWEEN = 0.5  # updates of the line
-ENDED = {KILLED: "interrupted; the same call resumes it"}
+ENDED = {KILLED: "stopped before its end; the same call resumes it"}
 
 
 class NotebookLine:

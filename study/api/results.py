@@ -15,8 +15,8 @@ from analysis.convergence import verdicts
 from analysis.data.study import SIMULATED
 from analysis.findings import Findings, compute_findings
 from analysis.records import FAILED
+from analysis.records.layout import REPORT_FILE
 from analysis.records.phases import CONFIRM
-from analysis.report import FILE_NAME
 from analysis.report.plain import Answer, answer, gain_cells
 from analysis.report.text import markup
 from study.export.pretrained import PretrainedEncoder, load_pretrained
@@ -51,7 +51,7 @@ class StudyResult:
     @property
     def report(self) -> Path:
         """Path of the report, an HTML page."""
-        return self.path / FILE_NAME
+        return self.path / REPORT_FILE
 
     @property
     def runs(self) -> pd.DataFrame:

@@ -11,10 +11,13 @@ from typing import Any
 from study.api.progress import shown_progress
 from study.api.results import StudyResult, load
 from study.api.sources import Source, config
+from study.cli.words import unfinished_words
 from study.driver import run_study
 from study.execution import cluster
 from study.execution.environment import check_environment
 from trainables import files
+
+logger = logging.getLogger(__name__)
 
 
 def run(
@@ -59,6 +62,8 @@ def run(
     shown = shown_progress(checked, parent, fresh=fresh, visible=progress)
     with _quiet_mlflow(), cluster.session(), shown as listeners:
         outcome = run_study(checked, parent, download=download, fresh=fresh, listeners=listeners)
+    if outcome.unfinished:
+        logger.warning("%s", unfinished_words(outcome.unfinished))
     return load(outcome.folder)
 
 

@@ -17,9 +17,9 @@ from rich import box
 from rich.table import Table
 
 from analysis.command_line import Version, command_with, examples, group_with, names, new_app, section
-from study.cli.console import SOME_FAILED, out, run_app
+from study.cli.console import SOME_FAILED, err, out, run_app
 from study.config.presets import preset_summaries
-from trainables.errors import ConfigError
+from trainables.errors import ConfigError, UserError, without_secrets
 
 PROGRAM = "python -m study"
 EXAMPLES: dict[str, dict[str, str]] = {  # by command
@@ -77,17 +77,21 @@ def sync_command(
     from analysis.records import ENCODERS
     from study.execution.lock import is_driven
     from study.tracking.deleted import check_not_deleted
-    from study.tracking.sync import sync
+    from study.tracking.sync import configured_store, default_tracking_uri, sync
 
     _check_study(folder)
-    store = tracking_uri or _configured_store(folder)
+    store = tracking_uri or configured_store(folder)
     result = sync(folder, store, close_abandoned=not is_driven(folder))
-    out.print(f"{result.events} events, {result.points} metric values, {result.artifacts} files delivered")
+    to = without_secrets(store or default_tracking_uri())
+    out.print(f"{result.events} events, {result.points} metric values, {result.artifacts} files delivered to {to}")
     check_not_deleted(folder, store)
     if (folder / ENCODERS).is_dir():
         from study.export.mlflow_models import log_models
 
         out.print(f"models: {', '.join(log_models(folder, store))}")
+    if result.refused:
+        err.print(f"calls that MLflow refused, see the warnings: {result.refused}", style="red")
+        raise typer.Exit(SOME_FAILED)
 
 
 @_command("status")
@@ -118,8 +122,12 @@ def list_command(
     table = Table("study", "trials", "failed", "phases done", box=box.SIMPLE_HEAD)
     in_series = folder.glob(f"*/*/{JOURNAL_FILE}")
     for path in sorted([*folder.glob(f"*/{JOURNAL_FILE}"), *in_series]):
-        history = History.read(path.parent)
         name = path.parent.relative_to(folder).as_posix()
+        try:
+            history = History.read(path.parent)
+        except UserError as error:  # the others can still be listed
+            table.add_row(name, "", "", f"cannot be read: {error}")
+            continue
         table.add_row(name, str(len(history.trials)), str(len(history.failed())), ", ".join(history.outcomes))
     out.print(table if table.row_count else f"No studies in {folder}; `python study/run.py` runs one.")
     out.print(section("Presets", names(preset_summaries())))
@@ -217,14 +225,6 @@ def export_optuna_command(
 def main() -> None:
     """Run `python -m study`."""
     run_app(app)
-
-
-def _configured_store(folder: Path) -> str | None:
-    """Return the MLflow store that the study in `folder` was last run with, if any."""
-    from analysis.records import StudyStarted, read
-
-    stores = [event.config.get("tracking_uri") for event in read(folder, StudyStarted)]
-    return stores[-1] if stores else None
 
 
 def _check_study(folder: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from study.cli.console import INTERRUPTED, err, out
 from study.cli.outcome import show_outcome
@@ -26,13 +27,13 @@ from study.config.schema import StudyConfig
 from study.driver import Outcome, load_datasets, run_study
 from study.execution import cluster
 from study.execution.environment import check_environment
-from study.folder import as_begun
+from study.folder import as_begun, has_begun
 from study.plan.feasibility import check_plan
 from study.plan.phases import Plan
 from study.plan.unsearched import unsearched, unsearched_lines
 from study.provenance import describe
 from study.series import Series
-from study.timing.estimate import StudyEstimate, time_range
+from study.timing.estimate import StudyEstimate, estimate, time_range, trial_costs
 from study.timing.fit_to_budget import fit_to_budget, sizing_words
 from study.timing.rehearsal import this_machine
 from study.tracking.sync import default_tracking_uri
@@ -42,8 +43,9 @@ from trainables.tasks.self_test import self_tests
 
 SELF_TEST_IMAGES = 512
 NOT_COVERED = (
-    "Timed on this machine as it is now. Not covered: other programs that come to use it, downloads and the reading of "
-    "images, trials that crash and start again, and nodes of a cluster."
+    "Steps, reports and probes of trials are timed on this machine as it is now, the rest as it was at its rehearsal. "
+    "Not covered: other programs that come to use it, downloads and the reading of images, trials that crash and start "
+    "again, and nodes of a cluster."
 )
 
 
@@ -58,7 +60,7 @@ def self_test(config: StudyConfig, download: bool) -> bool:
         for test in self_tests(task, images, options=config.task_options.get(task)):
             passed &= test.passed
             row = (test.task, test.test, test.metric, f"{test.value:.3f}", f"{test.bound:.3f}")
-            table.add_row(*row, "passed" if test.passed else "[red]failed[/red]")
+            table.add_row(*row, Text("passed") if test.passed else Text("failed", style="red"))
     err.print(table)
     return passed
 
@@ -92,7 +94,7 @@ def run_parts(series: Series, output: Path, *, download: bool, fresh: bool, as_j
     page = series.write_page(output)
     if as_json:
         values = {part: _outcome_values(outcome) for part, outcome in outcomes.items()}
-        result = {"report": str(page), "parts": values} if series.name else next(iter(values.values()))
+        result = {"report": page and str(page), "parts": values} if series.name else next(iter(values.values()))
         sys.stdout.write(json.dumps(result) + "\n")
     elif page is not None:
         out.print(f"report of the whole series: {page.resolve()}", highlight=False)
@@ -121,9 +123,14 @@ def _exit_when_interrupted() -> Iterator[None]:
 def show_plans(series: Series, output: Path, *, download: bool, fresh: bool, as_json: bool) -> None:
     """Show the phases of every part."""
     plans = _plans(_as_begun(series, output, fresh=fresh), download=download)
-    machine = this_machine()
-    sized = {part: fit_to_budget(plan, machine) for part, plan in plans.items()}
-    estimates = {part: found for part, (_, found) in sized.items()}
+    machine, said = this_machine(), {}
+    for part, plan in plans.items():
+        if not fresh and has_begun(series.folder(output) / plan.config.name):  # its sizes are fixed
+            said[part] = plan, estimate(plan, machine, trial_costs(plan)), []
+        else:
+            sized, found_time = fit_to_budget(plan, machine)
+            said[part] = sized, found_time, sizing_words(sized, found_time)
+    estimates = {part: found for part, (_, found, _) in said.items()}
     if as_json:
         values = {part: [vars(phase) for phase in own.phases] for part, own in estimates.items()}
         sys.stdout.write(json.dumps(values if series.name else next(iter(values.values()))) + "\n")
@@ -131,9 +138,9 @@ def show_plans(series: Series, output: Path, *, download: bool, fresh: bool, as_
     found = {name: describe(splits) for plan in plans.values() for name, splits in plan.datasets.items()}
     for line in dataset_lines(found):
         out.print(line, highlight=False, markup=False)
-    for plan, found_time in sized.values():
+    for plan, found_time, lines in said.values():
         _show_plan(plan.config, found_time)
-        for line in sizing_words(plan, found_time) if plan.config.budget_hours is not None else ():
+        for line in lines:
             out.print(line, highlight=False, markup=False)
     if len(estimates) > 1:
         low, high = (math.fsum(getattr(each, end) for each in estimates.values()) for end in ("low", "high"))
@@ -172,4 +179,6 @@ def _outcome_values(outcome: Outcome) -> dict[str, Any]:
         "report": str(outcome.report),
         "failed": outcome.failed,
         "chosen": outcome.chosen,
+        "unfinished": outcome.unfinished,
+        "tracked": outcome.tracked,
     }

@@ -17,10 +17,11 @@ from analysis.data.study import SIMULATED
 from analysis.report.plain import Answer, gain_cells, order_note
 from analysis.report.words import counted
 from study.cli.console import err, out
-from study.cli.words import duration
+from study.cli.words import duration, unfinished_words
 from study.driver import Outcome
 from study.execution.resources import BOOTSTRAP_CONFIG
 from study.tracking.pages import MlflowPages, mlflow_pages
+from study.tracking.sync import catch_up_command
 
 MLFLOW_ROWS = 100  # runs that MLflow's page loads at a time, whatever a view says
 COLORS = {BETTER: "green", WORSE: "red"}
@@ -50,13 +51,12 @@ def show_outcome(outcome: Outcome, name: str, tracking_uri: str, seconds: float,
     if console.is_terminal:
         console.print(Rule())
     if outcome.unfinished:
-        err.print(
-            f"unfinished: {', '.join(outcome.unfinished)}; the same command resumes them, with the whole time again"
-        )
+        err.print(unfinished_words(outcome.unfinished))
     if outcome.failed:
         err.print(f"{counted(len(outcome.failed), 'trial')} failed; the report says why", style="red")
     if not outcome.tracked:
-        err.print(f"MLflow is behind; `python -m study sync {outcome.folder}` brings it up to date")
+        command = catch_up_command(outcome.folder, tracking_uri)
+        err.print(f"MLflow is behind; `{command}` brings it up to date", soft_wrap=True)
 
 
 def _places(outcome: Outcome, pages: MlflowPages) -> Iterator[tuple[str, str]]:

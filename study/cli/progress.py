@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -42,6 +43,7 @@ class Progress:
         self.state = StudyState(config.name, folder)
         self.began = time.monotonic()
         self._seeds: dict[str, list[int]] = {}  # per phase, in the order in which they first ran
+        self._changing = threading.Lock()  # the live display reads the state in a thread of its own
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=2, transient=True)
 
     def __enter__(self) -> Progress:
@@ -55,8 +57,9 @@ class Progress:
 
     def __call__(self, event: Event) -> None:
         """Update the display with one event."""
-        for observed in self.state.observe(event):
-            self._note_seed(observed)
+        with self._changing:
+            for observed in self.state.observe(event):
+                self._note_seed(observed)
         match event:
             case StudyStarted():
                 if event.config:
@@ -103,6 +106,10 @@ class Progress:
 
     def _render(self) -> Group:
         """Return the live display: bars, the best results, and the running trials, as far as the screen has room."""
+        with self._changing:
+            return self._rendered()
+
+    def _rendered(self) -> Group:
         running = [record for record in self.state.history.of(self.state.phase) if not record.ended]
         best = best_so_far(self.state.history, self.state.history.objectives)
         tables = [best_table(best, settings=self.console.width >= WIDE)] if best else []

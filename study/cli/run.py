@@ -6,6 +6,7 @@ Torch, Ray and MLflow take seconds to import, so they are imported where a study
 from __future__ import annotations
 
 import os
+from glob import escape
 from pathlib import Path
 from typing import Annotated
 
@@ -35,7 +36,8 @@ EXAMPLES = {
 def _complete_study(incomplete: str) -> list[tuple[str, str]]:
     """Return the presets and YAML files that begin with what was typed, each with what it is for."""
     presets = [(name, text) for name, text in preset_summaries().items() if name.startswith(incomplete)]
-    files = [path for pattern in ("*.yaml", "*.yml", "*/") for path in Path().glob(f"{incomplete}{pattern}")]
+    folder, begin = os.path.split(incomplete)
+    files = [path for pattern in ("*.yaml", "*.yml", "*/") for path in Path(folder).glob(f"{escape(begin)}{pattern}")]
     return [*presets, *((f"{path}/" if path.is_dir() else str(path), "") for path in sorted(files))]
 
 

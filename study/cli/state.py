@@ -6,12 +6,11 @@ from pathlib import Path
 
 from analysis import records
 from analysis.records import JOURNAL_FILE, Event, PhaseStarted, StudyStarted
-from study.cli.words import duration
+from study.cli.words import time_left
 from study.plan.history import History
 from study.timing.pace import Pace
 
 WRITING = "writing the report"
-NOT_KNOWN, ESTIMATE = "time left not known yet", "about {} left (an estimate from the trials so far)"
 
 
 class StudyState:
@@ -55,7 +54,7 @@ class StudyState:
     def left(self) -> str:
         """Return the time left in words."""
         seconds = self.pace.seconds_left(self.history)
-        return NOT_KNOWN if seconds is None else ESTIMATE.format(duration(seconds)) if seconds else WRITING
+        return WRITING if seconds == 0 else time_left(seconds)
 
     def _earlier(self, event: Event) -> list[Event]:
         """Return what earlier drivers of the study have written, before the first event of this one."""

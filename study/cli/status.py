@@ -19,13 +19,18 @@ from analysis import records
 from analysis.convergence import verdicts
 from analysis.data.frames import RUNNING, frames
 from analysis.data.plugins import load_plugins
-from analysis.records import PhaseStarted, StudyEnded, StudyStarted
-from study.cli.words import best_table, duration
+from analysis.records import FAILED, FINISHED, KILLED, PhaseStarted, StudyEnded, StudyStarted
+from study.cli.words import best_table, duration, time_left
 from study.plan.best import Best, best_so_far
 from study.plan.history import History, TrialRecord
 from study.timing.pace import Pace
 
-WAITING, RUNS, DONE = "waiting", "running", "done"
+WAITING, RUNS, UNFINISHED, DONE = "waiting", "running", "unfinished", "done"
+ENDS = {  # by how the last driver ended
+    FINISHED: "the study has ended",
+    KILLED: "interrupted, or its time was over; the same command resumes it",
+    FAILED: "its driver failed; the same command resumes it",
+}
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class PhaseStatus:
 
     Attributes:
         phase: Name of the phase.
-        state: WAITING, RUNS or DONE.
+        state: WAITING, RUNS, DONE, or UNFINISHED if the driver ended before the phase did.
         trials: Number of trials per status.
         planned: Upper bound of the number of trials; None if the journal has no plan.
     """
@@ -51,25 +56,30 @@ class Status:
 
     Attributes:
         study: Name of the study.
-        ended: Whether the study has ended.
+        end: How the last driver ended: FINISHED, KILLED or FAILED; empty if it has not said.
         last_event: Time of the last event, in seconds since the epoch.
         phases: Phases in the order of the plan.
         best: Best result per task.
         verdicts: Number of ended trials per verdict.
-        seconds_left: Upper bound at the pace so far; None if it cannot be estimated yet.
+        seconds_left: Estimate from the pace so far; None if it cannot be estimated yet.
     """
 
     study: str
-    ended: bool
+    end: str
     last_event: float
     phases: list[PhaseStatus]
     best: Mapping[str, Best] = field(default_factory=dict)
     verdicts: Mapping[str, int] = field(default_factory=dict)
     seconds_left: float | None = None
 
+    @property
+    def ended(self) -> bool:
+        """Whether the study has run to its end."""
+        return self.end == FINISHED
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
-        return dataclasses.asdict(self)
+        return {**dataclasses.asdict(self), "ended": self.ended}
 
 
 def read_status(folder: Path) -> Status:
@@ -81,7 +91,8 @@ def read_status(folder: Path) -> Status:
         pace.observe(event)
     starts = [event for event in events if isinstance(event, StudyStarted)]
     started = starts[-1] if starts else StudyStarted(study=folder.resolve().name)
-    ended = bool(events) and isinstance(events[-1], StudyEnded)
+    end = events[-1].status if events and isinstance(events[-1], StudyEnded) else ""
+    begun = UNFINISHED if end else RUNS
     running = {event.phase for event in events if isinstance(event, PhaseStarted)} - set(history.outcomes)
     by_phase: dict[str, list[TrialRecord]] = {name: [] for name in started.plan}
     for record in history.trials.values():
@@ -89,8 +100,8 @@ def read_status(folder: Path) -> Status:
     phases = [
         PhaseStatus(
             name,
-            DONE if name in history.outcomes else RUNS if name in running else WAITING,
-            dict(Counter(record.status or RUNNING for record in in_phase)),
+            DONE if name in history.outcomes else begun if name in running else WAITING,
+            dict(Counter(record.status or (UNFINISHED if end else RUNNING) for record in in_phase)),
             started.plan.get(name, {}).get("trials"),
         )
         for name, in_phase in by_phase.items()
@@ -101,12 +112,12 @@ def read_status(folder: Path) -> Status:
     found = verdicts(runs[runs["status"] != RUNNING], curves, names)
     return Status(
         started.study,
-        ended,
+        end,
         events[-1].time if events else time.time(),
         phases,
         best_so_far(history, started.objectives),
         found["verdict"].value_counts().to_dict(),
-        0.0 if ended else pace.seconds_left(history),
+        0.0 if end == FINISHED else pace.seconds_left(history),
     )
 
 
@@ -130,8 +141,7 @@ def render(status: Status, now: float | None = None) -> Group:
                 "verdicts: " + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in status.verdicts.items())
             )
         )
-    if status.ended:
-        return Group(*parts, Text("the study has ended"))
-    left = "not known yet" if status.seconds_left is None else f"at most {duration(status.seconds_left)}"
+    if status.end:
+        return Group(*parts, Text(ENDS.get(status.end, status.end)))
     silent = duration((time.time() if now is None else now) - status.last_event)
-    return Group(*parts, Text(f"time left: {left}; last event {silent} ago"))
+    return Group(*parts, Text(f"{time_left(status.seconds_left)}; last event {silent} ago"))

@@ -23,6 +23,16 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def time_left(seconds: float | None) -> str:
+    """Return an estimate of the time left in words; None is an unknown one."""
+    return "time left not known yet" if seconds is None else f"about {duration(seconds)} left, at the pace so far"
+
+
+def unfinished_words(phases: Sequence[str]) -> str:
+    """Return which phases the end of the time budget has left unfinished, and what continues them."""
+    return f"unfinished: {', '.join(phases)}; the same call resumes them, with the whole time again"
+
+
 def settings_words(values: Mapping[str, Any]) -> list[str]:
     """Return a trial's settings, one word each, of at most three digits: `lr=0.0038`, `aug=0.5`, `bs=32`."""
     return [

@@ -74,6 +74,11 @@ def _validated(content: Mapping[str, Any]) -> StudyConfig:
     for name in config.resources.custom:
         if name.lower() in ("cpu", "gpu"):
             raise ConfigError(f"resources.custom.{name}: use resources.{name.lower()}")
+    if config.search.scheduler == "pbt" and config.workers > 1:
+        raise ConfigError(
+            f"search.scheduler = 'pbt': its trials take over states from each other, which needs workers = 1, not "
+            f"{config.workers}"
+        )
     check_seeds(config)
     check_network(config.encoder)
     for task in config.tasks:

@@ -7,12 +7,14 @@ network).
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import io
 import json
+import os
 import pickle
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -163,11 +165,12 @@ def load_encoder(model: str, *, task: str | None = None, tracking_uri: str | Non
         UserError: A file cannot be read.
         TrackingError: MLflow does not have the model.
     """
-    if model.startswith(MODEL_URIS):
-        if task is not None:
-            raise ConfigError(f"--task {task}: {model} is one model; a task selects an encoder in a study's folder")
-        return _from_mlflow(model, tracking_uri)
     path = files.expanded(model)
+    in_mlflow = model.startswith(MODEL_URIS)
+    if task is not None and (in_mlflow or path.is_file() or (path / METADATA).is_file()):
+        raise ConfigError(f"--task {task}: {model} is one encoder; a task selects one in a study's folder")
+    if in_mlflow:
+        return _from_mlflow(model, tracking_uri)
     if path.is_file():
         return _from_weights(path.parent) if path.name == WEIGHTS else _from_program(path)
     if (path / METADATA).is_file():
@@ -212,22 +215,34 @@ def _from_program(path: Path) -> LoadedEncoder:
     )
 
 
+@contextlib.contextmanager
+def _process_store(tracking_uri: str) -> Iterator[None]:
+    """Make a store that of the whole process inside this block; MLflow sets MLFLOW_TRACKING_URI as well."""
+    import mlflow
+
+    before, variable = mlflow.get_tracking_uri(), os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(tracking_uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before)
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        if variable is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = variable
+
+
 def _from_mlflow(uri: str, tracking_uri: str | None) -> LoadedEncoder:
     import mlflow.pytorch
-    from mlflow import MlflowException
 
+    from study.tracking.store import UNREACHABLE
     from study.tracking.sync import default_tracking_uri, mlflow_environment
 
-    global_uri = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(tracking_uri or default_tracking_uri())
     try:
-        with mlflow_environment():
+        with _process_store(tracking_uri or default_tracking_uri()), mlflow_environment():
             info = mlflow.models.get_model_info(uri)
             module = mlflow.pytorch.load_model(uri)
-    except (MlflowException, OSError) as error:
+    except (*UNREACHABLE, ImportError) as error:  # SQLAlchemy imports the driver of a database when it connects
         raise TrackingError(f"MLflow has no model {uri} that can be read: {first_line(error)}") from error
-    finally:
-        mlflow.set_tracking_uri(global_uri)
     signature = info.signature
     shape: tuple[int, ...] = signature.inputs.inputs[0].shape if signature and signature.inputs.is_tensor_spec() else ()
     if len(shape) != 4:

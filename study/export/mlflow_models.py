@@ -22,8 +22,8 @@ from analysis.data.mlflow_names import model_in_mlflow
 from analysis.records import ENCODERS
 from study.export.encoders import read_encoder, read_example, read_metadata
 from study.tracking.metadata import source_tags
-from study.tracking.state import TrackingError
-from study.tracking.store import UNREACHABLE
+from study.tracking.state import TrackingError, TrackingState
+from study.tracking.store import UNREACHABLE, artifact_errors
 from study.tracking.sync import default_tracking_uri, mlflow_environment, run_id_of, sync
 from trainables.data.table import to_float
 from trainables.errors import first_line
@@ -61,23 +61,27 @@ def log_models(folder: Path, tracking_uri: str | None) -> list[str]:
     """
     stored = {path: metadata for path in sorted((folder / ENCODERS).glob("*/")) if (metadata := read_metadata(path))}
     names = {path: f"{metadata['study']}-{path.name}" for path, metadata in stored.items()}
-    registered = {path: _registered(tracking_uri, names[path], stored[path]["trial_id"]) for path in stored}
+    registered = {path: _registered(folder, tracking_uri, names[path], stored[path]["trial_id"]) for path in stored}
     if None in registered.values():
         sync(folder, tracking_uri)
-    return [
-        registered[path]
-        or log_model(
-            folder,
-            tracking_uri,
-            trial_id=metadata["trial_id"],
-            encoder=read_encoder(path),
-            example=read_example(path),
-            name=names[path],
-            step=metadata["step"],
-            reading=metadata.get("reading"),
-        )
-        for path, metadata in stored.items()
-    ]
+    problems = []
+    for path, metadata in stored.items():
+        try:
+            registered[path] = registered[path] or log_model(
+                folder,
+                tracking_uri,
+                trial_id=metadata["trial_id"],
+                encoder=read_encoder(path),
+                example=read_example(path),
+                name=names[path],
+                step=metadata["step"],
+                reading=metadata.get("reading"),
+            )
+        except TrackingError as error:  # the others may be accepted
+            problems.append(str(error))
+    if problems:
+        raise TrackingError("; ".join(problems))
+    return [uri for uri in registered.values() if uri is not None]
 
 
 def log_model(
@@ -113,7 +117,7 @@ def log_model(
         TrackingError: MLflow cannot be reached, or does not know the trial.
         ValueError: `example` does not have the shape of images.
     """
-    if (model_uri := _registered(tracking_uri, name, trial_id)) is not None:
+    if (model_uri := _registered(folder, tracking_uri, name, trial_id)) is not None:
         return model_uri
     run_id, uri = run_id_of(folder, tracking_uri, trial_id)
     shape = ", ".join(map(str, example.shape[1:]))
@@ -124,11 +128,18 @@ def log_model(
         return f"models:/{name}/{_register(client, name, model, run_id, trial_id, description)}"
 
 
-def _registered(tracking_uri: str | None, name: str, trial_id: str) -> str | None:
-    """Return the `models:/NAME/VERSION` URI of a trial's model; None if it is not registered."""
+def _registered(folder: Path, tracking_uri: str | None, name: str, trial_id: str) -> str | None:
+    """Return the `models:/NAME/VERSION` URI of the model of a trial's run; None if it is not registered.
+
+    The trial's id alone does not identify it: a study that begins again, perhaps on other images, has the same ids.
+    """
+    uri = tracking_uri or default_tracking_uri()
+    state = TrackingState.of(folder, uri)
+    if state is None or (run_id := state.runs.get(f"trial/{trial_id}")) is None:
+        return None
     with _tracking_errors(f"cannot look up model {name} of trial {trial_id} in MLflow"):
-        client = MlflowClient(tracking_uri=tracking_uri or default_tracking_uri())
-        found = client.search_model_versions(f"name = '{name}' and tags.`{TRIAL_TAG}` = '{trial_id}'")
+        client = MlflowClient(tracking_uri=uri)
+        found = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
     return f"models:/{name}/{min(int(version.version) for version in found)}" if found else None
 
 
@@ -163,15 +174,27 @@ def _log(
         params={param: value for param, value in run.data.params.items() if param in PARAMS},
         model_type="encoder",
     )
-    with tempfile.TemporaryDirectory() as temporary:
+    with _deleted_if_incomplete(client, model.model_id), tempfile.TemporaryDirectory() as temporary:
         path = str(Path(temporary) / "model")
         metadata = None if reading is None else {"reading": dict(reading)}
         form = Model(model.artifact_location, run_id, model_uuid=model.model_id, metadata=metadata)
         _save(encoder, example, path, form)
-        client.log_model_artifacts(model.model_id, path)
+        with artifact_errors():
+            client.log_model_artifacts(model.model_id, path)
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step)])
     _log_metrics(client, run, model.model_id)
     return client.finalize_logged_model(model.model_id, "READY")
+
+
+@contextlib.contextmanager
+def _deleted_if_incomplete(client: MlflowClient, model_id: str) -> Iterator[None]:
+    """Delete a model whose files could not be stored: each further attempt creates another one."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(*UNREACHABLE):
+            client.delete_logged_model(model_id)
+        raise
 
 
 def _log_metrics(client: MlflowClient, run: Run, model_id: str) -> None:

@@ -47,6 +47,7 @@ def export_optuna(folder: Path, path: Path) -> dict[str, int]:
 
     Raises:
         ConfigError: The file exists, or the study has no search trial.
+        StorageError: The file cannot be written.
     """
     if path.exists():
         raise ConfigError(f"{path} exists; delete it, or name another file with --output")
@@ -58,11 +59,12 @@ def export_optuna(folder: Path, path: Path) -> dict[str, int]:
     trials = {task: history.of(SEARCH, task) for task in config.tasks}
     if not any(trials.values()):
         raise nothing
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}{files.PARTIAL}", dir=path.parent) as place:
-        whole = Path(place, path.name)
-        counts = _write(whole, folder, began, config, trials)
-        whole.rename(path)  # a reader finds all studies or no file
+    with files.storing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}{files.PARTIAL}", dir=path.parent) as place:
+            whole = Path(place, path.name)
+            counts = _write(whole, folder, began, config, trials)
+            whole.rename(path)  # a reader finds all studies or no file
     return counts
 
 

@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from analysis.records.layout import RECOMMENDED_FILE
 from study.config.names import TUNABLE
 from study.config.schema import StudyConfig
 from study.config.seeds import unused_seeds
 from study.config.validation import check_config
 from trainables import files
 from trainables.trial import TrialConfig
-
-FILE_NAME = "recommended.yaml"
 
 
 def write_recommended(folder: Path, config: StudyConfig, chosen: Mapping[str, Mapping[str, Any]]) -> Path | None:
@@ -29,7 +28,7 @@ def write_recommended(folder: Path, config: StudyConfig, chosen: Mapping[str, Ma
     """
     if not chosen:
         return None
-    path = folder / FILE_NAME
+    path = folder / RECOMMENDED_FILE
     files.write(path, recommended(config, chosen).to_yaml().encode())
     return path
 

@@ -6,7 +6,6 @@ Only the parts that repeat are timed, on the study's own images, and multiplied 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,9 +24,10 @@ from trainables.training.loop import TrialRun, Worker
 from trainables.training.step import TrainingStep
 from trainables.trial import RANDOM_INIT, RAW_PIXELS, TrialConfig
 
-# Images per split on which the final probes are timed, with labels and with masks; with more, time is proportional.
-LABELED_IMAGES, MASKED_IMAGES = 1000, 200
-FEW_IMAGES = 100  # the same for few labels, for which a network is validated many times while it is fine-tuned
+# The final probes are timed on so many images per split, then on GROWTH times as many, until that takes ENOUGH_PROBES_S
+# or all images are timed. Much of a fit does not depend on their number, so two sizes tell what more images add.
+FIRST_IMAGES, GROWTH, ENOUGH_PROBES_S = 50, 4, 2.0
+FEW_IMAGES = 100  # for few labels, for which a network is validated many times while it is fine-tuned
 ENOUGH_S, MOST_STEPS = 0.2, 5  # steps are timed until one of these is reached
 # Two lengths of fine-tuning with as many validations, whose difference is the time of its steps.
 FINE_TUNE_STEPS = (N_VALIDATIONS, 2 * N_VALIDATIONS)
@@ -166,19 +166,36 @@ def _time_training(
 
 
 def _time_probes(trial: TrialConfig, datasets: Mapping[str, Splits], device: torch.device) -> float:
-    """Return the time of an untrained encoder's probes, in proportion to the images if there are many."""
+    """Return the time of an untrained encoder's probes, extrapolated to all images if there are many."""
     seconds = 0.0
     table = datasets[trial.dataset].pretext_train
     encoder = baseline_encoder(trial, table.image_size, table.n_channels)
     for name in trial.probe_datasets:
         splits = datasets[name]
-        few, share = _first_images(splits, MASKED_IMAGES if splits.masked else LABELED_IMAGES)
         own = trial.replace(probe_datasets=(name,), labels_per_class=())
-        all_labels = seconds_of(functools.partial(evaluate, own, encoder, {name: few}, device), device) / share
+        all_labels = _evaluation_seconds(own, encoder, splits, device)
         seconds += all_labels
         if trial.labels_per_class and splits.labeled:  # a fit to raw pixels takes about as long with few labels
             n_fits = len(trial.labels_per_class)
             seconds += n_fits * all_labels if encoder is None else _few_label_seconds(trial, encoder, splits, device)
+    return seconds
+
+
+def _evaluation_seconds(trial: TrialConfig, encoder: Encoder | None, splits: Splits, device: torch.device) -> float:
+    """Return the time of the probes on one data set, extrapolated from two sizes of it if all images take long."""
+    [name] = trial.probe_datasets
+
+    def timed(most: int) -> tuple[float, float]:
+        few, share = _first_images(splits, most)
+        return seconds_of(lambda: evaluate(trial, encoder, {name: few}, device), device), share
+
+    timed(FIRST_IMAGES)  # loads what only probes need
+    most, (seconds, share) = FIRST_IMAGES, timed(FIRST_IMAGES)
+    while share < 1:
+        most, less, less_share = GROWTH * most, seconds, share
+        seconds, share = timed(most)
+        if seconds >= ENOUGH_PROBES_S:
+            return seconds + (1 - share) * max(0.0, seconds - less) / (share - less_share)
     return seconds
 
 

@@ -52,10 +52,13 @@ def fit_to_budget(plan: Plan, machine: Machine, seconds: float | None = None) ->
     hours, costs = plan.config.budget_hours, trial_costs(plan)
     if hours is None:
         return plan, estimate(plan, machine, costs)
-    return sized(plan, 3600 * hours if seconds is None else seconds, machine, costs)
+    left = 3600 * hours if seconds is None else seconds
+    return sized(plan, left, machine, costs, spent=3600 * hours - left)
 
 
-def sized(plan: Plan, seconds: float, machine: Machine, costs: TrialCosts | None) -> tuple[Plan, StudyEstimate]:
+def sized(
+    plan: Plan, seconds: float, machine: Machine, costs: TrialCosts | None, *, spent: float = 0.0
+) -> tuple[Plan, StudyEstimate]:
     """Return the largest plan whose estimate fits into a time budget, and the estimate.
 
     In each of several rounds, first the seeds, then the steps and then the search trials grow to the round's target;
@@ -63,9 +66,10 @@ def sized(plan: Plan, seconds: float, machine: Machine, costs: TrialCosts | None
 
     Args:
         plan: Plan of the study as configured.
-        seconds: Time budget.
+        seconds: What is left of the time budget.
         machine: What the study costs here beside its trials.
         costs: Costs of its trials; None for simulated ones.
+        spent: Seconds of the time budget that have passed, which the next start will need as well.
 
     Raises:
         ConfigError: Not even the smallest plan fits.
@@ -79,7 +83,7 @@ def sized(plan: Plan, seconds: float, machine: Machine, costs: TrialCosts | None
 
     sizes = _least(plan.config)
     if not fits(sizes):
-        _refuse(plan, seconds, sizes, estimated(sizes))
+        _refuse(plan, seconds, spent, sizes, estimated(sizes))
     for target in _targets(plan.config):
         for dimension in DIMENSIONS:
             goal = max(getattr(sizes, dimension), getattr(target, dimension))
@@ -105,9 +109,10 @@ def with_sizes_of(config: StudyConfig, sized: Mapping[str, Any]) -> StudyConfig:
 
 
 def sizing_words(plan: Plan, found: StudyEstimate) -> list[str]:
-    """Return what a sized study will run and what it can find, as lines for its user."""
+    """Return what a sized study will run and what it can find, as lines for its user; none without a time budget."""
     config = plan.config
-    assert config.budget_hours is not None
+    if config.budget_hours is None:
+        return []
     grid = config.search.algorithm == "grid"
     trials = "the whole grid" if grid else f"{config.search.num_samples} search trials per task"
     seeds = f"{config.confirm.n_seeds} seeds to confirm"
@@ -192,12 +197,12 @@ def _resized(plan: Plan, sizes: Sizes) -> Plan:
     return dataclasses.replace(plan, config=resized)
 
 
-def _refuse(plan: Plan, seconds: float, sizes: Sizes, found: StudyEstimate) -> None:
+def _refuse(plan: Plan, seconds: float, spent: float, sizes: Sizes, found: StudyEstimate) -> None:
     least = _resized(plan, sizes).config
-    hours = math.ceil(100 * found.high / USED / 3600) / 100
+    hours = math.ceil(100 * (found.high / USED + spent) / 3600) / 100
     raise ConfigError(
         f"budget_hours = {plan.config.budget_hours:g}: the smallest plan ({least.confirm.n_seeds} seeds, "
         f"{least.budget_steps:,} steps, {least.search.num_samples} search trials per task) takes up to "
-        f"{time_range(found.high, found.high)} here, and {max(0.0, seconds) / 60:.1f} minutes are left; the smallest "
+        f"{found.high / 60:.1f} minutes here, and {max(0.0, seconds) / 60:.1f} minutes are left; the smallest "
         f"time that works is --hours {hours:g}"
     )

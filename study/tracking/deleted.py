@@ -6,7 +6,8 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
-from study.tracking.state import FILE_NAME, TrackingError, TrackingState
+from analysis.records.layout import MLFLOW_FILE
+from study.tracking.state import TrackingError, TrackingState
 from study.tracking.store import GONE, UNREACHABLE, check_active, find_runs
 from study.tracking.sync import default_tracking_uri, mlflow_environment
 from trainables.errors import first_line
@@ -44,7 +45,7 @@ def check_not_deleted(folder: Path, tracking_uri: str | None = None) -> None:
         raise TrackingError(
             f"deleted in MLflow, which accepts nothing more for it: {shown}{more}. `mlflow runs restore --run-id "
             f"{next(iter(deleted.values()))}` brings a run back, unless `mlflow gc` has removed it for good. Then "
-            f"delete {folder / FILE_NAME} and run this command again: it delivers everything that MLflow lacks"
+            f"delete {folder / MLFLOW_FILE} and run this command again: it delivers everything that MLflow lacks"
         )
 
 

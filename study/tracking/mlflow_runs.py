@@ -18,7 +18,6 @@ from analysis.data.mlflow_names import from_mlflow, in_mlflow, is_chance_level
 from analysis.data.per_image import PER_IMAGE_ARTIFACT
 from analysis.data.study import Study
 from analysis.records import (
-    CONFIG_FILE,
     FAILED,
     FINISHED,
     KILLED,
@@ -35,6 +34,16 @@ from analysis.records import (
     TrialEvent,
     TrialStarted,
 )
+from analysis.records.layout import (
+    CONFIG_FILE,
+    CURVES_FILE,
+    EFFECTS_FILE,
+    FIGURES,
+    RECOMMENDED_FILE,
+    REPORT_FILE,
+    RUNS_FILE,
+    VERDICTS_FILE,
+)
 from analysis.records.phases import OUTCOME_FILE
 from study.tracking import metadata, notes
 from study.tracking.notes import NOTE
@@ -43,12 +52,12 @@ from study.tracking.state import TrackingState, milliseconds
 from study.tracking.store import STUDY, check_active, experiment_id_of, find_runs
 from study.tracking.summaries import Summary, comparison_metric, phase_summary, study_summary
 from study.tracking.views import study_views
+from trainables import plugins
 from trainables.trial import ONLINE_PROBES, is_baseline
 
-VERDICTS_FILE = "verdicts.csv"
 STUDY_FILES = (
-    *(CONFIG_FILE, "runs.parquet", "curves.parquet", VERDICTS_FILE, "effects.csv"),
-    *("recommended.yaml", "report.html", "figures", "plugins"),
+    *(CONFIG_FILE, RUNS_FILE, CURVES_FILE, VERDICTS_FILE, EFFECTS_FILE),
+    *(RECOMMENDED_FILE, REPORT_FILE, FIGURES, plugins.FOLDER),
 )
 # An early stop is a regular end of a run; `pretext.status` keeps the difference.
 RUN_STATUS = {FINISHED: "FINISHED", STOPPED: "FINISHED", FAILED: "FAILED", KILLED: "KILLED"}
@@ -62,7 +71,7 @@ class RunWriter:
 
     Args:
         client: Client of the store.
-        study: The journal's first event.
+        study: The event with which the driver of the next events began.
         state: Updated as runs are created and end; the caller saves it.
 
     Attributes:
@@ -71,7 +80,7 @@ class RunWriter:
 
     def __init__(self, client: MlflowClient, study: StudyStarted, state: TrackingState) -> None:
         self.summarize: set[str] = set()
-        self._last = state.journal  # time of the last event in ms
+        state.last = state.last or state.journal
         self._client = client
         self._study = study
         self._state = state
@@ -97,7 +106,7 @@ class RunWriter:
 
     def apply(self, event: Event) -> None:
         """Write one event, or keep it for the next batch."""
-        self._last = milliseconds(event)
+        self._state.last = milliseconds(event)
         match event:
             case StudyStarted():
                 self._study_started(event)
@@ -156,7 +165,7 @@ class RunWriter:
             if self._state.artifacts.get(name.as_posix()) == stamp:
                 continue
             where = None if name.parent == Path() else name.parent.as_posix()
-            if self._outbox.call(self._client.log_artifact, self._state.runs[STUDY], str(path), where):
+            if self._outbox.store(self._client.log_artifact, self._state.runs[STUDY], str(path), where):
                 stored += 1
             if name.as_posix() == VERDICTS_FILE:
                 self._tag_verdicts(path)
@@ -194,10 +203,10 @@ class RunWriter:
         if steps:
             self._add_metrics(key, time, steps, self._levels_of(key))
         if event.status == FAILED and event.reason:
-            self._outbox.call(self._client.log_text, self._state.runs[_trial_key(event)], event.reason, "error.txt")
+            self._outbox.store(self._client.log_text, self._state.runs[key], event.reason, "error.txt")
         if event.per_image:
             content = json.dumps(event.per_image)
-            self._outbox.call(self._client.log_text, self._state.runs[_trial_key(event)], content, PER_IMAGE_ARTIFACT)
+            self._outbox.store(self._client.log_text, self._state.runs[key], content, PER_IMAGE_ARTIFACT)
         tags = {"pretext.reason": metadata.short_reason(event.reason)}
         self._end(_trial_key(event), event.status, milliseconds(event), tags)
 
@@ -205,7 +214,7 @@ class RunWriter:
         key = _phase_key(event.phase)
         if event.outcome:
             content = json.dumps(event.outcome, indent=1)
-            self._outbox.call(self._client.log_text, self._state.runs[key], content, OUTCOME_FILE)
+            self._outbox.store(self._client.log_text, self._state.runs[key], content, OUTCOME_FILE)
         self.summarize |= {event.phase}
         self._end(key, FINISHED, milliseconds(event), {})
 
@@ -216,7 +225,7 @@ class RunWriter:
         new = {name: value for name, value in summary.metrics.items() if stored.get(in_mlflow(name)) != value}
         text = f"{summary.note}\n\n{note}".strip()
         self._outbox.add_tags(self._state.runs[key], metadata.simulated_tags(self._study, {NOTE: text}))
-        self._add_metrics(key, self._last, 0, new)
+        self._add_metrics(key, self._state.last, 0, new)
         self._outbox.send(run_id)
 
     def _levels_of(self, key: str) -> dict[str, float]:
@@ -229,10 +238,10 @@ class RunWriter:
 
     def _save_views(self, study: Study) -> None:
         online, mode = next(iter(self._study.objectives.values()), (ONLINE_PROBES[0], "max"))
-        journal = self._state.journal
+        journal, last = self._state.journal, self._state.last
         views = study_views(study.runs, comparison_metric(study), online, mode=mode, journal=journal)
         for view in views:
-            if self._outbox.call(self._client.set_experiment_tag, self._state.experiment_id, *view.tag(self._last)):
+            if self._outbox.call(self._client.set_experiment_tag, self._state.experiment_id, *view.tag(last)):
                 self._state.views[view.name] = view.query
 
     def _begin(self, key: str, event: Event, *, name: str, tags: dict[str, str], parent: str = "") -> None:

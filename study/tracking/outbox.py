@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
 from analysis.data.mlflow_names import in_mlflow, whole_names
-from study.tracking.store import UNREACHABLE, is_refusal
+from study.tracking.store import UNREACHABLE, artifact_errors, is_refusal
 from trainables.errors import without_secrets
 
 logger = logging.getLogger(__name__)
@@ -93,6 +94,16 @@ class Outbox:
             )
             return False
         return True
+
+    def store(self, call: Callable[..., Any], *args: Any) -> bool:
+        """Make a call that stores an artifact, as `call` does; whatever its library raises is an OSError."""
+
+        @functools.wraps(call)
+        def wrapped(*given: Any) -> None:
+            with artifact_errors():
+                call(*given)
+
+        return self.call(wrapped, *args)
 
     def _of(self, run_id: str) -> _Pending:
         return self._pending.setdefault(run_id, _Pending())

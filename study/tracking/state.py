@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from analysis.records import Event, read
+from analysis.records.layout import MLFLOW_FILE
 from trainables import files
 from trainables.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-FILE_NAME = "mlflow.json"
 LAYOUT = 2  # version of the names in MLflow; what an earlier version delivered is delivered again, once
 
 
@@ -36,6 +36,9 @@ class TrackingState:
         store: Hash of the tracking URI, which itself may contain a password.
         journal: Time of the journal's first event in ms since the epoch, which distinguishes journals of one folder.
         offset: Bytes of the journal that have been delivered, up to the end of a line.
+        driver: Where the last delivered StudyStarted begins in the journal: what its driver ran with holds for the
+            events after it.
+        last: Time in ms of the last delivered event; 0 before there is one.
         clean: False while events are being delivered. If it is False on loading, there may be runs that `runs` lacks.
         experiment_id: MLflow's id of the study's experiment.
         runs: MLflow run id of `study`, `phase/NAME` and `trial/ID`.
@@ -49,6 +52,8 @@ class TrackingState:
     store: str
     journal: int
     offset: int = 0
+    driver: int = 0
+    last: int = 0
     clean: bool = False
     experiment_id: str = ""
     runs: dict[str, str] = field(default_factory=dict)
@@ -80,11 +85,11 @@ class TrackingState:
         """
         fresh = cls(store=hashlib.sha256(tracking_uri.encode()).hexdigest()[:16], journal=journal, layout=LAYOUT)
         try:
-            kept = cls(**_read_json(folder / FILE_NAME))
+            kept = cls(**_read_json(folder / MLFLOW_FILE))
         except FileNotFoundError:
             return fresh
         except (ValueError, TypeError) as error:  # cut short, or of another version
-            logger.warning("%s: not readable (%s); its content is looked up in MLflow", folder / FILE_NAME, error)
+            logger.warning("%s: not readable (%s); its content is looked up in MLflow", folder / MLFLOW_FILE, error)
             return fresh
         same = (kept.store, kept.journal, kept.layout) == (fresh.store, fresh.journal, fresh.layout)
         return kept if same else fresh
@@ -95,12 +100,12 @@ class TrackingState:
         Raises:
             StorageError: The file cannot be written.
         """
-        files.write(folder / FILE_NAME, json.dumps(dataclasses.asdict(self)).encode())
+        files.write(folder / MLFLOW_FILE, json.dumps(dataclasses.asdict(self)).encode())
 
     @staticmethod
     def forget(folder: Path) -> None:
         """Remove the saved state, so that the next delivery begins at the journal's first event."""
-        (folder / FILE_NAME).unlink(missing_ok=True)
+        (folder / MLFLOW_FILE).unlink(missing_ok=True)
 
 
 def milliseconds(event: Event) -> int:

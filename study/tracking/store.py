@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+from collections.abc import Iterator
+
 import requests
 from mlflow import MlflowClient, MlflowException
 from mlflow.entities import Experiment
@@ -11,6 +15,11 @@ from study.tracking.state import TrackingError, TrackingState
 from trainables.files import NO_ROOM
 
 UNREACHABLE = (MlflowException, SQLAlchemyError, OSError)  # requests' errors are OSErrors
+TRANSIENT = {  # error numbers of files after which there may be success later
+    *NO_ROOM,
+    *(errno.EIO, errno.ESTALE, errno.EAGAIN, errno.EBUSY, errno.EMFILE, errno.ENFILE),
+    *(errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH),
+}
 GONE = "RESOURCE_DOES_NOT_EXIST"
 REFUSALS = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_ALREADY_EXISTS", "ENDPOINT_NOT_FOUND")
 STUDY = "study"  # key of the study run, and its `pretext.kind`
@@ -19,7 +28,7 @@ STUDY = "study"  # key of the study run, and its `pretext.kind`
 def is_refusal(error: Exception) -> bool:
     """Return whether retrying cannot help: a deleted run, a bad value, a folder without write permission.
 
-    A full disk does not count, since there may be room later.
+    A full disk, a file server that is away and the errors of an artifact store's own library do not count.
     """
     if isinstance(error, MlflowException):
         return error.error_code in REFUSALS
@@ -27,7 +36,20 @@ def is_refusal(error: Exception) -> bool:
         return 400 <= error.response.status_code < 500 and error.response.status_code not in (401, 403, 408, 429)
     if isinstance(error, requests.RequestException):
         return False
-    return isinstance(error, OSError) and error.errno not in NO_ROOM
+    if isinstance(error, ConnectionError | TimeoutError):
+        return False
+    return isinstance(error, OSError) and error.errno is not None and error.errno not in TRANSIENT
+
+
+@contextlib.contextmanager
+def artifact_errors() -> Iterator[None]:
+    """Turn what the library of an artifact store raises, such as boto3's errors, into an OSError."""
+    try:
+        yield
+    except (*UNREACHABLE, ImportError):
+        raise
+    except Exception as error:
+        raise OSError(f"{type(error).__name__}: {error}") from error
 
 
 def experiment_id_of(client: MlflowClient, study: str) -> str:

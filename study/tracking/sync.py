@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shlex
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ import filelock
 import analysis
 from analysis import records
 from analysis.records import StudyStarted
+from analysis.records.layout import HEADLINE_FILE
 from study.tracking.state import TrackingError, TrackingState, milliseconds
 from trainables.errors import StorageError, UserError, first_line, without_secrets
 
@@ -27,6 +29,8 @@ __all__ = [
     "MlflowTracker",
     "SyncResult",
     "TrackingError",
+    "catch_up_command",
+    "configured_store",
     "default_tracking_uri",
     "mlflow_environment",
     "run_id_of",
@@ -70,6 +74,28 @@ class SyncResult:
 def default_tracking_uri() -> str:
     """Return MLFLOW_TRACKING_URI, or `mlflow.db` in the working directory, which `mlflow ui` shows by default."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(Path.cwd() / 'mlflow.db').as_posix()}"
+
+
+def configured_store(folder: Path) -> str | None:
+    """Return the MLflow store in the configuration that the study in `folder` was last run with, if any."""
+    stores = [event.config.get("tracking_uri") for event in records.read(folder, StudyStarted)]
+    return stores[-1] if stores else None
+
+
+def catch_up_command(folder: Path, tracking_uri: str) -> str:
+    """Return the shell command, for the current folder, that delivers the rest of a journal to a store.
+
+    Args:
+        folder: The study's folder.
+        tracking_uri: The MLflow store. Its password, if it has one, is left out.
+    """
+    command = ["python", "-m", "study", "sync", str(folder)]
+    known = [f"sqlite:///{(Path.cwd() / 'mlflow.db').as_posix()}"]  # where the command looks by itself
+    with contextlib.suppress(UserError):  # a damaged journal
+        known.append(configured_store(folder) or "")
+    if tracking_uri not in known:
+        command += ["--tracking-uri", without_secrets(tracking_uri)]
+    return shlex.join(command)
 
 
 def sync(
@@ -193,9 +219,9 @@ class MlflowTracker:
         self._exit.close()
         if not self._delivered:
             logger.warning(
-                "MLflow at %s has not received everything. Nothing is lost; to finish, run: python -m study sync %s",
+                "MLflow at %s has not received everything. Nothing is lost; to finish, run: %s",
                 without_secrets(self.tracking_uri),
-                self.folder,
+                catch_up_command(self.folder, self.tracking_uri),
             )
         return self._delivered
 
@@ -230,15 +256,24 @@ def _deliver(folder: Path, uri: str, close_abandoned: bool, chunk_bytes: int) ->
     if not isinstance(study, StudyStarted):
         kind = type(study).__name__
         raise TrackingError(f"{folder / records.JOURNAL_FILE}: must begin with StudyStarted, not {kind}")
-    path = folder / records.JOURNAL_FILE
-    state = TrackingState.load(folder, tracking_uri=uri, journal=milliseconds(study))
+    path, journal = folder / records.JOURNAL_FILE, milliseconds(study)
+    state = TrackingState.load(folder, tracking_uri=uri, journal=journal)
     if not _is_end_of_line(path, state.offset):  # the journal was truncated and has since grown differently
         logger.warning("%s: not the file that was delivered to MLflow before, so it is delivered again", path)
         TrackingState.forget(folder)
-        state = TrackingState.load(folder, tracking_uri=uri, journal=milliseconds(study))
+        state = TrackingState.load(folder, tracking_uri=uri, journal=journal)
     if state.clean and state.offset >= path.stat().st_size and not (state.ended or close_abandoned):
         return SyncResult()
-    return _Delivery(folder, uri, study, state).run(close_abandoned, chunk_bytes)
+    return _Delivery(folder, uri, _driver(path, state.driver) or study, state).run(close_abandoned, chunk_bytes)
+
+
+def _driver(path: Path, offset: int) -> StudyStarted | None:
+    """Return the StudyStarted that begins at an offset of a journal; None if something else is there."""
+    with path.open("rb") as file, contextlib.suppress(records.JournalError):
+        file.seek(offset)
+        event = records.from_line(file.readline(), f"{path}, after byte {offset}")
+        return event if isinstance(event, StudyStarted) else None
+    return None
 
 
 class _Delivery:
@@ -262,11 +297,14 @@ class _Delivery:
             while lines := _whole_lines(file, self._state.offset, chunk_bytes):
                 with self._step():
                     where = f"{self._folder / records.JOURNAL_FILE}, after byte {self._state.offset}"
+                    place, driver = self._state.offset, self._state.driver
                     for line in lines:
                         if (event := records.from_line(line, where)) is not None:
                             self._runs.apply(event)
+                            driver = place if isinstance(event, StudyStarted) else driver
+                        place += len(line)
                     self._runs.flush()
-                    self._state.offset += sum(map(len, lines))
+                    self._state.offset, self._state.driver = place, driver
                 events += len(lines)
         if close_abandoned and self._state.open:
             with self._step():
@@ -291,7 +329,7 @@ class _Delivery:
 
 def _headline(folder: Path) -> str:
     """Return the report's first sentences; empty before the report, and in studies of earlier versions."""
-    path = folder / records.HEADLINE_FILE
+    path = folder / HEADLINE_FILE
     return path.read_text(encoding="utf-8").strip() if path.exists() else ""
 
 

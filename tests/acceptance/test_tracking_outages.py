@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from analysis.records.layout import MLFLOW_FILE
 from study.driver import TRACKING_PATIENCE_S
 from study.plan.history import History
-from study.tracking.state import FILE_NAME as STATE_FILE
 from study.tracking.sync import sync
 from tests.acceptance.studies import DriverProcess, assert_mlflow_equals_journal, assert_whole, simulated
 from tests.acceptance.tracking_trouble import Proxy, WatchedStudy, own_process
@@ -81,7 +81,7 @@ def test_a_server_that_comes_late_and_dies_midway_receives_everything(
         until_reported(watched, 50)
         with Proxy(door, server.port) as proxy:
             with watched.held():
-                eventually((study.folder / STATE_FILE).exists, timeout_s=PATIENCE_S)
+                eventually((study.folder / MLFLOW_FILE).exists, timeout_s=PATIENCE_S)
                 os.killpg(server.pid, signal.SIGKILL)
                 assert watched.running
             with started_server(tmp_path / "server", template, server.port) as again:
@@ -109,7 +109,7 @@ def test_a_server_that_answers_500_for_a_while_receives_everything(study: Driver
         until_reported(watched, 100)
         with watched.held():
             proxy.broken = False
-            eventually((study.folder / STATE_FILE).exists, timeout_s=PATIENCE_S)
+            eventually((study.folder / MLFLOW_FILE).exists, timeout_s=PATIENCE_S)
             proxy.broken = True
         until_reported(watched, 350)
         proxy.broken = False

@@ -108,7 +108,7 @@ def test_the_report_compares_every_task_with_the_weights(findings: Findings) -> 
 
 def test_figures_draw_weights_as_a_line_of_their_name(folder: Path) -> None:
     study = analysis.load(folder)
-    tested = study.runs.query("probe_split == 'test'")
+    tested = study.tested
     assert any(name.startswith("imagenet, linear") for name in lines(accuracy_by_task(tested, "cifar10")))
     confirmed, baselines = (
         study.runs.query("phase == @phase", local_dict={"phase": each}) for each in ("confirm", "baselines")

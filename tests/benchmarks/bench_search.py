@@ -1,43 +1,81 @@
 """Optimizer steps until a search has a good configuration: TPE with ASHA and the stop at chance, and random search.
 
-Trials are simulated (`trainables.simulated`), with the declared response of each task to its hyperparameters, seeds and
-measurement noise; searcher, scheduler and stopper are those of a study, with two trials at a time. A search has a good
-configuration once the trial that it would choose is, by the declared truth, within a margin of the best configuration
-that either of the two searches of a repeat ends with. Steps are those of all trials so far.
+Trials are real ones, recorded by `search_curves.py`: each proposed configuration has the learning curve of the recorded
+one that is nearest to it. With `--simulated`, they are simulated (`trainables.simulated`), with the declared response
+of each task to its hyperparameters, seeds and measurement noise. Searcher, scheduler and stopper are those of a study,
+with two trials at a time. A search has a good configuration once the trial that it would choose is within a margin of
+the best configuration that either of the two searches of a repeat ends with, by the recorded or declared truth. Steps
+are those of all trials so far.
 
-    python tests/benchmarks/bench_search.py [--samples 24] [--repeats 20] [--margin 0.01]
+    python tests/benchmarks/bench_search.py [--simulated] [--samples 24] [--repeats 20] [--margin 0.01]
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Protocol
 
 import optuna
 from ray.tune.schedulers import TrialScheduler
 
-from study.config.schema import StudyConfig
 from study.config.validation import check_config
 from study.driver import load_datasets
 from study.execution.search import FIFOScheduler, PerTaskASHA, PerTaskSearcher, tpe
 from study.execution.stopping import ChanceStopper
 from study.plan.history import History
 from study.plan.phases import Plan
+from tests.benchmarks.search_curves import METRIC, Recorded
+from tests.benchmarks.search_curves import config as recorded_study
 from trainables import simulated
 from trainables.objective import as_objective
 from trainables.ray_adapter.messages import TrialReport, to_result
 from trainables.ray_adapter.trainable import trial_of
 from trainables.simulated.expected import expected_value
 from trainables.tasks import TASKS
+from trainables.training.loop import Report
 from trainables.trial import TrialConfig
 
 CONCURRENT = 2
-METRIC = "probe/linear"
+
+
+class Curves(Protocol):
+    """Where the learning curves of trials come from."""
+
+    def reports(self, trial: TrialConfig) -> list[Report]:
+        """Return the reports of a trial."""
+
+    def truth(self, trial: TrialConfig) -> float:
+        """Return the accuracy of the linear probe that the trial ends with."""
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """Curves of simulated trials.
+
+    Attributes:
+        datasets: Simulated splits by name.
+    """
+
+    datasets: Any
+
+    def reports(self, trial: TrialConfig) -> list[Report]:
+        """Return the reports of a simulated trial, up to its failure if it is drawn to fail."""
+        reports: list[Report] = []
+        with contextlib.suppress(RuntimeError):
+            simulated.fit(trial, self.datasets[trial.dataset], reports.append)
+        return reports
+
+    def truth(self, trial: TrialConfig) -> float:
+        """Return the declared accuracy."""
+        value = expected_value(trial, METRIC)
+        return value if math.isfinite(value) else 0.0
 
 
 @dataclass
@@ -60,16 +98,15 @@ class Search:
             self.chosen.append((self.steps, trial))
 
 
-def random_search(config: StudyConfig, task: str, datasets: Any) -> Search:
+def random_search(plan: Plan, task: str, curves: Curves) -> Search:
     """Run all trials of a random search to their end."""
-    plan = Plan(config, datasets)
     waiting = iter(plan.enumerated(task))
-    return run(plan, FIFOScheduler(), ChanceStopper(0), lambda name: next(waiting, None), lambda *ended: None)
+    return run(curves, FIFOScheduler(), ChanceStopper(0), lambda name: next(waiting, None), lambda *ended: None)
 
 
-def study_search(config: StudyConfig, task: str, datasets: Any) -> Search:
+def study_search(plan: Plan, task: str, curves: Curves) -> Search:
     """Run the search of a study: TPE, ASHA, and the stop at chance."""
-    plan = Plan(config, datasets)
+    config = plan.config
     bases = {task: plan.search_base(task)}
     searcher = PerTaskSearcher({task: tpe(plan, History(), task)}, bases)
 
@@ -78,63 +115,65 @@ def study_search(config: StudyConfig, task: str, datasets: Any) -> Search:
         return trial_of(found, bases) if isinstance(found, dict) else None
 
     asha = PerTaskASHA(config.budget_steps, config.grace_period, config.search.reduction_factor)
-    return run(plan, asha, ChanceStopper(config.chance_patience), suggest, searcher.on_trial_complete)
+    return run(curves, asha, ChanceStopper(config.chance_patience), suggest, searcher.on_trial_complete)
 
 
-def run(plan: Plan, scheduler: TrialScheduler, stopper: ChanceStopper, suggest: Any, complete: Any) -> Search:
-    """Run simulated trials, `CONCURRENT` at a time, report by report in turn."""
+def run(curves: Curves, scheduler: TrialScheduler, stopper: ChanceStopper, suggest: Any, complete: Any) -> Search:
+    """Run the trials of a search, `CONCURRENT` at a time, report by report in turn."""
     search, number, running = Search(), 0, []
     while True:
         while len(running) < CONCURRENT and (trial := suggest(str(number))) is not None:
             tune = SimpleNamespace(trial_id=str(number), config={"trial": trial.to_dict()}, is_finished=lambda: False)
             scheduler.on_trial_add(None, tune)
-            running.append((trial, tune, results(trial, plan)))
+            running.append((trial, tune, results(curves.reports(trial))))
             number += 1
         if not running:
             return search
         trial, tune, reports = running.pop(0)
-        result = next(reports)
+        result = reports.pop(0)
         search.steps += min(trial.report_every, result["step"])
         stopped = stopper(tune.trial_id, result)
         stopped = scheduler.on_trial_result(None, tune, result) == TrialScheduler.STOP or stopped
-        if stopped or result["step"] >= trial.budget_steps:
+        if stopped or not reports:
             scheduler.on_trial_complete(None, tune, result)
             complete(tune.trial_id, result)
-            search.end(trial, -math.inf if stopped else result["objective"])
+            finished = not stopped and result["step"] >= trial.budget_steps
+            search.end(trial, result["objective"] if finished else -math.inf)
         else:
             running.append((trial, tune, reports))
 
 
-def results(trial: TrialConfig, plan: Plan) -> Iterator[dict[str, Any]]:
-    """Yield the result of each report, as Tune receives it."""
-    reports: list[Any] = []
-    try:
-        simulated.fit(trial, plan.datasets[trial.dataset], reports.append)
-    except RuntimeError:  # a simulated failure ends the trial at its last report
-        reports[-1] = reports[-1].__class__(trial.budget_steps, reports[-1].metrics, reports[-1].facts, dict)
-    objective = math.nan
+def results(reports: Iterable[Report]) -> list[dict[str, Any]]:
+    """Return the result of each report, as Tune receives it."""
+    found, objective = [], math.nan
     for report in reports:
         objective = report.metrics.get(METRIC, objective)
         message = TrialReport(
             step=report.step, objective=as_objective(objective, "max"), metrics=report.metrics, facts=report.facts
         )
-        yield to_result(message)
+        found.append(to_result(message))
+    return found
 
 
-def steps_until(search: Search, good: float) -> float:
+def steps_until(search: Search, curves: Curves, good: float) -> float:
     """Return the steps after which the chosen trial is good; infinite if it never is."""
-    return next((steps for steps, trial in search.chosen if truth(trial) >= good), math.inf)
+    return next((steps for steps, trial in search.chosen if curves.truth(trial) >= good), math.inf)
 
 
-def truth(trial: TrialConfig) -> float:
-    """Return the expected accuracy of the linear probe at the end of a trial."""
-    value = expected_value(trial, METRIC)
-    return value if math.isfinite(value) else 0.0
+def plan_of(task: str, *, simulate: bool, search: dict[str, Any], seed: int = 0) -> Plan:
+    """Return the plan of a study with this search, without images."""
+    fields = {"search": search, "seed": seed, "simulate": True}
+    if simulate:
+        config = check_config({"name": "bench", "tasks": [task], "dataset": "shapes", **fields})
+    else:
+        config = recorded_study(task, **fields)
+    return Plan(config, load_datasets(config))
 
 
 def main() -> None:
     """Print one row per task."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--simulated", action="store_true", help="simulated trials instead of recorded ones")
     parser.add_argument("--samples", type=int, default=24)
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--margin", type=float, default=0.01)
@@ -143,20 +182,17 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     print(f"{'task':<20}{'random: steps':>15}{'never':>7}{'study: steps':>15}{'never':>7}{'ratio':>8}{'all steps':>11}")
     for task in arguments.tasks.split(","):
-        content = {"name": "bench", "tasks": [task], "dataset": "shapes", "simulate": True}
-        datasets = load_datasets(check_config(content))
+        samples = {"num_samples": arguments.samples}
+        of_a_study = functools.partial(plan_of, task, simulate=arguments.simulated)
+        plan = of_a_study(search=samples)
+        curves = Simulated(plan.datasets) if arguments.simulated else Recorded(task, plan.space(task))
         found, totals = [], []
         for seed in range(arguments.repeats):
-            base = {**content, "seed": seed}
-            samples = {"num_samples": arguments.samples}
-            by_random = random_search(
-                check_config({**base, "search": {**samples, "algorithm": "random", "scheduler": "none"}}),
-                task,
-                datasets,
-            )
-            by_study = study_search(check_config({**base, "search": samples}), task, datasets)
-            good = max(truth(each.chosen[-1][1]) for each in (by_random, by_study)) - arguments.margin
-            found.append([steps_until(each, good) for each in (by_random, by_study)])
+            at_random = of_a_study(search={**samples, "algorithm": "random", "scheduler": "none"}, seed=seed)
+            by_random = random_search(at_random, task, curves)
+            by_study = study_search(of_a_study(search=samples, seed=seed), task, curves)
+            good = max(curves.truth(each.chosen[-1][1]) for each in (by_random, by_study)) - arguments.margin
+            found.append([steps_until(each, curves, good) for each in (by_random, by_study)])
             totals.append(by_study.steps / by_random.steps)
         columns = list(zip(*found, strict=True))
         medians = [statistics.median(column) for column in columns]

@@ -13,7 +13,7 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 import analysis
-from analysis.data.frames import CURVES_FILE, RUN_DTYPES, RUNS_FILE, frames
+from analysis.data.frames import RUN_DTYPES, frames
 from analysis.records import (
     FINISHED,
     JOURNAL_FILE,
@@ -25,6 +25,7 @@ from analysis.records import (
     read,
     to_line,
 )
+from analysis.records.layout import CURVES_FILE, RUNS_FILE
 from analysis.records.phases import ABLATE, BASELINES, CONFIRM, EVALUATE, SEARCH
 from study.config import strict_yaml
 from study.config.validation import check_config

@@ -78,7 +78,7 @@ def deform(images: Tensor, nodes: Tensor) -> Tensor:
     Args:
         images: float [N, C, H, W].
         nodes: Displacement in pixels, down and to the right, at the nodes of a coarse grid that spans the image, float
-            [N, 2, G, G]; between the nodes it is interpolated by bicubic splines.
+            [N, 2, G, G]; between the nodes it is interpolated bicubically.
     """
     height, width = images.shape[2:]
     field = F.interpolate(nodes, size=(height, width), mode="bicubic", align_corners=True)

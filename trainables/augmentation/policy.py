@@ -12,6 +12,7 @@ from trainables.augmentation import geometry
 from trainables.augmentation.cuda_graphs import CudaGraphCache
 from trainables.augmentation.ops import COLORS, REGISTRY, Draws
 from trainables.data.table import to_float
+from trainables.devices import CPU
 from trainables.errors import ConfigError, suggestion
 from trainables.rng import derived, sample
 
@@ -69,7 +70,7 @@ class Augmentation:
         with torch.autocast(images.device.type, enabled=False):
             if images.is_cuda:
                 return self._graphs(self._augment, images, numbers, *own)
-            size = _chunk_size(images)
+            size = _chunk_size(images) if images.device.type == CPU else max(1, len(images))
             chunks = []
             for start in range(0, max(1, len(images)), size):
                 part = slice(start, start + size)

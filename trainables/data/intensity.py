@@ -16,6 +16,7 @@ from trainables.errors import ConfigError
 
 PERCENTILES = (0.1, 99.9)  # a few dead and hot pixels of a camera do not move them
 REAL = 32  # bits of real numbers, and of integers above 16 bits
+LOW_16 = 9  # bits of a 16-bit file whose values would fit into 8: a dark image, or one of 8 bits
 _DEPTHS = (8, 10, 12, 14, 16)
 _SAMPLE = 2**20  # values per channel that the percentiles are estimated from
 _SMALLEST_SHARE = 0.05  # if fewer files have a second bit depth, they are dark or bright images of the first
@@ -25,7 +26,7 @@ UserWindow = Sequence[float] | Sequence[Sequence[float]]
 
 
 class Depth(NamedTuple):
-    """Bits per value that a file uses (8 to 16, or 32 for real numbers), and its highest value."""
+    """Bits per value that a file uses (8 to 16, LOW_16 or 32 for real numbers), and its highest value."""
 
     bits: int
     peak: float
@@ -36,7 +37,7 @@ def depth_of(values: np.ndarray) -> Depth:
     peak = float(values.max())
     if values.dtype == np.uint8:
         return Depth(8, peak)
-    return Depth(_bits(peak) if values.dtype == np.uint16 else REAL, peak)
+    return Depth(_bits_of_16(peak) if values.dtype == np.uint16 else REAL, peak)
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,10 @@ class Intensity:
 
     def window_of(self, depth: Depth) -> Window | None:
         """Return the window of a file; None if the data set had no files of its kind."""
-        if depth.bits in (8, REAL):
-            return next((window for window in self.windows if window.bits == depth.bits), None)
         deep = [window for window in self.windows if 8 < window.bits < REAL]
+        if depth.bits in (8, REAL) or (depth.bits == LOW_16 and not deep):
+            bits = REAL if depth.bits == REAL else 8
+            return next((window for window in self.windows if window.bits == bits), None)
         return next((window for window in deep if window.bits >= depth.bits), deep[-1] if deep else None)
 
     def completed_by(self, other: Intensity | None) -> Intensity:
@@ -105,7 +107,7 @@ class Intensity:
             of: The images whose percentiles they are.
         """
         source = "as configured" if self.given else "percentiles {} and {} of {}".format(*PERCENTILES, of)
-        ranges = "; ".join(f"{_kind(window.bits)}: {_ranges(window)}" for window in self.windows)
+        ranges = "; ".join(f"{depth_words(window.bits)}: {_ranges(window)}" for window in self.windows)
         return f"values that become black and white, {source}: {ranges}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -166,16 +168,19 @@ def _group_bits(images: np.ndarray, depths: Sequence[Depth]) -> np.ndarray:
     for row in np.flatnonzero(bits == 8):
         if _is_8_bit_color(images[row], depths[int(row)]):
             bits[row] = 0
+    low = np.flatnonzero(deep & (bits == LOW_16))
+    if len(low) == deep.sum() and not any(_is_gray(images[row]) for row in low):  # 8 bits in color, as 16
+        bits[low] = 0
     return bits
 
 
 def _camera_bits(peaks: np.ndarray) -> np.ndarray:
-    """Return the bit depth of each file with values above 8 bits, from the highest value of each, float [N].
+    """Return the bit depth of each 16-bit file, from the highest value of each, float [N].
 
     All have the same depth, unless one part of the files fills the range of a lower depth and the darkest of the
     others is still four times as bright. Dark images of one camera thus stay dark.
     """
-    bits = np.full(len(peaks), _bits(float(peaks.max())))
+    bits = np.full(len(peaks), _bits_of_16(float(peaks.max())))
     ordered = np.sort(peaks)
     least = max(1, round(_SMALLEST_SHARE * len(peaks)))
     for depth in _DEPTHS[:-1]:
@@ -184,7 +189,7 @@ def _camera_bits(peaks: np.ndarray) -> np.ndarray:
             continue
         brightest, darkest = ordered[n_low - 1], ordered[n_low]
         if brightest >= 2 ** (depth - 1) and darkest >= _GAP * brightest:
-            bits[peaks < 2**depth] = depth
+            bits[peaks < 2**depth] = _bits_of_16(2.0**depth - 1)
             break
     return bits
 
@@ -217,19 +222,26 @@ def _user_window(window: UserWindow, n_channels: int) -> tuple[tuple[float, ...]
 
 
 def _is_8_bit_color(image: np.ndarray, depth: Depth) -> bool:
-    gray = len(image) != 3 or (np.array_equal(image[0], image[1]) and np.array_equal(image[0], image[2]))
-    return depth.bits == 8 and not gray
+    return depth.bits == 8 and not _is_gray(image)
 
 
-def _bits(peak: float) -> int:
-    return next((depth for depth in _DEPTHS if peak < 2**depth), REAL)
+def _is_gray(image: np.ndarray) -> bool:
+    """Return whether an image [C, S, S] has no colors: other than three channels, or three equal ones."""
+    return len(image) != 3 or (np.array_equal(image[0], image[1]) and np.array_equal(image[0], image[2]))
+
+
+def _bits_of_16(peak: float) -> int:
+    return LOW_16 if peak < 2**8 else next(depth for depth in _DEPTHS if peak < 2**depth)
 
 
 def _full_scale(depth: Depth) -> float:
-    return 1.0 if depth.bits == REAL else 2.0**depth.bits - 1
+    return 1.0 if depth.bits == REAL else 2.0 ** (8 if depth.bits == LOW_16 else depth.bits) - 1
 
 
-def _kind(bits: int) -> str:
+def depth_words(bits: int) -> str:
+    """Return a depth in words: `12 bits`."""
+    if bits == LOW_16:
+        return "8 bits in 16-bit files"
     return "real numbers" if bits == REAL else f"{bits} bits"
 
 

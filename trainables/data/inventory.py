@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainables.data.intensity import REAL
+from trainables.data.intensity import LOW_16, REAL
 
 SPLITS = ("train", "validation", "test")
 FEW = 20  # images of a class in all splits, below which the class is named as small
@@ -174,6 +174,6 @@ def _sizes(sizes: Sequence[tuple[int, int]]) -> str:
 
 
 def _depths(bits: Sequence[int]) -> str:
-    kinds = ["real numbers" if each == REAL else f"{each}" for each in bits]
+    kinds = list(dict.fromkeys("real numbers" if each == REAL else f"{8 if each == LOW_16 else each}" for each in bits))
     listed = " and ".join([", ".join(kinds[:-1]), *kinds[-1:]] if len(kinds) > 1 else kinds)
     return listed + ("" if kinds[-1:] == ["real numbers"] else " bits")

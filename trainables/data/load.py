@@ -70,8 +70,8 @@ def load_splits(
         image_size: Side in pixels; None for 32 (shapes, cifar10, fashion_mnist) or 96 (voc and folders).
         max_train: Maximum number of training images before validation is held out; a smaller number gives a subset. For
             `shapes`, the exact number.
-        seed: Seed of the validation draw, the `max_train` draw and all images of `shapes`. It never changes the test
-            split of another data set.
+        seed: Seed of the validation draw, the `max_train` draw and all images of `shapes`. It does not change the test
+            split of another data set, unless `max_train` and `leak: move` take near duplicates of other images from it.
         download: Whether to download a missing data set to `root` with torchvision. Otherwise nothing is downloaded.
         on_bad_image: `stop` raises an error for broken images, `skip` leaves them out with a warning.
         resize: How a photograph becomes a square: `crop` cuts its longer side, `squash` distorts it.

@@ -220,7 +220,10 @@ _TABLES = ("pretext_train", "pretext_validation", "probe_train", "probe_validati
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """The five splits of one data set, made once and shared by all trials. Rows are in random order.
+    """The five splits of one data set, made once and shared by all trials.
+
+    Rows are in random order, except that `test` has the order of its files and that further images without labels
+    come last in `pretext_train`.
 
     Attributes:
         pretext_train: Images that pretext tasks train on; they may have no labels.

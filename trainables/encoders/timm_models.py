@@ -107,7 +107,7 @@ def timm_encoder(
         ConfigError: timm is not installed or has no such model.
     """
     library = require(name)
-    model = _model(library, name.removeprefix(TIMM), in_channels, image_size)
+    model = _model(library, name.removeprefix(TIMM), in_channels, input_size or image_size)
     expected = expected_inputs(name)
     return TimmNetwork(
         model,

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from trainables.augmentation import Augmentation
 from trainables.data.table import ImageTable, as_tensor
 from trainables.devices import CUDA, placed
+from trainables.distributed import CrossWorkerBatchNorm
 from trainables.encoders import Encoder
 from trainables.probes.accuracy import Accuracy, top_accuracy
 from trainables.probes.features import labeled_features
@@ -31,7 +32,7 @@ N_VALIDATIONS = 10  # evenly spaced over the steps, in addition to the one befor
 
 
 class Classifier(nn.Module):
-    """A copy of an encoder with a linear head: float images [N, 3, S, S] in [0, 1] to scores [N, K].
+    """A copy of an encoder with a linear head: float images [N, C, S, S] in [0, 1] to scores [N, K].
 
     The head starts as a linear probe on the encoder's features. A random head would distort what the encoder has
     learned before the head itself has learned anything (Kumar 2022, 2202.10054).
@@ -40,6 +41,9 @@ class Classifier(nn.Module):
     def __init__(self, encoder: Encoder, probe: LinearProbe) -> None:
         super().__init__()
         self.encoder = copy.deepcopy(encoder).requires_grad_(True)
+        for module in self.encoder.modules():
+            if isinstance(module, CrossWorkerBatchNorm):
+                module.shared = False  # one worker runs alone
         weight, bias = probe.folded()
         self.head = nn.Linear(weight.shape[1], weight.shape[0], device=weight.device)
         with torch.no_grad():
@@ -68,7 +72,7 @@ def labeled_subset(table: ImageTable, per_class: int | None, seed: int) -> Image
     order = np.random.default_rng(stream_seed(seed, "labels")).permutation(len(table))
     labels = table.labels[order]
     chosen = [order[labels == label][:per_class] for label in range(table.n_classes)]
-    # Shuffled, since the rows of every table are in random order.
+    # Shuffled, since the rows of every training table are in random order.
     return table.take(np.random.default_rng(stream_seed(seed, "labels", 1)).permutation(np.concatenate(chosen)))
 
 

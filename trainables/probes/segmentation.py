@@ -141,7 +141,7 @@ def encoder_maps(encoder: Encoder) -> FeatureMaps:
 
 
 def pixel_maps(images: Tensor) -> Tensor:
-    """Return the baseline features of each pixel, float [N, 8, S, S]: color, position x, y in [-1, 1], x^2, xy and y^2.
+    """Return the baseline features of each pixel, float [N, C + 5, S, S]: channels, x, y in [-1, 1], x^2, xy and y^2.
 
     The squares let a linear probe represent the center of the image, where photographers place their subjects.
     """

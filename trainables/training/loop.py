@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -34,7 +35,8 @@ class Report:
         step: Optimizer steps taken.
         metrics: Values by name, as in the `curves` frame.
         facts: Constants of the whole trial, as in `Monitor.facts`.
-        state: Function that returns the checkpoint of this step; call it before the next step.
+        state: Function that returns the checkpoint of this step. Call it before the next step, which changes its
+            tensors: serialize or copy them before that.
     """
 
     step: int
@@ -143,7 +145,8 @@ class TrialRun:
         self._running = _RunningMeans()
         self._started: float | None = None  # time of the first draw since the last report
         self._due: dict[str, float] | None = None  # training metrics of a report that is due
-        self._ended = False
+        self._diverged = bool((resume or {}).get("diverged"))
+        self._ended = self._diverged
 
     @property
     def replay(self) -> bool:
@@ -161,8 +164,8 @@ class TrialRun:
         return self.step < self.trial.budget_steps and not self._ended
 
     def start(self) -> None:
-        """Report the untrained network, or a state at the end of the budget again; call it before the first step."""
-        if self.step == 0 or self.step >= self.trial.budget_steps:
+        """Report the untrained network, or a state after which no step follows again; call it before the first step."""
+        if self.step == 0 or not self.unfinished:
             self._send({})
 
     def draw(self) -> Batch:
@@ -191,10 +194,8 @@ class TrialRun:
         """Report after every `report_every` steps and at the end; a loss that is not finite ends the trial."""
         if self._due is None:
             return
-        diverged = not np.isfinite(self._due["train/loss"])
-        self._send(self._due, diverged=diverged)
-        if diverged:
-            self._ended = True  # on all workers, or the others would wait forever
+        self._diverged = not np.isfinite(self._due["train/loss"])
+        self._send(self._due)
         self._running, self._started, self._due = _RunningMeans(), None, None
 
     def leave_out(self, seconds: float) -> None:
@@ -202,16 +203,18 @@ class TrialRun:
         if self._started is not None:
             self._started += seconds
 
-    def _send(self, metrics: dict[str, float], *, diverged: bool = False) -> None:
+    def _send(self, metrics: dict[str, float]) -> None:
         if self.worker.rank == 0:
-            metrics = metrics | self.monitor.validate(self.step, diverged=diverged)
-        self._ended = self._report(Report(self.step, metrics, self.monitor.facts, self._state)) is True
+            metrics = metrics | self.monitor.validate(self.step, diverged=self._diverged)
+        stopped = self._report(Report(self.step, metrics, self.monitor.facts, self._state)) is True
+        self._ended = stopped or self._diverged  # the same on all workers, or the others would wait forever
 
     def _state(self) -> dict[str, Any]:
         """Return the state from which `_restore` continues."""
         return {
             "trial_id": self.trial.trial_id,
             "step": self.step,
+            "diverged": self._diverged,
             "task": {name: value.cpu() for name, value in self.task.state_dict().items()},
             "optimizer": self.optimizer.state_dict(),
             "validation": self.monitor.history.state(),
@@ -243,7 +246,7 @@ def _restore(task: PretextTask, optimizer: torch.optim.Optimizer, state: dict[st
     """Load a checkpoint and return its step; keep the trial's own weight decay, which PBT may have changed."""
     weight_decays = [group["weight_decay"] for group in optimizer.param_groups]
     task.load_state_dict(state["task"])
-    optimizer.load_state_dict(state["optimizer"])
+    optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))  # the optimizer would keep its tensors
     for group, weight_decay in zip(optimizer.param_groups, weight_decays, strict=True):
         group["weight_decay"] = weight_decay
     return int(state["step"])

@@ -73,7 +73,7 @@ def border_only(images: Tensor) -> Tensor:
 def _as(images: Tensor, values: Tensor) -> Tensor:
     """Return values in the type of the images, rounded and within its range."""
     if images.dtype == torch.float32:
-        return values.to(images.device, torch.float32)
+        return values.clamp(0, 1).to(images.device, torch.float32)
     return values.round().clamp(0, torch.iinfo(images.dtype).max).to(images.device, images.dtype)
 
 

@@ -34,7 +34,7 @@ from analysis.records.phases import ABLATE
 from analysis.report import sentences
 from analysis.report.blocks import Block, Folded, Gallery, Section, Table, Text
 from analysis.report.pictures import Picture, picture
-from analysis.report.sections.classes import TEST, by_class, imbalance
+from analysis.report.sections.classes import by_class, imbalance
 from analysis.report.sections.label_efficiency import few_labels
 from analysis.report.sections.leaks import near_duplicates
 from analysis.report.sources import Sources
@@ -79,7 +79,7 @@ def how_it_compares(findings: Findings, sources: Sources) -> Section:
 
 
 def _blocks(findings: Findings, sources: Sources) -> Iterator[Block]:
-    summary = tables.probe_summary(headline_results(findings.study.runs.query(TEST)))
+    summary = tables.probe_summary(headline_results(findings.study.tested))
     if summary.empty:
         yield Text(NOT_EVALUATED, "caveat")
     else:
@@ -150,7 +150,7 @@ _DRAWN = {
 
 def _by_task(sources: Sources, name: str) -> Iterator[Picture]:
     quantity, probes, draw = _DRAWN[name]
-    runs = sources.runs.query(TEST)
+    runs = sources.tested
     results = headline_results(runs.value)
     results = results.loc[results["probe"].isin(list(probes))]
     for index, dataset in enumerate(results["dataset"].unique()):
@@ -163,7 +163,7 @@ def _by_task(sources: Sources, name: str) -> Iterator[Picture]:
 
 def _stages(sources: Sources) -> Iterator[Block]:
     """Yield the probes of each stage of the encoders, if the evaluation includes them."""
-    runs = sources.runs.query(TEST)
+    runs = sources.tested
     results = tables.stage_results(runs.value)
     pictures = []
     for index, ((dataset, probe), own) in enumerate(results.groupby(["dataset", "probe"], sort=False)):

@@ -13,7 +13,6 @@ from analysis.report.blocks import Block, Folded, Table, Text
 from analysis.report.words import NONE, count, interval, listed, number, quoted
 from trainables.trial import is_baseline
 
-TEST = "probe_split == 'test'"
 AVERAGES = {"linear": "all", "linear_balanced_accuracy": "balanced accuracy", "linear_macro_f1": "macro-F1"}
 MOST_NAMED = 5  # classes that a sentence lists by name
 
@@ -40,7 +39,7 @@ def by_class(findings: Findings) -> Iterator[Block]:
 
 def _accuracies(findings: Findings) -> Iterator[Block]:
     """Yield the linear probe's accuracy on each class, for each data set with labels."""
-    runs = findings.study.runs.query(TEST)
+    runs = findings.study.tested
     found = class_accuracies(findings.study, runs)
     averages = probe_results(runs).groupby(["dataset", "probe", "task"])["value"].mean()
     for dataset, own in found.groupby("dataset", sort=False):
@@ -65,7 +64,7 @@ def _accuracies(findings: Findings) -> Iterator[Block]:
 
 def _ious(findings: Findings) -> Iterator[Block]:
     """Yield the IoU of each class, for each data set with masks."""
-    found = class_ious(findings.study.runs.query(TEST))
+    found = class_ious(findings.study.tested)
     for dataset, own in found.groupby("dataset", sort=False):
         ious = own.drop(columns="dataset").set_index("class")
         rows = [[str(name), *map(number, values)] for name, values in zip(ious.index, ious.to_numpy(), strict=True)]

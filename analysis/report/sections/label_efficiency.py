@@ -36,7 +36,7 @@ def few_labels(findings: Findings, sources: Sources) -> Iterator[Block]:
 
     Nothing if the evaluation has no few-label probes and all images have labels.
     """
-    runs = sources.runs.query("probe_split == 'test'")
+    runs = sources.tested
     results = label_results(runs.value)
     pictures: list[Picture] = []
     for dataset, own in results.groupby("dataset", sort=False):
@@ -64,7 +64,7 @@ def _table(findings: Findings, dataset: str, results: pd.DataFrame) -> Table:
     effects = findings.few_labels.loc[findings.few_labels["metric"] == column_of(dataset)]
     scope, effects = interval_scope(effects), effects.set_index(["task", "cell", "baseline"])
     measure, probe = ("balanced accuracy", BALANCED) if results["balanced"].any() else ("accuracy", "linear")
-    guessed = guessing(findings.study.runs.query("probe_split == 'test'"), [f"probe/{dataset}/{probe}"], "test")
+    guessed = guessing(findings.study.tested, [f"probe/{dataset}/{probe}"], "test")
     scratch = results.loc[results["task"] == RANDOM_INIT]
     rows = []
     for task, labels, own in _by_labels(results, networks(results)):

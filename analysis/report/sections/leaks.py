@@ -12,7 +12,6 @@ from analysis.findings import Findings
 from analysis.report import sentences
 from analysis.report.blocks import Block, Folded, Table, Text
 from analysis.report.claims import first_true
-from analysis.report.sections.classes import TEST
 from analysis.report.words import count, counted, interval, number, points, signed
 
 _CAUTION = "Images with a copy may be easier than others, so only a new split (`leak: move`) tells the whole effect."
@@ -64,7 +63,7 @@ def leak_warnings(findings: Findings) -> list[str]:
 
 
 def _leak_effects(findings: Findings) -> pd.DataFrame:
-    return leak_effects(findings.study, findings.study.runs.query(TEST))
+    return leak_effects(findings.study, findings.study.tested)
 
 
 def _name(dataset: str) -> str:

@@ -10,6 +10,7 @@ import yaml
 
 from analysis.data.tables import LAST, split_of
 from analysis.findings import Findings, queries
+from analysis.records.layout import RECOMMENDED_FILE
 from analysis.records.phases import CONFIRM
 from analysis.report import sentences
 from analysis.report.blocks import Block, Code, Folded, Heading, Section, Table, Text
@@ -29,7 +30,6 @@ from analysis.report.words import (
     signed,
 )
 
-RECOMMENDED = "recommended.yaml"
 NOT_CHOSEN = "No configuration is chosen yet: the confirm phase, which chooses one, has not ended."
 
 
@@ -42,7 +42,7 @@ def what_to_use(findings: Findings, folder: Path) -> Section:
     """
     settings = {task: choice["config"] for task, choice in queries.chosen(findings).items()}
     lead = "; ".join(f"{task}: lr {config['lr']:.2g}" for task, config in settings.items() if "lr" in config)
-    return Section("what-to-use", "What to use", list(_blocks(findings, folder / RECOMMENDED)), lead)
+    return Section("what-to-use", "What to use", list(_blocks(findings, folder / RECOMMENDED_FILE)), lead)
 
 
 def _blocks(findings: Findings, recommended: Path) -> Iterator[Block]:
@@ -55,7 +55,7 @@ def _blocks(findings: Findings, recommended: Path) -> Iterator[Block]:
     if recommended.exists():
         command = f"python study/run.py {recommended.as_posix()}"
         yield Text(f"To train the chosen configurations again with fresh seeds, run `{command}`.")
-        yield Folded(RECOMMENDED, [Code(recommended.read_text(encoding="utf-8"))])
+        yield Folded(RECOMMENDED_FILE, [Code(recommended.read_text(encoding="utf-8"))])
     for task, choice in choices.items():
         yield from _of_task(findings, task, choice)
 
@@ -79,7 +79,7 @@ def _glance(findings: Findings) -> Table:
         return Table("Each task's chosen configuration.", head, [row[: len(head)] for row in rows], len(head))
     probe = PROBES[metrics[0].rsplit("/", 1)[-1]]
     head += [probe, "untrained", "difference"]
-    guessed = guessing(findings.study.runs.query("probe_split == 'test'"), metrics, "test")
+    guessed = guessing(findings.study.tested, metrics, "test")
     caption = (
         f"{probe[0].upper()}{probe[1:]} on the test split of {dataset}, mean over seeds, compared with untrained "
         f"encoders of the same seeds.{guessed}"

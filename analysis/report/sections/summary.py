@@ -73,7 +73,7 @@ def pretraining_gain(findings: Findings, dataset: str) -> list[str]:
         words = {"dataset": dataset, "margin": within(findings.margin)}
         words["first"] = f"the best on {split} is " if len(known) > 1 else ""
         words["numbers"] = _with_untrained(best, known[best])
-        guessed = guessing(findings.study.runs.query("probe_split == 'test'"), rows["metric"], "test")
+        guessed = guessing(findings.study.tested, rows["metric"], "test")
         return [f"{first_true(candidates, rows).say(rows, **words)}.{guessed}"]
     trained_on = queries.main_dataset(findings)
     rank = f"{split} mean{f' on {trained_on}' if split == VALIDATION and dataset != trained_on else ''}"
@@ -197,7 +197,7 @@ def _cured(findings: Findings, task: str, better: pd.DataFrame) -> str:
 
 
 def _with_baselines(findings: Findings, found: UntrainedComparison, dataset: str) -> str:
-    row, runs = found.row, findings.study.runs.query("probe_split == 'test'")
+    row, runs = found.row, findings.study.tested
     pixels = probe_results(runs).query(
         "task == @RAW_PIXELS and dataset == @dataset and probe == @probe",
         local_dict={"RAW_PIXELS": RAW_PIXELS, "dataset": dataset, "probe": row["metric"].rsplit("/", 1)[-1]},

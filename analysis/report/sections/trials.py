@@ -13,16 +13,27 @@ from urllib.parse import urlsplit
 from analysis.convergence import CATALOG
 from analysis.data.classes import comparison_columns
 from analysis.findings import Findings
+from analysis.records.layout import (
+    CONFIG_FILE,
+    CURVES_FILE,
+    EFFECTS_FILE,
+    JOURNAL_FILE,
+    MLFLOW_FILE,
+    PER_IMAGE_FILE,
+    RECOMMENDED_FILE,
+    RUNS_FILE,
+    VERDICTS_FILE,
+)
 from analysis.records.phases import short_seed
 from analysis.report.blocks import Block, Files, Folded, Table, Text
 from analysis.report.text import Link
 from analysis.report.words import NONE, count, metric_words, number
 
 FILES = (  # raw results in the folder of a study
-    *("runs.parquet", "curves.parquet", "per_image.parquet", "verdicts.csv", "effects.csv"),
-    *("recommended.yaml", "study.yaml", "journal.jsonl"),
+    *(RUNS_FILE, CURVES_FILE, PER_IMAGE_FILE, VERDICTS_FILE, EFFECTS_FILE),
+    *(RECOMMENDED_FILE, CONFIG_FILE, JOURNAL_FILE),
 )
-MLFLOW_STATE, MLFLOW_URI = "mlflow.json", "MLFLOW_TRACKING_URI"
+MLFLOW_URI = "MLFLOW_TRACKING_URI"
 MOST_TRIALS = 500  # rows of the table of trials
 
 
@@ -62,7 +73,7 @@ def find_beside(folder: Path, tracking_uri: str = "") -> Beside:
     uri = tracking_uri or os.environ.get(MLFLOW_URI, "")
     names = [name for name in FILES if (folder / name).exists()]
     try:
-        state = json.loads((folder / MLFLOW_STATE).read_text(encoding="utf-8"))
+        state = json.loads((folder / MLFLOW_FILE).read_text(encoding="utf-8"))
         runs = {key.removeprefix("trial/"): str(run) for key, run in state["runs"].items() if key.startswith("trial/")}
         is_its_store = state["store"] == hashlib.sha256(uri.encode()).hexdigest()[:16]
         experiment = str(state["experiment_id"])

@@ -51,7 +51,7 @@ def test_all_tasks_of_a_study_are_one_family_per_metric(tmp_path: Path):
     study = analysis.load(write_study(tmp_path))
     more = [study.runs]  # two more seeds of every encoder
     for seed in (900, 901):
-        again = study.runs.query("probe_split == 'test'").drop_duplicates("task").assign(seed=seed)
+        again = study.tested.drop_duplicates("task").assign(seed=seed)
         more.append(again.assign(trial_id=again["trial_id"] + str(seed)))
     runs = pd.concat(more, ignore_index=True)
     rng, column = np.random.default_rng(0), "probe/shapes/linear"

@@ -12,8 +12,9 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from analysis import records
-from analysis.data.frames import CURVE_DTYPES, RUN_DTYPES, RUNS_FILE, export, frames
+from analysis.data.frames import CURVE_DTYPES, RUN_DTYPES, export, frames
 from analysis.records import Event, Report, TrialEnded, TrialStarted
+from analysis.records.layout import RUNS_FILE
 from study.execution.journal import Journal
 from tests.analysis.journals import BASELINE_TRUTH, DATASET, EVERY, SEEDS, STEPS, TRUTH, write_study
 from trainables.errors import StorageError, UserError

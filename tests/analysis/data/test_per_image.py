@@ -9,8 +9,9 @@ import pytest
 
 import analysis
 from analysis.data.frames import export
-from analysis.data.per_image import PER_IMAGE_FILE, PerImage
+from analysis.data.per_image import PerImage
 from analysis.records import StudyStarted, TrialEnded, TrialStarted
+from analysis.records.layout import PER_IMAGE_FILE
 from analysis.stats.influence import balanced_accuracy_images, mean_iou_images
 from study.execution.journal import Journal
 from study.tracking.sync import sync

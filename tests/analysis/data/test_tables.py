@@ -96,7 +96,7 @@ def test_the_untrained_value_stands_beside_the_last_one(study: analysis.Study):
 
 
 def test_a_probe_summary_is_mean_and_sample_deviation_over_seeds_with_baselines_last(study: analysis.Study):
-    runs = study.runs[study.runs["probe_split"] == "test"]
+    runs = study.tested
     summary = tables.probe_summary(tables.probe_results(runs))
     row = summary[(summary["task"] == "simclr") & (summary["probe"] == "linear")].iloc[0]
     values = runs.loc[runs["task"] == "simclr", f"probe/{DATASET}/linear"]

@@ -27,7 +27,7 @@ def ax() -> Axes:
 
 
 def test_accuracy_by_task_shows_seeds_means_chance_and_baselines(study: analysis.Study, ax: Axes):
-    runs = study.runs.query("probe_split == 'test'")
+    runs = study.tested
     accuracy_by_task(runs, DATASET, ax)
     drawn = {str(points.get_label()): np.asarray(points.get_offsets())[:, 1] for points in ax.collections}
     column = f"probe/{DATASET}/linear"
@@ -54,7 +54,7 @@ def test_accuracy_by_task_draws_studies_without_pretext_results_or_with_one_prob
 
 
 def test_miou_by_task_shows_seeds_and_means_beside_background_everywhere(study: analysis.Study, ax: Axes):
-    runs = study.runs.query("probe_split == 'test'")
+    runs = study.tested
     runs = runs.assign(**{"probe/voc/miou": np.linspace(0.1, 0.4, len(runs)), "probe/voc/miou_chance": 0.05})
     miou_by_task(runs, "voc", ax)
     drawn = {str(points.get_label()): np.asarray(points.get_offsets())[:, 1] for points in ax.collections}
@@ -82,7 +82,7 @@ def test_stages_are_drawn_one_line_a_task_beside_the_untrained_encoder(ax: Axes)
 def test_every_axis_of_accuracy_or_miou_begins_at_0_and_ends_at_1_at_most(study: analysis.Study):
     runs = last_values(study.runs, study.curves).query("task == 'rotation' and phase == 'search'")
     runs.loc[runs.index[0], "last/probe/linear"] = 1.0
-    tested = study.runs.query("probe_split == 'test'")
+    tested = study.tested
     # So close together that on an axis of their own they would look far apart.
     segmented = tested.assign(**{"probe/voc/miou": np.linspace(0.30, 0.31, len(tested)), "probe/voc/miou_chance": 0.29})
     stages = tested.assign(**{f"probe/voc/{probe}/stage1": 0.3 for probe in ("linear", "miou")})

@@ -58,7 +58,7 @@ def test_runs_of_two_splits_have_none():
 def test_titles_and_axes_name_it(findings: Findings):
     study = findings.study
     searched = last_values(study.runs, study.curves).query("phase == 'search'")
-    tested = study.runs.query("probe_split == 'test'")
+    tested = study.tested
     staged = tested.assign(**{f"{PROBE}/stage1": 0.5})
     cells = design_runs(findings, "rotation", "size_by_strength")
     pairs = pd.DataFrame({"first": ["a", "b", "a"], "second": ["a", "b", "b"], "mean": [0.1, 0.2, 0.3]})

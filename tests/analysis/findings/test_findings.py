@@ -107,7 +107,7 @@ def test_cells_are_held_against_untrained_encoders_of_their_shape_and_seed(findi
 def test_what_was_chosen_is_held_against_untrained_encoders_on_the_test_split(findings: Findings):
     own = findings.against_untrained.query("design == 'pre-training, test split'")
     assert own[["task", "cell", "n_seeds"]].to_numpy().tolist() == [[task, "chosen", len(SEEDS)] for task in CELLS]
-    runs = findings.study.runs.query("probe_split == 'test'")
+    runs = findings.study.tested
     means = runs.groupby("task")[PROBE].mean()
     row = row_of(own, task="simclr")
     assert row["mean_difference"] == pytest.approx(means["simclr"] - means["random_init"])
@@ -127,7 +127,7 @@ def test_a_task_asked_for_alone_has_the_answers_of_the_whole_study(tmp_path: Pat
 def test_every_pair_of_tasks_is_compared_on_the_test_split_the_better_chosen_one_as_the_cell(findings: Findings):
     pairs = findings.between_tasks[["cell", "baseline"]].to_numpy().tolist()
     assert pairs == [["simclr", "rotation"], ["simclr", "context_prediction"], ["rotation", "context_prediction"]]
-    means = findings.study.runs.query("probe_split == 'test'").groupby("task")[PROBE].mean()
+    means = findings.study.tested.groupby("task")[PROBE].mean()
     row = row_of(findings.between_tasks, cell="simclr", baseline="rotation")
     assert row["mean_difference"] == pytest.approx(means["simclr"] - means["rotation"])
     assert (row["task"], row["answer"], row["n_seeds"]) == ("all tasks", "too few seeds", len(SEEDS))

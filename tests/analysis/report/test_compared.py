@@ -16,7 +16,7 @@ from tests.analysis.report.pages import Page, texts
 
 
 def test_test_accuracies_stand_beside_their_spread_chance_and_baselines(folder: Path, page: Page):
-    runs = analysis.load(folder).runs.query("probe_split == 'test'")
+    runs = analysis.load(folder).tested
     for task in (*TRUTH, "random_init"):
         values = runs.loc[runs["task"] == task, "probe/shapes/linear"]
         assert f"{values.mean():.3f} ± {values.std():.3f} (3)" in page.text
@@ -46,7 +46,7 @@ def test_pre_training_is_tested_against_untrained_encoders_in_the_ablation(findi
 
 
 def test_masks_and_stages_are_reported_if_they_were_probed(findings: Findings):
-    runs = findings.study.runs.query("probe_split == 'test'")
+    runs = findings.study.tested
     columns = {"miou": 0.31, "miou_chance": 0.04, "iou/background": 0.9, "iou/cat": 0.123, "miou/stage1": 0.2}
     runs = runs.assign(**{f"probe/voc/{name}": value for name, value in columns.items()})
     segmented = dataclasses.replace(findings, study=dataclasses.replace(findings.study, runs=runs))

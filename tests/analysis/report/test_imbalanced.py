@@ -151,7 +151,7 @@ def test_each_class_has_its_accuracy_and_the_rare_one_is_flagged(findings: Findi
 
 
 def test_figures_of_accuracies_have_a_line_at_the_largest_class_and_those_of_averages_do_not(study: analysis.Study):
-    runs, dataset = study.runs.query("probe_split == 'test'"), study.config["dataset"]
+    runs, dataset = study.tested, study.config["dataset"]
     drawn = lines(accuracy_by_task(runs, dataset, Figure().subplots()))
     assert set(drawn["largest class 0.900, test"]) == {0.9}
     balanced = lines(balanced_accuracy_by_task(runs, dataset, Figure().subplots()))
@@ -165,7 +165,7 @@ def test_figures_of_accuracies_have_a_line_at_the_largest_class_and_those_of_ave
 
 
 def test_few_labels_are_compared_by_balanced_accuracy(findings: Findings):
-    runs, dataset = findings.study.runs.query("probe_split == 'test'"), findings.study.config["dataset"]
+    runs, dataset = findings.study.tested, findings.study.config["dataset"]
     results = label_results(runs)
     assert results["balanced"].all()
     tuned = results.loc[(results["task"] == "rotation") & (results["way"] == "fine-tuned"), "value"]

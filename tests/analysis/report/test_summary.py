@@ -20,7 +20,7 @@ from tests.analysis.report.pages import Page, section
 
 
 def test_the_summary_says_what_pre_training_is_worth_first(findings: Findings):
-    runs = findings.study.runs.query("probe_split == 'test'")
+    runs = findings.study.tested
     means = runs.groupby("task")["probe/shapes/linear"].mean()
     first = summary(findings)[0]
     assert first.startswith("**Of 3 pretext tasks, simclr has the highest validation mean**. On shapes: linear probe ")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from analysis.records import FAILED, FINISHED, PhaseStarted, StudyStarted, TrialEnded, TrialStarted
+from analysis.records import FAILED, FINISHED, JOURNAL_FILE, PhaseStarted, StudyStarted, TrialEnded, TrialStarted
 from study.cli import commands
 from study.config.loading import preset_names, series_names
 from study.execution.journal import Journal
@@ -60,12 +61,33 @@ def test_list_shows_the_studies_and_the_presets(run: Command, tmp_path: Path):
         assert name in answer.out
 
 
+def test_a_damaged_study_does_not_keep_the_others_from_the_list(run: Command, tmp_path: Path):
+    for name in ("first", "second"):
+        recorded(tmp_path / "studies" / name, FINISHED)
+    (tmp_path / "studies" / "first" / JOURNAL_FILE).write_text("no event\nno event\n")
+    answer = run("list")
+    assert answer.code == 0
+    assert re.search(r"first +cannot be read: .*line 1", answer.out)
+    assert re.search(r"second +2 ", answer.out)
+
+
+def test_sync_says_that_mlflow_refused_something(run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(MlflowClient, "log_text", refuse)
+    write(tmp_path / "demo", study_events("demo"))
+    answer = run("sync", "demo", "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db")
+    assert answer.code == 1
+    assert "calls that MLflow refused, see the warnings: 2" in answer.err
+
+
 def test_sync_brings_mlflow_up_to_date(run: Command, tmp_path: Path):
     write(tmp_path / "demo", study_events("demo"))
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     answer = run("sync", "demo", "--tracking-uri", uri)
     assert answer.code == 0
-    assert "metric values" in answer.out
+    assert f"files delivered to {uri}" in answer.out
     assert set(stored_points(uri, "demo").values()) == {1}
     assert "0 metric values" in run("sync", "demo", "--tracking-uri", uri).out
 

@@ -117,6 +117,17 @@ def test_version_is_that_of_the_package(run: Command):
         ("pretext-study quick --tasks rotation,context_", ["rotation,context_encoder", "rotation,context_prediction"]),
     ],
 )
+def test_the_shell_completes_files_in_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my [studies]" / "deep").mkdir(parents=True)
+    for name in ("few.yaml", "my [studies]/first.yml", "my [studies]/notes.txt"):
+        (tmp_path / name).touch()
+    for folder in ("", f"{tmp_path}/"):
+        found = [value for value, _ in run_command._complete_study(f"{folder}my [studies]/")]
+        assert found == [f"{folder}my [studies]/deep/", f"{folder}my [studies]/first.yml"]
+    assert [value for value, _ in run_command._complete_study("few")] == ["few_labels", "few.yaml"]
+
+
 def test_the_shell_completes_presets_and_tasks(typed: str, offered: list[str]):
     program = shutil.which("pretext-study", path=Path(sys.executable).parent)
     if program is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,27 @@ def test_bars_count_the_trials_of_the_phase_and_of_the_study_and_estimate_the_ti
     # 100 steps took 100 s, and 300 + 200 are left.
     assert "about 8 min 20 s left (an estimate from the trials so far)" in shown
     assert "time left not known yet" in "\n".join(screen(config, [started(), events()[0]], 80))
+
+
+def test_the_display_may_be_drawn_at_any_moment(config: StudyConfig):
+    progress = Progress(config, Console(file=io.StringIO(), width=80))
+    ended, problems = threading.Event(), []
+
+    def draw() -> None:
+        while not ended.is_set():
+            try:
+                progress._render()
+            except Exception as error:  # noqa: BLE001
+                problems.append(error)
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    progress(started())
+    for seed in range(3000):
+        progress(TrialStarted.of(TRIAL.replace(phase="confirm", seed=seed), time=1.0))
+    ended.set()
+    thread.join()
+    assert problems == []
 
 
 def test_the_best_so_far_stands_beside_the_untrained_network_of_the_same_trial(config: StudyConfig):

@@ -15,11 +15,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from analysis.records import StudyStarted
 from study.cli import launch
 from study.cli import run as run_command
 from study.config.schema import StudyConfig
 from study.driver import Outcome
 from study.execution import cluster
+from study.execution.journal import Journal
 from tests.conftest import REPOSITORY
 from tests.study.cli.conftest import Command
 from tests.study.studies import tiny
@@ -96,6 +98,21 @@ def test_a_dry_run_as_json_is_one_object_per_phase(run: Command, study_file: str
     }
     assert phases["search"]["steps"] == 3 * 6
     assert 0 < phases["search"]["low"] < phases["search"]["seconds"] < phases["search"]["high"]
+
+
+def test_a_dry_run_of_a_study_that_has_begun_shows_the_sizes_that_will_run(run: Command, study_file: str):
+    """Its sizes are fixed: another time budget only says how long the driver runs."""
+    began = tiny(max_train=250, budget_hours=3, confirm={"seeds": 7})
+    journal = Journal(Path("studies/tiny"))
+    journal.append(StudyStarted(study="tiny", config=began.model_dump(mode="json"), config_hash=began.config_hash))
+    journal.close()
+    for options in (["--hours", "0.0001"], ["--hours", "10"], []):
+        answer = run(study_file, "--dry-run", *options)
+        assert (answer.code, answer.err) == (0, ""), options
+        assert "sized to" not in answer.out
+        phases = {phase["phase"]: phase for phase in json.loads(run(study_file, "--dry-run", "--json", *options).out)}
+        assert phases["confirm"]["trials"] == 7
+    assert "sized to 10 hours" in run(study_file, "--dry-run", "--hours", "10", "--fresh").out
 
 
 SERIES = """
@@ -181,6 +198,7 @@ def test_a_task_that_cannot_pass_its_self_tests_ends_the_command_before_the_stud
     answer = run(study_file, "--self-test", "--tasks", "context_prediction", *hopeless)
     assert answer.code == 1
     assert "failed" in answer.err
+    assert "[red]" not in answer.err
     assert not Path("studies").exists()
 
 
@@ -210,6 +228,8 @@ def test_a_study_ends_with_its_report_and_with_exit_code_1_where_trials_failed(
         "report": "studies/quick/report.html",
         "failed": failed,
         "chosen": {"rotation": CHOICE},
+        "unfinished": [],
+        "tracked": True,
     }
 
 

@@ -12,12 +12,15 @@ import pandas as pd
 import pytest
 
 from analysis.records import (
+    FAILED,
     FINISHED,
     JOURNAL_FILE,
+    KILLED,
     STOPPED,
     PhaseEnded,
     PhaseStarted,
     Report,
+    StudyEnded,
     StudyStarted,
     TrialEnded,
     TrialStarted,
@@ -126,6 +129,25 @@ def test_of_equal_trials_the_best_is_the_one_that_the_study_itself_would_choose(
     assert read_status(tmp_path).best["rotation"].trial_id == min(keys) != keys[0]
     history = History.read(tmp_path)
     assert ranked(history.trials.values(), "probe/linear", "max")[0].trial.trial_id == min(keys)
+
+
+@pytest.mark.parametrize(("status", "said"), [(KILLED, "interrupted, or its time was over"), (FAILED, "driver failed")])
+def test_a_study_whose_driver_ended_before_it_is_unfinished_and_not_running(
+    story: Story, tmp_path: Path, status: str, said: str
+):
+    story.report(1070, story.trial(1020, "search", 0), 100, 0.5)
+    story.journal.append(StudyEnded(time=1080, status=status))
+    found = read_status(tmp_path)
+    assert not found.ended
+    assert {phase.phase: phase.state for phase in found.phases}["search"] == "unfinished"
+    assert {phase.phase: phase.trials for phase in found.phases}["search"] == {"unfinished": 1}
+    assert found.seconds_left == pytest.approx((300 + 200) * 60 / 100 + 4 * 10)
+    with out.capture() as shown:
+        out.print(render(found))
+    assert said in shown.get()
+    assert "resumes it" in shown.get()
+    story.started(2000)
+    assert {phase.phase: phase.state for phase in read_status(tmp_path).phases}["search"] == "running"
 
 
 def test_the_status_of_an_ended_study_is_that_of_its_results(simulated_study: Path):

@@ -18,7 +18,7 @@ from study.tracking.state import TrackingError
 from study.tracking.sync import sync
 from tests.conftest import CORE
 from tests.study.mlflow_stores import runs_by_key, stored_points
-from tests.study.tracked_journals import study_events, trial, write
+from tests.study.tracked_journals import START, study_events, trial, write
 
 
 @pytest.mark.parametrize("where", ["sqlite", pytest.param("server", marks=CORE)])
@@ -52,6 +52,40 @@ def test_a_registered_model_gives_the_same_features(
     assert served.metadata.signature.inputs.inputs[0].shape == (-1, 3, 16, 16)
     run = runs_by_key(uri, "models")[trial(0).trial_id]
     assert [output.step for output in run.outputs.model_outputs] == [250]
+
+
+def test_a_study_begun_afresh_registers_its_own_model_of_the_same_trial(folder: Path, store: str) -> None:
+    values = {"encoder": nn.Flatten(), "example": np.zeros((2, 3, 4, 4), dtype=np.uint8), "name": "s-rotation"}
+    models = []
+    for start in (START, START + 5000):
+        (folder / "journal.jsonl").unlink(missing_ok=True)
+        write(folder, study_events(), start=start)
+        sync(folder, store)
+        models.append(log_model(folder, store, trial_id=trial(0).trial_id, **values))
+    assert models == ["models:/s-rotation/1", "models:/s-rotation/2"]
+    client = MlflowClient(tracking_uri=store)
+    assert client.get_model_version_by_alias("s-rotation", "best").version == "2"
+    runs = {version.run_id for version in client.search_model_versions("name = 's-rotation'")}
+    assert len(runs) == 2
+
+
+def test_a_model_whose_files_are_refused_leaves_nothing_behind(
+    folder: Path, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    write(folder, study_events())
+    sync(folder, store)
+    values = {"encoder": nn.Flatten(), "example": np.zeros((2, 3, 4, 4), dtype=np.uint8), "name": "s-rotation"}
+    monkeypatch.setattr(MlflowClient, "log_model_artifacts", refuse)
+    for _ in range(2):
+        with pytest.raises(TrackingError, match=r"did not accept model s-rotation of trial .*Permission denied"):
+            log_model(folder, store, trial_id=trial(0).trial_id, **values)
+    client = MlflowClient(tracking_uri=store)
+    experiment = client.get_experiment_by_name("small-data")
+    assert experiment is not None
+    assert client.search_logged_models([experiment.experiment_id]) == []
 
 
 def test_a_model_says_what_it_is_who_made_it_what_it_saw_and_how_good_it_is(folder: Path, store: str) -> None:

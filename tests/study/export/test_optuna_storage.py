@@ -25,7 +25,7 @@ from analysis.records import (
 from study.export.optuna_storage import export_optuna
 from study.provenance import study_started
 from tests.study.studies import plan_of, tiny
-from trainables.errors import ConfigError
+from trainables.errors import ConfigError, StorageError
 
 
 def test_every_search_trial_is_there_with_its_settings_and_value(simulated_study: Path, tmp_path: Path) -> None:
@@ -97,3 +97,5 @@ def test_a_file_that_exists_is_kept(simulated_study: Path, tmp_path: Path) -> No
     with pytest.raises(ConfigError, match=r"search.db exists; delete it, or name another file with --output"):
         export_optuna(simulated_study, path)
     assert path.read_text() == "mine"
+    with pytest.raises(StorageError, match=r"search.db/again.db"):
+        export_optuna(simulated_study, path / "again.db")

@@ -59,6 +59,8 @@ def test_a_budget_that_is_too_short_is_refused_with_the_smallest_that_works():
     assert sizes_within(3600 * hours)[0] >= 3
     with pytest.raises(ConfigError):
         sized(plan(), 3600 * (hours - 0.011), MACHINE, KnownCosts())
+    with pytest.raises(ConfigError, match=rf"--hours {hours + 0.1:g}$"):
+        sized(plan(), 20, MACHINE, KnownCosts(), spent=360)
 
 
 def test_listed_seeds_and_grids_stay_as_they_are():

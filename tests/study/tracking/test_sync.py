@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import getpass
 import json
 import logging
@@ -18,7 +19,16 @@ from mlflow import MlflowClient
 
 import analysis
 from analysis.records import PhaseStarted, StudyEnded, TrialChanged, TrialEnded
-from study.tracking.sync import MlflowTracker, SyncResult, TrackingError, default_tracking_uri, sync
+from study.tracking.state import TrackingState
+from study.tracking.store import is_refusal
+from study.tracking.sync import (
+    MlflowTracker,
+    SyncResult,
+    TrackingError,
+    catch_up_command,
+    default_tracking_uri,
+    sync,
+)
 from tests.study.mlflow_stores import (
     Server,
     all_runs,
@@ -266,6 +276,24 @@ def test_a_resumed_trial_continues_its_run(folder: Path, store: str) -> None:
     assert [point.step for point in history] == list(range(25, 251, 25))
 
 
+def test_a_trial_has_the_provenance_of_its_driver_whenever_it_is_delivered(folder: Path, store: str) -> None:
+    fixed = dataclasses.replace(study_started(), git_commit="f1c5ed0", config_hash="beef")
+    parts = [
+        [study_started(), PhaseStarted(phase="search"), *trial_events(trial(0))],
+        [fixed],
+        list(trial_events(trial(1))),
+    ]
+    for second, part in enumerate(parts):  # each in a delivery of its own
+        write(folder, part, start=START + 100 * second)
+        sync(folder, store)
+    tags = [runs_by_key(store)[key.trial_id].data.tags for key in (trial(0), trial(1))]
+    assert [each["mlflow.source.git.commit"] for each in tags] == ["9f72c1e", "f1c5ed0"]
+    assert [each["pretext.config_hash"] for each in tags] == ["c0ffee", "beef"]
+    state = TrackingState.of(folder, store)
+    assert state is not None
+    assert state.last == (START + 200 + len(parts[-1]) - 1) * 1000
+
+
 def test_runs_that_a_driver_left_behind_are_closed_as_killed(folder: Path, store: str) -> None:
     write(folder, [study_started(), PhaseStarted(phase="search"), *list(trial_events(trial(0)))[:4]])
     sync(folder, store)
@@ -322,6 +350,58 @@ def test_a_run_that_someone_deleted_does_not_hold_up_the_others(
     assert result.refused > 0
     assert "active" in caplog.text
     assert runs_by_key(store)["study"].info.status == "FINISHED"
+
+
+def test_whatever_the_library_of_an_artifact_store_raises_is_one_line_and_is_tried_again(
+    folder: Path, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class NoCredentialsError(Exception):
+        """An error like botocore's, which is none of those that MLflow raises."""
+
+    def upload(*_: object) -> None:
+        raise NoCredentialsError("Unable to locate credentials")
+
+    write(folder, study_events())
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_text", upload)
+        with pytest.raises(
+            TrackingError, match=r"cannot be written: NoCredentialsError: Unable to locate credentials$"
+        ):
+            sync(folder, store)
+    assert sync(folder, store).refused == 0
+    run = runs_by_key(store)[trial(2).trial_id]
+    path = MlflowClient(tracking_uri=store).download_artifacts(run.info.run_id, "error.txt")
+    assert Path(path).read_text() == TRACEBACK
+
+
+@pytest.mark.parametrize(
+    ("error", "refused"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied"), True),
+        (OSError(errno.ENAMETOOLONG, "File name too long"), True),
+        (OSError(errno.ENOSPC, "No space left on device"), False),
+        (OSError(errno.EIO, "Input/output error"), False),
+        (OSError(errno.ESTALE, "Stale file handle"), False),
+        (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), False),
+        (TimeoutError("timed out"), False),
+    ],
+    ids=lambda each: type(each).__name__ if isinstance(each, Exception) else "",
+)
+def test_only_errors_that_a_retry_repeats_are_refusals(error: OSError, refused: bool) -> None:
+    assert is_refusal(error) == refused
+
+
+def test_the_command_that_catches_up_names_a_store_that_it_would_not_find_by_itself(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first = study_started()
+    write(folder, [dataclasses.replace(first, config={**first.config, "tracking_uri": "http://mlflow:5000"})])
+    command = f"python -m study sync {folder}"
+    assert catch_up_command(folder, "http://mlflow:5000") == command
+    assert catch_up_command(folder, f"sqlite:///{tmp_path}/mlflow.db") == command
+    assert catch_up_command(folder, "http://me:secret@other") == f"{command} --tracking-uri 'http://***@other'"
+    assert catch_up_command(Path("my studies"), "sqlite:///a.db").startswith("python -m study sync 'my studies' ")
 
 
 def test_a_deleted_experiment_is_an_error_that_says_how_to_bring_it_back(folder: Path, store: str) -> None:

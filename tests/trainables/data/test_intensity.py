@@ -75,14 +75,42 @@ def test_8_bit_gray_among_deeper_files_is_scaled_like_them_and_color_stays(tmp_p
 
 def test_dark_images_of_one_camera_stay_dark() -> None:
     images = np.full((N, 3, SIDE, SIDE), 0, np.uint16)
-    images += np.geomspace(300, 60_000, N).astype(np.uint16)[:, None, None, None]
-    depths = [depth_of(image) for image in images]
-    intensity = find_intensity(images, depths, N)
+    images += np.geomspace(20, 60_000, N).astype(np.uint16)[:, None, None, None]
+    colored = images.copy()
+    colored[:, 0] //= 2
+    for stored in (images, colored):
+        depths = [depth_of(image) for image in stored]
+        intensity = find_intensity(stored, depths, N)
+        assert intensity is not None
+        assert [window.bits for window in intensity.windows] == [16]
+        intensity.apply(stored, depths)
+        assert (np.diff(stored[:, 0, 0, 0].astype(int)) >= 0).all()
+        assert stored[0].max() < 0.01 * 65_535
+
+
+def test_a_new_dark_frame_of_a_known_camera_stays_dark() -> None:
+    images = (content(N, 3, SIDE, SIDE) * 4095).astype(np.uint16)
+    intensity = find_intensity(images, [depth_of(image) for image in images], N)
     assert intensity is not None
-    assert [window.bits for window in intensity.windows] == [16]
-    intensity.apply(images, depths)
-    assert (np.diff(images[:, 0, 0, 0].astype(int)) >= 0).all()
-    assert images[0].max() < 0.01 * 65_535
+    for peak in (200, 300):
+        dark = np.full((1, 3, SIDE, SIDE), peak, np.uint16)
+        depths = [depth_of(dark[0])]
+        known = intensity.completed_by(find_intensity(dark, depths, 0))
+        assert known == intensity
+        known.apply(dark, depths)
+        assert dark.max() < 0.1 * 65_535
+
+
+def test_8_bit_values_in_16_bit_files_are_scaled_as_8_bit_files_are(tmp_path: Path) -> None:
+    gray, color = ((content(N, *shape) * 255).astype(np.uint8) for shape in ((SIDE, SIDE), (3, SIDE, SIDE)))
+    for name, stored in (("gray", gray), ("color", color)):
+        folder = tmp_path / name
+        folder.mkdir()
+        for index, image in enumerate(stored):
+            np.save(folder / f"{index:02}.npy", image.astype(np.uint16))
+    scaled, as_they_are = in_unit_range(read(tmp_path / "gray")), in_unit_range(read(tmp_path / "color"))
+    assert (scaled.min(), scaled.max()) == (0, 1)
+    assert np.allclose(as_they_are, color / 255)
 
 
 def test_8_bit_images_are_returned_as_they_are(tmp_path: Path) -> None:

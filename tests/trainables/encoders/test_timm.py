@@ -63,6 +63,13 @@ def test_patches_are_scaled_by_the_factor_of_whole_images() -> None:
     assert [each.shape[-1] for each in seen] == [50, 20]
 
 
+def test_a_model_of_a_fixed_size_is_built_for_the_side_that_its_images_are_scaled_to() -> None:
+    encoder = build_encoder("timm/mixer_s32_224", image_size=40, input_size=64).eval()
+    with torch.no_grad():
+        features = encoder(torch.rand(2, 3, 40, 40))
+    assert features.shape == (2, encoder.feature_dim)
+
+
 def test_dropout_is_off_so_that_training_draws_no_numbers_of_its_own() -> None:
     model = timm.create_model("test_vit", num_classes=0, drop_rate=0.5, drop_path_rate=0.5, attn_drop_rate=0.5)
     network = TimmNetwork(model, image_size=160, in_channels=3, input_size=None, mean=[0.5], std=[0.5])

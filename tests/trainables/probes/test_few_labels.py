@@ -13,6 +13,7 @@ import torch
 
 from tests.trainables.tiny import splits, trial, with_unreadable_test
 from trainables.data.table import ImageTable, Splits, as_tensor
+from trainables.distributed import CrossWorkerBatchNorm, synchronize_batchnorm
 from trainables.encoders import Encoder, build_encoder, recalibrated
 from trainables.probes import evaluation, few_labels
 from trainables.probes.features import extract_features
@@ -79,6 +80,16 @@ def test_a_classifier_begins_with_the_scores_of_the_probe_on_frozen_features() -
     images = as_tensor(TEST.images)
     scores = extract_features(Classifier(encoder, probe), images, device=CPU)
     torch.testing.assert_close(scores, probe(extract_features(encoder, images, device=CPU)), rtol=1e-4, atol=1e-4)
+
+
+def test_the_classifier_of_one_worker_of_a_group_waits_for_no_other() -> None:
+    encoder = untrained()
+    probe = frozen_probe(encoder, TRAIN, VALIDATION, CPU)
+    assert probe is not None
+    of_a_group = synchronize_batchnorm(encoder)
+    for network, shared in ((of_a_group, True), (Classifier(of_a_group, probe), False)):
+        found = {module.shared for module in network.modules() if isinstance(module, CrossWorkerBatchNorm)}
+        assert found == {shared}
 
 
 @pytest.mark.core

@@ -248,6 +248,16 @@ def test_a_trial_that_wakes_up_at_its_end_reports_again_and_trains_nothing() -> 
     assert {name: again.curve()[6][name] for name in expected} == expected
 
 
+def test_a_state_may_be_resumed_twice() -> None:
+    state = checkpoint.from_bytes(Run(trial(lr=0.1)).saved[2], where="here")
+    curves = []
+    for _ in range(2):
+        reports: list[Report] = []
+        fit(trial(lr=0.1), splits(), reports.append, resume=state)
+        curves.append([report.metrics["train/loss"] for report in reports])
+    assert curves[0] == curves[1]
+
+
 def test_a_resumed_trial_decays_weights_as_it_is_told_now() -> None:
     saved = Run(trial(lr=0.1)).saved[2]
     state = checkpoint.from_bytes(saved, where="here")
@@ -395,3 +405,11 @@ def test_a_loss_that_is_not_finite_ends_the_trial_after_a_last_report(monkeypatc
     assert math.isnan(last["train/loss"])
     assert math.isfinite(run.reports[1].metrics["train/loss"])
     assert all(math.isnan(last[name]) for name in ("val/loss", "probe/linear", "probe/knn", "health/rankme"))
+
+    with recorded_draws() as draws:
+        again = Run(trial(budget_steps=20), resume=run.saved[4])
+    assert again.steps == [4]
+    assert not draws
+    expected = {name: value for name, value in last.items() if name.startswith(("val/", "probe/", "health/"))}
+    found = {name: again.reports[0].metrics[name] for name in expected}
+    np.testing.assert_equal(found, expected)  # with NaN in the same places

@@ -42,6 +42,15 @@ def last_report(task: str, table: ImageTable | None = None, **changes: object) -
     return {name: value for name, value in reports[-1].metrics.items() if name != "images_per_s"}
 
 
+def test_reduced_images_stay_in_the_range_of_images() -> None:
+    half = torch.zeros(1, 3, 16, 16)
+    half[..., 8:] = 1  # the fitted surface goes beyond both ends
+    for images in (half, (half * 255).to(torch.uint8)):
+        reduced = lighting_only(images)
+        top = 1 if images.dtype == torch.float32 else 255
+        assert (reduced.min(), reduced.max()) == (0, top)
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
 def test_lighting_is_kept_and_all_else_is_gone(dtype: str) -> None:
     top = 1.0 if dtype == "float32" else float(np.iinfo(dtype).max)

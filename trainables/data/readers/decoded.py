@@ -33,7 +33,7 @@ from trainables.data.readers.images import ImageReader
 from trainables.data.readers.masks import MaskedReader
 from trainables.packages import version_of
 
-VERSION = 2  # to be raised whenever a file is decoded to other values than before, or an entry has another form
+VERSION = 3  # to be raised whenever a file is decoded to other values than before, or an entry has another form
 _DECODERS = ("pillow", "pillow-heif", "tifffile", "torchvision")
 _PHOTOGRAPH_BYTES = 16_384
 _MASKS = "masks.bin"  # file of an entry

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainables.data.intensity import Intensity
+from trainables.data.intensity import LOW_16, Intensity
 from trainables.data.inventory import Found
 from trainables.data.readers.decode import PAGES
 from trainables.data.readers.images import ImageReader
@@ -154,7 +154,8 @@ def _leave_out_unread(walk: Walk, reader: ImageReader, paths: tuple[Path, ...], 
 def _found(parts: Parts, walk: Walk, reader: ImageReader, intensity: Intensity | None, read: Sequence[Path]) -> Found:
     by_area = sorted(reader.sizes.values(), key=lambda size: (size[0] * size[1], size))
     bits = {window.bits for window in intensity.windows} if intensity else set()
-    bits |= {depth.bits for depth in reader.depths.values() if depth.bits == 8}
+    as_they_are = (8,) if bits else (8, LOW_16)
+    bits |= {depth.bits for depth in reader.depths.values() if depth.bits in as_they_are}
     return Found(
         parts.layout,
         parts.notes,
