@@ -16,7 +16,7 @@ import numpy as np
 from scipy.linalg import hadamard
 
 from search_spaces import SPECS
-from search_spaces.cell_names import BASE, DEFAULT_MAGNITUDE, FACTORS, active_ops, cell_name
+from search_spaces.cell_names import BASE, DEFAULT_MAGNITUDE, VARIABLE, active_ops, cell_name
 from trainables.augmentation import validate_policy
 from trainables.encoders import check_encoder
 from trainables.errors import ConfigError, first_line, suggestion
@@ -197,7 +197,8 @@ def ablation(base: TrialConfig, designs: Sequence[str], levels: Levels) -> tuple
 
     Args:
         base: Configuration that the cells vary.
-        designs: Names in DESIGNS. A design with nothing to vary has no rows.
+        designs: Names in DESIGNS. A design with nothing to vary has no rows, as one in POLICY_DESIGNS around a base
+            of augmentation strength 0, whose cells would all be the same training.
         levels: Levels that the designs vary.
 
     Raises:
@@ -216,6 +217,8 @@ def ablation(base: TrialConfig, designs: Sequence[str], levels: Levels) -> tuple
         if design not in DESIGNS:
             raise ConfigError(f"ablate.designs: no design {design!r}; {suggestion(design, list(DESIGNS))}")
         _check_levels(design, levels)
+        if design in POLICY_DESIGNS and not base.augmentation_strength:
+            continue
         for arm in _arms(design, base, levels):
             if arm.baseline is None:
                 rows[Comparison(base.task, design, name_of(arm.values), "")] = None
@@ -238,8 +241,8 @@ def changed(base: TrialConfig, values: Values) -> TrialConfig:
     """
     for name in values:
         kind, _, inner = name.partition("/")
-        if not (kind in ("option", "augmentation") and inner) and name not in FACTORS:
-            known = [*FACTORS, "option/NAME", "augmentation/OP"]
+        if not (kind in ("option", "augmentation") and inner) and name not in VARIABLE:
+            known = [*VARIABLE, "option/NAME", "augmentation/OP"]
             raise ConfigError(f"{name}: no such factor; {suggestion(name, known)}")
     trial = base.with_values(values)
     if base.weights and (trial.encoder, trial.width) != (base.encoder, base.width):

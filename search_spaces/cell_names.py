@@ -11,6 +11,8 @@ from trainables.trial import NON_TRAINING_FIELDS, TrialConfig
 BASE, NO_AUGMENTATION = "base", "no augmentation"
 FIXED = (*NON_TRAINING_FIELDS, "augmentation")
 FACTORS = tuple(field.name for field in dataclasses.fields(TrialConfig) if field.name not in (*FIXED, "options"))
+# Fields that an ablation may vary. All cells of a study have its data set, its weights and its workers.
+VARIABLE = tuple(name for name in FACTORS if name not in ("dataset", "weights", "workers"))
 DEFAULT_MAGNITUDE = 1.0  # magnitude of an op that is not in the base's policy
 
 

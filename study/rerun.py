@@ -101,10 +101,10 @@ def rerun(folder: Path, trial_id: str, output: Path, *, seed: int | None = None,
     plan = Plan(config, load_datasets(config, download=download), history.objectives)
     _check_data(plan, folder)
     trial = before.trial if seed is None else _with_seed(before.trial, seed)
-    with DriverLock(output, config.name):
+    with DriverLock(output, config.name) as lock:
         check_same_study(config, output / config.name)
         target = open_folder(config, output)
-        now = _run(plan, trial, target)
+        now = _run(plan, trial, target, lock)
     reports, again = (_reports(each, before_or_now) for each, before_or_now in ((folder, before), (target, now)))
     shared = [step for step in reports if step in again]
     same = before.trial == now.trial
@@ -152,12 +152,12 @@ def _with_seed(trial: TrialConfig, seed: int) -> TrialConfig:
     return trial.replace(seed=seed, data_seed=seed if own_images else trial.data_seed)
 
 
-def _run(plan: Plan, trial: TrialConfig, folder: Path) -> TrialRecord:
+def _run(plan: Plan, trial: TrialConfig, folder: Path, lock: DriverLock) -> TrialRecord:
     """Run the trial, or resume an interrupted run of it; return its record."""
     history = History.read(folder)
     if trial.trial_id in history.trials and history.trials[trial.trial_id].ended:
         raise ConfigError(f"trial {trial.trial_id} has been run again in {folder}; name another folder with --output")
-    cluster.connect()
+    cluster.connect(dashboard=plan.config.workers > 1)
     resources.max_concurrent_trials(plan.config.resources, plan.config.workers)
     journal = Journal(folder)
     journal.listeners.append(history.observe)
@@ -168,8 +168,9 @@ def _run(plan: Plan, trial: TrialConfig, folder: Path) -> TrialRecord:
         export(folder)
         journal.append(StudyEnded(status=FINISHED))
     except BaseException as error:
-        with contextlib.suppress(OSError, UserError):  # the error that stopped the run is the one to report
-            journal.append(StudyEnded(status=KILLED if isinstance(error, KeyboardInterrupt) else FAILED))
+        if not lock.lost:  # otherwise the journal belongs to another driver by now
+            with contextlib.suppress(OSError, UserError):  # the error that stopped the run is the one to report
+                journal.append(StudyEnded(status=KILLED if isinstance(error, KeyboardInterrupt) else FAILED))
         raise
     finally:
         journal.close()

@@ -134,8 +134,8 @@ class TrialEnded(TrialEvent):
         status: FINISHED, STOPPED or FAILED.
         reason: Why the trial was stopped, or the traceback of its failure; empty if it finished.
         steps: Number of optimizer steps that were trained.
-        wall_s: Wall time in seconds, for trials that are trained as one network an equal share of it; None if it was
-            not recorded.
+        wall_s: Wall time in seconds since the trial last started or resumed; for trials that are trained as one network
+            an equal share of it. None if it was not recorded.
         results: Results of the final probes by name, such as `probe/shapes/linear`.
         checkpoint: Path of the last checkpoint; empty if there is none.
         per_image: Results of each evaluated image, packed, by name (`trainables.per_image.Evaluation`).
@@ -152,7 +152,7 @@ class TrialEnded(TrialEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class PhaseEnded(Event):
-    """A phase has ended.
+    """A phase has ended; one that time cut short may end again, and its last outcome holds.
 
     Attributes:
         phase: Name of the phase.
@@ -168,7 +168,7 @@ class StudyEnded(Event):
     """A driver has ended its run of the study.
 
     Attributes:
-        status: FINISHED, FAILED, or KILLED if the user interrupted it.
+        status: FINISHED, FAILED, or KILLED if the user interrupted it or its time was over.
     """
 
     status: str

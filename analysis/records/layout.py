@@ -1,4 +1,4 @@
-"""Names of the files and folders in a study's folder."""
+"""Names of what a study writes to its folder beside checkpoints and the sources of plug-ins."""
 
 CONFIG_FILE, JOURNAL_FILE = "study.yaml", "journal.jsonl"
 RUNS_FILE, CURVES_FILE, PER_IMAGE_FILE = "runs.parquet", "curves.parquet", "per_image.parquet"

@@ -74,6 +74,8 @@ def run_parts(series: Series, output: Path, *, download: bool, fresh: bool, as_j
         begun = _as_begun(series, output, fresh=fresh)
         datasets = {part: plan.datasets for part, plan in _plans(begun, download=download).items()}
         series.write_description(output)
+    if series.name and any(config.workers > 1 for config in series.parts.values()):
+        cluster.connect(dashboard=True)  # the first part would start Ray without it
     for part, config in series.parts.items():
         # Ray reports dead processes on standard output, which must contain nothing but the JSON.
         stdout = contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout)

@@ -40,7 +40,9 @@ EncoderName = Annotated[str, _one_of(ENCODERS, or_outside=True)]
 OpName = Annotated[str, _one_of(REGISTRY)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Positive = Annotated[int, Field(ge=1)]
-TrialCount = Annotated[int, Field(ge=1, le=100_000)]  # a plan lists its trials and seeds one by one
+MOST_TRIALS = 100_000  # a plan lists its trials and seeds one by one
+TrialCount = Annotated[int, Field(ge=1, le=MOST_TRIALS)]
 
 # Fields of a trial that a study may set for a whole task or search over.
 TUNABLE = ("optimizer", "lr", "weight_decay", "warmup_fraction", "batch_size", "augmentation_strength")
+MUTATED = ("lr", "weight_decay", "augmentation_strength")  # fields that PBT may change while a trial runs

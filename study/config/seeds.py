@@ -39,9 +39,10 @@ def check_seeds(config: StudyConfig) -> None:
     shared = sorted({*fresh_seeds(config)} & {*ablation_seeds(config)})
     if config.ablate.designs and shared:
         ablated = ablation_seeds(config)
+        remedy = "take other seeds" if isinstance(seeds, list) else f"use at most {ABLATION_SEEDS}"
         raise ConfigError(
             f"confirm.seeds = {seeds}: the ablation uses the seeds {ablated[0]} to {ablated[-1]}, and its base is "
-            f"chosen by those of the confirm phase. Its results on {shared[0]} would be optimistic; take other seeds"
+            f"chosen by those of the confirm phase. Its results on {shared[0]} would be optimistic; {remedy}"
         )
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import typing
 from collections.abc import Mapping
@@ -13,8 +14,7 @@ from typing import Any
 import pydantic
 
 from analysis.records.phases import SEARCH
-from search_spaces.ablations import POLICY_DESIGNS
-from study.config.names import TUNABLE, TaskName
+from study.config.names import MOST_TRIALS, MUTATED, TUNABLE, TaskName
 from study.config.networks import check_network
 from study.config.plugins import with_plugins
 from study.config.schema import StudyConfig
@@ -79,6 +79,8 @@ def _validated(content: Mapping[str, Any]) -> StudyConfig:
             f"search.scheduler = 'pbt': its trials take over states from each other, which needs workers = 1, not "
             f"{config.workers}"
         )
+    if config.resources.gpu > 1 and config.resources.gpu % 1:
+        raise ConfigError(f"resources.gpu = {config.resources.gpu}: Ray takes fractions of one GPU only; use 1, 2, ...")
     check_seeds(config)
     check_network(config.encoder)
     for task in config.tasks:
@@ -131,6 +133,22 @@ def _check_task(config: StudyConfig, task: TaskName) -> None:
     for name, domain in config.space(task).items():
         for value in domain.grid(2):
             _check_value(task, base, name, value)
+    _check_search(config, task)
+
+
+def _check_search(config: StudyConfig, task: TaskName) -> None:
+    """Check that a task's space suits the algorithm and the scheduler of the search."""
+    search, space = config.search, config.space(task)
+    if search.scheduler == "pbt" and not space.keys() & set(MUTATED):
+        raise ConfigError(
+            f"search.scheduler = 'pbt': it changes {', '.join(MUTATED)}, none of which is in the search.space of {task}"
+        )
+    n_points = math.prod(len(domain.grid(search.num_samples)) for domain in space.values())
+    if search.algorithm == "grid" and n_points > MOST_TRIALS:
+        raise ConfigError(
+            f"search.algorithm = 'grid': {n_points:,} trials of {task}, more than {MOST_TRIALS:,}; use a smaller "
+            "search.num_samples or search.space, or the algorithm random"
+        )
 
 
 def _check_ablation(config: StudyConfig, base: TrialConfig) -> None:
@@ -141,7 +159,7 @@ def _check_ablation(config: StudyConfig, base: TrialConfig) -> None:
     for design in settings.designs:
         if design == "cures" and no_cures:
             continue
-        if design not in designs or (no_strength and design in POLICY_DESIGNS):
+        if design not in designs:
             strength = ", at augmentation_strength 0" if no_strength else ""
             raise ConfigError(
                 f"ablate.designs: {design} has nothing to vary for {base.task} with the augmentation policy "

@@ -222,7 +222,8 @@ class Executor:
         with files.storing(self.storage), scratch_folder as scratch, cluster.guard_cluster_loss():
             # Tune's own experiment state is ten times the size of the journal and is not kept. Only the states that
             # trials exchange (PBT) must be where every node can reach them.
-            place = f"{self.storage}/{TUNE_FOLDER}" if shared.population_based else scratch
+            population = shared.population_based
+            place = f"{self.storage}/{TUNE_FOLDER}" if population else scratch
             tune.Tuner(
                 tune.with_resources(trainable, _reserved(config, trains=trains)),
                 param_space=space,
@@ -234,6 +235,7 @@ class Executor:
                     stop=tune.stopper.CombinedStopper(*filter(None, [stopper, DeadlineStopper(self.deadline)])),
                     verbose=0,
                     progress_reporter=tune.CLIReporter(),  # the one for notebooks clears what their cell has shown
+                    checkpoint_config=tune.CheckpointConfig(num_to_keep=_states_kept(config) if population else None),
                     failure_config=tune.FailureConfig(max_failures=config.max_failures),
                 ),
             ).fit()
@@ -242,6 +244,11 @@ class Executor:
     def _waiting(self, trials: Sequence[TrialConfig]) -> list[TrialConfig]:
         """Return those trials that have not ended according to the journal."""
         return [trial for trial in trials if not self.history.has_ended(trial.trial_id)]
+
+
+def _states_kept(config: StudyConfig) -> int:
+    """Return how many states of each trial population-based training needs: others copy one of its last interval."""
+    return math.ceil(config.grace_period / config.report_every) + 2
 
 
 def _readable(splits: Splits) -> Splits:

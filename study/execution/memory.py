@@ -81,6 +81,7 @@ def _problem_on_gpu(plan: Plan, trial: TrialConfig) -> str:
     attempt = ray.remote(_fits).options(
         num_gpus=plan.config.resources.gpu,
         num_cpus=need.pop("CPU", 0),
+        memory=need.pop("memory", None),
         resources=need,
         label_selector=dict(plan.config.resources.labels) or None,
         max_retries=0,

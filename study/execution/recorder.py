@@ -18,7 +18,7 @@ from study.execution.journal import Journal
 from study.execution.stopping import ChanceStopper
 from study.plan.history import History
 from trainables import files
-from trainables.errors import StorageError, last_line
+from trainables.errors import CheckpointError, StorageError, last_line
 from trainables.ray_adapter.messages import FinalResults, Replay, TrialReport, Unfused, Unrecoverable, from_result
 from trainables.ray_adapter.trainable import trials_of
 from trainables.trial import TrialConfig
@@ -197,7 +197,10 @@ class Recorder(tune.Callback):
 
 
 def _storage_error_of(trial: Any) -> StorageError | None:
-    """Return the StorageError that made a trial fail, if any: its error or one of the causes."""
+    """Return the StorageError that made a trial fail, if any: its error or one of the causes.
+
+    A checkpoint that is missing or damaged is one, too: with the file restored, the trial runs.
+    """
     if not trial.pickled_error_file:
         return None
     found: list[Any] = [ray.cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())]
@@ -206,6 +209,8 @@ def _storage_error_of(trial: Any) -> StorageError | None:
             found.append(error.cause)
         elif isinstance(error, StorageError):
             return error
+        elif isinstance(error, CheckpointError):  # it may be restored, so this is no outcome of the trial
+            return StorageError(str(error))
         elif isinstance(error, OSError) and error.errno in files.NO_ROOM:
             return files.storage_error(error, "a node's disk")
         else:  # a worker group's error contains its workers' errors, each wrapped with its traceback

@@ -18,6 +18,7 @@ from ray.experimental.internal_kv import _internal_kv_get
 
 from study.config import strict_yaml
 from study.config.sections import ResourcesConfig
+from study.plan.sharing import n_sharing
 from trainables.errors import ConfigError
 
 BOOTSTRAP_CONFIG = "~/ray_bootstrap_config.yaml"  # where `ray up` stores the cluster's file on the head node
@@ -68,8 +69,7 @@ def _capacity(need: ResourcesConfig, resources: Mapping[str, float], labels: Map
     """Return how many workers fit on a node with these resources and labels."""
     if not all(_matches(labels.get(key), selector) for key, selector in need.labels.items()):
         return 0
-    fits = [resources.get(name, 0) / amount for name, amount in of_worker(need).items()]
-    return int(min(fits) + 1e-6)  # three workers of a third of a GPU each must fit despite rounding
+    return min(n_sharing(name, resources.get(name, 0), amount) for name, amount in of_worker(need).items())
 
 
 def _matches(label: str | None, selector: str) -> bool:

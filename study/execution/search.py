@@ -23,18 +23,16 @@ from ray.tune.search.optuna import OptunaSearch
 from analysis.records import FAILED
 from analysis.records.phases import SEARCH
 from search_spaces import Choice, Domain, LogUniform, Space, Uniform
-from study.config.names import TaskName
+from study.config.names import MUTATED, TaskName
 from study.plan.distributions import distribution
 from study.plan.history import History
 from study.plan.phases import Plan
-from trainables.errors import ConfigError
 from trainables.objective import OBJECTIVE, as_objective
 from trainables.ray_adapter.trainable import GROUP, trial_of
 from trainables.tasks import TASKS, build_options
 from trainables.trial import TrialConfig
 
 MAX_ATTEMPTS = 50  # samples drawn in search of a configuration that is new for its task
-MUTATED = ("lr", "weight_decay", "augmentation_strength")  # fields that PBT may change while a trial runs
 
 
 class PerTaskSearcher(Searcher):
@@ -243,15 +241,10 @@ def population(space: Space, grace_period: int) -> TrialScheduler:
     """Return population-based training (Jaderberg et al. 2017, arXiv:1711.09846) that mutates the fields in MUTATED.
 
     Args:
-        space: Search space of the task.
+        space: Search space of the task, with at least one of these fields.
         grace_period: Optimizer steps between two mutations.
-
-    Raises:
-        ConfigError: The space has none of these fields.
     """
     mutations = {name: tune_domain(domain) for name, domain in space.items() if name in MUTATED}
-    if not mutations:
-        raise ConfigError(f"search.scheduler = 'pbt' needs one of {', '.join(MUTATED)} in search.space")
     return PopulationBasedTraining(
         time_attr="step",
         metric=OBJECTIVE,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 from analysis.records import PhaseEnded, PhaseStarted
 from analysis.records.phases import ABLATE, BASELINES, CONFIRM, EVALUATE, SEARCH
+from search_spaces.ablations import POLICY_DESIGNS
 from study.execution.executor import Executor
 from study.plan.history import History
 from study.plan.phases import Plan
 from study.timing.budget import CUT, TimeBudget
+
+logger = logging.getLogger(__name__)
 
 
 def run_phases(plan: Plan, executor: Executor, history: History, budget: TimeBudget) -> list[str]:
@@ -55,6 +59,12 @@ def _phases(plan: Plan, executor: Executor, history: History) -> list[tuple[str,
         return {"chosen": plan.chosen(history)} if executor.run(plan.confirm(history), CONFIRM) else None
 
     def ablate() -> dict[str, Any]:
+        for task in plan.without_augmentation(history):
+            logger.warning(
+                "%s: the chosen augmentation strength is 0, so that its ops change nothing: left out are %s",
+                task,
+                ", ".join(design for design in plan.config.ablate.designs if design in POLICY_DESIGNS),
+            )
         cut = {} if executor.run(plan.ablate(history), ABLATE) else {CUT: True}
         return {"designs": plan.designs(history)} | cut
 

@@ -171,18 +171,18 @@ def _check_labels(plan: Plan) -> None:
 
 def _check_cells(plan: Plan, task: TaskName, batch_sizes: list[int], available: int) -> None:
     """Raise ConfigError if a cell needs more images than there are, or has fewer images than a batch needs."""
-    for cell in plan.config.ablation(plan.search_base(task))[0]:
+    base = plan.search_base(task).replace(batch_size=max(batch_sizes))
+    for cell in plan.config.ablation(base)[0]:
         if (cell.n_images or 0) > available:
             raise ConfigError(
                 f"ablate: {task}, cell {cell.cell!r}: n_images = {cell.n_images}, but {cell.dataset} has "
                 f"{available} training images"
             )
-        largest = cell.batch_size if "batch_size=" in cell.cell else max(batch_sizes)
-        if problem := batch_size_problem(largest, n_images=cell.n_images or available, workers=cell.workers):
-            raise ConfigError(
-                f"ablate: {task}, cell {cell.cell!r}: batch_size {largest} {problem}, "
-                + _smaller_batches(cell.n_images or available, cell.workers)
-            )
+        n_images = cell.n_images or available
+        if problem := batch_size_problem(cell.batch_size, n_images=n_images, workers=cell.workers):
+            own = cell.batch_size != base.batch_size
+            remedy = "leave it out of ablate" if own else _smaller_batches(n_images, cell.workers)
+            raise ConfigError(f"ablate: {task}, cell {cell.cell!r}: batch_size {cell.batch_size} {problem}, {remedy}")
         _task_of(plan, cell)
 
 

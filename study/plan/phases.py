@@ -17,6 +17,7 @@ import numpy as np
 from analysis.records import STOPPED
 from analysis.records.phases import ABLATE, BASELINES, CONFIRM, EVALUATE, SEARCH
 from search_spaces import Space
+from search_spaces.ablations import POLICY_DESIGNS
 from study.config.names import TaskName
 from study.config.schema import StudyConfig
 from study.config.sections import WeightsBaseline
@@ -244,6 +245,13 @@ class Plan:
             for choice in self.chosen(history).values()
             for row in self.config.ablation(_config_of(choice))[1]
         ]
+
+    def without_augmentation(self, history: History) -> list[TaskName]:
+        """Return the tasks for which a design of the ablation has no cells, since it varies an augmentation of none."""
+        chosen = self.chosen(history)
+        wanted = set(self.config.ablate.designs)
+        ran = {task: {row.design for row in self.config.ablation(_config_of(chosen[task]))[1]} for task in chosen}
+        return [task for task, designs in ran.items() if wanted & set(POLICY_DESIGNS) - designs]
 
     def evaluate(self, history: History) -> list[TrialConfig]:
         """Return the chosen encoders of each task, and the baselines, on the test split."""

@@ -12,6 +12,7 @@ import torch
 
 from analysis.records.phases import SEARCH
 from study.plan.phases import Plan
+from study.plan.sharing import n_sharing
 from study.timing.costs import TrialCosts
 from study.timing.expected import Part, expected_parts
 from study.timing.machine import Machine
@@ -181,10 +182,10 @@ def _device(plan: Plan) -> torch.device:
 
 def _slots(plan: Plan, device: torch.device) -> int:
     need = plan.config.resources
-    by_cpu = n_cores() / need.cpu
-    by_gpu = torch.cuda.device_count() / need.gpu if device.type == CUDA else math.inf
-    by_mps = 1 / need.custom[MPS_RESOURCE] if device.type == MPS else math.inf
-    return max(1, int(min(by_cpu, by_gpu, by_mps) + 1e-6) // plan.config.workers)
+    slots = [n_sharing("CPU", n_cores(), need.cpu)]
+    slots += [n_sharing(GPU_RESOURCE, torch.cuda.device_count(), need.gpu)] if device.type == CUDA else []
+    slots += [n_sharing(MPS_RESOURCE, 1, need.custom[MPS_RESOURCE])] if device.type == MPS else []
+    return max(1, min(slots) // plan.config.workers)
 
 
 def _hardware(device: torch.device) -> str:

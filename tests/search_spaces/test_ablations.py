@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from search_spaces import SPECS
-from search_spaces.ablations import Levels, ablation, default_cures
+from search_spaces.ablations import POLICY_DESIGNS, Levels, ablation, changed, default_cures
 from search_spaces.cell_names import BASE, FACTORS, NO_AUGMENTATION
 from trainables.errors import ConfigError
 from trainables.tasks import TASKS
@@ -63,6 +63,17 @@ def test_pairs_has_every_two_ops_each_one_and_none():
     ops = {name: on(cell) for name, cell in cells_of(trial(), "pairs").items()}
     wanted = [set(), *({op} for op in POLICY), *map(set, itertools.combinations(POLICY, 2))]
     assert sorted(map(sorted, ops.values())) == sorted(map(sorted, wanted))
+
+
+@pytest.mark.parametrize("design", POLICY_DESIGNS)
+def test_no_policy_is_varied_around_a_base_that_does_not_augment(design: str):
+    assert ablation(trial(augmentation_strength=0.0), [design], Levels()) == ([], [])
+
+
+@pytest.mark.parametrize("factor", ["workers", "dataset", "weights"])
+def test_what_all_cells_of_a_study_share_is_no_factor(factor: str):
+    with pytest.raises(ConfigError, match=f"^{factor}: no such factor"):
+        changed(trial(), {factor: getattr(trial(), factor)})
 
 
 def test_ops_that_the_policy_lacks_can_be_added():
@@ -122,8 +133,8 @@ def test_a_factorial_has_all_combinations_and_no_single_comparison():
 
 @pytest.mark.parametrize("n_factors", [1, 2, 3, 4, 5, 8])
 def test_a_screening_is_balanced_and_no_main_effect_is_mixed_up_with_a_pair(n_factors: int):
-    names = ["lr", "weight_decay", "batch_size", "width", "warmup_fraction", "n_images", "budget_steps", "workers"]
-    levels = [(1, 1e-2), (0.0, 1e-2), (32, 64), (8, 16), (0.0, 0.1), (100, 200), (10, 20), (1, 2)]
+    names = ["lr", "weight_decay", "batch_size", "width", "warmup_fraction", "n_images", "budget_steps", "report_every"]
+    levels = [(1, 1e-2), (0.0, 1e-2), (32, 64), (8, 16), (0.0, 0.1), (100, 200), (10, 20), (5, 10)]
     factors = {name: list(pair) for name, pair in list(zip(names, levels, strict=True))[:n_factors]}
     cells = cells_of(trial(), "screening", factors=factors)
     signs = np.array(

@@ -277,12 +277,13 @@ def trained_encoder(trial: TrialConfig, store: CheckpointStore, splits: Splits) 
         raise CheckpointError(
             f"the last checkpoint of trial {trial.init_from} under {store.root} is damaged, and the one before it has "
             "the encoder of an earlier step. Restore the file and run the same command again, or run the study with "
-            "--fresh"
+            "--fresh; `python -m analysis report` shows the results so far"
         )
     if state is None:
         raise CheckpointError(
-            f"no checkpoint of trial {trial.init_from} under {store.root}; it is needed to evaluate the encoder. "
-            "Run the study with --fresh to train it again"
+            f"no checkpoint of trial {trial.init_from} under {store.root}; it is needed to evaluate the encoder. If "
+            "`storage` has changed, set it back, or move its content to the new place, and run the same command again. "
+            "Otherwise run the study with --fresh to train it again"
         )
     table = splits.pretext_train
     task = build_task(trial, table.image_size, table.n_channels)

@@ -34,6 +34,7 @@ from analysis.records import (
     read,
     to_line,
 )
+from analysis.records.phases import CONFIRM, EVALUATE
 from study.config.validation import check_config
 from study.execution import executor
 from study.execution.executor import Executor, _by_reservation, _by_seed, _reserved, storage_of
@@ -47,7 +48,7 @@ from tests.conftest import CORE
 from tests.study.executed_studies import BEST_FIRST, FakeTrial, Study, assert_recorded_once_and_in_order
 from tests.study.studies import tiny
 from trainables.encoders import build_encoder
-from trainables.errors import ConfigError, StorageError
+from trainables.errors import CheckpointError, ConfigError, StorageError
 from trainables.probes.evaluation import baseline_encoder, evaluate
 from trainables.ray_adapter.messages import FinalResults, TrialReport, to_result
 from trainables.ray_adapter.storage import CheckpointStore
@@ -205,11 +206,6 @@ def test_what_a_population_gives_to_a_trial_is_recorded(tmp_path: Path):
     assert runs[["trial_id", "lr"]].to_numpy().tolist() == [[config.trial_id, 0.2]]
 
 
-def test_a_population_needs_something_that_may_change_while_it_trains(study: Any):
-    with pytest.raises(ConfigError, match="needs one of lr, weight_decay, augmentation_strength"):
-        study(search={"scheduler": "pbt", "space": {"batch_size": [8, 16]}}).executor.search("rotation")
-
-
 def test_baselines_train_nothing_and_a_failed_trial_has_its_traceback_and_harms_no_other(study: Any, tmp_path: Path):
     weights = build_encoder("conv4", width=4, seed=77).state_dict()
     torch.save(weights, path := tmp_path / "given.pth")
@@ -344,6 +340,25 @@ def test_a_place_that_takes_no_checkpoints_ends_the_phase_and_is_no_failure_of_a
     assert again.history.trials[trial.trial_id].status == FINISHED
 
 
+@pytest.mark.core
+@pytest.mark.slow
+def test_an_encoder_whose_checkpoint_is_elsewhere_ends_the_phase_and_is_evaluated_once_it_is_back(study: Any):
+    ran = study()
+    trial = ran.plan.confirmed(ran.plan.search_base("rotation"), seed=5)
+    ran.executor.run([trial], CONFIRM)
+    evaluated = trial.replace(phase=EVALUATE, init_from=trial.trial_id, probe_datasets=("shapes",))
+    place, elsewhere = ran.folder / "checkpoints", ran.folder / "moved"
+    place.rename(elsewhere)
+    with pytest.raises(StorageError, match=f"no checkpoint of trial {trial.trial_id} under .* set it back"):
+        ran.executor.run([evaluated], EVALUATE)
+    assert ran.kinds(evaluated.trial_id) == [TrialStarted]
+    shutil.rmtree(place, ignore_errors=True)
+    elsewhere.rename(place)
+    again = ran.again()
+    again.executor.run([evaluated], EVALUATE)
+    assert again.history.trials[evaluated.trial_id].status == FINISHED
+
+
 FULL = StorageError("/disk/step-000000003.pt: No space left on device")
 OF_A_WORKER = WorkerGroupError("rank 1", {1: UserExceptionWithTraceback(FULL, "Traceback")})
 OF_A_NODE = OSError(errno.ENOSPC, "No space left on device", "/tmp/torch")
@@ -355,10 +370,11 @@ OF_A_NODE = OSError(errno.ENOSPC, "No space left on device", "/tmp/torch")
         (FULL, "/disk/step-000000003.pt: No space"),
         (OF_A_WORKER, "/disk/step-000000003.pt: No space"),
         (OF_A_NODE, "/tmp/torch: No space"),
+        (CheckpointError("no checkpoint of trial a under /disk"), "no checkpoint of trial a"),
         (ConfigError("batch_size"), None),
         (PermissionError(errno.EACCES, "Permission denied", "/data"), None),
     ],
-    ids=["checkpoint", "checkpoint of a worker group", "a node's disk", "configuration", "another file"],
+    ids=["full", "full in a worker group", "a node's disk", "missing checkpoint", "configuration", "another file"],
 )
 def test_what_a_trial_could_not_write_is_found_in_what_ray_makes_of_it(
     tmp_path: Path, error: Exception, told: str | None

@@ -76,6 +76,12 @@ def test_trials_run_side_by_side_where_nodes_have_room(cluster_of: Nodes, need: 
     assert max_concurrent_trials(ResourcesConfig(**need), workers) == at_once
 
 
+@pytest.mark.parametrize(("gpu", "at_once"), [(0.6, 2), (0.4, 4), (0.5, 4), (1 / 3, 6), (1, 2), (2, 1)])
+def test_a_fraction_of_a_gpu_is_on_one_gpu(cluster_of: Nodes, gpu: float, at_once: int):
+    cluster_of(node(CPU=64, GPU=2))
+    assert max_concurrent_trials(ResourcesConfig(gpu=gpu), workers=1) == at_once
+
+
 @pytest.mark.parametrize(
     ("need", "workers", "message"),
     [
