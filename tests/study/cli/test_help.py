@@ -109,14 +109,6 @@ def test_version_is_that_of_the_package(run: Command):
     assert run("--version").out == f"pretext-study {importlib.metadata.version('pretext-study')}\n"
 
 
-@pytest.mark.parametrize(
-    ("typed", "offered"),
-    [
-        ("pretext-study few", ["few_labels"]),
-        ("pretext-study quick --tasks rot", ["rotation"]),
-        ("pretext-study quick --tasks rotation,context_", ["rotation,context_encoder", "rotation,context_prediction"]),
-    ],
-)
 def test_the_shell_completes_files_in_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my [studies]" / "deep").mkdir(parents=True)
@@ -128,6 +120,14 @@ def test_the_shell_completes_files_in_any_folder(tmp_path: Path, monkeypatch: py
     assert [value for value, _ in run_command._complete_study("few")] == ["few_labels", "few.yaml"]
 
 
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("pretext-study few", ["few_labels"]),
+        ("pretext-study quick --tasks rot", ["rotation"]),
+        ("pretext-study quick --tasks rotation,context_", ["rotation,context_encoder", "rotation,context_prediction"]),
+    ],
+)
 def test_the_shell_completes_presets_and_tasks(typed: str, offered: list[str]):
     program = shutil.which("pretext-study", path=Path(sys.executable).parent)
     if program is None:

@@ -93,7 +93,7 @@ def test_bars_count_the_trials_of_the_phase_and_of_the_study_and_estimate_the_ti
     assert re.search(r"^search .* 1 of 4 trials", shown, re.M)
     assert re.search(r"^shown .* 1 of 6 trials", shown, re.M)
     # 100 steps took 100 s, and 300 + 200 are left.
-    assert "about 8 min 20 s left (an estimate from the trials so far)" in shown
+    assert "about 8 min 20 s left, at the pace so far" in shown
     assert "time left not known yet" in "\n".join(screen(config, [started(), events()[0]], 80))
 
 
@@ -203,7 +203,7 @@ def test_a_whole_study_in_a_terminal_shows_bars_and_ends_with_what_it_found(tmp_
     assert COLOR.search(shown)
     text = ESCAPE.sub("", shown)
     assert re.search(r"demo-simulated .* 16 of 16 trials", text)
-    assert re.search(r"about \d+ s left \(an estimate from the trials so far\)", text)
+    assert re.search(r"about \d+ s left, at the pace so far", text)
     end = text[text.index("demo-simulated: finished in") :]
     assert re.search(r"^rotation +\w+ +\d+\.\d +\d+\.\d +[+−]\d+\.\d \[.*\]", end, re.M)
     assert f"report  {tmp_path}/studies/demo-simulated/report.html" in end

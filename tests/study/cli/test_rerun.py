@@ -99,12 +99,12 @@ def test_a_run_that_is_interrupted_says_so(
     def stopped(*arguments: object) -> None:
         raise error
 
-    monkeypatch.setattr(study.rerun.cluster, "connect", lambda: None)
+    monkeypatch.setattr(study.rerun.cluster, "connect", lambda **_: None)
     monkeypatch.setattr(study.rerun.resources, "max_concurrent_trials", lambda *_: 1)
     monkeypatch.setattr(study.rerun, "Executor", stopped)
     plan = plan_of(tiny())
-    with pytest.raises(error):
-        study.rerun._run(plan, plan.search_base("rotation"), tmp_path)
+    with DriverLock(tmp_path, "again") as lock, pytest.raises(error):
+        study.rerun._run(plan, plan.search_base("rotation"), tmp_path, lock)
     assert [event.status for event in read(tmp_path, StudyEnded)] == [status]
 
 

@@ -64,7 +64,7 @@ def test_a_study_begun_afresh_registers_its_own_model_of_the_same_trial(folder: 
         models.append(log_model(folder, store, trial_id=trial(0).trial_id, **values))
     assert models == ["models:/s-rotation/1", "models:/s-rotation/2"]
     client = MlflowClient(tracking_uri=store)
-    assert client.get_model_version_by_alias("s-rotation", "best").version == "2"
+    assert client.get_model_version_by_alias("s-rotation", "best").version == 2
     runs = {version.run_id for version in client.search_model_versions("name = 's-rotation'")}
     assert len(runs) == 2
 

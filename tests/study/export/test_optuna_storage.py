@@ -97,5 +97,5 @@ def test_a_file_that_exists_is_kept(simulated_study: Path, tmp_path: Path) -> No
     with pytest.raises(ConfigError, match=r"search.db exists; delete it, or name another file with --output"):
         export_optuna(simulated_study, path)
     assert path.read_text() == "mine"
-    with pytest.raises(StorageError, match=r"search.db/again.db"):
+    with pytest.raises(StorageError, match=r"search\.db: File exists; fix this"):
         export_optuna(simulated_study, path / "again.db")
