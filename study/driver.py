@@ -274,6 +274,7 @@ def load_datasets(
         for name in [*names][1:]:
             check_other_set(loaded[config.dataset].pretext_train, loaded[name], config.leak)
     for name, splits in loaded.items():
-        if splits.pretext_train.intensity is not None:
-            logger.warning("%s: %s", name, splits.pretext_train.intensity.describe())
+        intensity = splits.pretext_train.intensity
+        if intensity is not None and (windows := intensity.describe()):
+            logger.warning("%s: %s", name, windows)
     return loaded if config.evaluate.segmentation else {name: own.without_masks() for name, own in loaded.items()}

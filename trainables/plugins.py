@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.abc
+import importlib.machinery
 import importlib.metadata
 import importlib.util
 import sys
@@ -66,14 +67,14 @@ def is_file(name: str) -> bool:
 
 
 def find(name: str, folders: Iterable[Path] = (Path(),)) -> Plugin:
-    """Find a plug-in and read its content, without running it.
+    """Find a plug-in and read its content, without running it; of a module in a package, the package is imported.
 
     Args:
         name: `package.module`, or the path of a file that ends with `.py`.
         folders: Where to look for a file with a relative path, in this order.
 
     Raises:
-        ConfigError: There is no such module or file, or the file cannot be read.
+        ConfigError: There is no such module or file, the file cannot be read, or the package cannot be imported.
     """
     if not is_file(name):
         return Plugin(name, _digest(path.read_bytes() for path in _files_of_module(name)))
@@ -242,15 +243,29 @@ def _run(plugin: Plugin) -> None:
 
 def _files_of_module(name: str) -> list[Path]:
     """Return the file of a module, or the Python files of a package, in a fixed order."""
-    try:
-        spec = importlib.util.find_spec(name) if all(map(str.isidentifier, name.split("."))) else None
-    except (ImportError, ValueError):
-        spec = None
+    spec = _spec_of(name) if all(map(str.isidentifier, name.split("."))) else None
     if spec is None or not (spec.has_location or spec.submodule_search_locations):
         raise ConfigError(f"plugins: {name}: no such module; install its package, or give a file: ./{name}.py")
     if spec.submodule_search_locations:
         return sorted(path for place in spec.submodule_search_locations for path in Path(place).rglob("*.py"))
     return [Path(str(spec.origin))]
+
+
+def _spec_of(name: str) -> importlib.machinery.ModuleSpec | None:
+    """Return where a module is, after importing the package that it is in; None if there is no such module."""
+    package = name.rpartition(".")[0]
+    try:
+        if package:
+            importlib.import_module(package)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and f"{package}.".startswith(f"{error.name}."):
+            return None
+        what = f"{type(error).__name__}: {first_line(error)}"
+        raise ConfigError(f"plugins: {name}: its package {package} cannot be imported: {what}") from error
+    try:
+        return importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return None
 
 
 def _digest(contents: Iterable[bytes]) -> str:

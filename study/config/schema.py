@@ -70,7 +70,8 @@ class StudyConfig(BaseModel):
         max_train: Training images to load at most; null for all.
         n_images: Images that the pretext tasks train on; null for all that are loaded.
         on_bad_image: Whether a broken image stops the study or is skipped.
-        on_small_image: Whether an image smaller than `image_size` counts as broken or is enlarged.
+        on_small_image: Whether an image smaller than `image_size` counts as broken or is enlarged, as always in a data
+            set with masks.
         group_pattern: Regular expression that finds the group of an image of `dataset` in its path, such as `plate\d+`;
             images of one group are never on two sides of a split. null for independent images, or the groups of a
             manifest, as in other data sets of `evaluate.datasets`.

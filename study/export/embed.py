@@ -68,9 +68,9 @@ def embed(encoder: LoadedEncoder, folder: Path, output: Path, *, on_bad_image: s
         root=root,
         on_bad_image=on_bad_image,
     )
-    if intensity is not None:
-        of = "these images" if reading.intensity is None else "the encoder's training images"
-        logger.warning("%s: %s", root.name, intensity.describe(of))
+    of = "these images" if reading.intensity is None else "the encoder's training images"
+    if intensity is not None and (windows := intensity.describe(of)):
+        logger.warning("%s: %s", root.name, windows)
     with torch.no_grad():
         batches = torch.from_numpy(images).split(BATCH_SIZE)
         features = torch.cat(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from analysis.records import ENCODERS
 from study.export.encoders import METADATA, Reading, read_encoder, read_metadata
-from trainables.data.intensity import depth_of
+from trainables.data.intensity import REAL, depth_of
 from trainables.data.readers.bad_image import BadImage
 from trainables.data.readers.decode import pixels_of
 from trainables.data.readers.images import fit_image
@@ -71,10 +71,13 @@ class ImageTransform(nn.Module):
             raise DataError(f"an image that cannot be used: {error}") from error
         if len(square) != self.in_channels:
             raise DataError(f"images of {len(square)} channels, but the encoder takes {self.in_channels}")
-        if self.reading.intensity is None:
+        intensity, depth = self.reading.intensity, depth_of(np.asarray(image))
+        if intensity is None:
             _check_8_bits(square)
+        elif depth.bits == REAL and depth.peak > 1 and intensity.window_of(depth) is None:
+            raise DataError("real numbers above 1, but the encoder was trained on integers; give uint8 or uint16")
         else:
-            square = scaled(square[None], [depth_of(np.asarray(image))], self.reading.intensity)[0]
+            square = scaled(square[None], [depth], intensity)[0]
         return to_float(torch.from_numpy(np.ascontiguousarray(square))[None])[0]
 
     def extra_repr(self) -> str:

@@ -77,6 +77,33 @@ def test_what_does_not_exist_is_told_with_what_to_do(name: str, what: str) -> No
         plugins.find(name)
 
 
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("raise ValueError('no license\\nfound')", "ValueError: no license"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+    ],
+)
+def test_a_package_that_cannot_be_imported_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, message: str
+) -> None:
+    (tmp_path / "own_package").mkdir()
+    (tmp_path / "own_package" / "__init__.py").write_text(code)
+    (tmp_path / "own_package" / "module.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    expected = f"plugins: own_package.module: its package own_package cannot be imported: {message}"
+    with pytest.raises(ConfigError) as error:
+        plugins.find("own_package.module")
+    assert str(error.value) == expected
+
+
+@pytest.mark.parametrize("name", ["no_such_package.module", "trainables.no_such.module", "trainables.no_such", "sys.x"])
+def test_a_module_that_its_package_lacks_does_not_exist(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"plugins: {name}: no such module; "):
+        plugins.find(name)
+
+
 TASK = """
 import dataclasses
 

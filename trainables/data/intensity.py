@@ -15,7 +15,7 @@ import numpy as np
 from trainables.errors import ConfigError
 
 PERCENTILES = (0.1, 99.9)  # a few dead and hot pixels of a camera do not move them
-REAL = 32  # bits of real numbers, and of integers above 16 bits
+REAL = 32  # bits of real numbers, and of integers that have a sign or more than 16 bits
 LOW_16 = 9  # bits of a 16-bit file whose values would fit into 8: a dark image, or one of 8 bits
 _DEPTHS = (8, 10, 12, 14, 16)
 _SAMPLE = 2**20  # values per channel that the percentiles are estimated from
@@ -26,7 +26,7 @@ UserWindow = Sequence[float] | Sequence[Sequence[float]]
 
 
 class Depth(NamedTuple):
-    """Bits per value that a file uses (8 to 16, LOW_16 or 32 for real numbers), and its highest value."""
+    """Bits per value that a file uses (8 to 16, LOW_16 or REAL), and its highest value."""
 
     bits: int
     peak: float
@@ -45,7 +45,7 @@ class Window:
     """The values that become black and white in files of one bit depth.
 
     Attributes:
-        bits: Bits per value of the files; 32 for real numbers.
+        bits: Bits per value of the files: 8 to 16, LOW_16 for 16-bit files without a value above 255, or REAL.
         low: Value of each channel that becomes 0.
         high: Value of each channel that becomes 1; greater than `low`.
     """
@@ -54,12 +54,17 @@ class Window:
     low: tuple[float, ...]
     high: tuple[float, ...]
 
+    @property
+    def is_identity(self) -> bool:
+        """Whether values of 8 bits in 16-bit files stay as they are."""
+        return self.bits == LOW_16 and set(self.low) == {0.0} and set(self.high) == {255.0}
+
 
 @dataclass(frozen=True)
 class Intensity:
     """The windows of a data set, one per bit depth of its files, in ascending order.
 
-    Images of 8 bits in color are never rescaled.
+    Images of 8 bits in color are never rescaled: in 8-bit files they have no window, in 16-bit files the identity.
 
     Attributes:
         windows: The windows.
@@ -71,7 +76,11 @@ class Intensity:
 
     def window_of(self, depth: Depth) -> Window | None:
         """Return the window of a file; None if the data set had no files of its kind."""
-        deep = [window for window in self.windows if 8 < window.bits < REAL]
+        deep = [
+            window
+            for window in self.windows
+            if 8 < window.bits < REAL and (depth.bits == LOW_16 or not window.is_identity)
+        ]
         if depth.bits in (8, REAL) or (depth.bits == LOW_16 and not deep):
             bits = REAL if depth.bits == REAL else 8
             return next((window for window in self.windows if window.bits == bits), None)
@@ -92,8 +101,8 @@ class Intensity:
         """
         white = 65_535 if images.dtype == np.uint16 else 1.0
         for image, depth in zip(images, depths, strict=True):
-            window = None if _is_8_bit_color(image, depth) else self.window_of(depth)
-            if window is None:
+            window = self.window_of(depth)
+            if window is None or (window.bits == 8 and not _is_gray(image)):
                 low, high = np.zeros((1, 1, 1), np.float32), np.full((1, 1, 1), _full_scale(depth), np.float32)
             else:
                 low, high = (np.array(ends, np.float32)[:, None, None] for ends in (window.low, window.high))
@@ -101,14 +110,15 @@ class Intensity:
             image[...] = np.rint(scaled) if images.dtype == np.uint16 else scaled
 
     def describe(self, of: str = "the training images") -> str:
-        """Return the windows in one line.
+        """Return the windows in one line; empty if no value is changed.
 
         Args:
             of: The images whose percentiles they are.
         """
         source = "as configured" if self.given else "percentiles {} and {} of {}".format(*PERCENTILES, of)
-        ranges = "; ".join(f"{depth_words(window.bits)}: {_ranges(window)}" for window in self.windows)
-        return f"values that become black and white, {source}: {ranges}"
+        windows = [window for window in self.windows if not window.is_identity]
+        ranges = "; ".join(f"{_depth_words(window.bits)}: {_ranges(window)}" for window in windows)
+        return f"values that become black and white, {source}: {ranges}" if windows else ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types; `from_dict` is the inverse."""
@@ -145,33 +155,42 @@ def find_intensity(
     if window is None and images.dtype == np.uint8:
         return None
     groups = _group_bits(images, depths)
+    windows = []
+    if _is_8_bit_color_in_16(images, groups):
+        windows.append(Window(LOW_16, (0.0,) * images.shape[1], (255.0,) * images.shape[1]))
+        groups[groups == LOW_16] = 0
+    kinds = [int(bits) for bits in np.unique(groups[groups > 0])]
     if window is not None:
-        if not groups.any():
+        if not kinds:
             raise ConfigError("window: all images have 8 bits in color, which are not rescaled; remove it")
         low, high = _user_window(window, images.shape[1])
-        return Intensity(tuple(Window(int(bits), low, high) for bits in np.unique(groups[groups > 0])), given=True)
-    is_train = np.arange(len(images)) < n_train
-    windows = []
-    for bits in np.unique(groups[groups > 0]):
-        rows = np.flatnonzero((groups == bits) & is_train)
-        rows = rows if len(rows) else np.flatnonzero(groups == bits)
-        windows.append(_percentile_window(images, rows, int(bits)))
-    return Intensity(tuple(windows))
+        windows += [Window(bits, low, high) for bits in kinds]
+    else:
+        is_train = np.arange(len(images)) < n_train
+        for bits in kinds:
+            rows = np.flatnonzero((groups == bits) & is_train)
+            rows = rows if len(rows) else np.flatnonzero(groups == bits)
+            windows.append(_percentile_window(images, rows, bits))
+    return Intensity(tuple(sorted(windows, key=lambda each: each.bits)), given=window is not None)
 
 
 def _group_bits(images: np.ndarray, depths: Sequence[Depth]) -> np.ndarray:
-    """Return the bits of each image's group, int64 [N]; 0 for 8 bits in color."""
+    """Return the bits of each image's group, int64 [N]; 0 for 8-bit files in color."""
     bits = np.array([depth.bits for depth in depths], np.int64)
     deep = (bits > 8) & (bits < REAL)
     if deep.any():
         bits[deep] = _camera_bits(np.array([depth.peak for depth in depths])[deep])
     for row in np.flatnonzero(bits == 8):
-        if _is_8_bit_color(images[row], depths[int(row)]):
+        if not _is_gray(images[row]):
             bits[row] = 0
-    low = np.flatnonzero(deep & (bits == LOW_16))
-    if len(low) == deep.sum() and not any(_is_gray(images[row]) for row in low):  # 8 bits in color, as 16
-        bits[low] = 0
     return bits
+
+
+def _is_8_bit_color_in_16(images: np.ndarray, groups: np.ndarray) -> bool:
+    """Return whether the 16-bit files of a data set are images of 8 bits in color; single ones may be gray or black."""
+    low = np.flatnonzero(groups == LOW_16)
+    n_deep = ((groups > 8) & (groups < REAL)).sum()
+    return len(low) == n_deep and not all(_is_gray(images[row]) for row in low)
 
 
 def _camera_bits(peaks: np.ndarray) -> np.ndarray:
@@ -221,10 +240,6 @@ def _user_window(window: UserWindow, n_channels: int) -> tuple[tuple[float, ...]
     return tuple(float(low) for low, _ in pairs), tuple(float(high) for _, high in pairs)
 
 
-def _is_8_bit_color(image: np.ndarray, depth: Depth) -> bool:
-    return depth.bits == 8 and not _is_gray(image)
-
-
 def _is_gray(image: np.ndarray) -> bool:
     """Return whether an image [C, S, S] has no colors: other than three channels, or three equal ones."""
     return len(image) != 3 or (np.array_equal(image[0], image[1]) and np.array_equal(image[0], image[2]))
@@ -238,7 +253,7 @@ def _full_scale(depth: Depth) -> float:
     return 1.0 if depth.bits == REAL else 2.0 ** (8 if depth.bits == LOW_16 else depth.bits) - 1
 
 
-def depth_words(bits: int) -> str:
+def _depth_words(bits: int) -> str:
     """Return a depth in words: `12 bits`."""
     if bits == LOW_16:
         return "8 bits in 16-bit files"

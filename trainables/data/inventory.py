@@ -43,7 +43,8 @@ class Found:
         notes: Sentences about what was not taken literally.
         left_out: Files that are not used, by reason.
         sizes: Width and height in px of the image with the fewest pixels, and of the one with the most.
-        bits: Bits per value of the files, ascending; 32 for real numbers.
+        bits: Bits per value of the files, ascending: 8 to 16, LOW_16 for 16-bit files without a value above 255, or
+            REAL.
         n_enlarged: Number of images that were smaller than they are used.
         pages: Number of files, and of the pages that were read of them as images; empty where a file is one image.
     """

@@ -30,7 +30,8 @@ class Tables(NamedTuple):
         train: Official training part.
         test: Official test part; empty if there is none, as without labels.
         unannotated: Images without labels and masks, or None.
-        files: Names of the files of the training, test and validation images, for messages; None if there are none.
+        files: Names of the files of the training, test, validation and unannotated images, for messages; None if there
+            are none.
         test_is_drawn: Whether the test part was held out from the training part rather than given.
         found: Facts about the files; None for data sets that are not read from image files.
         validation: Official validation part; None if validation images are to be drawn from the training part.

@@ -60,7 +60,8 @@ def make_splits(
             on one side, `allow` counts them in `Splits.leaks` and warns.
         test_fraction: Share of each class in `test` if it was drawn from the same images as `train`, so that `move` may
             draw its near duplicates again. None for an official one: `move` then removes their copies from training.
-        files: Files of the images of `train`, of `test` and, if it is given, of `validation`, for messages.
+        files: Files of the images of `train`, `test`, `validation` and `extra_pretext`, for messages. Those of a table
+            that is not given are ignored, and the last ones may be missing.
         validation: Official validation part, in place of a draw; it becomes the validation splits, in random order and
             without what it shares with `test`.
 
@@ -73,7 +74,7 @@ def make_splits(
         raise ConfigError(f"validation_fraction = {validation_fraction}: must be between 0 and 1")
     if leak not in LEAK:
         raise ConfigError(f"leak = {leak!r}: must be one of {', '.join(LEAK)}")
-    move, name_of = leak == MOVE, _namer((train, test, *([] if validation is None else [validation])), files)
+    move, name_of = leak == MOVE, _namer((train, test, validation, extra_pretext), files)
     n_test_moved = n_moved = 0
     if move and test_fraction is not None:
         train, test, n_test_moved = _moved_parts(train, test, test_fraction)
@@ -89,7 +90,7 @@ def make_splits(
         both = [validation, test]
         pretext = _joined(fit, without_leaks(_without(extra_pretext, both), both, near=move))
     test = _tested(fit, test)
-    _warn_of_missing_classes(train, {"validation": validation, "test": test})
+    _warn_of_missing_classes(train, {TRAINING: fit, VALIDATION: validation, "test": test})
     splits = Splits(pretext, validation, _annotated(fit), _annotated(validation), test)
     return dataclasses.replace(splits, leaks=check_leaks(splits, leak, n_test_moved + n_moved, name_of))
 
@@ -204,23 +205,24 @@ def _too_few(pool: ImageTable) -> str:
     return f"{len(pool)} training images are too few to hold out a validation split"
 
 
-def _warn_of_missing_classes(train: ImageTable, held_out: Mapping[str, ImageTable]) -> None:
-    """Warn of classes that no image of a held-out split has, as where all their images are in one group."""
-    if train.labels is None or train.groups is None:
+def _warn_of_missing_classes(train: ImageTable, parts: Mapping[str, ImageTable]) -> None:
+    """Warn of classes that a split lacks, as where their images are in one group or are near duplicates."""
+    if train.labels is None:
         return
-    for part, table in held_out.items():
+    for part, table in parts.items():
         missing = np.setdiff1d(train.labels, labels_of(table))
         names = [train.class_names[label] for label in missing if label != UNLABELED]
         if names:
             logger.warning(
-                "%s: no %s image of class %s: its groups are too few to be on both sides",
+                "%s: no %s image of class %s: all its images are in other splits, as where groups or near duplicates "
+                "cannot be divided",
                 train.name,
                 part,
                 ", ".join(names),
             )
 
 
-def _namer(tables: Sequence[ImageTable], files: Sequence[Sequence[str]] | None) -> NameOf:
+def _namer(tables: Sequence[ImageTable | None], files: Sequence[Sequence[str]] | None) -> NameOf:
     """Return a function that names the file of a row, by its pixels, or the row where the files are not known."""
 
     @functools.cache
@@ -229,7 +231,8 @@ def _namer(tables: Sequence[ImageTable], files: Sequence[Sequence[str]] | None) 
             return {}
         return {
             key: name
-            for table, names in zip(tables, files, strict=False)  # the names of a part that is not there are empty
+            for table, names in zip(tables, files, strict=False)
+            if table is not None
             for key, name in zip(content_keys(table), names, strict=True)
         }
 

@@ -80,6 +80,9 @@ def test_images_of_more_bits_are_scaled_as_in_training(tmp_path: Path):
     assert found[0, 5, 5] == pytest.approx(0.5, abs=1e-4)
     assert found[0, 0, 0] == 1
     assert stored[0, 0, 0] == 4000, "the image itself is not changed"
+    for image in (stored.astype(np.float32), Image.fromarray(stored[0].astype(np.int32))):
+        with pytest.raises(DataError, match=r"real numbers above 1, .* give uint8 or uint16"):
+            transform(image)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import pickle
@@ -19,6 +20,7 @@ from PIL import Image
 from trainables.data import load_splits, near_duplicates, row_hashes, table
 from trainables.data.cache import arrays, copied, empty, file_of, folder, joined, key_of, remembered, rows
 from trainables.data.readers import decoded
+from trainables.data.readers.bad_image import decoding
 from trainables.data.readers.images import ImageReader
 from trainables.data.readers.masks import MaskedReader
 from trainables.data.table import ImageTable, Splits
@@ -76,6 +78,55 @@ def test_a_changed_file_is_decoded_again(photos: list[Path], monkeypatch: pytest
     assert changed.images is not None
     np.testing.assert_array_equal(changed.images[5], changed.images[6])
     assert decode_counted(photos[:-1], monkeypatch)[2] == 11
+
+
+def test_a_file_that_the_system_could_not_read_is_tried_again(
+    photos: list[Path], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = ImageReader.read
+
+    def failing(self: ImageReader, path: Path, *, oriented: bool = True) -> np.ndarray:
+        with decoding():
+            if path == photos[3]:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return original(self, path, oriented=oriented)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageReader, "read", failing)
+        first = decoded.decode_all(photos, ImageReader(SIDE))
+    assert {index: str(bad) for index, bad in first.bad.items()} == {3: "Input/output error"}
+    assert not decode_counted(photos, monkeypatch)[0].bad
+
+
+def test_another_version_of_a_decoder_decodes_again(photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoded, "version_of", lambda name: "")
+    decode_counted(photos, monkeypatch)
+    for package in ("pillow", "pillow-heif", "tifffile", "imagecodecs", "torchvision"):
+        monkeypatch.setattr(decoded, "version_of", lambda name, other=package: "new" if name == other else "")
+        assert decode_counted(photos, monkeypatch)[2] == 12
+
+
+def test_an_entry_that_another_process_has_just_stored_is_used(
+    photos: list[Path], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = decoded._decode_all
+
+    def overtaken(paths: list[Path], read: ImageReader) -> decoded.Decoded:
+        monkeypatch.setattr(decoded, "_decode_all", original)
+        result = original(paths, read)
+        decoded.decode_all(paths, ImageReader(SIDE))
+        (entry,) = (cache / "decoded").iterdir()
+        (entry / "of the first").touch()
+        return result
+
+    monkeypatch.setattr(decoded, "_decode_all", overtaken)
+    result = decoded.decode_all(photos, ImageReader(SIDE))
+    (entry,) = (cache / "decoded").iterdir()
+    assert (entry / "of the first").exists()
+    assert result.images is not None
+    held = file_of(result.images)
+    assert held is not None
+    assert Path(held.path) == entry / decoded.DATA
 
 
 def test_an_entry_that_is_cut_off_is_replaced(photos: list[Path], cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainables.data.intensity import Depth, Intensity, depth_of, find_intensity
+from trainables.data.intensity import LOW_16, Depth, Intensity, depth_of, find_intensity
 from trainables.data.readers.images import ImageReader
 from trainables.data.readers.pixels import Pixels, read_scaled
 from trainables.errors import ConfigError
@@ -111,6 +111,55 @@ def test_8_bit_values_in_16_bit_files_are_scaled_as_8_bit_files_are(tmp_path: Pa
     scaled, as_they_are = in_unit_range(read(tmp_path / "gray")), in_unit_range(read(tmp_path / "color"))
     assert (scaled.min(), scaled.max()) == (0, 1)
     assert np.allclose(as_they_are, color / 255)
+
+
+def color_in_16_bits(n: int = N) -> np.ndarray:
+    """Return color images of 8 bits as uint16 [n, 3, SIDE, SIDE]."""
+    return (content(n, 3, SIDE, SIDE) * 255).astype(np.uint16)
+
+
+def test_8_bit_color_in_16_bit_files_stays_beside_gray_files_of_8_bits(tmp_path: Path) -> None:
+    color, gray = color_in_16_bits(N), (content(N, SIDE, SIDE) * 200).astype(np.uint8)
+    for index in range(N):
+        np.save(tmp_path / f"{index:02}.npy", color[index])
+        Image.fromarray(gray[index]).save(tmp_path / f"x{index:02}.png")
+    for window in (None, (50.0, 100.0)):
+        scaled = in_unit_range(read(tmp_path, window=window))
+        assert np.allclose(scaled[:N], color / 255, atol=1e-4)
+        assert (scaled[N:].min(), scaled[N:].max()) == (0, 1)
+
+
+@pytest.mark.parametrize("odd", ["none", "gray", "black"])
+def test_8_bit_color_in_16_bit_files_stays_whatever_single_frames_are(odd: str) -> None:
+    images = color_in_16_bits()
+    if odd != "none":
+        images[3] = images[3, 0] if odd == "gray" else 0
+    stored, depths = images.copy(), [depth_of(image) for image in images]
+    intensity = find_intensity(images, depths, N)
+    assert intensity is not None
+    assert not intensity.describe(), "there is nothing to say"
+    intensity.apply(images, depths)
+    assert np.allclose(images / 65_535, stored / 255, atol=1e-4)
+    with pytest.raises(ConfigError, match="8 bits in color"):
+        find_intensity(stored, depths, N, [0, 100])
+
+
+def test_new_images_are_scaled_as_8_bit_color_in_16_bit_files_was() -> None:
+    images = color_in_16_bits()
+    known = find_intensity(images, [depth_of(image) for image in images], N)
+    assert known is not None
+    dim = np.repeat(images[:4, :1] // 2, 3, axis=1)  # all gray, of which a new data set would have a window
+    expected, depths = dim / 255, [depth_of(image) for image in dim]
+    completed = known.completed_by(find_intensity(dim, depths, 0))
+    assert completed == known
+    completed.apply(dim, depths)
+    assert np.allclose(dim / 65_535, expected, atol=1e-4)
+    deep = images * 16
+    depths = [depth_of(image) for image in deep]
+    completed = known.completed_by(find_intensity(deep, depths, 0))
+    assert [window.bits for window in completed.windows] == [LOW_16, 12]
+    completed.apply(deep, depths)
+    assert 0 < np.median(deep) < 65_535, "deeper files are not taken for 8 bits"
 
 
 def test_8_bit_images_are_returned_as_they_are(tmp_path: Path) -> None:

@@ -151,6 +151,19 @@ def test_a_class_in_one_group_is_named(caplog: pytest.LogCaptureFixture) -> None
         make_splits(table.take(np.arange(15)), test)
 
 
+def test_a_class_of_near_duplicates_is_named_on_the_side_that_lacks_it(caplog: pytest.LogCaptureFixture) -> None:
+    every = photographs()
+    labels = np.where(np.arange(len(every)) < N_COPIES, 0, 1)  # the copies of one scene are a class
+    train = ImageTable("plates", every.images, labels, class_names=("lone", "other"))
+    given = train.take(np.array([0, N_COPIES]))
+    for test, part in ((photographs(seed=1).take(np.arange(8)), "validation"), (given, "training")):
+        own = ImageTable("plates", test.images, np.arange(len(test)) % 2, class_names=("lone", "other"))
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            make_splits(train, own, leak="move")
+        assert f"no {part} image of class lone: all its images are in other splits" in caplog.text
+
+
 def write_copies(folder: Path) -> Path:
     """Write four copies of each of 30 scenes to FOLDER/CLASS and return the folder."""
     every = photographs()
@@ -179,6 +192,15 @@ def test_a_folder_is_split_without_leaks_unless_the_user_allows_them_or_gives_th
     given = load_splits(f"folder:{tmp_path / 'given'}", root=None, image_size=SIDE)
     assert given.leaks is not None
     assert (given.leaks.policy, given.leaks.found, given.leaks.n_moved) == ("allow", True, 0)
+
+
+def test_stop_names_the_files_of_unlabeled_images(tmp_path: Path) -> None:
+    folder = write_copies(tmp_path / "photos")
+    (folder / "unlabeled").mkdir()
+    for image in [*folder.rglob("*_[123].png")]:
+        image.rename(folder / "unlabeled" / image.name)
+    with pytest.raises(DataError, match=r"\w/scene\d+_0\.png \(test\) and unlabeled/scene\d+_\d\.png"):
+        load_splits(f"folder:{folder}", root=None, image_size=SIDE, leak="stop")
 
 
 def test_probes_have_the_labeled_images_and_pretext_tasks_all_without_one_on_both_sides() -> None:

@@ -98,6 +98,14 @@ def test_a_training_image_that_is_also_held_out_is_left_out_with_a_warning(caplo
     assert "made: 3 training images are also held out" in caplog.text
 
 
+def test_a_class_that_a_split_lacks_is_named_also_without_groups(caplog: pytest.LogCaptureFixture) -> None:
+    labels = np.array([0] + [1] * 30)
+    with caplog.at_level(logging.WARNING):
+        make_splits(table(31, labels=labels), table(4, seed=1, labels=np.array([0, 1, 1, 1])))
+    assert "made: no validation image of class a: all its images are in other splits" in caplog.text
+    assert caplog.text.count("image of class") == 1
+
+
 def test_too_few_images_are_refused() -> None:
     with pytest.raises(DataError, match="1 training images are too few"):
         make_splits(table(1), table(5, seed=1))

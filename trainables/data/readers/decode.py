@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,17 @@ from PIL import Image, ImageOps
 
 from trainables.data.readers.bad_image import DECODER_ERRORS, BadImage, check_pixels, decoding
 from trainables.data.readers.formats import NUMPY, TIFF, formats_of
-from trainables.data.readers.stored_values import check_channels, open_tiff, plain, read_numpy, read_png16, read_tiff
+from trainables.data.readers.stored_values import (
+    ORIENTATION,
+    check_channels,
+    check_not_preview,
+    check_upright,
+    open_tiff,
+    plain,
+    read_numpy,
+    read_png16,
+    read_tiff,
+)
 
 FIRST, CHANNELS, PAGES = "first", "channels", "pages"
 STACK = (FIRST, CHANNELS, PAGES)
@@ -30,7 +41,7 @@ def decode(
         path: Image file.
         stack: `first` reads the first page or frame, `channels` makes each gray page a channel, `pages` reads one page.
         page: Index of the page to read with `pages`; UNCOUNTED raises the reason why the pages cannot be counted.
-        oriented: Whether EXIF orientation is applied.
+        oriented: Whether EXIF orientation is applied; otherwise an image that is not stored upright is refused.
 
     Returns:
         The image and its number of pages, 1 with `pages`. Images of 8 bits in color or gray are RGB, with alpha
@@ -38,7 +49,8 @@ def decode(
         gray.
 
     Raises:
-        BadImage: The file cannot be decoded, or has more pixels than Pillow's limit against decompression bombs.
+        BadImage: The file cannot be decoded, is a preview of a raw photograph, or has more pixels than Pillow's limit
+            against decompression bombs.
     """
     with decoding():
         if page == UNCOUNTED:
@@ -50,20 +62,25 @@ def decode(
             image = Image.open(path, formats=formats_of(head))
         except Image.UnidentifiedImageError:
             if head.startswith(TIFF):  # more channels than Pillow knows
-                return read_tiff(path, page), 1
+                return _unknown_to_pillow(path, stack, page, oriented)
             raise
         with image:
             check_pixels(*image.size)
             n_pages = 1 if stack == PAGES else _n_frames(image)  # counting reads the headers of all pages
             if stack == CHANNELS and n_pages > 1:
-                return _stacked(image, n_pages), n_pages
+                return _stacked(image, n_pages, oriented), n_pages
             if page and not _turned_to(image, page):
-                return read_tiff(path, page), n_pages
-            if image.format == "TIFF" and _loses_values(image):
-                return read_tiff(path, page), n_pages
-            if image.format == "PNG" and _loses_values(image):
+                return read_tiff(path, page, oriented=oriented), n_pages
+            loses_values = _loses_values(image)  # unknown after the EXIF of a PNG file is read
+            if image.format == "TIFF":
+                check_not_preview(int(image.tag_v2.get(_SUBFILE_TYPE, 0)))  # type: ignore[attr-defined]
+            if not oriented:
+                _check_upright(image)
+            if image.format == "TIFF" and loses_values:
+                return read_tiff(path, page, oriented=oriented), n_pages
+            if image.format == "PNG" and loses_values:
                 return read_png16(path, page), n_pages
-            return pixels_of(image, oriented=oriented), n_pages
+            return pixels_of(image), n_pages
 
 
 def own_pages(path: Path) -> list[bool]:
@@ -81,8 +98,7 @@ def own_pages(path: Path) -> list[bool]:
             image = Image.open(path, formats=formats_of(head))
         except Image.UnidentifiedImageError:
             if head.startswith(TIFF):
-                with open_tiff(path) as file:
-                    return [not int(page.subfiletype) & _SMALLER_COPY_OR_MASK for page in file.pages]
+                return _own_pages_unknown_to_pillow(path)
             raise
         with image:
             n_pages = _n_frames(image)
@@ -91,15 +107,10 @@ def own_pages(path: Path) -> list[bool]:
             return [_is_own_page(image, page) for page in range(n_pages)]
 
 
-def pixels_of(image: Image.Image, *, oriented: bool = True) -> Image.Image | np.ndarray:
-    """Return an image that Pillow has opened as RGB, or as its stored values [1, H, W] if it has more than 8 bits.
-
-    Args:
-        image: The image.
-        oriented: Whether EXIF orientation is applied.
-    """
-    upright = ImageOps.exif_transpose(image) if oriented else image
-    return _values(upright) if _is_deep(image) else _to_rgb(upright)
+def pixels_of(image: Image.Image) -> Image.Image | np.ndarray:
+    """Return an image of Pillow, upright: RGB, or its stored values [1, H, W] if it has more than 8 bits."""
+    upright = ImageOps.exif_transpose(image)
+    return _values(upright, image.format) if _is_deep(image) else _to_rgb(upright)
 
 
 def open_image(path: Path) -> Image.Image:
@@ -131,6 +142,28 @@ def _turned_to(image: Image.Image, page: int) -> bool:
     return True
 
 
+def _unknown_to_pillow(path: Path, stack: str, page: int, oriented: bool) -> tuple[np.ndarray, int]:
+    """Return an image of a TIFF file that Pillow cannot open, and its number of pages; see `decode`."""
+    own = [] if stack == PAGES else [index for index, is_own in enumerate(_own_pages_unknown_to_pillow(path)) if is_own]
+    if stack != CHANNELS or len(own) < 2:
+        return read_tiff(path, page, oriented=oriented), max(1, len(own))
+    check_channels(len(own))
+    pages = [read_tiff(path, index, oriented=oriented) for index in own]
+    for index, each in zip(own, pages, strict=True):
+        if len(each) > 1:
+            raise BadImage(f"page {index + 1} has {len(each)} channels; stack: channels needs pages in gray")
+    return _as_channels(pages), len(own)
+
+
+def _own_pages_unknown_to_pillow(path: Path) -> list[bool]:
+    with open_tiff(path) as file:
+        return [not int(page.subfiletype) & _SMALLER_COPY_OR_MASK for page in file.pages]
+
+
+def _check_upright(image: Image.Image) -> None:
+    check_upright(image.getexif().get(ORIENTATION, 1))
+
+
 def _is_own_page(image: Image.Image, page: int) -> bool:
     with contextlib.suppress(*DECODER_ERRORS):  # a broken page is an image that its reader reports
         image.seek(page)
@@ -159,20 +192,30 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _values(image: Image.Image) -> np.ndarray:
+def _values(image: Image.Image, file_format: str | None) -> np.ndarray:
     """Return the stored values of a gray page, [1, H, W]."""
-    return plain(np.asarray(image))[None]
+    values = np.asarray(image)
+    if file_format == "PPM" and image.mode == "I":  # their 16 bits are unsigned
+        values = values.astype(np.uint16)
+    return plain(values)[None]
 
 
-def _stacked(image: Image.Image, n_pages: int) -> np.ndarray:
+def _stacked(image: Image.Image, n_pages: int, oriented: bool) -> np.ndarray:
     """Return the gray pages of a stack as channels, [C, H, W]."""
     check_channels(n_pages)
     pages = []
     for page in range(n_pages):
         image.seek(page)
+        if not oriented:
+            _check_upright(image)
         if not _is_deep(image) and image.mode != "L":
             raise BadImage(f"page {page + 1} has mode {image.mode}; stack: channels needs pages in gray")
-        pages.append(_values(image)[0])
+        pages.append(_values(image, image.format))
+    return _as_channels(pages)
+
+
+def _as_channels(pages: Sequence[np.ndarray]) -> np.ndarray:
+    """Return gray pages, each [1, H, W], as the channels of one image."""
     if len({page.shape for page in pages}) > 1:
         raise BadImage("its pages differ in size; stack: channels needs pages of one size")
-    return np.stack(pages)
+    return np.concatenate(pages)

@@ -34,7 +34,7 @@ from trainables.data.readers.masks import MaskedReader
 from trainables.packages import version_of
 
 VERSION = 3  # to be raised whenever a file is decoded to other values than before, or an entry has another form
-_DECODERS = ("pillow", "pillow-heif", "tifffile", "torchvision")
+_DECODERS = ("pillow", "pillow-heif", "tifffile", "imagecodecs", "torchvision")
 _PHOTOGRAPH_BYTES = 16_384
 _MASKS = "masks.bin"  # file of an entry
 _AT_ONCE = 256  # files given to the threads at a time, so that decoded images do not pile up
@@ -72,12 +72,15 @@ def decode_all(paths: Sequence[Path], read: Callable[[Path], np.ndarray]) -> Dec
         entry = folder / DECODED / _key(paths, read)
     except OSError:  # a file that is gone by now, as the reader will tell
         return _decode_all(paths, read)
-    try:
-        return _opened(entry, paths, read)
-    except (OSError, ValueError, KeyError, TypeError):  # absent or damaged
-        result = _decode_all(paths, read)
+    if (stored := _opened_if_whole(entry, paths, read)) is not None:
+        return stored
+    result = _decode_all(paths, read)
     if result.images is None or file_of(result.images) is None or result.images.nbytes > limit_bytes():
         return result
+    if any(map(_may_pass, result.bad.values())):
+        return result
+    if (stored := _opened_if_whole(entry, paths, read)) is not None:  # another process was first
+        return stored
     try:
         _store(entry, paths, read, result)
         result = _opened(entry, paths, read)
@@ -85,6 +88,19 @@ def decode_all(paths: Sequence[Path], read: Callable[[Path], np.ndarray]) -> Dec
     except OSError as error:
         say_unusable(folder, error)
     return result
+
+
+def _opened_if_whole(entry: Path, paths: Sequence[Path], reader: ImageReader) -> Decoded | None:
+    """Return the images of an entry, or None if it is absent or damaged; see `_opened`."""
+    try:
+        return _opened(entry, paths, reader)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _may_pass(bad: BadImage) -> bool:
+    """Return whether the system, not the content of the file, is why it could not be read."""
+    return isinstance(bad.__cause__, OSError) and bad.__cause__.errno is not None
 
 
 def _decode_all(paths: Sequence[Path], read: Callable[[Path], np.ndarray]) -> Decoded:

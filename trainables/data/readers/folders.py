@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainables.data.intensity import LOW_16, Intensity
+from trainables.data.intensity import Intensity
 from trainables.data.inventory import Found
 from trainables.data.readers.decode import PAGES
 from trainables.data.readers.images import ImageReader
@@ -101,6 +101,8 @@ def _read(request: Request, walk: Walk, parts: Parts, reader: ImageReader) -> Ta
         on_bad_image=request.on_bad_image,
     )
     _leave_out_unread(walk, reader, paths, kept)
+    if isinstance(reader, MaskedReader):
+        reader.check_classes(request.name)
     borders = np.cumsum([0, *map(len, listings)])
     tables, names = [], []
     for listing, start, stop in zip(listings, borders[:-1], borders[1:], strict=True):
@@ -119,7 +121,7 @@ def _read(request: Request, walk: Walk, parts: Parts, reader: ImageReader) -> Ta
         train,
         test,
         unlabeled if len(unlabeled) else None,
-        (names[0], names[2], names[3]),
+        (names[0], names[2], names[3], names[1]),
         parts.test_is_drawn,
         _found(parts, walk, reader, intensity, [paths[index] for index in kept]),
         validation if len(validation) else None,
@@ -154,8 +156,7 @@ def _leave_out_unread(walk: Walk, reader: ImageReader, paths: tuple[Path, ...], 
 def _found(parts: Parts, walk: Walk, reader: ImageReader, intensity: Intensity | None, read: Sequence[Path]) -> Found:
     by_area = sorted(reader.sizes.values(), key=lambda size: (size[0] * size[1], size))
     bits = {window.bits for window in intensity.windows} if intensity else set()
-    as_they_are = (8,) if bits else (8, LOW_16)
-    bits |= {depth.bits for depth in reader.depths.values() if depth.bits in as_they_are}
+    bits |= {depth.bits for depth in reader.depths.values() if depth.bits == 8}
     return Found(
         parts.layout,
         parts.notes,

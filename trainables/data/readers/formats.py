@@ -16,6 +16,12 @@ NUMPY = b"\x93NUMPY"
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", NUMPY, *TIFF)
 _HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # brands of ISO base media files
 _AVIF = (b"avif", b"avis")
+# Formats that are named but cannot be read: where their files have which bytes, and what to convert them to.
+_UNREAD = (
+    ("DICOM", 128, (b"DICM",), "TIFF or NumPy arrays"),
+    ("JPEG 2000", 0, (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"), "TIFF or PNG"),
+    ("JPEG XL", 0, (b"\0\0\0\x0cJXL \r\n\x87\n", b"\xff\x0a"), "TIFF or PNG"),
+)
 _PNM = re.compile(rb"P[1-6][\s#]")
 _BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # sizes of the header that follows the first 14 bytes
 
@@ -40,7 +46,7 @@ def is_image(path: Path) -> bool:
 
 
 def missing_decoder(path: Path) -> str | None:
-    """Return what to install for an image that `is_image` refuses; None if it is not an image of a known kind.
+    """Return what to do about an image that `is_image` refuses; None if it is not an image of a known kind.
 
     Raises:
         OSError: The file cannot be read.
@@ -48,7 +54,10 @@ def missing_decoder(path: Path) -> str | None:
     if not stat.S_ISREG(path.stat().st_mode):
         return None
     with path.open("rb") as file:
-        head = file.read(12)
+        head = file.read(132)
+    for name, start, signatures, target in _UNREAD:
+        if head[start:].startswith(signatures):
+            return f"in {name} format, which cannot be read; convert them to {target}"
     if head[4:8] != b"ftyp":
         return None
     if head[8:12] in _HEIC and not _has_heic():

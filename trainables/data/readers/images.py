@@ -54,7 +54,7 @@ class ImageReader:
 
         Args:
             path: Image file.
-            oriented: Whether EXIF orientation is applied.
+            oriented: Whether EXIF orientation is applied; otherwise an image that is not stored upright is refused.
 
         Returns:
             uint8 [3, S, S] of an image of 8 bits in color or gray; otherwise its values as stored, uint8, uint16 or

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,6 +79,8 @@ def list_parts(walk: Walk, group_pattern: str | None = None, split_rules: int = 
     folder, notes = _inner_folder(walk)
     splits = _split_folders(walk, folder)
     if not splits:
+        if split_rules != FORMER:
+            _check_classes_are_no_splits(walk, folder)
         labeled, unlabeled = _list_part(walk, folder)
         listed = {TRAIN: labeled, UNLABELED: unlabeled}
         if labeled.labels is not None:
@@ -134,7 +137,19 @@ def assembled(
     if test is not None:
         return Parts(layout, train, test, unlabeled, validation or Listing(), tuple(said))
     train, test = hold_out(train, walk.root)
+    if not len(test) and (train.labels is not None or train.masks):
+        raise DataError(f"{walk.name}: no test part can be held out of {walk.root}: {_why_none_is_held_out(train)}")
     return Parts(layout, train, test, unlabeled, notes=tuple(said), test_is_drawn=True)
+
+
+def _why_none_is_held_out(listing: Listing) -> str:
+    """Return why `hold_out` gives no test part, and what to do."""
+    if listing.groups is None:
+        few_images = "only one image has a mask" if listing.labels is None else "no class has two images"
+        return f"{few_images}; add images"
+    one = len(np.unique(listing.groups)) == 1
+    which = "all images are in one group" if one else "every group has all images of a class"
+    return f"{which}, and groups stay together; name smaller groups, or add images in other groups"
 
 
 def _grouped(walk: Walk, listed: Mapping[str, Listing], group_pattern: str | None) -> Mapping[str, Listing]:
@@ -192,6 +207,24 @@ def _split_folders(walk: Walk, folder: Path) -> dict[str, str]:
     return {split: by_split[split] for split in _SPLITS if split in by_split}
 
 
+def _check_classes_are_no_splits(walk: Walk, folder: Path) -> None:
+    """Check that no class folder is named as a split and has folders of the other classes.
+
+    Raises:
+        DataError: One does; it is a split whose training images are beside it.
+    """
+    names = walk.content(folder).folders
+    for name in names:
+        if split_of(name) in (None, UNLABELED):
+            continue
+        common = [each for each in walk.content(folder / name).folders if each in names]
+        if common:
+            raise DataError(
+                f"{walk.name}: {folder} has {name}/{common[0]}/ next to {common[0]}/: move the class folders into "
+                f"{folder / TRAIN}/, or give {name}/ another name if it is a class"
+            )
+
+
 def _list_part(walk: Walk, folder: Path, known: tuple[str, ...] | None = None) -> tuple[Listing, Listing]:
     """List the labeled and unlabeled images of a part; a held-out part must share the `known` classes."""
     content = walk.content(folder)
@@ -217,6 +250,14 @@ def _list_classes(
     walk: Walk, folder: Path, content: Content, classes: list[str], known: tuple[str, ...] | None
 ) -> Listing:
     name = walk.name
+    forms: dict[str, str] = {}
+    for label in classes:
+        twin = forms.setdefault(unicodedata.normalize("NFC", label), label)
+        if twin != label:
+            raise DataError(
+                f"{name}: {folder} has two class folders named {label}, written in different Unicode characters (NFC "
+                "and NFD); join them"
+            )
     if known is None:
         if len(classes) + len(content.empty) == 1:
             raise DataError(
@@ -229,12 +270,13 @@ def _list_classes(
     unprintable = [label for label in classes if printable(label) != label]
     if unprintable:
         raise DataError(f"{name}: class folder {few(unprintable)} of {folder} has a name that no report can print")
-    unknown = [label for label in (*classes, *content.empty) if label not in known]
+    ids = {unicodedata.normalize("NFC", label): index for index, label in enumerate(known)}
+    unknown = [label for label in (*classes, *content.empty) if unicodedata.normalize("NFC", label) not in ids]
     if unknown:
         raise DataError(f"{name}: class folder {few(unknown)} of {folder} is not among the training classes")
-    files = {label: walk.images(folder / label) for label in classes}
-    paths = tuple(path for label in classes for path in files[label])
-    labels = [known.index(label) for label in classes for _ in files[label]]
+    files = {form: walk.images(folder / label) for form, label in forms.items()}
+    paths = tuple(path for own in files.values() for path in own)
+    labels = [ids[form] for form, own in files.items() for _ in own]
     return Listing(paths, np.array(labels, np.int64), known)
 
 

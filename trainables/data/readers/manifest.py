@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -134,7 +135,7 @@ def _add_row(walk: Walk, manifest: _Manifest, line: int, values: dict[str, str],
     masks: list[Path | None] = [None] * len(images)
     if images and values.get("mask"):
         masks = _masks(walk, manifest, line, values["mask"], images)
-    label = values.get("label", "")
+    label = unicodedata.normalize("NFC", values.get("label", ""))
     if printable(label) != label:
         manifest.fault(line, f"label {label!r} has characters that no report can print; use another name")
     for path, mask in zip(images, masks, strict=True):
@@ -195,13 +196,16 @@ def _existing(walk: Walk, manifest: _Manifest, line: int, value: str) -> Path | 
 
 
 def _check_labels(manifest: _Manifest, split_rules: int) -> None:
-    """Note faults of the labels and masks: classes that training images lack, a single class, labels without masks."""
+    """Note faults of labels and masks: classes that training images lack, a single class, images without a mask."""
     labeled = [row for row in manifest.rows if row.label]
     held_out = (TEST,) if split_rules == FORMER else (VALIDATION, TEST, UNLABELED)
     trained = {row.label for row in labeled if split_of(row.split) not in held_out}
     if "label" in manifest.columns and len(trained) < 2 and manifest.rows:
         what = f"all training images have the label {min(trained)!r}" if trained else "no training image has a label"
         manifest.fault(1, f"{what}, and a probe needs two; for images without labels remove the column label")
+    masked = [row for row in manifest.rows if row.mask and split_of(row.split) not in held_out]
+    if "mask" in manifest.columns and not masked and not manifest.faults:
+        manifest.fault(1, "no training image has a mask; name some, or remove the column mask")
     for row in labeled:
         if row.label not in trained:
             of = split_of(row.split)

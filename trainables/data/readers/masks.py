@@ -10,13 +10,14 @@ import numpy as np
 
 from trainables.data.readers.images import ImageReader, read_mask
 from trainables.data.table import VOID
+from trainables.errors import DataError
 
 
 @dataclass(frozen=True)
 class MaskedReader(ImageReader):
     """A reader of images that may have masks, and its own record of the masks.
 
-    EXIF orientation is ignored where there is a mask, since masks have none.
+    An image with a mask must be stored upright, since masks have no EXIF orientation.
 
     Attributes:
         masks: Mask of each image file that has one.
@@ -49,6 +50,26 @@ class MaskedReader(ImageReader):
         if not paths:
             return np.empty((0, self.image_size, self.image_size), np.uint8)
         return np.stack([self.read_masks[path] for path in paths])
+
+    def check_classes(self, name: str) -> None:
+        """Check that the masks that were read tell at least two classes apart.
+
+        Args:
+            name: Name of the data set, for the message.
+
+        Raises:
+            DataError: They do not, so that any segmentation would be right.
+        """
+        is_used = np.zeros(VOID + 1, bool)
+        for mask in self.read_masks.values():
+            is_used |= np.bincount(mask.ravel(), minlength=VOID + 1) > 0
+        classes = np.flatnonzero(is_used[:VOID])
+        if self.read_masks and len(classes) < 2:
+            only = f"the single class {classes[0]}" if len(classes) else "no class"
+            remedy = f"{VOID} means void, which is not scored: write the object as 1"
+            if not is_used[VOID]:
+                remedy = "correct them, or remove the column mask"
+            raise DataError(f"{name}: the masks have {only}, and a segmentation needs two; {remedy}")
 
     @property
     def mask_names(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from trainables.data.readers.bad_image import BadImage
 from trainables.data.readers.decode import decode
@@ -27,7 +27,7 @@ def read(path: Path, **options: str) -> np.ndarray:
     return ImageReader(SIDE, **options)(path)  # type: ignore[arg-type]
 
 
-def write_png16(path: Path, color: np.ndarray) -> None:
+def write_png16(path: Path, color: np.ndarray, exif: bytes = b"") -> None:
     """Write uint16 [H, W, 3] as a PNG, which Pillow cannot."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
@@ -36,8 +36,21 @@ def write_png16(path: Path, color: np.ndarray) -> None:
     height, width = color.shape[:2]
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in color)
     header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
-    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    facts = chunk(b"IHDR", header) + (chunk(b"eXIf", exif) if exif else b"")
+    parts = facts + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+
+
+def shown(planes: np.ndarray, orientation: int) -> np.ndarray:
+    """Return planes [C, H, W] as Pillow shows an image with this EXIF orientation."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    turned = []
+    for plane in planes:
+        image = Image.fromarray(plane.astype(np.int32))
+        image.info["exif"] = exif.tobytes()
+        turned.append(np.asarray(ImageOps.exif_transpose(image)))
+    return np.stack(turned)
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
@@ -58,6 +71,77 @@ def test_integers_of_32_bits_and_real_numbers_keep_their_values(tmp_path: Path) 
     whole = values(SIDE, SIDE, top=100_000, dtype=np.int32)
     Image.fromarray(whole).save(tmp_path / "whole.tif")
     assert (read(tmp_path / "whole.tif") == whole).all()
+
+
+@pytest.mark.parametrize(
+    ("stored", "dtype"),
+    [
+        (values(SIDE, SIDE).astype(">u2"), np.uint16),
+        (values(SIDE, SIDE, dtype=np.int16), np.float32),
+        (values(SIDE, SIDE, dtype=np.int16) - 1000, np.float32),
+        (values(SIDE, SIDE, top=255, dtype=np.int64), np.float32),
+        (values(SIDE, SIDE, dtype=np.uint32), np.float32),
+    ],
+)
+def test_the_stored_type_and_not_the_values_decides_how_integers_are_read(
+    tmp_path: Path, stored: np.ndarray, dtype: type
+) -> None:
+    np.save(tmp_path / "x.npy", stored)
+    image = read(tmp_path / "x.npy")
+    assert image.dtype == dtype
+    assert (image == stored).all()
+
+
+@pytest.mark.parametrize(("signed", "dtype"), [(False, np.uint16), (True, np.float32)])
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+def test_integers_of_a_tiff_file_are_signed_as_it_says(
+    tmp_path: Path, signed: bool, dtype: type, byteorder: str
+) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    stored = values(SIDE, SIDE, dtype=np.int16 if signed else np.uint16)
+    tifffile.imwrite(tmp_path / "x.tif", stored, byteorder=byteorder)
+    image = read(tmp_path / "x.tif")
+    assert image.dtype == dtype
+    assert (image == stored).all()
+
+
+def test_a_graymap_of_16_bits_is_unsigned(tmp_path: Path) -> None:
+    stored = values(SIDE, SIDE, top=65535)
+    (tmp_path / "x.pgm").write_bytes(b"P5 %d %d 65535\n" % (SIDE, SIDE) + stored.astype(">u2").tobytes())
+    image = read(tmp_path / "x.pgm")
+    assert image.dtype == np.uint16
+    assert (image == stored).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("n_channels", [3, 5])
+def test_what_pillow_cannot_read_in_full_is_turned_upright_as_well(
+    tmp_path: Path, orientation: int, n_channels: int
+) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    stored = values(SIDE, SIDE + 2, n_channels)
+    tag = (274, "H", 1, orientation, True)
+    kind = "rgb" if n_channels == 3 else "minisblack"
+    tifffile.imwrite(tmp_path / "x.tif", stored, photometric=kind, planarconfig="contig", extratags=[tag])
+    expected = shown(stored.transpose(2, 0, 1), orientation)
+    assert np.array_equal(decode(tmp_path / "x.tif")[0], expected)
+    if n_channels == 3:
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        write_png16(tmp_path / "x.png", stored, exif.tobytes().removeprefix(b"Exif\0\0"))
+        assert np.array_equal(decode(tmp_path / "x.png")[0], expected)
+
+
+def test_the_preview_of_a_raw_photograph_is_no_image(tmp_path: Path) -> None:
+    Image.new("RGB", (SIDE, SIDE)).save(tmp_path / "x.nef", format="TIFF", tiffinfo={254: 1})
+    for stack in ("first", "channels", "pages"):
+        with pytest.raises(BadImage, match="only a preview, as in raw photographs"):
+            decode(tmp_path / "x.nef", stack=stack)
+    tifffile = pytest.importorskip("tifffile")
+    kind = {"photometric": "minisblack", "planarconfig": "contig"}
+    tifffile.imwrite(tmp_path / "x.tif", values(SIDE, SIDE, 5), subfiletype=1, **kind)
+    with pytest.raises(BadImage, match="only a preview"):
+        decode(tmp_path / "x.tif")
 
 
 def test_16_bit_color_keeps_its_lower_bits(tmp_path: Path) -> None:
@@ -139,6 +223,22 @@ def test_pages_are_channels_on_request_and_counted_otherwise(tmp_path: Path, cap
     assert (reader(tmp_path / "x.tif") == pages[0]).all()
     reader.warn_of_stacks("photos")
     assert "photos: 1 files have several pages or frames, and only the first is read" in caplog.text
+
+
+def test_pages_that_pillow_cannot_open_are_counted_and_joined_as_well(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    many, gray = values(3, SIDE, SIDE, 5), values(3, SIDE, SIDE, dtype=np.float64)
+    tifffile.imwrite(tmp_path / "many.tif", many, photometric="minisblack", planarconfig="contig")
+    tifffile.imwrite(tmp_path / "gray.tif", gray, photometric="minisblack")
+    reader = ImageReader(SIDE)
+    assert (reader(tmp_path / "many.tif") == many[0].transpose(2, 0, 1)).all()
+    reader.warn_of_stacks("photos")
+    assert "photos: 1 files have several pages or frames" in caplog.text
+    assert (read(tmp_path / "gray.tif", stack="channels") == gray).all()
+    with pytest.raises(BadImage, match="page 1 has 5 channels; stack: channels needs pages in gray"):
+        read(tmp_path / "many.tif", stack="channels")
 
 
 def test_pages_in_color_are_no_channels(tmp_path: Path) -> None:

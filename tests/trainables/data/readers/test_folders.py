@@ -151,7 +151,10 @@ def test_one_class_is_refused_with_the_way_out(tmp_path: Path, write_classes: Wr
         (["train/a/1.png", "train/b/1.png", "test/c/1.png"], "class folder c of .* is not among the training"),
         (["train/a/1.png", "train/b/1.png", "test/1.png"], "only one of train and test has class folders"),
         (["train/a/1.png", "train/b/1.png", "test/a/notes.txt"], "test has no images"),
-        (["a/1.png", "b/1.png"], "no usable image is left in the test part"),
+        (["a/1.png", "b/1.png"], "no test part can be held out of .*: no class has two images; add images"),
+        (["a/1.png", "b/1.png", "val/a/1.png", "val/b/1.png"], "has val/a/ next to a/: move the class folders into"),
+        (["a/1.png", "b/1.png", "TEST/b/1.png"], "has TEST/b/ next to b/: move the class folders into .*/train/, or"),
+        (["Zoe\u0308/1.png", "Zo\u00eb/1.png"], "has two class folders named .* join them"),
     ],
 )
 def test_a_layout_that_cannot_be_meant_is_refused(

@@ -180,6 +180,35 @@ def test_a_mask_that_does_not_fit_is_bad(tmp_path: Path, mask: np.ndarray | Imag
         read_pair(*_pair(tmp_path, mask))
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+@pytest.mark.parametrize("deep", [False, True])
+def test_an_image_that_is_not_stored_upright_is_refused_beside_a_mask(tmp_path: Path, suffix: str, deep: bool) -> None:
+    """Pillow turns TIFF files and leaves others as they are, whatever the mask is drawn on."""
+    _, mask = _pair(tmp_path, np.zeros((60, 40), np.uint8))
+    exif = Image.Exif()
+    for orientation in (0, 1, 3, 6):
+        exif[0x0112] = orientation
+        path = tmp_path / f"{orientation}.{suffix}"
+        options = {"tiffinfo": {274: orientation}} if suffix == "tif" else {"exif": exif}
+        pixels = np.zeros((60, 40), np.uint16) if deep and suffix != "jpg" else np.zeros((60, 40, 3), np.uint8)
+        Image.fromarray(pixels).save(path, **options)
+        if orientation < 2:
+            read_pair(path, mask)
+            continue
+        with pytest.raises(BadImage, match=f"its EXIF orientation is {orientation}, .* save both upright"):
+            read_pair(path, mask)
+
+
+def test_a_color_tiff_of_16_bits_is_refused_beside_a_mask_as_well(tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    _, mask = _pair(tmp_path, np.zeros((60, 40), np.uint8))
+    for name, n_channels in (("rgb", 3), ("minisblack", 5)):
+        stored, tag = np.zeros((60, 40, n_channels), np.uint16), (274, "H", 1, 6, True)
+        tifffile.imwrite(tmp_path / "x.tif", stored, photometric=name, planarconfig="contig", extratags=[tag])
+        with pytest.raises(BadImage, match="its EXIF orientation is 6"):
+            read_pair(tmp_path / "x.tif", mask)
+
+
 def test_a_missing_mask_is_named_as_the_fault(tmp_path: Path) -> None:
     image, mask = _pair(tmp_path, np.zeros((60, 40), np.uint8))
     mask.unlink()

@@ -51,6 +51,24 @@ def test_a_class_may_be_called_train(tmp_path: Path, write_classes: Write) -> No
     assert parts_of(tmp_path).train.class_names == ("Bus", "Car", "Train")
 
 
+def test_studies_from_before_keep_a_class_that_is_named_as_a_split(tmp_path: Path, write_classes: Write) -> None:
+    write_classes(tmp_path, n=5)
+    write_classes(tmp_path / "val", n=2)
+    with pytest.raises(DataError, match="has val/cat/ next to cat/"):
+        parts_of(tmp_path)
+    former = list_parts(Walk(tmp_path.resolve(), "x"), None, FORMER)
+    assert former.train.class_names == ("cat", "dog", "val")
+
+
+def test_class_folders_are_the_same_in_every_form_of_unicode(tmp_path: Path, write_classes: Write) -> None:
+    decomposed, composed = "Zoe\u0308", "Zo\u00eb"
+    write_classes(tmp_path / "train", ("Ana", decomposed), n=3)
+    write_classes(tmp_path / "test", ("Ana", composed), n=2)
+    parts = parts_of(tmp_path)
+    assert parts.train.class_names == parts.test.class_names == ("Ana", decomposed)
+    assert np.asarray(parts.test.labels).tolist() == [0, 0, 1, 1]
+
+
 def test_a_validation_folder_is_the_validation_part_or_without_a_test_folder_the_test_part(
     tmp_path: Path, write_classes: Write
 ) -> None:
@@ -146,6 +164,27 @@ def test_what_other_programs_leave_is_left_out_and_images_are_known_by_content(
     assert len(parts.train) + len(parts.test) == 10
     found = {each.reason: each.n_files for each in walk.left_out}
     assert found == {"left behind by other programs": 2, "without an image": 1}
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (bytes(128) + b"DICM", "DICOM"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+        (b"\xff\x4f\xff\x51", "JPEG 2000"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
+        (b"\xff\x0a", "JPEG XL"),
+    ],
+)
+def test_formats_that_cannot_be_read_are_named(
+    tmp_path: Path, write_classes: Write, content: bytes, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_classes(tmp_path, n=5)
+    (tmp_path / "dog" / "scan").write_bytes(content + bytes(20))
+    inventory = load_splits(f"folder:{tmp_path}", root=None, image_size=32).inventory
+    assert inventory is not None
+    expected = f"left out: 1 file in {name} format, which cannot be read; convert them to TIFF or "
+    assert any(remark.startswith(expected) for remark in inventory.remarks)
 
 
 def test_photographs_in_heic_are_read(tmp_path: Path, write_classes: Write) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -81,6 +82,44 @@ def test_masks_are_read_with_their_images(folder: Path) -> None:
     assert len(tables.unannotated) == 2
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ((0, 255), "the masks have the single class 0, .* 255 means void, which is not scored: write the object as 1"),
+        ((255, 255), "the masks have no class, .* 255 means void"),
+        ((3, 3), "the masks have the single class 3, .* correct them, or remove the column mask"),
+    ],
+)
+def test_masks_of_a_single_class_are_refused(folder: Path, values: tuple[int, int], message: str) -> None:
+    mask = np.full((40, 48), values[0], np.uint8)
+    mask[:20] = values[1]
+    Image.fromarray(mask).save(folder / "mask.png")
+    with pytest.raises(DataError, match=message):
+        read(folder, lines("path,mask", lambda i: "mask.png"))
+
+
+def test_a_label_is_one_class_in_every_form_of_unicode(folder: Path) -> None:
+    labels = [unicodedata.normalize(form, name) for name in ("Zoë", "Ana") for form in ("NFC", "NFD")]
+    tables = read(folder, lines("path,label", lambda i: labels[i % 4]))
+    assert tables.train.class_names == ("Ana", "Zoë")
+
+
+@pytest.mark.parametrize(
+    ("columns", "of_row", "message"),
+    [
+        ("path,label,group", lambda i: f"{'ab'[i % 2]},plate", "all images are in one group, and groups stay together"),
+        ("path,label,group", lambda i: "ab"[i % 2] + f",plate {i % 2}", "every group has all images of a class"),
+        ("path,mask,group", lambda i: "scans/0.png,plate", "all images are in one group"),
+        ("path,mask", lambda i: "" if i else "scans/0.png", "only one image has a mask; add images"),
+    ],
+)
+def test_why_no_test_part_can_be_held_out_is_said(
+    folder: Path, columns: str, of_row: Callable[[int], str], message: str
+) -> None:
+    with pytest.raises(DataError, match=f"no test part can be held out of {folder}: {message}"):
+        read(folder, lines(columns, of_row))
+
+
 def test_masks_belong_to_images_of_any_depth(folder: Path) -> None:
     """A left half of 1 in the mask where the image is bright: they keep their place, and 12 bits their values."""
     for i in range(N):
@@ -132,6 +171,11 @@ def test_the_only_manifest_may_be_one_folder_below(folder: Path, tmp_path_factor
         ("path\n.\n", r"line 2: . is not a file in"),
         ("path,label\nscans/0.png\n", r"line 2: 1 values for 2 columns"),
         ("path,label\nscans/0.png,a\nscans/1.png,a\n", r"line 1: all training images have the label 'a'"),
+        ("path,mask\nscans/0.png,\nscans/1.png,\n", r"line 1: no training image has a mask; name some, or remove"),
+        (
+            "path,mask,split\nscans/0.png,,train\nscans/1.png,scans/0.png,test\n",
+            r"line 1: no training image has a mask; name some, or remove",
+        ),
         ("path,split\nscans/0.png,train\nscans/1.png,\n", r"line 3: the split is empty"),
         ("path,split\nscans/0.png,train\nscans/1.png,tset\n", r"line 3: split 'tset'; write train"),
         (
