@@ -141,7 +141,7 @@ def _check_search(config: StudyConfig, task: TaskName) -> None:
     search, space = config.search, config.space(task)
     if search.scheduler == "pbt" and not space.keys() & set(MUTATED):
         raise ConfigError(
-            f"search.scheduler = 'pbt': it changes {', '.join(MUTATED)}, none of which is in the search.space of {task}"
+            f"search.scheduler = 'pbt': the search.space of {task} needs one of {', '.join(MUTATED)}, which it changes"
         )
     n_points = math.prod(len(domain.grid(search.num_samples)) for domain in space.values())
     if search.algorithm == "grid" and n_points > MOST_TRIALS:

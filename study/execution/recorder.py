@@ -209,7 +209,7 @@ def _storage_error_of(trial: Any) -> StorageError | None:
             found.append(error.cause)
         elif isinstance(error, StorageError):
             return error
-        elif isinstance(error, CheckpointError):  # it may be restored, so this is no outcome of the trial
+        elif isinstance(error, CheckpointError):  # the trial runs once it is restored
             return StorageError(str(error))
         elif isinstance(error, OSError) and error.errno in files.NO_ROOM:
             return files.storage_error(error, "a node's disk")

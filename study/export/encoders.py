@@ -217,7 +217,7 @@ def _from_program(path: Path) -> LoadedEncoder:
 
 @contextlib.contextmanager
 def _process_store(tracking_uri: str) -> Iterator[None]:
-    """Make a store that of the whole process inside this block; MLflow sets MLFLOW_TRACKING_URI as well."""
+    """Give the whole process a store inside this block; MLflow sets MLFLOW_TRACKING_URI as well."""
     import mlflow
 
     before, variable = mlflow.get_tracking_uri(), os.environ.get("MLFLOW_TRACKING_URI")

@@ -27,6 +27,7 @@ from analysis.records import (
 )
 from study.cli import commands
 from study.cli.reruns import rerun_lines
+from study.execution.lock import DriverLock
 from study.plan.history import History, TrialRecord
 from study.provenance import study_started
 from study.rerun import Difference, Rerun, _config, _first_difference, _with_seed, rerun
@@ -106,6 +107,10 @@ def test_a_run_that_is_interrupted_says_so(
     with DriverLock(tmp_path, "again") as lock, pytest.raises(error):
         study.rerun._run(plan, plan.search_base("rotation"), tmp_path, lock)
     assert [event.status for event in read(tmp_path, StudyEnded)] == [status]
+    lock.lost = True
+    with pytest.raises(error):
+        study.rerun._run(plan, plan.search_base("rotation"), tmp_path, lock)
+    assert len(list(read(tmp_path, StudyEnded))) == 1, "the journal is another driver's by now"
 
 
 def test_another_seed_draws_the_images_that_the_study_would_draw_for_it() -> None:
