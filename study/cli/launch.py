@@ -35,6 +35,7 @@ from study.provenance import describe
 from study.series import Series
 from study.timing.estimate import StudyEstimate, estimate, time_range, trial_costs
 from study.timing.fit_to_budget import fit_to_budget, sizing_words
+from study.timing.machine import Machine
 from study.timing.rehearsal import this_machine
 from study.tracking.sync import default_tracking_uri
 from trainables.data import Splits, load_splits
@@ -125,14 +126,12 @@ def _exit_when_interrupted() -> Iterator[None]:
 def show_plans(series: Series, output: Path, *, download: bool, fresh: bool, as_json: bool) -> None:
     """Show the phases of every part."""
     plans = _plans(_as_begun(series, output, fresh=fresh), download=download)
-    machine, said = this_machine(), {}
-    for part, plan in plans.items():
-        if not fresh and has_begun(series.folder(output) / plan.config.name):  # its sizes are fixed
-            said[part] = plan, estimate(plan, machine, trial_costs(plan)), []
-        else:
-            sized, found_time = fit_to_budget(plan, machine)
-            said[part] = sized, found_time, sizing_words(sized, found_time)
-    estimates = {part: found for part, (_, found, _) in said.items()}
+    machine, parent = this_machine(), series.folder(output)
+    sized = {
+        part: _sized(plan, machine, begun=not fresh and has_begun(parent / plan.config.name))
+        for part, plan in plans.items()
+    }
+    estimates = {part: found for part, (_, found, _) in sized.items()}
     if as_json:
         values = {part: [vars(phase) for phase in own.phases] for part, own in estimates.items()}
         sys.stdout.write(json.dumps(values if series.name else next(iter(values.values()))) + "\n")
@@ -140,7 +139,7 @@ def show_plans(series: Series, output: Path, *, download: bool, fresh: bool, as_
     found = {name: describe(splits) for plan in plans.values() for name, splits in plan.datasets.items()}
     for line in dataset_lines(found):
         out.print(line, highlight=False, markup=False)
-    for plan, found_time, lines in said.values():
+    for plan, found_time, lines in sized.values():
         _show_plan(plan.config, found_time)
         for line in lines:
             out.print(line, highlight=False, markup=False)
@@ -153,6 +152,14 @@ def show_plans(series: Series, output: Path, *, download: bool, fresh: bool, as_
     for line in dict.fromkeys(line for plan in plans.values() for line in unsearched_lines(unsearched(plan))):
         out.print(line, highlight=False, markup=False)
     out.print(NOT_COVERED, highlight=False)
+
+
+def _sized(plan: Plan, machine: Machine, *, begun: bool) -> tuple[Plan, StudyEstimate, list[str]]:
+    """Return the plan that a driver would run, its estimate, and lines on its sizes, which a study that began keeps."""
+    if begun:
+        return plan, estimate(plan, machine, trial_costs(plan)), []
+    fitting, found = fit_to_budget(plan, machine)
+    return fitting, found, sizing_words(fitting, found)
 
 
 def _plans(configs: Mapping[str, StudyConfig], *, download: bool) -> dict[str, Plan]:
