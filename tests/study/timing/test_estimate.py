@@ -6,6 +6,7 @@ import dataclasses
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -29,6 +30,7 @@ from study.timing.expected import Part
 from study.timing.machine import Machine, machine_of
 from study.timing.phase_sizes import phase_sizes
 from tests.study.studies import KnownCosts
+from trainables.data import Splits, load_splits
 from trainables.errors import UserError
 from trainables.trial import TrialConfig
 
@@ -143,6 +145,31 @@ def test_a_larger_batch_takes_more_time():
     small, large = (plan.search_base("rotation").replace(batch_size=size, budget_steps=1000) for size in (8, 256))
     costs.include([small, large])
     assert costs.seconds(large) > costs.seconds(small)
+
+
+@pytest.mark.parametrize(
+    ("fixed", "each", "most_timed"), [(0.0, 0.001, 3200), (1.0, 0.001, 3200), (0.0, 0.011, 200), (0.1, 0.0, 6000)]
+)
+def test_the_time_of_probes_is_extrapolated_from_two_sizes(
+    monkeypatch: pytest.MonkeyPatch, fixed: float, each: float, most_timed: int
+):
+    """A fit has a part that does not depend on the number of images."""
+    clock, timed = [0.0], []
+
+    def evaluate(trial: TrialConfig, encoder: object, datasets: dict[str, Splits], device: torch.device) -> None:
+        [splits] = datasets.values()
+        timed.append(len(splits.test))
+        clock[0] += fixed + each * len(splits.test) + 5.0 * (len(timed) == 1)  # the first call loads what it needs
+
+    table = dataclasses.replace(load_splits("shapes", root=None, max_train=100).test, masks=None)
+    images = table.take(np.arange(6000) % len(table))
+    splits = Splits(images, images, images, images, images)
+    monkeypatch.setattr(costs_module, "evaluate", evaluate)
+    monkeypatch.setattr("trainables.devices.time.perf_counter", lambda: clock[0])
+    trial = TrialConfig("", "random_init", budget_steps=0, probe_datasets=("shapes",))
+    found = costs_module._evaluation_seconds(trial, None, splits, torch.device("cpu"))
+    assert found == pytest.approx(fixed + each * 6000)
+    assert max(timed) == most_timed
 
 
 def test_trials_take_the_slot_that_is_free_first():
