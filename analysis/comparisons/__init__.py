@@ -34,7 +34,7 @@ from analysis.comparisons.paired_effects import (
     effects,
     paired_differences,
 )
-from analysis.comparisons.rates import convergence_rates, learned_verdicts, rate_differences
+from analysis.comparisons.rates import convergence_rates, rate_differences
 from analysis.comparisons.scores import improvement_probabilities, interquartile_means, normalized_scores
 from analysis.comparisons.selection import finished_values, fixed_budget, left_out, outcomes
 from analysis.comparisons.tasks import ALL_TASKS, TASKS_TEST, compare_tasks, rank_tasks
@@ -74,7 +74,6 @@ __all__ = [
     "interval_scope",
     "kaplan_meier",
     "label_results",
-    "learned_verdicts",
     "left_out",
     "median_steps",
     "normalized_scores",

@@ -33,7 +33,8 @@ def planned_comparisons(runs: pd.DataFrame, baseline: str, designs: pd.DataFrame
         present = present.loc[~are_baselines(present["task"])]
         every = present.assign(design=EVERY_CELL, baseline=baseline)
     else:
-        every = designs.loc[(designs["baseline"] != "") & designs["task"].isin(present["task"])]
+        has_baseline = designs["baseline"].notna() & (designs["baseline"] != "")  # CSV has no empty text
+        every = designs.loc[has_baseline & designs["task"].isin(present["task"])]
     wanted = every.merge(present, on=["task", "cell"])[["task", "baseline"]]
     missing = wanted.merge(present.rename(columns={"cell": "baseline"}), how="left", indicator=True)
     missing = missing.loc[missing["_merge"] == "left_only"]

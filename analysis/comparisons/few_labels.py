@@ -58,9 +58,10 @@ def compare_few_labels(study: Study, margin: float | None) -> list[Compared]:
     """Compare the methods at each number of labels, paired by seed, with one family per task and data set.
 
     Each task, and weights that exist already, are compared with supervised training of the study's encoder. Each task's
-    encoders are also compared with the weights, used in the same way.
+    encoders are also compared with the weights, used in the same way. A trial without a result that others of its task
+    have failed there.
     """
-    results = label_results(study.tested)
+    results = _with_missing(label_results(study.tested), study.tested)
     return [
         compare(runs, designs, Metric(column_of(str(dataset)), "max"), margin, study.per_image)
         for dataset, of_dataset in results.groupby("dataset", sort=False)
@@ -68,6 +69,17 @@ def compare_few_labels(study: Study, margin: float | None) -> list[Compared]:
         for runs, designs in [_planned(of_dataset, task)]
         if len(designs)
     ]
+
+
+def _with_missing(results: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """Return `label_results` of runs with a row, without a value, for each result that only other seeds of a task have.
+
+    The columns of the results that comparisons do not need are left out.
+    """
+    about = ["task", "dataset", "labels", "way", "balanced"]
+    every = results[about].drop_duplicates().merge(runs[_ABOUT], on="task")
+    own = [*about, "trial_id"]
+    return every.merge(results[[*own, "value"]], how="left", on=own)
 
 
 def networks(results: pd.DataFrame) -> list[str]:

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.comparisons.cells import COMPARISON, KEY, check_one_run_per_seed, planned_comparisons
-from analysis.comparisons.selection import ended_runs, fixed_budget, require_columns
-from analysis.convergence import CATALOG, CONVERGED
+from analysis.comparisons.event_times import Event
+from analysis.comparisons.selection import ended_runs, fixed_budget, require_columns, runs_that_left_chance
+from analysis.convergence import CONVERGED
 from analysis.stats.binomial import exact_interval, mcnemar_can_reject, mcnemar_p, mcnemar_pairs_needed
 from analysis.stats.paired import holm
 
@@ -26,16 +27,12 @@ RATE_DIFFERENCE_DTYPES = {
 }
 
 
-def learned_verdicts() -> tuple[str, ...]:
-    """Return the names of the verdicts on trials that left chance, however training ended after that."""
-    return tuple(name for name, verdict in CATALOG.items() if verdict.learned)
-
-
 def convergence_rates(
     runs: pd.DataFrame,
     verdicts: pd.DataFrame,
     by: Sequence[str] = ("task", "cell"),
     converged: Collection[str] = (CONVERGED,),
+    event: Event = "converged",
 ) -> pd.DataFrame:
     """Return how many seeds of each group converged, in the order in which the groups started.
 
@@ -44,8 +41,9 @@ def convergence_rates(
         verdicts: `analysis.convergence.verdicts` of the trials. An undecided trial counts where every verdict that it
             leaves possible is, or none is, convergence.
         by: Columns of `runs`; a missing n_images (all images) is a group of its own.
-        converged: The verdicts that count as convergence; with those of `learned_verdicts`, leaving chance counts. A
-            failed trial does not.
+        converged: The verdicts that count as convergence.
+        event: `left_chance` counts trials that left chance in place of those that converged, by the column of that name
+            of `verdicts`. A failed trial did not.
 
     Returns:
         Columns *by, n_seeds, n_converged, n_undecided, rate, ci_low, ci_high. rate is the share that is shown to have
@@ -56,7 +54,7 @@ def convergence_rates(
         UserError: If a trial has no verdict, no trial trained to a fixed budget, or a group has a seed twice: the
             interval takes its trials as independent.
     """
-    counted = _with_converged(runs, verdicts, converged)
+    counted = _with_converged(runs, verdicts, converged, event)
     by = list(by)
     check_one_run_per_seed(counted, by)
     groups = counted.groupby(by, sort=False, dropna=False)
@@ -76,6 +74,7 @@ def rate_differences(
     designs: pd.DataFrame | None = None,
     baseline: str = "base",
     converged: Collection[str] = (CONVERGED,),
+    event: Event = "converged",
 ) -> pd.DataFrame:
     """Compare how often cells converge with how often their baseline does, on the same seeds.
 
@@ -89,7 +88,8 @@ def rate_differences(
         verdicts: As for `convergence_rates`.
         designs: As for `planned_comparisons`.
         baseline: As for `planned_comparisons`.
-        converged: The verdicts that count as convergence.
+        converged: As for `convergence_rates`.
+        event: As for `convergence_rates`.
 
     Returns:
         Columns RATE_DIFFERENCE_DTYPES: n_pairs, the seeds that both have, neither undecided; both, only_cell and
@@ -100,7 +100,7 @@ def rate_differences(
     Raises:
         UserError: For the reasons of `convergence_rates`, or if a baseline did not run.
     """
-    counted = _with_converged(runs, verdicts, converged)
+    counted = _with_converged(runs, verdicts, converged, event)
     check_one_run_per_seed(counted, ["task", "cell"])
     if designs is not None:
         require_columns(designs, KEY, "designs")
@@ -124,10 +124,13 @@ def _tested(family: pd.DataFrame) -> pd.DataFrame:
     return family.assign(p=p, p_holm=holm(p), pairs_needed=mcnemar_pairs_needed(int((family["n_pairs"] > 0).sum())))
 
 
-def _with_converged(runs: pd.DataFrame, verdicts: pd.DataFrame, converged: Collection[str]) -> pd.DataFrame:
-    """Return the fixed-budget runs with the boolean columns `converged` and `undecided`."""
+def _with_converged(
+    runs: pd.DataFrame, verdicts: pd.DataFrame, converged: Collection[str], event: Event
+) -> pd.DataFrame:
+    """Return the fixed-budget runs with the boolean columns `converged`, for the event, and `undecided`."""
     kept = fixed_budget(runs)
-    found = ended_runs(kept, verdicts, converged)
+    left_chance = event == "left_chance"
+    found = runs_that_left_chance(kept, verdicts) if left_chance else ended_runs(kept, verdicts, converged)
     return kept.assign(converged=found.fillna(False).astype(bool), undecided=found.isna())
 
 

@@ -95,7 +95,8 @@ def left_out(runs: pd.DataFrame) -> pd.DataFrame:
 
 def pretext_runs(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the runs that trained a pretext task: without baselines and probes of finished encoders."""
-    return runs.loc[~are_baselines(runs["task"]) & (runs["init_from"] == "") & (runs["budget_steps"] > 0)]
+    trains = runs["init_from"].isna() | (runs["init_from"] == "")  # CSV has no empty text
+    return runs.loc[~are_baselines(runs["task"]) & trains & (runs["budget_steps"] > 0)]
 
 
 def ended_runs(runs: pd.DataFrame, verdicts: pd.DataFrame, wanted: Collection[str]) -> pd.Series:
@@ -109,7 +110,25 @@ def ended_runs(runs: pd.DataFrame, verdicts: pd.DataFrame, wanted: Collection[st
     Raises:
         UserError: If a column of `verdicts` is missing, a run has no verdict, or a wanted name is unknown.
     """
-    require_columns(verdicts, ["trial_id", "verdict"], "verdicts")
+    return ended(_verdicts_of(runs, verdicts, "verdict"), wanted).set_axis(runs.index)
+
+
+def runs_that_left_chance(runs: pd.DataFrame, verdicts: pd.DataFrame) -> pd.Series:
+    """Return whether each run left chance, as boolean indexed like `runs`; NA where that is open.
+
+    Args:
+        runs: Runs of trials that trained.
+        verdicts: Frame with the `trial_id` and `left_chance` of each of them.
+
+    Raises:
+        UserError: If a column of `verdicts` is missing, or a run has no verdict.
+    """
+    return _verdicts_of(runs, verdicts, "left_chance")["left_chance"].astype("boolean").set_axis(runs.index)
+
+
+def _verdicts_of(runs: pd.DataFrame, verdicts: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return the row of `verdicts`, which needs a column, of each run."""
+    require_columns(verdicts, ["trial_id", column], "verdicts")
     found = verdicts.drop_duplicates("trial_id").set_index("trial_id")
     missing = ~runs["trial_id"].isin(found.index)
     if missing.any():
@@ -118,7 +137,7 @@ def ended_runs(runs: pd.DataFrame, verdicts: pd.DataFrame, wanted: Collection[st
             f"{missing.sum()} of {len(runs)} trials have no verdict, the first is {first}; "
             "compute the verdicts from the same runs: verdicts(runs, curves)"
         )
-    return ended(found.loc[runs["trial_id"]], wanted).set_axis(runs.index)
+    return found.loc[runs["trial_id"]]
 
 
 def require_columns(frame: pd.DataFrame, names: Iterable[str], what: str) -> None:

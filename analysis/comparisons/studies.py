@@ -153,10 +153,14 @@ def _as_cell(name: str, runs: pd.DataFrame) -> pd.DataFrame:
 def _compared(
     runs: pd.DataFrame, studies: Mapping[str, Study], metric: Metric, margin: float | None, per_image: PerImage
 ) -> Iterator[Compared]:
-    """Yield the effects of one task: first of the studies with the baseline's images, then of those with others."""
+    """Yield the effects of one task: first of the studies with the baseline's images, then of those with others.
+
+    Only studies with a value take part: the others did not measure the metric, and no seed of theirs failed.
+    """
     baseline, *others = studies
     reference = runs.loc[runs["cell"] == baseline]
-    cells = [name for name in others if (runs["cell"] == name).any()] if len(reference) else []
+    measured = set(runs.loc[runs[metric.column].notna(), "cell"])
+    cells = [name for name in others if name in measured] if baseline in measured else []
     same = [name for name in cells if _same_images(studies[baseline], studies[name], runs, metric.column)]
     task = runs["task"].iloc[0]
     if same:
@@ -170,7 +174,8 @@ def _compared(
 
 def _same_images(one: Study, other: Study, runs: pd.DataFrame, column: str) -> bool:
     """Whether a metric of two studies is on the same images, which the fingerprints of the data tell."""
-    name = column.split("/")[1] if tables.is_final_result(column) else runs["dataset"].iloc[0]
+    final = tables.is_final_result(column)
+    name = tables.dataset_of(column, one.datasets) if final else runs["dataset"].iloc[0]
     known = [study.datasets.get(name, {}).get("fingerprint") for study in (one, other)]
     return known[0] is not None and known[0] == known[1]
 

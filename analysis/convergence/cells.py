@@ -12,7 +12,7 @@ import pandas as pd
 
 from analysis import records
 from analysis.convergence import collapsed, diverged, failed
-from analysis.convergence.classify import classify, possible
+from analysis.convergence.classify import classify, left_chance, possible
 from analysis.convergence.curves import Curve, Head, Trial
 from analysis.convergence.progress import SETTLED, seeds_scale
 from analysis.convergence.reading import trials
@@ -21,7 +21,7 @@ from analysis.data.frames import NOT_ENDED
 from trainables.recent import quarters
 
 CELL = ["phase", "task", "cell"]
-COLUMNS = (*CELL, "n_seeds", "verdict", "possible", "n_verdict", "others", "evidence", "cure")
+COLUMNS = (*CELL, "n_seeds", "verdict", "possible", "left_chance", "n_verdict", "others", "evidence", "cure")
 # Ends of training that a mean over seeds would hide; they are counted instead.
 BROKEN = (failed.VERDICT.name, diverged.VERDICT.name, collapsed.VERDICT.name)
 
@@ -43,8 +43,9 @@ def cell_verdicts(runs: pd.DataFrame, curves: pd.DataFrame, plugins: Collection[
 
     Returns:
         One row per cell with phase, task, cell; n_seeds, the trials that the verdict is on; the verdict, the verdicts
-        that are `possible` (see `verdicts`), the evidence and the cure; n_verdict, how many of these trials have this
-        verdict by themselves; and others, how many have each other verdict, as a dict.
+        that are `possible`, left_chance (boolean), the evidence and the cure, see `verdicts`; n_verdict, how many of
+        these trials have this verdict by themselves; and others, how many have each other verdict, as a dict. Where the
+        seeds of a broken cell do not agree on left_chance, it is missing.
     """
     rows, rules = [], rules_with(plugins)
     of_cell: dict[tuple[str, ...], list[Trial]] = {}
@@ -53,7 +54,7 @@ def cell_verdicts(runs: pd.DataFrame, curves: pd.DataFrame, plugins: Collection[
     for key, found in of_cell.items():
         if len(found) > 1:
             rows.append({**dict(zip(CELL, key, strict=True)), **_verdict(found, rules)})
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"left_chance": "boolean"})
 
 
 def _verdict(trained: Sequence[Trial], rules: Rules) -> dict[str, Any]:
@@ -72,9 +73,12 @@ def _verdict(trained: Sequence[Trial], rules: Rules) -> dict[str, Any]:
         first = names.index(broken[0])
         (verdict, finding), trial = single[first], found[first]
         evidence = finding.evidence
+        alike = (each for each, name in zip(found, names, strict=True) if name == verdict.name)
+        left = {left_chance(verdict, each) for each in alike}
     else:
         trial = pooled(healthy)
         verdict, finding = classify(trial, rules)
+        left = {left_chance(verdict, trial)}
         evidence = f"{finding.evidence} (mean of {len(healthy)} seeds)"
     if len(ended) < len(trained):
         evidence += f"; {len(trained) - len(ended)} of {len(trained)} seeds not ended yet"
@@ -83,6 +87,7 @@ def _verdict(trained: Sequence[Trial], rules: Rules) -> dict[str, Any]:
         "n_seeds": len(found),
         "verdict": verdict.name,
         "possible": possible(verdict, finding),
+        "left_chance": left.pop() if len(left) == 1 else None,
         "n_verdict": counts.pop(verdict.name, 0),
         "others": counts,
         "evidence": evidence,

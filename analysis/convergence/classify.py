@@ -6,13 +6,18 @@ from collections.abc import Collection
 
 import pandas as pd
 
+from analysis.convergence import at_chance, failed
 from analysis.convergence.curves import Trial
 from analysis.convergence.reading import trials
 from analysis.convergence.registry import CATALOG, RULES, UNDECIDED, Rules, rules_with
 from analysis.convergence.verdict import OR, Finding, Verdict
 from trainables.errors import UserError
 
-COLUMNS = ("trial_id", "verdict", "possible", "evidence", "cure")
+DTYPES = {
+    **dict.fromkeys(("trial_id", "verdict", "possible"), "str"),
+    "left_chance": "boolean",
+    **dict.fromkeys(("evidence", "cure"), "str"),
+}
 _NEEDED = {
     "runs": ("trial_id", "task", "status", "primary_metric", "primary_mode"),
     "curves": ("trial_id", "step", "metric", "value"),
@@ -31,10 +36,11 @@ def verdicts(runs: pd.DataFrame, curves: pd.DataFrame, plugins: Collection[str] 
         plugins: Names of plug-ins whose rules are tried, too, as in `Study.plugins`.
 
     Returns:
-        One row per trial, all columns str. `verdict` is one of CATALOG, by the first rule that finds something.
+        One row per trial, with the columns DTYPES. `verdict` is one of CATALOG, by the first rule that finds something.
         `possible` names the verdicts that the numbers leave possible, joined by OR: those of an undecided trial; the
-        verdict alone; or the verdict and `at_chance`, where the trial is not shown to have left chance. `evidence` has
-        the numbers that the verdict is based on. `cure` says what to change, and from what value.
+        verdict alone; or the verdict and `at_chance`, where the trial is not shown to have left chance. `left_chance`
+        says whether the trial left chance, see `left_chance`. `evidence` has the numbers that the verdict is based on.
+        `cure` says what to change, and from what value.
 
     Raises:
         UserError: If a frame lacks a column that the verdicts need.
@@ -46,8 +52,9 @@ def verdicts(runs: pd.DataFrame, curves: pd.DataFrame, plugins: Collection[str] 
     for trial in trials(runs, curves):
         verdict, finding = classify(trial, rules)
         cure = "; or ".join(verdict.remedies(finding, trial))
-        rows.append((str(trial.row["trial_id"]), verdict.name, possible(verdict, finding), finding.evidence, cure))
-    return pd.DataFrame(rows, columns=list(COLUMNS), dtype="str")
+        ends = (verdict.name, possible(verdict, finding), left_chance(verdict, trial))
+        rows.append((str(trial.row["trial_id"]), *ends, finding.evidence, cure))
+    return pd.DataFrame(rows, columns=list(DTYPES)).astype(DTYPES)
 
 
 def classify(trial: Trial, rules: Rules = RULES) -> tuple[Verdict, Finding]:
@@ -58,6 +65,18 @@ def classify(trial: Trial, rules: Rules = RULES) -> tuple[Verdict, Finding]:
 def possible(verdict: Verdict, finding: Finding) -> str:
     """Return the value of the column `possible`."""
     return OR.join(finding.possible or (verdict.name,))
+
+
+def left_chance(verdict: Verdict, trial: Trial) -> bool | None:
+    """Return whether a trial left chance by its curves, however training ended; None where they leave that open.
+
+    A trial that failed did not leave chance within its budget, whatever it had learned before.
+    """
+    if verdict is failed.VERDICT:
+        return False
+    if at_chance.left_chance(trial):
+        return True
+    return None if at_chance.find(trial) is None else False
 
 
 def ended(verdicts: pd.DataFrame, wanted: Collection[str]) -> pd.Series:

@@ -38,7 +38,6 @@ VERDICT = Verdict(
     letter="✓",
     color="#029e73",
     remedies=remedies,
-    learned=True,
 )
 
 

@@ -51,7 +51,6 @@ VERDICT = Verdict(
     letter="O",
     color="#ece133",
     remedies=remedies,
-    learned=True,
 )
 
 

@@ -90,7 +90,6 @@ VERDICT = Verdict(
     letter="↗",
     color="#56b4e9",
     remedies=remedies,
-    learned=True,
 )
 
 

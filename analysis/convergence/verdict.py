@@ -41,7 +41,6 @@ class Verdict:
         letter: Character in the squares of the verdict map.
         color: Color of those squares, as "#rrggbb".
         remedies: Function that returns the changes to try for a trial, likeliest first.
-        learned: Whether the trial left chance level, however it ended after that.
         advice: Label of the remedies.
     """
 
@@ -51,7 +50,6 @@ class Verdict:
     letter: str
     color: str
     remedies: Callable[[Finding, Trial], list[str]]
-    learned: bool = False
     advice: str = "Cure"
 
     @property

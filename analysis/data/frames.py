@@ -28,8 +28,9 @@ _FIELD_DTYPES = {"str": "str", "int": "int64", "float": "float64", "int | None":
 _CONFIG_DTYPES = {
     field.name: "str" if str(field.type).startswith("tuple") else _FIELD_DTYPES[str(field.type)]
     for field in dataclasses.fields(TrialConfig)
-    if field.name not in ("augmentation", "options", *dict(WRITTEN_IF_SET))  # the first two have a column per entry
+    if field.name not in ("augmentation", "options")  # they have a column per entry
 }
+SET_DTYPES = {name: _CONFIG_DTYPES.pop(name) for name, _ in WRITTEN_IF_SET}  # columns of `runs` if a trial sets them
 _FIRST = {
     "trial_id": "str",
     "study": "str",

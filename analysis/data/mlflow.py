@@ -19,6 +19,7 @@ from analysis.data.frames import (
     RESPELLED_COLUMNS,
     RUN_DTYPES,
     RUNNING,
+    SET_DTYPES,
     FrameBuilder,
     chance_of_probes,
     current_column,
@@ -36,6 +37,7 @@ from trainables.errors import UserError, first_line
 # MLflow retries for minutes by default.
 ENVIRONMENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 OPEN_COLUMNS = (*RESPELLED_COLUMNS, "chance/")
+PARAM_DTYPES = RUN_DTYPES | SET_DTYPES
 PAGE = 1000  # runs per request, the most that a server returns
 
 
@@ -144,9 +146,9 @@ def _add_trial(builder: FrameBuilder, client: MlflowClient, run: Run, study: str
     names = {stored: from_mlflow(stored, tags) for stored in metrics}
     trial_id = tags["pretext.trial_id"]
     columns = {
-        current_column(name): spelling.current(value) if name == "cell" else _parsed(value, RUN_DTYPES.get(name))
+        current_column(name): spelling.current(value) if name == "cell" else _parsed(value, PARAM_DTYPES.get(name))
         for name, value in params.items()
-        if name in RUN_DTYPES or name.startswith(OPEN_COLUMNS)
+        if name in PARAM_DTYPES or name.startswith(OPEN_COLUMNS)
     }
     results = {name: metrics[stored] for stored, name in names.items() if is_final_result(name)}
     columns |= chance_of_probes(columns["dataset"], results, _datasets([run])) | results

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
@@ -63,6 +64,17 @@ def is_comparison_probe(column: str) -> bool:
 def is_final_result(column: str) -> bool:
     """Whether a column of `runs` is a result of the final evaluation, `probe/DATASET/WHAT`, and not a curve's value."""
     return column.startswith("probe/") and column.count("/") > 1
+
+
+def dataset_of(column: str, known: Iterable[str] = ()) -> str:
+    """Return the data set of a final result, `probe/DATASET/WHAT`, where both parts may contain slashes.
+
+    Args:
+        column: Name of the result.
+        known: Names of data sets; the longest that fits is it. Without one, it is all up to the last slash.
+    """
+    fitting = [name for name in known if column.startswith(f"probe/{name}/")]
+    return max(fitting, key=len, default=column.removeprefix("probe/").rpartition("/")[0])
 
 
 def split_of(runs: pd.DataFrame, column: str) -> str:

@@ -12,6 +12,7 @@ from matplotlib.patches import Patch
 
 from analysis.comparisons import BETTER, EQUIVALENT, INCONCLUSIVE, TOO_FEW, WORSE
 from analysis.data.classes import levels_of
+from analysis.data.tables import dataset_of, is_final_result
 from analysis.figures.style import (
     CHANCE_STYLE,
     COLORS,
@@ -73,7 +74,7 @@ def accuracy_bars(
     """
     column = f"probe/{dataset}/linear"
     if column not in runs or runs[column].isna().all():
-        known = sorted({name.split("/")[1] for name in runs if name.startswith("probe/")})
+        known = sorted({dataset_of(name) for name in runs if is_final_result(name) and name.endswith("/linear")})
         raise UserError(f"no linear probe on {dataset!r} in these runs; there are: {listed(known)}")
     runs = runs.loc[runs[column].notna()]
     if set(runs["probe_split"]) != {"test"}:
@@ -115,7 +116,7 @@ def _group(ax: Axes, own: pd.DataFrame, dataset: str, x: int) -> None:
 
 def _levels(ax: Axes, runs: pd.DataFrame, dataset: str) -> None:
     chance, largest = levels_of(runs, f"probe/{dataset}/linear")
-    lines = [("chance", chance, CHANCE_STYLE), ("chance", min(1.0, _TOP * chance), CHANCE_STYLE)]
+    lines = [("chance", chance, CHANCE_STYLE), ("chance", float(np.minimum(1.0, _TOP * chance)), CHANCE_STYLE)]
     lines.append(("largest class", largest, LARGEST_STYLE))
     names: dict[float, list[str]] = {}
     for name, value, style in lines:

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 
-from analysis.data.tables import configurations, is_accuracy, split_note, split_of
+from analysis.data.tables import configurations, mode_of, split_note, split_of
 from analysis.figures.style import (
     COLORS,
     LINE_COLORS,
@@ -76,8 +76,8 @@ def learning_curves(
     title = f"{whose(runs)}{metric}{split_note(metric, split_of(runs, metric))}"
     first = points.loc[points["step"] == points["step"].min(), "value"]
     top = 2 * max([*levels, *first[np.isfinite(first)]], default=np.inf)
-    # A single diverged trial would flatten all others.
-    if not is_accuracy(metric) and levels and points["value"].max() > top:
+    # A single diverged trial would flatten all others. Where more is better, the highest values are the best ones.
+    if mode_of(runs, metric) == "min" and levels and points["value"].max() > top:
         lowest = min([*levels, *points.loc[np.isfinite(points["value"]), "value"]])
         ax.set_ylim(lowest - 0.05 * (top - lowest), top)
         title += f"\n(values above {top:.3g} cut off)"

@@ -16,7 +16,6 @@ from analysis.data.baselines import are_baselines
 from analysis.data.tables import LAST, probe_results, probe_summary, split_note, split_of, stage_results
 from analysis.figures.style import (
     COLORS,
-    LOG_AXES,
     MARKERS,
     SHADES,
     SMALL,
@@ -25,6 +24,7 @@ from analysis.figures.style import (
     baseline_style,
     chance_lines,
     finish,
+    has_log_axis,
     label,
     level_lines,
     listed,
@@ -201,14 +201,14 @@ def search_scatter(
         hue = "batch_size" if runs["batch_size"].nunique() > 1 else "augmentation_strength"
     ax = axes(ax)
     low, high = drawn[hue].min(), drawn[hue].max()
-    norm = LogNorm(low, high) if hue in LOG_AXES and 0 < low < high else Normalize(low, high)
+    norm = LogNorm(low, high) if has_log_axis(hue) and 0 < low < high else Normalize(low, high)
     style: dict[str, Any] = {"cmap": SHADES, "norm": norm, "s": 55, "edgecolor": "0.2", "linewidth": 0.6}
     for status, part in drawn.groupby("status"):
         marker = STATUS_MARKERS[str(status)]
         points = ax.scatter(part[x], part[metric], c=part[hue], marker=marker, label=str(status), **style)
     if low < high:  # a constant needs no scale
         _color_bar(ax, points, drawn[hue], hue)
-    if x in LOG_AXES and (drawn[x] > 0).all():
+    if has_log_axis(x) and (drawn[x] > 0).all():
         ax.set_xscale("log")
         decades = np.log10(drawn[x].max() / drawn[x].min())
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 1.5 else (1, 3) if decades < 2.5 else (1,)))

@@ -17,12 +17,12 @@ from analysis.data.ranking import rank_trials
 from analysis.data.tables import LAST, mode_of, split_note, split_of
 from analysis.figures.style import (
     COLORS,
-    LOG_AXES,
     SHADES,
     SIZE,
     SMALL,
     axes,
     counted,
+    has_log_axis,
     label,
     legend_below,
     listed,
@@ -157,7 +157,7 @@ def _scale(name: str, values: pd.Series) -> _Scale:
         places = np.linspace(0, 1, len(names)) if len(names) > 1 else np.array([0.5])
         return _Scale(name, places[codes], dict(zip(places, map(str, names), strict=True)))
     numbers = values.astype(float).to_numpy()
-    is_log = name.rsplit("/", 1)[-1] in LOG_AXES and np.nanmin(numbers) > 0
+    is_log = has_log_axis(name) and np.nanmin(numbers) > 0
     transformed = np.log(numbers) if is_log else numbers
     low, high = np.nanmin(transformed), np.nanmax(transformed)
     span = (high - low) or 1.0

@@ -63,6 +63,11 @@ def baseline_style(task: str) -> Any:
     return _BASELINE_STYLES.get(task, (0, (7, 2)))
 
 
+def has_log_axis(name: str) -> bool:
+    """Whether a setting, such as `lr` or `option/temperature`, has a log axis if its values are positive."""
+    return name.rsplit("/", 1)[-1] in LOG_AXES
+
+
 def axes(ax: Axes | None, size: tuple[float, float] = SIZE) -> Axes:
     """Return `ax`, or the axes of a new figure of `size` (width and height in inches) if it is None."""
     return plt.subplots(figsize=size, layout="constrained")[1] if ax is None else ax

@@ -25,7 +25,12 @@ COLUMNS = ("task", "cell", "step", "survival", "ci_low", "ci_high", "at_risk", "
 MOST_BANDS = 3  # curves with a band; more bands could not be distinguished
 # Texts for each event of `steps_to`: y axis, legend, title, censored trials.
 EVENTS = {
-    "left_chance": ("share still at chance", "left chance", "steps to take-off", "seeds that ended at chance"),
+    "left_chance": (
+        "share not shown to\nhave left chance",
+        "left chance",
+        "steps to take-off",
+        "seeds that ended without showing it",
+    ),
     "converged": ("share not yet converged", "converged", "steps to convergence", "seeds that ended unconverged"),
 }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,12 +20,12 @@ from analysis.comparisons.designs import (
     task_comparisons,
     task_metrics,
 )
+from analysis.comparisons.event_times import Event
 from analysis.comparisons.few_labels import compare_few_labels
 from analysis.comparisons.rates import (
     RATE_DIFFERENCE_DTYPES,
     RATE_DTYPES,
     convergence_rates,
-    learned_verdicts,
     rate_differences,
 )
 from analysis.comparisons.selection import left_out
@@ -63,8 +62,8 @@ class Findings:
 
     Attributes:
         study: The study.
-        verdicts: trial_id, phase, task, cell, seed, status, verdict, possible, evidence, cure; one row per trial that
-            trained.
+        verdicts: trial_id, phase, task, cell, seed, status, verdict, possible, left_chance, evidence, cure; one row per
+            trial that trained.
         cell_verdicts: `analysis.convergence.cell_verdicts` of the confirm and ablate phases.
         ablated: Runs of the ablate phase that trained, with `last/METRIC`, verdict and converged (boolean, missing
             where a trial has no verdict or its numbers leave it open).
@@ -176,8 +175,8 @@ def compute_findings(
         synergy=synergies(study, by_task, metrics),
         across_tasks=across_tasks(ablated, metrics),
         rates=_rates(counted, trial_verdicts),
-        rate_changes=_rate_changes(of_cells, trial_verdicts, designs, (CONVERGED,)),
-        take_off_changes=_rate_changes(of_cells, trial_verdicts, designs, learned_verdicts()),
+        rate_changes=_rate_changes(of_cells, trial_verdicts, designs, "converged"),
+        take_off_changes=_rate_changes(of_cells, trial_verdicts, designs, "left_chance"),
     )
 
 
@@ -247,14 +246,14 @@ def _counted(runs: pd.DataFrame, trial_verdicts: pd.DataFrame) -> pd.DataFrame:
 
 
 def _rate_changes(
-    counted: pd.DataFrame, trial_verdicts: pd.DataFrame, designs: dict[str, pd.DataFrame], converged: Collection[str]
+    counted: pd.DataFrame, trial_verdicts: pd.DataFrame, designs: dict[str, pd.DataFrame], event: Event
 ) -> pd.DataFrame:
     parts = []
     for task, comparisons in designs.items():
         own = counted.loc[counted["task"] == task]
         wanted = comparisons.loc[comparisons["cell"].isin(own["cell"]) & comparisons["baseline"].isin(own["cell"])]
         if len(wanted):
-            parts.append(rate_differences(own, trial_verdicts, wanted, converged=converged))
+            parts.append(rate_differences(own, trial_verdicts, wanted, event=event))
     return joined(parts, RATE_DIFFERENCE_DTYPES)
 
 

@@ -16,7 +16,6 @@ from analysis.comparisons import (
     PRETRAINING,
     PRETRAINING_TEST,
     TOO_FEW,
-    learned_verdicts,
     rank_tasks,
 )
 from analysis.convergence import CONVERGED, ended
@@ -172,8 +171,8 @@ def _known(verdicts: pd.DataFrame) -> tuple[bool | None, bool | None]:
     """Return whether the first of these left chance, and whether it converged."""
     first = verdicts.iloc[:1]
     left_chance, converged = (
-        None if pd.isna(known := ended(first, wanted).iloc[0]) else bool(known)
-        for wanted in (learned_verdicts(), [CONVERGED])
+        None if pd.isna(known.iloc[0]) else bool(known.iloc[0])
+        for known in (first["left_chance"], ended(first, [CONVERGED]))
     )
     return left_chance, converged
 

@@ -6,6 +6,7 @@ import pandas as pd
 
 from analysis.comparisons import BASE, BETTER
 from analysis.convergence import CATALOG, CONVERGED
+from analysis.data.tables import dataset_of
 from analysis.findings import Findings, queries
 from analysis.pages.parts import Part
 from analysis.records.phases import ABLATE, CONFIRM
@@ -51,7 +52,7 @@ def refitted(case: Part) -> tuple[str, pd.Series] | None:
     """Return the first data set with a refitted linear probe, and its comparison with untrained encoders."""
     for name in case.study.runs:
         if name.startswith("probe/") and name.endswith("/linear"):
-            dataset = name.split("/")[1]
+            dataset = dataset_of(name)
             found = queries.against_untrained(case.findings, TASK, dataset)
             if found is not None:
                 return dataset, found.row

@@ -11,6 +11,7 @@ import pytest
 from scipy.stats import binom, binomtest
 
 from analysis.comparisons import event_times, rates
+from analysis.convergence import verdicts
 from analysis.records import FAILED, STOPPED
 from tests.analysis.ablated_runs import ablation
 from tests.analysis.error_rates import at_most
@@ -222,3 +223,16 @@ def _log_log_coverage(n: int, truth: float) -> float:
         low, high = sorted((estimate ** math.exp(width), estimate ** math.exp(-width)))
         covered += float(binom.pmf(survivors, n, truth)) * (low <= truth <= high)
     return covered
+
+
+def test_trials_that_take_off_and_diverge_are_those_that_left_chance():
+    lost = [0.25, 0.5, 0.6, 0.62, 0.6, 0.45, 0.4, 0.38, 0.38, 0.37]
+    runs, curves, _ = trials(lost, [0.25] * 10)
+    loss = curves.assign(metric="train/loss", value=2 - curves["value"])
+    runs, curves = runs.assign(n_validation=10_000), pd.concat([curves, loss])
+    found = verdicts(runs, curves)
+    assert found["verdict"].tolist() == ["diverged", "at_chance"]
+    observed = event_times.steps_to(runs, curves)["observed"]
+    assert found["left_chance"].tolist() == observed.tolist() == [True, False]
+    rate = rates.convergence_rates(runs, found, event="left_chance")["rate"].iloc[0]
+    assert rate == observed.mean()

@@ -84,6 +84,19 @@ def test_each_way_is_compared_with_supervised_training_on_the_same_labels_by_pai
     assert len(seeds) == 6 * len(SEEDS)
 
 
+@pytest.mark.parametrize("status", ["FINISHED", "FAILED"])
+def test_a_seed_without_a_result_has_failed_there(findings: Findings, status: str):
+    runs = evaluated()
+    lost = (runs["task"] == "rotation") & (runs["seed"] == 0)
+    runs.loc[lost, "status"] = status
+    runs.loc[lost, "probe/cifar10/linear/10_labels"] = np.nan
+    [(found, _)] = compare_few_labels(dataclasses.replace(findings.study, runs=runs), None)
+    found = found.set_index(["cell", "baseline"])
+    row = found.loc[("frozen, 10 labels a class", "supervised, 10 labels a class")]
+    assert (row["n_seeds"], row["n_failed"], row["answer"]) == (5, 1, "inconclusive")
+    assert len(found) == 6
+
+
 def test_few_labels_are_compared_on_the_images_of_each_method(findings: Findings):
     rng, packed = np.random.default_rng(1), {}
     runs = evaluated()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -43,23 +44,28 @@ def test_a_rate_stands_with_the_interval_of_clopper_and_pearson():
         assert (row.ci_low, row.ci_high) == pytest.approx((exact.low, exact.high))
 
 
-def test_a_trial_that_left_chance_has_learned_whatever_came_of_it():
-    runs, verdicts = ablation({("a", "base"): ["converged", "overfit", "still_improving", "collapsed", "diverged"]})
-    assert rates.convergence_rates(runs, verdicts, converged=rates.learned_verdicts())["n_converged"].tolist() == [3]
+def test_a_trial_has_left_chance_whatever_came_of_it():
+    runs, verdicts = ablation({("a", "base"): ["converged", "diverged", "collapsed", "diverged", "failed"]})
+    verdicts["left_chance"] = [True, True, True, None, False]
+    rate = rates.convergence_rates(runs, verdicts, event="left_chance").iloc[0]
+    assert rate[["n_seeds", "n_converged", "n_undecided"]].tolist() == [5, 3, 1]
+    with pytest.raises(UserError, match="verdicts has no column left_chance"):
+        rates.convergence_rates(runs, verdicts.drop(columns="left_chance"), event="left_chance")
 
 
 def test_an_undecided_trial_counts_where_all_that_its_numbers_leave_possible_agrees():
     runs, verdicts = ablation({("a", "base"): ["undecided"] * 3, ("a", "only flip"): ["at_chance"] * 3})
-    possible = ["still_improving or converged", "at_chance or still_improving", "at_chance or converged"]
+    possible = ["still_improving or converged", "at_chance or still_improving", "at_chance or overfit"]
     verdicts["possible"] = [*possible, *["at_chance"] * 3]
     counts = ["n_converged", "n_undecided"]
-    assert rates.convergence_rates(runs, verdicts)[counts].to_numpy().tolist() == [[0, 2], [0, 0]]
-    learned = rates.convergence_rates(runs, verdicts, converged=rates.learned_verdicts())
-    assert learned[counts].to_numpy().tolist() == [[1, 2], [0, 0]]
-    (change,) = rates.rate_differences(runs, verdicts, converged=rates.learned_verdicts()).itertuples()
-    assert (change.n_pairs, change.only_baseline, change.both, change.only_cell) == (1, 1, 0, 0)
-    without = rates.convergence_rates(runs, verdicts.drop(columns="possible"), converged=rates.learned_verdicts())
+    assert rates.convergence_rates(runs, verdicts)[counts].to_numpy().tolist() == [[0, 1], [0, 0]]
+    without = rates.convergence_rates(runs, verdicts.drop(columns="possible"))
     assert without[counts].to_numpy().tolist() == [[0, 3], [0, 0]]
+    (change,) = rates.rate_differences(runs, verdicts).itertuples()
+    assert (change.n_pairs, change.only_baseline, change.both, change.only_cell) == (2, 0, 0, 0)
+    verdicts["left_chance"] = [True, None, None, *[False] * 3]
+    (change,) = rates.rate_differences(runs, verdicts, event="left_chance").itertuples()
+    assert (change.n_pairs, change.only_baseline, change.both, change.only_cell) == (1, 1, 0, 0)
 
 
 @pytest.mark.parametrize("n", SEEDS)
@@ -114,6 +120,16 @@ def test_a_missing_verdict_or_a_seed_that_is_there_twice_is_an_error():
         rates.convergence_rates(runs, verdicts, converged=["Converged"])
     with pytest.raises(UserError, match="runs has no column budget_steps"):
         rates.convergence_rates(runs.drop(columns="budget_steps"), verdicts)
+
+
+def test_frames_that_were_read_from_csv_count_the_same_trials(tmp_path: Path):
+    runs, verdicts = ablation({("a", "base"): ["at_chance"] * 3, ("a", "cure"): ["converged"] * 3})
+    designs = pd.DataFrame({"task": "a", "design": "cures", "cell": ["base", "cure"], "baseline": ["", "base"]})
+    read = []
+    for number, frame in enumerate((runs, verdicts, designs)):
+        frame.to_csv(tmp_path / f"{number}.csv", index=False)
+        read.append(pd.read_csv(tmp_path / f"{number}.csv"))
+    assert rates.rate_differences(*read).equals(rates.rate_differences(runs, verdicts, designs))
 
 
 def test_a_difference_is_judged_by_the_pairs_that_disagree():

@@ -74,6 +74,21 @@ def test_other_seeds_on_the_same_images_are_paired_in_their_order(studies: dict[
     assert (found["design"], found["n_seeds"]) == (SAME_IMAGES, 5)
 
 
+def test_own_photographs_are_known_by_their_fingerprint_too(studies: dict[str, Path]):
+    folder = "folder:/home/me/photos"
+    loaded = [analysis.load(studies[name]) for name in ("narrow", "wide")]
+    on_photographs = [
+        replaced(
+            each,
+            runs=each.runs.rename(columns=lambda name: name.replace("probe/cifar10/", f"probe/{folder}/")),
+            datasets={folder: each.datasets["cifar10"]},
+        )
+        for each in loaded
+    ]
+    row = analysis.compare(*on_photographs).effects.query("task == 'rotation'").iloc[0]
+    assert (row["metric"], row["design"]) == (f"probe/{folder}/linear", SAME_IMAGES)
+
+
 def test_other_images_are_compared_as_independent_means(studies: dict[str, Path]):
     found = analysis.compare(studies["narrow"], studies["wide"], studies["small"])
     row = found.effects.query("task == 'rotation' and cell == 'small'").iloc[0]
@@ -100,6 +115,14 @@ def test_a_failed_seed_keeps_a_study_from_being_better(studies: dict[str, Path])
     row = analysis.compare(studies["narrow"], replaced(study, runs=runs)).effects.query("task == 'rotation'").iloc[0]
     assert row["n_failed"] == 2
     assert row["answer"] in ("inconclusive", TOO_FEW)
+
+
+@pytest.mark.parametrize("lacking", ["narrow", "wide"])
+def test_a_metric_that_a_study_never_measured_is_not_one_that_its_seeds_failed(studies: dict[str, Path], lacking: str):
+    loaded = {name: analysis.load(studies[name]) for name in ("narrow", "wide", "later")}
+    without = replaced(loaded[lacking], runs=loaded[lacking].runs.assign(**{COLUMN: np.nan}))
+    found = analysis.compare(*(loaded | {lacking: without}).values()).effects.query("task == 'rotation'")
+    assert list(found["cell"]) == ([] if lacking == "narrow" else ["later"])
 
 
 def test_without_a_test_split_the_metric_of_the_choice_is_compared(studies: dict[str, Path]):

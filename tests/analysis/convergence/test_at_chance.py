@@ -9,8 +9,6 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from analysis.comparisons import learned_verdicts
-from analysis.convergence import ended
 from tests.analysis.convergence.made_curves import classified
 
 
@@ -127,7 +125,7 @@ def test_nothing_validated_shows_no_learning() -> None:
     assert found.verdict == "undecided"
     assert "nothing shows what it learned" in found.evidence
     assert found.possible == "at_chance or still_improving or converged or overfit"
-    assert pd.isna(left_chance(found))
+    assert pd.isna(found.left_chance)
     assert found.cure == "validation metrics, val/NAME, in its reports", "more reports of this kind decide nothing"
 
 
@@ -136,7 +134,7 @@ def test_a_probe_that_improves_does_not_show_that_the_task_was_learned() -> None
     assert found.verdict == "still_improving"
     assert found.evidence.startswith("probe/linear 0.6 at step 100")
     assert found.evidence.endswith("; it is not shown to have left chance")
-    assert pd.isna(left_chance(found))
+    assert pd.isna(found.left_chance)
 
 
 FALLING = [2.2, 1.9, 1.75, 1.66, 1.6, 1.55, 1.51, 1.48, 1.45, 1.43, 1.415, 1.405, 1.40]  # chance is ln 4 = 1.386
@@ -148,7 +146,7 @@ def test_a_loss_that_falls_to_chance_from_above_has_gained_nothing(loss: list[fl
     found = classified(guessing_with(loss), **LOSS_OF_FOUR)
     assert found.verdict == "undecided"
     assert "at_chance" in found.possible
-    assert pd.isna(left_chance(found))
+    assert pd.isna(found.left_chance)
 
 
 def test_a_trial_that_improves_counts_as_having_left_chance_once_that_is_shown() -> None:
@@ -156,10 +154,10 @@ def test_a_trial_that_improves_counts_as_having_left_chance_once_that_is_shown()
     found = classified(guessing_with(below), **LOSS_OF_FOUR)
     assert (found.verdict, found.possible) == ("still_improving", "at_chance or still_improving")
     assert found.evidence.endswith("; it is not shown to have left chance")
-    assert pd.isna(left_chance(found))
+    assert pd.isna(found.left_chance)
     far = classified(guessing_with([*FALLING[:-3], 1.3, 1.2, 1.1]), **LOSS_OF_FOUR)
     assert (far.verdict, far.possible) == ("still_improving", "still_improving")
-    assert left_chance(far)
+    assert far.left_chance
 
 
 def test_overfitting_does_not_show_by_itself_that_chance_was_left() -> None:
@@ -167,7 +165,7 @@ def test_overfitting_does_not_show_by_itself_that_chance_was_left() -> None:
     loss = {"val/loss": [1.6, 1.3, 1.33, 1.36, 1.36, 1.36, 1.36, 1.36, 1.36, 1.36], "train/loss": training}
     loss |= {f"val/loss_{change}se": [0.008] * 10 for change in ("", "gain_", "recent_")}
     row = LOSS_OF_FOUR | {"primary_metric": "val/loss", "primary_mode": "min", "chance/val/accuracy": math.nan}
-    assert left_chance(classified(loss, **row))
+    assert classified(loss, **row).left_chance
     barely = loss | {"val/loss": [1.39, 1.347, 1.35, *[1.358] * 7]}
     found = classified(barely | {"val/loss_se": [0.01] * 10, "val/loss_recent_se": [0.001] * 10}, **row)
     assert (found.verdict, found.possible) == ("overfit", "at_chance or overfit")
@@ -183,8 +181,3 @@ def guessing_with(loss: list[float]) -> dict[str, list[float]]:
     values = {"val/loss": loss, "train/loss": loss, "val/accuracy": [0.25, 0.26] * (count // 2) + [0.25] * (count % 2)}
     values |= {f"val/loss_{change}se": [0.01] * count for change in ("", "gain_", "recent_")}
     return values | {f"val/accuracy_{change}se": [0.02] * count for change in ("", "gain_", "recent_")}
-
-
-def left_chance(found: Any) -> Any:
-    """Return whether the trial counts as having left chance; NA if that is open."""
-    return ended(pd.DataFrame([found]), learned_verdicts()).iloc[0]

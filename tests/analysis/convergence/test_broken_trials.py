@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pandas as pd
 import pytest
 
 from analysis.convergence import verdicts
@@ -103,3 +104,18 @@ def test_a_failed_trial_says_why_unless_it_had_diverged() -> None:
         == "diverged"
     )
     assert classified({}, status=FAILED).verdict == "failed"
+
+
+def test_a_broken_trial_has_left_chance_if_its_curves_show_that() -> None:
+    accuracy = [0.25, 0.5, 0.6, 0.62, 0.6, 0.45, 0.4, 0.38, 0.38, 0.37]
+    loss = [math.nan, 1.2, 0.9, 0.8, 0.85, 1.1, 1.2, 1.25, 1.25, 1.26]
+    forgotten = classified({"val/accuracy": accuracy, "train/loss": loss}, **{"chance/train/loss": 1.386})
+    assert (forgotten.verdict, forgotten.left_chance) == ("diverged", True)
+    exploded = {"train/loss": [1.39, 1.2, math.inf]}
+    assert classified({"val/accuracy": FLAT, **exploded}).left_chance
+    guessing = classified({"val/accuracy": [0.25, 0.26, 0.24], **exploded}, n_validation=400)
+    assert (guessing.verdict, guessing.left_chance) == ("diverged", pd.NA), "400 predictions leave it open"
+    assert not classified({"val/accuracy": [0.25, 0.26, 0.24], **exploded}, n_validation=10_000).left_chance
+    collapsed = classified({"health/feature_std": [0.45, 0.3, 0.01], "val/accuracy": [0.25, 0.3, 0.6]})
+    assert (collapsed.verdict, collapsed.left_chance) == ("collapsed", True)
+    assert not classified({"val/accuracy": FLAT}, status=FAILED).left_chance

@@ -7,8 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.comparisons import learned_verdicts
-from analysis.convergence import ended, verdicts
+from analysis.convergence import verdicts
 from analysis.convergence.still_improving import TWICE_THE_STEPS
 from study.execution.stopping import ChanceStopper
 from tests.analysis import trial_library
@@ -55,7 +54,7 @@ def test_one_real_trial_has_converged_and_rightly(judged: pd.DataFrame) -> None:
 
 
 def test_hardly_a_trial_that_counts_as_having_left_chance_had_learned_nothing(judged: pd.DataFrame) -> None:
-    left = ended(judged, learned_verdicts())
+    left = judged["left_chance"]
     learned = judged.loc[left.fillna(False), "learned"]
     counts = {"left": len(learned), "not": int((~left).sum()), "open": int(left.isna().sum())}
     print(f"\n{counts}; {(learned < trial_library.MARGIN).sum()} learned less than {trial_library.MARGIN:.0%}")

@@ -195,7 +195,10 @@ def test_what_did_not_train_has_no_verdict() -> None:
         assert verdicts(runs.assign(**change), curves).empty
     assert verdicts(runs, curves[curves["step"] == 0]).empty
     assert verdicts(runs, curves[:0]).empty
-    assert list(verdicts(runs[:0], curves[:0]).columns) == ["trial_id", "verdict", "possible", "evidence", "cure"]
+    dtypes = verdicts(runs[:0], curves[:0]).dtypes.astype(str).to_dict()
+    assert list(dtypes) == ["trial_id", "verdict", "possible", "left_chance", "evidence", "cure"]
+    assert {name for name, dtype in dtypes.items() if dtype != "str"} == {"left_chance"}
+    assert dtypes["left_chance"] == str(verdicts(runs, curves)["left_chance"].dtype) == "boolean"
 
 
 def test_rows_come_in_the_order_of_runs_whatever_the_order_of_points() -> None:

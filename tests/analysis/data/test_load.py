@@ -15,11 +15,12 @@ from pandas.testing import assert_frame_equal
 
 import analysis
 from analysis.data.frames import export
-from analysis.records import PhaseStarted, StudyEnded, StudyStarted
+from analysis.records import PhaseStarted, StudyEnded, StudyStarted, TrialEnded, TrialStarted
 from study.execution.journal import Journal
 from study.tracking import sync
 from tests.analysis.journals import DATASET, INFO, write_study
 from trainables.errors import UserError
+from trainables.trial import TrialConfig
 
 
 def marked(folder: Path) -> None:
@@ -167,3 +168,22 @@ def test_a_database_that_is_not_there_is_an_error_and_is_not_made(tmp_path: Path
 def test_a_server_that_is_away_says_so_in_seconds():
     with pytest.raises(UserError, match=r"cannot be read .* is the tracking server running there"):
         analysis.load("http://127.0.0.1:9", study="quick")
+
+
+def test_mlflow_keeps_settings_that_only_some_trials_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    book = Journal(tmp_path / "given")
+    book.append(StudyStarted(study="given", config={"name": "given"}))
+    # A hash of digits that read as a number, and numbers that read as a tuple.
+    given = {"weights": "12345e678901", "input_size": 64, "mean": (0.5, 0.25, 0.5), "std": (0.1, 0.2, 0.3)}
+    for trial in (TrialConfig("confirm", "rotation", **given, probe_every=50), TrialConfig("confirm", "simclr")):
+        book.append(TrialStarted.of(trial))
+        book.append(TrialEnded(trial_id=trial.trial_id, status="FINISHED"))
+    book.close()
+    monkeypatch.chdir(tmp_path)  # where MLflow puts the artifacts of such a store
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    sync.sync(tmp_path / "given", uri)
+    names = ["weights", "input_size", "mean", "std", "probe_every"]
+    loaded = analysis.load(tmp_path / "given"), analysis.load(uri, "given")
+    expected, found = (study.runs.set_index("trial_id") for study in loaded)
+    assert_frame_equal(found.loc[expected.index, names], expected[names])
+    assert expected.iloc[0][names].tolist() == ["12345e678901", 64, "0.5,0.25,0.5", "0.1,0.2,0.3", 50]

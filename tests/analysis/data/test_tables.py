@@ -38,6 +38,14 @@ def test_the_last_value_is_taken_and_not_the_best():
     assert tables.last_values(runs, curves)["last/val/accuracy"].tolist() == [0.4]
 
 
+def test_the_data_set_of_a_result_may_be_a_folder():
+    known = ["cifar10", "folder:/home", "folder:/home/me/photos"]
+    assert tables.dataset_of("probe/folder:/home/me/photos/linear/10_labels", known) == "folder:/home/me/photos"
+    assert tables.dataset_of("probe/folder:/home/linear", known) == "folder:/home"
+    assert tables.dataset_of("probe/cifar10/linear/stage1", known) == "cifar10"
+    assert tables.dataset_of("probe/folder:/data/linear") == "folder:/data"
+
+
 @pytest.mark.parametrize(("right", "n"), [(0, 10), (1, 10), (25, 200), (200, 200)])
 def test_the_lower_bound_is_the_exact_binomial_one(right: int, n: int):
     expected = binomtest(right, n, alternative="greater").proportion_ci(0.95, method="exact").low

@@ -98,3 +98,15 @@ def test_other_splits_and_unknown_data_sets_are_refused(ax: Axes):
         accuracy_bars(runs(probe_split="validation"), "clothes", ax)
     with pytest.raises(UserError, match="no linear probe on 'shoes' in these runs; there are: clothes"):
         accuracy_bars(runs(), "shoes", ax)
+
+
+def test_folders_are_named_as_data_sets(ax: Axes):
+    columns = {name: name.replace("clothes", "folder:/home/me/photos") for name in runs()}
+    with pytest.raises(UserError, match="there are: folder:/home/me/photos"):
+        accuracy_bars(runs().rename(columns=columns), "shoes", ax)
+
+
+def test_an_unknown_chance_level_has_no_line(ax: Axes):
+    accuracy_bars(runs().drop(columns="probe/clothes/chance"), "clothes", ax)
+    assert not [text.get_text() for text in ax.texts if "chance" in text.get_text()]
+    assert 1.0 not in [float(line.get_ydata()[0]) for line in ax.lines]  # type: ignore[index]

@@ -75,6 +75,15 @@ def test_a_diverged_trial_is_cut_off_and_the_title_says_so(study: analysis.Study
     assert drawn["value"].min() - 1 < ax.get_ylim()[0] < drawn["value"].min()
 
 
+def test_the_best_values_of_a_balanced_accuracy_are_not_cut_off(study: analysis.Study, ax: Axes):
+    runs = study.runs.query("task == 'rotation' and phase == 'confirm'")
+    curves = study.curves.loc[study.curves["metric"] == "probe/linear"].assign(metric="probe/linear_balanced_accuracy")
+    curves.loc[curves["step"] == curves["step"].max(), "value"] = 0.95
+    learning_curves(curves, runs, "probe/linear_balanced_accuracy", ax)
+    assert "cut off" not in ax.get_title(loc="left")
+    assert ax.get_ylim()[1] > 0.95
+
+
 def test_many_configurations_are_drawn_alike_and_counted(study: analysis.Study, ax: Axes):
     runs = study.runs.query("phase in ('search', 'confirm') and task != 'simclr'").copy()
     runs["weight_decay"] = np.arange(len(runs)) * 1e-3

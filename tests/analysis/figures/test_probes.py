@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 import analysis
@@ -123,6 +124,14 @@ def test_the_search_scatter_colors_by_strength_where_the_batch_size_is_the_same(
     search_scatter(runs.assign(augmentation_strength=np.linspace(0, 1, len(runs))), x="augmentation_strength", ax=ax)
     assert ax.get_xscale() == "linear"
     assert ax.figure.axes[1].get_ylabel() == "augmentation_strength"
+
+
+def test_options_that_span_decades_have_log_axes(study: analysis.Study, ax: Axes):
+    runs = last_values(study.runs, study.curves).query("task == 'simclr' and phase == 'search'")
+    runs = runs.assign(**{"option/temperature": np.geomspace(0.01, 1, len(runs))})
+    search_scatter(runs, "option/temperature", ax, hue="option/temperature")
+    assert ax.get_xscale() == "log"
+    assert isinstance(ax.collections[0].norm, LogNorm)
 
 
 def test_the_search_scatter_without_values_lists_what_can_be_drawn(study: analysis.Study, ax: Axes):

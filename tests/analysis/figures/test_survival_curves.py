@@ -46,8 +46,8 @@ def test_a_curve_falls_at_its_events_and_ends_at_the_budget():
     assert style == "steps-post"
     np.testing.assert_allclose(steps, [0, 100, 200, BUDGET])
     np.testing.assert_allclose(share, [1, 0.75, 0.25, 0.25])
-    assert legend(ax) == ["base (3 of 4 left chance)", "seeds that ended at chance"]
-    assert ax.get_ylabel() == "share still at chance"
+    assert legend(ax) == ["base (3 of 4 left chance)", "seeds that ended without showing it"]
+    assert ax.get_ylabel() == "share not shown to\nhave left chance"
     assert ax.get_title(loc="left") == "rotation: steps to take-off"
 
 
@@ -87,7 +87,7 @@ def test_eight_cells_differ_in_color_style_and_width_and_more_are_drawn_alike():
     assert len({str(line._unscaled_dash_pattern) for line in drawn}) == 8
     assert not cut_off(eight)
     many = survival_curves(kaplan_meier(times({cell: [100, 200, BUDGET] for cell in CELLS})), blank())
-    assert legend(many) == [f"{len(CELLS)} cells", "seeds that ended at chance"]
+    assert legend(many) == [f"{len(CELLS)} cells", "seeds that ended without showing it"]
 
 
 def test_a_survival_frame_that_lacks_something_says_so():

@@ -162,6 +162,8 @@ def test_converged_seeds_are_counted_by_cell_and_compared_by_mcnemar(findings: F
     assert (change["n_pairs"], change["only_cell"], change["pairs_needed"]) == (5, 5, 8)
     assert np.isnan(change["p_holm"]), "5 seeds cannot show it"
     assert set(findings.rates["phase"]) == {"confirm", "ablate"}
+    left = row_of(findings.take_off_changes, task="rotation", design="cures", cell="augmentation_strength=1")
+    assert (left["n_pairs"], left["both"]) == (5, 5), "the base overfits, and has left chance, too"
 
 
 def test_cells_of_a_design_are_those_it_asked_for(findings: Findings):

@@ -81,6 +81,17 @@ def test_how_a_cell_ended_is_the_verdict_on_its_seeds_together(findings: Finding
     assert queries.convergence(findings, "ablate", "rotation", "no such cell") is None
 
 
+def test_a_base_that_left_chance_and_diverged_is_not_led_out_of_it(findings: Findings):
+    base = (findings.cell_verdicts["task"] == "rotation") & (findings.cell_verdicts["cell"] == "base")
+    broken = findings.cell_verdicts.assign(verdict=findings.cell_verdicts["verdict"].mask(base, "diverged"))
+    broken["possible"] = broken["possible"].mask(base, "diverged")
+    better = queries.cures(findings, "rotation")
+    for left, led in ((True, False), (pd.NA, True), (False, True)):
+        ends = broken.assign(left_chance=broken["left_chance"].mask(base, left))
+        found = dataclasses.replace(findings, cell_verdicts=ends)
+        assert queries.leads_out_of_chance(queries.with_ends(found, better)).tolist() == [led] * len(better)
+
+
 def test_the_base_differs_from_what_was_chosen_in_what_the_study_changed(findings: Findings, tmp_path: Path):
     changes = queries.base_changes(findings, "rotation")
     assert changes == {"n_images": (1000, 200), "augmentation_strength": (1.0, 0.0)}

@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections.abc import Collection
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 from analysis.__main__ import app
 from analysis.findings import queries
 from analysis.findings.inputs import images_of
-from analysis.pages.cause import TASK, cause, matched
+from analysis.pages.cause import TASK, cause, matched, refitted
 from analysis.pages.original_report import original_report
 from analysis.pages.parts import Part
 from analysis.pages.series import is_series, read_parts, write_page
@@ -53,6 +54,14 @@ def learned_in(cures: Part, cells: Collection[str], gain: float = 0.3, noise: fl
     share = curves.loc[helped, "step"] / curves.loc[helped, "trial_id"].map(runs["budget_steps"]).astype(float)
     curves.loc[helped, "value"] += gain * (1 - np.exp(-8 * share))
     return Part(cures.name, dataclasses.replace(study, curves=curves))
+
+
+def test_a_probe_on_a_folder_is_found_by_the_name_of_its_data_set(monkeypatch: pytest.MonkeyPatch):
+    folder, row = "folder:/home/me/photos", object()
+    found = SimpleNamespace(row=row)
+    monkeypatch.setattr(queries, "against_untrained", lambda _, task, name: found if name == folder else None)
+    case = SimpleNamespace(study=SimpleNamespace(runs=[f"probe/{folder}/linear"]), findings=None)
+    assert refitted(case) == (folder, row)  # type: ignore[arg-type]
 
 
 def all_cures(part: Part) -> str:

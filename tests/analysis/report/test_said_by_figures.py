@@ -12,8 +12,17 @@ from analysis.report.sections.sensitivity import FEWEST_LINES, how_sensitive
 from analysis.report.sources import Sources
 
 
+def alts(findings: Findings, task: str) -> dict[str, str]:
+    return {each.name: each.alt for each in ablation_pictures(findings, Sources(findings), task)}
+
+
 def names(findings: Findings, task: str) -> set[str]:
-    return {each.name for each in ablation_pictures(findings, Sources(findings), task)}
+    return set(alts(findings, task))
+
+
+def test_seeds_that_are_open_are_not_said_to_be_at_chance(findings: Findings):
+    alt = alts(findings, "context_prediction")["take-off-context_prediction"]
+    assert alt.startswith("context_prediction: share of seeds not shown to have left chance against optimizer steps; ")
 
 
 def test_curves_of_take_off_that_coincide_are_not_drawn(findings: Findings):
