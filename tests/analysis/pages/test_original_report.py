@@ -94,7 +94,7 @@ def test_the_script_of_the_page_names_what_it_draws_from(page: Page, parts: dict
     script = page.section("reproduce")
     for name in parts:
         assert f"{name} = parts['{name}']" in script
-    assert "accuracy_bars(pretext.study.runs.query" in script
+    assert "accuracy_bars(pretext.study.tested" in script
 
 
 def test_a_part_that_has_not_begun_is_said_to_be_missing(parts: dict[str, Part]):
