@@ -27,7 +27,7 @@ MOST_BANDS = 3  # curves with a band; more bands could not be distinguished
 EVENTS = {
     "left_chance": (
         "share not shown to\nhave left chance",
-        "left chance",
+        "shown to have left chance",
         "steps to take-off",
         "seeds that ended without showing it",
     ),

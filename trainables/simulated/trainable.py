@@ -70,7 +70,7 @@ def evaluate(trial: TrialConfig, datasets: Mapping[str, Splits], truth: Truth = 
 
 def _state(trial: TrialConfig, step: int) -> dict[str, Any]:
     """Return a checkpoint's state; the curve is a function of the trial, so the step is enough to resume."""
-    return {"trial_id": trial.trial_id, "step": step, "task": {}, "optimizer": {}, "validation": {}}
+    return {"trial_id": trial.trial_id, "step": step, "diverged": False, "task": {}, "optimizer": {}, "validation": {}}
 
 
 def _check(trial: TrialConfig, splits: Splits) -> None:

@@ -123,7 +123,7 @@ def _take_off(findings: Findings, sources: Sources, task: str) -> Iterator[Pictu
         return  # curves that coincide show nothing
     had = times.value.groupby("cell", sort=False)["observed"].agg(["sum", "size"])
     counts = ", ".join(f"{cell} {row['sum']} of {counted(row['size'], 'seed')}" for cell, row in had.iterrows())
-    alt = f"{task}: share of seeds not shown to have left chance against optimizer steps; left chance: {counts}"
+    alt = f"{task}: share of seeds not shown to have left chance against optimizer steps; shown to: {counts}"
     caption = (
         "A curve falls when a seed is shown to have left chance: the further left it falls, the sooner the task starts "
         "to learn."

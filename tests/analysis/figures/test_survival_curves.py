@@ -46,7 +46,7 @@ def test_a_curve_falls_at_its_events_and_ends_at_the_budget():
     assert style == "steps-post"
     np.testing.assert_allclose(steps, [0, 100, 200, BUDGET])
     np.testing.assert_allclose(share, [1, 0.75, 0.25, 0.25])
-    assert legend(ax) == ["base (3 of 4 left chance)", "seeds that ended without showing it"]
+    assert legend(ax) == ["base (3 of 4 shown to have left chance)", "seeds that ended without showing it"]
     assert ax.get_ylabel() == "share not shown to\nhave left chance"
     assert ax.get_title(loc="left") == "rotation: steps to take-off"
 
@@ -65,7 +65,7 @@ def test_a_tick_marks_seeds_that_ended_without_the_event_and_only_those():
     assert [(tuple(x), tuple(y)) for x, y in ticks] == [((BUDGET,), (pytest.approx(2 / 3),))]
     assert "seeds that ended unconverged" in legend(ax)
     none = survival_curves(kaplan_meier(times({"all": [100, 200, 300]})), blank())
-    assert legend(none) == ["all (3 of 3 left chance)"]
+    assert legend(none) == ["all (3 of 3 shown to have left chance)"]
 
 
 def test_bands_are_the_intervals_of_up_to_three_cells():
