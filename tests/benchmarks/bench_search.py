@@ -1,13 +1,13 @@
 """Optimizer steps until a search has a good configuration: TPE with ASHA and the stop at chance, and random search.
 
-Trials are real ones, recorded by `search_curves.py`: each proposed configuration has the learning curve of the recorded
-one that is nearest to it. With `--simulated`, they are simulated (`trainables.simulated`), with the declared response
-of each task to its hyperparameters, seeds and measurement noise. Searcher, scheduler and stopper are those of a study,
-with two trials at a time. A search has a good configuration once the trial that it would choose is within a margin of
-the best configuration that either of the two searches of a repeat ends with, by the recorded or declared truth. Steps
-are those of all trials so far.
+Trials are simulated (`trainables.simulated`), with the declared response of each task to its hyperparameters, seeds and
+measurement noise. With `--recorded`, they are real ones that `search_curves.py` has recorded: each proposed
+configuration has the learning curve of the recorded one that is nearest to it. Searcher, scheduler and stopper are
+those of a study, with two trials at a time. A search has a good configuration once the trial that it would choose is
+within a margin of the best configuration that either of the two searches of a repeat ends with, by the declared or
+recorded truth. Steps are those of all trials so far.
 
-    python tests/benchmarks/bench_search.py [--simulated] [--samples 24] [--repeats 20] [--margin 0.01]
+    python -m tests.benchmarks.bench_search [--recorded FILE] [--samples 24] [--repeats 20] [--margin 0.01]
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import math
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol
 
@@ -160,20 +161,20 @@ def steps_until(search: Search, curves: Curves, good: float) -> float:
     return next((steps for steps, trial in search.chosen if curves.truth(trial) >= good), math.inf)
 
 
-def plan_of(task: str, *, simulate: bool, search: dict[str, Any], seed: int = 0) -> Plan:
+def plan_of(task: str, *, is_recorded: bool, search: dict[str, Any], seed: int = 0) -> Plan:
     """Return the plan of a study with this search, without images."""
     fields = {"search": search, "seed": seed, "simulate": True}
-    if simulate:
-        config = check_config({"name": "bench", "tasks": [task], "dataset": "shapes", **fields})
-    else:
+    if is_recorded:
         config = recorded_study(task, **fields)
+    else:
+        config = check_config({"name": "bench", "tasks": [task], "dataset": "shapes", **fields})
     return Plan(config, load_datasets(config))
 
 
 def main() -> None:
     """Print one row per task."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--simulated", action="store_true", help="simulated trials instead of recorded ones")
+    parser.add_argument("--recorded", type=Path, help="parquet file of recorded trials; otherwise they are simulated")
     parser.add_argument("--samples", type=int, default=24)
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--margin", type=float, default=0.01)
@@ -183,9 +184,10 @@ def main() -> None:
     print(f"{'task':<20}{'random: steps':>15}{'never':>7}{'study: steps':>15}{'never':>7}{'ratio':>8}{'all steps':>11}")
     for task in arguments.tasks.split(","):
         samples = {"num_samples": arguments.samples}
-        of_a_study = functools.partial(plan_of, task, simulate=arguments.simulated)
+        path = arguments.recorded
+        of_a_study = functools.partial(plan_of, task, is_recorded=path is not None)
         plan = of_a_study(search=samples)
-        curves = Simulated(plan.datasets) if arguments.simulated else Recorded(task, plan.space(task))
+        curves = Simulated(plan.datasets) if path is None else Recorded(path, task, plan.space(task))
         found, totals = [], []
         for seed in range(arguments.repeats):
             at_random = of_a_study(search={**samples, "algorithm": "random", "scheduler": "none"}, seed=seed)

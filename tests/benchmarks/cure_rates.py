@@ -4,8 +4,8 @@ Configurations that end badly are trained again with each proposed change alone,
 steps, which is the cure to beat. A change helps if the interval of the paired difference over seeds and images lies
 above 0: in the linear probe, or in the task's own metric, both on images that no trial saw.
 
-    python tests/benchmarks/cure_rates.py make --data-root DIR --to DIR     # resumes
-    python tests/benchmarks/cure_rates.py rates --to DIR
+    python -m tests.benchmarks.cure_rates make --data-root DIR --to DIR     # resumes
+    python -m tests.benchmarks.cure_rates rates --to DIR
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Learning curves of real trials of each task's search space, which answer the configurations that a search proposes.
 
     python tests/benchmarks/search_curves.py make --data-root DIR --to DIR     # resumes; --share 0/2 for one of two
-    python tests/benchmarks/search_curves.py assemble --to DIR
+    python tests/benchmarks/search_curves.py assemble --to DIR                 # writes DIR/curves.parquet
 
 The configurations are those of a random search on CIFAR-10. `Recorded` answers any other configuration by the recorded
 one that is nearest in the search space.
@@ -29,7 +29,7 @@ from trainables.tasks import TASKS
 from trainables.training.loop import Report, fit
 from trainables.trial import TrialConfig
 
-CURVES = Path(__file__).parents[1] / "recorded" / "search_curves.parquet"
+CURVES = "curves.parquet"
 METRIC = "probe/linear"
 SEED = 2026
 
@@ -52,12 +52,12 @@ class Recorded:
     """Trials of one task's search, each answered by the recorded trial that is nearest in the search space.
 
     Args:
+        path: Parquet file of `assemble`.
         task: Name of the task.
         space: Search space of the task.
-        path: Parquet file of `assemble`.
     """
 
-    def __init__(self, task: str, space: dict[str, Domain], path: Path = CURVES) -> None:
+    def __init__(self, path: Path, task: str, space: dict[str, Domain]) -> None:
         rows = pd.read_parquet(path)
         rows = rows[rows["task"] == task]
         self._space = space
@@ -129,8 +129,9 @@ def recorded(trial: TrialConfig, plan: Plan) -> dict[str, Any]:
     return {"task": trial.task, **content, "seconds": seconds}
 
 
-def assemble(to: Path, path: Path = CURVES) -> None:
+def assemble(to: Path) -> None:
     """Write the trials of the folder to one file."""
+    path = to / CURVES
     rows = pd.DataFrame([json.loads(each.read_text()) for each in sorted(to.glob("*.json"))])
     rows.to_parquet(path, compression="zstd", index=False)
     print(f"{rows['task'].value_counts().to_dict()}, {path.stat().st_size / 1e3:.0f} kB")
