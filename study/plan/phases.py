@@ -247,11 +247,14 @@ class Plan:
         ]
 
     def without_augmentation(self, history: History) -> list[TaskName]:
-        """Return the tasks for which a design of the ablation has no cells, since it varies an augmentation of none."""
-        chosen = self.chosen(history)
-        wanted = set(self.config.ablate.designs)
-        ran = {task: {row.design for row in self.config.ablation(_config_of(chosen[task]))[1]} for task in chosen}
-        return [task for task, designs in ran.items() if wanted & set(POLICY_DESIGNS) - designs]
+        """Return the tasks for which a design has no cells, since it varies an augmentation of chosen strength 0."""
+        wanted = set(self.config.ablate.designs) & set(POLICY_DESIGNS)
+        chosen = {task: _config_of(choice) for task, choice in self.chosen(history).items()}
+        return [
+            task
+            for task, trial in chosen.items()
+            if not trial.augmentation_strength and wanted - {row.design for row in self.config.ablation(trial)[1]}
+        ]
 
     def evaluate(self, history: History) -> list[TrialConfig]:
         """Return the chosen encoders of each task, and the baselines, on the test split."""

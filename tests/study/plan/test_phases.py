@@ -365,6 +365,16 @@ def test_where_the_images_have_no_labels_cells_are_probed_where_the_evaluation_p
     assert "random_init" in {trial.task for trial in trials}
 
 
+@pytest.mark.parametrize("strength", [0.0, 0.5])
+def test_a_policy_is_not_ablated_where_the_chosen_strength_is_0(strength: float):
+    plan, history = plan_of(tiny(ablate={"designs": ["leave_one_out", "cures"], "cures": {"lr": [0.5]}})), History()
+    add(history, plan.search_base("rotation").replace(augmentation_strength=strength), 0.5)
+    for trial in plan.confirm(history):
+        add(history, trial, 0.5)
+    assert {row["design"] for row in plan.designs(history)} == {"cures", *(["leave_one_out"] if strength else [])}
+    assert plan.without_augmentation(history) == ([] if strength else ["rotation"])
+
+
 def test_without_a_design_nothing_is_ablated():
     plan = plan_of(tiny())
     assert plan.ablate(whole_history(plan)) == plan.designs(whole_history(plan)) == []
