@@ -30,7 +30,7 @@ def time_left(seconds: float | None) -> str:
 
 def unfinished_words(phases: Sequence[str]) -> str:
     """Return which phases the end of the time budget has left unfinished, and what continues them."""
-    return f"unfinished: {', '.join(phases)}; the same call resumes them, with the whole time again"
+    return f"unfinished: {', '.join(phases)}; start the study again to resume them, with the whole time"
 
 
 def settings_words(values: Mapping[str, Any]) -> list[str]:
