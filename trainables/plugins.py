@@ -74,7 +74,7 @@ def find(name: str, folders: Iterable[Path] = (Path(),)) -> Plugin:
         folders: Where to look for a file with a relative path, in this order.
 
     Raises:
-        ConfigError: There is no such module or file, the file cannot be read, or the package cannot be imported.
+        ConfigError: The module or file does not exist, the file cannot be read, or the package cannot be imported.
     """
     if not is_file(name):
         return Plugin(name, _digest(path.read_bytes() for path in _files_of_module(name)))
@@ -252,7 +252,7 @@ def _files_of_module(name: str) -> list[Path]:
 
 
 def _spec_of(name: str) -> importlib.machinery.ModuleSpec | None:
-    """Return where a module is, after importing the package that it is in; None if there is no such module."""
+    """Import the package of a module and return the module's spec; None if the module does not exist."""
     package = name.rpartition(".")[0]
     try:
         if package:

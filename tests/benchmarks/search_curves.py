@@ -85,7 +85,7 @@ class Recorded:
 
 
 def position(domain: Domain, value: Any) -> float:
-    """Return where a value lies in its domain, from 0 to 1; the values of a choice are equally far apart."""
+    """Return the position of a value in its domain, from 0 to 1; the values of a choice are evenly spaced."""
     match domain:
         case Uniform():
             return (value - domain.low) / (domain.high - domain.low)

@@ -148,7 +148,7 @@ def test_new_images_are_scaled_as_8_bit_color_in_16_bit_files_was() -> None:
     images = color_in_16_bits()
     known = find_intensity(images, [depth_of(image) for image in images], N)
     assert known is not None
-    dim = np.repeat(images[:4, :1] // 2, 3, axis=1)  # all gray, of which a new data set would have a window
+    dim = np.repeat(images[:4, :1] // 2, 3, axis=1)  # all gray: alone, they would get a window
     expected, depths = dim / 255, [depth_of(image) for image in dim]
     completed = known.completed_by(find_intensity(dim, depths, 0))
     assert completed == known
