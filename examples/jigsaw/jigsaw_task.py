@@ -31,8 +31,7 @@ class JigsawOptions:
     Attributes:
         grid: Tiles along a side; 3 in the paper, whose images have 225 px.
         permutations: Permutations to tell apart; 2 x 2 tiles have 24, the paper uses 1,000 of 3 x 3.
-        normalize: Whether the mean of each tile, and its deviation where it is above 0.15, are removed; neighbors would
-            share them.
+        normalize: Whether each tile loses its mean, and a deviation above 0.15, which neighbors would share.
         hidden: Units of the hidden layer between the tiles' features and the permutations.
     """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import sys
+import sys
 import threading
 from pathlib import Path
 
@@ -102,19 +103,23 @@ def test_the_display_may_be_drawn_at_any_moment(config: StudyConfig):
     ended, problems = threading.Event(), []
 
     def draw() -> None:
-        while not ended.is_set():
+        while not ended.wait(1e-4):  # a pause, without which a thread may hold the lock forever
             try:
                 progress._render()
             except Exception as error:  # noqa: BLE001
                 problems.append(error)
 
-    thread = threading.Thread(target=draw)
+    thread, interval = threading.Thread(target=draw), sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)  # threads alternate in the middle of what they do
     thread.start()
-    progress(started())
-    for seed in range(3000):
-        progress(TrialStarted.of(TRIAL.replace(phase="confirm", seed=seed), time=1.0))
-    ended.set()
-    thread.join()
+    try:
+        progress(started())
+        for seed in range(1000):
+            progress(TrialStarted.of(TRIAL.replace(phase="confirm", seed=seed), time=1.0))
+    finally:
+        ended.set()
+        thread.join()
+        sys.setswitchinterval(interval)
     assert problems == []
 
 
