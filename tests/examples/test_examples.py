@@ -25,7 +25,9 @@ from trainables.training.fused import Job, fit_fused
 from trainables.training.loop import Report, fit
 from trainables.trial import TrialConfig
 
-STEPS = {"jigsaw": 300, "vicreg": 150, "byol": 150}  # until learning is shown
+# Steps until learning is shown, and the gain that shows it. Over 6 to 8 seeds, the gains were at least three of their
+# standard deviations above it, and those of the controls at least three below it.
+LEARNING = {"jigsaw": (300, 3), "vicreg": (300, 4), "byol": (150, 3)}
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -108,7 +110,8 @@ def test_it_learns_on_photographs_and_its_shuffled_control_does_not(
     data_root: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tables = load_splits("cifar10", root=data_root, max_train=3000)
-    settings = {**SPECS[name].defaults, "batch_size": 64, "budget_steps": STEPS[name], "report_every": STEPS[name]}
+    steps, enough = LEARNING[name]
+    settings = {**SPECS[name].defaults, "batch_size": 64, "budget_steps": steps, "report_every": steps}
     config = TrialConfig(phase="test", task=name, width=16, **settings)
     gains = {"task": gain(config, tables)}
     draw = TASKS[name].draw
@@ -119,8 +122,7 @@ def test_it_learns_on_photographs_and_its_shuffled_control_does_not(
 
     monkeypatch.setattr(TASKS[name], "draw", shuffled_draw)
     gains["control"] = gain(config, tables)
-    assert gains["task"] > 3, gains
-    assert gains["control"] < 2.5, gains
+    assert gains["control"] < enough < gains["task"], gains
 
 
 def gain(config: TrialConfig, tables: Splits) -> float:
