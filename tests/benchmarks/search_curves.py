@@ -1,7 +1,8 @@
 """Learning curves of real trials of each task's search space, which answer the configurations that a search proposes.
 
+    python tests/benchmarks/search_curves.py unpack FILE --to DIR              # so that they are not made again
     python tests/benchmarks/search_curves.py make --data-root DIR --to DIR     # resumes; --share 0/2 for one of two
-    python tests/benchmarks/search_curves.py assemble --to DIR                 # writes DIR/curves.parquet
+    python tests/benchmarks/search_curves.py assemble FILE --to DIR            # writes the trials of the folder to FILE
 
 The configurations are those of a random search on CIFAR-10. `Recorded` answers any other configuration by the recorded
 one that is nearest in the search space.
@@ -10,6 +11,7 @@ one that is nearest in the search space.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import time
@@ -29,7 +31,6 @@ from trainables.tasks import TASKS
 from trainables.training.loop import Report, fit
 from trainables.trial import TrialConfig
 
-CURVES = "curves.parquet"
 METRIC = "probe/linear"
 SEED = 2026
 
@@ -106,12 +107,17 @@ def make(root: Path, to: Path, count: int, share: int, of: int) -> None:
     by_task = [plan.enumerated(task) for task, plan in plans.items()]
     trials = [trial for trials in zip(*by_task, strict=True) for trial in trials]
     for index, trial in enumerate(trials):
-        path = to / f"{index:04}.json"
+        path = path_of(trial.to_json(), to)
         if index % of == share and not path.exists():
             row = recorded(trial, plans[trial.task])
             path.with_suffix(".part").write_text(json.dumps(row))
             path.with_suffix(".part").rename(path)
             print(index, trial.task, f"{row['seconds']:.0f} s", flush=True)
+
+
+def path_of(trial: str, folder: Path) -> Path:
+    """Return the file of a trial, given as JSON."""
+    return folder / f"{hashlib.sha256(trial.encode()).hexdigest()[:16]}.json"
 
 
 def recorded(trial: TrialConfig, plan: Plan) -> dict[str, Any]:
@@ -129,9 +135,15 @@ def recorded(trial: TrialConfig, plan: Plan) -> dict[str, Any]:
     return {"task": trial.task, **content, "seconds": seconds}
 
 
-def assemble(to: Path) -> None:
+def unpack(path: Path, to: Path) -> None:
+    """Write each trial of a file that `assemble` has written to a file of the folder."""
+    to.mkdir(parents=True, exist_ok=True)
+    for row in pd.read_parquet(path).to_dict("records"):
+        path_of(row["trial"], to).write_text(json.dumps(row))
+
+
+def assemble(path: Path, to: Path) -> None:
     """Write the trials of the folder to one file."""
-    path = to / CURVES
     rows = pd.DataFrame([json.loads(each.read_text()) for each in sorted(to.glob("*.json"))])
     rows.to_parquet(path, compression="zstd", index=False)
     print(f"{rows['task'].value_counts().to_dict()}, {path.stat().st_size / 1e3:.0f} kB")
@@ -140,16 +152,17 @@ def assemble(to: Path) -> None:
 def main() -> None:
     """Record or assemble."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["make", "assemble"])
+    parser.add_argument("command", choices=["make", "unpack", "assemble"])
+    parser.add_argument("file", type=Path, nargs="?", help="Parquet file to unpack, or to assemble")
     parser.add_argument("--to", type=Path, required=True, help="folder of the trials made so far")
     parser.add_argument("--data-root", type=Path, help="root of cifar10")
     parser.add_argument("--count", type=int, default=96, help="trials per task")
     parser.add_argument("--share", default="0/1", help="I/N: this process makes every N-th trial, from I on")
     arguments = parser.parse_args()
-    if arguments.command == "assemble":
-        assemble(arguments.to)
-    else:
+    if arguments.command == "make":
         make(arguments.data_root, arguments.to, arguments.count, *map(int, arguments.share.split("/")))
+    else:
+        {"unpack": unpack, "assemble": assemble}[arguments.command](arguments.file, arguments.to)
 
 
 if __name__ == "__main__":
