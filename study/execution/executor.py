@@ -128,7 +128,7 @@ class Executor:
             return []
         trained, most = [trial for trial in trials if trial.trains], self.config.resources.fuse
         if most == AUTO:  # small enough groups that no slot is idle
-            slots = resources.max_concurrent_trials(self.config.resources, self.config.workers)
+            slots = self._slots(self.config.workers)
             most = min(MOST_FUSED, math.ceil(len(trained) / slots))
         return fusible_groups(trained, int(most))
 
@@ -205,16 +205,20 @@ class Executor:
         for trial_id, objectives in found.items():
             yield ended[trial_id], objectives
 
+    def _slots(self, workers: int) -> int:
+        """Return how many trials of so many workers may run at once; without shared storage, on the nodes there are."""
+        return resources.max_concurrent_trials(self.config.resources, workers, may_grow=self.config.storage is not None)
+
     def _fit(
         self, name: str, space: dict[str, Any] | None, shared: Shared, tuning: tune.TuneConfig, *, trains: bool = True
     ) -> bool:
         """Run one Tune experiment; return whether Tune has given up trials that must be run again."""
-        config, workers = self.config, self.config.workers
+        config, workers = self.config, self.config.workers if trains else 1
         tuning.reuse_actors = True
-        max_concurrent = resources.max_concurrent_trials(config.resources, workers)
-        # Without this number, Tune starts the processes of a searcher's trials one after another. A cluster may grow.
-        if (workers > 1 and trains) or (tuning.search_alg is not None and cluster.is_private()):
-            tuning.max_concurrent_trials = max_concurrent
+        # A cluster may grow meanwhile, unless it is private or there is no shared storage. With this number, Tune starts
+        # the processes of a searcher's trials together, and an autoscaler sees no trials that wait.
+        if workers > 1 or config.storage is None or cluster.is_private():
+            tuning.max_concurrent_trials = self._slots(workers)
         stopper = ChanceStopper(config.chance_patience) if name.startswith(SEARCH) else None
         recorder = Recorder(self.journal, self.history, shared.bases, stopper)
         trainable = tune.with_parameters(run_trial, shared=shared)

@@ -24,6 +24,10 @@ from trainables.errors import ConfigError
 BOOTSTRAP_CONFIG = "~/ray_bootstrap_config.yaml"  # where `ray up` stores the cluster's file on the head node
 HEAD = "node:__internal_head__"  # resource by which Ray marks the head node
 NODE_ID = re.compile("node_[0-9a-f]{56}")
+NO_STORAGE = (
+    "machines that the autoscaler adds are used only with storage that all of them reach, for example "
+    "--set storage=s3://BUCKET/studies"
+)
 MAX_PENDING_GROUPS = 4  # worker groups that may wait at once for nodes that have not started yet
 
 logger = logging.getLogger(__name__)
@@ -35,12 +39,13 @@ def of_worker(need: ResourcesConfig) -> dict[str, float]:
     return {name: float(amount) for name, amount in amounts.items() if amount}
 
 
-def max_concurrent_trials(need: ResourcesConfig, workers: int) -> int:
+def max_concurrent_trials(need: ResourcesConfig, workers: int, *, may_grow: bool = True) -> int:
     """Return how many trials may run at once on the cluster; at least one, or an error is raised.
 
     Args:
         need: Resources of one worker.
         workers: Workers per trial.
+        may_grow: Whether the study may use nodes that the autoscaler adds, which needs shared storage.
 
     Raises:
         ConfigError: No node has the resources of a worker, or all nodes together have room for fewer than `workers`,
@@ -50,11 +55,12 @@ def max_concurrent_trials(need: ResourcesConfig, workers: int) -> int:
         raise ConfigError(f"resources.labels: {problem}")
     alive = [node for node in ray.nodes() if node["Alive"]]
     running, pending = _room(need, alive), 0
-    if _has_autoscaler():
+    if may_grow and _has_autoscaler():
         started = _room(need, [node for node in alive if HEAD not in node["Resources"]])
         pending = max(0, _autoscaled_capacity(need, len(alive)) - started)
     if running + pending < workers:
-        raise ConfigError(_shortage(need, workers, alive, running))
+        hint = "" if may_grow or not _has_autoscaler() else f"; {NO_STORAGE}"
+        raise ConfigError(_shortage(need, workers, alive, running) + hint)
     if running < workers:
         logger.warning("no node has %s yet; waiting for one (`ray status` shows pending nodes)", _text(need, workers))
     return max(running, min(running + pending, MAX_PENDING_GROUPS * workers)) // workers

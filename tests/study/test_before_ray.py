@@ -56,7 +56,7 @@ class ReachedError(Exception):
 
 @pytest.fixture
 def several_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    def reached(*arguments: object) -> int:
+    def reached(*arguments: object, **options: object) -> int:
         raise ReachedError
 
     monkeypatch.setattr(driver.cluster, "connect", lambda **options: None)

@@ -101,7 +101,7 @@ def test_a_run_that_is_interrupted_says_so(
         raise error
 
     monkeypatch.setattr(study.rerun.cluster, "connect", lambda **_: None)
-    monkeypatch.setattr(study.rerun.resources, "max_concurrent_trials", lambda *_: 1)
+    monkeypatch.setattr(study.rerun.resources, "max_concurrent_trials", lambda *_, **__: 1)
     monkeypatch.setattr(study.rerun, "Executor", stopped)
     plan = plan_of(tiny())
     with DriverLock(tmp_path, "again") as lock, pytest.raises(error):

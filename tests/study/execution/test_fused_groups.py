@@ -163,7 +163,7 @@ def test_groups_are_made_where_they_are_asked_for_and_leave_no_slot_idle(
     study: Any, fuse: Any, gpu: float, slots: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch
 ):
     ran = study(fuse)
-    monkeypatch.setattr(resources, "max_concurrent_trials", lambda need, workers: slots)
+    monkeypatch.setattr(resources, "max_concurrent_trials", lambda need, workers, may_grow: slots)
     ran.executor.config = ran.config.model_copy(update={"resources": ResourcesConfig(fuse=fuse, gpu=gpu)})
     baseline = TrialConfig("confirm", RANDOM_INIT, budget_steps=0)
     assert [len(group) for group in ran.executor._groups([baseline, *trials(20)])] == sizes

@@ -114,6 +114,16 @@ def test_what_no_kind_of_node_has_is_not_waited_for(cluster_of: Nodes):
         max_concurrent_trials(ResourcesConfig(gpu=1), workers=3)
 
 
+def test_a_study_without_shared_storage_does_not_wait_for_machines_that_could_be_added(cluster_of: Nodes):
+    cluster_of(node(CPU=2, **{resources.HEAD: 1.0}), launched=LAUNCHED)
+    assert max_concurrent_trials(ResourcesConfig(), workers=1) > 2
+    assert max_concurrent_trials(ResourcesConfig(), workers=1, may_grow=False) == 2
+    with pytest.raises(
+        ConfigError, match=r"no node has 1 CPU, 1 GPU, .*; machines that the autoscaler adds .* storage"
+    ):
+        max_concurrent_trials(ResourcesConfig(gpu=1), workers=1, may_grow=False)
+
+
 @pytest.mark.parametrize("started", [0, 1, 2])
 def test_nodes_that_have_started_are_not_waited_for_again(cluster_of: Nodes, started: int):
     head = node(CPU=2, **{resources.HEAD: 1.0})
