@@ -51,6 +51,7 @@ from trainables.trial import TrialConfig
 
 CHECKPOINTS, TUNE_FOLDER, TRAIN_FOLDER = "checkpoints", "tune", "train"
 MOST_FUSED = 16  # trials in a group, with `fuse: auto`
+INTERRUPTED = "after {} steps: the study was interrupted, and the state that it had taken from another trial is lost"
 
 logger = logging.getLogger(__name__)
 logging.getLogger("ray.tune").setLevel(logging.ERROR)
@@ -146,7 +147,7 @@ class Executor:
         if config.search.scheduler == "pbt":  # PBT compares all trials of an experiment, so each task needs its own
             shared = replace(shared, population_based=True)
             for task in tasks:
-                make = functools.partial(population, plan.space(task), config.grace_period)
+                make = functools.partial(population, plan.space(task), config.budget_steps, config.grace_period)
                 self._run_listed(f"{SEARCH}-{task}", plan.enumerated(task), shared, make)
         elif config.search.algorithm == "optuna":
             searched = [task for task in tasks if plan.space(task)]  # a space without hyperparameters has one trial
@@ -177,10 +178,24 @@ class Executor:
     ) -> None:
         """Run the trials that have not ended yet, until all of them have."""
         for part in _by_reservation(trials, self.config.workers):
-            while not self.out_of_time and (waiting := self._waiting(part)):
+            goes_on = True
+            while goes_on and not self.out_of_time:
+                self._end_changed(part)
+                waiting = self._waiting(part)
                 tuning = tune.TuneConfig(scheduler=make_scheduler(), num_samples=len(waiting))
-                if not self._fit(name, queued_trials(waiting), shared, tuning, trains=part[0].trains):
-                    break
+                space = queued_trials(waiting)
+                goes_on = bool(waiting) and self._fit(name, space, shared, tuning, trains=part[0].trains)
+
+    def _end_changed(self, trials: Sequence[TrialConfig]) -> None:
+        """Record the end of interrupted trials that population-based training had given the states of others.
+
+        Their own checkpoints are from before. Training on from them would join two curves in one.
+        """
+        records = [self.history.trials[each.trial_id] for each in trials if each.trial_id in self.history.trials]
+        for record in [each for each in records if each.changed and not each.ended]:
+            trial_id, reason = record.trial.trial_id, INTERRUPTED.format(record.step)
+            self.journal.append(TrialEnded(trial_id=trial_id, status=STOPPED, reason=reason, steps=record.step))
+            logger.warning("trial %s ends %s", trial_id, reason)
 
     def _asha(self) -> TrialScheduler:
         settings = self.config.search

@@ -237,15 +237,39 @@ class PerTaskASHA(FIFOScheduler):
         return self._by_task[task]
 
 
-def population(space: Space, grace_period: int) -> TrialScheduler:
+class Population(PopulationBasedTraining):
+    """Population-based training that lets a trial end with its last report.
+
+    A state taken then would be reported nowhere, since no steps are left, and the trial would end with values that its
+    results are not of.
+
+    Args:
+        max_t: Optimizer steps of a whole trial.
+        settings: Arguments of PopulationBasedTraining.
+    """
+
+    def __init__(self, max_t: int, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._max_t = max_t
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Return whether the trial continues after this result."""
+        if result["step"] >= self._max_t:
+            return TrialScheduler.CONTINUE
+        return super().on_trial_result(tune_controller, trial, result)
+
+
+def population(space: Space, max_t: int, grace_period: int) -> TrialScheduler:
     """Return population-based training (Jaderberg et al. 2017, arXiv:1711.09846) that mutates the fields in MUTATED.
 
     Args:
         space: Search space of the task, with at least one of these fields.
+        max_t: Optimizer steps of a whole trial.
         grace_period: Optimizer steps between two mutations.
     """
     mutations = {name: tune_domain(domain) for name, domain in space.items() if name in MUTATED}
-    return PopulationBasedTraining(
+    return Population(
+        max_t,
         time_attr="step",
         metric=OBJECTIVE,
         mode="max",

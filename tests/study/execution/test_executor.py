@@ -28,6 +28,7 @@ from analysis.records import (
     Event,
     Facts,
     Report,
+    TrialChanged,
     TrialEnded,
     TrialEvent,
     TrialStarted,
@@ -139,6 +140,7 @@ def test_population_based_training_ends_every_trial_and_reports_no_step_twice(st
     for record in records:
         kinds = ran.kinds(record.trial.trial_id)
         assert (kinds[:2], kinds[-1], kinds.count(TrialEnded)) == ([TrialStarted, Facts], TrialEnded, 1)
+        assert TrialChanged not in kinds[max(i for i, kind in enumerate(kinds) if kind is Report) :]
         steps = ran.steps(record.trial.trial_id)
         assert steps == sorted(set(steps))
         assert (record.status, steps[-1]) == (FINISHED, 12)
@@ -170,6 +172,26 @@ def test_after_the_deadline_the_trials_of_a_phase_that_still_run_end_once_and_no
         (running.trial_id, STOPPED, "by the end of the phase's time after 3 steps", 3),
     ]
     assert not history.trials[evaluated.trial_id].ended
+
+
+def test_an_interrupted_trial_that_a_population_has_changed_ends_and_is_not_trained_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    executor = object.__new__(Executor)
+    executor.history, executor.journal = History(), Journal(tmp_path)
+    executor.journal.listeners.append(executor.history.observe)
+    changed, own, waiting = trials = [TrialConfig("search", "rotation", seed=seed) for seed in range(3)]
+    for trial in (changed, own):
+        executor.journal.append(TrialStarted.of(trial))
+        executor.journal.append(Report(trial_id=trial.trial_id, step=6, metrics={"val/loss": 0.5}))
+    executor.journal.append(TrialChanged(trial_id=changed.trial_id, config=changed.replace(lr=0.2)))
+    for _ in range(2):
+        executor._end_changed(trials)
+    [end] = read(tmp_path, TrialEnded)
+    assert (end.trial_id, end.status, end.steps) == (changed.trial_id, STOPPED, 6)
+    assert f"trial {changed.trial_id} ends after 6 steps: the study was interrupted" in caplog.text
+    assert executor._waiting(trials) == [own, waiting]
+    assert executor.history.trials[changed.trial_id].changed == changed.replace(lr=0.2)
 
 
 def test_of_a_trial_that_has_ended_tune_keeps_no_statistics_of_its_metrics(tmp_path: Path):

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import pytest
+from ray.tune.schedulers import TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 from ray.tune.search.variant_generator import generate_variants
 
@@ -27,6 +28,7 @@ from study.plan.history import History
 from study.plan.phases import Plan
 from tests.study.executed_studies import FakeTrial
 from tests.study.studies import add, plan_of, tiny
+from trainables.objective import OBJECTIVE
 from trainables.ray_adapter.trainable import Shared
 from trainables.trial import TrialConfig
 
@@ -143,12 +145,19 @@ def test_population_based_training_never_leaves_the_space():
     space = {"lr": {"loguniform": [1e-3, 1e-2]}, "augmentation_strength": {"uniform": [0.9, 1.0]}}
     search = {"scheduler": "pbt", "space": space | {"weight_decay": [1e-4, 1e-3]}}
     domains = tiny(search=search).space("rotation")
-    scheduler = population(domains, grace_period=3)
+    scheduler = population(domains, max_t=9, grace_period=3)
     config = {"trial": {"lr": 1e-2, "augmentation_strength": 0.99, "weight_decay": 1e-3, "batch_size": 8}}
     for _ in range(50):
         changed, _ = scheduler._get_new_config(None, FakeTrial("a", config))
         assert {name: changed["trial"][name] for name in domains if changed["trial"][name] not in domains[name]} == {}
         assert changed["trial"]["batch_size"] == 8
+
+
+def test_a_trial_of_a_population_ends_with_its_last_report():
+    scheduler = population(tiny().space("rotation"), max_t=9, grace_period=3)
+    nothing_to_pause = None
+    last = {"step": 9, OBJECTIVE: 0.1}
+    assert scheduler.on_trial_result(nothing_to_pause, FakeTrial("a", {}), last) == TrialScheduler.CONTINUE
 
 
 def test_tasks_without_a_space_are_listed_and_optuna_searches_the_others(monkeypatch: pytest.MonkeyPatch):
