@@ -140,6 +140,15 @@ def test_what_is_the_users_own_is_marked(provider: str, keys: list[str]):
     assert marked == keys
 
 
+@pytest.mark.parametrize("page", [PAGE, FILES["local"]], ids=lambda path: path.name)
+def test_a_study_on_machines_with_workers_is_submitted_with_shared_storage(page: Path):
+    assert yaml.safe_load(FILES["local"].read_text())["provider"]["worker_ips"]
+    lines = documented_commands(page) if page.suffix == ".md" else page.read_text().splitlines()
+    submitted = [line for line in lines if "ray submit" in line and "clusters/local.yaml" in line]
+    assert submitted
+    assert [line for line in submitted if "--set storage=" not in line] == []
+
+
 @pytest.mark.parametrize("page", [PAGE, *FILES.values()], ids=lambda path: path.name)
 def test_every_call_of_ray_that_is_written_down_can_be_made_with_files_that_there_are(page: Path):
     lines = documented_commands(page) if page.suffix == ".md" else page.read_text().replace("#", "").splitlines()

@@ -23,6 +23,7 @@ from study.config.validation import check_config
 from study.series import load_series
 from tests.conftest import REPOSITORY
 from tests.documents import LANGUAGES, PAGES, all_blocks, blocks, commands
+from trainables.errors import ConfigError
 
 PACKAGES = ("study", "analysis", "trainables", "search_spaces")
 
@@ -118,6 +119,15 @@ def test_every_message_in_the_table_of_failures_is_one_that_the_code_gives():
             assert part.strip(" ;'\"") in code, f"no message has {part!r}"
 
 
+def test_the_message_about_an_unknown_key_begins_as_the_page_shows_it():
+    (shown,) = re.findall(
+        r"^error: (serch: .*), \.\.\.$", (REPOSITORY / "docs" / "studies.md").read_text(), re.MULTILINE
+    )
+    with pytest.raises(ConfigError) as raised:
+        check_config({"name": "any", "serch": {}})
+    assert str(raised.value).startswith(shown)
+
+
 def check_run(arguments: list[str]) -> None:
     context = RUN.make_context("run", list(arguments))
     source, overrides = context.params["study"], context.params["set_"]
@@ -194,6 +204,16 @@ def test_every_file_that_is_named_exists(page: Path):
         assert not test or f"def {test}(" in found[0].read_text(encoding="utf-8"), f"{name} has no {test}"
     for target in re.findall(r"\]\(([\w./-]+)(?:#[\w-]+)?\)", text):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@on_every_page
+def test_every_section_that_is_linked_exists(page: Path):
+    for target, section in re.findall(r"\]\(([\w./-]*)#([\w-]+)\)", page.read_text(encoding="utf-8")):
+        text = (page.parent / target if target else page).read_text(encoding="utf-8")
+        headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+        sections = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+        sections |= set(re.findall(r'<a id="([\w-]+)">', text))
+        assert section in sections, f"{page.name} links to {target}#{section}"
 
 
 def test_every_test_that_the_page_of_faults_names_exists():

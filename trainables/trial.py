@@ -17,7 +17,7 @@ from trainables.options import check_fields, in_range, one_of
 RANDOM_INIT = "random_init"
 RAW_PIXELS = "raw_pixels"
 BASELINES = (RANDOM_INIT, RAW_PIXELS)
-WEIGHTS = "weights:"  # before the name of a baseline that has weights which exist already
+WEIGHTS = "weights:"  # before the name of a baseline with pretrained weights
 # Scores on probe validation at every report; configurations are chosen by the first.
 ONLINE_PROBES = ("probe/linear", "probe/knn")
 CLASS_AVERAGES = ("balanced_accuracy", "macro_f1")  # each probe reports them as `PROBE_AVERAGE`, beside its accuracy

@@ -29,7 +29,7 @@ BASE = "base"
 CHOSEN = "chosen"  # cell of the confirmed encoders on the test split
 PRETRAINING = "pre-training"  # design that compares with untrained encoders of the same shape and seeds
 PRETRAINING_TEST = "pre-training, test split"
-WEIGHTS_TEST = "weights, test split"  # design that compares with weights that exist already
+WEIGHTS_TEST = "weights, test split"  # design that compares with pretrained weights
 COMPARED_DTYPES = {
     **{name: EFFECT_DTYPES[name] for name in KEY},
     **dict.fromkeys(("metric", "mode", "split"), "str"),
@@ -166,7 +166,7 @@ def chosen_against_untrained(study: Study, margin: float | None) -> list[Compare
 
 
 def chosen_against_weights(study: Study, margin: float | None) -> list[Compared]:
-    """Compare the confirmed encoders of each task with weights that exist already, on the test split of every data set.
+    """Compare the confirmed encoders of each task with pretrained weights, on the test split of every data set.
 
     Weights have no seed. Each seed of a task is compared with their one result, so that an interval is over the seeds
     of the study's own encoders and over images. All weights that a task is compared with are one family.

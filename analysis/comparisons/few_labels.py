@@ -57,7 +57,7 @@ def label_results(runs: pd.DataFrame) -> pd.DataFrame:
 def compare_few_labels(study: Study, margin: float | None) -> list[Compared]:
     """Compare the methods at each number of labels, paired by seed, with one family per task and data set.
 
-    Each task, and weights that exist already, are compared with supervised training of the study's encoder. Each task's
+    Each task, and pretrained weights, are compared with supervised training of the study's encoder. Each task's
     encoders are also compared with the weights, used in the same way. A trial without a result that others of its task
     have failed there.
     """

@@ -54,7 +54,7 @@ SMALLEST, LEADING = 6, 1.25  # points of a name in several lines; line spacing a
 
 
 def baseline_name(task: str) -> str:
-    """Return what figures call a baseline: `untrained`, `raw pixels`, or the name of weights that exist already."""
+    """Return what figures call a baseline: `untrained`, `raw pixels`, or the name of pretrained weights."""
     return _BASELINE_NAMES.get(task, task.removeprefix(WEIGHTS))
 
 

@@ -72,8 +72,8 @@ class Findings:
         effects: `effects` of every task, with the columns metric, mode and split of `analysis.comparisons.compare`.
         against_untrained: The same columns for ablated cells (design PRETRAINING) and confirmed encoders on the test
             split (PRETRAINING_TEST, one metric per data set) against untrained encoders of the same seeds.
-        against_weights: The same columns for confirmed encoders on the test split against weights that exist already
-            (design WEIGHTS_TEST), whose names are in `baseline`.
+        against_weights: The same columns for confirmed encoders on the test split against pretrained weights (design
+            WEIGHTS_TEST), whose names are in `baseline`.
         between_tasks: The same columns for every pair of tasks (design TASKS_TEST): their confirmed encoders on
             the test split, one family per data set.
         few_labels: The same columns for frozen features, fine-tuning and supervised training (design `few labels`).

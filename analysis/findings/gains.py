@@ -27,8 +27,8 @@ class TaskGains:
         rows: One row per task that was compared, the best first: task, mean, untrained, difference, ci_low, ci_high,
             answer, n_seeds, n_above, seeds (list of float), verdict (empty if it has none).
         ordered_by: The split whose means order the rows, `validation` or `test`, as `queries.ordered_tasks` decides.
-        levels: Level of each of `LEVELS` that is known, and of weights that exist already by `weights:NAME`, in the
-            metric's unit.
+        levels: Level of each of `LEVELS` that is known, and of pretrained weights by `weights:NAME`, in the metric's
+            unit.
         weights: The first task's comparison with each weights, a row of `Findings.against_weights` each.
     """
 

@@ -176,7 +176,7 @@ def _none(gains: TaskGains, rows: pd.DataFrame) -> str:
 
 
 def _weights(findings: Findings, gains: TaskGains) -> Iterator[str]:
-    """Yield whether the best task's pre-training is better than each weights that exist already."""
+    """Yield whether the best task's pre-training is better than each of the pretrained weights."""
     for _, row in gains.weights.iterrows():
         name = f"the weights {row['baseline'].removeprefix(WEIGHTS)}"
         own = {"difference": row["mean_difference"], "untrained": row["baseline_mean"]}

@@ -52,7 +52,7 @@ PLAIN_NO_CHANGE = Sentence(
     "**No change is shown to be better than the base** for {tasks}: the ablation compared {n} with it.",
     none_is(BETTER),
 )
-# Weights that exist already. Rows: the best task's comparison with them, on the test split.
+# Pretrained weights. Rows: the best task's comparison with them, on the test split.
 PLAIN_BETTER_THAN_WEIGHTS = Sentence(
     "plain_better_than_weights", "**Pre-training here is better than {weights}.** {numbers}", all_are(BETTER)
 )

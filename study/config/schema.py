@@ -99,8 +99,8 @@ class StudyConfig(BaseModel):
         max_failures: Restarts of a trial after a crash, each from its checkpoint.
         storage: Folder or URI for checkpoints that every node reaches; null for the study's folder.
         tracking_uri: MLflow tracking store; null for MLFLOW_TRACKING_URI or a local default.
-        baselines: Weights that exist already, probed like the encoders of the study: `[{weights: FILE, encoder:
-            timm/NAME, name: NAME}]`.
+        baselines: Pretrained weights, probed like the encoders of the study: `[{weights: FILE, encoder: timm/NAME,
+            name: NAME}]`.
         init_weights: File of weights from which pre-training starts; null for random weights.
         simulate: Whether trials are simulated and train nothing.
     """

@@ -177,7 +177,7 @@ class WeightsFile(_Frozen):
 
 
 class WeightsBaseline(_HasInputs):
-    """An encoder with weights that exist already, which is probed like the study's own ones.
+    """An encoder with pretrained weights, which is probed like the study's own ones.
 
     Attributes:
         weights: Path of the file: safetensors, or a state dict of PyTorch.

@@ -1,4 +1,4 @@
-"""The report says whether own pre-training is better than, equal to or worse than weights that exist already."""
+"""The report says whether own pre-training is better than, equal to or worse than pretrained weights."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_weights_that_are_still_probed_with_few_labels_are_compared_at_every_see
 
 def test_the_report_compares_every_task_with_the_weights(findings: Findings) -> None:
     blocks = how_it_compares(findings, Sources(findings)).blocks
-    [folded] = [each for each in blocks if isinstance(each, Folded) and "weights that exist already" in each.summary]
+    [folded] = [each for each in blocks if isinstance(each, Folded) and "pretrained weights" in each.summary]
     [table] = folded.blocks
     assert isinstance(table, Table)
     assert [row[:2] for row in table.rows] == [["rotation", "imagenet"], ["simclr", "imagenet"]]

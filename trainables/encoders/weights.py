@@ -1,4 +1,4 @@
-"""Weights that exist already: read from a file, and loaded into an encoder name by name."""
+"""Pretrained weights: read from a file, and loaded into an encoder name by name."""
 
 from __future__ import annotations
 

@@ -200,7 +200,7 @@ class Truth:
         train_gap: Accuracy of the probe on its own training images relative to other images.
         probe_sd: Standard deviation over seeds of a trained encoder's accuracy.
         validation_sd: Standard deviation over seeds of the validation progress.
-        weights_gain: Accuracy that weights which exist already add, on a data set of scale 1.
+        weights_gain: Accuracy that pretrained weights add, on a data set of scale 1.
         random_init_sd: Standard deviation over seeds of an untrained encoder's accuracy.
         seed_share: Share of the variance of a trained encoder that all cells of a seed have in common.
     """

@@ -191,11 +191,11 @@ def _untrained(findings: Findings, design: str) -> Iterator[Block]:
 
 
 def _weights(findings: Findings) -> Iterator[Block]:
-    """Yield the comparisons with weights that exist already."""
+    """Yield the comparisons with pretrained weights."""
     own = findings.against_weights
-    title = "Is pre-training better than the weights that exist already? Every comparison on the test split"
+    title = "Is the study's pre-training better than the pretrained weights? Every comparison on the test split"
     caption = (
-        "Pre-trained encoders compared with weights that exist already, on the test split. Weights have no seed; all "
+        "The study's encoders compared with pretrained weights, on the test split. Weights have no seed; all "
         "seeds of a task are compared with the same ones."
     )
     names = own["baseline"].str.removeprefix(WEIGHTS)

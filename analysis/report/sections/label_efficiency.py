@@ -85,7 +85,7 @@ def _table(findings: Findings, dataset: str, results: pd.DataFrame) -> Table:
 
 
 def _against_weights(findings: Findings, dataset: str, results: pd.DataFrame) -> Iterator[Table]:
-    """Yield a table that compares own pre-training with weights that exist already, used in the same way."""
+    """Yield a table that compares own pre-training with pretrained weights, used in the same way."""
     given = [task for task in networks(results) if is_baseline(task)]
     if not given:
         return
@@ -98,7 +98,7 @@ def _against_weights(findings: Findings, dataset: str, results: pd.DataFrame) ->
             compared = [answered(effects, key) for key in keys]
             rows.append([task, labels_word(labels), other.removeprefix(WEIGHTS), *compared])
     caption = (
-        f"Own pre-training compared with weights that exist already, on the same labeled images of {dataset}. "
+        f"Own pre-training compared with pretrained weights, on the same labeled images of {dataset}. "
         f"Differences have 95% intervals; answers are Holm-adjusted per task. {scope}"
     )
     yield Table(caption, ["task", "labels per class", "weights", *WAYS], rows, 3)

@@ -1,4 +1,4 @@
-"""Weights that exist already: named by file, recorded by content, and part of what a study is."""
+"""Pretrained weights: named by file, recorded by content, and part of what a study is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights that exist already: read without running code, and loaded name by name or not at all."""
+"""Pretrained weights: read without running code, and loaded name by name or not at all."""
 
 from __future__ import annotations
 
