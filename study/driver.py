@@ -125,12 +125,24 @@ def run_study(
     check_plan(plan)
     if config.simulate and (unknown := [task for task in config.tasks if task not in simulated.TRUTH.tasks]):
         logger.warning("%s: no declared truth; simulated like any other task (Truth.other_task)", ", ".join(unknown))
-    plan, budget = budgeted(plan, began=began, resumed=resumed, say=say)
+    slots = _cluster_slots(config)
+    plan, budget = budgeted(plan, began=began, resumed=resumed, slots=slots, say=say)
     with DriverLock(output, config.name) as lock:
         if not fresh:
             check_same_study(plan.config, output / config.name)  # before Ray starts, which takes seconds
         _check_cluster(plan, output / config.name, fresh=fresh)
         return _run(plan, open_folder(plan.config, output, fresh=fresh), lock, listeners, budget)
+
+
+def _cluster_slots(config: StudyConfig) -> int | None:
+    """Return how many trials a cluster that runs already has room for, if there is a time budget to size by it.
+
+    None for a cluster that the study will start itself, on this machine.
+    """
+    if config.budget_hours is None or not cluster.is_running():
+        return None
+    cluster.connect()
+    return resources.running_room(config.resources)
 
 
 def _check_cluster(plan: Plan, folder: Path, *, fresh: bool) -> None:

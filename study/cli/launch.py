@@ -33,7 +33,7 @@ from study.plan.phases import Plan
 from study.plan.unsearched import unsearched, unsearched_lines
 from study.provenance import describe
 from study.series import Series
-from study.timing.estimate import StudyEstimate, estimate, time_range, trial_costs
+from study.timing.estimate import StudyEstimate, time_range
 from study.timing.fit_to_budget import fit_to_budget, sizing_words
 from study.timing.machine import Machine
 from study.timing.rehearsal import this_machine
@@ -46,7 +46,7 @@ SELF_TEST_IMAGES = 512
 NOT_COVERED = (
     "Steps, reports and probes of trials are timed on this machine as it is now, the rest as it was at its rehearsal. "
     "Not covered: other programs that come to use it, downloads and the reading of images, trials that crash and start "
-    "again, and nodes of a cluster."
+    "again, nodes of a cluster, and what groups of workers (workers above 1) take to start and to exchange."
 )
 
 
@@ -156,10 +156,8 @@ def show_plans(series: Series, output: Path, *, download: bool, fresh: bool, as_
 
 def _sized(plan: Plan, machine: Machine, *, begun: bool) -> tuple[Plan, StudyEstimate, list[str]]:
     """Return the plan that a driver would run, its estimate, and lines on its sizes, which a study that began keeps."""
-    if begun:
-        return plan, estimate(plan, machine, trial_costs(plan)), []
-    fitting, found = fit_to_budget(plan, machine)
-    return fitting, found, sizing_words(fitting, found)
+    fitting, found = fit_to_budget(plan, machine, begun=begun)
+    return fitting, found, [] if begun else sizing_words(fitting, found)
 
 
 def _plans(configs: Mapping[str, StudyConfig], *, download: bool) -> dict[str, Plan]:

@@ -86,8 +86,9 @@ class StudyConfig(BaseModel):
         probe_every: Steps between two reports that also measure the features: online probes and health. `auto` is a
             quarter of the budget, or the grace period if shorter, rounded down to a multiple of `report_every`; every
             report if fewer than two reports fit into it. null for every report, as in studies before version 0.2.
-        budget_hours: Time that the study may take: when it begins, its seeds, its steps and its search trials are set
-            to what fits, and at the end of the time it stops with a report. null for the settings as they are.
+        budget_hours: Time that the study may take: when it begins, its seeds, all its steps and its search trials are
+            set to what fits, and at the end of the time it stops with a report. Needs `workers: 1`. null for the
+            settings as they are.
         defaults: Values per task of hyperparameters that the search does not vary, and of `augmentation`.
         task_options: Options of each task where they differ from its defaults.
         search: The hyperparameter search.

@@ -79,6 +79,11 @@ def _validated(content: Mapping[str, Any]) -> StudyConfig:
             f"search.scheduler = 'pbt': its trials take over states from each other, which needs workers = 1, not "
             f"{config.workers}"
         )
+    if config.budget_hours is not None and config.workers > 1:
+        raise ConfigError(
+            f"budget_hours = {config.budget_hours:g}: the time of trials with several workers, whose groups take long "
+            f"to start, is not estimated, so it needs workers = 1, not {config.workers}"
+        )
     if config.resources.gpu > 1 and config.resources.gpu % 1:
         raise ConfigError(f"resources.gpu = {config.resources.gpu}: Ray takes fractions of one GPU only; use 1, 2, ...")
     check_seeds(config)

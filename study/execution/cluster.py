@@ -26,6 +26,7 @@ from ray.tune.execution.tune_controller import TuneController
 from study.execution.environment import check_environment, unreachable
 from trainables.devices import FALLBACK, MPS_RESOURCE, has_mps
 from trainables.errors import ClusterError, ConfigError, first_line, printable
+from trainables.ray_adapter.cores import n_cores
 
 LOSS_ERRORS = (ConnectionError, LocalRayletDiedError, RaySystemError, RpcError)  # raised when the cluster is lost
 RESUME_HINT = "once it runs again, the same command resumes where this stopped"
@@ -43,7 +44,7 @@ def connect(cpus: int | None = None, *, dashboard: bool = False) -> None:
     already connected, nothing happens.
 
     Args:
-        cpus: CPUs of a local cluster; None for all of this machine's.
+        cpus: CPUs of a local cluster; None for all that this process may use.
         dashboard: Whether to start the dashboard. Ray Train asks it whether the driver of a worker group is alive;
             without it, the resources of a stopped or killed driver's group are never released.
 
@@ -56,7 +57,7 @@ def connect(cpus: int | None = None, *, dashboard: bool = False) -> None:
     address = check_environment()
     with _preserved_sigterm():
         if address is None:
-            _start_local(num_cpus=cpus, include_dashboard=dashboard, **options)
+            _start_local(num_cpus=cpus or n_cores(), include_dashboard=dashboard, **options)
             return
         if ray_constants.RAY_ADDRESS_ENVIRONMENT_VARIABLE not in os.environ:
             # A cluster of `ray start` may require a token, which Ray sends by itself only for the address "auto".
@@ -121,6 +122,15 @@ def _end_trials(interrupt: KeyboardInterrupt) -> None:
     for frame, _ in traceback.walk_tb(interrupt.__traceback__):
         if isinstance(controller := frame.f_locals.get("runner"), TuneController):
             controller._actor_manager.cleanup()
+
+
+def is_running() -> bool:
+    """Return whether `connect` uses a cluster that runs already, instead of starting a local one.
+
+    Raises:
+        ConfigError: See `check_environment`.
+    """
+    return ray.is_initialized() or check_environment() is not None
 
 
 def is_multi_node() -> bool:

@@ -66,6 +66,21 @@ def max_concurrent_trials(need: ResourcesConfig, workers: int, *, may_grow: bool
     return max(running, min(running + pending, MAX_PENDING_GROUPS * workers)) // workers
 
 
+def running_room(need: ResourcesConfig) -> int:
+    """Return how many trials of one worker the nodes that run now have room for.
+
+    Raises:
+        ConfigError: They have room for none.
+    """
+    trials = _room(need, [node for node in ray.nodes() if node["Alive"]])
+    if not trials:
+        raise ConfigError(
+            f"budget_hours: no node of the cluster that runs now has {_text(need, 1)}, so the time of the study "
+            "cannot be estimated; start such a node first, or leave budget_hours (--hours) out"
+        )
+    return trials
+
+
 def _room(need: ResourcesConfig, nodes: Sequence[Mapping[str, Any]]) -> int:
     """Return how many workers fit on these nodes of Ray."""
     return sum(_capacity(need, node["Resources"], node["Labels"]) for node in nodes)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from analysis.records.phases import PHASES
 from study.plan.phases import Plan
-from study.timing.estimate import REPORT, StudyEstimate, estimate, trial_costs
+from study.timing.estimate import REPORT, StudyEstimate
 from study.timing.fit_to_budget import fit_to_budget, sizing_words
 from study.timing.rehearsal import this_machine
 
@@ -46,24 +46,25 @@ class TimeBudget:
         return kept if kept > time.time() else last
 
 
-def budgeted(plan: Plan, *, began: float, resumed: bool, say: Callable[[str], object]) -> tuple[Plan, TimeBudget]:
+def budgeted(
+    plan: Plan, *, began: float, resumed: bool, slots: int | None, say: Callable[[str], object]
+) -> tuple[Plan, TimeBudget]:
     """Return the plan that a driver runs, and its time budget.
 
     Args:
         plan: Plan of the study, with its former sizes if it is resumed.
         began: When the driver began, in seconds since the epoch.
         resumed: Whether the study has begun before, so that its sizes are fixed.
+        slots: As for `estimate`.
         say: Shows a line to the user.
 
     Raises:
-        ConfigError: Not even the smallest plan fits into the budget.
+        ConfigError: Not even the smallest plan fits into the budget, or the trials cannot be timed here.
     """
     if plan.config.budget_hours is None:
         return plan, TimeBudget()
     machine, end = this_machine(), began + 3600 * plan.config.budget_hours
-    if resumed:
-        return plan, TimeBudget(end, estimate(plan, machine, trial_costs(plan)))
-    plan, found = fit_to_budget(plan, machine, end - time.time())
-    for line in sizing_words(plan, found):
+    plan, found = fit_to_budget(plan, machine, end - time.time(), begun=resumed, slots=slots)
+    for line in [] if resumed else sizing_words(plan, found):
         say(line)
     return plan, TimeBudget(end, found)

@@ -18,6 +18,7 @@ from study.timing.expected import Part, expected_parts
 from study.timing.machine import Machine
 from study.timing.phase_sizes import phase_sizes
 from trainables.devices import CPU, CUDA, GPU_RESOURCE, MPS, MPS_RESOURCE, device_of
+from trainables.errors import ConfigError
 from trainables.ray_adapter.cores import n_cores
 
 _UNITS = (("hours", 7200, 3600, 10), ("minutes", 120, 60, 1), ("seconds", 0, 1, 1))  # least seconds, seconds, steps
@@ -80,26 +81,28 @@ class StudyEstimate:
         return f"{time_range(self.low, self.high)} on {self.hardware}, {trials} at a time"
 
 
-def estimate(plan: Plan, machine: Machine, costs: TrialCosts | None) -> StudyEstimate:
-    """Return the time of a study on this machine.
+def estimate(plan: Plan, machine: Machine, costs: TrialCosts | None, slots: int | None = None) -> StudyEstimate:
+    """Return the time of a study.
 
     Args:
         plan: Plan of the study.
         machine: What the study costs here beside its trials.
         costs: Costs of its trials, which are timed as far as they are not known yet, in some seconds; None for
             simulated trials.
+        slots: Number of trials that run at the same time on the cluster that is used; None for this machine alone.
     """
     parts, device = expected_parts(plan), _device(plan)
     if costs is not None:
         costs.include(trial for part in parts for alternative in part.alternatives for trial in alternative)
-    slots = _slots(plan, device)
+    hardware = _hardware(device) if slots is None else "the running Ray cluster"
+    slots = slots or _slots(plan, device)
     rows = [PhaseEstimate(START, 0, 0, machine.start, machine.start, machine.start)]
     for size in phase_sizes(plan):
         own = [part for part in parts if part.phase == size.phase and size.trials]
         low, high = (_phase_seconds(plan, own, costs, machine, slots, end) for end in (-1, 1)) if own else (0.0, 0.0)
         rows.append(PhaseEstimate(size.phase, size.trials, sum(size.steps.values()), (low + high) / 2, low, high))
     rows.append(PhaseEstimate(REPORT, 0, 0, machine.end, machine.end, machine.end))
-    return StudyEstimate(rows, slots, _hardware(device))
+    return StudyEstimate(rows, slots, hardware)
 
 
 def trial_costs(plan: Plan) -> TrialCosts | None:
@@ -172,6 +175,16 @@ def _search_share(plan: Plan) -> float:
     return asha_share(
         config.search.num_samples, config.budget_steps, config.grace_period, config.search.reduction_factor
     )
+
+
+def check_device(plan: Plan) -> None:
+    """Raise ConfigError if the trials reserve a GPU and there is none here on which they could be timed."""
+    need = plan.config.resources
+    if not plan.config.simulate and (need.gpu or MPS_RESOURCE in need.custom) and _device(plan).type == CPU:
+        raise ConfigError(
+            "budget_hours: the trials reserve a GPU (resources), and this machine has none on which to time them; "
+            "start the study on a machine with such a GPU, or leave budget_hours (--hours) out"
+        )
 
 
 def _device(plan: Plan) -> torch.device:

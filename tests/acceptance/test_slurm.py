@@ -106,6 +106,24 @@ def test_a_job_goes_back_to_the_queue_whatever_becomes_of_its_reports(tmp_path: 
     assert not begun or len((tmp_path / "reported").read_text().splitlines()) == 2
 
 
+@pytest.mark.parametrize("restarts", [None, "0", "1", "2"])
+def test_only_the_first_start_of_a_job_has_fresh(tmp_path: Path, restarts: str | None):
+    script = (REPOSITORY / SCRIPT).read_text()
+    start = script[script.index("arguments=(") : script.index("\ndriver=$!")]
+    program = tmp_path / "python"
+    program.write_text("#!/bin/bash\nprintf '%s\\n' \"$@\" > arguments\n")
+    program.chmod(0o755)
+    command = ["bash", "-c", f"set -euo pipefail; studies=studies\n{start}\nwait", "slurm_script"]
+    counted = {} if restarts is None else {"SLURM_RESTART_COUNT": restarts}
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", **counted}
+    given = ["my study.yaml", "--fresh", "--set", "name=a  b"]
+    subprocess.run([*command, *given], cwd=tmp_path, env=environment, check=True)
+    kept = [each for each in given if each != "--fresh" or restarts in (None, "0")]
+    assert (tmp_path / "arguments").read_text().splitlines()[-len(kept) :] == kept
+    subprocess.run([*command, "--fresh"], cwd=tmp_path, env=environment, check=True)
+    assert ("--fresh" in (tmp_path / "arguments").read_text().splitlines()) == (restarts in (None, "0"))
+
+
 def test_a_job_whose_study_is_refused_ends_with_its_line_and_is_not_requeued(slurm: Slurm):
     job = slurm.submit(SCRIPT, "quikc")
     until(slurm, job, "FAILED")

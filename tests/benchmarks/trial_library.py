@@ -155,8 +155,8 @@ def images(dataset: str, root: Path) -> Images:
     return Images(plain[0], plain[1].take(np.arange(used)), gold)
 
 
-def kept_plan(trial: TrialConfig, n_train: int, n_validation: int) -> SampleSizes:
-    """Return the product's plan with up to KEPT_IMAGES validation images; the product's are the first of them."""
+def kept_sample_sizes(trial: TrialConfig, n_train: int, n_validation: int) -> SampleSizes:
+    """Return sample sizes of up to KEPT_IMAGES validation images, of which those of the product are the first."""
     chosen = sample_sizes(trial, n_train, n_validation)
     kept = min(KEPT_IMAGES, n_validation) // chosen.batch * chosen.batch
     return dataclasses.replace(chosen, images=max(chosen.images, kept))
@@ -165,7 +165,7 @@ def kept_plan(trial: TrialConfig, n_train: int, n_validation: int) -> SampleSize
 def make_trial(trial: TrialConfig, available: Images) -> dict[str, Any]:
     """Train a trial with its budget and with twice the budget, and return its row of the library."""
     splits = available.for_trial(trial)
-    monitor.plan = kept_plan  # type: ignore[attr-defined]
+    monitor.sample_sizes = kept_sample_sizes
     started = time.perf_counter()
     reports: list[dict[str, float]] = []
     states: dict[str, dict[str, Any]] = {}

@@ -1,10 +1,13 @@
-"""Number of CPU cores, as Ray counts them where none is given."""
+"""Number of CPU cores that this process may use."""
 
 from __future__ import annotations
 
+import os
+
 
 def n_cores() -> int:
-    """Return the number of cores that Ray finds on this machine, which a container may limit."""
+    """Return the number of cores that Ray finds, or that a batch system leaves to this process if these are fewer."""
     from ray._private.utils import get_num_cpus  # Ray takes a second to import
 
-    return max(1, int(get_num_cpus(override_docker_cpu_warning=True)))
+    found = max(1, int(get_num_cpus(override_docker_cpu_warning=True)))
+    return min(found, len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +13,11 @@ from analysis.convergence.still_improving import TWICE_THE_STEPS
 from study.execution.stopping import ChanceStopper
 from tests.analysis import trial_library
 from tests.analysis.trial_library import FITTED, TESTED
+from tests.benchmarks.trial_library import KEPT_IMAGES, Images, make_trial
+from trainables.data import shapes
 from trainables.ray_adapter.messages import TrialReport, to_result
+from trainables.training import monitor
+from trainables.trial import TrialConfig
 
 PAGE = Path(__file__).parents[3] / "docs" / "statistics.md"
 FALSE = {"at_chance": 0.05, "converged": 0.05, "still_improving": 0.10}
@@ -38,6 +43,15 @@ def test_the_library_has_every_task_data_set_and_number_of_reports(judged: pd.Da
     assert set(judged["dataset"]) == {*FITTED, *TESTED}
     assert judged.groupby(["task", "dataset"]).size().min() >= 5
     assert set(judged["n_reports"]) == {2, 5, 12, 20}
+
+
+def test_a_trial_is_made_with_more_validation_images_than_the_product_looks_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(monitor, "sample_sizes", monitor.sample_sizes)  # which making a trial replaces
+    train, rest, gold = (shapes.generate(n, split="train", seed=seed) for seed, n in enumerate((1200, 300, 1000)))
+    settings = {"width": 4, "batch_size": 8, "n_images": 1200, "budget_steps": 2, "report_every": 1}
+    row = make_trial(TrialConfig("library", "rotation", **settings), Images(train, rest, gold))
+    assert row["product_images"] == 100
+    assert json.loads(row["facts"])["n_validation_images"] == KEPT_IMAGES // 100 * 100
 
 
 @pytest.mark.parametrize("half", [FITTED, TESTED], ids=["fitted", "tested"])

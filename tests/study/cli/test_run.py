@@ -79,7 +79,7 @@ def test_an_option_that_does_not_exist_is_refused(run: Command):
 def test_a_dry_run_prints_the_plan_and_touches_nothing(run: Command, study_file: str):
     answer = run(study_file, "--dry-run")
     assert (answer.code, answer.err) == (0, "")
-    for part in ("tiny: shapes", "baselines", "search", "confirm", "evaluate", "18"):
+    for part in ("tiny: shapes", "baselines", "search", "confirm", "evaluate", "18", "what groups of workers"):
         assert part in answer.out
     assert re.search(r"^rotation: search\.space leaves out .*batch_size \(always 8\)", answer.out, re.MULTILINE)
     assert sorted(path.name for path in Path().iterdir()) == ["tiny.yaml"]

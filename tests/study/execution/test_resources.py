@@ -12,7 +12,7 @@ import pytest
 from study.config import strict_yaml
 from study.config.sections import ResourcesConfig
 from study.execution import cluster, resources
-from study.execution.resources import max_concurrent_trials
+from study.execution.resources import max_concurrent_trials, running_room
 from trainables.devices import FALLBACK
 from trainables.errors import ConfigError
 
@@ -163,6 +163,27 @@ def test_an_autoscaler_is_known_by_the_names_of_its_kinds_of_nodes(
     monkeypatch.setattr(resources, "_internal_kv_get", lambda key: status)
     monkeypatch.setattr(resources, "is_autoscaler_v2", lambda: second)
     assert resources._has_autoscaler() == autoscaled
+
+
+def test_a_time_budget_counts_on_the_nodes_that_run_already(cluster_of: Nodes):
+    cluster_of(node(CPU=8), node(CPU=3), node(CPU=8, alive=False), launched=LAUNCHED)
+    assert running_room(ResourcesConfig(cpu=2)) == 5
+    with pytest.raises(
+        ConfigError, match=r"budget_hours: no node .* that runs now has 1 CPU, 1 GPU, .* \(--hours\) out"
+    ):
+        running_room(ResourcesConfig(gpu=1))
+
+
+def test_a_local_ray_has_the_cores_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch):
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(cluster, "check_environment", lambda: None)
+    monkeypatch.setattr(cluster, "n_cores", lambda: 3)
+    monkeypatch.setattr(cluster, "_start_local", lambda **options: given.update(options))
+    cluster.connect()
+    assert given["num_cpus"] == 3
+    cluster.connect(cpus=2)
+    assert given["num_cpus"] == 2
 
 
 def test_a_local_ray_on_a_mac_counts_its_gpu_and_lets_pytorch_fall_back_to_the_cpu(monkeypatch: pytest.MonkeyPatch):

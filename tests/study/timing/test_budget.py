@@ -58,6 +58,32 @@ def test_without_a_budget_nothing_stops():
     assert TimeBudget().deadline("search", done=[]) == math.inf
 
 
+@pytest.mark.parametrize("address", [None, "10.0.0.1:6379"])
+def test_a_study_with_a_time_budget_connects_to_a_cluster_before_it_is_sized(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, address: str | None
+):
+    calls: list[object] = []
+
+    class SizedError(Exception): ...
+
+    def budgeted(plan: Plan, *, slots: int | None, **others: object) -> None:
+        calls.append(slots)
+        raise SizedError
+
+    monkeypatch.setattr(driver.cluster.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(driver.cluster, "check_environment", lambda: address)
+    monkeypatch.setattr(driver.cluster, "connect", lambda **options: calls.append("connected"))
+    monkeypatch.setattr(driver.resources, "running_room", lambda need: 32)
+    monkeypatch.setattr(driver, "budgeted", budgeted)
+    with pytest.raises(SizedError):
+        run_study(tiny(budget_hours=1), tmp_path)
+    assert calls == (["connected", 32] if address else [None])
+    calls.clear()
+    with pytest.raises(SizedError):
+        run_study(tiny(), tmp_path)
+    assert calls == [None], "without a time budget there is nothing to size"
+
+
 class InterruptedExecutor(SimulatedExecutor):
     """Executor whose time is over when it comes to a phase: it runs one trial of it."""
 

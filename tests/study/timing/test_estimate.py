@@ -250,4 +250,20 @@ def test_options_that_change_what_a_step_computes_are_timed_apart():
 
 def test_trials_are_counted_on_the_cores_that_ray_finds(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("ray._private.utils.get_num_cpus", lambda **options: 3.0)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: range(64), raising=False)
     assert estimate(plan_of(), MACHINE, KnownCosts()).words().endswith("on 3 cores, 3 trials at a time")
+
+
+def test_of_the_cores_of_a_node_only_those_of_the_job_are_counted(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("ray._private.utils.get_num_cpus", lambda **options: 64)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {8, 9, 10}, raising=False)
+    assert estimate(plan_of(), MACHINE, KnownCosts()).words().endswith("on 3 cores, 3 trials at a time")
+    monkeypatch.delattr("os.sched_getaffinity")  # as on a Mac
+    assert estimate(plan_of(), MACHINE, KnownCosts()).slots == 64
+
+
+def test_on_a_running_cluster_as_many_trials_run_at_once_as_it_has_room_for(two_cores: None):
+    plan = plan_of(simulate=True, confirm={"seeds": 20})
+    found = estimate(plan, MACHINE, None, slots=8)
+    assert found.words().endswith("on the running Ray cluster, 8 trials at a time")
+    assert found.seconds < estimate(plan, MACHINE, None).seconds
