@@ -15,14 +15,15 @@ import torch
 from torch import Tensor
 
 from tests.conftest import CORE
-from tests.trainables.tiny import splits, trial, with_unreadable_test
+from tests.trainables.tiny import SIDE, splits, trial, with_unreadable_test
 from trainables.data.table import as_tensor
 from trainables.errors import ConfigError, DataError
 from trainables.tasks import TASKS
 from trainables.tasks.rotation import Rotation
 from trainables.training import checkpoint
 from trainables.training.batches import batches
-from trainables.training.loop import Report, Worker, fit
+from trainables.training.loop import Report, Worker, build_task, fit
+from trainables.training.monitor import Monitor
 from trainables.training.optimizers import lr_at
 from trainables.training.shortcuts import CONTROLS
 from trainables.trial import ONLINE_SCORES, TrialConfig
@@ -190,6 +191,17 @@ def test_the_validation_is_the_same_whatever_the_augmentation_and_the_learning_r
     first, *others = [Run(trial("simclr", budget_steps=0, **change)).curve()[0] for change in changes]
     assert all(other["val/loss"] == first["val/loss"] for other in others)
     assert all(other["health/alignment"] == first["health/alignment"] for other in others)
+
+
+def test_health_is_measured_on_the_same_images_whatever_the_validation_may_cost() -> None:
+    made = splits(n_validation=250)
+    found = []
+    for budget_steps in (6, 6000):
+        config = trial(budget_steps=budget_steps, report_every=budget_steps)
+        monitor = Monitor(config, build_task(config, SIDE), made.pretext_train, made, torch.device("cpu"))
+        found.append((monitor.facts["n_validation_images"], monitor.features()))
+    assert found[0][0] < found[1][0]
+    assert found[0][1] == found[1][1]
 
 
 def test_the_encoder_that_is_returned_is_the_one_of_the_last_report() -> None:
