@@ -18,7 +18,7 @@ from trainables.data.table import ImageTable, as_tensor
 from trainables.devices import CUDA, placed
 from trainables.distributed import CrossWorkerBatchNorm
 from trainables.encoders import Encoder
-from trainables.probes.accuracy import Accuracy, top_accuracy
+from trainables.probes.accuracy import Accuracy, selection_measure, top_accuracy
 from trainables.probes.features import labeled_features
 from trainables.probes.linear import LinearProbe, fit_linear_probe
 from trainables.rng import generator, stream_seed
@@ -81,8 +81,9 @@ def fine_tune(
 ) -> int:
     """Train a classifier on labeled images and leave it at its best validation accuracy.
 
-    The classifier is also validated before the first step, so its validation accuracy never gets worse. If the loss
-    becomes non-finite, the earlier weights are kept. Order and augmentation are drawn from the trial's seed.
+    With imbalanced classes this is the balanced accuracy (see `selection_measure`). The classifier is also validated
+    before the first step, so its validation accuracy never gets worse. If the loss becomes non-finite, the earlier
+    weights are kept. Order and augmentation are drawn from the trial's seed.
 
     Args:
         trial: Configuration; `fine_tune_steps` and `seed` are used.
@@ -107,7 +108,9 @@ def fine_tune(
     assert train.labels is not None
     images, labels = placed(as_tensor(train.images), device), as_tensor(train.labels).to(device)
     validation_steps = {math.ceil(recipe.budget_steps * i / N_VALIDATIONS) for i in range(1, N_VALIDATIONS + 1)}
-    best, best_step = classification_accuracy(model, validation, device).top1, 0
+    assert validation.labels is not None
+    measure = selection_measure(as_tensor(validation.labels), validation.n_classes)
+    best, best_step = getattr(classification_accuracy(model, validation, device), measure), 0
     weights = copy.deepcopy(model.state_dict())
     model.train()
     for step, rows in enumerate(batches(recipe, len(train), first=0), start=1):
@@ -121,7 +124,7 @@ def fine_tune(
         loss.backward()
         optimizer.step()
         if step in validation_steps:
-            found = classification_accuracy(model, validation, device).top1
+            found = getattr(classification_accuracy(model, validation, device), measure)
             if found > best:  # false for NaN
                 best, best_step, weights = found, step, copy.deepcopy(model.state_dict())
     model.load_state_dict(weights)

@@ -16,6 +16,7 @@ from trainables.data.table import ImageTable, Splits, as_tensor
 from trainables.distributed import CrossWorkerBatchNorm, synchronize_batchnorm
 from trainables.encoders import Encoder, build_encoder, recalibrated
 from trainables.probes import evaluation, few_labels
+from trainables.probes.accuracy import Accuracy
 from trainables.probes.features import extract_features
 from trainables.probes.few_labels import Classifier, classification_accuracy, fine_tune, frozen_probe, labeled_subset
 from trainables.trial import RAW_PIXELS, TrialConfig
@@ -126,6 +127,18 @@ def test_what_only_gets_worse_by_training_stays_as_it_was(monkeypatch: pytest.Mo
     before = copy.deepcopy(model.state_dict())
     assert fine_tune(tuning(fine_tune_steps=20), model, TRAIN, VALIDATION, CPU) == 0
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(("largest", "expected"), [(0.9, 2), (0.0, 0)])
+def test_the_step_is_chosen_by_balanced_accuracy_where_classes_are_imbalanced(
+    largest: float, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = np.arange(len(VALIDATION)) % N_CLASSES
+    labels[: round(largest * len(labels))] = 0
+    seen = iter([Accuracy(top1=0.9, balanced_accuracy=0.5), *[Accuracy(top1=0.8, balanced_accuracy=0.7)] * 10])
+    monkeypatch.setattr(few_labels, "classification_accuracy", lambda *_: next(seen))
+    validation = dataclasses.replace(VALIDATION, labels=labels)
+    assert fine_tune(tuning(fine_tune_steps=20), classifier(), TRAIN, validation, CPU) == expected
 
 
 def test_the_same_trial_gives_the_same_to_the_bit_and_another_seed_other_labels() -> None:
