@@ -21,7 +21,7 @@ from trainables.encoders import Encoder
 from trainables.probes.accuracy import Accuracy, selection_measure, top_accuracy
 from trainables.probes.features import labeled_features
 from trainables.probes.linear import LinearProbe, fit_linear_probe
-from trainables.rng import generator, stream_seed
+from trainables.rng import generator, global_seed, stream_seed
 from trainables.training.batches import batches
 from trainables.training.optimizers import build_optimizer, lr_at
 from trainables.trial import TrialConfig
@@ -83,7 +83,8 @@ def fine_tune(
 
     With imbalanced classes this is the balanced accuracy (see `selection_measure`). The classifier is also validated
     before the first step, so its validation accuracy never gets worse. If the loss becomes non-finite, the earlier
-    weights are kept. Order and augmentation are drawn from the trial's seed.
+    weights are kept. Order, augmentation and dropout are drawn from the trial's
+    seed.
 
     Args:
         trial: Configuration; `fine_tune_steps` and `seed` are used.
@@ -118,7 +119,10 @@ def fine_tune(
         views = augmentation(images[batch], generator(device, trial.seed, "fine-tuning", step))
         for group in optimizer.param_groups:
             group["lr"] = lr_at(recipe, step - 1)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == CUDA):
+        with (
+            global_seed(trial.seed, "fine-tuning layers", step, device=device),
+            torch.autocast(device.type, torch.bfloat16, enabled=device.type == CUDA),
+        ):
             loss = F.cross_entropy(model(views), labels[batch])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

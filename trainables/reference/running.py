@@ -167,7 +167,9 @@ def train(
     take_step = TrainingStep(run.task, run.model, run.optimizer, replay=run.replay)
     run.start()
     while run.unfinished:
-        run.count(take_step(run.draw(), trial.lr if recipe.constant_lr else run.lr))
+        with run.seeded():
+            means = take_step(run.draw(), trial.lr if recipe.constant_lr else run.lr)
+        run.count(means)
         run.report_if_due()
     return run.task.encoder, before + time.monotonic() - began
 

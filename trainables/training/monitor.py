@@ -17,7 +17,7 @@ from trainables.probes.health import health_metrics
 from trainables.probes.knn import knn_probe
 from trainables.probes.linear import linear_probe
 from trainables.probes.newton import NewtonPath
-from trainables.rng import generator
+from trainables.rng import generator, global_seed
 from trainables.tasks import PretextTask, by_split
 from trainables.training.shortcuts import shortcut_metrics
 from trainables.training.validation import History, Validation, sample_sizes
@@ -90,10 +90,11 @@ class Monitor:
             diverged: Whether the loss is not finite, so that this is the trial's last report. Its features are always
                 measured: a search must not choose the trial for features that it had before.
         """
-        metrics = self.history.add(step, self.validation.per_image())
-        if step >= self.trial.budget_steps and self.task.has_shortcuts:
-            metrics |= shortcut_metrics(self.validation)
-        return metrics | self.features() if diverged or self.trial.measures_features(step) else metrics
+        with global_seed(0, "report", device=self.health_images.device):
+            metrics = self.history.add(step, self.validation.per_image())
+            if step >= self.trial.budget_steps and self.task.has_shortcuts:
+                metrics |= shortcut_metrics(self.validation)
+            return metrics | self.features() if diverged or self.trial.measures_features(step) else metrics
 
     @torch.no_grad()
     def features(self) -> dict[str, float]:

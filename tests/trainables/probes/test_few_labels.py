@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 import math
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from tests.trainables.tiny import splits, trial, with_unreadable_test
 from trainables.data.table import ImageTable, Splits, as_tensor
@@ -127,6 +129,21 @@ def test_what_only_gets_worse_by_training_stays_as_it_was(monkeypatch: pytest.Mo
     before = copy.deepcopy(model.state_dict())
     assert fine_tune(tuning(fine_tune_steps=20), model, TRAIN, VALIDATION, CPU) == 0
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_dropout_of_a_fine_tuned_encoder_draws_what_the_seed_of_its_trial_determines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, better = classifier(), itertools.count()
+    model.encoder.blocks.append(nn.Dropout(0.5))
+    monkeypatch.setattr(few_labels, "classification_accuracy", lambda *_: Accuracy(top1=next(better)))
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        tuned = copy.deepcopy(model)
+        fine_tune(tuning(fine_tune_steps=20), tuned, TRAIN, VALIDATION, CPU)
+        found.append(tuned.state_dict())
+    assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
 
 
 @pytest.mark.parametrize(("largest", "expected"), [(0.9, 2), (0.0, 0)])

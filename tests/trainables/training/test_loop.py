@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.conftest import CORE
 from tests.trainables.tiny import SIDE, splits, trial, with_unreadable_test
@@ -331,6 +331,34 @@ def test_global_random_state_is_neither_read_nor_moved() -> None:
     before = torch.get_rng_state()
     assert Run(trial()).curve() == first
     assert torch.equal(torch.get_rng_state(), before)
+
+
+class Forgetful(nn.Module):
+    """An encoder with dropout, and with noise that is there in evaluation, too."""
+
+    feature_dim = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images).mean(dim=(2, 3)) + 0.01 * torch.rand(len(images), 4)
+
+
+def test_layers_that_draw_numbers_draw_those_of_the_seed_and_the_step() -> None:
+    forgetful = trial(encoder=f"{__name__}:Forgetful")
+    torch.manual_seed(1)
+    run = Run(forgetful)
+    torch.manual_seed(2)
+    before = torch.get_rng_state()
+    again, resumed, ended = Run(forgetful), Run(forgetful, resume=run.saved[4]), Run(forgetful, resume=run.saved[6])
+    assert torch.equal(torch.get_rng_state(), before)
+    assert again.curve() == run.curve()
+    assert resumed.curve() == {6: run.curve()[6]}
+    measured = {name: value for name, value in run.curve()[6].items() if name.startswith(("val/", "probe/", "health/"))}
+    assert ended.curve()[6].items() >= measured.items()
+    assert Run(forgetful.replace(seed=1)).curve() != run.curve()
 
 
 def test_the_images_of_a_smaller_subset_are_among_those_of_a_larger() -> None:
