@@ -85,14 +85,14 @@ def sample(kind: Callable[..., Tensor], generator: torch.Generator, *shape: int,
 def global_seed(seed: int, stream: str, *indices: int, device: torch.device | str = CPU) -> Iterator[None]:
     """Seed the global generators, which the modules of PyTorch draw from, and restore them afterward.
 
-    Module constructors draw from the one of the CPU, layers such as dropout from the one of their device.
+    Module constructors draw from the CPU generator, layers such as dropout from the generator of their device.
     `torch.manual_seed` also seeds all other devices, which takes 17 times as long.
 
     Args:
         seed: Seed of the trial.
         stream: Name of the stream.
         *indices: Position in the stream, such as the step.
-        device: Device whose generator is seeded and restored besides that of the CPU.
+        device: Device whose generator is seeded and restored besides the CPU generator.
     """
     device = torch.device(device)
     others = [] if device.type == CPU else [device]

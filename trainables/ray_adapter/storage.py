@@ -108,7 +108,7 @@ class CheckpointStore:
         if found is None:
             older = "there is no older one to continue from"
         else:
-            older = f"the newest one to continue from is that of step {found['step']}"
+            older = f"the newest one to continue from has step {found['step']}"
         for problem in problems:
             self.damaged.append(f"{problem}; {older}")
             logger.warning("%s", self.damaged[-1])

@@ -14,7 +14,7 @@ from trainables.training.optimizers import build_optimizer, lr_at
 from trainables.training.step import TrainingStep
 from trainables.trial import TrialConfig
 
-N_MEASURED = (2, 4)  # images whose memory is measured, from which that of a batch follows
+N_MEASURED = (2, 4)  # images whose memory is measured; a batch takes more in proportion
 COPIES = 3  # values per trained weight: the weight, its gradient and a moment; AdamW has a second moment
 FLOAT_BYTES = 4
 
@@ -23,8 +23,8 @@ def least_bytes(trial: TrialConfig, images: Tensor) -> int:
     """Return a lower bound of the memory that one optimizer step takes, in bytes.
 
     It counts the weights with their gradients and the optimizer's state, and what the forward pass saves for the
-    backward pass: that of a few images, and as much more per image of the batch as two more of them saved. Intermediate
-    results, the images of the data set and the process itself come on top.
+    backward pass, measured on a few images and continued as a line in the number of images. Intermediate results, the
+    images of the data set and the process itself come on top.
 
     Args:
         trial: Configuration of the trial; its `batch_size` is the number of images of one worker.

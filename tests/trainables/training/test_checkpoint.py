@@ -136,7 +136,7 @@ def test_a_broken_file_falls_back_to_the_one_before(
     assert same(found, state_of(1))
     (line,) = caplog.messages
     assert line.startswith(f"{newest}: not a readable checkpoint (")
-    assert line.endswith("; the newest one to continue from is that of step 1")
+    assert line.endswith("; the newest one to continue from has step 1")
     assert store.damaged == [line]
 
 
