@@ -60,7 +60,7 @@ class TrialConfig:
         task: A pretext task, or a baseline, which trains nothing and is only probed: one of BASELINES, or WEIGHTS and a
             name.
         cell: Name of the trial's cell in an ablation.
-        seed: Seed of initialization, order and augmentation.
+        seed: Seed of initialization, order, augmentation and dropout.
         dataset: Data set that the task trains on.
         n_images: Number of images to train on, None for all; drawn by `data_seed`, nested.
         data_seed: Seed of the choice of images.

@@ -1,4 +1,4 @@
-"""Classes of a data set: the rule that replaces accuracy by balanced accuracy, and the accuracy of each class."""
+"""Classes of a data set: where balanced accuracy replaces accuracy, and the accuracy of each class."""
 
 from __future__ import annotations
 
@@ -12,34 +12,16 @@ from analysis.data.baselines import are_baselines
 from analysis.data.study import Study
 from analysis.data.tables import LAST, chance_column, is_comparison_probe, is_final_result, level_names, probe_results
 from analysis.stats.binomial import wilson_interval
+from trainables.objective import is_imbalanced
 from trainables.per_image import LABELS
 from trainables.trial import CLASS_AVERAGES, ONLINE_PROBES, is_baseline
 
-MIN_RATIO = 3.0
 FEW_IMAGES = 20  # the 95% interval of the accuracy of a class with fewer images may be wider than 0.4
 
 ROUNDING = 1e-6  # relative difference between two records of one level
 BALANCED = "linear_balanced_accuracy"
 _LARGEST = re.compile(r"probe/(?P<dataset>.+)/largest_class")
 _IOU = re.compile(r"probe/(?P<dataset>.+)/iou/(?P<name>.+)")
-
-
-def is_imbalanced(largest_class: float, n_classes: float) -> bool:
-    """Whether answers about a data set use balanced accuracy instead of accuracy.
-
-    They do if the largest class has at least MIN_RATIO times as many of the evaluated images as the other classes have
-    on average: a share of at least 3 / (K + 2), which is 0.75 for two classes, 0.25 for ten and 0.03 for a hundred. It
-    separates the data sets that are usually reported by accuracy (SVHN, 0.20 of 10) from those usually reported by the
-    mean of the classes' accuracies (Caltech-101 and Flowers-102; Kornblith 2019, 1805.08974, table 1). Draws of
-    images from equally frequent classes rarely do: with probability 0.01 for 50 images of ten classes, and 0.0001 for
-    100.
-
-    Args:
-        largest_class: Share of the largest class among the evaluated images; NaN if it is not known, which is never
-            imbalanced.
-        n_classes: Number of classes K.
-    """
-    return n_classes > 1 and largest_class * (n_classes - 1) >= MIN_RATIO * (1 - largest_class)
 
 
 def imbalanced(runs: pd.DataFrame) -> pd.DataFrame:

@@ -54,7 +54,7 @@ class SearchConfig(_Frozen):
             the best trials ended with.
         metric: Metric to optimize, taken at a trial's last report, for example `probe/linear_balanced_accuracy` or
             `probe/linear_macro_f1`. `auto` is `probe/linear` (probe validation) where the data set has labels, or its
-            balanced accuracy if the classes are clearly imbalanced (`analysis.data.classes.is_imbalanced`), and the
+            balanced accuracy if the classes are clearly imbalanced (`trainables.objective.is_imbalanced`), and the
             task's primary validation metric otherwise.
         mode: Direction of `metric`; null for the direction that the metric has by itself.
         grace_period: Steps before a scheduler may stop a trial; null for a quarter of the budget.

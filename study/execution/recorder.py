@@ -93,7 +93,7 @@ class Recorder(tune.Callback):
             trial.max_failures = 0  # the error that follows would recur
             return
         for problem in message.damaged_checkpoints:
-            logger.warning("%s; falling back to the previous one", problem)
+            logger.warning("%s", problem)
         members = self._members[trial.trial_id]
         if isinstance(message, Unfused):
             logger.warning(NOT_FUSED, len(members), message.reason)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from analysis.data.classes import BALANCED, is_imbalanced
+from analysis.data.classes import BALANCED
 from study.config.names import TaskName
 from trainables.data import Splits
+from trainables.objective import is_imbalanced
 from trainables.probes.accuracy import largest_class
 from trainables.tasks import TASKS
 from trainables.training.monitor import PROBE_QUERIES

@@ -1,6 +1,8 @@
-"""The encoders, ops and data sets of this package pass the suites that plug-ins are tested with."""
+"""The encoders, ops and data sets of this package pass the suites of plug-ins, which judge as the contract says."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -8,8 +10,11 @@ from torch import Tensor, nn
 
 from trainables.augmentation import OPS, REGISTRY, register_op
 from trainables.encoders import ENCODERS, register_encoder
+from trainables.options import in_range, one_of
 from trainables.rng import sample
-from trainables.testing import DatasetConformance, EncoderConformance, OpConformance
+from trainables.tasks import TASKS, Batch, Output
+from trainables.tasks.rotation import ROTATIONS, Rotation
+from trainables.testing import DatasetConformance, EncoderConformance, OpConformance, TaskConformance
 
 
 @pytest.mark.parametrize("name", [name for name in ENCODERS.built_in if name != "resnet50"])
@@ -84,3 +89,43 @@ def test_the_suite_of_encoders_fails_for_a_wrong_encoder(test: str) -> None:
             getattr(EncoderConformance(), test)("unseeded")
     finally:
         ENCODERS.remove("unseeded")
+
+
+@dataclass(frozen=True)
+class LegalOptions:
+    """Options of every legal form: with a range, with None among the choices, and without limits."""
+
+    head_hidden: int = in_range(0, 0, 8192)
+    place: str | None = one_of(None, None, "center")
+    note: str = "none"
+
+
+class OneValuePerImage(Rotation):
+    """Rotation prediction whose metrics have one value per image instead of one per prediction."""
+
+    name = "one_value_per_image"
+    Options = LegalOptions
+
+    def forward(self, batch: Batch) -> Output:
+        objective, metrics = super().forward(batch)
+        n_images = len(batch.targets) // ROTATIONS
+        return Output(objective, {name: self.by_image(samples, n_images) for name, samples in metrics.items()})
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "test_gives_as_many_values_of_every_metric_as_it_states",
+        "test_asks_the_same_of_all_trials_in_validation",
+        "test_trains_at_both_ends_of_every_option_or_says_why_not",
+        "test_refuses_what_an_option_does_not_allow",
+        "test_allows_the_ends_of_every_option",
+        "test_names_its_options_where_one_is_unknown",
+    ],
+)
+def test_the_suite_of_tasks_passes_for_options_and_metrics_of_every_legal_form(test: str) -> None:
+    TASKS.add(OneValuePerImage.name, OneValuePerImage, __name__)
+    try:
+        getattr(TaskConformance(), test)(OneValuePerImage.name)
+    finally:
+        TASKS.remove(OneValuePerImage.name)

@@ -14,7 +14,7 @@ from trainables.encoders.base import Encoder, Network, StagedNetwork, WrappedEnc
 from trainables.encoders.names import ENCODERS, REFERENCE, TIMM, Builder, check_encoder
 from trainables.encoders.weights import load_weights
 from trainables.errors import ConfigError, first_line
-from trainables.rng import initialization
+from trainables.rng import global_seed
 from trainables.trial import TrialConfig
 
 
@@ -56,7 +56,7 @@ def build_encoder(
     if unknown := [key for key in given if key not in _accepted(builder, inputs)]:
         raise ConfigError(f"encoder {name!r} has no setting {' or '.join(unknown)}, which encoders of timm have")
     arguments |= given
-    with initialization(seed, "encoder"):
+    with global_seed(seed, "encoder"):
         try:
             network = builder(**arguments)
         except ConfigError:

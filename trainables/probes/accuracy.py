@@ -1,4 +1,4 @@
-"""Accuracies of class scores: top-1, top-5, balanced, and macro-F1; the share of the largest class."""
+"""Accuracies of class scores: top-1, top-5, balanced, and macro-F1; which of them selects; the largest class."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from trainables.devices import in_float64
+from trainables.objective import is_imbalanced
 from trainables.trial import CLASS_AVERAGES
 
 
@@ -57,6 +58,19 @@ def top_accuracy(scores: Tensor, labels: Tensor) -> Accuracy:
         macro_f1=(2 * correct / (actual + predicted)).nanmean().item(),
         correct=hits[:, 0],
     )
+
+
+def selection_measure(labels: Tensor, n_classes: int) -> str:
+    """Return the name of the field of `Accuracy` that selects the weight decay or the step of a classifier.
+
+    It is balanced accuracy if the classes are imbalanced (see `is_imbalanced`) among the images that select, as for the
+    configurations of a study, and top-1 accuracy otherwise.
+
+    Args:
+        labels: Labels of the images that select, int64 [N].
+        n_classes: Number of classes.
+    """
+    return "balanced_accuracy" if is_imbalanced(largest_class(labels), n_classes) else "top1"
 
 
 def largest_class(labels: Tensor | np.ndarray) -> float:

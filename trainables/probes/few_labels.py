@@ -18,10 +18,10 @@ from trainables.data.table import ImageTable, as_tensor
 from trainables.devices import CUDA, placed
 from trainables.distributed import CrossWorkerBatchNorm
 from trainables.encoders import Encoder
-from trainables.probes.accuracy import Accuracy, top_accuracy
+from trainables.probes.accuracy import Accuracy, selection_measure, top_accuracy
 from trainables.probes.features import labeled_features
 from trainables.probes.linear import LinearProbe, fit_linear_probe
-from trainables.rng import generator, stream_seed
+from trainables.rng import generator, global_seed, stream_seed
 from trainables.training.batches import batches
 from trainables.training.optimizers import build_optimizer, lr_at
 from trainables.trial import TrialConfig
@@ -81,8 +81,10 @@ def fine_tune(
 ) -> int:
     """Train a classifier on labeled images and leave it at its best validation accuracy.
 
-    The classifier is also validated before the first step, so its validation accuracy never gets worse. If the loss
-    becomes non-finite, the earlier weights are kept. Order and augmentation are drawn from the trial's seed.
+    With imbalanced classes this is the balanced accuracy (see `selection_measure`). The classifier is also validated
+    before the first step, so its validation accuracy never gets worse. If the loss becomes non-finite, the earlier
+    weights are kept. Order, augmentation and dropout are drawn from the trial's
+    seed.
 
     Args:
         trial: Configuration; `fine_tune_steps` and `seed` are used.
@@ -107,7 +109,9 @@ def fine_tune(
     assert train.labels is not None
     images, labels = placed(as_tensor(train.images), device), as_tensor(train.labels).to(device)
     validation_steps = {math.ceil(recipe.budget_steps * i / N_VALIDATIONS) for i in range(1, N_VALIDATIONS + 1)}
-    best, best_step = classification_accuracy(model, validation, device).top1, 0
+    assert validation.labels is not None
+    measure = selection_measure(as_tensor(validation.labels), validation.n_classes)
+    best, best_step = getattr(classification_accuracy(model, validation, device), measure), 0
     weights = copy.deepcopy(model.state_dict())
     model.train()
     for step, rows in enumerate(batches(recipe, len(train), first=0), start=1):
@@ -115,13 +119,16 @@ def fine_tune(
         views = augmentation(images[batch], generator(device, trial.seed, "fine-tuning", step))
         for group in optimizer.param_groups:
             group["lr"] = lr_at(recipe, step - 1)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == CUDA):
+        with (
+            global_seed(trial.seed, "fine-tuning layers", step, device=device),
+            torch.autocast(device.type, torch.bfloat16, enabled=device.type == CUDA),
+        ):
             loss = F.cross_entropy(model(views), labels[batch])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         if step in validation_steps:
-            found = classification_accuracy(model, validation, device).top1
+            found = getattr(classification_accuracy(model, validation, device), measure)
             if found > best:  # false for NaN
                 best, best_step, weights = found, step, copy.deepcopy(model.state_dict())
     model.load_state_dict(weights)

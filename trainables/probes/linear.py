@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainables.probes.accuracy import Accuracy, top_accuracy
+from trainables.probes.accuracy import Accuracy, selection_measure, top_accuracy
 
 WEIGHT_DECAYS = tuple(10.0**exponent for exponent in range(2, -7, -1))
 MAX_ITERATIONS = 300  # L-BFGS iterations; only separable data with weak decay reaches this limit
@@ -74,8 +74,9 @@ def linear_probe(
     """Fit multinomial logistic regression on frozen features and report its accuracy.
 
     Features are standardized by the training split. The objective is mean cross entropy + weight_decay / 2 * |W|^2 with
-    a free bias: convex, solved by L-BFGS from zeros. Weight decay is chosen by top-1 accuracy on the validation split
-    (see `select_weight_decay`). The test split is read once, after that choice.
+    a free bias: convex, solved by L-BFGS from zeros. Weight decay is chosen on the validation split, by top-1 accuracy
+    or, with imbalanced classes, by balanced accuracy (see `selection_measure` and `best_solution`). The test split is
+    read once, after that choice.
 
     Args:
         train_x: Float [N, D]; all tensors are on one device.
@@ -130,9 +131,10 @@ def fit_linear_probe(
         return None
     standardize = Standardizer(train_x)
     validation_z = standardize(validation_x)
+    measure = selection_measure(validation_y, n_classes)
 
     def score(weight: Tensor, bias: Tensor) -> float:
-        return top_accuracy(F.linear(validation_z, weight, bias), validation_y).top1
+        return getattr(top_accuracy(F.linear(validation_z, weight, bias), validation_y), measure)
 
     solutions = (path or lbfgs_path)(standardize(train_x), train_y, n_classes)
     weight_decay, weight, bias = best_solution(solutions, score)

@@ -29,7 +29,7 @@ class CheckpointStore:
 
     Attributes:
         root: Absolute path, or URI such as `s3://bucket/study`, that every node that runs trials can reach.
-        damaged: Descriptions of the checkpoints that `load` has skipped.
+        damaged: Descriptions of the checkpoints that `load` has skipped, with the one that it returned instead.
     """
 
     def __init__(self, root: str) -> None:
@@ -98,13 +98,21 @@ class CheckpointStore:
         with files.storing(self._folder(trial_id)):
             if isinstance(self._files, pyarrow.fs.LocalFileSystem):
                 files.remove_partial(Path(self._folder(trial_id)))
+            found, problems = None, list[str]()
             for path in reversed(self._paths(trial_id)):
                 try:
-                    return self.read(path, trial_id)
+                    found = self.read(path, trial_id)
+                    break
                 except (CheckpointError, FileNotFoundError) as error:
-                    logger.warning("%s; falling back to the previous one", error)
-                    self.damaged.append(str(error))
-        return None
+                    problems.append(str(error))
+        if found is None:
+            older = "there is no older one to continue from"
+        else:
+            older = f"the newest one to continue from has step {found['step']}"
+        for problem in problems:
+            self.damaged.append(f"{problem}; {older}")
+            logger.warning("%s", self.damaged[-1])
+        return found
 
     def read(self, path: str, trial_id: str) -> dict[str, Any]:
         """Return the state in one file.

@@ -12,7 +12,7 @@ from trainables.probes.features import labeled_features
 from trainables.probes.knn import knn_probe
 from trainables.probes.linear import linear_probe
 from trainables.reference.recipes import ADAM_PROBE, LINEAR_PROBE
-from trainables.rng import generator, initialization
+from trainables.rng import generator, global_seed
 
 EPOCHS, BATCH, LR = 100, 128, 1e-3
 
@@ -58,7 +58,7 @@ def adam_probe(features: Tensor, labels: Tensor, n_classes: int, seed: int, epoc
         seed: Seed of the initialization and of the order.
         epochs: Passes over all features.
     """
-    with initialization(seed, "probe"):
+    with global_seed(seed, "probe"):
         classifier = nn.Linear(features.shape[1], n_classes).to(features.device)
     optimizer = torch.optim.Adam(classifier.parameters(), lr=LR)
     with torch.enable_grad():

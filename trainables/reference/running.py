@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,7 +20,7 @@ from trainables.data.splits import make_splits
 from trainables.data.table import Splits
 from trainables.devices import CUDA
 from trainables.encoders import Encoder, encoder_of
-from trainables.errors import DataError
+from trainables.errors import CheckpointError, DataError
 from trainables.reference import lightly_task
 from trainables.reference.probes import probe_accuracy
 from trainables.reference.recipes import LIGHTLY_TASK, Recipe
@@ -147,9 +148,7 @@ def train(
     table = splits.pretext_train
     if is_baseline(trial.task):
         return encoder_of(trial, table.image_size, table.n_channels), 0.0
-    state = (
-        checkpoint.from_bytes(saved.read_bytes(), where=str(saved), trial_id=trial.trial_id) if saved.exists() else {}
-    )
+    state = _state(saved, trial) if saved.exists() else {}
     before, began, written = float(state.pop("train_s", 0.0)), time.monotonic(), time.monotonic()
 
     def report(found: Report) -> None:
@@ -167,9 +166,18 @@ def train(
     take_step = TrainingStep(run.task, run.model, run.optimizer, replay=run.replay)
     run.start()
     while run.unfinished:
-        run.count(take_step(run.draw(), trial.lr if recipe.constant_lr else run.lr))
+        with run.seeded():
+            means = take_step(run.draw(), trial.lr if recipe.constant_lr else run.lr)
+        run.count(means)
         run.report_if_due()
     return run.task.encoder, before + time.monotonic() - began
+
+
+def _state(saved: Path, trial: TrialConfig) -> dict[str, Any]:
+    try:
+        return checkpoint.from_bytes(saved.read_bytes(), where=str(saved), trial_id=trial.trial_id)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; delete it to train from the start") from error
 
 
 def with_seeds(recipes: Sequence[Recipe], seeds: int | None) -> list[Recipe]:

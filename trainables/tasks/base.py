@@ -16,7 +16,7 @@ from trainables.augmentation import Augmentation
 from trainables.encoders import Encoder
 from trainables.errors import ConfigError
 from trainables.options import check_fields
-from trainables.rng import initialization
+from trainables.rng import global_seed
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class PretextTask(nn.Module, ABC):
         self.options = options
         self.image_size = image_size
         self.n_channels = encoder.in_channels
-        with initialization(seed, "head"):
+        with global_seed(seed, "head"):
             self.build_head()
 
     @abstractmethod

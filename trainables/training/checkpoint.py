@@ -37,11 +37,9 @@ def from_bytes(content: bytes, *, where: str, trial_id: str | None = None) -> di
         _check_sums(content)
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, zipfile.BadZipFile, ValueError) as error:
-        raise CheckpointError(
-            f"{where}: not a readable checkpoint ({error}); delete it to start the trial anew"
-        ) from error
+        raise CheckpointError(f"{where}: not a readable checkpoint ({error})") from error
     if not isinstance(state, dict) or "trial_id" not in state:
-        raise CheckpointError(f"{where}: not a checkpoint of a trial; delete it to start the trial anew")
+        raise CheckpointError(f"{where}: not a checkpoint of a trial")
     if trial_id is not None and state["trial_id"] != trial_id:
         raise CheckpointError(f"{where}: belongs to trial {state['trial_id']}, not to {trial_id}")
     return state

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,7 @@ from trainables.devices import CUDA, placed
 from trainables.distributed import mean_over_workers
 from trainables.encoders import Encoder, encoder_of
 from trainables.errors import ConfigError
-from trainables.rng import generator
+from trainables.rng import generator, global_seed
 from trainables.tasks import TASKS, Batch, PretextTask, build_options, check_ops
 from trainables.training.batches import batch_size_problem, batches
 from trainables.training.monitor import Monitor
@@ -92,7 +93,9 @@ def fit(
     take_step = TrainingStep(run.task, run.model, run.optimizer, replay=run.replay)
     run.start()
     while run.unfinished:
-        run.count(take_step(run.draw(), run.lr))
+        with run.seeded():
+            means = take_step(run.draw(), run.lr)
+        run.count(means)
         run.report_if_due()
     return run.task.encoder
 
@@ -167,6 +170,10 @@ class TrialRun:
         """Report the untrained network, or a state after which no step follows again; call it before the first step."""
         if self.step == 0 or not self.unfinished:
             self._send({})
+
+    def seeded(self) -> AbstractContextManager[None]:
+        """Return a context for the next step, in which layers such as dropout draw what the trial's seed determines."""
+        return global_seed(self.trial.seed, "layers", self.step, self.worker.rank, device=self.worker.device)
 
     def draw(self) -> Batch:
         """Return this worker's share of the next step's batch."""

@@ -14,24 +14,31 @@ from trainables.training.optimizers import build_optimizer, lr_at
 from trainables.training.step import TrainingStep
 from trainables.trial import TrialConfig
 
-N_MEASURED = 4  # images whose memory is measured and scaled to a batch
-COPIES = 3  # values per weight: the weight, its gradient and a moment; AdamW has a second moment
+N_MEASURED = (2, 4)  # images whose memory is measured; a batch takes more in proportion
+COPIES = 3  # values per trained weight: the weight, its gradient and a moment; AdamW has a second moment
 FLOAT_BYTES = 4
 
 
 def least_bytes(trial: TrialConfig, images: Tensor) -> int:
     """Return a lower bound of the memory that one optimizer step takes, in bytes.
 
-    It counts the weights with their gradients and the optimizer's state, and what the forward pass of a few images
-    saves for the backward pass, scaled to the batch. Intermediate results, the images of the data set and the process
-    itself come on top.
+    It counts the weights with their gradients and the optimizer's state, and what the forward pass saves for the
+    backward pass, measured on a few images and continued as a line in the number of images. Intermediate results, the
+    images of the data set and the process itself come on top.
 
     Args:
         trial: Configuration of the trial; its `batch_size` is the number of images of one worker.
         images: Some training images, [N, C, S, S].
     """
-    sample = images[: min(N_MEASURED, trial.batch_size)]
-    task = _built(trial, sample)
+    task = _built(trial, images)
+    few, more = (_saved_bytes(task, _drawn(trial, task, images[:count])) for count in N_MEASURED)
+    activations = more + (trial.batch_size - N_MEASURED[1]) * (more - few) // (N_MEASURED[1] - N_MEASURED[0])
+    copies = sum(weight.numel() * (COPIES if weight.requires_grad else 1) for weight in task.parameters())
+    return FLOAT_BYTES * copies + activations
+
+
+def _saved_bytes(task: PretextTask, batch: Batch) -> int:
+    """Return how much the forward pass of a batch saves for the backward pass, besides the weights."""
     weights = {weight.untyped_storage().data_ptr() for weight in (*task.parameters(), *task.buffers())}
     saved: dict[int, int] = {}
 
@@ -42,10 +49,9 @@ def least_bytes(trial: TrialConfig, images: Tensor) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        objective = task(_drawn(trial, task, sample)).objective
-    activations = sum(saved.values()) * trial.batch_size // len(sample)
+        objective = task(batch).objective
     del objective  # until here, no storage has taken another one's place
-    return COPIES * FLOAT_BYTES * sum(weight.numel() for weight in task.parameters()) + activations
+    return sum(saved.values())
 
 
 def try_step(trial: TrialConfig, images: Tensor, data_bytes: int, fraction: float) -> bool:

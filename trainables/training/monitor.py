@@ -17,13 +17,13 @@ from trainables.probes.health import health_metrics
 from trainables.probes.knn import knn_probe
 from trainables.probes.linear import linear_probe
 from trainables.probes.newton import NewtonPath
-from trainables.rng import generator
+from trainables.rng import generator, global_seed
 from trainables.tasks import PretextTask, by_split
 from trainables.training.shortcuts import shortcut_metrics
 from trainables.training.validation import History, Validation, sample_sizes
 from trainables.trial import ONLINE_PROBES, TrialConfig
 
-HEALTH_IMAGES = 256
+HEALTH_IMAGES = 256  # at most, whatever the budget pays for: RankMe is larger on more images
 ALIGNMENT_VIEWS = SIMCLR_CIFAR10_VIEWS  # views for `health/alignment`, the same for all tasks
 PROBE_TRAIN, PROBE_QUERIES = 2000, 1000  # upper limits of the online probes' images
 PROBE_TRAIN_SELDOM = 1000  # the same for trials with `probe_every`, whose reports are to be cheap
@@ -59,6 +59,7 @@ class Monitor:
         self.trial, self.task = trial, task
         chosen = sample_sizes(trial, len(table), len(splits.pretext_validation))
         self.validation = Validation(task, table, splits.pretext_validation, chosen, device)
+        self.health_images = placed(as_tensor(splits.pretext_validation.images[:HEALTH_IMAGES]), device)
         self.history = History(history)
         self.views = Augmentation(ALIGNMENT_VIEWS)
         n_train = PROBE_TRAIN if trial.probe_every is None else PROBE_TRAIN_SELDOM
@@ -89,16 +90,17 @@ class Monitor:
             diverged: Whether the loss is not finite, so that this is the trial's last report. Its features are always
                 measured: a search must not choose the trial for features that it had before.
         """
-        metrics = self.history.add(step, self.validation.per_image())
-        if step >= self.trial.budget_steps and self.task.has_shortcuts:
-            metrics |= shortcut_metrics(self.validation)
-        return metrics | self.features() if diverged or self.trial.measures_features(step) else metrics
+        with global_seed(0, "report", device=self.health_images.device):
+            metrics = self.history.add(step, self.validation.per_image())
+            if step >= self.trial.budget_steps and self.task.has_shortcuts:
+                metrics |= shortcut_metrics(self.validation)
+            return metrics | self.features() if diverged or self.trial.measures_features(step) else metrics
 
     @torch.no_grad()
     def features(self) -> dict[str, float]:
         """Return `health/*` and, with labels, ONLINE_SCORES of the encoder as it is."""
         encoder = recalibrated(self.task.encoder, self.calibration)
-        images = self.validation.images[:HEALTH_IMAGES]
+        images = self.health_images
         draw = generator(images.device, 0, "alignment")
         first, second = (encoder(self.views(images, draw)) for _ in range(2))
         metrics = health_metrics(extract_features(encoder, images, device=images.device), first, second)

@@ -16,7 +16,6 @@ from analysis.data.classes import (
     comparison_columns,
     headline_results,
     imbalanced,
-    is_imbalanced,
     levels_of,
 )
 from analysis.data.per_image import PerImage
@@ -37,32 +36,6 @@ def probed(share: float = 0.9, *, balanced: tuple[float, ...] = (0.6, 0.7), spli
     about = {"trial_id": list("xyz"), "phase": "evaluate", "task": ["rotation", "rotation", "raw_pixels"]}
     about |= {"seed": [0, 1, 0], "probe_split": split}
     return pd.DataFrame(about | {f"probe/a/{name}": column for name, column in values.items()})
-
-
-@pytest.mark.parametrize(
-    ("share", "n_classes", "expected"),
-    [
-        (0.9, 2, True),  # 9 : 1
-        (0.75, 2, True),  # 3 : 1
-        (0.74, 2, False),
-        (0.5, 2, False),
-        (0.25, 10, True),  # 3 times the 0.083 of the others
-        (0.196, 10, False),  # SVHN
-        (0.1, 10, False),
-        (0.0387, 102, True),  # Flowers-102
-        (1.0, 1, False),
-        (math.nan, 10, False),
-    ],
-)
-def test_classes_are_imbalanced_if_the_largest_is_three_times_the_mean_of_the_others(
-    share: float, n_classes: int, expected: bool
-):
-    assert is_imbalanced(share, n_classes) is expected
-
-
-def test_images_of_equal_classes_are_rarely_called_imbalanced():
-    draws = np.random.default_rng(0).multinomial(50, [0.1] * 10, size=10_000).max(axis=1) / 50
-    assert np.mean([is_imbalanced(share, 10) for share in draws]) < 0.02
 
 
 def test_encoders_are_compared_by_balanced_accuracy_where_classes_are_imbalanced():

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
+from torch.nn import functional
 
 from study.execution import cluster, memory
 from tests.study.studies import plan_of, tiny
@@ -54,6 +56,38 @@ def test_what_a_step_takes_at_least_grows_with_the_batch(task: str) -> None:
     four, eight, sixteen = (least_bytes(trial_of(task, size), images) for size in (4, 8, 16))
     assert sixteen - eight == 2 * (eight - four) > 0
     assert four - (eight - four) >= COPIES * FLOAT_BYTES * 8 * 3 * 9  # the first layer's weights, at least
+
+
+class Standardized(nn.Module):
+    """A convolution with standardized weights, and weights that are not trained."""
+
+    standardizes, n_frozen, feature_dim = True, 0, 8
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(self.feature_dim, 3, 5, 5))
+        self.frozen = nn.Parameter(torch.zeros(self.n_frozen), requires_grad=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        weight = (self.weight - self.weight.mean()).exp() if self.standardizes else self.weight
+        return functional.conv2d(images, weight).mean(dim=(2, 3))
+
+
+def test_what_is_saved_of_the_weights_does_not_grow_with_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    def bytes_of(batch_size: int, *, standardizes: bool) -> int:
+        monkeypatch.setattr(Standardized, "standardizes", standardizes)
+        trial = trial_of("rotation", batch_size).replace(encoder=f"{__name__}:Standardized")
+        return least_bytes(trial, smooth_images(8))
+
+    few, many = (bytes_of(size, standardizes=True) - bytes_of(size, standardizes=False) for size in (2, 256))
+    assert few == many > 0
+
+
+def test_weights_that_are_not_trained_have_neither_gradient_nor_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = trial_of("rotation", 8).replace(encoder=f"{__name__}:Standardized")
+    without = least_bytes(trial, smooth_images(8))
+    monkeypatch.setattr(Standardized, "n_frozen", 1000)
+    assert least_bytes(trial, smooth_images(8)) - without == 1000 * FLOAT_BYTES
 
 
 @pytest.mark.slow

@@ -16,8 +16,9 @@ from tests.trainables.imbalanced_images import N_TEST, SHARE, imbalanced_splits
 from tests.trainables.tiny import trial
 from trainables.data import Splits
 from trainables.encoders import build_encoder
+from trainables.objective import is_imbalanced
 from trainables.per_image import unpack
-from trainables.probes.accuracy import Accuracy, largest_class, top_accuracy
+from trainables.probes.accuracy import Accuracy, largest_class, selection_measure, top_accuracy
 from trainables.probes.evaluation import evaluate
 from trainables.probes.knn import knn_probe
 from trainables.probes.linear import linear_probe
@@ -86,6 +87,49 @@ def test_both_probes_of_features_without_information_predict_the_largest_class(s
     assert linear is not None
     for found in (linear, knn_probe(*same[0], *same[2], n_classes=2).accuracy):
         assert (found.top1, found.balanced_accuracy) == (pytest.approx(SHARE), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("share", "n_classes", "expected"),
+    [
+        (0.9, 2, True),  # 9 : 1
+        (0.75, 2, True),  # 3 : 1
+        (0.74, 2, False),
+        (0.5, 2, False),
+        (0.25, 10, True),  # 3 times the 0.083 of the others
+        (0.196, 10, False),  # SVHN
+        (0.1, 10, False),
+        (0.0387, 102, True),  # Flowers-102
+        (1.0, 1, False),
+        (math.nan, 10, False),
+    ],
+)
+def test_classes_are_imbalanced_if_the_largest_is_three_times_the_mean_of_the_others(
+    share: float, n_classes: int, expected: bool
+) -> None:
+    assert is_imbalanced(share, n_classes) is expected
+
+
+def test_images_of_equal_classes_are_rarely_called_imbalanced() -> None:
+    draws = np.random.default_rng(0).multinomial(50, [0.1] * 10, size=10_000).max(axis=1) / 50
+    assert np.mean([is_imbalanced(share, 10) for share in draws]) < 0.02
+
+
+def weak_signal(n: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Return 64 features of two classes, 90 and 10% of the images, the first of which tells a little."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = (torch.arange(n) % 10 == 0).long()
+    features = torch.randn(n, 64, generator=generator)
+    features[:, 0] += 1.5 * labels
+    return features, labels
+
+
+def test_a_probe_of_imbalanced_classes_is_selected_by_balanced_accuracy() -> None:
+    for seed in range(5):
+        found = linear_probe(*weak_signal(300, seed), *weak_signal(2000, seed + 100), n_classes=2)
+        assert found.validation.balanced_accuracy > 0.55, "always predicting the larger class has 0.5"
+    balanced = torch.arange(100) % 10
+    assert selection_measure(balanced, n_classes=10) == "top1"
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 import math
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from tests.trainables.tiny import splits, trial, with_unreadable_test
 from trainables.data.table import ImageTable, Splits, as_tensor
 from trainables.distributed import CrossWorkerBatchNorm, synchronize_batchnorm
 from trainables.encoders import Encoder, build_encoder, recalibrated
 from trainables.probes import evaluation, few_labels
+from trainables.probes.accuracy import Accuracy
 from trainables.probes.features import extract_features
 from trainables.probes.few_labels import Classifier, classification_accuracy, fine_tune, frozen_probe, labeled_subset
 from trainables.trial import RAW_PIXELS, TrialConfig
@@ -126,6 +129,33 @@ def test_what_only_gets_worse_by_training_stays_as_it_was(monkeypatch: pytest.Mo
     before = copy.deepcopy(model.state_dict())
     assert fine_tune(tuning(fine_tune_steps=20), model, TRAIN, VALIDATION, CPU) == 0
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_dropout_of_a_fine_tuned_encoder_draws_what_the_seed_of_its_trial_determines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, better = classifier(), itertools.count()
+    model.encoder.blocks.append(nn.Dropout(0.5))
+    monkeypatch.setattr(few_labels, "classification_accuracy", lambda *_: Accuracy(top1=next(better)))
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        tuned = copy.deepcopy(model)
+        fine_tune(tuning(fine_tune_steps=20), tuned, TRAIN, VALIDATION, CPU)
+        found.append(tuned.state_dict())
+    assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
+
+
+@pytest.mark.parametrize(("largest", "expected"), [(0.9, 2), (0.0, 0)])
+def test_the_step_is_chosen_by_balanced_accuracy_where_classes_are_imbalanced(
+    largest: float, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = np.arange(len(VALIDATION)) % N_CLASSES
+    labels[: round(largest * len(labels))] = 0
+    seen = iter([Accuracy(top1=0.9, balanced_accuracy=0.5), *[Accuracy(top1=0.8, balanced_accuracy=0.7)] * 10])
+    monkeypatch.setattr(few_labels, "classification_accuracy", lambda *_: next(seen))
+    validation = dataclasses.replace(VALIDATION, labels=labels)
+    assert fine_tune(tuning(fine_tune_steps=20), classifier(), TRAIN, validation, CPU) == expected
 
 
 def test_the_same_trial_gives_the_same_to_the_bit_and_another_seed_other_labels() -> None:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from tests.trainables import tiny
 from trainables.augmentation import Augmentation
 from trainables.encoders import build_encoder
-from trainables.errors import ConfigError, DataError
+from trainables.errors import CheckpointError, ConfigError, DataError
 from trainables.reference import lightly_task, running
 from trainables.reference.probes import adam_probe
 from trainables.reference.recipes import LIGHTLY_TASK, RECIPES, Recipe, chosen
@@ -71,6 +71,15 @@ def test_a_damaged_result_is_named_with_its_remedy(tmp_path: Path):
     (tmp_path / "result.json").write_text("{")
     with pytest.raises(DataError, match=r"result.json: not a readable result; delete it to run the trial again"):
         read_result(tmp_path / "result.json")
+
+
+def test_a_damaged_checkpoint_is_named_with_its_remedy(tmp_path: Path):
+    recipe, saved = small(ROTATION), tmp_path / "half.pt"
+    saved.write_bytes(b"half")
+    with pytest.raises(
+        CheckpointError, match=r"half.pt: not a readable checkpoint .*; delete it to train from the start"
+    ):
+        running.train(recipe, recipe.trial, tiny.splits(), saved, CPU, quiet)
 
 
 def test_a_learning_rate_that_stays_constant_trains_another_network_than_a_cosine():

@@ -75,7 +75,7 @@ def test_broken_bytes_are_never_taken_for_a_state() -> None:
             found = checkpoint.from_bytes(bytes_, where="here")
         except CheckpointError as error:
             refused += 1
-            assert "delete it to start the trial anew" in str(error)  # noqa: PT017 - most, but not all, are refused
+            assert str(error).startswith("here: not a readable checkpoint (")  # noqa: PT017 - most are refused
         else:
             assert same(found, state_of(3))  # the bit was one of the padding
     assert refused > len(broken) / 2
@@ -134,15 +134,21 @@ def test_a_broken_file_falls_back_to_the_one_before(
     found = store.load("abc")
     assert found is not None
     assert same(found, state_of(1))
-    assert str(newest) in caplog.text
-    assert "falling back to the previous one" in caplog.text
+    (line,) = caplog.messages
+    assert line.startswith(f"{newest}: not a readable checkpoint (")
+    assert line.endswith("; the newest one to continue from has step 1")
+    assert store.damaged == [line]
 
 
 def test_with_every_file_broken_there_is_no_state(tmp_path: Path) -> None:
     store = store_at(tmp_path, as_uri=False)
-    for step in (1, 2):
-        Path(store.save("abc", state_of(step))).write_bytes(b"broken")
+    paths = [store.save("abc", state_of(step)) for step in (1, 2)]
+    for path in paths:
+        Path(path).write_bytes(b"broken")
     assert store.load("abc") is None
+    for path, line in zip(reversed(paths), store.damaged, strict=True):
+        assert line.startswith(f"{path}: not a readable checkpoint (")
+        assert line.endswith("; there is no older one to continue from")
 
 
 def test_another_trials_file_is_not_loaded(tmp_path: Path) -> None:

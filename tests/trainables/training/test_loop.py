@@ -12,17 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.conftest import CORE
-from tests.trainables.tiny import splits, trial, with_unreadable_test
+from tests.trainables.tiny import SIDE, splits, trial, with_unreadable_test
 from trainables.data.table import as_tensor
 from trainables.errors import ConfigError, DataError
 from trainables.tasks import TASKS
 from trainables.tasks.rotation import Rotation
 from trainables.training import checkpoint
 from trainables.training.batches import batches
-from trainables.training.loop import Report, Worker, fit
+from trainables.training.loop import Report, Worker, build_task, fit
+from trainables.training.monitor import Monitor
 from trainables.training.optimizers import lr_at
 from trainables.training.shortcuts import CONTROLS
 from trainables.trial import ONLINE_SCORES, TrialConfig
@@ -192,6 +193,17 @@ def test_the_validation_is_the_same_whatever_the_augmentation_and_the_learning_r
     assert all(other["health/alignment"] == first["health/alignment"] for other in others)
 
 
+def test_health_is_measured_on_the_same_images_whatever_the_validation_may_cost() -> None:
+    made = splits(n_validation=250)
+    found = []
+    for budget_steps in (6, 6000):
+        config = trial(budget_steps=budget_steps, report_every=budget_steps)
+        monitor = Monitor(config, build_task(config, SIDE), made.pretext_train, made, torch.device("cpu"))
+        found.append((monitor.facts["n_validation_images"], monitor.features()))
+    assert found[0][0] < found[1][0]
+    assert found[0][1] == found[1][1]
+
+
 def test_the_encoder_that_is_returned_is_the_one_of_the_last_report() -> None:
     run = Run(trial())
     weights = {f"encoder.{name}": value for name, value in run.encoder.state_dict().items()}
@@ -319,6 +331,34 @@ def test_global_random_state_is_neither_read_nor_moved() -> None:
     before = torch.get_rng_state()
     assert Run(trial()).curve() == first
     assert torch.equal(torch.get_rng_state(), before)
+
+
+class Forgetful(nn.Module):
+    """An encoder with dropout, and with noise that is there in evaluation, too."""
+
+    feature_dim = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images).mean(dim=(2, 3)) + 0.01 * torch.rand(len(images), 4)
+
+
+def test_layers_that_draw_numbers_draw_those_of_the_seed_and_the_step() -> None:
+    forgetful = trial(encoder=f"{__name__}:Forgetful")
+    torch.manual_seed(1)
+    run = Run(forgetful)
+    torch.manual_seed(2)
+    before = torch.get_rng_state()
+    again, resumed, ended = Run(forgetful), Run(forgetful, resume=run.saved[4]), Run(forgetful, resume=run.saved[6])
+    assert torch.equal(torch.get_rng_state(), before)
+    assert again.curve() == run.curve()
+    assert resumed.curve() == {6: run.curve()[6]}
+    measured = {name: value for name, value in run.curve()[6].items() if name.startswith(("val/", "probe/", "health/"))}
+    assert ended.curve()[6].items() >= measured.items()
+    assert Run(forgetful.replace(seed=1)).curve() != run.curve()
 
 
 def test_the_images_of_a_smaller_subset_are_among_those_of_a_larger() -> None:
