@@ -83,8 +83,7 @@ def fine_tune(
 
     With imbalanced classes this is the balanced accuracy (see `selection_measure`). The classifier is also validated
     before the first step, so its validation accuracy never gets worse. If the loss becomes non-finite, the earlier
-    weights are kept. Order, augmentation and dropout are drawn from the trial's
-    seed.
+    weights are kept. Order, augmentation and dropout are drawn from the trial's seed.
 
     Args:
         trial: Configuration; `fine_tune_steps` and `seed` are used.
