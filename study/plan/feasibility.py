@@ -14,6 +14,7 @@ from study.config.names import TaskName
 from study.plan.given_weights import check_weights
 from study.plan.phases import Plan
 from study.plan.small_sets import left_out_batch_sizes
+from study.plan.unsearched import set_but_searched_lines
 from trainables.augmentation import Augmentation
 from trainables.augmentation.ops import color_ops
 from trainables.data.table import as_tensor
@@ -40,6 +41,8 @@ def check_plan(plan: Plan) -> None:
     if n_images > available:
         raise ConfigError(f"n_images = {n_images}, but {config.dataset} has {available} training images")
     _say_left_out(plan)
+    for line in set_but_searched_lines(plan):
+        logger.warning(line)
     for task in config.tasks:
         base, sizes = plan.search_base(task), plan.batch_sizes(task)
         for size in sizes:
