@@ -41,6 +41,11 @@ def check_plan(plan: Plan) -> None:
     if n_images > available:
         raise ConfigError(f"n_images = {n_images}, but {config.dataset} has {available} training images")
     _say_left_out(plan)
+    if config.search.scheduler == "pbt" and config.search.algorithm == "optuna":
+        logger.warning(
+            "search.scheduler = 'pbt': its trials begin with random values, not with those of optuna, which needs "
+            "another scheduler; search.algorithm=random says so, and grid spreads them evenly"
+        )
     for line in set_but_searched_lines(plan):
         logger.warning(line)
     for task in config.tasks:

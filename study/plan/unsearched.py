@@ -68,7 +68,7 @@ def _use(plan: Plan, task: TaskName, name: str, value: Any) -> str:
 
 
 def _fixing(plan: Plan, task: TaskName, values: Mapping[str, Any]) -> str:
-    """Return the `search.space` of a task in YAML that fixes these values and leaves the rest of its search as it is."""
+    """Return the `search.space` of a task in YAML that fixes these values and leaves the rest of its search alone."""
     given = plan.config.search.space
     own: Any = given.get(task, {})
     extend = {} if configured_space(given, task) else {EXTEND: True}
