@@ -14,12 +14,10 @@ from typing import Any
 import pydantic
 
 from analysis.records.phases import SEARCH
-from search_spaces.ablations import DESIGNS, READ_BY
 from study.config.names import MOST_TRIALS, MUTATED, TUNABLE, TaskName
 from study.config.networks import check_network
 from study.config.plugins import with_plugins
 from study.config.schema import StudyConfig
-from study.config.sections import AblateConfig
 from study.config.seeds import check_seeds
 from study.config.spaces import for_task
 from study.config.weights import with_weights
@@ -81,16 +79,10 @@ def _validated(content: Mapping[str, Any]) -> StudyConfig:
             f"search.scheduler = 'pbt': its trials take over states from each other, which needs workers = 1, not "
             f"{config.workers}"
         )
-    if config.search.mode is not None and config.search.metric == "auto":
-        raise ConfigError(
-            f"search.mode = {config.search.mode!r}: the metric auto has a direction of its own; leave it out, or name "
-            "the search.metric"
-        )
     if config.resources.gpu > 1 and config.resources.gpu % 1:
         raise ConfigError(f"resources.gpu = {config.resources.gpu}: Ray takes fractions of one GPU only; use 1, 2, ...")
     check_seeds(config)
     check_network(config.encoder)
-    _check_levels_are_read(config.ablate)
     for task in config.tasks:
         if config.tasks.count(task) > 1:
             raise ConfigError(f"tasks = {config.tasks}: {task!r} occurs twice")
@@ -157,19 +149,6 @@ def _check_search(config: StudyConfig, task: TaskName) -> None:
             f"search.algorithm = 'grid': {n_points:,} trials of {task}, more than {MOST_TRIALS:,}; use a smaller "
             "search.num_samples or search.space, or the algorithm random"
         )
-
-
-def _check_levels_are_read(settings: AblateConfig) -> None:
-    """Raise ConfigError for levels that no listed design varies. A plug-in's design may read all of them."""
-    if not settings.designs or {*settings.designs} - {*DESIGNS.built_in}:
-        return
-    for name, designs in READ_BY.items():
-        is_set = getattr(settings, name) != getattr(AblateConfig(), name)  # a file of all defaults sets nothing
-        if is_set and not {*designs} & {*settings.designs}:
-            raise ConfigError(
-                f"ablate.{name}: has no effect with ablate.designs = [{', '.join(settings.designs)}]; add "
-                f"{' or '.join(designs)} to them, or leave it out"
-            )
 
 
 def _check_ablation(config: StudyConfig, base: TrialConfig) -> None:

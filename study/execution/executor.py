@@ -215,7 +215,7 @@ class Executor:
         """Run one Tune experiment; return whether Tune has given up trials that must be run again."""
         config, workers = self.config, self.config.workers if trains else 1
         tuning.reuse_actors = True
-        # A cluster may grow meanwhile, unless it is private or there is no shared storage. With this number, Tune
+        # A cluster may grow during this, unless it is private or there is no shared storage. With this number, Tune
         # starts the processes of a searcher's trials together, and an autoscaler sees no trials that wait.
         if workers > 1 or config.storage is None or cluster.is_private():
             tuning.max_concurrent_trials = self._slots(workers)

@@ -15,6 +15,7 @@ from study.plan.given_weights import check_weights
 from study.plan.phases import Plan
 from study.plan.small_sets import left_out_batch_sizes
 from study.plan.unsearched import set_but_searched_lines
+from study.plan.without_effect import lines_without_effect
 from trainables.augmentation import Augmentation
 from trainables.augmentation.ops import color_ops
 from trainables.data.table import as_tensor
@@ -41,12 +42,7 @@ def check_plan(plan: Plan) -> None:
     if n_images > available:
         raise ConfigError(f"n_images = {n_images}, but {config.dataset} has {available} training images")
     _say_left_out(plan)
-    if config.search.scheduler == "pbt" and config.search.algorithm == "optuna":
-        logger.warning(
-            "search.scheduler = 'pbt': its trials begin with random values, not with those of optuna, which needs "
-            "another scheduler; search.algorithm=random says so, and grid spreads them evenly"
-        )
-    for line in set_but_searched_lines(plan):
+    for line in (*lines_without_effect(config), *set_but_searched_lines(plan)):
         logger.warning(line)
     for task in config.tasks:
         base, sizes = plan.search_base(task), plan.batch_sizes(task)
@@ -167,7 +163,7 @@ def _check_options(plan: Plan, base: TrialConfig, network: PretextTask) -> None:
     first, last = ({name: values[place] for name, values in ends.items()} for place in (0, -1))
     one_by_one = ({name: value} for name, values in ends.items() for value in values[1:])
     points = {base.with_values(first | values): values for values in (first, *one_by_one, last)}
-    points.pop(base, None)  # which has been built
+    points.pop(base, None)  # the base is `network` already
     for trial, values in points.items():
         try:
             with TASKS.errors_in_one_line(base.task):

@@ -29,15 +29,6 @@ from trainables.tasks import TASKS
         ({"designs": ["pairs"], "ops": ["flop"]}, "ablate.ops.0 = 'flop': input should be 'crop_resize'"),
         ({"designs": ["factorial"]}, "ablate.designs: factorial needs ablate.factors"),
         ({"designs": ["strength"], "strengths": [2]}, "ablate.strengths.0 = 2"),
-        (
-            {"designs": ["strength"], "sizes": [100, 1000]},
-            "ablate.sizes: has no effect with ablate.designs = [strength]; add size_by_strength to them, or leave it",
-        ),
-        ({"designs": ["strength"], "steps": [100]}, "ablate.steps: has no effect"),
-        ({"designs": ["leave_one_out"], "ops": ["flip"]}, "add add_one_in or pairs to them"),
-        ({"designs": ["cures"], "factors": {"lr": [0.1, 0.2]}}, "add factorial or screening to them"),
-        ({"designs": ["pairs"], "cures": {"lr": [0.1]}}, "add cures or together to them"),
-        ({"designs": ["cures"], "strengths": [0.0, 1.0]}, "ablate.strengths: has no effect"),
         ({"cures": {"lrr": [1]}}, "ablate, rotation: lrr: no such factor; did you mean 'lr'?"),
         ({"cures": {"option/tau": [1]}}, "task_options.rotation.tau: no such option"),
         ({"cures": {"rotation": {"lr": [-1]}}}, "trial.lr = -1.0: must be in"),
@@ -55,24 +46,6 @@ from trainables.tasks import TASKS
 )
 def test_an_ablation_that_cannot_be_run_is_refused_in_one_line(ablate: dict, message: str):
     assert message in complaint({"tasks": ["rotation"], "ablate": ablate})
-
-
-@pytest.mark.parametrize(
-    "ablate",
-    [
-        {"cures": {"lr": [0.1]}, "factors": {"lr": [0.1]}, "sizes": [100], "steps": [10], "strengths": [0.5]},
-        {"designs": ["strength", "cures"], "cures": {"lr": [0.1]}, "strengths": [0.0, 1.0], "seeds": 3},
-        {"designs": ["cures"], "sizes": [None], "strengths": [0.0, 0.5, 1.0]},  # the defaults, as in a study.yaml
-    ],
-)
-def test_levels_are_accepted_where_a_design_reads_them_or_there_is_no_ablation(ablate: dict):
-    check_config({"name": "demo", "tasks": ["rotation"], "ablate": ablate})
-
-
-def test_the_direction_of_a_metric_that_the_study_chooses_cannot_be_set():
-    message = "search.mode = 'max': the metric auto has a direction of its own; leave it out, or name the search.metric"
-    assert complaint({"search": {"mode": "max"}}) == message
-    assert check_config({"name": "demo", "search": {"metric": "val/loss", "mode": "min"}}).search.mode == "min"
 
 
 @pytest.mark.parametrize(

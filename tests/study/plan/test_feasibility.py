@@ -172,14 +172,6 @@ def test_enough_images_leave_the_default_space_as_it_is(caplog: pytest.LogCaptur
     assert not caplog.messages
 
 
-@pytest.mark.parametrize("algorithm", ["optuna", "random", "grid"])
-def test_a_population_that_optuna_cannot_choose_is_named(algorithm: str, caplog: pytest.LogCaptureFixture):
-    check_plan(plan_of(tiny(search={"scheduler": "pbt", "algorithm": algorithm})))
-    assert [
-        line.startswith("search.scheduler = 'pbt': its trials begin with random values") for line in caplog.messages
-    ] == ([True] if algorithm == "optuna" else [])
-
-
 def test_a_study_without_labels_is_told_what_it_cannot_answer(caplog: pytest.LogCaptureFixture):
     check_plan(plan_of(tiny(dataset="unlabeled")))
     (line,) = caplog.messages
