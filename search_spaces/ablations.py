@@ -21,7 +21,7 @@ from trainables.augmentation import validate_policy
 from trainables.encoders import check_encoder
 from trainables.errors import ConfigError, first_line, suggestion
 from trainables.registry import Registry
-from trainables.tasks import TASKS, check_ops
+from trainables.tasks import TASKS, build_options, check_ops
 from trainables.trial import TrialConfig
 
 Values = Mapping[str, Any]
@@ -157,6 +157,15 @@ DESIGNS: Registry[Design] = Registry(
 )
 
 POLICY_DESIGNS = ("leave_one_out", "add_one_in", "pairs")  # need an augmentation strength above 0
+# The designs of this package that read each of the levels.
+READ_BY: dict[str, tuple[str, ...]] = {
+    "strengths": ("strength", "size_by_strength", "steps_by_strength"),
+    "sizes": ("size_by_strength",),
+    "steps": ("steps_by_strength",),
+    "ops": ("add_one_in", "pairs"),
+    "factors": ("factorial", "screening"),
+    "cures": ("cures", "together"),
+}
 
 
 def register_design(name: str) -> Callable[[Design], Design]:
@@ -252,6 +261,7 @@ def changed(base: TrialConfig, values: Values) -> TrialConfig:
         )
     validate_policy(dict(trial.augmentation))
     check_ops(TASKS[trial.task], dict(trial.augmentation))
+    build_options(TASKS[trial.task], dict(trial.options))
     check_encoder(trial.encoder)
     return trial
 

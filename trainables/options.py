@@ -12,8 +12,9 @@ from typing import Any
 
 from trainables.errors import ConfigError
 
-# Types of a field for whole numbers, with and without `from __future__ import annotations`.
+# Types of a field, with and without `from __future__ import annotations`.
 _WHOLE = (int, int | None, "int", "int | None")
+_NUMBERS = (tuple[float, ...], "tuple[float, ...]")
 
 
 def in_range(default: Any, low: float, high: float, *, exclusive_low: bool = False, changes_sizes: bool = False) -> Any:
@@ -60,9 +61,14 @@ def _problem(value: Any, field: dataclasses.Field[Any]) -> str | None:
         if not any(type(value) is type(choice) and value == choice for choice in limits["choices"]):
             return "must be one of " + ", ".join(map(repr, limits["choices"]))
         return None
+    if field.type in (str, "str"):
+        return None if isinstance(value, str) else "must be text"
+    if field.type in _NUMBERS:
+        listed = isinstance(value, list | tuple) and all(map(_is_number, value))
+        return None if listed else "must be a list of finite numbers"
     if "low" not in limits or (value is None and field.default is None):
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
+    if not _is_number(value):
         return "must be a finite number"
     if field.type in _WHOLE and not isinstance(value, int):
         return "must be a whole number"
@@ -73,5 +79,7 @@ def _problem(value: Any, field: dataclasses.Field[Any]) -> str | None:
     return None
 
 
-def _is_finite(value: float) -> bool:
+def _is_number(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
     return isinstance(value, int) or math.isfinite(value)  # isfinite raises for integers above the largest float

@@ -135,7 +135,8 @@ class TrialConfig:
             object.__setattr__(self, name, tuple(sorted(named)))
         object.__setattr__(self, "cell", spelling.current(self.cell))
         for name in _LISTS:
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+            value = getattr(self, name)
+            object.__setattr__(self, name, tuple(value) if isinstance(value, list) else value)
         # 1 and 1.0 are the same value, so their JSON must be the same, too.
         policy = tuple((op, _as_float(magnitude)) for op, magnitude in dict(self.augmentation).items())
         object.__setattr__(self, "augmentation", policy)

@@ -182,8 +182,6 @@ class StudyConfig(BaseModel):
             ConfigError: A level is not one that the task allows.
         """
         settings, task = self.ablate, confirmed.task
-        if not settings.designs:
-            return [], []
         cures: dict[str, Any] | None = settings.cures
         if cures is not None:
             cures = for_task(cures, task, "ablate.cures")

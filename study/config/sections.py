@@ -49,7 +49,8 @@ class SearchConfig(_Frozen):
 
     Attributes:
         num_samples: Trials per task; with `grid`, points per continuous hyperparameter.
-        algorithm: `optuna` is TPE; `random` and `grid` list all trials before the first one starts.
+        algorithm: `optuna` is TPE; `random` and `grid` list all trials before the first one starts. With the
+            scheduler `pbt`, `optuna` draws at random, too.
         scheduler: Early stopping (`asha`), none, or population based training (`pbt`), which confirms the values that
             the best trials ended with.
         metric: Metric to optimize, taken at a trial's last report, for example `probe/linear_balanced_accuracy` or

@@ -5,9 +5,10 @@ Tags cannot run code, aliases cannot expand to billions of values, and a value c
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
@@ -38,6 +39,11 @@ def load(text: str) -> Any:
 def dump(content: Any) -> str:
     """Return plain data as YAML that `load` reads back, keys in their order."""
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False)
+
+
+def inline(content: Mapping[str, Any]) -> str:
+    """Return a mapping of plain data as YAML in one line, as a command line or a message needs it."""
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, default_flow_style=True, width=math.inf).strip()
 
 
 class _Loader(yaml.SafeLoader):

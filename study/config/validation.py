@@ -157,8 +157,14 @@ def _check_search(config: StudyConfig, task: TaskName) -> None:
 
 
 def _check_ablation(config: StudyConfig, base: TrialConfig) -> None:
-    """Check that each ablation design has cells around a task's default configuration, and that they are valid."""
+    """Check that each ablation design has cells around a task's default configuration, and that they are valid.
+
+    Without designs, the values that are set are checked one by one, as those of cures.
+    """
     settings, designs = config.ablate, {row.design for row in config.ablation(base)[1]}
+    for values in (settings.factors, settings.cures or {}) if not settings.designs else ():
+        alone = settings.model_copy(update={"designs": ["cures"], "cures": values})
+        config.model_copy(update={"ablate": alone}).ablation(base)
     no_strength = for_task(settings.base, base.task, "ablate.base").get("augmentation_strength") == 0
     no_cures = settings.cures is not None and not for_task(settings.cures, base.task, "ablate.cures")
     for design in settings.designs:

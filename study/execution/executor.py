@@ -44,7 +44,7 @@ from study.plan.phases import Plan
 from trainables import files, plugins
 from trainables.data import Splits
 from trainables.objective import WORST, as_objective
-from trainables.ray_adapter.storage import CheckpointStore
+from trainables.ray_adapter.storage import CheckpointStore, below
 from trainables.ray_adapter.trainable import Shared, run_trial
 from trainables.training.fused import fusible_groups
 from trainables.trial import TrialConfig
@@ -82,12 +82,12 @@ class Executor:
         weights = {sha256: ray.put(tensors) for sha256, tensors in files.items()}
         self.shared = Shared(
             datasets={name: ray.put(_readable(splits)) for name, splits in plan.datasets.items()},
-            checkpoints=f"{self.storage}/{CHECKPOINTS}",
-            storage_token=CheckpointStore(f"{self.storage}/{CHECKPOINTS}").write_token(),
+            checkpoints=below(self.storage, CHECKPOINTS),
+            storage_token=CheckpointStore(below(self.storage, CHECKPOINTS)).write_token(),
             driver_node_id=ray.get_runtime_context().get_node_id(),
             resources=resources.of_worker(self.config.resources),
             labels=self.config.resources.labels,
-            train_storage=f"{self.storage}/{TRAIN_FOLDER}",
+            train_storage=below(self.storage, TRAIN_FOLDER),
             simulate=self.config.simulate,
             weights=weights,
             plugins=tuple(plugins.loaded(each.name) for each in self.config.plugins),
@@ -242,7 +242,7 @@ class Executor:
             # Tune's own experiment state is ten times the size of the journal and is not kept. Only the states that
             # trials exchange (PBT) must be where every node can reach them.
             population = shared.population_based
-            place = f"{self.storage}/{TUNE_FOLDER}" if population else scratch
+            place = below(self.storage, TUNE_FOLDER) if population else scratch
             tune.Tuner(
                 tune.with_resources(trainable, _reserved(config, trains=trains)),
                 param_space=space,
@@ -314,7 +314,7 @@ def storage_of(config: StudyConfig, folder: Path, began: float) -> str:
     if config.storage is None:
         return str(folder.resolve())
     root = config.storage if "://" in config.storage else str(files.expanded(config.storage).resolve())
-    return f"{root}/{config.name}/{datetime.fromtimestamp(began, UTC):%Y%m%d-%H%M%S-%f}"
+    return below(root, config.name, f"{datetime.fromtimestamp(began, UTC):%Y%m%d-%H%M%S-%f}")
 
 
 def _quiet_tune() -> None:

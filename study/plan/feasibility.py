@@ -14,6 +14,8 @@ from study.config.names import TaskName
 from study.plan.given_weights import check_weights
 from study.plan.phases import Plan
 from study.plan.small_sets import left_out_batch_sizes
+from study.plan.unsearched import set_but_searched_lines
+from study.plan.without_effect import lines_without_effect
 from trainables.augmentation import Augmentation
 from trainables.augmentation.ops import color_ops
 from trainables.data.table import as_tensor
@@ -21,7 +23,7 @@ from trainables.encoders import Encoder
 from trainables.errors import ConfigError, first_line, suggestion
 from trainables.probes.health import HEALTH_METRICS
 from trainables.rng import generator
-from trainables.tasks import PretextTask
+from trainables.tasks import TASKS, PretextTask, build_options
 from trainables.training.batches import batch_size_problem
 from trainables.training.loop import build_task
 from trainables.trial import ONLINE_SCORES, TrialConfig
@@ -40,6 +42,8 @@ def check_plan(plan: Plan) -> None:
     if n_images > available:
         raise ConfigError(f"n_images = {n_images}, but {config.dataset} has {available} training images")
     _say_left_out(plan)
+    for line in (*lines_without_effect(config), *set_but_searched_lines(plan)):
+        logger.warning(line)
     for task in config.tasks:
         base, sizes = plan.search_base(task), plan.batch_sizes(task)
         for size in sizes:
@@ -51,6 +55,7 @@ def check_plan(plan: Plan) -> None:
         _check_probes(plan, task)
         _check_stages(plan, network.encoder)
         _check_inputs(plan, base, network)
+        _check_options(plan, base, network)
     for name in plan.probed:
         if not plan.datasets[name].annotated:
             unused = "" if config.evaluate.segmentation else "; evaluate.segmentation: false leaves masks out"
@@ -146,6 +151,28 @@ def _check_inputs(plan: Plan, trial: TrialConfig, network: PretextTask) -> None:
             f"encoder.name = {trial.encoder!r}: cannot process the inputs of {trial.task}, {list(batch.inputs.shape)}, "
             f"made of images of {table.image_size} px ({first_line(error)}); set a larger image_size"
         ) from error
+
+
+def _check_options(plan: Plan, base: TrialConfig, network: PretextTask) -> None:
+    """Raise ConfigError if a task cannot be built with options that its search may draw.
+
+    These are each value, or both ends of a range, beside the first of all other options, and the last of all options.
+    """
+    kind = type(network)
+    ends = {name: domain.grid(2) for name, domain in plan.space(base.task).items() if name.startswith("option/")}
+    first, last = ({name: values[place] for name, values in ends.items()} for place in (0, -1))
+    one_by_one = ({name: value} for name, values in ends.items() for value in values[1:])
+    points = {base.with_values(first | values): values for values in (first, *one_by_one, last)}
+    points.pop(base, None)  # the base is `network` already
+    for trial, values in points.items():
+        try:
+            with TASKS.errors_in_one_line(base.task):
+                kind(network.encoder, build_options(kind, dict(trial.options)), network.image_size, base.seed)
+        except ConfigError as error:
+            shown = ", ".join(f"{name} = {value}" for name, value in values.items())
+            raise ConfigError(
+                f"{base.task}: the search cannot try {shown} ({error}); leave that out of search.space"
+            ) from error
 
 
 def _check_labels(plan: Plan) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 from search_spaces import SPECS
-from search_spaces.ablations import POLICY_DESIGNS, Levels, ablation, changed, default_cures
+from search_spaces.ablations import DESIGNS, POLICY_DESIGNS, READ_BY, Levels, ablation, changed, default_cures
 from search_spaces.cell_names import BASE, FACTORS, NO_AUGMENTATION
 from trainables.errors import ConfigError
 from trainables.tasks import TASKS
@@ -180,6 +182,26 @@ def test_the_encoder_of_given_weights_does_not_vary():
 def test_the_default_cures_are_values_that_the_task_allows(task: str):
     base = trial(task, n_images=200, augmentation_strength=0.0)
     assert len(cells_of(base, "cures")) >= len(default_cures(base))
+
+
+class ReadLevels(Levels):
+    """Levels that record which of them are read."""
+
+    read: ClassVar[set[str]] = set()
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in READ_BY:
+            ReadLevels.read.add(name)
+        return super().__getattribute__(name)
+
+
+@pytest.mark.parametrize("design", DESIGNS.built_in)
+def test_the_levels_that_a_design_reads_are_listed(design: str):
+    levels = ReadLevels(factors={"lr": [0.1, 0.2]}, steps=[10])
+    ReadLevels.read.clear()
+    ablation(trial(), [design], levels)
+    assert {name for name, designs in READ_BY.items() if design in designs} == ReadLevels.read
+    assert {field.name for field in dataclasses.fields(Levels)} == set(READ_BY)
 
 
 def test_what_two_designs_ask_for_is_one_cell():

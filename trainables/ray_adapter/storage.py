@@ -21,6 +21,12 @@ TOKEN_FILE = "driver/mark"  # next to the trials' folders; "driver" cannot be th
 logger = logging.getLogger(__name__)
 
 
+def below(root: str, *parts: str) -> str:
+    """Return a location below a folder or URI; the query of a URI, such as `?region=eu-central-1`, remains its end."""
+    place, mark, query = root.partition("?") if "://" in root else (root, "", "")
+    return "/".join([place.rstrip("/"), *parts]) + mark + query
+
+
 class CheckpointStore:
     """Checkpoints of many trials under one root.
 

@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from search_spaces.cell_names import VARIABLE
 from study.config import strict_yaml
 from study.config.schema import StudyConfig
 from study.config.validation import check_config
@@ -15,11 +16,24 @@ from tests.study.config.configurations import overridden
 from trainables.errors import ConfigError
 from trainables.tasks import TASKS
 
+DESIGN_OF = {"base": "cures", "cures": "cures", "factors": "factorial"}  # which reads the key of `ablate`
 PLACES = [
     *((), ("search",), ("search", "space"), ("search", "space", "rotation"), ("search", "space", "lr"), ("defaults",)),
     *(("defaults", "rotation"), ("defaults", "rotation", "augmentation"), ("task_options", "simclr"), ("evaluate",)),
+    *(("ablate", name) for name in DESIGN_OF),
 ]
-known = [*StudyConfig.model_fields, "space", "metric", "lr", "augmentation", "choice", "uniform", "temperature", *TASKS]
+known = [
+    *StudyConfig.model_fields,
+    "space",
+    "metric",
+    "lr",
+    "augmentation",
+    "choice",
+    "uniform",
+    "temperature",
+    *VARIABLE,
+    *TASKS,
+]
 keys = st.one_of(st.sampled_from(known), st.none(), st.booleans(), st.integers(), st.text(max_size=5))
 scalars = st.one_of(keys, st.floats(), st.dates(), st.binary())
 anything = st.recursive(
@@ -27,6 +41,8 @@ anything = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(keys, inner, max_size=3)),
     max_leaves=6,
 )
+factors = st.one_of(st.sampled_from(VARIABLE), keys)
+levels = st.one_of(st.lists(scalars, min_size=2, max_size=2), anything)
 
 
 @st.composite
@@ -35,10 +51,14 @@ def nearly_right(draw: st.DrawFn) -> dict[Any, Any]:
     content: dict[Any, Any] = {"name": "demo", "tasks": ["rotation", "simclr"]}
     for _ in range(draw(st.integers(1, 3))):
         place: Any = content
-        for part in draw(st.sampled_from(PLACES)):
+        path = draw(st.sampled_from(PLACES))
+        ablates = path[:1] == ("ablate",)
+        if ablates:
+            content["ablate"] = {"designs": [DESIGN_OF[path[1]]]}
+        for part in path:
             place = place.setdefault(part, {}) if isinstance(place, dict) else {}
         if isinstance(place, dict):
-            place[draw(keys)] = draw(anything)
+            place[draw(factors if ablates else keys)] = draw(levels if ablates else anything)
     return content
 
 

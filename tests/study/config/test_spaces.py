@@ -1,4 +1,4 @@
-"""`search.space` replaces a task's own search space, or adds to it, and the plan says what is left out."""
+"""`search.space` replaces a task's own search space, or adds to it, and the plan says what is left out or replaced."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from search_spaces import SPECS, Choice, LogUniform
+from study.config import strict_yaml
 from study.config.schema import StudyConfig
 from study.config.validation import check_config
+from study.plan.feasibility import check_plan
 from study.plan.small_sets import left_out_batch_sizes
-from study.plan.unsearched import unsearched, unsearched_lines
+from study.plan.unsearched import set_but_searched, set_but_searched_lines, unsearched, unsearched_lines
 from tests.study.studies import plan_of, tiny
 from trainables.errors import ConfigError
 
@@ -80,6 +82,55 @@ def test_values_of_options_are_named_too():
 def test_nothing_is_named_where_the_whole_space_is_searched(space: dict[str, Any]):
     content = tiny().model_dump(mode="json")
     assert unsearched(plan_of(check_config({**content, "search": {**content["search"], "space": space}}))) == {}
+
+
+SET = {
+    "tasks": ["rotation", "simclr"],
+    "defaults": {"rotation": {"lr": 3e-3, "augmentation": {"flip": 1.0}}, "simclr": {"batch_size": 64}},
+    "task_options": {"simclr": {"temperature": 0.2, "projection_dim": 64}},
+    "max_train": None,
+}
+
+
+def test_the_start_of_a_study_says_which_set_values_its_search_replaces(caplog: pytest.LogCaptureFixture):
+    check_plan(plan_of(tiny(**SET, search={"space": {}})))
+    assert caplog.messages == [
+        "rotation: the search varies lr (0.003 is only its first value); for a fixed value, set "
+        "search.space.rotation to {extend: true, lr: [0.003]}",
+        "simclr: the search varies batch_size (64 is only its first value), option/temperature (0.2 is only its first "
+        "value); for a fixed value, set search.space.simclr to {extend: true, batch_size: [64], option/temperature: "
+        "[0.2]}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("search", "value"),
+    [
+        ({"algorithm": "random"}, 3e-3),
+        ({"algorithm": "grid", "num_samples": 2}, 3e-3),
+        ({"scheduler": "pbt"}, 3e-3),
+        ({}, 0.5),
+    ],
+)
+def test_a_set_value_that_no_search_tries_has_no_effect(search: dict[str, Any], value: float):
+    plan = plan_of(tiny(search=search | {"space": LR}, defaults={"rotation": {"lr": value, "batch_size": 8}}))
+    (line,) = set_but_searched_lines(plan)
+    assert line.startswith(f"rotation: the search varies lr ({value} has no effect); for a fixed value, set search.sp")
+    assert line.endswith(".space.rotation to {lr: [" + str(value) + "]}")
+
+
+@pytest.mark.parametrize(
+    "space", [{}, {"simclr": {"weight_decay": [0.0, 0.1], "extend": True}}, {"batch_size": [32, 64]}], ids=str
+)
+def test_the_named_setting_fixes_the_values_and_leaves_the_rest_of_the_search(space: dict[str, Any]):
+    plan = plan_of(tiny(**SET, search={"space": space}))
+    before, found = plan.space("simclr"), set_but_searched(plan)["simclr"]
+    line = set_but_searched_lines(plan)[-1]
+    content = plan.config.model_dump(mode="json")
+    content["search"]["space"]["simclr"] = strict_yaml.load(line.partition("search.space.simclr to ")[2])
+    fixed = plan_of(check_config(content))
+    assert fixed.space("simclr") == before | {name: Choice(values=(value,)) for name, value in found.items()}
+    assert "simclr" not in set_but_searched(fixed)
 
 
 def test_a_study_without_extend_keeps_its_hash():

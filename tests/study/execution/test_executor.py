@@ -432,6 +432,8 @@ def test_storage_is_absolute_and_a_folder_of_the_study_wherever_it_lies(
     assert storage_of(tiny(), Path("studies/tiny"), began) == str(tmp_path / "studies" / "tiny")
     assert storage_of(tiny(storage="shared"), Path("x"), began) == str(tmp_path / "shared" / "tiny" / own)
     assert storage_of(tiny(storage="s3://bucket/studies"), Path("x"), began) == f"s3://bucket/studies/tiny/{own}"
+    in_region = tiny(storage="s3://bucket/studies/?region=eu-central-1")
+    assert storage_of(in_region, Path("x"), began) == f"s3://bucket/studies/tiny/{own}?region=eu-central-1"
 
 
 @pytest.mark.core

@@ -47,6 +47,18 @@ SELDOM = {"probe_every": 4}  # of 6 steps; the scheduler first decides after 1
             {"dataset": "five_channels", "search": {"space": {"augmentation/gray": {"uniform": [0.0, 0.5]}}}},
             "rotation: the op gray needs red, green and blue, but five_channels has 5 channels",
         ),
+        (
+            {"tasks": ["context_prediction"], "search": {"space": {"option/gap": {"uniform": [0.0, 0.5]}}}},
+            r"context_prediction: the search cannot try option/gap = 0\.5 \(context_prediction: images of 16 px leave "
+            r"patches of 3 px, .*\); leave that out of search\.space$",
+        ),
+        (
+            {
+                "tasks": ["context_prediction"],
+                "search": {"space": {"option/jitter": [0.0, 0.37], "option/gap": [0.0, 0.25]}},
+            },
+            r"cannot try option/jitter = 0\.37, option/gap = 0\.25 \(",
+        ),
         ({"search": {"metric": "probe/linear_balanced"}}, "did you mean 'probe/linear_balanced_accuracy'"),
         (
             SELDOM,
@@ -58,6 +70,11 @@ SELDOM = {"probe_every": 4}  # of 6 steps; the scheduler first decides after 1
 def test_what_data_and_configuration_cannot_do_together_is_refused_before_anything_runs(changes: dict, message: str):
     with pytest.raises(ConfigError, match=message):
         check_plan(plan_of(tiny(**changes)))
+
+
+def test_a_search_may_leave_out_a_default_with_which_its_options_would_be_refused():
+    space = {"option/gap": [0.25], "option/jitter": [0.0]}  # which the default jitter would not leave room for
+    check_plan(plan_of(tiny(tasks=["context_prediction"], search={"space": space})))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import torch
 
 from trainables import files
 from trainables.errors import CheckpointError, StorageError
-from trainables.ray_adapter.storage import KEPT, CheckpointStore
+from trainables.ray_adapter.storage import KEPT, CheckpointStore, below
 from trainables.training import checkpoint
 
 Roots = pytest.mark.parametrize("as_uri", [False, True], ids=["path", "file-uri"])
@@ -88,6 +88,25 @@ def test_something_else_than_a_state_is_refused(content: Any) -> None:
 
 
 # --- the store ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("root", "place"),
+    [
+        ("s3://bucket/a?region=eu-central-1&scheme=http", "s3://bucket/a/x/y?region=eu-central-1&scheme=http"),
+        ("s3://bucket/a/", "s3://bucket/a/x/y"),
+        ("/mnt/really?", "/mnt/really?/x/y"),  # a folder has no query
+    ],
+)
+def test_a_place_below_a_location_keeps_the_query_of_a_uri_at_its_end(root: str, place: str) -> None:
+    assert below(root, "x", "y") == place
+
+
+def test_studies_in_one_location_with_a_query_have_checkpoints_of_their_own(tmp_path: Path) -> None:
+    stores = [CheckpointStore(below(f"{tmp_path.as_uri()}?region=here", name)) for name in ("first", "second")]
+    stores[0].save("abc", state_of(3))
+    assert (tmp_path / "first" / "abc").is_dir()
+    assert stores[1].load("abc") is None
 
 
 def store_at(folder: Path, as_uri: bool) -> CheckpointStore:
