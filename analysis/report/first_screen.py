@@ -18,7 +18,7 @@ from analysis.findings.inputs import images_of
 from analysis.records.phases import CONFIRM, SEARCH
 from analysis.report.next_step import NextStep
 from analysis.report.plain import Answer, gain
-from analysis.report.words import NONE, PROBES, each_seed, listed, points
+from analysis.report.words import NONE, PROBES, each_seed, in_points, listed, points
 from trainables.errors import UserError
 from trainables.trial import WEIGHTS
 
@@ -148,7 +148,7 @@ def first_screen(findings: Findings, answer: Answer) -> FirstScreen:
             for task in tasks
         ],
         levels=levels,
-        near=f"≈ within {points(findings.margin or 0.0)} of the line" if "≈" in str(levels) else "",
+        near=f"≈ within {in_points(findings.margin or 0.0)} of the line" if "≈" in str(levels) else "",
         sees=(f"what it sees of {'a built-in' if findings.study.simulated else 'one'} image") if strips else "",
         ticks=[(100 * value / top, f"{100 * value:.0f}") for value in _ticks(top)] if evaluated else [],
         axis=f"{probe[:1].upper()}{probe[1:]} on the test split of {gains.dataset}, in %",

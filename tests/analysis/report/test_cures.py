@@ -150,3 +150,12 @@ def test_an_ablation_under_way_is_reported_as_preliminary(tmp_path: Path):
     found = compute_findings(analysis.load(folder))
     assert "The ablate phase has not ended: every cell is compared with the base" in section(found, "cures")
     assert "1 trial has not ended yet, so these results are preliminary" in summary(found)[-1]
+
+
+def test_an_ablate_phase_that_has_not_run_is_no_missing_setting(tmp_path: Path):
+    study = analysis.load(write_study(tmp_path, designs=("cures",), tasks=("rotation",), until="confirm"))
+    found = compute_findings(study)
+    assert section(found, "cures") == "The ablate phase has not run yet."
+    assert "Before the ablate phase, it is not known what would help." in " ".join(summary(found))
+    ended = dataclasses.replace(study, outcomes={**study.outcomes, "ablate": {"designs": []}})
+    assert section(compute_findings(ended), "cures").startswith("The ablate phase had no cell to train: ")

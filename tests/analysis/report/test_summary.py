@@ -13,7 +13,7 @@ import analysis
 from analysis.findings import Findings, compute_findings
 from analysis.report.first_screen import _ending
 from analysis.report.plain import cure
-from analysis.report.sections.summary import cure_clause, summary, take_off_clause
+from analysis.report.sections.summary import cure_clause, not_known, summary, take_off_clause
 from analysis.report.words import effect
 from tests.analysis.journals import TRUTH, write_study
 from tests.analysis.report.pages import Page, section
@@ -218,3 +218,24 @@ def test_without_labels_or_before_the_evaluation_the_summary_says_why_it_cannot_
     early = write_study(tmp_path / "b", tasks=("rotation",), until="confirm")
     assert "without labels no probe can tell" in summary(compute_findings(analysis.load(bare)))[0]
     assert "the evaluate phase measures that" in summary(compute_findings(analysis.load(early)))[0]
+
+
+def test_a_confirm_phase_that_chose_nothing_has_ended(findings: Findings):
+    outcomes = {**findings.study.outcomes, "confirm": {"chosen": {}}}
+    none = dataclasses.replace(findings, study=dataclasses.replace(findings.study, outcomes=outcomes))
+    known = "**No configuration is chosen**: no trial of the confirm phase finished with a value to choose by."
+    assert not_known(none, "shapes") == known
+    assert section(none, "what-to-use") == known
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_encoders_that_were_probed_without_untrained_ones_were_probed(findings: Findings, ended: bool):
+    study = findings.study
+    untrained = (study.runs["phase"] == "evaluate") & (study.runs["task"] == "random_init")
+    outcomes = {name: each for name, each in study.outcomes.items() if ended or name != "evaluate"}
+    found = compute_findings(dataclasses.replace(study, runs=study.runs.loc[~untrained], outcomes=outcomes))
+    yet = "" if ended else " yet"
+    assert summary(found)[0] == (
+        f"**Not known{yet}**: whether pre-training beats an untrained encoder; on the test split of shapes no seed has "
+        "the results of both a chosen and an untrained encoder."
+    )
