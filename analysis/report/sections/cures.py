@@ -178,7 +178,10 @@ def _rest(findings: Findings, task: str, ranked: pd.DataFrame) -> Iterator[str]:
             f"{quoted(cell)} ({n} of {_trials(findings, task, cell)})"
             for cell, n in failed["cell"].value_counts().items()
         )
-        yield f"**Failed**: {cells}. A failure is an outcome: a cell with one is never called better or equivalent."
+        yield (
+            f"**Failed**: {cells}. A failure is an outcome: a cell that failed at a seed at which its baseline did not "
+            "is never called better or equivalent."
+        )
 
 
 def _other_baselines(findings: Findings, task: str, ranked: pd.DataFrame) -> Iterator[str]:

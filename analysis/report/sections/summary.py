@@ -308,9 +308,7 @@ def _unfinished(findings: Findings) -> list[str]:
     inconclusive = queries.distinct(findings.effects)["answer"] == INCONCLUSIVE
     parts = []
     if failed:
-        reasons = runs.loc[runs["status"] == FAILED, "reason"].map(_last_line)
-        why = f" ({reasons.mode().iloc[0]})" if (reasons != "").any() else ""
-        parts.append(f"{failed} of {counted(len(runs), 'trial')} failed{why}")
+        parts.append(f"{failed} of {counted(len(runs), 'trial')} failed{_reasons(runs)}")
     if inconclusive.any():
         share = f"{inconclusive.sum()} of {counted(len(inconclusive), 'comparison')}"
         verb = "is" if inconclusive.sum() == 1 else "are"
@@ -319,3 +317,15 @@ def _unfinished(findings: Findings) -> list[str]:
         verb = "has" if running == 1 else "have"
         parts.append(f"{counted(running, 'trial')} {verb} not ended yet, so these results are preliminary")
     return [f"{'; '.join(parts)}."] if parts else []
+
+
+def _reasons(runs: pd.DataFrame) -> str:
+    """Return in brackets why trials failed: the reason of all, or how many have the most frequent one."""
+    counts = runs.loc[runs["status"] == FAILED, "reason"].map(_last_line).value_counts()
+    known = counts.drop("", errors="ignore")
+    if known.empty:
+        return ""
+    reason, n = known.index[0], known.iloc[0]
+    if len(counts) == 1:
+        return f" ({reason})"
+    return f" (most often, {n} times: {reason})" if n > 1 else f" (for example: {reason})"

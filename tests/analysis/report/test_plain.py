@@ -17,6 +17,7 @@ from analysis.report.first_screen import _levels, first_screen
 from analysis.report.next_step import next_step
 from analysis.report.plain import _gained, answer, cure, headline, order_note
 from analysis.report.sections.summary import summary
+from analysis.report.words import in_points
 from tests.analysis.report.pages import section
 
 TASKS = ("rotation", "simclr", "context_prediction")
@@ -278,6 +279,23 @@ def test_the_line_of_untrained_networks_is_of_the_seeds_in_the_comparison(findin
     gains = task_gains(alone)
     assert gains.levels["untrained"] == gains.rows["untrained"].iloc[0] < 0.5
     assert "at the same seeds" not in first_screen(alone, answer(alone, tmp_path)).rows[0].gain
+
+
+def test_an_interval_at_the_line_shows_no_gain_only_where_line_and_test_agree(findings: Findings, tmp_path: Path):
+    def decides(found: Findings) -> bool:
+        return first_screen(found, answer(found, tmp_path)).line_decides
+
+    assert decides(findings)
+    assert not decides(without_last_evaluation(findings, "rotation")), "its untrained networks are of other seeds"
+    signs = with_answers(findings, simclr="better")
+    shown = dataclasses.replace(signs, against_untrained=signs.against_untrained.assign(ci_low=-0.001))
+    assert decides(signs)
+    assert not decides(shown), "the sign-flip test shows a gain that the interval does not"
+
+
+@pytest.mark.parametrize(("margin", "words"), [(0.0025, "0.25 points"), (0.01, "1 point"), (0.07, "7 points")])
+def test_a_margin_is_said_as_it_was_given(margin: float, words: str):
+    assert in_points(margin) == words
 
 
 def test_levels_within_the_margin_share_a_line_and_no_label_overlaps_another():
