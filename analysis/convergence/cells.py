@@ -72,8 +72,8 @@ def _verdict(trained: Sequence[Trial], rules: Rules) -> dict[str, Any]:
     if 2 * len(healthy) <= len(found):
         first = names.index(broken[0])
         (verdict, finding), trial = single[first], found[first]
-        evidence = finding.evidence
-        alike = (each for each, name in zip(found, names, strict=True) if name == verdict.name)
+        alike = [each for each, name in zip(found, names, strict=True) if name == verdict.name]
+        evidence = finding.evidence if len(alike) == 1 else f"in one of them, {finding.evidence}"
         left = {left_chance(verdict, each) for each in alike}
     else:
         trial = pooled(healthy)

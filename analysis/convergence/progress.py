@@ -49,10 +49,10 @@ class Difference(NamedTuple):
         return self.amount + self._reach(level)
 
     def __str__(self) -> str:
-        """Return the change with its 90% interval: `+0.042 [0.013, 0.071]`."""
+        """Return the change with its interval: `+0.042 [0.013, 0.071] (90% interval)`."""
         if math.isnan(self.error):
             return f"{self.amount:+.3g} (its error is unknown)"
-        return f"{self.amount:+.3g} [{self.lower(IMPROVED):.2g}, {self.upper(IMPROVED):.2g}]"
+        return f"{self.amount:+.3g} [{self.lower(IMPROVED):.2g}, {self.upper(IMPROVED):.2g}] (90% interval)"
 
     def _reach(self, level: float) -> float:
         if math.isnan(self.error):

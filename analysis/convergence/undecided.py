@@ -76,7 +76,7 @@ def _numbers(curve: Curve) -> str:
     recent = recent_gain(curve)
     if recent is None:
         return f"{format_value(curve)}, with no earlier report to compare with"
-    return f"{format_value(curve)}, {recent} since step {recent.since:,}"
+    return f"{format_value(curve)}, which gained {recent} since step {recent.since:,}"
 
 
 def _more_images(head: Head) -> Iterator[str]:

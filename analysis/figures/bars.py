@@ -123,7 +123,7 @@ def _levels(ax: Axes, runs: pd.DataFrame, dataset: str) -> None:
         if not np.isnan(value):
             ax.axhline(value, **style)
             near = next((place for place in names if abs(place - value) < _TEXT_HEIGHT), value)
-            names.setdefault(near, []).append(f"{name} {value:.0%}")
+            names.setdefault(near, []).append(f"{name} {100 * value:.3g}%")
     for value, words in names.items():
         place: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "center", "fontsize": SMALL}
         ax.text(1.01, value, "\n".join(words), **place)

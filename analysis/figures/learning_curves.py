@@ -85,13 +85,24 @@ def learning_curves(
     return finish(ax, "optimizer steps", metric, title)
 
 
-def _baseline_lines(ax: Axes, baselines: pd.DataFrame, dataset: str, metric: str) -> None:
-    """Draw the baselines' means of the final probe, which the online probe approximates."""
+def baseline_levels(baselines: pd.DataFrame, dataset: str, metric: str) -> pd.Series:
+    """Return each baseline's mean of the final probe on validation images that matches an online probe, by task.
+
+    Args:
+        baselines: Runs of baselines.
+        dataset: Data set of the probe.
+        metric: The online probe; any other metric has no levels.
+    """
     column = f"probe/{dataset}/{metric.removeprefix('probe/')}"
     if not metric.startswith("probe/") or column not in baselines:
-        return
+        return pd.Series(dtype="float64")
     own = baselines.loc[baselines["probe_split"] == "validation"]
-    for task, mean in own.groupby("task", sort=False)[column].mean().dropna().items():
+    return own.groupby("task", sort=False)[column].mean().dropna()
+
+
+def _baseline_lines(ax: Axes, baselines: pd.DataFrame, dataset: str, metric: str) -> None:
+    """Draw the baselines' means of the final probe, which the online probe approximates."""
+    for task, mean in baseline_levels(baselines, dataset, metric).items():
         name = f"{baseline_name(str(task))}, final probe {mean:.3f}"
         ax.axhline(mean, color="0.45", linestyle=baseline_style(str(task)), linewidth=1.5, label=name)
 

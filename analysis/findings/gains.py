@@ -23,6 +23,7 @@ class TaskGains:
 
     Attributes:
         dataset: The data set that was probed.
+        trained_on: The data set that the study trains on.
         metric: Column of `runs` that is compared; empty if nothing was evaluated.
         rows: One row per task that was compared, the best first: task, mean, untrained, difference, ci_low, ci_high,
             answer, n_seeds, n_above, seeds (list of float), verdict (empty if it has none).
@@ -33,6 +34,7 @@ class TaskGains:
     """
 
     dataset: str
+    trained_on: str
     metric: str
     rows: pd.DataFrame
     ordered_by: str
@@ -45,6 +47,11 @@ class TaskGains:
         return self.rows.empty or bool(self.rows["mean"].is_monotonic_decreasing)
 
     @property
+    def images(self) -> str:
+        """The images that were probed in words: `test images`, with their data set if the study trains on another."""
+        return "test images" if self.dataset == self.trained_on else f"test images of {self.dataset}"
+
+    @property
     def probe(self) -> str:
         """The probe that is compared, such as `linear` or `miou`; empty if nothing was evaluated."""
         return self.metric.rsplit("/", 1)[-1]
@@ -55,9 +62,9 @@ def task_gains(findings: Findings, dataset: str = "") -> TaskGains:
 
     Args:
         findings: Findings of a study.
-        dataset: Data set of the probe; by default the one that the study trains on.
+        dataset: Data set of the probe; by default `queries.answered_dataset`.
     """
-    dataset = dataset or queries.main_dataset(findings)
+    dataset, trained_on = dataset or queries.answered_dataset(findings), queries.main_dataset(findings)
     compared = {task: queries.against_untrained(findings, task, dataset) for task in queries.tasks(findings)}
     known = {task: found for task, found in compared.items() if found is not None}
     order, ordered_by = queries.ordered_tasks(findings, {task: found.row["mean"] for task, found in known.items()})
@@ -79,7 +86,7 @@ def task_gains(findings: Findings, dataset: str = "") -> TaskGains:
             }
         )
     if not rows:
-        return TaskGains(dataset, "", pd.DataFrame(), queries.TEST, {})
+        return TaskGains(dataset, trained_on, "", pd.DataFrame(), queries.TEST, {})
     metric = str(next(iter(known.values())).row["metric"])
     weights = findings.against_weights
     weights = weights.loc[(weights["task"] == order[0]) & (weights["metric"] == metric)]
@@ -88,7 +95,7 @@ def task_gains(findings: Findings, dataset: str = "") -> TaskGains:
     if len(untrained) == 1:  # the seeds that every task has, without those at which a task failed
         levels["untrained"] = float(untrained.pop())
     levels |= dict(zip(weights["baseline"], weights["baseline_mean"], strict=True))
-    return TaskGains(dataset, metric, pd.DataFrame(rows), ordered_by, levels, weights)
+    return TaskGains(dataset, trained_on, metric, pd.DataFrame(rows), ordered_by, levels, weights)
 
 
 def _values(findings: Findings, task: str, metric: str) -> list[float]:

@@ -20,9 +20,9 @@ from analysis.comparisons import (
 )
 from analysis.convergence import CONVERGED, ended
 from analysis.data import tables
-from analysis.data.classes import BALANCED
+from analysis.data.classes import BALANCED, comparison_columns
 from analysis.findings.compute import Findings
-from analysis.records.phases import ABLATE, CONFIRM
+from analysis.records.phases import ABLATE, CONFIRM, CUT, PHASES
 from trainables.trial import NON_TRAINING_FIELDS, TrialConfig, is_baseline
 
 VALIDATION, TEST = "validation", "test"  # splits that can order tasks
@@ -292,6 +292,28 @@ def main_dataset(findings: Findings) -> str:
     named = findings.study.config.get("dataset")
     trained = findings.study.runs["dataset"]
     return str(named or (trained.iloc[0] if len(trained) else ""))
+
+
+def answered_dataset(findings: Findings) -> str:
+    """Return the data set whose test split answers whether pre-training helps.
+
+    It is the one that the study trains on or, if that was not probed, the first one that was.
+    """
+    runs = findings.study.tested
+    probed = [tables.dataset_of(column) for column in comparison_columns(runs) if runs[column].notna().any()]
+    trained_on = main_dataset(findings)
+    return trained_on if trained_on in probed or not probed else probed[0]
+
+
+def unfinished_phases(findings: Findings) -> list[str]:
+    """Return the phases of the study's configuration that have not ended, or ended before all their trials did."""
+    study = findings.study
+    left_out = () if study.config.get("ablate", {}).get("designs") else (ABLATE,)
+    return [
+        phase
+        for phase in PHASES
+        if phase not in left_out and (phase not in study.outcomes or CUT in study.outcomes[phase])
+    ]
 
 
 def failures(findings: Findings, task: str) -> pd.DataFrame:

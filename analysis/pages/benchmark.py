@@ -79,7 +79,7 @@ def _table(name: str, frame: pd.DataFrame) -> Table:
     rows = [
         [
             *(row["task"], row["answer"], NONE if pd.isna(row["verdict"]) else row["verdict"]),
-            *(count(row["n_images"]) if pd.notna(row["n_images"]) else "all", number(row["augmentation_strength"], 1)),
+            *(count(row["n_images"]) if pd.notna(row["n_images"]) else "all", f"{row['augmentation_strength']:g}"),
             *(number(row["mean"]), number(row["baseline_mean"]), difference(row), count(row["n_seeds"])),
         ]
         for _, row in frame.iterrows()

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 import yaml
 
@@ -118,5 +119,5 @@ def _reproduce(folder: Path, parts: Mapping[str, Part], sections: list[Section])
         *(f"{name} = parts[{name!r}]" for name in parts),
         *(each.code for each in pictures),
     ]
-    command = f"To write this page and its figures again: `python -m analysis report {folder.as_posix()}`."
+    command = f"To write this page and its figures again: `python -m analysis report {quote(folder.as_posix())}`."
     return Section("reproduce", "Reproduce the figures", [Code("\n".join(lines), id="script"), Text(command)])

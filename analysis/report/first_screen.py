@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from analysis.comparisons import BETTER
 from analysis.convergence import CATALOG
 from analysis.findings import Findings, queries
 from analysis.findings.gains import TaskGains
@@ -18,7 +19,7 @@ from analysis.findings.inputs import images_of
 from analysis.records.phases import CONFIRM, SEARCH
 from analysis.report.next_step import NextStep
 from analysis.report.plain import Answer, gain
-from analysis.report.words import NONE, PROBES, each_seed, listed, points
+from analysis.report.words import NONE, PROBES, each_seed, in_points, listed, points
 from trainables.errors import UserError
 from trainables.trial import WEIGHTS
 
@@ -109,6 +110,8 @@ class FirstScreen:
         sees: Heading of what the tasks see; empty without images.
         ticks: Position and label of each tick of the axis.
         axis: What the axis shows.
+        line_decides: Whether no gain is shown where an interval reaches the line of untrained networks. That does not
+            hold if a task's untrained networks are of other seeds, or if a test differs from its interval.
         code: Python that returns the numbers of the plot.
         cure: What the ablation found to help; empty without one.
         step: The next command.
@@ -121,6 +124,7 @@ class FirstScreen:
     sees: str
     ticks: Sequence[tuple[float, str]]
     axis: str
+    line_decides: bool
     code: str
     cure: str
     step: NextStep
@@ -148,14 +152,22 @@ def first_screen(findings: Findings, answer: Answer) -> FirstScreen:
             for task in tasks
         ],
         levels=levels,
-        near=f"≈ within {points(findings.margin or 0.0)} of the line" if "≈" in str(levels) else "",
+        near=f"≈ within {in_points(findings.margin or 0.0)} of the line" if "≈" in str(levels) else "",
         sees=(f"what it sees of {'a built-in' if findings.study.simulated else 'one'} image") if strips else "",
         ticks=[(100 * value / top, f"{100 * value:.0f}") for value in _ticks(top)] if evaluated else [],
         axis=f"{probe[:1].upper()}{probe[1:]} on the test split of {gains.dataset}, in %",
+        line_decides=_line_decides(gains),
         code="task_gains(findings).rows",
         cure=answer.cure,
         step=answer.step,
     )
+
+
+def _line_decides(gains: TaskGains) -> bool:
+    rows = gains.rows
+    if rows.empty or rows["untrained"].nunique() > 1:
+        return False
+    return not ((rows["answer"] == BETTER) & (rows["ci_low"] <= 0)).any()
 
 
 def _row(

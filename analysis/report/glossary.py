@@ -13,8 +13,8 @@ GLOSSARY = {
     "base": "The configuration that an ablation changes.",
     "baseline": "What a cell is compared with: the base, the cell without the change, or an untrained encoder.",
     "better, worse": (
-        "Holm p is at most 0.05, the difference is not shown to be within the margin, and the better side has no "
-        "failed seed. The interval shows how large it is."
+        "Holm p is at most 0.05, the difference is not shown to be within the margin, and the better side failed at "
+        "no seed at which the other did not. The interval shows how large it is."
     ),
     "cell": "One configuration of an ablation, trained with several seeds.",
     "chance": (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from analysis.convergence import STILL_IMPROVING
 from analysis.findings import Findings, queries
@@ -35,19 +36,19 @@ def next_step(findings: Findings, gains: TaskGains, folder: Path) -> NextStep:
         folder: The study's folder, with its configuration and, after the confirm phase, `recommended.yaml`.
     """
     run, recommended = "python study/run.py", folder / RECOMMENDED_FILE
+    if (folder / CONFIG_FILE).exists() and queries.unfinished_phases(findings):
+        where = f" --output {quote(folder.parent.as_posix())}"
+        return NextStep("Finish the study:", f"{run} {quote((folder / CONFIG_FILE).as_posix())}{where}")
     if not recommended.exists():
-        if not (folder / CONFIG_FILE).exists():
-            return NextStep("", "")
-        where = f" --output {folder.parent.as_posix()}"
-        return NextStep("Finish the study:", f"{run} {(folder / CONFIG_FILE).as_posix()}{where}")
-    again = f"{run} {recommended.as_posix()}"
-    if gains.rows.empty or not queries.ablated_tasks(findings):
+        return NextStep("", "")
+    again = f"{run} {quote(recommended.as_posix())}"
+    if not queries.ablated_tasks(findings):
         options = "--set 'ablate.designs=[cures]' --set ablate.seeds=5"
         return NextStep("See which changes would help each task:", f"{again} {options}")
-    fewest = int(gains.rows["n_seeds"].min())
-    if fewest < MIN_SEEDS:
+    rows = gains.rows
+    if len(rows) and (fewest := int(rows["n_seeds"].min())) < MIN_SEEDS:
         return NextStep(f"Narrow the intervals with {MIN_SEEDS} fresh seeds instead of {fewest}:", again)
-    improving = list(gains.rows.loc[gains.rows["verdict"] == STILL_IMPROVING, "task"])
+    improving = list(rows.loc[rows["verdict"] == STILL_IMPROVING, "task"]) if len(rows) else []
     if improving and (steps := findings.study.config.get("budget_steps")):
         are = "is" if len(improving) == 1 else "are"
         return NextStep(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 
 import jinja2
 
@@ -160,7 +161,7 @@ def _reproduce(findings: Findings, source: str, pictures: list[Picture]) -> Sect
         "findings = compute_findings(study)",
         *(each.code for each in pictures),
     ]
-    which = f"{source}{f' --study {name}' if is_uri else ''}"
+    which = f"{quote(source)}{f' --study {quote(name)}' if is_uri else ''}"
     commands = [f"`python -m analysis {command} {which}`" for command in ("report", "verdicts", "effects", "export")]
     return Section(
         "reproduce",

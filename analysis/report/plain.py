@@ -28,6 +28,7 @@ from analysis.report.words import (
     circumstances,
     counted,
     ending,
+    in_points,
     listed,
     metric_words,
     number,
@@ -38,14 +39,14 @@ from analysis.report.words import (
 from trainables.trial import WEIGHTS
 
 CLASSIFIER = "On features of {task}, a linear classifier gets"
-UNITS = {  # probe: sentence about {task} and {mean}, and what it is compared with, {other}
-    "linear": (CLASSIFIER + " {mean} of 100 test images right", "on those of {other}"),
+UNITS = {  # probe: sentence about {task}, {mean} and {images}, and what it is compared with, {other}
+    "linear": (CLASSIFIER + " {mean} of 100 {images} right", "on those of {other}"),
     "linear_balanced_accuracy": (
-        CLASSIFIER + " {mean} of 100 test images right, with every class counted equally",
+        CLASSIFIER + " {mean} of 100 {images} right, with every class counted equally",
         "on those of {other}",
     ),
     "miou": (
-        "Features of {task} segment the test images with a mIoU of {mean}%",
+        "Features of {task} segment the {images} with a mIoU of {mean}%",
         "with those of {other}",
     ),
 }
@@ -184,7 +185,7 @@ def _weights(findings: Findings, gains: TaskGains) -> Iterator[str]:
         own["n_above"] = int((differences["difference"] > 0).sum())
         numbers = _numbers(gains, pd.Series({**row, **own}), name)
         sentence = first_true(_ABOUT_WEIGHTS, row)
-        yield sentence.say(row, weights=name, margin=points(findings.margin or 0.0), numbers=numbers)
+        yield sentence.say(row, weights=name, margin=in_points(findings.margin or 0.0), numbers=numbers)
 
 
 def _numbers(gains: TaskGains, row: pd.Series, other: str = "an untrained network") -> str:
@@ -196,7 +197,7 @@ def _numbers(gains: TaskGains, row: pd.Series, other: str = "an untrained networ
         word = f"points {'higher' if higher else 'lower'} than"
     else:
         word = "more than" if higher else "fewer than"
-    score = score.format(task=row["task"], mean=points(row["mean"]))
+    score = score.format(task=row["task"], mean=points(row["mean"]), images=gains.images)
     lead = f"{score}, **{more} {word}** {level} ({points(row['untrained'])})."
     seeds = counted(row["n_seeds"], "seed")
     if row["answer"] == TOO_FEW:
@@ -222,12 +223,16 @@ def _others(rows: pd.DataFrame, best: str, rivals: pd.DataFrame, before: pd.Data
     for sentence, own in ((sentences.PLAIN_ALSO, also), (sentences.PLAIN_NOT_SHOWN, open_ones)):
         if len(own):
             yield sentence.say(own, tasks=listed(f"{row['task']} ({gain(row)})" for _, row in own.iterrows()))
-    after_it, before_it = rivals.set_index("baseline")["answer"], before.set_index("cell")["answer"]
-    if ahead := [*before_it.index[before_it == BETTER], *after_it.index[after_it == WORSE]]:
+    after_it, before_it = rivals.set_index("baseline")[["answer"]], before.set_index("cell")[["answer"]]
+    if ahead := [*before_it.index[before_it["answer"] == BETTER], *after_it.index[after_it["answer"] == WORSE]]:
         yield f"On the test split, {listed(ahead)} {'is' if len(ahead) == 1 else 'are'} better than {best}."
-    answers = pd.concat([before_it, after_it])
-    if close := list(answers.index[~answers.isin([BETTER, WORSE])]):
-        yield f"Which task is best is still open: {best} cannot be told apart from {listed(close)}."
+    compared = pd.concat([before_it, after_it])
+    equivalent = compared.loc[compared["answer"] == EQUIVALENT]
+    if len(equivalent):
+        yield sentences.PLAIN_EQUIVALENT_TASKS.say(equivalent, task=best, others=listed(equivalent.index))
+    if close := list(compared.index[~compared["answer"].isin([BETTER, WORSE, EQUIVALENT])]):
+        apart = f"{best} cannot be told apart from {listed(close)}."
+        yield apart if ahead else f"Which task is best is still open: {apart}"
 
 
 def _pixels(gains: TaskGains) -> list[str]:

@@ -28,11 +28,15 @@ from analysis.report.claims import (
 )
 
 # The first screen, in plain words. Rows: `against_untrained` of the tasks named; for `plain_best`, also the comparisons
-# of the task with every other one; for the last three, `effects` of the cells named.
+# of the task with every other one; for `plain_equivalent_tasks`, its comparisons with the others named; for the last
+# three, `effects` of the cells named.
 PLAIN_BEST = Sentence("plain_best", "**Pre-training with {tasks} helps most.** {numbers}", all_are(BETTER))
 PLAIN_HELPS = Sentence("plain_helps", "**Pre-training with {tasks} helps.** {numbers}", all_are(BETTER))
 PLAIN_ALSO = Sentence("plain_also", "**Also better than untrained**: {tasks}.", all_are(BETTER))
 PLAIN_NOT_SHOWN = Sentence("plain_not_shown", "**Not shown to help**: {tasks}.", none_is(BETTER))
+PLAIN_EQUIVALENT_TASKS = Sentence(
+    "plain_equivalent_tasks", "On the test split, {task} is equivalent to {others}.", all_are(EQUIVALENT)
+)
 PLAIN_NONE_HELPS = Sentence(
     "plain_none_helps",
     "**No pretext task helps here.** {first}{numbers}",

@@ -37,6 +37,12 @@ def points(value: float, *, sign: bool = False) -> str:
     return f"{100 * value:{'+' if sign else ''}.1f}".replace("-", MINUS)
 
 
+def in_points(margin: float) -> str:
+    """Return a margin in points of percent: `0.25 points`."""
+    said = f"{100 * margin:g}"
+    return f"{said} point" if said == "1" else f"{said} points"
+
+
 def signed(value: float | None) -> str:
     """Format a difference with its sign."""
     return NONE if value is None or pd.isna(value) else f"{value:+.3f}".replace("-", MINUS)

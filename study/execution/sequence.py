@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 from analysis.records import PhaseEnded, PhaseStarted
-from analysis.records.phases import ABLATE, BASELINES, CONFIRM, EVALUATE, SEARCH
+from analysis.records.phases import ABLATE, BASELINES, CONFIRM, CUT, EVALUATE, SEARCH
 from search_spaces.ablations import POLICY_DESIGNS
 from study.execution.executor import Executor
 from study.plan.history import History
 from study.plan.phases import Plan
-from study.timing.budget import CUT, TimeBudget
+from study.timing.budget import TimeBudget
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,6 @@ from study.timing.estimate import REPORT, StudyEstimate
 from study.timing.fit_to_budget import fit_to_budget, sizing_words
 from study.timing.rehearsal import this_machine
 
-CUT = "cut"  # key of a phase's outcome: time was over before all of its trials had ended
-
 
 @dataclass(frozen=True)
 class TimeBudget:

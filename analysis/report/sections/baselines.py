@@ -71,7 +71,7 @@ def how_it_compares(findings: Findings, sources: Sources) -> Section:
         sources: Frames that the figures are drawn from.
     """
     title = "How does it compare with chance, raw pixels and random initialization?"
-    dataset = queries.main_dataset(findings)
+    dataset = queries.answered_dataset(findings)
     compared = {task: queries.against_untrained(findings, task, dataset) for task in queries.tasks(findings)}
     answers = [f"{task}: {found.row['answer']}" for task, found in compared.items() if found is not None]
     lead = f"Than an untrained network: {'; '.join(answers)}." if answers else ""

@@ -23,7 +23,7 @@ def imbalance(findings: Findings) -> list[str]:
     order = found["probe_split"].map({"test": 0, "validation": 1})
     found = found.loc[order.sort_values(kind="stable").index]
     return [
-        f"**Imbalanced classes**: the largest of {row.n_classes} classes has {row.largest_class:.0%} of the "
+        f"**Imbalanced classes**: the largest of {row.n_classes} classes has {_share(row.largest_class)} of the "
         f"{row.probe_split} images of {row.dataset}, and predicting it for every image has an accuracy of "
         f"{number(row.largest_class)}. Answers on this split are based on balanced accuracy, the mean of the classes' "
         f"accuracies, which is {number(1 / row.n_classes)} for this prediction."
@@ -77,6 +77,11 @@ def _ious(findings: Findings) -> Iterator[Block]:
 
 def _cell(row: pd.Series) -> str:
     return f"{number(row['mean'])} {interval(row['ci_low'], row['ci_high'], 2)}"
+
+
+def _share(share: float) -> str:
+    """Return a share in percent, 100 only for all."""
+    return f"{share if share == 1 else min(share, 0.999):.1%}"
 
 
 def _flagged(name: str, few: bool) -> str:

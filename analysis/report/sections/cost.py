@@ -51,7 +51,7 @@ def header(findings: Findings) -> str:
     tasks = listed(queries.tasks(findings)) or "No pretext task"
     missing = listed(findings.study.missing_plugins)
     without = f" Shown without {missing}, which is not on this machine." if missing else ""
-    return f"{tasks}{f' on {dataset}' if dataset else ''}; {count(len(runs))} trials{phases}.{without}"
+    return f"{tasks}{f' on {dataset}' if dataset else ''}; {counted(len(runs), 'trial')}{phases}.{without}"
 
 
 def _origin(started: StudyStarted) -> Text:

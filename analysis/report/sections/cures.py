@@ -57,6 +57,7 @@ NOT_RUN = (
     "No ablation was run, so this study cannot say what any augmentation does, or what would cure a flat run. To find "
     "out, add `ablate: {designs: [cures, size_by_strength], seeds: 5}` to its YAML."
 )
+WITHOUT_CELLS = "The ablate phase had no cell to train: nothing was chosen, or nothing that its designs can change."
 
 
 def what_each_did(findings: Findings, sources: Sources) -> Section:
@@ -69,8 +70,17 @@ def what_each_did(findings: Findings, sources: Sources) -> Section:
     title = "What did each augmentation and each other cure do?"
     tasks = queries.ablated_tasks(findings)
     changes = [f"{task}: {_best_change(findings, task)}" for task in tasks]
-    lead = f"Largest gain shown over the base: {'; '.join(changes)}." if changes else "No ablation was run."
+    lead = (
+        f"Largest gain shown over the base: {'; '.join(changes)}." if changes else "No cell of an ablation was trained."
+    )
     return Section("cures", title, list(_blocks(findings, sources)), lead)
+
+
+def _why_none(findings: Findings) -> str:
+    """Return why no cell of an ablation was trained."""
+    if ABLATE in queries.unfinished_phases(findings):
+        return "The ablate phase has not run yet."
+    return WITHOUT_CELLS if ABLATE in findings.study.outcomes else NOT_RUN
 
 
 def _best_change(findings: Findings, task: str) -> str:
@@ -83,7 +93,7 @@ def _best_change(findings: Findings, task: str) -> str:
 def _blocks(findings: Findings, sources: Sources) -> Iterator[Block]:
     tasks = queries.ablated_tasks(findings)
     if not tasks:
-        yield Text(NOT_RUN, "caveat")
+        yield Text(_why_none(findings), "caveat")
         return
     for caveat in _caveats(findings):
         yield Text(caveat, "caveat")
@@ -105,8 +115,8 @@ def _caveats(findings: Findings) -> Iterator[str]:
     if other:
         metrics = listed(f"{task} by {metric_words(metric.column)}" for task, metric in other.items())
         yield (
-            f"Without a final probe, cells are compared by the pretext task's own metric: {metrics}. A harder task "
-            "makes that metric worse, although its features may be better."
+            f"Without a final probe on the training data set, cells are compared by the pretext task's own metric: "
+            f"{metrics}. A harder task makes that metric worse, although its features may be better."
         )
 
 
@@ -168,7 +178,10 @@ def _rest(findings: Findings, task: str, ranked: pd.DataFrame) -> Iterator[str]:
             f"{quoted(cell)} ({n} of {_trials(findings, task, cell)})"
             for cell, n in failed["cell"].value_counts().items()
         )
-        yield f"**Failed**: {cells}. A failure is an outcome: a cell with one is never called better or equivalent."
+        yield (
+            f"**Failed**: {cells}. A failure is an outcome: a cell that failed at a seed at which its baseline did not "
+            "is never called better or equivalent."
+        )
 
 
 def _other_baselines(findings: Findings, task: str, ranked: pd.DataFrame) -> Iterator[str]:

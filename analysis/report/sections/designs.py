@@ -42,7 +42,8 @@ def factorial_clause(findings: Findings, task: str) -> str:
         candidates = (sentences.FACTORS_UNTESTED, sentences.NO_FACTOR_SIGNIFICANT)
         return first_true(candidates, own).say(own)
     effects = [
-        f"{quoted(row.term)} from {row.levels} ({signed(row.estimate)} {interval(row.ci_low, row.ci_high)})"
+        f"{quoted(row.term)} from {row.levels} ({signed(row.estimate)} {interval(row.ci_low, row.ci_high)}"
+        f"{f'; cannot be distinguished from {quoted(row.aliased_with)}' if row.aliased_with else ''})"
         for row in significant.itertuples()
     ]
     return sentences.FACTORS_SIGNIFICANT.say(significant, effects=listed(effects))

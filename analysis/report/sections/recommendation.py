@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import yaml
@@ -15,6 +16,7 @@ from analysis.records.phases import CONFIRM
 from analysis.report import sentences
 from analysis.report.blocks import Block, Code, Folded, Heading, Section, Table, Text
 from analysis.report.sections.label_free import without_labels
+from analysis.report.sections.summary import not_chosen
 from analysis.report.words import (
     NONE,
     PROBES,
@@ -29,8 +31,6 @@ from analysis.report.words import (
     quoted,
     signed,
 )
-
-NOT_CHOSEN = "No configuration is chosen yet: the confirm phase, which chooses one, has not ended."
 
 
 def what_to_use(findings: Findings, folder: Path) -> Section:
@@ -48,12 +48,12 @@ def what_to_use(findings: Findings, folder: Path) -> Section:
 def _blocks(findings: Findings, recommended: Path) -> Iterator[Block]:
     choices = queries.chosen(findings)
     if not choices:
-        yield Text(NOT_CHOSEN, "caveat")
+        yield Text(not_chosen(findings), "caveat")
         return
     yield _glance(findings)
     yield from without_labels(findings)
     if recommended.exists():
-        command = f"python study/run.py {recommended.as_posix()}"
+        command = f"python study/run.py {quote(recommended.as_posix())}"
         yield Text(f"To train the chosen configurations again with fresh seeds, run `{command}`.")
         yield Folded(RECOMMENDED_FILE, [Code(recommended.read_text(encoding="utf-8"))])
     for task, choice in choices.items():
@@ -61,7 +61,7 @@ def _blocks(findings: Findings, recommended: Path) -> Iterator[Block]:
 
 
 def _glance(findings: Findings) -> Table:
-    dataset = queries.main_dataset(findings)
+    dataset = queries.answered_dataset(findings)
     rows: list[list[str]] = []
     metrics: list[str] = []
     for task in queries.chosen(findings):

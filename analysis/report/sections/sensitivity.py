@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.comparisons import importance, searched_columns, why_no_importance
+from analysis.comparisons.label_free import has_labels
 from analysis.comparisons.selection import finished_values
 from analysis.data import tables
 from analysis.data.classes import online_probe
@@ -49,10 +50,11 @@ def _blocks(findings: Findings, sources: Sources) -> Iterator[Block]:
     columns = {task: compared_by(findings, searched.loc[searched["task"] == task], task) for task in tasks}
     yield _table(searched, columns)
     yield Text(WINNER, "caveat")
-    unlabeled = [task for task, column in columns.items() if not column.removeprefix(tables.LAST).startswith("probe/")]
-    if unlabeled:
+    by_pretext = [task for task, column in columns.items() if not column.removeprefix(tables.LAST).startswith("probe/")]
+    if by_pretext:
         reason = "Augmentation strength and batch size change what that metric measures."
-        yield Text(f"Without labels, trials are compared by a pretext metric: {listed(unlabeled)}. {reason}", "caveat")
+        trials = "Trials" if has_labels(findings.study) else "Without labels, trials"
+        yield Text(f"{trials} are compared by a pretext metric: {listed(by_pretext)}. {reason}", "caveat")
     if notes := [note for task in tasks if (note := _no_importance(searched, task, columns[task]))]:
         yield Text(f"How much each setting mattered is not known for {'; '.join(notes)}.")
     yield Gallery([each for task in tasks for each in _pictures(sources, searched, task, columns[task])])

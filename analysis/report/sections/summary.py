@@ -47,7 +47,7 @@ MOST_NAMED = 3  # comparisons with cells other than the base that a sentence nam
 def summary(findings: Findings) -> list[str]:
     """Return the sentences: the gain from pre-training, each task's problem and its cure, and what is missing."""
     ablations = [_ablation(findings, task) for task in queries.ablated_tasks(findings)]
-    gain = pretraining_gain(findings, queries.main_dataset(findings))
+    gain = pretraining_gain(findings, queries.answered_dataset(findings))
     return [
         *gain,
         *imbalance(findings),
@@ -231,13 +231,24 @@ def _with_untrained(task: str, found: UntrainedComparison) -> str:
 def not_known(findings: Findings, dataset: str) -> str:
     """Return why it is not known whether pre-training helps."""
     if not queries.chosen(findings):
-        return "**No configuration is chosen yet**: the confirm phase, which chooses one, has not ended."
+        return not_chosen(findings)
     unknown = "whether pre-training beats an untrained encoder"
     if not any(info.get("n_classes") for info in findings.study.datasets.values()):
         return f"**Not known**: {unknown}; without labels no probe can tell."
     if not (findings.study.runs["phase"] == EVALUATE).any():
         return f"**Not known yet**: {unknown}; the evaluate phase measures that."
-    return f"**Not known**: {unknown}; the test split of {dataset} was not probed."
+    if dataset not in set(probe_results(findings.study.tested)["dataset"]):
+        return f"**Not known**: {unknown}; the test split of {dataset} was not probed."
+    yet = " yet" if EVALUATE in queries.unfinished_phases(findings) else ""
+    both = "a chosen and an untrained encoder"
+    return f"**Not known{yet}**: {unknown}; on the test split of {dataset} no seed has the results of both {both}."
+
+
+def not_chosen(findings: Findings) -> str:
+    """Return why no configuration is chosen."""
+    if CONFIRM in findings.study.outcomes:
+        return "**No configuration is chosen**: no trial of the confirm phase finished with a value to choose by."
+    return "**No configuration is chosen yet**: the confirm phase, which chooses one, has not ended."
 
 
 def _ablation(findings: Findings, task: str) -> str:
@@ -271,7 +282,8 @@ def _confirmed(findings: Findings) -> list[str]:
         for task in queries.chosen(findings)
     }
     ended = [f"{task} {ending(found)}" for task, found in ends.items() if found is not None]
-    return [f"As chosen, {listed(ended)}. Without an ablation, it is not known what would help."] if ended else []
+    without = "Before the ablate phase" if ABLATE in queries.unfinished_phases(findings) else "Without an ablation"
+    return [f"As chosen, {listed(ended)}. {without}, it is not known what would help."] if ended else []
 
 
 def _searched(findings: Findings) -> list[str]:
@@ -296,9 +308,7 @@ def _unfinished(findings: Findings) -> list[str]:
     inconclusive = queries.distinct(findings.effects)["answer"] == INCONCLUSIVE
     parts = []
     if failed:
-        reasons = runs.loc[runs["status"] == FAILED, "reason"].map(_last_line)
-        why = f" ({reasons.mode().iloc[0]})" if (reasons != "").any() else ""
-        parts.append(f"{failed} of {counted(len(runs), 'trial')} failed{why}")
+        parts.append(f"{failed} of {counted(len(runs), 'trial')} failed{_reasons(runs)}")
     if inconclusive.any():
         share = f"{inconclusive.sum()} of {counted(len(inconclusive), 'comparison')}"
         verb = "is" if inconclusive.sum() == 1 else "are"
@@ -307,3 +317,15 @@ def _unfinished(findings: Findings) -> list[str]:
         verb = "has" if running == 1 else "have"
         parts.append(f"{counted(running, 'trial')} {verb} not ended yet, so these results are preliminary")
     return [f"{'; '.join(parts)}."] if parts else []
+
+
+def _reasons(runs: pd.DataFrame) -> str:
+    """Return in brackets why trials failed: the reason of all, or how many have the most frequent one."""
+    counts = runs.loc[runs["status"] == FAILED, "reason"].map(_last_line).value_counts()
+    known = counts.drop("", errors="ignore")
+    if known.empty:
+        return ""
+    reason, n = known.index[0], known.iloc[0]
+    if len(counts) == 1:
+        return f" ({reason})"
+    return f" (most often, {n} times: {reason})" if n > 1 else f" (for example: {reason})"

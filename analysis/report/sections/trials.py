@@ -97,7 +97,7 @@ def every_trial(findings: Findings, beside: Beside) -> list[Block]:
     rows = [
         [
             *(row["trial_id"], row["phase"], row["task"], row["cell"] or NONE, str(short_seed(row["seed"]))),
-            *(verdicts.get(row["trial_id"], row["status"].lower()), number(row["lr"], 5) if row["steps"] else NONE),
+            *(verdicts.get(row["trial_id"], row["status"].lower()), f"{row['lr']:.3g}" if row["steps"] else NONE),
             *(number(row[name]) for name in columns),
             *([beside.run(row["trial_id"])] if beside.runs else []),
         ]

@@ -12,6 +12,7 @@ from analysis.convergence.verdict import Verdict
 from analysis.data import tables
 from analysis.data.classes import levels_of, online_probe
 from analysis.figures import learning_curves, verdict_map
+from analysis.figures.learning_curves import baseline_levels
 from analysis.findings import Findings, queries
 from analysis.records.phases import ABLATE, CONFIRM, SEARCH
 from analysis.report import sentences
@@ -24,10 +25,8 @@ from analysis.stats import ALPHA
 from trainables.trial import ONLINE_PROBES
 
 PHASES = (SEARCH, CONFIRM, ABLATE)
-PROBE_CURVE = (
-    "Are the features getting better? Compare a curve with its own first point, before training. The untrained line is "
-    "of the final probe, which has more images than the online probe of the curve."
-)
+PROBE_CURVE = "Are the features getting better? Compare a curve with its own first point, before training."
+UNTRAINED_LINE = "The untrained line is of the final probe, which uses all images."
 TASK_CURVE = (
     "Is the task being learned? A curve near the chance line has not left it; one that turns back may overfit; one "
     "that still moves at its end may gain from more steps. The verdicts say what is shown."
@@ -128,7 +127,8 @@ def _maps(sources: Sources) -> Iterator[Picture]:
             counts = listed(f"{n} {CATALOG[name].label}" for name, n in verdicts.value_counts().items())
             of_task = f" of {task}" if task else ""
             alt = f"One square for each of {len(own)} trials of the {phase} phase{of_task}: {counts}"
-            caption = "One square is one trial. A row of one color means that the seeds agree."
+            alike = "all configurations ended alike" if phase == SEARCH else "the seeds agree"
+            caption = f"One square is one trial. A row of one color means that {alike}."
             name = f"verdicts-{phase}{f'-{task}' if task else ''}"
             yield picture(name, alt, verdict_map, runs, sources.verdicts, caption=caption)
 
@@ -162,9 +162,11 @@ def _curve(sources: Sources, name: str, where: str, metric: str) -> Iterator[Pic
         chance += f"; largest class {largest:.3g} of the validation images"
     ends = f"which end between {last[column].min():.3g} and {last[column].max():.3g}"
     alt = f"{name.replace('-', ', ')}: {metric} against optimizer steps of {len(last)} trials, {ends}{chance}"
-    is_probe = metric.startswith("probe/")
-    options = {"baselines": sources.runs.query("phase == 'baselines'")} if is_probe else {}
-    caption = PROBE_CURVE if is_probe else TASK_CURVE
+    caption, options = TASK_CURVE, {}
+    if metric.startswith("probe/"):
+        options = {"baselines": sources.runs.query("phase == 'baselines'")}
+        has_line = len(baseline_levels(options["baselines"].value, str(last["dataset"].iloc[0]), metric))
+        caption = f"{PROBE_CURVE} {UNTRAINED_LINE}" if has_line else PROBE_CURVE
     file = f"curves-{name}-{metric.replace('/', '_')}"
     yield picture(file, alt, learning_curves, sources.curves, runs, metric, caption=caption, **options)
 

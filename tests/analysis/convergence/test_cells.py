@@ -106,6 +106,7 @@ def test_broken_seeds_are_counted_and_the_others_pooled() -> None:
     (cell,) = cell_verdicts(most, curves).itertuples()
     assert (cell.verdict, cell.n_verdict, cell.others) == ("diverged", 2, {"still_improving": 2})
     assert cell.left_chance
+    assert cell.evidence == "in one of them, train/loss was nan from step 0 on", "the other one may differ"
     early = curves["trial_id"].eq("t3") & curves["metric"].eq("val/accuracy") & (curves["step"] > 0)
     (cell,) = cell_verdicts(most, curves.assign(value=curves["value"].mask(early, 0.25))).itertuples()
     assert (cell.verdict, cell.left_chance) == ("diverged", pd.NA), "one of its two diverged seeds had left chance"

@@ -219,3 +219,11 @@ def test_a_frame_without_a_needed_column_is_refused() -> None:
         verdicts(runs.drop(columns="status"), curves)
     with pytest.raises(UserError, match="curves has no column value"):
         verdicts(runs, curves.drop(columns="value"))
+
+
+def test_a_loss_that_fell_is_said_to_have_gained_with_the_level_of_its_interval() -> None:
+    falling = [1.39, 1.3, 1.25, 1.24, 1.23, 1.22, 1.21, 1.205, 1.2]
+    row = {"primary_metric": "val/loss", "primary_mode": "min", "chance": 1.386, "chance/val/loss": 1.386}
+    found = classified({"val/loss": falling, "val/loss_se": [0.02] * 9}, **row)
+    assert found.verdict == "undecided"
+    assert found.evidence.endswith(", which gained +0.0325 [-0.014, 0.079] (90% interval) since step 100")

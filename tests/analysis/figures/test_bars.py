@@ -52,6 +52,11 @@ def test_chance_stands_at_one_and_at_five_of_ten_classes_and_says_so(ax: Axes):
     assert {text.get_text() for text in ax.texts} >= {"chance 10%", "chance 50%"}
 
 
+def test_chance_of_a_thousand_classes_is_not_zero(ax: Axes):
+    accuracy_bars(runs(**{"probe/clothes/chance": 0.001}), "clothes", ax)
+    assert "chance 0.1%\nchance 0.5%" in {text.get_text() for text in ax.texts}
+
+
 @pytest.mark.parametrize(("share", "text"), [(0.3, "largest class 30%"), (0.11, "chance 10%\nlargest class 11%")])
 def test_the_largest_class_has_a_line_and_a_name_that_hides_no_other(ax: Axes, share: float, text: str):
     accuracy_bars(runs(**{"probe/clothes/largest_class": share}), "clothes", ax)

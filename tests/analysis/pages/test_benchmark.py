@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
-from analysis.pages.benchmark import benchmark, benchmark_frame
+from analysis.pages.benchmark import _table, benchmark, benchmark_frame
 from analysis.pages.parts import Part
 from analysis.pages.series import read_parts
 from analysis.report.blocks import Folded, Gallery
@@ -81,3 +82,9 @@ def test_photographs_without_labels_are_compared_by_the_probe_on_labeled_images(
     frame = benchmark_frame(parts["photographs"])
     assert set(frame["metric"]) == {"probe/cifar10/linear"}
     assert frame["n_images"].tolist() == [100, 100, 100, 200, 200, 200]
+
+
+def test_a_strength_is_shown_as_it_was_set():
+    row = {"task": "rotation", "answer": "better", "verdict": None, "n_images": 100, "augmentation_strength": 0.25}
+    numbers = {"mean": 0.5, "baseline_mean": 0.4, "mean_difference": 0.1, "ci_low": 0.0, "ci_high": 0.2, "n_seeds": 3}
+    assert _table("a", pd.DataFrame([{**row, **numbers, "metric": "probe/a/linear"}])).rows[0][4] == "0.25"

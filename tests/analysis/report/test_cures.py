@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import pandas as pd
 
 import analysis
 from analysis.findings import Findings, compute_findings
@@ -14,6 +15,7 @@ from analysis.report.blocks import pictures_in
 from analysis.report.page import sections_of
 from analysis.report.plain import cure
 from analysis.report.sections.cures import _table
+from analysis.report.sections.designs import factorial_clause
 from analysis.report.sections.summary import summary
 from analysis.report.words import interval, signed
 from tests.analysis.journals import TRUTH, write_study
@@ -68,7 +70,10 @@ def test_comparisons_that_designs_share_are_counted_once(findings: Findings):
 
 
 def test_a_failed_cell_is_reported_as_an_outcome_with_its_reason(folder: Path, page: Page):
-    assert "Failed: lr=0.003 (1 of 5). A failure is an outcome" in page.section("cures")
+    assert (
+        "Failed: lr=0.003 (1 of 5). A failure is an outcome: a cell that failed at a seed at which its "
+        in page.section("cures")
+    )
     assert "RuntimeError: out of memory" in page.text
     assert "loss is <NaN> at step 12" in page.text
     assert "<NaN>" not in (folder / "report.html").read_text()
@@ -150,3 +155,21 @@ def test_an_ablation_under_way_is_reported_as_preliminary(tmp_path: Path):
     found = compute_findings(analysis.load(folder))
     assert "The ablate phase has not ended: every cell is compared with the base" in section(found, "cures")
     assert "1 trial has not ended yet, so these results are preliminary" in summary(found)[-1]
+
+
+def test_an_ablate_phase_that_has_not_run_is_no_missing_setting(tmp_path: Path):
+    study = analysis.load(write_study(tmp_path, designs=("cures",), tasks=("rotation",), until="confirm"))
+    found = compute_findings(study)
+    assert section(found, "cures") == "The ablate phase has not run yet."
+    assert "Before the ablate phase, it is not known what would help." in " ".join(summary(found))
+    ended = dataclasses.replace(study, outcomes={**study.outcomes, "ablate": {"designs": []}})
+    assert section(compute_findings(ended), "cures").startswith("The ablate phase had no cell to train: ")
+
+
+def test_an_interaction_that_has_an_alias_is_not_shown_as_the_only_explanation(findings: Findings):
+    row = {"task": "rotation", "term": "a:b", "levels": "0 to 1", "p_holm": 0.01, "estimate": 0.1, "ci_low": 0.05}
+    factorial = pd.DataFrame([{**row, "ci_high": 0.15, "aliased_with": "c:d"}])
+    said = factorial_clause(dataclasses.replace(findings, factorial=factorial), "rotation")
+    assert said == "effects shown: `a:b` from 0 to 1 (+0.100 [0.050, 0.150]; cannot be distinguished from `c:d`)"
+    alone = factorial.assign(aliased_with="")
+    assert "distinguished" not in factorial_clause(dataclasses.replace(findings, factorial=alone), "rotation")

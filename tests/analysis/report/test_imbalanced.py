@@ -18,6 +18,7 @@ from analysis.findings import Findings, compute_findings
 from analysis.records import FINISHED, Facts, PhaseEnded, Report, TrialEnded, TrialStarted
 from analysis.report.blocks import Block, Folded, Table, Text
 from analysis.report.sections.baselines import how_it_compares
+from analysis.report.sections.classes import _share
 from analysis.report.sections.recommendation import what_to_use
 from analysis.report.sections.summary import summary
 from analysis.report.sources import Sources
@@ -112,7 +113,7 @@ def test_the_study_chooses_and_answers_by_balanced_accuracy(findings: Findings):
 
 def test_the_summary_says_which_classes_are_imbalanced_and_which_metric_that_leads_to(findings: Findings):
     said = " ".join(summary(findings))
-    assert "**Imbalanced classes**: the largest of 2 classes has 90% of the test images" in said
+    assert "**Imbalanced classes**: the largest of 2 classes has 90.0% of the test images" in said
     assert "has an accuracy of 0.900. Answers on this split are based on balanced accuracy" in said
     assert "which is 0.500 for this prediction" in said
     assert "balanced accuracy of the linear probe" in said
@@ -186,3 +187,8 @@ def test_the_levels_are_those_of_the_images_that_were_evaluated(study: analysis.
     assert labels is not None
     assert levels_of(tested, column) == (0.5, np.bincount(labels).max() / len(labels))
     assert np.isnan(levels_of(tested, f"{column}_macro_f1")).all()
+
+
+@pytest.mark.parametrize(("share", "words"), [(0.9, "90.0%"), (0.996, "99.6%"), (0.9999, "99.9%"), (1.0, "100.0%")])
+def test_a_largest_class_has_all_images_only_if_it_does(share: float, words: str):
+    assert _share(share) == words

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+import analysis
 from analysis.comparisons import PRETRAINING_TEST
 from analysis.findings import Findings, compute_findings, queries
 from analysis.findings.gains import task_gains
 from analysis.report.first_screen import _levels, first_screen
 from analysis.report.next_step import next_step
 from analysis.report.plain import _gained, answer, cure, headline, order_note
+from analysis.report.sections.summary import summary
+from analysis.report.words import in_points
+from tests.analysis.report.pages import section
 
 TASKS = ("rotation", "simclr", "context_prediction")
 
@@ -103,6 +108,22 @@ def test_a_task_that_ranks_before_the_best_and_is_better_on_the_test_split_is_na
     assert "Which task is best is still open: rotation cannot be told apart from simclr" in " ".join(said(found))
 
 
+def test_what_is_best_is_open_only_where_no_task_is_ahead_and_equivalent_tasks_are_called_so(findings: Findings):
+    found = with_answers(findings, "inconclusive", **dict.fromkeys(TASKS, "better"))
+    between = found.between_tasks
+    rotation = (between["cell"] == "simclr") & (between["baseline"] == "rotation")
+    for answer_of_it, known in (
+        ("worse", "rotation is better than simclr"),
+        ("equivalent", "simclr is equivalent to rotation"),
+    ):
+        answers = between["answer"].mask(rotation, answer_of_it)
+        text = said(dataclasses.replace(found, between_tasks=between.assign(answer=answers)))
+        assert f"On the test split, {known}." in text
+        open_one = "simclr cannot be told apart from context_prediction."
+        assert (open_one in text) == (answer_of_it == "worse")
+        assert (f"Which task is best is still open: {open_one}" in text) == (answer_of_it == "equivalent")
+
+
 def test_raw_pixels_are_named_where_no_task_is_above_them(findings: Findings):
     gains = task_gains(findings)
     assert not any("Raw pixels" in each for each in headline(findings, gains))
@@ -147,10 +168,8 @@ def test_the_interval_of_a_gain_has_the_ends_and_the_signs_of_the_numbers(
 def test_the_next_command_answers_what_is_open(findings: Findings, tmp_path: Path):
     gains, folder = task_gains(findings), tmp_path / "quick"
     folder.mkdir()
-    assert next_step(findings, gains, folder).command == ""
     (folder / "study.yaml").touch()
-    finish = f"python study/run.py {folder.as_posix()}/study.yaml --output {tmp_path.as_posix()}"
-    assert next_step(findings, gains, folder).command == finish
+    assert next_step(findings, gains, folder).command == "", "no trial of the confirm phase had a value"
     (folder / "recommended.yaml").touch()
     few = next_step(findings, gains, folder)
     assert few.why.startswith("Narrow the intervals with 5 fresh seeds")
@@ -165,6 +184,63 @@ def test_the_next_command_answers_what_is_open(findings: Findings, tmp_path: Pat
     step = next_step(findings, rising, folder)
     assert f"since {rising.rows['task'].iloc[0]} is still improving" in step.why
     assert step.command.endswith(f"--set budget_steps={2 * findings.study.config['budget_steps']}")
+
+
+def with_outcomes(findings: Findings, **outcomes: dict[str, object] | None) -> Findings:
+    """Return the findings with other outcomes of phases; None for a phase that has not ended."""
+    known = {**findings.study.outcomes, **outcomes}
+    study = dataclasses.replace(
+        findings.study, outcomes={name: each for name, each in known.items() if each is not None}
+    )
+    return dataclasses.replace(findings, study=study)
+
+
+@pytest.mark.parametrize("outcomes", [{"evaluate": None}, {"ablate": None}, {"ablate": {"designs": [], "cut": True}}])
+def test_a_study_with_a_phase_that_has_not_ended_is_to_be_finished(
+    findings: Findings, tmp_path: Path, outcomes: dict[str, dict[str, object] | None]
+):
+    folder = tmp_path / "my studies" / "quick"
+    folder.mkdir(parents=True)
+    (folder / "recommended.yaml").touch()
+    begun, gains = with_outcomes(findings, **outcomes), task_gains(findings)
+    assert next_step(begun, gains, folder).why != "Finish the study:", "without its configuration it cannot be"
+    (folder / "study.yaml").touch()
+    step = next_step(begun, gains, folder)
+    assert step.why == "Finish the study:"
+    where = folder.parent.as_posix()
+    assert shlex.split(step.command)[2:] == [f"{where}/quick/study.yaml", "--output", where]
+    again = next_step(findings, gains, folder)
+    assert shlex.split(again.command)[2] == f"{where}/quick/recommended.yaml"
+
+
+def test_an_ablation_is_advised_only_to_a_study_without_one(findings: Findings, tmp_path: Path):
+    (tmp_path / "recommended.yaml").touch()
+    none = dataclasses.replace(task_gains(findings), rows=pd.DataFrame())
+    assert next_step(findings, none, tmp_path).why == "Train the chosen configurations again, with fresh seeds:"
+
+
+def probed_elsewhere(folder: Path) -> Findings:
+    """Return the findings of a study that trained on images without labels and was probed on `shapes`."""
+    study = analysis.load(folder)
+    runs = study.runs.assign(dataset="photos")
+    datasets = {**study.datasets, "photos": {"counts": {}}}
+    return compute_findings(
+        dataclasses.replace(study, runs=runs, datasets=datasets, config={**study.config, "dataset": "photos"})
+    )
+
+
+def test_a_study_that_was_probed_on_another_data_set_is_answered_on_that_one(folder: Path, tmp_path: Path):
+    found = probed_elsewhere(folder)
+    better = with_answers(found, simclr="better")
+    first = said(better)[0]
+    assert first.startswith("**Pre-training with simclr helps.**")
+    assert " of 100 test images of shapes right, **" in first
+    screen = first_screen(found, answer(found, tmp_path))
+    assert screen.axis == "Linear probe on the test split of shapes, in %"
+    assert all(row.mean is not None for row in screen.rows)
+    assert "has the highest validation mean on photos**. On shapes: " in summary(found)[0]
+    assert "|linear probe|untrained|difference" in section(found, "what-to-use").splitlines()[0]
+    assert "Without a final probe on the training data set, cells are compared by" in section(found, "cures")
 
 
 def test_the_plot_has_every_task_seed_and_level_where_its_value_is(findings: Findings, tmp_path: Path):
@@ -203,6 +279,23 @@ def test_the_line_of_untrained_networks_is_of_the_seeds_in_the_comparison(findin
     gains = task_gains(alone)
     assert gains.levels["untrained"] == gains.rows["untrained"].iloc[0] < 0.5
     assert "at the same seeds" not in first_screen(alone, answer(alone, tmp_path)).rows[0].gain
+
+
+def test_an_interval_at_the_line_shows_no_gain_only_where_line_and_test_agree(findings: Findings, tmp_path: Path):
+    def decides(found: Findings) -> bool:
+        return first_screen(found, answer(found, tmp_path)).line_decides
+
+    assert decides(findings)
+    assert not decides(without_last_evaluation(findings, "rotation")), "its untrained networks are of other seeds"
+    signs = with_answers(findings, simclr="better")
+    shown = dataclasses.replace(signs, against_untrained=signs.against_untrained.assign(ci_low=-0.001))
+    assert decides(signs)
+    assert not decides(shown), "the sign-flip test shows a gain that the interval does not"
+
+
+@pytest.mark.parametrize(("margin", "words"), [(0.0025, "0.25 points"), (0.01, "1 point"), (0.07, "7 points")])
+def test_a_margin_is_said_as_it_was_given(margin: float, words: str):
+    assert in_points(margin) == words
 
 
 def test_levels_within_the_margin_share_a_line_and_no_label_overlaps_another():

@@ -61,3 +61,12 @@ def test_importance_needs_as_many_finite_values_as_its_computation_does() -> Non
     assert _no_importance(runs, "simclr", COLUMN) == "simclr: too few trials: 14 finished, at least 15 are needed"
     note = analysis.comparisons.importance(runs, COLUMN, "min", evaluator="ped_anova", n_bootstrap=0)["note"]
     assert note.iloc[0].startswith("too few trials: 14 finished")
+
+
+def test_labels_are_missing_only_where_nothing_was_probed(unlabeled: Findings, findings: Findings) -> None:
+    said = " are compared by a pretext metric: simclr. "
+    assert f"Without labels, trials{said}" in "\n".join(texts(how_sensitive(unlabeled, Sources(unlabeled)).blocks))
+    chosen = {"simclr": {**findings.study.outcomes["confirm"]["chosen"]["simclr"], "metric": "val/accuracy"}}
+    study = dataclasses.replace(findings.study, outcomes={"confirm": {"chosen": chosen}})
+    by_choice = dataclasses.replace(findings, study=study)
+    assert f"\nTrials{said}" in "\n".join(texts(how_sensitive(by_choice, Sources(by_choice)).blocks))

@@ -67,6 +67,10 @@ CASES: dict[
     "plain_helps": ALL_BETTER,
     "plain_also": ALL_BETTER,
     "plain_not_shown": OPEN,
+    "plain_equivalent_tasks": (
+        [said(EQUIVALENT), said(EQUIVALENT, EQUIVALENT)],
+        [said(each) for each in ANSWERS if each != EQUIVALENT] + [said(EQUIVALENT, INCONCLUSIVE)],
+    ),
     "plain_none_helps": NO_GAIN,
     "plain_none_shown": OPEN,
     "plain_change": ALL_BETTER,

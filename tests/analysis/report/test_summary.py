@@ -13,7 +13,7 @@ import analysis
 from analysis.findings import Findings, compute_findings
 from analysis.report.first_screen import _ending
 from analysis.report.plain import cure
-from analysis.report.sections.summary import cure_clause, summary, take_off_clause
+from analysis.report.sections.summary import _reasons, cure_clause, not_known, summary, take_off_clause
 from analysis.report.words import effect
 from tests.analysis.journals import TRUTH, write_study
 from tests.analysis.report.pages import Page, section
@@ -201,7 +201,7 @@ def test_the_summary_is_at_the_top_and_three_to_six_sentences_long(findings: Fin
     assert 3 <= len(summary(findings)) <= 6
     start = page.text.index("Of 3 pretext tasks, simclr has the highest validation mean")
     assert start < page.text.index("What to use")
-    assert "2 of 172 trials failed (RuntimeError: " in page.text
+    assert "2 of 172 trials failed (for example: RuntimeError: " in page.text
 
 
 def test_where_no_task_beats_an_untrained_encoder_that_is_the_first_sentence(tmp_path: Path):
@@ -218,3 +218,37 @@ def test_without_labels_or_before_the_evaluation_the_summary_says_why_it_cannot_
     early = write_study(tmp_path / "b", tasks=("rotation",), until="confirm")
     assert "without labels no probe can tell" in summary(compute_findings(analysis.load(bare)))[0]
     assert "the evaluate phase measures that" in summary(compute_findings(analysis.load(early)))[0]
+
+
+def test_a_confirm_phase_that_chose_nothing_has_ended(findings: Findings):
+    outcomes = {**findings.study.outcomes, "confirm": {"chosen": {}}}
+    none = dataclasses.replace(findings, study=dataclasses.replace(findings.study, outcomes=outcomes))
+    known = "**No configuration is chosen**: no trial of the confirm phase finished with a value to choose by."
+    assert not_known(none, "shapes") == known
+    assert section(none, "what-to-use") == known
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_encoders_that_were_probed_without_untrained_ones_were_probed(findings: Findings, ended: bool):
+    study = findings.study
+    untrained = (study.runs["phase"] == "evaluate") & (study.runs["task"] == "random_init")
+    outcomes = {name: each for name, each in study.outcomes.items() if ended or name != "evaluate"}
+    found = compute_findings(dataclasses.replace(study, runs=study.runs.loc[~untrained], outcomes=outcomes))
+    yet = "" if ended else " yet"
+    assert summary(found)[0] == (
+        f"**Not known{yet}**: whether pre-training beats an untrained encoder; on the test split of shapes no seed has "
+        "the results of both a chosen and an untrained encoder."
+    )
+
+
+@pytest.mark.parametrize(
+    ("reasons", "said"),
+    [
+        (["", ""], ""),
+        (["E: a", "E: a"], " (E: a)"),
+        (["E: a", "E: a", "E: b", "", "", ""], " (most often, 2 times: E: a)"),
+        (["E: a", "E: b"], " (for example: E: a)"),
+    ],
+)
+def test_a_reason_is_given_for_as_many_trials_as_have_it(reasons: list[str], said: str):
+    assert _reasons(pd.DataFrame({"status": "FAILED", "reason": reasons})) == said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from analysis.findings import Findings
 from analysis.report.blocks import Folded, Table, Text
+from analysis.report.sections.cost import header
 from analysis.report.sections.trials import MLFLOW_URI, every_trial, find_beside
 from analysis.report.text import Link
 
@@ -71,3 +73,12 @@ def test_files_beside_the_page_are_offered(tmp_path: Path):
     [files] = find_beside(tmp_path).files()
     assert files.names == ["runs.parquet"]  # type: ignore[union-attr]
     assert find_beside(tmp_path / "none").files() == []
+
+
+def test_a_small_learning_rate_is_not_shown_as_zero(findings: Findings, tmp_path: Path):
+    small = dataclasses.replace(findings.study, runs=findings.study.runs.assign(lr=3e-6))
+    table, _ = listed(dataclasses.replace(findings, study=small), tmp_path)
+    assert {row[table.head.index("lr")] for row in table.rows} == {"3e-06", "–"}
+    assert header(findings).count("172 trials") == 1
+    one = dataclasses.replace(findings.study, runs=findings.study.runs.head(1))
+    assert "; 1 trial in " in header(dataclasses.replace(findings, study=one))

@@ -14,11 +14,16 @@ import yaml
 
 import analysis
 from analysis.findings import Findings, compute_findings
+from analysis.pages.series import _reproduce as _series_reproduce
 from analysis.records import Facts, Report, TrialStarted
-from analysis.report.sections.verdicts import _above_chance_untrained
+from analysis.report.blocks import pictures_in
+from analysis.report.page import _reproduce as _page_reproduce
+from analysis.report.sections.recommendation import what_to_use
+from analysis.report.sections.verdicts import _above_chance_untrained, did_it_converge
+from analysis.report.sources import Sources
 from study.execution.journal import Journal
 from tests.analysis.journals import TRUTH, write_study
-from tests.analysis.report.pages import Page, section
+from tests.analysis.report.pages import Page, section, texts
 from trainables.trial import TrialConfig
 
 
@@ -43,6 +48,16 @@ def test_what_to_use_is_yaml_of_the_chosen_trial(folder: Path, page: Page):
 def test_a_recommended_study_is_shown_verbatim_with_the_command_that_runs_it(folder: Path, page: Page):
     assert f"python study/run.py {folder.as_posix()}/recommended.yaml" in page.text
     assert "name: again\nbudget_steps: 7  # <steps>" in page.text
+
+
+def test_commands_are_of_folders_whose_names_may_have_spaces(findings: Findings, tmp_path: Path):
+    folder = tmp_path / "my study"
+    folder.mkdir()
+    (folder / "recommended.yaml").touch()
+    said = "\n".join(texts(what_to_use(findings, folder).blocks))
+    assert f"python study/run.py '{folder.as_posix()}/recommended.yaml'" in said
+    for made in (_page_reproduce(findings, str(folder), []), _series_reproduce(folder, {}, [])):
+        assert f"python -m analysis report '{folder.as_posix()}'" in "\n".join(texts(made.blocks))
 
 
 def test_an_ablation_of_another_case_is_not_mistaken_for_one_about_the_choice(page: Page):
@@ -103,3 +118,17 @@ def test_a_task_that_beats_chance_untrained_is_called_by_name(tmp_path: Path):
     assert "simclr: above chance before the first step" in section(
         compute_findings(analysis.load(folder)), "did-it-converge"
     )
+
+
+def test_captions_say_what_a_row_is_and_explain_only_lines_that_are_drawn(findings: Findings):
+    def captions(found: Findings) -> dict[str, str]:
+        return {each.name: each.caption for each in pictures_in(did_it_converge(found, Sources(found)).blocks)}
+
+    known = captions(findings)
+    assert known["verdicts-search"].endswith("A row of one color means that all configurations ended alike.")
+    assert known["verdicts-confirm"].endswith("A row of one color means that the seeds agree.")
+    line = "The untrained line is of the final probe, which uses all images."
+    assert known["curves-rotation-confirm-probe_linear"].endswith(line)
+    trained = findings.study.runs.query("phase != 'baselines'")
+    without = dataclasses.replace(findings, study=dataclasses.replace(findings.study, runs=trained))
+    assert "untrained line" not in captions(without)["curves-rotation-confirm-probe_linear"]
