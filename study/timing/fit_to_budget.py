@@ -162,7 +162,7 @@ def detectable_words(config: StudyConfig, plan: Plan) -> str:
     return (
         f"with {n_seeds} paired seeds, a comparison {what} finds a true difference of {alone:.1f} standard deviations "
         f"with probability {paired.POWER:g}{also} (the standard deviation of the difference from seed to seed: if that "
-        "is 1 point, these are points, to which few images add, however many the seeds)"
+        "is 1 point, these are points; with few test images it takes more, however many seeds there are)"
     )
 
 
