@@ -98,7 +98,7 @@ def _against_weights(findings: Findings, dataset: str, results: pd.DataFrame) ->
             compared = [answered(effects, key) for key in keys]
             rows.append([task, labels_word(labels), other.removeprefix(WEIGHTS), *compared])
     caption = (
-        f"Own pre-training compared with pretrained weights, on the same labeled images of {dataset}. "
+        f"The study's encoders compared with pretrained weights, on the same labeled images of {dataset}. "
         f"Differences have 95% intervals; answers are Holm-adjusted per task. {scope}"
     )
     yield Table(caption, ["task", "labels per class", "weights", *WAYS], rows, 3)

@@ -149,7 +149,7 @@ def test_the_report_compares_own_pre_training_with_the_weights(findings: Finding
     tables = [block for block in how_it_compares(found, Sources(found)).blocks if isinstance(block, Table)]
     [levels] = [table for table in tables if table.caption.startswith("Few labels of")]
     assert [row[:2] for row in levels.rows[2:]] == [["weights:imagenet", "10"], ["weights:imagenet", "all"]]
-    [compared] = [table for table in tables if table.caption.startswith("Own pre-training compared with weights")]
+    [compared] = [table for table in tables if table.caption.startswith("The study's encoders compared")]
     assert [row[:3] for row in compared.rows] == [["rotation", "10", "imagenet"], ["rotation", "all", "imagenet"]]
     assert compared.rows[0][3].startswith("worse, −0.15")
     assert compared.rows[1][3].startswith("equivalent, ")
