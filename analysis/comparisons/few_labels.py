@@ -83,7 +83,7 @@ def _with_missing(results: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def networks(results: pd.DataFrame) -> list[str]:
-    """Return the tasks of `label_results` with networks that were trained: pretext tasks, then weights that exist."""
+    """Return the tasks of `label_results` with networks that were trained: pretext tasks, then pretrained weights."""
     return sorted(results.loc[~results["task"].isin(BASELINES), "task"].unique(), key=is_baseline)
 
 
