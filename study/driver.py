@@ -154,8 +154,7 @@ def _check_cluster(plan: Plan, folder: Path, *, fresh: bool) -> None:
             f"storage: the cluster has several nodes, which cannot all reach {folder}; "
             "name a shared folder or a URI, for example --set storage=s3://BUCKET/studies"
         )
-    may_grow = config.storage is not None
-    concurrent = resources.max_concurrent_trials(config.resources, config.workers, may_grow=may_grow)
+    concurrent = resources.slots(config)
     if fresh or next(read(folder, PhaseEnded), None) is None:
         check_memory(plan, concurrent)
 

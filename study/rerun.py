@@ -158,8 +158,7 @@ def _run(plan: Plan, trial: TrialConfig, folder: Path, lock: DriverLock) -> Tria
     if trial.trial_id in history.trials and history.trials[trial.trial_id].ended:
         raise ConfigError(f"trial {trial.trial_id} has been run again in {folder}; name another folder with --output")
     cluster.connect(dashboard=plan.config.workers > 1)
-    may_grow = plan.config.storage is not None
-    resources.max_concurrent_trials(plan.config.resources, plan.config.workers, may_grow=may_grow)
+    resources.slots(plan.config)
     journal = Journal(folder)
     journal.listeners.append(history.observe)
     try:

@@ -129,7 +129,7 @@ class Executor:
             return []
         trained, most = [trial for trial in trials if trial.trains], self.config.resources.fuse
         if most == AUTO:  # small enough groups that no slot is idle
-            slots = self._slots(self.config.workers)
+            slots = resources.slots(self.config)
             most = min(MOST_FUSED, math.ceil(len(trained) / slots))
         return fusible_groups(trained, int(most))
 
@@ -178,13 +178,12 @@ class Executor:
     ) -> None:
         """Run the trials that have not ended yet, until all of them have."""
         for part in _by_reservation(trials, self.config.workers):
-            goes_on = True
-            while goes_on and not self.out_of_time:
-                self._end_changed(part)
-                waiting = self._waiting(part)
+            self._end_changed(part)
+            while not self.out_of_time and (waiting := self._waiting(part)):
                 tuning = tune.TuneConfig(scheduler=make_scheduler(), num_samples=len(waiting))
-                space = queued_trials(waiting)
-                goes_on = bool(waiting) and self._fit(name, space, shared, tuning, trains=part[0].trains)
+                if not self._fit(name, queued_trials(waiting), shared, tuning, trains=part[0].trains):
+                    break
+                self._end_changed(part)
 
     def _end_changed(self, trials: Sequence[TrialConfig]) -> None:
         """Record the end of interrupted trials that population-based training had given the states of others.
@@ -220,20 +219,16 @@ class Executor:
         for trial_id, objectives in found.items():
             yield ended[trial_id], objectives
 
-    def _slots(self, workers: int) -> int:
-        """Return how many trials of so many workers may run at once; without shared storage, on the nodes there are."""
-        return resources.max_concurrent_trials(self.config.resources, workers, may_grow=self.config.storage is not None)
-
     def _fit(
         self, name: str, space: dict[str, Any] | None, shared: Shared, tuning: tune.TuneConfig, *, trains: bool = True
     ) -> bool:
         """Run one Tune experiment; return whether Tune has given up trials that must be run again."""
         config, workers = self.config, self.config.workers if trains else 1
         tuning.reuse_actors = True
-        # A cluster may grow during the experiment, unless it is private or there is no shared storage. With this
-        # number, Tune starts the processes of a searcher's trials together, and an autoscaler sees no waiting trials.
+        # With this limit, Tune starts the processes of a searcher's trials together, and an autoscaler sees no waiting
+        # trials. Trials of one worker go without it where the cluster may gain nodes for them.
         if workers > 1 or config.storage is None or cluster.is_private():
-            tuning.max_concurrent_trials = self._slots(workers)
+            tuning.max_concurrent_trials = resources.slots(config, workers)
         stopper = ChanceStopper(config.chance_patience) if name.startswith(SEARCH) else None
         recorder = Recorder(self.journal, self.history, shared.bases, stopper)
         trainable = tune.with_parameters(run_trial, shared=shared)

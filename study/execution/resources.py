@@ -17,6 +17,7 @@ from ray.autoscaler.v2.utils import is_autoscaler_v2
 from ray.experimental.internal_kv import _internal_kv_get
 
 from study.config import strict_yaml
+from study.config.schema import StudyConfig
 from study.config.sections import ResourcesConfig
 from study.plan.sharing import n_sharing
 from trainables.errors import ConfigError
@@ -64,6 +65,20 @@ def max_concurrent_trials(need: ResourcesConfig, workers: int, *, may_grow: bool
     if running < workers:
         logger.warning("no node has %s yet; waiting for one (`ray status` shows pending nodes)", _text(need, workers))
     return max(running, min(running + pending, MAX_PENDING_GROUPS * workers)) // workers
+
+
+def slots(config: StudyConfig, workers: int | None = None) -> int:
+    """Return how many trials of a study may run at once; without shared storage, on the nodes that run already.
+
+    Args:
+        config: The study's configuration.
+        workers: Workers per trial; None for those of the configuration.
+
+    Raises:
+        ConfigError: As for `max_concurrent_trials`.
+    """
+    may_grow = config.storage is not None
+    return max_concurrent_trials(config.resources, workers or config.workers, may_grow=may_grow)
 
 
 def running_room(need: ResourcesConfig) -> int:

@@ -240,8 +240,8 @@ class PerTaskASHA(FIFOScheduler):
 class Population(PopulationBasedTraining):
     """Population-based training that lets a trial end with its last report.
 
-    A state taken then would be reported nowhere, since no steps are left, and the trial would end with values that its
-    results are not of.
+    With a state taken after it, no step would be left to report, and the trial would end with values that did not
+    produce its results.
 
     Args:
         max_t: Optimizer steps of a whole trial.

@@ -91,7 +91,7 @@ def test_half_a_journal_line_and_half_a_checkpoint_are_passed_over_with_a_word(
     ]
     (line,) = [line for line in said if "not a readable checkpoint" in line]
     assert line.startswith(str(newest))
-    assert "; the newest one to continue from has step " in line
+    assert "; the newest readable one is of step " in line
     assert_whole(study)
     assert_mlflow_equals_journal(study)
     assert curves_of(study.folder) == curves_of(undisturbed.folder)

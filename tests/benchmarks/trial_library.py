@@ -156,7 +156,7 @@ def images(dataset: str, root: Path) -> Images:
 
 
 def kept_sample_sizes(trial: TrialConfig, n_train: int, n_validation: int) -> SampleSizes:
-    """Return sample sizes of up to KEPT_IMAGES validation images, of which those of the product are the first."""
+    """Return sample sizes with up to KEPT_IMAGES validation images; a study itself uses the first of them."""
     chosen = sample_sizes(trial, n_train, n_validation)
     kept = min(KEPT_IMAGES, n_validation) // chosen.batch * chosen.batch
     return dataclasses.replace(chosen, images=max(chosen.images, kept))

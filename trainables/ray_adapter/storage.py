@@ -112,9 +112,9 @@ class CheckpointStore:
                 except (CheckpointError, FileNotFoundError) as error:
                     problems.append(str(error))
         if found is None:
-            older = "there is no older one to continue from"
+            older = "no older checkpoint is readable"
         else:
-            older = f"the newest one to continue from has step {found['step']}"
+            older = f"the newest readable one is of step {found['step']}"
         for problem in problems:
             self.damaged.append(f"{problem}; {older}")
             logger.warning("%s", self.damaged[-1])

@@ -143,7 +143,7 @@ def words_of(tasks: tuple[str, ...] = ("rotation",), seeds: int = 5, **ablate: o
 
 
 def test_the_family_of_a_comparison_is_the_one_that_the_analysis_corrects_for():
-    assert "if it is one of" not in words_of(), "a reference is no comparison"
+    assert "if it is one of" not in words_of(), "a reference cell is not a comparison"
     assert "if it is one of" not in words_of(("rotation", "simclr")), "tasks are families of their own"
     cures = {"lr": [0.5], "weight_decay": [0.1, 0.2]}
     assert f"and of {detectable_sds(5, 3):.1f} if it is one of 3 " in words_of(cures=cures)

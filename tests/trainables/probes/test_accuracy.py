@@ -116,7 +116,7 @@ def test_images_of_equal_classes_are_rarely_called_imbalanced() -> None:
 
 
 def weak_signal(n: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Return 64 features of two classes, 90 and 10% of the images, the first of which tells a little."""
+    """Return 64 features for classes with 90% and 10% of the images; only the first feature is informative, weakly."""
     generator = torch.Generator().manual_seed(seed)
     labels = (torch.arange(n) % 10 == 0).long()
     features = torch.randn(n, 64, generator=generator)

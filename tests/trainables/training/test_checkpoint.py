@@ -155,7 +155,7 @@ def test_a_broken_file_falls_back_to_the_one_before(
     assert same(found, state_of(1))
     (line,) = caplog.messages
     assert line.startswith(f"{newest}: not a readable checkpoint (")
-    assert line.endswith("; the newest one to continue from has step 1")
+    assert line.endswith("; the newest readable one is of step 1")
     assert store.damaged == [line]
 
 
@@ -167,7 +167,7 @@ def test_with_every_file_broken_there_is_no_state(tmp_path: Path) -> None:
     assert store.load("abc") is None
     for path, line in zip(reversed(paths), store.damaged, strict=True):
         assert line.startswith(f"{path}: not a readable checkpoint (")
-        assert line.endswith("; there is no older one to continue from")
+        assert line.endswith("; no older checkpoint is readable")
 
 
 def test_another_trials_file_is_not_loaded(tmp_path: Path) -> None:
